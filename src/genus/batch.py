@@ -1,0 +1,85 @@
+"""The one batch: sequences packed end to end in rows, and the positions that have a target.
+
+Legend of shape suffixes: T tokens on the packed axis, N sequences, M targets, L row length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORE = -100
+"""Label of a target row that only fills the batch up to its static shape (NaN where labels are numbers)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Sequences laid end to end on one token axis, in rows of `max_length` cells.
+
+    No sequence crosses a row boundary, so `ids.view(-1, max_length)` is a batch of rows in which each row holds whole
+    sequences: fixed-shape kernels read rows, variable-length kernels read `offsets`. What no sequence fills is filled
+    by dead sequences of padding, at the end of each row; nothing outside attention needs to know of them.
+    """
+
+    ids: Tensor
+    """(T,) int64; T is a multiple of `max_length`."""
+    positions: Tensor
+    """(T,) int64, counted from 0 in every sequence, dead ones too."""
+    segments: Tensor
+    """(T,) int64, the segment (0 or 1 in a pair) of each token."""
+    offsets: Tensor
+    """(N+1,) int32 cumulative lengths, dead sequences included; repeated T at the end fills up to a fixed N."""
+    max_length: int
+    """L, the row length, which no sequence exceeds."""
+    live: int
+    """How many of the T cells hold real tokens: what a rate in tokens per second counts."""
+
+    def to(self, device: torch.device) -> Packed:
+        """Return the same sequences on another device."""
+        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("ids", "positions", "segments", "offsets")}
+        return replace(self, **move)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is to be predicted where: `label[m]` at token `index[m]` of the packed axis."""
+
+    index: Tensor
+    """(M,) int64 into the packed axis; 0 in rows that only fill up."""
+    label: Tensor
+    """(M,) int64 classes, or float32 numbers; `IGNORE` or NaN in rows that only fill up."""
+
+    def counted(self) -> Tensor:
+        """(M,) bool: which rows are real targets."""
+        return ~self.label.isnan() if self.label.is_floating_point() else self.label != IGNORE
+
+    def to(self, device: torch.device) -> Targets:
+        """Return the same targets on another device."""
+        return Targets(self.index.to(device, non_blocking=True), self.label.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Named streams of packed sequences, and named targets within them."""
+
+    streams: dict[str, Packed]
+    """An encoder or decoder reads one stream, `tokens`."""
+    targets: dict[str, Targets]
+    """By the name of the loss they serve, such as `masked` or `next_sentence`; absent means no such task here."""
+
+    @property
+    def tokens(self) -> Packed:
+        """The stream of a one-stream model."""
+        return self.streams["tokens"]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the same batch on another device."""
+        return Batch(
+            {name: packed.to(device) for name, packed in self.streams.items()},
+            {name: targets.to(device) for name, targets in self.targets.items()},
+        )

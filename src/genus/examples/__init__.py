@@ -1,0 +1,80 @@
+"""Station 3, ids to examples: pure functions of the token store and a key.
+
+An example format plans an epoch (which spans of the store make which example), and reads one example of the plan; the
+objectives then corrupt it. Both draw only from generators keyed by (seed, epoch, number), so any worker can make any example.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+
+@dataclass(slots=True)
+class Sequence:
+    """One sequence of one stream, not yet packed. L is its length."""
+
+    ids: NDArray[np.int64]
+    segments: NDArray[np.int64]
+    fixed: NDArray[np.bool_]
+    """(L,) true where no corruption may touch the token (the frame's special tokens)."""
+
+
+@dataclass(slots=True)
+class Example:
+    """Named sequences, and named targets as (index within the sequence, label) pairs, of one training example."""
+
+    streams: dict[str, Sequence]
+    targets: dict[str, tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float32]]]
+
+    @property
+    def tokens(self) -> Sequence:
+        """The stream of a one-stream model."""
+        return self.streams["tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The examples of one epoch as spans of the token store.
+
+    Example e is spans [offsets[e], offsets[e+1]); span s is store tokens [start[s], stop[s]) in segment `segment[s]`.
+    """
+
+    offsets: NDArray[np.int64]
+    start: NDArray[np.int64]
+    stop: NDArray[np.int64]
+    segment: NDArray[np.int8]
+    label: NDArray[np.int8]
+    """(examples,) the format's own label (1: the second segment is random), -1 where the format has none."""
+    lengths: NDArray[np.int64]
+    """(examples,) length of the framed example in tokens, at most `max_length`."""
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.lengths)
+
+
+class Examples(Part, ABC):
+    """An example format: how a corpus is cut into training examples."""
+
+    copies: int | None = None
+    """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""
+
+    @abstractmethod
+    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into the examples of one epoch."""
+
+    @abstractmethod
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return example `index` of the plan, framed, uncorrupted, with the format's own targets if it has any."""

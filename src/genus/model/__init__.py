@@ -1,0 +1,48 @@
+"""Station 4, ids to hidden states, written for one device: the slot `Model` and the module it builds, `Network`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from genus.batch import Batch
+from genus.part import Part
+
+
+class Network(nn.Module, ABC):
+    """A model at work: a batch of named, packed inputs in, named hidden states out."""
+
+    hidden: int
+    """Width of the hidden states."""
+
+    @property
+    @abstractmethod
+    def token_embedding(self) -> nn.Embedding:
+        """The token embedding (V, E), to which output heads tie their weights."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return hidden states (T, H) by the name of the stream they belong to."""
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Turn the states (N, H) of the tokens that stand for whole sequences into sequence vectors (N, H)."""
+        return hidden
+
+
+class Model(Part, ABC):
+    """A choice of architecture."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Width of the hidden states."""
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int | None:
+        """The longest sequence the positions allow, None where they have no end."""
+
+    @abstractmethod
+    def build(self, vocab_size: int) -> Network:
+        """Build the module with fresh weights, drawn from PyTorch's global generator."""

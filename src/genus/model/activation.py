@@ -1,0 +1,61 @@
+"""Activation functions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.part import Part
+
+
+class Activation(Part, ABC):
+    """An element-wise non-linearity."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the activations, of the same shape."""
+
+    def build(self) -> nn.Module:
+        """Return the function as a module."""
+        return Apply(self)
+
+
+class Apply(nn.Module):
+    """An activation as a module without parameters."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activations."""
+        return self.activation(x)
+
+
+class Gelu(Activation):
+    """x Φ(x), with Φ the normal distribution function or its tanh approximation (Hendrycks and Gimpel 2016, section 2)."""
+
+    approximate: Literal["none", "tanh"] = "none"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x Φ(x)."""
+        return F.gelu(x, approximate=self.approximate)
+
+
+class Relu(Activation):
+    """max(0, x)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return max(0, x)."""
+        return F.relu(x)
+
+
+class Tanh(Activation):
+    """The hyperbolic tangent."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return tanh x."""
+        return x.tanh()

@@ -1,0 +1,35 @@
+"""The slot `Attention`: parts whose mathematics differs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from genus.batch import Packed
+from genus.part import Part
+
+
+class Attention(Part, ABC):
+    """A choice of attention sub-layer."""
+
+    @abstractmethod
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the sub-layer for hidden states of `hidden` numbers.
+
+        Raises:
+            ValueError: the sizes contradict each other (heads that do not divide the hidden size).
+        """
+
+
+class AttentionLayer(nn.Module, ABC):
+    """An attention sub-layer at work."""
+
+    @abstractmethod
+    def prepare(self, packed: Packed) -> Any:
+        """Return what the layers of a stack share for this batch (masks, indices); handed to every `forward`."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, shared: Any) -> Tensor:
+        """Return the sub-layer's output (T, H) for hidden states (T, H)."""

@@ -1,0 +1,49 @@
+"""Multi-head softmax attention (Vaswani et al. 2017, section 3.2).
+
+Legend: T tokens, H hidden size, A heads, D = H / A.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from genus.batch import Packed
+from genus.model.attend import View, attend, view
+from genus.model.attention import Attention, AttentionLayer
+from genus.model.visibility import Full, Visibility
+
+
+class Softmax(Attention):
+    """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are projections of the same states."""
+
+    heads: int
+    bias: bool = True
+    dropout: float = 0.1
+    """On the attention probabilities, in training."""
+    visibility: Visibility = Full()
+
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the layer."""
+        if hidden % self.heads:
+            raise ValueError(f"attention.heads: {self.heads} heads do not divide a hidden size of {hidden}")
+        return SoftmaxLayer(self, hidden)
+
+
+class SoftmaxLayer(AttentionLayer):
+    """Multi-head attention at work, with one matrix for queries, keys and values."""
+
+    def __init__(self, choice: Softmax, hidden: int) -> None:
+        super().__init__()
+        self.choice = choice
+        self.qkv = nn.Linear(hidden, 3 * hidden, bias=choice.bias)
+        self.out = nn.Linear(hidden, hidden, bias=choice.bias)
+
+    def prepare(self, packed: Packed) -> View:
+        """Return the view that all layers share."""
+        return view(packed, self.choice.visibility)
+
+    def forward(self, x: Tensor, shared: View) -> Tensor:
+        """Return (T, H)."""
+        q_TAD, k_TAD, v_TAD = self.qkv(x).view(len(x), 3, self.choice.heads, -1).unbind(1)
+        out_TAD = attend(q_TAD, k_TAD, v_TAD, shared, self.choice.dropout if self.training else 0.0)
+        return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]

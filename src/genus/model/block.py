@@ -1,0 +1,46 @@
+"""A layer: attention and feed-forward, with their residual connections and norms."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from genus.model.encoder import Encoder
+
+
+class Block(Part, ABC):
+    """A choice of how a layer's parts are joined."""
+
+    @abstractmethod
+    def build(self, model: Encoder) -> nn.Module:
+        """Return one layer: called with (x (T, H), what attention shares), it returns (T, H)."""
+
+
+class PostNorm(Block):
+    """x = norm(x + f(x)) after each sub-layer f (Vaswani et al. 2017, section 3.1; BERT)."""
+
+    def build(self, model: Encoder) -> nn.Module:
+        """Return the layer."""
+        return PostNormLayer(model)
+
+
+class PostNormLayer(nn.Module):
+    """A layer with the norm after the residual sum."""
+
+    def __init__(self, model: Encoder) -> None:
+        super().__init__()
+        self.attention = model.attention.build(model.hidden)
+        self.attention_norm = model.norm.build(model.hidden)
+        self.feedforward = model.feedforward.build(model.hidden)
+        self.feedforward_norm = model.norm.build(model.hidden)
+        self.dropout = nn.Dropout(model.dropout)
+
+    def forward(self, x: Tensor, shared: Any) -> Tensor:
+        """Return (T, H)."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, shared)))
+        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))  # type: ignore[no-any-return]

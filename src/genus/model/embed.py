@@ -1,0 +1,46 @@
+"""Ids to vectors: token, segment and position embeddings, summed.
+
+Legend: T tokens, V vocabulary, E embedding size.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from genus.batch import Packed
+from genus.model.norm import LayerNorm, Norm
+from genus.model.position import Learned, Position
+from genus.part import Part
+
+
+class Embedding(Part):
+    """norm(token + segment + position), then dropout (BERT, section 3 and figure 2)."""
+
+    segments: int = 2
+    """How many segment vectors; 0 for none."""
+    position: Position = Learned()
+    norm: Norm = LayerNorm()
+    dropout: float = 0.1
+
+    def build(self, vocab_size: int, size: int) -> Embed:
+        """Return the module for vectors of `size` numbers."""
+        return Embed(self, vocab_size, size)
+
+
+class Embed(nn.Module):
+    """Embeddings at work."""
+
+    def __init__(self, choice: Embedding, vocab_size: int, size: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocab_size, size)
+        self.segments = nn.Embedding(choice.segments, size) if choice.segments else None
+        self.positions = choice.position.build(size)
+        self.norm = choice.norm.build(size)
+        self.dropout = nn.Dropout(choice.dropout)
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Return vectors (T, E) of the packed tokens."""
+        x_TE = self.tokens(packed.ids) + self.positions(packed.positions)
+        if self.segments is not None:
+            x_TE = x_TE + self.segments(packed.segments)
+        return self.dropout(self.norm(x_TE))  # type: ignore[no-any-return]

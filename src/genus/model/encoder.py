@@ -1,0 +1,84 @@
+"""The encoder: embeddings, a stack of layers, and a pooler over the first token.
+
+Legend: T tokens, H hidden size, N sequences.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from genus.batch import Batch
+from genus.model import Model, Network
+from genus.model.attention import Attention
+from genus.model.block import Block, PostNorm
+from genus.model.embed import Embedding
+from genus.model.feedforward import FeedForward
+from genus.model.heads import Pooler
+from genus.model.norm import LayerNorm, Norm
+from genus.model.stack import Separate, Stack
+
+
+class Encoder(Model):
+    """A Transformer encoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
+
+    layers: int
+    hidden: int
+    attention: Attention
+    feedforward: FeedForward
+    embedding: Embedding = Embedding()
+    norm: Norm = LayerNorm()
+    block: Block = PostNorm()
+    stack: Stack = Separate()
+    pooler: Pooler | None = None
+    dropout: float = 0.1
+    """On the output of each sub-layer, in training."""
+    init_std: float = 0.02
+    """Standard deviation of the normal distribution that weights start from; biases start at 0."""
+
+    @property
+    def width(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+    @property
+    def max_length(self) -> int | None:
+        """The length of the position table."""
+        return self.embedding.position.max_length
+
+    def build(self, vocab_size: int) -> Network:
+        """Return the network with fresh weights."""
+        return EncoderNetwork(self, vocab_size)
+
+
+class EncoderNetwork(Network):
+    """An encoder at work."""
+
+    def __init__(self, choice: Encoder, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = choice.hidden
+        self.embed = choice.embedding.build(vocab_size, choice.hidden)
+        self.layers = choice.stack.build(choice.layers, lambda: choice.block.build(choice))
+        self.pooler = choice.pooler.build(choice.hidden) if choice.pooler else None
+        initialize(self, choice.init_std)
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """The token table (V, H)."""
+        return self.embed.tokens
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `tokens`, the last layer's states (T, H)."""
+        return {"tokens": self.layers(self.embed(batch.tokens), batch.tokens)}
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Return the pooler's vectors (N, H), or the states themselves where there is no pooler."""
+        return hidden if self.pooler is None else self.pooler(hidden)
+
+
+def initialize(module: nn.Module, std: float) -> None:
+    """Draw the weights of linear maps and embeddings from N(0, std²) and set biases to 0 (BERT, released code)."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=std)
+            if isinstance(part, nn.Linear) and part.bias is not None:
+                nn.init.zeros_(part.bias)

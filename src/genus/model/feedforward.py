@@ -1,0 +1,44 @@
+"""The feed-forward sub-layer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from genus.model.activation import Activation, Gelu
+from genus.part import Part
+
+
+class FeedForward(Part, ABC):
+    """A choice of position-wise sub-layer."""
+
+    @abstractmethod
+    def build(self, hidden: int) -> nn.Module:
+        """Return the sub-layer, from (T, hidden) to (T, hidden)."""
+
+
+class Dense(FeedForward):
+    """W2 f(W1 x + b1) + b2 (Vaswani et al. 2017, equation 2)."""
+
+    size: int
+    """Width of the inner layer."""
+    activation: Activation = Gelu()
+
+    def build(self, hidden: int) -> nn.Module:
+        """Return the layer."""
+        return DenseLayer(self, hidden)
+
+
+class DenseLayer(nn.Module):
+    """Two linear maps with an activation between."""
+
+    def __init__(self, choice: Dense, hidden: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(hidden, choice.size)
+        self.activation = choice.activation.build()
+        self.out = nn.Linear(choice.size, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (T, H)."""
+        return self.out(self.activation(self.inner(x)))  # type: ignore[no-any-return]

@@ -1,0 +1,39 @@
+"""Heads: from hidden states to sequence vectors, classes or tokens.
+
+Legend: M targets, N sequences, H hidden size, E embedding size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.model.activation import Activation, Tanh
+from genus.model.norm import Norm
+from genus.part import Part
+
+
+class Pooler(Part):
+    """f(W h + b) over the state of the sequence's first token (BERT's released code)."""
+
+    activation: Activation = Tanh()
+
+    def build(self, hidden: int) -> nn.Module:
+        """Return the module, from (N, H) to (N, H)."""
+        return nn.Sequential(nn.Linear(hidden, hidden), self.activation.build())
+
+
+class TokenHead(nn.Module):
+    """Logits over the vocabulary: norm(f(W h + b)) Eᵀ + c, with E the token embedding (BERT's and RoBERTa's code)."""
+
+    def __init__(self, hidden: int, size: int, vocab_size: int, activation: Activation, norm: Norm) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, size)
+        self.activation = activation.build()
+        self.norm = norm.build(size)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_MH: Tensor, embedding_VE: Tensor) -> Tensor:
+        """Return logits (M, V) at the states handed in."""
+        return F.linear(self.norm(self.activation(self.dense(hidden_MH))), embedding_VE, self.bias)

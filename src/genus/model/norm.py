@@ -1,0 +1,27 @@
+"""Normalization of hidden states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from genus.part import Part
+
+
+class Norm(Part, ABC):
+    """A choice of normalization over the last axis."""
+
+    @abstractmethod
+    def build(self, size: int) -> nn.Module:
+        """Return the module for vectors of `size` numbers."""
+
+
+class LayerNorm(Norm):
+    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016, equation 4)."""
+
+    eps: float = 1e-12
+
+    def build(self, size: int) -> nn.Module:
+        """Return PyTorch's own layer normalization."""
+        return nn.LayerNorm(size, eps=self.eps)

@@ -1,0 +1,55 @@
+"""Position encodings that are added to token embeddings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from genus.part import Part
+
+
+class Position(Part, ABC):
+    """A choice of how a token's place in its sequence reaches the model."""
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int | None:
+        """The longest sequence there are positions for, None for no end."""
+
+    @abstractmethod
+    def build(self, size: int) -> nn.Module:
+        """Return a module from positions (T,), counted from 0, to vectors (T, size)."""
+
+
+class Learned(Position):
+    """One learned vector a position (BERT, section 3).
+
+    `offset` rows stand unused before position 0: RoBERTa's code counts positions from its padding id + 1 = 2, so that its
+    table for 512 positions has 514 rows, and checkpoints are laid out so.
+    """
+
+    length: int = 512
+    offset: int = 0
+
+    @property
+    def max_length(self) -> int | None:
+        """The table's length."""
+        return self.length
+
+    def build(self, size: int) -> nn.Module:
+        """Return the table."""
+        return LearnedPositions(self.length, self.offset, size)
+
+
+class LearnedPositions(nn.Module):
+    """A table of position vectors."""
+
+    def __init__(self, length: int, offset: int, size: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.table = nn.Embedding(length + offset, size)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return (T, size) vectors of positions (T,)."""
+        return self.table(positions + self.offset)  # type: ignore[no-any-return]

@@ -1,0 +1,93 @@
+"""Stations 4 to 5, batch and model to named losses: the slot `Objective` and the module that a training loop runs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from genus.batch import Batch
+from genus.part import Part
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genus.examples import Example
+    from genus.model import Model, Network
+    from genus.tokens.vocabulary import Vocabulary
+
+Sums = dict[str, Tensor]
+"""Scalars by name: losses summed over their targets, or further sums over the same targets, such as `masked/correct`."""
+
+
+class Head(nn.Module, ABC):
+    """An objective at work: what it adds to the model, and its losses. Called once per batch, after the model."""
+
+    def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
+        """Change the batch before the model sees it (ELECTRA replaces tokens here); losses made on the way are returned."""
+        return batch, {}
+
+    @abstractmethod
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of targets of each of this objective's losses in the batch, before any model runs."""
+
+    @abstractmethod
+    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+        """Return the losses summed over targets, under the names that `counts` uses, and any `loss_name/metric` sums."""
+
+
+class Objective(Part, ABC):
+    """A choice of what the model learns from."""
+
+    @abstractmethod
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example as this objective shows it to the model, with its targets added: a pure function."""
+
+    @abstractmethod
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return the static number of target rows by name for a batch of that many tokens and sequences."""
+
+    @abstractmethod
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Build the module with this objective's own parameters."""
+
+    def weights(self) -> dict[str, float]:
+        """Return the weight of each loss in the sum that is minimized; a name that is missing counts 1."""
+        return {}
+
+
+class Learner(nn.Module):
+    """A network and its objectives: the one thing the training loop knows. Fine-tuning tasks are objectives too."""
+
+    def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.heads = nn.ModuleDict(heads)
+        self.weights = weights or {}
+
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of targets of every loss in the batch."""
+        return {name: count for head in self._each() for name, count in head.counts(batch).items()}
+
+    def forward(self, batch: Batch) -> Sums:
+        """Return every loss, summed over its targets, and every further sum."""
+        sums: Sums = {}
+        for head in self._each():
+            batch, early = head.prepare(self.network, batch)
+            sums |= early
+        hidden = self.network(batch)
+        for head in self._each():
+            sums |= head(self.network, hidden, batch)
+        return sums
+
+    def objective(self, sums: Sums, counts: Sums) -> Tensor:
+        """Return the number to minimize: the weighted sum over losses of sum / count, counts taken over the whole step."""
+        losses = [self.weights.get(name, 1.0) * sums[name] / count.clamp(min=1) for name, count in counts.items()]
+        total = losses[0]
+        for loss in losses[1:]:
+            total = total + loss
+        return total
+
+    def _each(self) -> list[Head]:
+        return list(self.heads.values())  # type: ignore[arg-type]

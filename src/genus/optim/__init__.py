@@ -1,0 +1,30 @@
+"""Station 6: the slots `Optimizer` and `Schedule`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer as TorchOptimizer
+
+
+class Optimizer(Part, ABC):
+    """A choice of update rule; `lr` is the peak that the schedule scales."""
+
+    lr: float
+
+    @abstractmethod
+    def build(self, module: nn.Module) -> TorchOptimizer:
+        """Return the optimizer over the module's parameters, in groups (no decay on biases and norms)."""
+
+
+class Schedule(Part, ABC):
+    """A choice of learning-rate curve over the fraction of the budget that is spent."""
+
+    @abstractmethod
+    def factor(self, spent: float) -> float:
+        """Return the factor on the peak rate when `spent` (0 to 1) of the budget is spent."""

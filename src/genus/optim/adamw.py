@@ -1,0 +1,3 @@
+"""AdamW, with and without bias correction."""
+
+from __future__ import annotations

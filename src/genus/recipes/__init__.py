@@ -1,0 +1,1 @@
+"""One file a member: imports, literals, constructor calls and `replace`, nothing else."""
