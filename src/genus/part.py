@@ -160,8 +160,7 @@ def _strict(plain: type, accepted: type | tuple[type, ...], value: object, _: ob
 
 def _explain(error: BaseException, path: str) -> list[str]:
     """Return 'path: reason' for every leaf of a cattrs error group."""
-    from cattrs.errors import BaseValidationError
-    from cattrs.v import AttributeValidationNote, IterableValidationNote
+    from cattrs.errors import AttributeValidationNote, BaseValidationError, IterableValidationNote
 
     if not isinstance(error, BaseValidationError):
         return [f"{path}: {error}" if path else str(error)]
@@ -178,6 +177,9 @@ def _explain(error: BaseException, path: str) -> list[str]:
 
 
 def _toml_value(text: str) -> object:
+    """Return the TOML value that a text is, the text itself where it is none, and None for `null`, which TOML lacks."""
+    if text == "null":
+        return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -209,18 +211,21 @@ def _merge(old: object, new: object, path: str) -> object:
 
 def _choices_shared(old: str, new: str) -> set[str]:
     """Return the names of the new kind's choices, having imported the room of the old kind, where the new one stands."""
-    _import_room(_room(_find_kind(old)))
-    return {field.name for field in fields(_find_kind(new))}  # type: ignore[arg-type]
+    known = _find_kind(old)
+    if known is not None:
+        _import_room(_room(known))
+    wanted = _find_kind(new)
+    return {field.name for field in fields(wanted)} if wanted else set()  # type: ignore[arg-type]
 
 
-def _find_kind(kind: str) -> type[Part]:
+def _find_kind(kind: str) -> type[Part] | None:
     pending: list[type[Part]] = [Part]
     while pending:
         part = pending.pop()
         if part.__name__ == kind and part is not Part:
             return part
         pending.extend(part.__subclasses__())
-    raise UsageError(f"there is no part {kind!r}")
+    return None
 
 
 def _leaves(value: object, path: str) -> list[tuple[str, object]]:

@@ -76,12 +76,15 @@ class Recipe(Part):
 
         Raises:
             ValueError: shares that do not sum to 1, a batch that is no multiple of its micro-batch, a stage longer than the
-                positions, no stage or no objective.
+                positions, no stage or no objective, an objective whose targets the example format does not give.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
+        for objective in self.objectives:
+            if missing := objective.needs - self.examples.gives:
+                raise ValueError(f"objectives: {type(objective).__name__} needs {', '.join(missing)}, which {type(self.examples).__name__} does not give")
         longest = self.model.max_length
         for number, stage in enumerate(self.stages):
             if stage.batch % stage.micro_batch:

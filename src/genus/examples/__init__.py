@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -67,6 +67,9 @@ class Plan:
 
 class Examples(Part, ABC):
     """An example format: how a corpus is cut into training examples."""
+
+    gives: ClassVar[frozenset[str]] = frozenset()
+    """Names of the targets that the format itself gives, such as `next_sentence`."""
 
     copies: int | None = None
     """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""

@@ -35,6 +35,10 @@ class Encoder(Model):
     init_std: float = 0.02
     """Standard deviation of the normal distribution that weights start from; biases start at 0."""
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that contradict each other."""
+        self.attention.check(self.hidden)
+
     @property
     def width(self) -> int:
         """The hidden size."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -39,6 +40,14 @@ class Head(nn.Module, ABC):
 
 class Objective(Part, ABC):
     """A choice of what the model learns from."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Names of targets that the example format itself must give."""
+
+    @property
+    def name(self) -> str:
+        """The name of the objective's head in a learner and a checkpoint: its kind in snake case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @abstractmethod
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:

@@ -1,3 +1,69 @@
-"""The masked language model (Devlin et al. 2018, section 3.1, task 1)."""
+"""The masked language model (Devlin et al. 2018, section 3.1, task 1).
+
+Legend: M targets, H hidden size, V vocabulary.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from genus.batch import IGNORE, Batch
+from genus.examples import Example
+from genus.model.activation import Activation, Gelu
+from genus.model.heads import TokenHead
+from genus.model.norm import LayerNorm, Norm
+from genus.objectives import Head, Objective, Sums
+from genus.objectives.masking import Masking, TokenMasking
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genus.model import Model, Network
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class Masked(Objective):
+    """-Σ log p(original token | corrupted sequence) over the chosen tokens; the output layer is tied to the embedding."""
+
+    masking: Masking = TokenMasking()
+    activation: Activation = Gelu()
+    norm: Norm = LayerNorm()
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Replace the chosen tokens and put what they were into the target `masked`."""
+        sequence = example.tokens
+        chosen, ids = self.masking.corrupt(sequence, vocabulary, rng)
+        streams = example.streams | {"tokens": replace(sequence, ids=ids)}
+        return Example(streams, example.targets | {"masked": (chosen, sequence.ids[chosen])})
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return rate x tokens, and at most one more a sequence, since each rounds its own share and has at least one."""
+        return {"masked": min(tokens, math.ceil(self.masking.rate * tokens) + sequences)}
+
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Return the head."""
+        return MaskedHead(self, model, vocab_size)
+
+
+class MaskedHead(Head):
+    """The masked language model at work: it computes logits at the targets only."""
+
+    def __init__(self, choice: Masked, model: Model, vocab_size: int) -> None:
+        super().__init__()
+        self.tokens = TokenHead(model.width, model.width, vocab_size, choice.activation, choice.norm)
+
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of masked tokens."""
+        return {"masked": batch.targets["masked"].counted().sum()}
+
+    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+        """Return `masked`, the summed negative log-likelihood in nats, and `masked/correct`, how many tokens came out right."""
+        targets = batch.targets["masked"]
+        logits_MV = self.tokens(hidden["tokens"][targets.index], network.token_embedding.weight)
+        loss = F.cross_entropy(logits_MV.float(), targets.label, ignore_index=IGNORE, reduction="sum")
+        return {"masked": loss, "masked/correct": (logits_MV.detach().argmax(-1) == targets.label).sum()}

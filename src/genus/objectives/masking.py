@@ -1,4 +1,7 @@
-"""Which tokens a masked language model must restore, and what it sees in their place."""
+"""Which tokens a masked language model must restore, and what it sees in their place.
+
+Legend: L sequence length, K chosen tokens.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Masking(Part, ABC):
-    """A choice of what is masked: `rate` of the tokens; of those `mask` become the mask token, `random` a random one, the rest stay."""
+    """A choice of what is masked: `rate` of the tokens; of these `mask` become the mask token, `random` a random one, the rest stay."""
 
     rate: float = 0.15
     mask: float = 0.8
@@ -25,4 +28,26 @@ class Masking(Part, ABC):
 
     @abstractmethod
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions to restore, in rising order."""
+        """Return the positions (K,) to restore, in rising order."""
+
+    def corrupt(
+        self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the chosen positions (K,) and the corrupted ids (L,)."""
+        chosen = self.choose(sequence, vocabulary, rng)
+        ids = sequence.ids.copy()
+        draw = rng.random(len(chosen))
+        ids[chosen[draw < self.mask]] = vocabulary.mask
+        swapped = chosen[(draw >= self.mask) & (draw < self.mask + self.random)]
+        ids[swapped] = rng.choice(np.flatnonzero(~vocabulary.special), len(swapped))
+        return chosen, ids
+
+
+class TokenMasking(Masking):
+    """Single tokens, drawn without replacement (BERT's released code, create_masked_lm_predictions)."""
+
+    def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return max(1, round(rate x length)) positions, or all there are."""
+        candidates = np.flatnonzero(~sequence.fixed)
+        number = min(len(candidates), max(1, round(self.rate * len(sequence.ids))))
+        return np.sort(rng.permutation(candidates)[:number])

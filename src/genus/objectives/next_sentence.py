@@ -1,3 +1,58 @@
-"""Next-sentence prediction (Devlin et al. 2018, section 3.1, task 2)."""
+"""Next-sentence prediction (Devlin et al. 2018, section 3.1, task 2).
+
+Legend: N sequences, H hidden size.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.batch import IGNORE, Batch
+from genus.objectives import Head, Objective, Sums
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genus.examples import Example
+    from genus.model import Model, Network
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class NextSentence(Objective):
+    """-Σ log p(0: the second segment follows the first, 1: it is from elsewhere | pooled first token)."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example as it is: the format made the pair and its label."""
+        return example
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return one a sequence."""
+        return {"next_sentence": sequences}
+
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Return the head."""
+        return NextSentenceHead(model.width)
+
+
+class NextSentenceHead(Head):
+    """Two classes over the pooled state of the sequence's first token."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.classes = nn.Linear(hidden, 2)
+
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of pairs."""
+        return {"next_sentence": batch.targets["next_sentence"].counted().sum()}
+
+    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+        """Return `next_sentence`, the summed negative log-likelihood in nats, and `next_sentence/correct`."""
+        targets = batch.targets["next_sentence"]
+        logits_N2 = self.classes(network.pool(hidden["tokens"][targets.index]))
+        loss = F.cross_entropy(logits_N2.float(), targets.label, ignore_index=IGNORE, reduction="sum")
+        return {"next_sentence": loss, "next_sentence/correct": (logits_N2.detach().argmax(-1) == targets.label).sum()}

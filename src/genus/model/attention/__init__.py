@@ -14,13 +14,16 @@ from genus.part import Part
 class Attention(Part, ABC):
     """A choice of attention sub-layer."""
 
-    @abstractmethod
-    def build(self, hidden: int) -> AttentionLayer:
-        """Return the sub-layer for hidden states of `hidden` numbers.
+    def check(self, hidden: int) -> None:
+        """Refuse a hidden size that this choice cannot serve.
 
         Raises:
             ValueError: the sizes contradict each other (heads that do not divide the hidden size).
         """
+
+    @abstractmethod
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the sub-layer for hidden states of `hidden` numbers."""
 
 
 class AttentionLayer(nn.Module, ABC):

@@ -22,10 +22,13 @@ class Softmax(Attention):
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
 
+    def check(self, hidden: int) -> None:
+        """Refuse heads that do not divide the hidden size."""
+        if self.heads < 1 or hidden % self.heads:
+            raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
+
     def build(self, hidden: int) -> AttentionLayer:
         """Return the layer."""
-        if hidden % self.heads:
-            raise ValueError(f"attention.heads: {self.heads} heads do not divide a hidden size of {hidden}")
         return SoftmaxLayer(self, hidden)
 
 
