@@ -41,8 +41,13 @@ class Packed:
 
     def to(self, device: torch.device) -> Packed:
         """Return the same sequences on another device."""
-        move = {name: getattr(self, name).to(device, non_blocking=True) for name in ("ids", "positions", "segments", "offsets")}
-        return replace(self, **move)
+        return replace(
+            self,
+            ids=self.ids.to(device, non_blocking=True),
+            positions=self.positions.to(device, non_blocking=True),
+            segments=self.segments.to(device, non_blocking=True),
+            offsets=self.offsets.to(device, non_blocking=True),
+        )
 
 
 @dataclass(frozen=True, slots=True)

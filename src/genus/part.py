@@ -1,7 +1,8 @@
 """What a part is: a frozen value of choices, written as JSON with its `kind`, read back, overridden, compared, hashed.
 
-A *slot* is an abstract subclass of `Part` (`Attention`, `Tokens`, `Objective`, ...). A part joins a slot by existing: it is
-found by importing every module of the room (the package right under `genus`) in which the slot stands. There is no list.
+A *slot* is an abstract subclass of `Part` (`Attention`, `Tokens`, `Objective`, ...). A part joins a slot by existing: it
+is found by importing every module of the room (the package right under `genus`) in which the slot stands. There is no
+list.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ class Part:
     def override(self, path: str, value: object) -> Self:
         """Return a copy with the choice at a dotted path replaced.
 
-        `value` is JSON, or the text of a TOML value as `--set` gives it (`6`, `0.1`, `true`, `[1, 2]`, `text`). A part is
-        replaced by naming its kind (`model.norm=RMSNorm`), or by a table; choices that the new kind shares are kept.
+        `value` is JSON, or the text of a TOML value as `--set` gives it (`6`, `0.1`, `true`, `[1, 2]`, `text`, or
+        `null`). A part is replaced by naming its kind (`model.norm=RMSNorm`), or by a table; choices that the new kind
+        shares are kept.
         """
+        first, *rest = path.split(".")
         parsed = _toml_value(value) if isinstance(value, str) else value
-        for step in reversed(path.split(".")):
+        for step in reversed(rest):
             parsed = {step: parsed}
-        return self.overlay(parsed)
+        return self.overlay({first: parsed})
 
     def overlay(self, changes: Mapping[str, object]) -> Self:
         """Return a copy with a nested table of changes laid over it, as a TOML overlay gives them."""
@@ -108,47 +111,52 @@ def _import_room(room: str) -> None:
 @functools.cache
 def _codec() -> cattrs.Converter:
     codec = cattrs.Converter(forbid_extra_keys=True, unstruct_collection_overrides={tuple: list})
+    writers: dict[type[Any], Callable[[Any], Json]] = {}
+    readers: dict[type[Any], Callable[[Any, Any], Any]] = {}
 
     def is_part(kind: object) -> bool:
         return isinstance(kind, type) and issubclass(kind, Part)
 
     @codec.register_unstructure_hook_factory(is_part)
-    def write(kind: type[Part]) -> Callable[[Part], Json]:
+    def write(_: type[Part]) -> Callable[[Part], Json]:
         def write_one(part: Part) -> Json:
-            return {"kind": type(part).__name__, **_writer(type(part))(part)}
+            kind = type(part)
+            if kind not in writers:
+                writers[kind] = make_dict_unstructure_fn(kind, codec)
+            return {"kind": kind.__name__, **writers[kind](part)}
 
         return write_one
 
     @codec.register_structure_hook_factory(is_part)
     def read(slot: type[Part]) -> Callable[[object, object], Part]:
         def read_one(value: object, _: object) -> Part:
-            choices = slots_of(slot)
-            table = {"kind": value} if isinstance(value, str) else value
-            if not isinstance(table, Mapping):
-                raise TypeError(f"expected a table of {slot.__name__}, got {value!r}")
-            kind = table.get("kind", slot.__name__)
-            if kind not in choices:
-                raise ValueError(f"there is no {slot.__name__} {kind!r}.{near(str(kind), list(choices))}")
-            rest = {key: choice for key, choice in table.items() if key != "kind"}
-            known = [field.name for field in fields(choices[kind])]  # type: ignore[arg-type]
-            for key in rest:
-                if key not in known:
-                    raise ValueError(f"{kind} has no choice {key!r}.{near(key, known)}")
-            return _reader(choices[kind])(rest, choices[kind])  # type: ignore[no-any-return]
+            kind, choices = _choose(slot, value)
+            if kind not in readers:
+                readers[kind] = make_dict_structure_fn(kind, codec)
+            return readers[kind](choices, kind)  # type: ignore[no-any-return]
 
         return read_one
-
-    @functools.cache
-    def _writer(kind: type[Part]) -> Callable[[Part], Json]:
-        return make_dict_unstructure_fn(kind, codec)
-
-    @functools.cache
-    def _reader(kind: type[Part]) -> Callable[[object, object], Any]:
-        return make_dict_structure_fn(kind, codec)
 
     for plain, accepted in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
         codec.register_structure_hook(plain, functools.partial(_strict, plain, accepted))
     return codec
+
+
+def _choose(slot: type[P], value: object) -> tuple[type[P], Json]:
+    """Return the part of a slot that a JSON value names (a table with its kind, or the bare kind), and its choices."""
+    parts = slots_of(slot)
+    table = {"kind": value} if isinstance(value, str) else value
+    if not isinstance(table, Mapping):
+        raise TypeError(f"expected a table of {slot.__name__}, got {value!r}")
+    kind = table.get("kind", slot.__name__)
+    if kind not in parts:
+        raise ValueError(f"there is no {slot.__name__} {kind!r}.{near(str(kind), list(parts))}")
+    choices = {key: choice for key, choice in table.items() if key != "kind"}
+    known = [field.name for field in fields(parts[kind])]  # type: ignore[arg-type]
+    for key in choices:
+        if key not in known:
+            raise ValueError(f"{kind} has no choice {key!r}.{near(key, known)}")
+    return parts[kind], choices
 
 
 def _strict(plain: type, accepted: type | tuple[type, ...], value: object, _: object) -> object:
@@ -210,7 +218,7 @@ def _merge(old: object, new: object, path: str) -> object:
 
 
 def _choices_shared(old: str, new: str) -> set[str]:
-    """Return the names of the new kind's choices, having imported the room of the old kind, where the new one stands."""
+    """Return the names of the new kind's choices; it stands in the room of the old kind."""
     known = _find_kind(old)
     if known is not None:
         _import_room(_room(known))

@@ -27,7 +27,7 @@ class Stage(Part):
     batch: int
     """Rows of `max_length` tokens in one update, over all processes and accumulation steps."""
     micro_batch: int
-    """Rows in one forward pass of one process; `batch` is a multiple. It bounds memory and does not change the result."""
+    """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
     share: float = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
 
@@ -75,8 +75,8 @@ class Recipe(Part):
         """Refuse choices that contradict each other.
 
         Raises:
-            ValueError: shares that do not sum to 1, a batch that is no multiple of its micro-batch, a stage longer than the
-                positions, no stage or no objective, an objective whose targets the example format does not give.
+            ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
+                micro-batch, a stage longer than the positions, an objective whose targets the format does not give.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
@@ -84,10 +84,12 @@ class Recipe(Part):
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
         for objective in self.objectives:
             if missing := objective.needs - self.examples.gives:
-                raise ValueError(f"objectives: {type(objective).__name__} needs {', '.join(missing)}, which {type(self.examples).__name__} does not give")
+                kind, given = type(objective).__name__, type(self.examples).__name__
+                raise ValueError(f"objectives: {kind} needs {', '.join(missing)}, which {given} does not give")
         longest = self.model.max_length
         for number, stage in enumerate(self.stages):
+            length = stage.max_length
             if stage.batch % stage.micro_batch:
-                raise ValueError(f"stages.{number}.batch: {stage.batch} is no multiple of micro_batch {stage.micro_batch}")
-            if longest is not None and stage.max_length > longest:
-                raise ValueError(f"stages.{number}.max_length: {stage.max_length} is longer than the model's {longest} positions")
+                raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
+            if longest is not None and length > longest:
+                raise ValueError(f"stages.{number}: max_length {length} is past the model's {longest} positions")
