@@ -1,8 +1,8 @@
 """What a part is: a frozen value of choices, written as JSON with its `kind`, read back, overridden, compared, hashed.
 
-A *slot* is an abstract subclass of `Part` (`Attention`, `Tokens`, `Objective`, ...). A part joins a slot by existing: it
-is found by importing every module of the room (the package right under `genus`) in which the slot stands. There is no
-list.
+A *slot* is an abstract subclass of `Part` (`Attention`, `Tokens`, `Objective`, ...). A part joins a slot by existing:
+it is found by importing every module of the room (the package right under `genus`) in which the slot stands. There is
+no list.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Literal
 
 from genus.examples import Examples
 from genus.model import Model
-from genus.objectives import Objective
+from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
 from genus.part import Part
 from genus.tokens import Tokens
@@ -70,6 +70,14 @@ class Recipe(Part):
     budget: Budget
     finetuning: FineTuning
     seed: int = 0
+
+    def learner(self) -> Learner:
+        """Build the network and the heads of the objectives with fresh weights, drawn from PyTorch's generator."""
+        vocab_size = self.tokens.vocab_size
+        network = self.model.build(vocab_size)
+        heads = {objective.name: objective.build(self.model, vocab_size) for objective in self.objectives}
+        weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
+        return Learner(network, heads, weights)
 
     def __post_init__(self) -> None:
         """Refuse choices that contradict each other.
