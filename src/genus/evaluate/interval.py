@@ -1,0 +1,87 @@
+"""How sure a result is: the mean over seeds with Student's interval, and the bootstrap of a difference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from genus.evaluate.metrics import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and the range that holds the true one with a stated confidence; no range for a single run."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    runs: int
+    """How many independent runs, or resampled examples, it rests on."""
+
+    def __str__(self) -> str:
+        """Return such as `0.912 [0.904, 0.920]`."""
+        return f"{self.mean:.4f}" if self.low is None else f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Return the mean of independent runs ± t s / sqrt(n), with t Student's quantile for n - 1 degrees of freedom."""
+    runs, mean = len(values), math.fsum(values) / len(values)
+    if runs == 1:
+        return Interval(mean, None, None, 1)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (runs - 1))
+    half = t_quantile(confidence, runs - 1) * deviation / math.sqrt(runs)
+    return Interval(mean, mean - half, mean + half, runs)
+
+
+def t_quantile(confidence: float, freedom: int) -> float:
+    """Return the t with P(|T| < t) = confidence, found by bisection."""
+    low, high = 0.0, 1.0
+    while t_within(high, freedom) < confidence:
+        high *= 2
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if t_within(middle, freedom) < confidence else (low, middle)
+    return high
+
+
+def t_within(t: float, freedom: int) -> float:
+    """Return P(|T| < t) of Student's distribution (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    cosine, odd = math.cos(angle), freedom % 2
+    term, total = (cosine if odd else 1.0), 0.0
+    for power in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= cosine**2 * (power - 1) / power
+    if odd:
+        return 2 / math.pi * (angle + math.sin(angle) * total)
+    return math.sin(angle) * total
+
+
+def paired_bootstrap(
+    metric: Metric,
+    truth: NDArray[Any],
+    ours: NDArray[Any],
+    theirs: NDArray[Any],
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return metric(ours) - metric(theirs) on the same examples, with its percentile interval over resampled test sets.
+
+    Source: Efron and Tibshirani 1993, section 13.3. Memory is that of one resample.
+    """
+    rng = np.random.default_rng(seed)
+    differences = np.empty(draws)
+    for draw in range(draws):
+        chosen = rng.integers(len(truth), size=len(truth))
+        differences[draw] = metric(truth[chosen], ours[chosen]) - metric(truth[chosen], theirs[chosen])
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(metric(truth, ours) - metric(truth, theirs), float(low), float(high), len(truth))

@@ -1,0 +1,107 @@
+"""Metrics of predictions against the truth, in numpy.
+
+Legend: N examples, C classes. Classes are numbers 0..C-1; a metric that is undefined because one side does not vary is 0.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Metric(Part, ABC):
+    """A number that says how good predictions are; larger is better."""
+
+    @property
+    def name(self) -> str:
+        """The kind in snake case, under which results are written."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @abstractmethod
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the metric of predictions (N,) for the truth (N,)."""
+
+
+def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the table (C, C) of how often class `row` was predicted as class `column`."""
+    classes = 1 + max(truth.max(initial=0), predicted.max(initial=0))
+    return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+class Accuracy(Metric):
+    """The share of examples whose class is right."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the share."""
+        return float((truth == predicted).mean()) if len(truth) else 0.0
+
+
+class F1(Metric):
+    """2 TP / (2 TP + FP + FN) of one class."""
+
+    positive: int = 1
+    """The class's number: 1 is `paraphrase` in MRPC and QQP."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the harmonic mean of the class's precision and recall."""
+        hit = int(((truth == self.positive) & (predicted == self.positive)).sum())
+        either = int((truth == self.positive).sum() + (predicted == self.positive).sum())
+        return 2 * hit / either if either else 0.0
+
+
+class MacroF1(Metric):
+    """The mean of F1 over the classes that occur in the truth or in the predictions."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the unweighted mean."""
+        table = confusion(truth, predicted)
+        either = table.sum(0) + table.sum(1)
+        occurs = either > 0
+        return float((2 * table.diagonal()[occurs] / either[occurs]).mean()) if occurs.any() else 0.0
+
+
+class Matthews(Metric):
+    """Matthews' correlation of classes, R_K for more than two (Gorodkin 2004, equation 8)."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return cov(truth, predicted) / sqrt(cov(truth, truth) cov(predicted, predicted)) over one-hot classes."""
+        table = confusion(truth, predicted).astype(np.float64)
+        true_C, predicted_C, total = table.sum(1), table.sum(0), table.sum()
+        both = total * table.trace() - true_C @ predicted_C
+        scale = np.sqrt((total**2 - true_C @ true_C) * (total**2 - predicted_C @ predicted_C))
+        return float(both / scale) if scale else 0.0
+
+
+class Pearson(Metric):
+    """Pearson's linear correlation of numbers."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return cov(truth, predicted) / (std(truth) std(predicted))."""
+        if len(truth) < 2 or np.ptp(truth) == 0 or np.ptp(predicted) == 0:
+            return 0.0
+        x, y = (np.asarray(v, np.float64) - np.mean(v, dtype=np.float64) for v in (truth, predicted))
+        x, y = x / np.abs(x).max(), y / np.abs(y).max()
+        return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+
+
+class Spearman(Metric):
+    """Spearman's rank correlation: Pearson's of the ranks, ties sharing their mean rank."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the correlation of the ranks."""
+        return Pearson()(ranks(truth), ranks(predicted))
+
+
+def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the rank (N,) of every value, counted from 1; equal values share their mean rank."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[which], np.float64)

@@ -1,0 +1,50 @@
+"""Intervals against SciPy."""
+
+import numpy as np
+import pytest
+
+from genus.evaluate.interval import interval, paired_bootstrap, t_quantile
+from genus.evaluate.metrics import Accuracy
+
+stats = pytest.importorskip("scipy.stats")
+
+EXACT = 1e-9
+"""Both sides are float64; SciPy's own quantile is found by iteration."""
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 10, 31, 100])
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.999])
+def test_quantile_equals_scipy(freedom: int, confidence: float) -> None:
+    assert t_quantile(confidence, freedom) == pytest.approx(stats.t.ppf((1 + confidence) / 2, freedom), rel=EXACT)
+
+
+def test_interval_equals_scipy() -> None:
+    values = [0.81, 0.84, 0.79]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    found = interval(values)
+    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(values), low, high), rel=EXACT)
+    assert str(found) == f"0.8133 [{low:.4f}, {high:.4f}]"
+
+
+def test_one_run_has_no_range() -> None:
+    assert (interval([0.5]).low, str(interval([0.5]))) == (None, "0.5000")
+
+
+def test_paired_bootstrap_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(2, size=400)
+    ours, theirs = (np.where(rng.random(400) < right, truth, 1 - truth) for right in (0.9, 0.7))
+    found = paired_bootstrap(Accuracy(), truth, ours, theirs)
+    gains = ((ours == truth).astype(float) - (theirs == truth).astype(float),)
+    expected = stats.bootstrap(gains, np.mean, method="percentile", rng=np.random.default_rng(2)).confidence_interval
+    sampling_error = 0.01  # four times the quantiles' standard error with 2000 draws
+    assert found.mean == pytest.approx(gains[0].mean())
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=sampling_error)
+    assert found.low is not None
+    assert found.low > 0
+
+
+def test_a_system_does_not_differ_from_itself() -> None:
+    truth = np.arange(10) % 2
+    same = paired_bootstrap(Accuracy(), truth, truth, truth, draws=50)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
