@@ -1,0 +1,82 @@
+"""A room imports only rooms of lower levels (the table of docs/design.md)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+
+import pytest
+from source import PACKAGE, ROOT, imports, modules, own_imports, room
+
+from genus.part import Part
+
+LEVELS = {
+    "errors": 0, "part": 0, "batch": 0,
+    "text": 1, "tokens": 1, "model": 1, "optim": 1,
+    "examples": 2,
+    "objectives": 3,
+    "recipe": 4, "cost": 4,
+    "train": 5,
+    "export": 6, "evaluate": 6,
+    "tasks": 7,
+    "pipeline": 8,
+    "recipes": 9,
+    "catalog": 10, "cli": 10, "__init__": 10,
+}  # fmt: skip
+
+WITHIN_A_LEVEL = {
+    ("part", "errors"),
+    ("batch", "errors"),
+    ("tokens", "text"),
+    ("cost", "recipe"),
+    ("cli", "catalog"),
+    ("__init__", "catalog"),
+    ("cli", "__init__"),
+}
+
+SLOTS_ONLY = ("cost", "train")
+"""Rooms that know slots and protocols, never a concrete part of one."""
+
+
+def test_every_room_has_a_level() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms <= LEVELS.keys()
+
+
+def test_the_design_page_names_every_room() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", page, re.MULTILINE)
+    assert LEVELS.keys() <= {name for row in rows for name in re.findall(r"`(\w+)", row)}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_go_down(module: str) -> None:
+    here = room(module)
+    for line, name in own_imports(modules()[module]):
+        there = room(name)
+        if there == "__init__" or there not in LEVELS:
+            there = "__init__"
+        allowed = here == there or LEVELS[there] < LEVELS[here] or (here, there) in WITHIN_A_LEVEL
+        assert allowed, f"{module}, line {line}: {here} may not import {there}"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if room(name) in SLOTS_ONLY])
+def test_slots_only(module: str) -> None:
+    for line, name in own_imports(modules()[module]):
+        home, _, attribute = name.rpartition(".")
+        value = getattr(importlib.import_module(home), attribute, None)
+        if inspect.isclass(value) and issubclass(value, Part) and not inspect.isabstract(value):
+            slots = [base for base in value.__mro__ if base is not Part and inspect.isabstract(base)]
+            assert not slots, f"{module}, line {line}: {attribute} is a concrete part of the slot {slots[-1].__name__}"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name.startswith("genus.recipes.")])
+def test_a_recipe_imports_at_most_one_other(module: str) -> None:
+    others = {name.split(".")[2] for _, name in own_imports(modules()[module]) if name.startswith("genus.recipes.")}
+    assert len(others) <= 1, f"{module} builds on {', '.join(sorted(others))}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_the_oracle_is_never_imported(module: str) -> None:
+    assert not [line for line, name in imports(modules()[module]) if name.split(".")[0] == "transformers"]
