@@ -1,6 +1,6 @@
 """Metrics of predictions against the truth, in numpy.
 
-Legend: N examples, C classes. Classes are numbers 0..C-1; a metric that is undefined because one side does not vary is 0.
+Legend: N examples, C classes, which are numbers 0..C-1. A metric that is undefined because one side does not vary is 0.
 """
 
 from __future__ import annotations

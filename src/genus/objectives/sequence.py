@@ -1,0 +1,108 @@
+"""What fine-tuning learns about sequences, single or paired: a class, or a number (Devlin et al. 2018, section 4.1).
+
+Legend: M targets, H hidden size, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.batch import IGNORE, Batch
+from genus.objectives import Head, Objective, Sums
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genus.examples import Example
+    from genus.model import Model, Network
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class OnSequence(Objective):
+    """What is learned from the pooled state of a sequence's first token, with one target a sequence."""
+
+    dropout: float = 0.1
+    """On the pooled vector, in training (released code, run_classifier.py)."""
+    init_std: float = 0.02
+    """Standard deviation of the weights the head starts from (released code, run_classifier.py)."""
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example as it is: its label came with it."""
+        return example
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return one a sequence."""
+        return {self.name: sequences}
+
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Return the head."""
+        return self.head(model.width)
+
+    @abstractmethod
+    def head(self, hidden: int) -> SequenceHead:
+        """Return the head over vectors of `hidden` numbers."""
+
+
+class Classify(OnSequence):
+    """-Σ log softmax(W d(pooled) + b)[label], with d dropout."""
+
+    labels: tuple[str, ...]
+    """The classes' names, in the order of their numbers."""
+
+    def head(self, hidden: int) -> SequenceHead:
+        """Return the head."""
+        return ClassifyHead(self, hidden, len(self.labels))
+
+
+class Regress(OnSequence):
+    """Σ (w · d(pooled) + b - label)², with d dropout."""
+
+    def head(self, hidden: int) -> SequenceHead:
+        """Return the head."""
+        return RegressHead(self, hidden, 1)
+
+
+class SequenceHead(Head):
+    """A linear map of the pooled state of each sequence's first token."""
+
+    def __init__(self, choice: OnSequence, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.name = choice.name
+        self.dropout = nn.Dropout(choice.dropout)
+        self.classes = nn.Linear(hidden, outputs)
+        nn.init.normal_(self.classes.weight, std=choice.init_std)
+        nn.init.zeros_(self.classes.bias)
+
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of labeled sequences."""
+        return {self.name: batch.targets[self.name].counted().sum()}
+
+    def outputs(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Return the raw outputs (M, C), or (M, 1) for a number, at every target, labeled or not."""
+        first_MH = hidden["tokens"][batch.targets[self.name].index]
+        return self.classes(self.dropout(network.pool(first_MH)))  # type: ignore[no-any-return]
+
+
+class ClassifyHead(SequenceHead):
+    """Classification at work."""
+
+    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+        """Return `classify`, the summed negative log-likelihood in nats, and `classify/correct`."""
+        logits_MC, label = self.outputs(network, hidden, batch).float(), batch.targets[self.name].label
+        loss = F.cross_entropy(logits_MC, label, ignore_index=IGNORE, reduction="sum")
+        return {self.name: loss, f"{self.name}/correct": (logits_MC.detach().argmax(-1) == label).sum()}
+
+
+class RegressHead(SequenceHead):
+    """Regression at work."""
+
+    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+        """Return `regress`, the summed squared error."""
+        targets = batch.targets[self.name]
+        error = self.outputs(network, hidden, batch).float()[:, 0] - targets.label
+        return {self.name: torch.where(targets.counted(), error, 0.0).square().sum()}
