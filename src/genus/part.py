@@ -15,8 +15,8 @@ import json
 import pkgutil
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import Any, Self, TypeVar, dataclass_transform
+from dataclasses import MISSING, fields
+from typing import Any, Literal, Self, TypeVar, dataclass_transform, get_args, get_origin
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
@@ -139,6 +139,8 @@ def _codec() -> cattrs.Converter:
 
     for plain, accepted in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
         codec.register_structure_hook(plain, functools.partial(_strict, plain, accepted))
+    codec.register_structure_hook_func(_is_literal, _one_of)
+    codec.register_unstructure_hook(float, float)  # 1 and 1.0 are one value, with one hash
     return codec
 
 
@@ -149,13 +151,18 @@ def _choose(slot: type[P], value: object) -> tuple[type[P], Json]:
     if not isinstance(table, Mapping):
         raise TypeError(f"expected a table of {slot.__name__}, got {value!r}")
     kind = table.get("kind", slot.__name__)
+    if "kind" not in table and kind not in parts:
+        raise ValueError(f"name the kind of {slot.__name__}.{near('', list(parts))}")
     if kind not in parts:
         raise ValueError(f"there is no {slot.__name__} {kind!r}.{near(str(kind), list(parts))}")
     choices = {key: choice for key, choice in table.items() if key != "kind"}
-    known = [field.name for field in fields(parts[kind])]  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(parts[kind])}  # type: ignore[arg-type]
     for key in choices:
         if key not in known:
-            raise ValueError(f"{kind} has no choice {key!r}.{near(key, known)}")
+            raise ValueError(f"{kind} has no choice {key!r}.{near(key, list(known))}")
+    for key, field in known.items():
+        if key not in choices and field.default is MISSING:
+            raise ValueError(f"{kind} needs the choice {key!r}")
     return parts[kind], choices
 
 
@@ -164,6 +171,17 @@ def _strict(plain: type, accepted: type | tuple[type, ...], value: object, _: ob
     if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
         raise TypeError(f"expected {plain.__name__}, got {value!r}")
     return plain(value)
+
+
+def _is_literal(kind: object) -> bool:
+    return get_origin(kind) == Literal
+
+
+def _one_of(value: object, kind: Any) -> object:
+    """Take one of the literals that a choice lists."""
+    if value not in get_args(kind):
+        raise ValueError(f"expected one of {', '.join(map(repr, get_args(kind)))}, got {value!r}")
+    return value
 
 
 def _explain(error: BaseException, path: str) -> list[str]:
@@ -201,6 +219,8 @@ def _merge(old: object, new: object, path: str) -> object:
             if not (key.isdigit() and int(key) < len(old)):
                 raise UsageError(f"{path}: {key!r} is not a position in a list of {len(old)}")
         return [_merge(item, new[str(i)], f"{path}.{i}") if str(i) in new else item for i, item in enumerate(old)]
+    if isinstance(old, list) and not isinstance(new, list):
+        raise UsageError(f"{path}: expected a list, or a position in it, got {new!r}")
     if not isinstance(old, Mapping) or "kind" not in old:
         return new
     if isinstance(new, str):
