@@ -5,18 +5,21 @@ Legend: M targets, H hidden size, C classes.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
+from genus.errors import near
 from genus.objectives import Head, Objective, Sums
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
     from genus.examples import Example
     from genus.model import Model, Network
@@ -47,6 +50,22 @@ class OnSequence(Objective):
     def head(self, hidden: int) -> SequenceHead:
         """Return the head over vectors of `hidden` numbers."""
 
+    @abstractmethod
+    def target(self, label: str | None) -> int | float:
+        """Return the number that stands for a label, and the one that is ignored for None.
+
+        Raises:
+            ValueError: the label is none that this objective knows; it says which there are.
+        """
+
+    @abstractmethod
+    def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the most probable class or the number (N,) for the head's outputs (N, C)."""
+
+    @abstractmethod
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+        """Return the answer in the user's words for one sequence's outputs (C,), and the probability of each class."""
+
 
 class Classify(OnSequence):
     """-Σ log softmax(W d(pooled) + b)[label], with d dropout."""
@@ -58,6 +77,24 @@ class Classify(OnSequence):
         """Return the head."""
         return ClassifyHead(self, hidden, len(self.labels))
 
+    def target(self, label: str | None) -> int | float:
+        """Return the class's number."""
+        if label is None:
+            return IGNORE
+        if label not in self.labels:
+            raise ValueError(f"label {label!r} does not occur in training.{near(label, self.labels)}")
+        return self.labels.index(label)
+
+    def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the most probable class."""
+        return np.asarray(outputs.argmax(-1))
+
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+        """Return the most probable label, and the probability of each."""
+        raised = np.exp(outputs - outputs.max())
+        chances = (raised / raised.sum()).tolist()
+        return self.labels[int(outputs.argmax())], dict(zip(self.labels, chances, strict=True))
+
 
 class Regress(OnSequence):
     """Σ (w · d(pooled) + b - label)², with d dropout."""
@@ -65,6 +102,24 @@ class Regress(OnSequence):
     def head(self, hidden: int) -> SequenceHead:
         """Return the head."""
         return RegressHead(self, hidden, 1)
+
+    def target(self, label: str | None) -> int | float:
+        """Return the number."""
+        try:
+            number = math.nan if label is None else float(label)
+        except ValueError:
+            number = math.inf
+        if math.isinf(number) or (label is not None and math.isnan(number)):
+            raise ValueError(f"label {label!r} is not a number")
+        return number
+
+    def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the number."""
+        return outputs[:, 0]
+
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+        """Return the number; there are no classes."""
+        return float(outputs[0]), {}
 
 
 class SequenceHead(Head):

@@ -1,0 +1,37 @@
+"""Classification of single and paired texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genus.errors import GenusError
+from genus.evaluate.metrics import Accuracy, Metric
+from genus.objectives.sequence import Classify
+from genus.tasks import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Classification(Task):
+    """One of the classes that occur in training."""
+
+    metrics: tuple[Metric, ...] = (Accuracy(),)
+
+    def objective(self, labels: Iterable[str]) -> Classify:
+        """Return the classes in order, of numbers or of the alphabet.
+
+        Raises:
+            GenusError: there is but one class.
+        """
+        found = set(labels)
+        if len(found) < 2:
+            raise GenusError(f"column {self.label!r}: all rows have the label {min(found)!r}; nothing is to be learned")
+        return Classify(labels=tuple(sorted(found, key=_in_order)), dropout=self.dropout)
+
+
+def _in_order(label: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(label), label
+    except ValueError:
+        return True, 0.0, label

@@ -1,0 +1,123 @@
+"""The rows of a task: its files, the columns it reads, its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genus.errors import GenusError, UsageError, near
+from genus.examples.keys import generator
+from genus.tasks.table import SUFFIXES, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from genus.objectives.sequence import OnSequence
+    from genus.tasks import Task
+
+SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
+"""How the file of a split begins."""
+UNLABELED = "-1"
+"""What Hugging Face's tables of GLUE say in place of every label of a test split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The tables of a task; without validation, a share of the training rows is held out."""
+
+    train: Path
+    validation: Path | None = None
+    test: Path | None = None
+
+    @classmethod
+    def find(cls, folder: Path) -> Files:
+        """Return the tables of a folder: `train.jsonl.gz`, `dev.tsv`, `validation_matched.parquet` and the like.
+
+        Raises:
+            UsageError: there is no training table, or more than one for a split.
+        """
+        found = {split: _find(folder, names) for split, names in SPLITS.items()}
+        train = found.pop("train")
+        if train is None:
+            raise UsageError(f"{folder}: holds no training table, such as train.jsonl, train.csv or train.parquet")
+        return cls(train, **found)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example as the user wrote it."""
+
+    line: int
+    texts: tuple[str, ...]
+    label: str | None
+    """None where the row has no label."""
+
+
+def read(path: Path, task: Task, *, labeled: bool = True) -> list[Row]:
+    """Return the rows of a table.
+
+    Args:
+        path: the table.
+        task: which columns are read.
+        labeled: whether there must be a column of labels.
+
+    Raises:
+        GenusError: the file cannot be read or is empty, a column is missing.
+    """
+    found = []
+    for line, row in rows(path):
+        for column in task.texts + ((task.label,) if labeled else ()):
+            if column not in row:
+                raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
+        texts = tuple("" if row[column] is None else str(row[column]) for column in task.texts)
+        found.append(Row(line, texts, spell(row.get(task.label))))
+    if not found:
+        raise GenusError(f"{path}: holds no rows")
+    if not labeled and {row.label for row in found} == {UNLABELED}:
+        return [replace(row, label=None) for row in found]
+    return found
+
+
+def spell(label: Any) -> str | None:
+    """Return a label as text, None where there is none; 1, 1.0 and "1" are one label, whatever the kind of table."""
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
+    return None if label is None or str(label).strip() == "" else str(label).strip()
+
+
+def targets(path: Path, rows: Sequence[Row], objective: OnSequence) -> NDArray[Any]:
+    """Return the numbers (rows,) that stand for the labels.
+
+    Raises:
+        GenusError: a label that does not occur in training, or is not a number, with its file and line.
+    """
+    numbers = []
+    for row in rows:
+        try:
+            numbers.append(objective.target(row.label))
+        except ValueError as error:
+            raise GenusError(f"{path}, line {row.line}: {error}") from None
+    return np.asarray(numbers, np.float32 if any(isinstance(number, float) for number in numbers) else np.int64)
+
+
+def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+    """Return the rows to train on and a share, at least one row, to validate on; the same in every run."""
+    order = generator(0).permutation(len(rows))
+    held = set(order[: max(1, round(share * len(rows)))].tolist())
+    return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
+
+
+def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """Return the one table named exactly so, or else the one whose name begins so."""
+    tables = sorted(path for path in folder.glob("*") if any(ending in SUFFIXES for ending in path.suffixes[-2:]))
+    exact = [path for path in tables if path.name.split(".")[0] in names]
+    starts = tuple(name + mark for name in names for mark in "_-")
+    found = exact or [path for path in tables if path.name.startswith(starts)]
+    if len(found) > 1:
+        raise UsageError(f"{folder}: which table is it: {', '.join(path.name for path in found)}? Name the file")
+    return found[0] if found else None

@@ -1,0 +1,103 @@
+"""Tables of several columns: JSON lines, CSV, TSV and Parquet, plain or compressed, row by row."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import json
+import lzma
+import sys
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from genus.errors import GenusError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield every row with the number of its line (or, in Parquet, of its row), counted from 1.
+
+    Invalid UTF-8 is replaced. TSV has no quoting, as in GLUE's own files.
+
+    Raises:
+        GenusError: a missing, truncated or unreadable file, or a row that is broken.
+        UsageError: a kind of file that is not read.
+    """
+    kind = suffix(path)
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    try:
+        yield from readers[kind](path)
+    except FileNotFoundError:
+        raise GenusError(f"{path}: there is no such file") from None
+    except (OSError, EOFError, lzma.LZMAError, csv.Error) as error:
+        raise GenusError(f"{path}: cannot be read, or is cut short: {error}") from None
+
+
+def suffix(path: Path) -> str:
+    """Return the kind of table that a file's name tells, without the compression."""
+    endings = [ending for ending in path.suffixes[-2:] if ending not in {*OPENERS, ".zst"}]
+    if not endings or endings[-1] not in SUFFIXES:
+        expected = f"{', '.join(SUFFIXES)}, plain or compressed as .gz, .xz, .bz2 or .zst"
+        raise UsageError(f"{path}: not a kind of table that can be read; expected {expected}")
+    return endings[-1]
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix != ".zst":
+        opener = OPENERS.get(path.suffix, open)
+        return cast("IO[str]", opener(path, "rt", encoding="utf-8", errors="replace", newline=""))
+    try:
+        import zstandard
+    except ImportError:
+        raise GenusError(f"{path}: reading .zst needs zstandard: pip install 'genus[data]'") from None
+    return cast("IO[str]", zstandard.open(path, "rt", encoding="utf-8", errors="replace", newline=""))
+
+
+def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise GenusError(f"{path}, line {number}: not JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise GenusError(f"{path}, line {number}: expected an object with named columns")
+            yield number, row
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(sys.maxsize)
+    mark, quoting = ("\t", csv.QUOTE_NONE) if suffix(path) == ".tsv" else (",", csv.QUOTE_MINIMAL)
+    with _open(path) as file:
+        lines = csv.reader(file, delimiter=mark, quoting=quoting)
+        columns = [name.removeprefix("\ufeff") for name in next(lines, [])]
+        for fields in lines:
+            if not fields:
+                continue
+            if len(fields) != len(columns):
+                raise GenusError(f"{path}, line {lines.line_num}: {len(fields)} fields under {len(columns)} columns")
+            yield lines.line_num, dict(zip(columns, fields, strict=True))
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise GenusError(f"{path}: reading .parquet needs pyarrow: pip install 'genus[data]'") from None
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except pyarrow.ArrowException as error:
+        raise GenusError(f"{path}: cannot be read: {error}") from None
