@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError, UsageError, near
-from genus.examples.keys import generator
+from genus.examples.keys import PLAN, generator
 from genus.tasks.table import SUFFIXES, rows
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def targets(path: Path, rows: Sequence[Row], objective: OnSequence) -> NDArray[A
 
 def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
     """Return the rows to train on and a share, at least one row, to validate on; the same in every run."""
-    order = generator(0).permutation(len(rows))
+    order = generator(0, PLAN, 0, 0).permutation(len(rows))
     held = set(order[: max(1, round(share * len(rows)))].tolist())
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 

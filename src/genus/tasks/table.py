@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
 import gzip
+import io
 import json
 import lzma
 import sys
-from typing import IO, TYPE_CHECKING, Any, cast
+import zlib
+from typing import IO, TYPE_CHECKING, Any
 
 from genus.errors import GenusError, UsageError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
@@ -35,7 +36,7 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from readers[kind](path)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
-    except (OSError, EOFError, lzma.LZMAError, csv.Error) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, csv.Error) as error:
         raise GenusError(f"{path}: cannot be read, or is cut short: {error}") from None
 
 
@@ -43,20 +44,32 @@ def suffix(path: Path) -> str:
     """Return the kind of table that a file's name tells, without the compression."""
     endings = [ending for ending in path.suffixes[-2:] if ending not in {*OPENERS, ".zst"}]
     if not endings or endings[-1] not in SUFFIXES:
-        expected = f"{', '.join(SUFFIXES)}, plain or compressed as .gz, .xz, .bz2 or .zst"
+        expected = f"{', '.join(SUFFIXES)}, plain or compressed as .gz, .xz or .zst"
         raise UsageError(f"{path}: not a kind of table that can be read; expected {expected}")
     return endings[-1]
 
 
 def _open(path: Path) -> IO[str]:
-    if path.suffix != ".zst":
-        opener = OPENERS.get(path.suffix, open)
-        return cast("IO[str]", opener(path, "rt", encoding="utf-8", errors="replace", newline=""))
+    binary = io.BytesIO(_unzstd(path)) if path.suffix == ".zst" else OPENERS.get(path.suffix, open)(path, "rb")
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _unzstd(path: Path) -> bytes:
     try:
         import zstandard
     except ImportError:
         raise GenusError(f"{path}: reading .zst needs zstandard: pip install 'genus[data]'") from None
-    return cast("IO[str]", zstandard.open(path, "rt", encoding="utf-8", errors="replace", newline=""))
+    found, rest = [], path.read_bytes()
+    try:
+        while rest:
+            frame = zstandard.ZstdDecompressor().decompressobj()
+            found.append(frame.decompress(rest))
+            if not frame.eof:
+                raise EOFError("the last frame has no end")
+            rest = frame.unused_data
+    except zstandard.ZstdError as error:
+        raise EOFError(str(error)) from None
+    return b"".join(found)
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,10 +88,10 @@ def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(sys.maxsize)
-    mark, quoting = ("\t", csv.QUOTE_NONE) if suffix(path) == ".tsv" else (",", csv.QUOTE_MINIMAL)
+    plain = suffix(path) == ".tsv"
     with _open(path) as file:
-        lines = csv.reader(file, delimiter=mark, quoting=quoting)
-        columns = [name.removeprefix("\ufeff") for name in next(lines, [])]
+        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if plain else csv.reader(file)
+        columns = next(lines, [])
         for fields in lines:
             if not fields:
                 continue

@@ -1,0 +1,90 @@
+"""Completions of masked text.
+
+Legend: M masks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from genus.batch import IGNORE
+from genus.errors import GenusError, UsageError
+from genus.examples import Example, Sequence
+from genus.examples.pack import pack
+from genus.objectives.masked import MaskedHead
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genus.objectives import Learner
+    from genus.tokens.tokenizer import Tokenizer
+
+BLANK = re.compile(r"\[MASK\]|<mask>|_{3,}")
+"""How a user may write a mask, whatever the tokenizer's own is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One token in the place of one mask."""
+
+    token: str
+    probability: float
+    text: str
+    """The whole text with the token in the mask's place; other masks stay masks."""
+
+
+def fill(learner: Learner, tokenizer: Tokenizer, text: str, top: int = 5) -> list[list[Completion]]:
+    """Return the `top` most probable tokens for every mask of a text, the best first.
+
+    A mask is written as the tokenizer's own mask token, `[MASK]`, `<mask>` or `___`.
+
+    Raises:
+        UsageError: the text has no mask.
+        GenusError: the model has no masked-language-model head, or fewer positions than the text has tokens.
+    """
+    head = next((head for head in learner.heads.values() if isinstance(head, MaskedHead)), None)
+    if head is None:
+        raise GenusError("this model has no masked-language-model head; take a pretrained one, not a fine-tuned one")
+    mask = tokenizer.tokens.specials.mask
+    text = BLANK.sub(lambda _: mask, text)
+    if mask not in text:
+        raise UsageError(f"{text!r} has no mask; write {mask} or ___ where a word is missing")
+    example = _example(tokenizer, text)
+    chances_MV = _chances(learner, head, example, tokenizer)
+    values, ids = chances_MV.topk(min(top, chances_MV.shape[-1]))
+    return [
+        [_completion(tokenizer, text, mask, place, i, p) for i, p in zip(best, chances, strict=True)]
+        for place, (best, chances) in enumerate(zip(ids.tolist(), values.tolist(), strict=True))
+    ]
+
+
+def _example(tokenizer: Tokenizer, text: str) -> Example:
+    """Return the framed text with a target without a label at every mask."""
+    ids = np.array(tokenizer.backend.encode(text, add_special_tokens=False).ids, np.int64)
+    sequence = Sequence(*tokenizer.vocabulary.frame(ids))
+    masks = np.flatnonzero(sequence.ids == tokenizer.vocabulary.mask)
+    return Example({"tokens": sequence}, {"masked": (masks, np.full(len(masks), IGNORE))})
+
+
+def _chances(learner: Learner, head: MaskedHead, example: Example, tokenizer: Tokenizer) -> Tensor:
+    """Return probabilities (M, V); what special tokens would have is left out."""
+    batch = pack([[example]], len(example.tokens.ids), tokenizer.vocabulary.pad)
+    embedding_VE = learner.network.token_embedding.weight
+    batch = batch.to(embedding_VE.device)
+    learner.eval()
+    with torch.no_grad():
+        hidden_TH = learner.network(batch)["tokens"]
+        logits_MV: Tensor = head.tokens(hidden_TH[batch.targets["masked"].index], embedding_VE)
+    special = torch.as_tensor(tokenizer.vocabulary.special, device=logits_MV.device)
+    return logits_MV.float()[:, : len(special)].softmax(-1).masked_fill(special, 0.0)
+
+
+def _completion(tokenizer: Tokenizer, text: str, mask: str, place: int, token: int, probability: float) -> Completion:
+    word, parts = tokenizer.decode([token]).strip(), text.split(mask)
+    filled = mask.join(parts[: place + 1]) + word + mask.join(parts[place + 1 :])
+    return Completion(word, probability, filled)

@@ -1,0 +1,82 @@
+"""Texts of a task as ids, cut to length, with the numbers of their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Several
+
+    from numpy.typing import NDArray
+
+    from genus.tokens.tokenizer import Tokenizer
+    from genus.tokens.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Single or paired texts, ready to be framed one by one. N is their number."""
+
+    texts: list[tuple[NDArray[np.int32], ...]]
+    labels: NDArray[Any]
+    """(N,) int64 classes or float32 numbers."""
+    target: str
+    """The name of the target that the labels serve."""
+    vocabulary: Vocabulary
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.texts)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) lengths in tokens, framed."""
+        return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
+
+    def example(self, index: int) -> Example:
+        """Return one example, framed; its target stands at the first token."""
+        sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
+        return Example({"tokens": sequence}, {self.target: (np.zeros(1, np.int64), self.labels[index : index + 1])})
+
+
+def encode(
+    tokenizer: Tokenizer, texts: Several[tuple[str, ...]], labels: NDArray[Any], target: str, max_length: int
+) -> Encoded:
+    """Encode single or paired texts, each cut so that it has at most `max_length` tokens when framed.
+
+    Raises:
+        GenusError: the frame alone is as long.
+    """
+    vocabulary = tokenizer.vocabulary
+    columns = [tokenizer.encode(list(column)) for column in zip(*texts, strict=True)]
+    room = max_length - vocabulary.framing(len(columns))
+    if room < len(columns):
+        raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+    return Encoded([_cut(several, room) for several in zip(*columns, strict=True)], labels, target, vocabulary)
+
+
+def _cut(texts: Several[list[int]], room: int) -> tuple[NDArray[np.int32], ...]:
+    kept = longest_first([len(ids) for ids in texts], room)
+    return tuple(np.array(ids[:length], np.int32) for ids, length in zip(texts, kept, strict=True))
+
+
+def longest_first(lengths: Several[int], room: int) -> tuple[int, ...]:
+    """Return how much of one text or two is kept, when tokens are dropped from the end of the longer one at a time.
+
+    Of two texts of equal length the second one loses a token first (released code, run_classifier.py:
+    _truncate_seq_pair).
+    """
+    if len(lengths) == 1:
+        return (min(lengths[0], room),)
+    first, second = lengths
+    if first + second > room:
+        first = min(first, max(room - second, room - room // 2))
+        second = min(second, room - first)
+    return first, second
