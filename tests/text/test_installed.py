@@ -1,0 +1,103 @@
+"""The corpus of installed documentation: parsed and never imported, deterministic, without the validation part."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from genus.errors import GenusError
+from genus.text.installed import LONGEST, make, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = ["graph", "node", "edge", "path", "colour", "number", "matrix", "vector", "string", "parser", "token", "model"]
+
+
+def docstring(package: str, number: int) -> str:
+    """Return a docstring that no other number has, and that names its package."""
+    words = [WORDS[(number * step + step) % len(WORDS)] for step in range(2, 16)]
+    return f"Return item {number} of {package}, given {' '.join(words)}.\n\n    >>> import {package}\n    "
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    root = tmp_path / "packages"
+    for package in ("alpha_beta", "gamma", "delta"):
+        (root / package / "tests").mkdir(parents=True)
+        body = [f'def f{n}():\n    """{docstring(package, n)}"""\n' for n in range(30)]
+        (root / package / "__init__.py").write_text("raise SystemExit('imported')\n" + "\n".join(body))
+        (root / package / "again.py").write_text("\n".join(body))
+        (root / package / "tests" / "test_it.py").write_text(
+            '"""A test of nothing, which is not documentation at all."""'
+        )
+    (root / "broken.py").write_text('"""Never closed')
+    (root / "binary.py").write_bytes(b"\xff\xfe\x00" * 50)
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_files_are_parsed_never_imported_and_read_once(packages: Path) -> None:
+    modules = read([(None, packages)])
+    prose = [text for module in modules for text in module.docstrings]
+    assert len(prose) == len(set(prose)) == 90
+    assert {module.package for module in modules} >= {"alpha_beta", "gamma", "delta", "broken"}
+    assert not any(">>>" in text or "A test of nothing" in text for text in prose)
+
+
+def test_the_validation_part_is_not_in_the_corpus(packages: Path, tmp_path: Path) -> None:
+    made = make(read([(None, packages)]), tmp_path / "out", train=10, validation=5)
+    assert made.labels == ["alpha_beta", "delta", "gamma"]
+    assert made.examples == (30, 15)
+    corpus = " ".join(" ".join(row["text"].split()) for row in rows(made.corpus))
+    numbers = {(row["package"], row["text"].split()[2]) for row in rows(made.validation)}
+    assert len(numbers) == 15
+    assert not [pair for pair in numbers if f"Return item {pair[1]} of {pair[0]}," in corpus]
+    assert corpus.count("Return item") == 90 - 15
+
+
+def test_the_texts_do_not_name_the_packages(packages: Path, tmp_path: Path) -> None:
+    made = make(read([(None, packages)]), tmp_path / "out", train=10, validation=5)
+    for row in rows(made.train) + rows(made.validation):
+        assert len(row["text"]) <= LONGEST
+        assert not [name for name in ("alpha", "beta", "gamma", "delta") if name in row["text"].lower()]
+
+
+def test_the_same_packages_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:
+    written = []
+    for workers in (1, 2):
+        made = make(read([(None, packages)], workers), tmp_path / str(workers), train=10, validation=5)
+        written.append([path.read_bytes() for path in (made.corpus, made.train, made.validation)])
+    assert written[0] == written[1]
+
+
+def test_large_packages_are_cut_to_one_length(tmp_path: Path) -> None:
+    root = tmp_path / "packages"
+    for package, files in (("large", 20), ("small", 4)):
+        (root / package).mkdir(parents=True)
+        for file in range(files):
+            body = [f'def f{n}():\n    """{docstring(package, file * 50 + n)}"""\n' for n in range(10)]
+            (root / package / f"m{file}.py").write_text("\n".join(body))
+    modules = read([(None, root)])
+    whole = make(modules, tmp_path / "whole", train=5, validation=5)
+    cut = make(modules, tmp_path / "cut", characters=whole.characters // 2, train=5, validation=5)
+    kept = [row["package"] for row in rows(cut.corpus)]
+    assert kept.count("small") == 4
+    assert 4 <= kept.count("large") < 20
+    assert cut.characters <= whole.characters // 2
+
+
+def test_too_few_packages_is_one_line(packages: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenusError, match="fewer than two installed packages have 250 docstrings"):
+        make(read([(None, packages)]), tmp_path)
+
+
+def test_progress_counts_files(packages: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    read([(None, packages)], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(n, 8) for n in range(1, 9)]
