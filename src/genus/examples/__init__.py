@@ -1,7 +1,8 @@
 """Station 3, ids to examples: pure functions of the token store and a key.
 
 An example format plans an epoch (which spans of the store make which example), and reads one example of the plan; the
-objectives then corrupt it. Both draw only from generators keyed by (seed, epoch, number), so any worker can make any example.
+objectives then corrupt it. Both draw only from generators keyed by (seed, epoch, number), so any worker can make any
+example.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from genus.part import Part
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from genus.tokens.store import Store
@@ -64,12 +64,19 @@ class Plan:
         """The number of examples."""
         return len(self.lengths)
 
+    def text(self, span: int, store: Store) -> NDArray[np.int64]:
+        """Return the ids of a span."""
+        return store.ids[self.start[span] : self.stop[span]].astype("int64")
+
 
 class Examples(Part, ABC):
     """An example format: how a corpus is cut into training examples."""
 
     gives: ClassVar[frozenset[str]] = frozenset()
     """Names of the targets that the format itself gives, such as `next_sentence`."""
+
+    drawn: ClassVar[bool] = True
+    """Whether the plan depends on seed and epoch; where it does not, one plan serves all epochs."""
 
     copies: int | None = None
     """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""

@@ -1,8 +1,14 @@
-"""Random generators keyed by numbers, so that a draw depends on what it is for and on nothing that came before."""
+"""Random generators keyed by numbers, so that a draw depends on what it is for and on nothing that came before.
+
+Every key is (seed, purpose, epoch, number), with one of the purposes below.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+
+PLAN, FILL, ORDER, CORRUPT = range(4)
+"""What is drawn: how the corpus is cut, which examples share a row, in which order rows come, what is hidden."""
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -20,11 +20,25 @@ if TYPE_CHECKING:
 
 
 class Masking(Part, ABC):
-    """A choice of what is masked: `rate` of the tokens; of these `mask` become the mask token, `random` a random one, the rest stay."""
+    """A choice of what is masked: `rate` of the tokens.
+
+    Of these a share `mask` becomes the mask token, a share `random` a random one, and the rest stays.
+    """
 
     rate: float = 0.15
     mask: float = 0.8
     random: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse shares that are none.
+
+        Raises:
+            ValueError: `rate`, `mask`, `random` or the sum of the last two outside [0, 1].
+        """
+        shares = {"rate": self.rate, "mask": self.mask, "random": self.random, "mask + random": self.mask + self.random}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share:g}, but must lie between 0 and 1")
 
     @abstractmethod
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -39,15 +53,61 @@ class Masking(Part, ABC):
         draw = rng.random(len(chosen))
         ids[chosen[draw < self.mask]] = vocabulary.mask
         swapped = chosen[(draw >= self.mask) & (draw < self.mask + self.random)]
-        ids[swapped] = rng.choice(np.flatnonzero(~vocabulary.special), len(swapped))
+        ids[swapped] = ordinary(len(swapped), vocabulary, rng)
         return chosen, ids
+
+    def number(self, sequence: Sequence) -> int:
+        """Return how many tokens of a sequence may be chosen: max(1, round(rate x L)), as in BERT's released code."""
+        return max(1, round(self.rate * len(sequence.ids)))
 
 
 class TokenMasking(Masking):
     """Single tokens, drawn without replacement (BERT's released code, create_masked_lm_predictions)."""
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return max(1, round(rate x length)) positions, or all there are."""
+        """Return max(1, round(rate x L)) positions, or all there are."""
         candidates = np.flatnonzero(~sequence.fixed)
-        number = min(len(candidates), max(1, round(self.rate * len(sequence.ids))))
-        return np.sort(rng.permutation(candidates)[:number])
+        return np.sort(rng.permutation(candidates)[: self.number(sequence)])
+
+
+class WholeWordMasking(Masking):
+    """All pieces of a word or none, each piece then replaced by a draw of its own.
+
+    A word is a piece that starts one and the pieces that follow it, up to the next start or the frame; pieces cut off
+    from their start, as at the front of a truncated segment, are a word too. Words are taken in random order; one that
+    would exceed max(1, round(rate x L)) is passed over, so a short sequence of long words may have nothing to restore.
+
+    Source: BERT's released code, create_pretraining_data.py, `do_whole_word_mask`.
+    """
+
+    def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the positions of the chosen words, max(1, round(rate x L)) at most."""
+        candidates = np.flatnonzero(~sequence.fixed)
+        begins = vocabulary.word_start[sequence.ids[candidates]]
+        begins |= np.diff(candidates, prepend=-1) > 1
+        begins[:1] = True
+        word = np.cumsum(begins) - 1
+        sizes = np.bincount(word)
+        chosen = np.zeros(len(sizes), dtype=np.bool_)
+        chosen[_within(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
+        return candidates[np.flatnonzero(chosen[word])]
+
+
+def ordinary(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return (number,) ids drawn evenly from those that are not special; special ones, being few, are drawn again."""
+    ids = rng.integers(vocabulary.size, size=number)
+    while (special := vocabulary.special[ids]).any():
+        ids[special] = rng.integers(vocabulary.size, size=int(special.sum()))
+    return ids
+
+
+def _within(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:
+    """Return the words, in that order, that fit into what is left of the budget when their turn comes."""
+    taken = []
+    for word, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        if size <= budget:
+            taken.append(word)
+            budget -= size
+            if not budget:
+                break
+    return taken

@@ -1,0 +1,159 @@
+"""The feed of a stage of training: micro-batches by number, out of an endless sequence of epochs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from genus.examples.keys import CORRUPT, FILL, ORDER, generator
+from genus.examples.pack import BLOCK, Rows, fill_rows, pack, sequences_per_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from genus.batch import Batch
+    from genus.examples import Example, Examples, Plan
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+T = TypeVar("T")
+
+KEPT = 2
+"""Epochs held in memory: a micro-batch may span the end of one and the start of the next."""
+
+
+class Corruption(Protocol):
+    """What an objective does to an example, and how many targets come of it."""
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example as the model shall see it, with its targets."""
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return the static number of targets by name."""
+
+
+class Feed:
+    """`feed[m]` is micro-batch m: rows [m x micro_batch, (m + 1) x micro_batch) of all epochs laid end to end.
+
+    It is a pure function of the arguments and m, so it does not matter which process asks for what in which order.
+
+    An epoch is a version of the data in an order of its own. The version is the epoch's number, modulo `copies` where
+    the format has copies. By (seed, version) are keyed the plan, the choice of examples that share a row, and, with the
+    number of the example, its corruption; by (seed, epoch) the order of the rows. A plan that is not drawn, and the
+    rows it fills, are one for all versions.
+
+    Versions differ a little in their number of rows, so the first request for a late micro-batch makes every version
+    before it. Processes forked from this one share the plan made here, and make later ones themselves.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        vocabulary: Vocabulary,
+        examples: Examples,
+        corruptions: Sequence[Corruption],
+        *,
+        max_length: int,
+        micro_batch: int,
+        seed: int,
+    ) -> None:
+        """Plan the first epoch, and fix the static shapes by it.
+
+        Raises:
+            GenusError: the corpus is empty, or the format cannot be cut from it.
+        """
+        self.store, self.vocabulary, self.examples, self.corruptions = store, vocabulary, examples, tuple(corruptions)
+        self.max_length, self.micro_batch, self.seed = max_length, micro_batch, seed
+        plan, order = self._cut(0)
+        limit = sequences_per_row(plan.lengths[order[:BLOCK]], max_length)
+        self.sequences_per_row = limit
+        self.max_sequences = micro_batch * (limit + 1)
+        """N: as many live sequences in each row, and a dead one."""
+        self.max_targets: dict[str, int] = {}
+        for corruption in self.corruptions:
+            self.max_targets |= corruption.max_targets(micro_batch * max_length, micro_batch * limit)
+        self._plans = {0: self._fill(plan, order)}
+        self._orders: dict[int, NDArray[np.int64]] = {}
+        self._row_counts: dict[int, int] = {}
+        self._first_rows = [0]
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return micro-batch `number`, counted from 0."""
+        first = number * self.micro_batch
+        return self._pack([self._row(*self._locate(row)) for row in range(first, first + self.micro_batch)])
+
+    def epoch(self, number: int) -> float:
+        """Return how many epochs have passed before micro-batch `number`."""
+        epoch, row = self._locate(number * self.micro_batch)
+        return epoch + row / self._rows(epoch)
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """Return epoch 0 once, the same at every call; the last batch is filled up with dead rows."""
+        for first in range(0, self._rows(0), self.micro_batch):
+            rows = [self._row(0, row) for row in range(first, min(first + self.micro_batch, self._rows(0)))]
+            yield self._pack([*rows, *[[]] * (self.micro_batch - len(rows))])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the plans behind, which may be large; they are made again where they are needed."""
+        return self.__dict__ | {"_plans": {}, "_orders": {}}
+
+    def _pack(self, rows: list[list[Example]]) -> Batch:
+        return pack(rows, self.max_length, self.vocabulary.pad, self.max_sequences, self.max_targets)
+
+    def _row(self, epoch: int, row: int) -> list[Example]:
+        """Return the examples of a row, by its place in the order of the epoch, corrupted."""
+        plan, rows = self._planned(epoch)
+        order = _kept(self._orders, epoch, lambda: generator(self.seed, ORDER, epoch).permutation(len(rows)))
+        return [self._example(plan, self._version(epoch), int(index)) for index in rows[order[row]]]
+
+    def _example(self, plan: Plan, version: int, index: int) -> Example:
+        example = self.examples.read(plan, index, self.store, self.vocabulary)
+        rng = generator(self.seed, CORRUPT, version, index)
+        for corruption in self.corruptions:
+            example = corruption.corrupt(example, self.vocabulary, rng)
+        return example
+
+    def _locate(self, row: int) -> tuple[int, int]:
+        """Return the epoch of a row of the endless sequence, and the row's place in it."""
+        while self._first_rows[-1] <= row:
+            self._first_rows.append(self._first_rows[-1] + self._rows(len(self._first_rows) - 1))
+        epoch = bisect_right(self._first_rows, row) - 1
+        return epoch, row - self._first_rows[epoch]
+
+    def _rows(self, epoch: int) -> int:
+        """Return the number of rows of an epoch."""
+        version = self._plan_version(epoch)
+        if version not in self._row_counts:
+            self._row_counts[version] = len(self._planned(epoch)[1])
+        return self._row_counts[version]
+
+    def _version(self, epoch: int) -> int:
+        return epoch % self.examples.copies if self.examples.copies else epoch
+
+    def _plan_version(self, epoch: int) -> int:
+        return self._version(epoch) if self.examples.drawn else 0
+
+    def _planned(self, epoch: int) -> tuple[Plan, Rows]:
+        version = self._plan_version(epoch)
+        return _kept(self._plans, version, lambda: self._fill(*self._cut(version)))
+
+    def _cut(self, version: int) -> tuple[Plan, NDArray[np.int64]]:
+        """Return the plan of a version, and the order in which its examples are considered for rows."""
+        plan = self.examples.plan(self.store, self.vocabulary, self.max_length, self.seed, version)
+        return plan, generator(self.seed, FILL, version).permutation(len(plan))
+
+    def _fill(self, plan: Plan, order: NDArray[np.int64]) -> tuple[Plan, Rows]:
+        limit = self.sequences_per_row
+        return plan, fill_rows(plan.lengths, self.max_length, order=order, max_sequences=limit)
+
+
+def _kept(cache: dict[int, T], key: int, make: Callable[[], T]) -> T:
+    """Return the value of a key, made at the first request; of the others, the latest are kept."""
+    if key not in cache:
+        while len(cache) >= KEPT:
+            del cache[next(iter(cache))]
+        cache[key] = make()
+    return cache[key]

@@ -1,0 +1,40 @@
+"""RoBERTa's full sentences: sequences filled with consecutive sentences, across documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from genus.examples import Example, Examples, Plan, Sequence
+from genus.examples.runs import plan_runs
+
+if TYPE_CHECKING:
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class FullSentences(Examples):
+    """As many consecutive whole sentences as fit, going on in the next document, with a separator between documents.
+
+    The order is the corpus's own, so the plan is the same in every epoch; only the order of rows and the masks change.
+
+    Source: Liu et al. 2019, section 4.2, `FULL-SENTENCES`.
+    """
+
+    drawn: ClassVar[bool] = False
+
+    separate: bool = True
+    """Put the extra separator token between two documents of one sequence."""
+
+    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into full sequences."""
+        return plan_runs(store, vocabulary, max_length, across=True, separators=int(self.separate))
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed text; the separators between documents are as untouchable as the frame."""
+        separator = np.full(int(self.separate), vocabulary.sep)
+        first, *rest = (plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1]))
+        text = [first, *(piece for more in rest for piece in (separator, more))]
+        ids, segments, fixed = vocabulary.frame(np.concatenate(text))
+        return Example({"tokens": Sequence(ids, segments, fixed | (ids == vocabulary.sep))}, {})

@@ -1,0 +1,125 @@
+"""What all formats of segment pairs share: a second segment that follows the first or comes from another document.
+
+Legend: S sentences of a block, E examples.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Examples, Plan, Sequence
+from genus.examples.blocks import Block, blocks, follow
+from genus.examples.keys import PLAN, generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+    Span = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+class Pairs(Examples):
+    """Chunks of sentences, split in two; with probability `random_next` the second part gives way to other text.
+
+    What gave way begins the next chunk. Label 0: the second segment follows the first; 1: it is from another document.
+    A chunk of one sentence has no second part, so other text takes its place always. A pair that is too long loses
+    token after token, each from the segment that is longer at the time, from front or back with equal chance.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
+
+    random_next: float = 0.5
+
+    @abstractmethod
+    def chunks(self, block: Block, room: int, rng: np.random.Generator) -> Span:
+        """Return the end of the chunk that each sentence would begin (S,), and the tokens its pair aims at (S,)."""
+
+    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into pairs.
+
+        Raises:
+            GenusError: no document, one document only, or no room for two segments.
+        """
+        room = max_length - vocabulary.framing(2)
+        if room < 2:
+            least = vocabulary.framing(2) + 2
+            raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {least} or more")
+        if len(store.documents) == 1:
+            raise GenusError(
+                "the corpus has one document, but random next segments come from another: "
+                "put blank lines between documents, or set examples=FullSentences"
+            )
+        parts = [self._pairs(block, store, room, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)]
+        start, stop, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+        examples = len(label)
+        return Plan(
+            offsets=np.arange(0, 2 * examples + 1, 2),
+            start=start.reshape(-1),
+            stop=stop.reshape(-1),
+            segment=np.tile(np.array([0, 1], dtype=np.int8), examples),
+            label=label,
+            lengths=(stop - start).sum(1) + vocabulary.framing(2),
+        )
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed pair, with the target `next_sentence` at its first token."""
+        spans = range(plan.offsets[index], plan.offsets[index + 1])
+        framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
+        label = np.array([plan.label[index]], dtype=np.int64)
+        return Example({"tokens": Sequence(*framed)}, {"next_sentence": (np.zeros(1, dtype=np.int64), label)})
+
+    def _pairs(
+        self, block: Block, store: Store, room: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+        """Return the spans (E, 2), (E, 2) and labels (E,) of a block.
+
+        What a chunk is depends on its first sentence only. So it is drawn for every sentence as if a chunk began there,
+        and the chunks that do occur are found by going from one to the next.
+        """
+        end, target = self.chunks(block, room, rng)
+        first = np.arange(len(end))
+        sentences = end - first
+        split = first + 1 + (rng.random(len(end)) * (sentences - 1)).astype(np.int64)
+        random = (sentences == 1) | (rng.random(len(end)) < self.random_next)
+        begin = follow(np.where(random, split, end))
+
+        split, end, random = split[begin], end[begin], random[begin]
+        start_a, stop_a = block.start[begin], block.stop[split - 1]
+        start_b, stop_b = block.stop[split - 1], block.stop[end - 1]
+        missing = target[begin] - (stop_a - start_a)
+        start_b[random], stop_b[random] = elsewhere(store, block.document[begin[random]], missing[random], rng)
+
+        kept_b = np.clip(room // 2, room - (stop_a - start_a), stop_b - start_b)
+        kept_a = np.minimum(stop_a - start_a, room - kept_b)
+        spans = shorten(start_a, stop_a, kept_a, rng), shorten(start_b, stop_b, kept_b, rng)
+        start, stop = (np.stack(ends, axis=1) for ends in zip(*spans, strict=True))
+        return start, stop, random.astype(np.int8)
+
+
+def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int64], rng: np.random.Generator) -> Span:
+    """Return a span (E,) from another document than `document` (E,) for each.
+
+    It begins at a random sentence of a random document and takes whole sentences until `missing` (E,) tokens are there
+    or the document ends, and always one.
+    """
+    other = rng.integers(0, len(store.documents) - 1, len(document))
+    first, end = store.documents[other + (other >= document)].T
+    sentence = rng.integers(first, end)
+    start = store.sentences[sentence]
+    filled = np.searchsorted(store.sentences, start + missing)
+    return start, store.sentences[np.clip(filled, sentence + 1, end)]
+
+
+def shorten(
+    start: NDArray[np.int64], stop: NDArray[np.int64], kept: NDArray[np.int64], rng: np.random.Generator
+) -> Span:
+    """Return the spans (E,) cut to `kept` (E,) tokens: each token lost was the first or the last with equal chance."""
+    lost = stop - start - kept
+    front = rng.binomial(lost, 0.5)
+    return start + front, stop - (lost - front)
