@@ -1,4 +1,4 @@
-"""The members: found by scanning `recipes/`, loaded by name, by file, or as an overlay over either."""
+"""The members: found by scanning `recipes/`, loaded by name, from a file, or as an overlay over either."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import importlib
 import json
 import pkgutil
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import genus.recipes
 from genus.errors import UsageError, near
 from genus.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FILES = {".json": json.loads, ".toml": tomllib.loads}
 
 
 @functools.cache
@@ -20,9 +25,10 @@ def members() -> dict[str, dict[str, Recipe]]:
     """Return {member: {full name: recipe}}; the first size of a member is the one its bare name means."""
     found: dict[str, dict[str, Recipe]] = {}
     for module in pkgutil.iter_modules(genus.recipes.__path__):
+        member = module.name.replace("_", "-")
         values = vars(importlib.import_module(f"genus.recipes.{module.name}")).values()
-        rows = [value for value in values if isinstance(value, Recipe)]
-        found[module.name] = {row.name: row for row in rows if row.name.split("/")[0].replace("-", "_") == module.name}
+        rows = [value for value in values if isinstance(value, Recipe) and value.name.split("/")[0] == member]
+        found[member] = {row.name: row for row in rows}
     return found
 
 
@@ -34,6 +40,8 @@ def names() -> list[str]:
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name (`bert`, `bert/large`), a recipe JSON, a TOML overlay or a run folder, overridden.
 
+    An overlay is a table of changes and the key `base`: a name, or a file beside it. Without `base` it is a whole recipe.
+
     Args:
         name: what to load.
         overrides: `path=value` settings, applied in order.
@@ -41,36 +49,51 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UsageError: an unknown name (with the near ones), a missing or unreadable file, a bad override.
     """
-    recipe = _read(str(name))
+    recipe = _read(str(name), ())
     for setting in overrides:
         path, separator, value = setting.partition("=")
-        if not separator:
+        if not separator or not path.strip():
             raise UsageError(f"--set {setting}: expected path=value, such as model.layers=6")
-        recipe = recipe.override(path.strip(), value.strip())
+        try:
+            recipe = recipe.override(path.strip(), value.strip())
+        except UsageError as error:
+            raise UsageError(f"--set {setting}: {error}") from None
     return recipe
 
 
-def _read(name: str) -> Recipe:
+def _read(name: str, above: tuple[Path, ...]) -> Recipe:
+    """Read a name or a file; `above` are the overlays that led here."""
     path = Path(name)
-    if path.is_dir() and (path / "recipe.json").exists():
+    if path.is_dir() and name not in {*members(), *names()}:
         path = path / "recipe.json"
-    if path.suffix not in {".json", ".toml"}:
+    if path.suffix not in FILES:
         return _named(name)
+    if path in above:
+        raise UsageError(f"{path}: is its own base")
+    table = _table(path)
+    base = table.pop("base", None)
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if base is None:
+            return Recipe.from_json(table)
+        if not isinstance(base, str):
+            raise UsageError(f"base: expected a name or a file, got {base!r}")
+        beside = path.parent / base
+        return _read(str(beside) if beside.is_file() else base, (*above, path)).overlay(table)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """Read a JSON or TOML file that holds a table."""
+    try:
+        table = FILES[path.suffix](path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except (ValueError, OSError) as error:
         raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from None
-    try:
-        if "base" in table:
-            base = str(table.pop("base"))
-            beside = path.parent / base
-            return _read(str(beside) if beside.is_file() else base).overlay(table)
-        return Recipe.from_json(table)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: expected a table of choices")
+    return table
 
 
 def _named(name: str) -> Recipe:
