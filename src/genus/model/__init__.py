@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from genus.batch import Batch
 from genus.part import Part
+
+if TYPE_CHECKING:
+    from genus.batch import Batch
+    from genus.model.demand import Demand
 
 
 class Network(nn.Module, ABC):
@@ -46,3 +50,19 @@ class Model(Part, ABC):
     @abstractmethod
     def build(self, vocab_size: int) -> Network:
         """Build the module with fresh weights, drawn from PyTorch's global generator."""
+
+    def initialize(self, module: nn.Module) -> None:
+        """Draw the weights of a head as the model draws its own; by default they stay as PyTorch drew them."""
+        return
+
+    @abstractmethod
+    def demand(self, vocab_size: int, length: int) -> Demand:
+        """Return what the network needs, for sequences of `length` tokens; the FLOPs of `pool` are not among them."""
+
+    def pool_flops(self) -> float:
+        """Return the FLOPs of pooling one sequence."""
+        return 0.0
+
+    def parameters(self, vocab_size: int) -> int:
+        """Return the number of parameters of the network."""
+        return self.demand(vocab_size, 1).parameters

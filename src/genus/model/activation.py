@@ -36,7 +36,7 @@ class Apply(nn.Module):
 
 
 class Gelu(Activation):
-    """x Φ(x), with Φ the normal distribution function or its tanh approximation (Hendrycks and Gimpel 2016, section 2)."""
+    """x Φ(x), with Φ the normal distribution function or its tanh form (Hendrycks and Gimpel 2016, section 2)."""
 
     approximate: Literal["none", "tanh"] = "none"
 

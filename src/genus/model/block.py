@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from genus.model.demand import Demand
     from genus.model.encoder import Encoder
 
 
@@ -20,6 +21,10 @@ class Block(Part, ABC):
     def build(self, model: Encoder) -> nn.Module:
         """Return one layer: called with (x (T, H), what attention shares), it returns (T, H)."""
 
+    @abstractmethod
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return what one layer needs, for sequences of `length` tokens."""
+
 
 class PostNorm(Block):
     """x = norm(x + f(x)) after each sub-layer f (Vaswani et al. 2017, section 3.1; BERT)."""
@@ -27,6 +32,11 @@ class PostNorm(Block):
     def build(self, model: Encoder) -> nn.Module:
         """Return the layer."""
         return PostNormLayer(model)
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return both sub-layers, each with its norm."""
+        attention, feedforward = model.attention.demand(model.hidden, length), model.feedforward.demand(model.hidden)
+        return attention + feedforward + model.norm.demand(model.hidden).times(2)
 
 
 class PostNormLayer(nn.Module):

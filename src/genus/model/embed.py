@@ -5,12 +5,17 @@ Legend: T tokens, V vocabulary, E embedding size.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from genus.batch import Packed
+from genus.model.demand import Demand
 from genus.model.norm import LayerNorm, Norm
 from genus.model.position import Learned, Position
 from genus.part import Part
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
 
 
 class Embedding(Part):
@@ -25,6 +30,10 @@ class Embedding(Part):
     def build(self, vocab_size: int, size: int) -> Embed:
         """Return the module for vectors of `size` numbers."""
         return Embed(self, vocab_size, size)
+
+    def demand(self, vocab_size: int, size: int) -> Demand:
+        """Return the tables and the norm."""
+        return Demand((vocab_size + self.segments) * size) + self.position.demand(size) + self.norm.demand(size)
 
 
 class Embed(nn.Module):

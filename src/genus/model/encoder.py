@@ -5,17 +5,22 @@ Legend: T tokens, H hidden size, N sequences.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from genus.batch import Batch
 from genus.model import Model, Network
 from genus.model.attention import Attention
 from genus.model.block import Block, PostNorm
+from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.feedforward import FeedForward
 from genus.model.heads import Pooler
 from genus.model.norm import LayerNorm, Norm
 from genus.model.stack import Separate, Stack
+
+if TYPE_CHECKING:
+    from genus.batch import Batch
 
 
 class Encoder(Model):
@@ -52,6 +57,20 @@ class Encoder(Model):
     def build(self, vocab_size: int) -> Network:
         """Return the network with fresh weights."""
         return EncoderNetwork(self, vocab_size)
+
+    def initialize(self, module: nn.Module) -> None:
+        """Draw the weights of linear maps and embeddings from N(0, init_std²) and set biases to 0."""
+        initialize(module, self.init_std)
+
+    def demand(self, vocab_size: int, length: int) -> Demand:
+        """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
+        pooler = Demand() if self.pooler is None else self.pooler.demand(self.hidden).on(0)
+        layers = self.stack.demand(self.layers, self.block.demand(self, length))
+        return self.embedding.demand(vocab_size, self.hidden) + layers + pooler
+
+    def pool_flops(self) -> float:
+        """Return the FLOPs of the pooler, where there is one."""
+        return 0.0 if self.pooler is None else self.pooler.demand(self.hidden).flops
 
 
 class EncoderNetwork(Network):

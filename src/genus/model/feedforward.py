@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from genus.model.activation import Activation, Gelu
+from genus.model.demand import Demand, linear
 from genus.part import Part
 
 
@@ -16,6 +17,10 @@ class FeedForward(Part, ABC):
     @abstractmethod
     def build(self, hidden: int) -> nn.Module:
         """Return the sub-layer, from (T, hidden) to (T, hidden)."""
+
+    @abstractmethod
+    def demand(self, hidden: int) -> Demand:
+        """Return what it needs."""
 
 
 class Dense(FeedForward):
@@ -28,6 +33,10 @@ class Dense(FeedForward):
     def build(self, hidden: int) -> nn.Module:
         """Return the layer."""
         return DenseLayer(self, hidden)
+
+    def demand(self, hidden: int) -> Demand:
+        """Return two linear maps; the activation keeps its input."""
+        return linear(hidden, self.size) + Demand(kept=self.size) + linear(self.size, hidden)
 
 
 class DenseLayer(nn.Module):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
+from genus.model.demand import Demand
 from genus.part import Part
 
 
@@ -16,6 +17,10 @@ class Norm(Part, ABC):
     def build(self, size: int) -> nn.Module:
         """Return the module for vectors of `size` numbers."""
 
+    @abstractmethod
+    def demand(self, size: int) -> Demand:
+        """Return what it needs."""
+
 
 class LayerNorm(Norm):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016, equation 4)."""
@@ -25,3 +30,7 @@ class LayerNorm(Norm):
     def build(self, size: int) -> nn.Module:
         """Return PyTorch's own layer normalization."""
         return nn.LayerNorm(size, eps=self.eps)
+
+    def demand(self, size: int) -> Demand:
+        """Return a weight and a bias a number; its input is kept."""
+        return Demand(parameters=2 * size, kept=size)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from genus.model.demand import Demand
 from genus.part import Part
 
 
@@ -21,12 +22,16 @@ class Position(Part, ABC):
     def build(self, size: int) -> nn.Module:
         """Return a module from positions (T,), counted from 0, to vectors (T, size)."""
 
+    @abstractmethod
+    def demand(self, size: int) -> Demand:
+        """Return what it needs."""
+
 
 class Learned(Position):
     """One learned vector a position (BERT, section 3).
 
-    `offset` rows stand unused before position 0: RoBERTa's code counts positions from its padding id + 1 = 2, so that its
-    table for 512 positions has 514 rows, and checkpoints are laid out so.
+    `offset` rows stand unused before position 0: RoBERTa's code counts positions from its padding id + 1 = 2, so that
+    its table for 512 positions has 514 rows, and checkpoints are laid out so.
     """
 
     length: int = 512
@@ -40,6 +45,10 @@ class Learned(Position):
     def build(self, size: int) -> nn.Module:
         """Return the table."""
         return LearnedPositions(self.length, self.offset, size)
+
+    def demand(self, size: int) -> Demand:
+        """Return the table."""
+        return Demand(parameters=(self.length + self.offset) * size)
 
 
 class LearnedPositions(nn.Module):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from genus.part import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Visibility(Part, ABC):
@@ -14,7 +16,12 @@ class Visibility(Part, ABC):
 
     @abstractmethod
     def allowed(self, query: Tensor, key: Tensor) -> Tensor | None:
-        """Return bool, true where the token at position `query` sees the one at `key` (broadcast), or None for everywhere."""
+        """Return bool, true where the token at `query` sees the one at `key` (broadcast), or None for everywhere."""
+
+    @property
+    def full(self) -> bool:
+        """Whether everyone sees everyone, which needs no mask in variable-length kernels."""
+        return False
 
     @property
     def causal(self) -> bool:
@@ -28,6 +35,11 @@ class Full(Visibility):
     def allowed(self, query: Tensor, key: Tensor) -> Tensor | None:
         """Return None."""
         return None
+
+    @property
+    def full(self) -> bool:
+        """True."""
+        return True
 
 
 class Causal(Visibility):

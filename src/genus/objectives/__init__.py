@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from genus.examples import Example
     from genus.model import Model, Network
+    from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
 Sums = dict[str, Tensor]
@@ -60,6 +61,10 @@ class Objective(Part, ABC):
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> Head:
         """Build the module with this objective's own parameters."""
+
+    @abstractmethod
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return what the head demands, a token of sequences of `length` tokens."""
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each loss in the sum that is minimized; a name that is missing counts 1."""

@@ -9,26 +9,27 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch import Tensor
 from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
 from genus.examples import Example
 from genus.model.activation import Activation, Gelu
-from genus.model.heads import TokenHead
+from genus.model.heads import TokenHead, token_head_demand
 from genus.model.norm import LayerNorm, Norm
 from genus.objectives import Head, Objective, Sums
 from genus.objectives.masking import Masking, TokenMasking
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from genus.model import Model, Network
+    from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
 
 class Masked(Objective):
-    """-Σ log p(original token | corrupted sequence) over the chosen tokens; the output layer is tied to the embedding."""
+    """-Σ log p(original token | corrupted sequence) over the chosen tokens; the output layer is the embedding."""
 
     masking: Masking = TokenMasking()
     activation: Activation = Gelu()
@@ -42,12 +43,16 @@ class Masked(Objective):
         return Example(streams, example.targets | {"masked": (chosen, sequence.ids[chosen])})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return rate x tokens, and at most one more a sequence, since each rounds its own share and has at least one."""
+        """Return rate x tokens and one more a sequence, since each rounds its own share and has at least one."""
         return {"masked": min(tokens, math.ceil(self.masking.rate * tokens) + sequences)}
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
         return MaskedHead(self, model, vocab_size)
+
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return the demand of the token head, on the chosen tokens only."""
+        return token_head_demand(model.width, model.width, vocab_size, self.norm).on(self.masking.rate)
 
 
 class MaskedHead(Head):
@@ -56,13 +61,14 @@ class MaskedHead(Head):
     def __init__(self, choice: Masked, model: Model, vocab_size: int) -> None:
         super().__init__()
         self.tokens = TokenHead(model.width, model.width, vocab_size, choice.activation, choice.norm)
+        model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of masked tokens."""
         return {"masked": batch.targets["masked"].counted().sum()}
 
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
-        """Return `masked`, the summed negative log-likelihood in nats, and `masked/correct`, how many tokens came out right."""
+        """Return `masked`, the summed negative log-likelihood in nats, and `masked/correct`, how many are right."""
         targets = batch.targets["masked"]
         logits_MV = self.tokens(hidden["tokens"][targets.index], network.token_embedding.weight)
         loss = F.cross_entropy(logits_MV.float(), targets.label, ignore_index=IGNORE, reduction="sum")

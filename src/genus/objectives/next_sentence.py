@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
+from genus.model.demand import Demand, linear
 from genus.objectives import Head, Objective, Sums
 
 if TYPE_CHECKING:
@@ -36,15 +37,20 @@ class NextSentence(Objective):
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
-        return NextSentenceHead(model.width)
+        return NextSentenceHead(model)
+
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return the demand of the two classes and of the pooler, once a sequence."""
+        return (linear(model.width, 2) + Demand(flops=model.pool_flops())).on(1 / length)
 
 
 class NextSentenceHead(Head):
     """Two classes over the pooled state of the sequence's first token."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.classes = nn.Linear(hidden, 2)
+        self.classes = nn.Linear(model.width, 2)
+        model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of pairs."""

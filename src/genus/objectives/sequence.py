@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
 from genus.errors import near
+from genus.model.demand import Demand, linear
 from genus.objectives import Head, Objective, Sums
 
 if TYPE_CHECKING:
@@ -46,6 +47,15 @@ class OnSequence(Objective):
         """Return the head."""
         return self.head(model.width)
 
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return the demand of the linear map and of the pooler, once a sequence."""
+        return (linear(model.width, self.outputs) + Demand(flops=model.pool_flops())).on(1 / length)
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many numbers the head gives a sequence."""
+
     @abstractmethod
     def head(self, hidden: int) -> SequenceHead:
         """Return the head over vectors of `hidden` numbers."""
@@ -73,9 +83,14 @@ class Classify(OnSequence):
     labels: tuple[str, ...]
     """The classes' names, in the order of their numbers."""
 
+    @property
+    def outputs(self) -> int:
+        """One a class."""
+        return len(self.labels)
+
     def head(self, hidden: int) -> SequenceHead:
         """Return the head."""
-        return ClassifyHead(self, hidden, len(self.labels))
+        return ClassifyHead(self, hidden)
 
     def target(self, label: str | None) -> int | float:
         """Return the class's number."""
@@ -99,9 +114,14 @@ class Classify(OnSequence):
 class Regress(OnSequence):
     """Σ (w · d(pooled) + b - label)², with d dropout."""
 
+    @property
+    def outputs(self) -> int:
+        """One number."""
+        return 1
+
     def head(self, hidden: int) -> SequenceHead:
         """Return the head."""
-        return RegressHead(self, hidden, 1)
+        return RegressHead(self, hidden)
 
     def target(self, label: str | None) -> int | float:
         """Return the number."""
@@ -125,11 +145,11 @@ class Regress(OnSequence):
 class SequenceHead(Head):
     """A linear map of the pooled state of each sequence's first token."""
 
-    def __init__(self, choice: OnSequence, hidden: int, outputs: int) -> None:
+    def __init__(self, choice: OnSequence, hidden: int) -> None:
         super().__init__()
         self.name = choice.name
         self.dropout = nn.Dropout(choice.dropout)
-        self.classes = nn.Linear(hidden, outputs)
+        self.classes = nn.Linear(hidden, choice.outputs)
         nn.init.normal_(self.classes.weight, std=choice.init_std)
         nn.init.zeros_(self.classes.bias)
 

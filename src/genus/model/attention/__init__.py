@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from genus.batch import Packed
 from genus.part import Part
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+    from genus.model.demand import Demand
 
 
 class Attention(Part, ABC):
@@ -24,6 +27,10 @@ class Attention(Part, ABC):
     @abstractmethod
     def build(self, hidden: int) -> AttentionLayer:
         """Return the sub-layer for hidden states of `hidden` numbers."""
+
+    @abstractmethod
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return what it needs, for sequences of `length` tokens."""
 
 
 class AttentionLayer(nn.Module, ABC):

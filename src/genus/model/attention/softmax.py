@@ -5,16 +5,21 @@ Legend: T tokens, H hidden size, A heads, D = H / A.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
-from genus.batch import Packed
-from genus.model.attend import View, attend, view
+from genus.model.attend import View, attend, compute_dtype, view
 from genus.model.attention import Attention, AttentionLayer
+from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
 
 
 class Softmax(Attention):
-    """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are projections of the same states."""
+    """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are maps of the same states."""
 
     heads: int
     bias: bool = True
@@ -31,6 +36,11 @@ class Softmax(Attention):
         """Return the layer."""
         return SoftmaxLayer(self, hidden)
 
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the projections, and two products of each token with all that it sees (all of them are counted)."""
+        products = Demand(flops=4.0 * length * hidden, kept=3 * hidden)
+        return linear(hidden, 3 * hidden, self.bias) + products + linear(hidden, hidden, self.bias)
+
 
 class SoftmaxLayer(AttentionLayer):
     """Multi-head attention at work, with one matrix for queries, keys and values."""
@@ -43,10 +53,11 @@ class SoftmaxLayer(AttentionLayer):
 
     def prepare(self, packed: Packed) -> View:
         """Return the view that all layers share."""
-        return view(packed, self.choice.visibility)
+        dropout = self.choice.dropout if self.training else 0.0
+        return view(packed, self.choice.visibility, compute_dtype(self.qkv.weight), dropout)
 
     def forward(self, x: Tensor, shared: View) -> Tensor:
         """Return (T, H)."""
         q_TAD, k_TAD, v_TAD = self.qkv(x).view(len(x), 3, self.choice.heads, -1).unbind(1)
-        out_TAD = attend(q_TAD, k_TAD, v_TAD, shared, self.choice.dropout if self.training else 0.0)
+        out_TAD = attend(q_TAD, k_TAD, v_TAD, shared)
         return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]

@@ -1,0 +1,91 @@
+"""What a recipe costs: parameters, FLOPs and memory, known without building it.
+
+FLOPs are those of matrix products only (2 a multiply-add), and those that the step needs: token heads on their targets
+only, no padding, nothing computed twice. Training is 3 times the forward pass: each product has two in the backward pass.
+Bytes are for training in float32 with float32 moments, as autocast trains too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genus.model.demand import Demand
+    from genus.recipe import Recipe, Stage
+
+TRAINING = 3.0
+"""FLOPs of forward and backward pass over those of the forward pass."""
+FLOAT = 4
+"""Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What one stage costs."""
+
+    max_length: int
+    flops_forward: float
+    """A token, in sequences of `max_length`: the longer they are, the more attention costs."""
+    flops_training: float
+    """A token, forward and backward."""
+    flops_step: float
+    """One update of `batch` full rows."""
+    bytes_activations: int
+    """An estimate of what one micro-batch of full rows keeps for its backward pass, in float32 without dropout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a recipe costs."""
+
+    parameters: int
+    """Of network and heads together; tied weights count once."""
+    network: int
+    """Parameters of the network alone, as papers count."""
+    bytes_weights: int
+    bytes_gradients: int
+    bytes_optimizer: int
+    """The state the optimizer keeps beside the weights."""
+    stages: tuple[StageCost, ...]
+
+    @property
+    def bytes_training(self) -> int:
+        """The sum of all, with the activations of the most costly stage."""
+        kept = max(stage.bytes_activations for stage in self.stages)
+        return self.bytes_weights + self.bytes_gradients + self.bytes_optimizer + kept
+
+
+def cost(recipe: Recipe) -> Cost:
+    """Return what a recipe costs, from its choices alone."""
+    parameters = demand(recipe, 1).parameters
+    weights = FLOAT * parameters
+    return Cost(
+        parameters=parameters,
+        network=recipe.model.parameters(recipe.tokens.vocab_size),
+        bytes_weights=weights,
+        bytes_gradients=weights,
+        bytes_optimizer=FLOAT * recipe.optimizer.moments * parameters,
+        stages=tuple(stage_cost(recipe, stage) for stage in recipe.stages),
+    )
+
+
+def demand(recipe: Recipe, length: int) -> Demand:
+    """Return what network and heads demand, a token of sequences of `length` tokens."""
+    vocab_size = recipe.tokens.vocab_size
+    total = recipe.model.demand(vocab_size, length)
+    for objective in recipe.objectives:
+        total = total + objective.demand(recipe.model, vocab_size, length)
+    return total
+
+
+def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
+    """Return what a stage costs when every row is one sequence of full length."""
+    wanted = demand(recipe, stage.max_length)
+    return StageCost(
+        max_length=stage.max_length,
+        flops_forward=wanted.flops,
+        flops_training=TRAINING * wanted.flops,
+        flops_step=TRAINING * wanted.flops * stage.batch * stage.max_length,
+        bytes_activations=round(FLOAT * wanted.kept * stage.micro_batch * stage.max_length),
+    )

@@ -1,0 +1,37 @@
+"""What a part demands, known without building it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Parameters, and the work and memory of one token on its way forward.
+
+    FLOPs are those of matrix products only, 2 a multiply-add; look-ups, norms, activations, softmax and biases are left
+    out (below 1 % at published sizes). They are what the definition takes: no padding, no recomputation.
+    """
+
+    parameters: int = 0
+    flops: float = 0.0
+    """Of the forward pass, a token."""
+    kept: float = 0.0
+    """Numbers a token that are kept for the backward pass; of attention probabilities none, as fused kernels do."""
+
+    def __add__(self, other: Demand) -> Demand:
+        """Return the demand of both."""
+        return Demand(self.parameters + other.parameters, self.flops + other.flops, self.kept + other.kept)
+
+    def times(self, copies: int) -> Demand:
+        """Return the demand of several such parts, each with parameters of its own."""
+        return Demand(self.parameters * copies, self.flops * copies, self.kept * copies)
+
+    def on(self, share: float) -> Demand:
+        """Return the needs where only a share of the tokens takes this way, as targets or first tokens do."""
+        return Demand(self.parameters, self.flops * share, self.kept * share)
+
+
+def linear(inputs: int, outputs: int, bias: bool = True) -> Demand:
+    """Return the demand of a linear map: its matrix and bias, 2 FLOPs a weight, and its input kept."""
+    return Demand(inputs * outputs + bias * outputs, 2.0 * inputs * outputs, inputs)

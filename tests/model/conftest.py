@@ -1,0 +1,109 @@
+"""Packed batches of random sequences, and small models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.batch import IGNORE, Batch, Packed, Targets
+from genus.model.attention.softmax import Softmax
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.visibility import Full, Visibility
+from genus.objectives import Learner
+from genus.objectives.masked import Masked
+from genus.objectives.next_sentence import NextSentence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+VOCABULARY = 67
+MASKED_SHARE = 0.2
+
+
+def pack(rows: Sequence[Sequence[int]], length: int, ids: Tensor) -> Packed:
+    """Lay sequences of the given lengths in rows; what a row has left is one dead sequence of zeros."""
+    cells: list[int] = []
+    live = torch.zeros(len(rows) * length, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        live[number * length : number * length + sum(row)] = True
+        cells += [*row, *([length - sum(row)] if sum(row) < length else [])]
+    positions = torch.cat([torch.arange(cell) for cell in cells])
+    packed_ids = torch.zeros_like(positions)
+    packed_ids[live] = ids[: int(live.sum())]
+    segments = (positions > 3).long() * live
+    offsets = torch.tensor([0, *cells]).cumsum(0).int()
+    return Packed(packed_ids, positions, segments, offsets, length, int(live.sum()))
+
+
+def with_targets(packed: Packed, seed: int = 0) -> Batch:
+    """Add masked targets at random live cells, one class for each live sequence, and rows that only fill up."""
+    generator = torch.Generator().manual_seed(seed)
+    starts = packed.offsets[:-1].long()
+    alive = starts[packed.ids[starts] != 0]
+    cells = (packed.ids != 0).nonzero().flatten()
+    chosen = cells[torch.rand(len(cells), generator=generator) < MASKED_SHARE]
+    fill = torch.tensor([0, 0, 0])
+    return Batch(
+        {"tokens": packed},
+        {
+            "masked": Targets(torch.cat([chosen, fill]), torch.cat([packed.ids[chosen], fill + IGNORE])),
+            "next_sentence": Targets(torch.cat([alive, fill]), torch.cat([packed.ids[alive] % 2, fill + IGNORE])),
+        },
+    )
+
+
+def random_ids(number: int, seed: int = 0) -> Tensor:
+    """Draw ids above 0, which only dead cells hold."""
+    return torch.randint(1, VOCABULARY, (number,), generator=torch.Generator().manual_seed(seed))
+
+
+def encoder(dropout: float = 0.0, heads: int = 4, visibility: Visibility = Full(), layers: int = 2) -> Encoder:  # noqa: B008
+    """Return a small encoder."""
+    return Encoder(
+        layers=layers,
+        hidden=32,
+        attention=Softmax(heads=heads, dropout=dropout, visibility=visibility),
+        feedforward=Dense(size=48),
+        embedding=Embedding(dropout=dropout),
+        pooler=Pooler(),
+        dropout=dropout,
+        init_std=0.3,
+    )
+
+
+def learner(model: Encoder, seed: int = 0) -> Learner:
+    """Build a model with BERT's two objectives."""
+    torch.manual_seed(seed)
+    objectives = (Masked(), NextSentence())
+    heads = {objective.name: objective.build(model, VOCABULARY) for objective in objectives}
+    return Learner(model.build(VOCABULARY), heads)
+
+
+@pytest.fixture
+def make_packed() -> Callable[..., Packed]:
+    """Return `pack`."""
+    return pack
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    """Return a function from rows of lengths to a batch with targets."""
+    return lambda rows, length, seed=0: with_targets(pack(rows, length, random_ids(len(rows) * length, seed)), seed)
+
+
+@pytest.fixture
+def make_encoder() -> Callable[..., Encoder]:
+    """Return `encoder`."""
+    return encoder
+
+
+@pytest.fixture
+def make_learner() -> Callable[..., Learner]:
+    """Return `learner`."""
+    return learner

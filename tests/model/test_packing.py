@@ -1,0 +1,136 @@
+"""Packing changes nothing: not a loss, not a gradient, and not one bit of a neighbor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.batch import Batch, Packed, Targets
+from genus.model.encoder import Encoder
+from genus.model.visibility import Causal, Full, Visibility
+from genus.objectives import Learner
+
+SINGLE = 1e-5
+"""Relative; float32 sums of a few hundred terms, taken in another order."""
+ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
+LENGTH = 40
+LONG = 300
+"""Rows past the length up to which a CPU writes probabilities out, so that the fused kernel is taken."""
+MakeBatch = Callable[..., Batch]
+MakeEncoder = Callable[..., Encoder]
+MakeLearner = Callable[..., Learner]
+
+
+def one_by_one(batch: Batch) -> list[Batch]:
+    """Return every sequence of a batch as a batch of its own, with its own targets; dead ones are left out."""
+    packed, alone = batch.tokens, []
+    for start, stop in zip(packed.offsets[:-1].tolist(), packed.offsets[1:].tolist(), strict=True):
+        if not packed.ids[start]:
+            continue
+        cut = {name: getattr(packed, name)[start:stop] for name in ("ids", "positions", "segments")}
+        offsets = torch.tensor([0, stop - start], dtype=torch.int32)
+        stream = Packed(**cut, offsets=offsets, max_length=stop - start, live=stop - start)
+        targets = {}
+        for name, all_targets in batch.targets.items():
+            mine = (all_targets.index >= start) & (all_targets.index < stop) & all_targets.counted()
+            targets[name] = Targets(all_targets.index[mine] - start, all_targets.label[mine])
+        alone.append(Batch({"tokens": stream}, targets))
+    return alone
+
+
+def summed(learner: Learner, batches: list[Batch]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return every sum over the batches, and the gradient of the sum of the losses by parameter."""
+    learner.zero_grad()
+    total: dict[str, Tensor] = {}
+    for batch in batches:
+        sums = learner(batch)
+        (sums["masked"] + sums["next_sentence"]).backward()
+        total = {name: total.get(name, 0) + value.detach() for name, value in sums.items()}
+    return total, {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("length", [LENGTH, LONG])
+@pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
+def test_packed_equals_one_by_one(
+    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner, length: int, visibility: Visibility
+) -> None:
+    learner = make_learner(make_encoder(visibility=visibility))
+    batch = make_batch(ROWS, length)
+    packed_sums, packed_gradients = summed(learner, [batch])
+    sums, gradients = summed(learner, one_by_one(batch))
+    assert packed_gradients.keys() == dict(learner.named_parameters()).keys()
+    torch.testing.assert_close(packed_sums, sums, rtol=SINGLE, atol=0)
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(packed_gradients[name], gradient, rtol=SINGLE, atol=SINGLE * scale, msg=name)
+
+
+def changed(batch: Batch, start: int, stop: int) -> Batch:
+    """Return the batch with other ids in the cells from start to stop."""
+    ids = batch.tokens.ids.clone()
+    ids[start:stop] = ids[start:stop] % 60 + 3
+    return replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})
+
+
+def losses(learner: Learner, hidden: Tensor, batch: Batch) -> Tensor:
+    """Return (M,) the masked loss of every target."""
+    targets = batch.targets["masked"]
+    head = learner.heads["masked"].tokens  # type: ignore[union-attr]
+    logits = head(hidden[targets.index], learner.network.token_embedding.weight)  # type: ignore[operator, union-attr]
+    return torch.nn.functional.cross_entropy(logits.float(), targets.label, reduction="none")
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("length", [LENGTH, LONG])
+def test_no_document_reaches_another(
+    make_batch: MakeBatch,
+    make_encoder: MakeEncoder,
+    make_learner: MakeLearner,
+    length: int,
+    half: bool,
+    compiled: bool,
+) -> None:
+    learner = make_learner(make_encoder()).eval()
+    network = torch.compile(learner.network, fullgraph=True) if compiled else learner.network
+    batch = make_batch(ROWS, length)
+    start, stop = (int(x) for x in batch.tokens.offsets[1:3])
+    other = changed(batch, start, stop)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        before, after = network(batch)["tokens"], network(other)["tokens"]
+        moved = torch.ones(len(before), dtype=torch.bool)
+        moved[start:stop] = False
+        assert torch.equal(before[moved], after[moved])
+        assert not torch.equal(before[~moved], after[~moved])
+        own = (batch.targets["masked"].index >= start) & (batch.targets["masked"].index < stop)
+        assert torch.equal(losses(learner, before, batch)[~own], losses(learner, after, batch)[~own])
+
+
+def test_what_lies_in_dead_cells_reaches_nobody(
+    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner
+) -> None:
+    learner = make_learner(make_encoder())
+    batch = make_batch(ROWS, LENGTH)
+    dead = batch.tokens.ids == 0
+    ids = batch.tokens.ids.masked_fill(dead, 5)
+    other = replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})
+    with torch.no_grad():
+        before, after = learner.network(batch)["tokens"], learner.network(other)["tokens"]
+    assert torch.equal(before[~dead], after[~dead])
+
+
+def test_dropout_is_active_in_training_only(
+    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner
+) -> None:
+    learner = make_learner(make_encoder(dropout=0.1))
+    batch = make_batch(ROWS, LENGTH)
+    first, second = (learner.network(batch)["tokens"] for _ in range(2))
+    assert not torch.equal(first, second)
+    learner.eval()
+    first, second = (learner.network(batch)["tokens"] for _ in range(2))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, make_learner(make_encoder()).network(batch)["tokens"])

@@ -1,0 +1,150 @@
+"""Counts of parameters, FLOPs and bytes against built models, Hugging Face's classes and PyTorch's own counters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genus.batch import Batch, Packed, Targets
+from genus.catalog import load
+from genus.cost import TRAINING, cost, demand
+from genus.model.attention.softmax import Softmax
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.position import Learned
+from genus.recipe import Recipe, Stage
+
+FLOPS = 0.02
+"""The count leaves out nothing that PyTorch's counter counts; targets are a rounded share of the tokens."""
+BYTES = 0.1
+"""An estimate: small tensors (means, labels, counts) are left out of it."""
+
+SHAPES = {
+    "plain": Encoder(layers=3, hidden=48, attention=Softmax(heads=4), feedforward=Dense(size=100)),
+    "pooled": Encoder(layers=2, hidden=32, attention=Softmax(heads=2), feedforward=Dense(size=64), pooler=Pooler()),
+    "no bias, one segment, shifted positions": Encoder(
+        layers=1,
+        hidden=24,
+        attention=Softmax(heads=3, bias=False),
+        feedforward=Dense(size=50),
+        embedding=Embedding(segments=1, position=Learned(length=130, offset=2)),
+    ),
+}
+
+
+def recipe(model: Encoder) -> Recipe:
+    """Return BERT's row with another model, without dropout, and one stage."""
+    plain = replace(model, dropout=0.0, attention=replace(model.attention, dropout=0.0))  # type: ignore[call-arg]
+    plain = replace(plain, embedding=replace(model.embedding, dropout=0.0))
+    stage = Stage(max_length=64, batch=8, micro_batch=4)
+    return replace(load("bert/base"), model=plain, stages=(stage,))
+
+
+def full_batch(rows: int, length: int, vocabulary: int, targets: int) -> Batch:
+    """Return rows of one sequence each, with masked targets and one class a row."""
+    ids = torch.randint(1, vocabulary, (rows * length,))
+    positions = torch.arange(length).repeat(rows)
+    offsets = torch.arange(rows + 1, dtype=torch.int32) * length
+    chosen = torch.randperm(rows * length)[:targets]
+    return Batch(
+        {"tokens": Packed(ids, positions, positions * 0, offsets, length, rows * length)},
+        {
+            "masked": Targets(chosen, ids[chosen]),
+            "next_sentence": Targets(offsets[:-1].long(), torch.zeros(rows, dtype=torch.long)),
+        },
+    )
+
+
+@pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
+def test_parameters_of_built_models(model: Encoder) -> None:
+    row = recipe(model)
+    with torch.device("meta"):
+        learner = row.learner()
+    assert cost(row).parameters == sum(p.numel() for p in learner.parameters())
+    assert cost(row).network == sum(p.numel() for p in learner.network.parameters())
+
+
+@pytest.mark.parametrize("name", ["BertForPreTraining", "RobertaForMaskedLM"])
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_parameters_of_published_sizes(name: str, size: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    row = load(f"{'bert' if name.startswith('Bert') else 'roberta'}/{size}")
+    model, own = row.model, cost(row)
+    assert isinstance(model, Encoder)
+    shape = {"hidden_size": model.hidden, "num_hidden_layers": model.layers, "intermediate_size": 4 * model.hidden}
+    config = transformers.BertConfig(num_attention_heads=model.hidden // 64, **shape)
+    if name.startswith("Roberta"):
+        config = transformers.RobertaConfig(
+            vocab_size=50_265,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+            num_attention_heads=model.hidden // 64,
+            **shape,
+        )
+    with torch.device("meta"):
+        theirs = getattr(transformers, name)(config)
+    assert own.parameters == sum(p.numel() for p in theirs.parameters())
+
+
+def test_parameters_that_are_known() -> None:
+    """Hugging Face's `BertModel`, base and large."""
+    assert cost(load("bert/base")).network == 109_482_240
+    assert cost(load("bert/large")).network == 335_141_888
+
+
+@pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize("length", [64, 128])
+def test_flops_agree_with_pytorch(model: Encoder, length: int) -> None:
+    row = recipe(model)
+    learner = row.learner()
+    rows = 4
+    batch = full_batch(rows, length, row.tokens.vocab_size, round(0.15 * rows * length))
+    with FlopCounterMode(display=False) as forward:
+        sums = learner(batch)
+    with FlopCounterMode(display=False) as backward:
+        learner.objective(sums, learner.counts(batch)).backward()
+    ours = demand(row, length).flops * rows * length
+    assert forward.get_total_flops() == pytest.approx(ours, rel=FLOPS)
+    assert forward.get_total_flops() + backward.get_total_flops() == pytest.approx(TRAINING * ours, rel=FLOPS)
+
+
+def test_flops_of_a_stage_are_those_of_its_tokens() -> None:
+    row = load("bert/base")
+    first, last = cost(row).stages[0], cost(row).stages[-1]
+    assert first.max_length < last.max_length
+    assert first.flops_forward < last.flops_forward
+    assert first.flops_step == first.flops_training * row.stages[0].batch * first.max_length
+
+
+def test_activations_are_about_those_kept() -> None:
+    """What autograd keeps, each storage once, parameters left out; at a length where attention keeps no probabilities."""
+    length, rows = 320, 2
+    row = recipe(Encoder(layers=4, hidden=64, attention=Softmax(heads=4), feedforward=Dense(size=256)))
+    row = replace(row, stages=(Stage(max_length=length, batch=rows, micro_batch=rows),))
+    learner = row.learner()
+    own = {p.untyped_storage().data_ptr() for p in learner.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own and x.is_floating_point():
+            kept[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    batch = full_batch(rows, length, row.tokens.vocab_size, round(0.15 * rows * length))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        sums = learner(batch)
+    assert sums
+    assert cost(row).stages[0].bytes_activations == pytest.approx(sum(kept.values()), rel=BYTES)
+
+
+def test_memory_is_the_sum_of_its_parts() -> None:
+    own = cost(recipe(SHAPES["plain"]))
+    assert own.bytes_weights == own.bytes_gradients == 4 * own.parameters
+    assert own.bytes_optimizer == 8 * own.parameters
+    assert own.bytes_training == 16 * own.parameters + own.stages[0].bytes_activations
