@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from genus.part import Part
 
@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 class Optimizer(Part, ABC):
     """A choice of update rule; `lr` is the peak that the schedule scales."""
 
+    moments: ClassVar[int] = 2
+    """Numbers that are kept beside each parameter, as wide as the parameter."""
+
     lr: float
+    clip_norm: float | None = None
+    """Largest global L2 norm of the gradient, None for no clipping."""
 
     @abstractmethod
     def build(self, module: nn.Module) -> TorchOptimizer:
-        """Return the optimizer over the module's parameters, in groups (no decay on biases and norms)."""
+        """Return the optimizer over the module's parameters, in groups; each holds its peak rate as `peak`."""
 
 
 class Schedule(Part, ABC):

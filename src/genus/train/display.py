@@ -1,0 +1,61 @@
+"""The live display: a bar on a terminal, elsewhere a line every so often, both on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+EVERY = 30.0
+"""Seconds between two lines where standard error is no terminal."""
+
+
+class Display:
+    """How far a run is, how fast it goes and how long it will take."""
+
+    def __init__(self, title: str, spent: float) -> None:
+        self.title, self.began_at = title, spent
+        self.begun = self.printed = time.monotonic()
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[line]}"))
+        self.bar = Progress(*columns, console=console) if console.is_terminal else None
+        if self.bar:
+            self.task = self.bar.add_task(title, total=1.0, line="")
+
+    def start(self) -> None:
+        """Show it."""
+        if self.bar:
+            self.bar.start()
+
+    def stop(self) -> None:
+        """Take it down; the last state stays."""
+        if self.bar:
+            self.bar.stop()
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Show a row of metrics."""
+        line = self._line(row)
+        if self.bar:
+            self.bar.update(self.task, completed=row["spent"], line=line)
+        elif time.monotonic() - self.printed >= EVERY:
+            self.printed = time.monotonic()
+            print(f"{self.title}: {row['spent']:.0%}, {line}", file=sys.stderr, flush=True)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        words = [f"step {row['step']:,}", f"loss {row['loss']:.3f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
+        if "utilization" in row:
+            words.append(f"{row['utilization']:.0%} of peak")
+        if row["spent"] > self.began_at:
+            left = (time.monotonic() - self.begun) * (1.0 - row["spent"]) / (row["spent"] - self.began_at)
+            words.append(f"{clock(left)} left")
+        return ", ".join(words)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as h:mm:ss, or m:ss below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

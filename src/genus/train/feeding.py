@@ -1,0 +1,92 @@
+"""From micro-batch numbers to batches, in order, prepared by worker processes ahead of their use."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from torch.utils.data import DataLoader, Dataset
+
+from genus.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from genus.batch import Batch
+    from genus.train.parallel import Ranks
+
+ENDLESS = 2**60
+"""More micro-batches than any run takes."""
+WORKERS = {"cuda": 4, "cpu": 1}
+"""How many processes keep a device fed, where the user says nothing."""
+
+
+class Feed(Protocol):
+    """The training data of one stage as a pure function of the micro-batch number."""
+
+    def __getitem__(self, number: int, /) -> Batch:
+        """Return micro-batch `number`, the same whenever and wherever it is asked for."""
+
+    def epoch(self, number: int, /) -> float:
+        """Return how many passes over the data are made when `number` micro-batches have been taken."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a run with one feed: a recipe's stage, made ready."""
+
+    feed: Feed
+    accumulate: int = 1
+    """Micro-batches in one step, over all processes."""
+    share: float = 1.0
+    """Fraction of the budget; the shares of a run sum to 1."""
+    flops_per_token: float = 0.0
+    """FLOPs that a live token costs in training, forward and backward; 0 where nobody counted."""
+
+
+def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Generator[dict[int, Batch]]:
+    """Yield, from step `first` of a stretch on, what this process takes in each step: batches by number.
+
+    Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes those congruent to r.
+
+    Raises:
+        UsageError: more processes than micro-batches in a step.
+    """
+    rank, size = ranks.rank, ranks.size
+    if stretch.accumulate < size:
+        raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches a step; take a smaller micro_batch")
+    if workers is None:
+        workers = WORKERS[ranks.device.type]
+    begin = first * stretch.accumulate
+    batches = _stream(stretch.feed, range(begin + (rank - begin) % size, ENDLESS, size), workers)
+    for step in itertools.count(first):
+        window = range(step * stretch.accumulate, (step + 1) * stretch.accumulate)
+        yield {number: next(batches) for number in window if number % size == rank}
+
+
+def _stream(feed: Feed, numbers: range, workers: int) -> Iterator[Batch]:
+    """Return the numbered micro-batches in order; with workers they are prepared ahead, and are the same."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
+        loader = DataLoader(
+            cast("Dataset[Batch]", feed),
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
+            worker_init_fn=_leave_signals_to_the_parent,
+        )
+    return iter(loader)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """A terminal sends Ctrl-C to every process of the group; a worker that died of it would end the step in hand."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

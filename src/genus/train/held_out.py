@@ -1,0 +1,66 @@
+"""Evaluation on held-out text: a streaming sum in constant memory."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+
+from genus.train.parallel import join
+from genus.train.precision import autocast
+from genus.train.update import means
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from genus.batch import Batch
+    from genus.objectives import Learner, Sums
+    from genus.train.run import Run
+
+LARGEST = 700.0
+"""exp of more nats than this overflows."""
+
+
+@torch.no_grad()
+def evaluate(
+    learner: Learner, batches: Iterable[Batch], run: Run, *, bytes_per_target: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Return what a learner is worth on held-out batches, on the first `run.evaluate_batches` of them.
+
+    Each loss `name` in nats per target, its further sums per target (`masked/correct` is the masked accuracy), and `loss`, the
+    number that training minimizes. For losses over tokens: `name/perplexity` = exp(name) and
+    `name/bits_per_byte` = name / (ln 2 bytes per target). Every process computes all of it.
+
+    Args:
+        learner: on the run's device.
+        batches: the same at every call, for comparable numbers.
+        run: the device, the precision and the number of batches.
+        bytes_per_target: the losses over tokens, with the mean number of UTF-8 bytes that a target stands for.
+    """
+    device = join(run.device).device
+    sums: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    training = learner.training
+    learner.eval()
+    for batch in islice(batches, run.evaluate_batches):
+        counts.update(_numbers(learner.counts(batch)))
+        with autocast(run.precision, device):
+            sums.update(_numbers(learner(batch.to(device))))
+    learner.train(training)
+    totals, numbers = _tensors(sums), _tensors(counts)
+    found = {"loss": learner.objective(totals, numbers).item()} | means(totals, numbers)
+    for name, size in (bytes_per_target or {}).items():
+        found[f"{name}/perplexity"] = math.exp(min(found[name], LARGEST))
+        found[f"{name}/bits_per_byte"] = found[name] / (math.log(2) * size)
+    return found
+
+
+def _numbers(values: Sums) -> dict[str, float]:
+    return {name: value.item() for name, value in values.items()}
+
+
+def _tensors(values: Mapping[str, float]) -> Sums:
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}

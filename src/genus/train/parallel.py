@@ -1,0 +1,82 @@
+"""The processes of a run, as `torchrun` starts them: one whole model in each, gradients and counts summed over all."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, nn
+
+from genus.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of its run, and where it computes."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def place(self, module: nn.Module) -> None:
+        """Move a module to the device, with the weights of the first process."""
+        module.to(self.device)
+        if self.size > 1:
+            for tensor in [*module.parameters(), *module.buffers()]:
+                distributed.broadcast(tensor.detach(), 0)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Return each number summed over the processes."""
+        if self.size == 1:
+            return values
+        vector = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(vector)
+        return vector.tolist()
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Sum every gradient over the processes, in place."""
+        if self.size == 1:
+            return
+        work = [distributed.all_reduce(p.grad, async_op=True) for p in parameters if p.grad is not None]
+        for one in work:
+            one.wait()
+
+
+def join(device: str) -> Ranks:
+    """Return this process's place, having met the others if `torchrun` started several.
+
+    Raises:
+        UsageError: a device that PyTorch does not know or the machine does not have.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    place = _device(device)
+    if size == 1:
+        return Ranks(0, 1, place)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+    return Ranks(distributed.get_rank(), distributed.get_world_size(), place)
+
+
+def _device(name: str) -> torch.device:
+    """Return the device a name means; each process of a machine takes a GPU of its own."""
+    if name in {"auto", "cuda"}:
+        if torch.cuda.is_available():
+            place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(place)
+            return place
+        if name == "auto":
+            return torch.device("cpu")
+    try:
+        place = torch.device(name)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"run.device: cannot compute on {name!r} ({reason}); take auto or cpu") from None
+    return place

@@ -1,0 +1,32 @@
+"""The number format of a run: float32, or bfloat16 autocast where the device computes in it natively."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+def number_format(precision: str, device: torch.device) -> torch.dtype:
+    """Return the format that a run's `precision` means on a device."""
+    if precision == "auto":
+        return torch.bfloat16 if _native_bfloat16(device) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return the context in which a forward pass runs."""
+    wanted = number_format(precision, device)
+    return torch.autocast(device.type, dtype=wanted, enabled=wanted is not torch.float32)
+
+
+def _native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    return False

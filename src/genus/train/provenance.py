@@ -1,0 +1,51 @@
+"""`run.json`: where a run comes from, one entry for each time it was started."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from genus.train.parallel import Ranks
+    from genus.train.run import Run
+
+PACKAGES = ("genus", "torch", "numpy", "tokenizers", "safetensors")
+
+
+def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -> None:
+    """Write `run.json`; a run that goes on from a later step keeps the earlier entries."""
+    earlier = json.loads(path.read_text(encoding="utf-8"))["sessions"] if step and path.exists() else []
+    session: dict[str, Any] = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": step,
+        "seed": seed,
+        "run": run.to_json(),
+        "processes": ranks.size,
+        "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps({"sessions": [*earlier, session]}, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that the code runs from, None where it is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

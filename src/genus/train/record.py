@@ -1,0 +1,149 @@
+"""What a run leaves to read: `metrics.jsonl`, `run.json`, TensorBoard curves, and the live display."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from genus.errors import GenusError
+from genus.train.checkpoint import reason
+from genus.train.display import Display
+from genus.train.peak import peak_flops
+from genus.train.precision import number_format
+from genus.train.provenance import write_provenance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.recipe import Budget
+    from genus.train.parallel import Ranks
+    from genus.train.progress import Progress
+    from genus.train.run import Run
+    from genus.train.update import Outcome
+
+Row = dict[str, Any]
+
+
+class Record:
+    """The records of a run, kept by its first process; with no folder there is only the display."""
+
+    def __init__(
+        self, folder: Path | None, run: Run, ranks: Ranks, budget: Budget, progress: Progress, title: str, seed: int
+    ) -> None:
+        self.run, self.ranks, self.budget, self.before = run, ranks, budget, progress
+        first = ranks.rank == 0
+        self.display = Display(title, progress.spent(budget)) if first else None
+        self.metrics = Metrics(folder, run.tracker, progress.step) if first and folder else None
+        if first and folder:
+            write_provenance(folder / "run.json", run, ranks, progress.step, seed)
+
+    def __enter__(self) -> Self:
+        """Show the display."""
+        if self.display:
+            self.display.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the display down and close the files."""
+        if self.display:
+            self.display.stop()
+        if self.metrics:
+            self.metrics.close()
+
+    def step(self, progress: Progress, outcome: Outcome) -> None:
+        """Note an update, every `log_every` steps."""
+        if progress.step % self.run.log_every or not self.display:
+            return
+        row = {
+            "step": progress.step,
+            "stage": progress.stage,
+            "spent": progress.spent(self.budget),
+            "loss": outcome.loss,
+            **outcome.means,
+            "lr": outcome.lr,
+            "gradient_norm": outcome.gradient_norm,
+            "tokens": progress.tokens,
+            "epochs": progress.epochs,
+            "seconds": progress.seconds,
+            **self._rates(progress),
+        }
+        self.before = progress
+        self.display.show(row)
+        if self.metrics:
+            self.metrics.write(row)
+
+    def evaluation(self, progress: Progress) -> None:
+        """Note what an evaluation found."""
+        if self.metrics:
+            self.metrics.write({"step": progress.step, **{f"held_out/{name}": value for name, value in progress.evaluation.items()}})
+
+    def _rates(self, progress: Progress) -> Row:
+        """Return live tokens per second since the last row, and model FLOPs as a share of what the devices can do."""
+        seconds = progress.seconds - self.before.seconds
+        rates = {"tokens_per_second": (progress.tokens - self.before.tokens) / seconds}
+        if progress.flops:
+            peak = peak_flops(self.ranks.device, number_format(self.run.precision, self.ranks.device)) * self.ranks.size
+            rates["utilization"] = (progress.flops - self.before.flops) / seconds / peak
+        return rates
+
+
+class Metrics:
+    """`metrics.jsonl`, one row a line, flushed; a resumed run goes on where its checkpoint was, as if never interrupted."""
+
+    def __init__(self, folder: Path, tracker: str, step: int) -> None:
+        self.path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        _cut(self.path, step)
+        self.file = self.path.open("a", encoding="utf-8")
+        self.curves = _tensorboard(folder / "tensorboard", step, tracker)
+
+    def write(self, row: Row) -> None:
+        """Append a row.
+
+        Raises:
+            GenusError: the disk is full or refuses.
+        """
+        try:
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
+            if self.curves is not None:
+                for name in row.keys() - {"step"}:
+                    self.curves.add_scalar(name, row[name], row["step"])
+        except OSError as error:
+            raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
+
+    def close(self) -> None:
+        """Close the files."""
+        self.file.close()
+        if self.curves is not None:
+            self.curves.close()
+
+
+def say(line: str) -> None:
+    """Tell the user something in one line, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _cut(path: Path, step: int) -> None:
+    """Keep the rows up to a step: what came later is made again; a last line may be torn."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    beside = path.with_suffix(".partial")
+    beside.write_text("".join(kept), encoding="utf-8")
+    beside.replace(path)
+
+
+def _tensorboard(folder: Path, step: int, tracker: str) -> Any:
+    """Return a TensorBoard writer, or None where it is not wanted or, unasked for, not installed."""
+    if tracker == "none":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        if tracker == "auto":
+            return None
+        raise GenusError("run.tracker: TensorBoard is not installed; pip install 'genus[track]'") from None
+    return SummaryWriter(str(folder), purge_step=step + 1)

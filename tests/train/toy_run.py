@@ -1,0 +1,94 @@
+"""A tiny run for tests: the real skeleton, hand-made batches, seconds on one core."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from genus.batch import IGNORE, Batch, Packed, Targets
+from genus.model.attention.softmax import Softmax
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.position import Learned
+from genus.objectives import Learner
+from genus.objectives.masked import Masked
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget
+from genus.train.feeding import Stretch
+from genus.train.loop import Summary, train
+from genus.train.run import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOCABULARY, LENGTH, ROWS, TARGETS = 40, 16, 2, 8
+MODEL = Encoder(
+    layers=2,
+    hidden=16,
+    attention=Softmax(heads=2, dropout=0.1),
+    feedforward=Dense(size=32),
+    embedding=Embedding(position=Learned(size=LENGTH), dropout=0.1),
+    dropout=0.1,
+)
+RUN = Run(device="cpu", precision="float32", workers=0, log_every=1, checkpoint_every=4, evaluate_every=5, tracker="none")
+
+
+@dataclass(frozen=True)
+class ToyFeed:
+    """Micro-batches of random tokens with a varying number of targets, each a pure function of its number."""
+
+    salt: int = 0
+    per_epoch: int = 10
+
+    def __getitem__(self, number: int) -> Batch:
+        rng = np.random.default_rng((self.salt, number))
+        cells = ROWS * LENGTH
+        ids = torch.from_numpy(rng.integers(5, VOCABULARY, cells))
+        positions = torch.arange(LENGTH).repeat(ROWS)
+        offsets = torch.arange(0, cells + 1, LENGTH, dtype=torch.int32)
+        real = int(rng.integers(1, TARGETS + 1))
+        index, label = torch.zeros(TARGETS, dtype=torch.long), torch.full((TARGETS,), IGNORE)
+        index[:real] = torch.from_numpy(rng.permutation(cells)[:real])
+        label[:real] = ids[index[:real]]
+        packed = Packed(ids=ids, positions=positions, segments=torch.zeros_like(ids), offsets=offsets, max_length=LENGTH, live=cells)
+        return Batch({"tokens": packed}, {"masked": Targets(index, label)})
+
+    def epoch(self, number: int) -> float:
+        return number / self.per_epoch
+
+
+def toy_learner(seed: int = 0) -> Learner:
+    torch.manual_seed(seed)
+    return Learner(MODEL.build(VOCABULARY), {"masked": Masked().build(MODEL, VOCABULARY)})
+
+
+def toy_train(folder: Path | None, **changes: Any) -> Summary:
+    """Run the tiny run; any argument of `train` can be another."""
+    arguments: dict[str, Any] = {
+        "learner": toy_learner(),
+        "stretches": [Stretch(ToyFeed(), accumulate=2, share=0.6), Stretch(ToyFeed(salt=1), accumulate=2, share=0.4)],
+        "optimizer": AdamW(lr=1e-2),
+        "schedule": Linear(warmup=0.2),
+        "budget": Budget(amount=10, unit="steps"),
+        "run": RUN,
+        "folder": folder,
+    }
+    return train(**arguments | changes)
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    """Return (step, loss) of every training row of a run's metrics."""
+    return [(row["step"], row["loss"]) for row in rows(folder) if "loss" in row]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics, without those that tell the time."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    timed = {"seconds", "tokens_per_second", "utilization"}
+    return [{name: value for name, value in json.loads(line).items() if name not in timed} for line in lines]
