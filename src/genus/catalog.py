@@ -40,7 +40,7 @@ def names() -> list[str]:
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Return the recipe of a name (`bert`, `bert/large`), a recipe JSON, a TOML overlay or a run folder, overridden.
 
-    An overlay is a table of changes and the key `base`: a name, or a file beside it. Without `base` it is a whole recipe.
+    An overlay is a table of changes and the key `base`, a name or a file beside it; without it, a whole recipe.
 
     Args:
         name: what to load.
