@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import tokenizers
+
+    from genus.tokens.chunks import Encoder
     from genus.tokens.tokenizer import Tokenizer
 
 
@@ -27,6 +32,10 @@ class Specials(Part):
     single: str
     pair: str
 
+    def names(self) -> list[str]:
+        """Return the five special tokens."""
+        return [self.pad, self.unk, self.cls, self.sep, self.mask]
+
 
 class Tokens(Part, ABC):
     """A choice of tokenization, before it has been trained on a corpus.
@@ -39,8 +48,30 @@ class Tokens(Part, ABC):
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on texts and return the tokenizer; it may come out smaller than `vocab_size`."""
+        """Train the vocabulary on texts and return the tokenizer; it may come out smaller than `vocab_size`.
+
+        Raises:
+            GenusError: there is no text.
+        """
 
     @abstractmethod
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return, for every piece of the vocabulary in order of id, whether it starts a word."""
+
+    @abstractmethod
+    def encoder(self, backend: tokenizers.Tokenizer, typecode: str) -> Encoder:
+        """Return the fastest encoder that gives the backend's ids, as arrays of `typecode`."""
+
+    @abstractmethod
+    def hugging_face(self) -> dict[str, Any]:
+        """Return what `tokenizer_config.json` says of this tokenization: its class there, and the class's options."""
+
+    @classmethod
+    @abstractmethod
+    def adopt(cls, folder: Path, backend: tokenizers.Tokenizer | None) -> tuple[Self, tokenizers.Tokenizer] | None:
+        """Read a folder in the Hugging Face layout; None where it holds another tokenization.
+
+        Args:
+            folder: holds `tokenizer_config.json` and such, if anything.
+            backend: what `tokenizer.json` holds; None where only the legacy vocabulary files are there.
+        """

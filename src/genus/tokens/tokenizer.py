@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.part import slots_of
+from genus.tokens import Tokens
+from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import tokenizers
+    from numpy.typing import DTypeLike
 
-    from genus.tokens import Tokens
-    from genus.tokens.vocabulary import Vocabulary
+    from genus.tokens.chunks import Encoder
+
+CHOICES = "tokens.json"
+"""The file that holds the part, beside `tokenizer.json`."""
+WHAT_DECIDES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
+"""The sections of `tokenizer.json` on which ids depend."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +40,135 @@ class Tokenizer:
     """`vocab_size` here is the true size of the trained vocabulary."""
     backend: tokenizers.Tokenizer
 
-    @property
+    @classmethod
+    def of(cls, tokens: Tokens, backend: tokenizers.Tokenizer) -> Tokenizer:
+        """Return the tokenizer of a trained backend: the true vocabulary size noted, truncation and padding off."""
+        backend.no_truncation()
+        backend.no_padding()
+        return cls(replace(tokens, vocab_size=max(backend.get_vocab().values()) + 1), backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the encoder's tables."""
+        return Tokenizer, (self.tokens, self.backend)
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """The pieces of the vocabulary in order of id, special tokens included; an id that is not used has an empty one."""
+        pieces = [""] * self.tokens.vocab_size
+        for piece, number in self.backend.get_vocab().items():
+            pieces[number] = piece
+        return pieces
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """The facts that later stations need."""
-        raise NotImplementedError
+        ids, specials = self.backend.get_vocab(), self.tokens.specials
+        special = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
+        special[[ids[name] for name in specials.names()]] = True
+        special[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
+        return Vocabulary(
+            size=self.tokens.vocab_size,
+            pad=ids[specials.pad],
+            unk=ids[specials.unk],
+            cls=ids[specials.cls],
+            sep=ids[specials.sep],
+            mask=ids[specials.mask],
+            special=special,
+            word_start=special | np.array(self.tokens.word_starts(self.pieces), dtype=np.bool_),
+            single=_resolved(specials.single, ids),
+            pair=_resolved(specials.pair, ids),
+        )
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """The integer type that holds every id: uint16, or uint32 for 65,536 pieces and more."""
+        return np.uint16 if self.tokens.vocab_size <= 1 << 16 else np.uint32
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Text to ids of `dtype` as bytes; what it has once encoded it remembers."""
+        return self.tokens.encoder(self.backend, np.dtype(self.dtype).char)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode texts without special tokens."""
-        raise NotImplementedError
+        """Encode texts without special tokens; the name of a special token in a text becomes that token."""
+        return [np.frombuffer(self.encoder(text), dtype=self.dtype).tolist() for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out."""
-        raise NotImplementedError
+        return self.backend.decode(list(ids), skip_special_tokens=True)
 
     def hash(self) -> str:
-        """Return 16 hexadecimal digits that change whenever the tokenization could."""
-        raise NotImplementedError
+        """Return 16 hexadecimal digits that change whenever the tokenization, or the frame around a text, could."""
+        return self._hash
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the legacy vocabulary files."""
-        raise NotImplementedError
+    @cached_property
+    def _hash(self) -> str:
+        state = json.loads(self.backend.to_str())
+        decisive = [self.tokens.specials.to_json(), *(state[section] for section in WHAT_DECIDES_IDS)]
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+    def save(self, folder: Path, max_length: int | None = None) -> None:
+        """Write `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the legacy vocabulary files.
+
+        Args:
+            folder: made if missing; files of the same names are replaced.
+            max_length: the longest sequence that the model takes, for the readers of `tokenizer_config.json`.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer-") as beside:
+            new = Path(beside)
+            self.backend.save(str(new / "tokenizer.json"))
+            self.backend.model.save(str(new))
+            named = self._special_names()
+            config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
+            tables = {CHOICES: self.tokens.to_json(), "tokenizer_config.json": config, "special_tokens_map.json": named}
+            for name, table in tables.items():
+                (new / name).write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            for file in new.iterdir():
+                os.replace(file, folder / file.name)
+
+    def _special_names(self) -> dict[str, str]:
+        specials = self.tokens.specials
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        return dict(zip(names, specials.names(), strict=True))
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read a tokenizer folder, ours or one in the Hugging Face layout (legacy `vocab.txt` or `vocab.json` too)."""
-        raise NotImplementedError
+        """Read a tokenizer folder, ours or one in the Hugging Face layout (legacy `vocab.txt` or `vocab.json` too).
+
+        Raises:
+            GenusError: there is no tokenizer in the folder, it is damaged, or of a kind that no part reads.
+        """
+        folder = Path(folder)
+        backend = _backend(folder / "tokenizer.json")
+        if backend is not None and (folder / CHOICES).exists():
+            table = json.loads((folder / CHOICES).read_text(encoding="utf-8"))
+            return cls.of(Tokens.from_json(table), backend)
+        for part in slots_of(Tokens).values():
+            if adopted := part.adopt(folder, backend):
+                return cls.of(*adopted)
+        if backend is None:
+            raise GenusError(f"{folder}: there is no tokenizer.json, vocab.txt, or vocab.json with merges.txt in this folder")
+        raise GenusError(f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form")
+
+
+def _backend(file: Path) -> tokenizers.Tokenizer | None:
+    import tokenizers
+
+    if not file.exists():
+        return None
+    try:
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises no narrower one
+        raise GenusError(f"{file}: cannot be read as a tokenizer ({error})") from None
+
+
+def _resolved(template: str, ids: dict[str, int]) -> tuple[tuple[int | None, int | None, int], ...]:
+    """Return the steps of a template, special tokens as ids (see `Vocabulary`)."""
+    steps: list[tuple[int | None, int | None, int]] = []
+    for step in template.split():
+        name, separator, number = step.rpartition(":")
+        segment = int(number) if separator and number.isdigit() else 0
+        name = name if separator and number.isdigit() else step
+        steps.append((None, "AB".index(name[1]), segment) if name in {"$A", "$B"} else (ids[name], None, segment))
+    return tuple(steps)

@@ -1,0 +1,143 @@
+"""Read sources as blocks of whole documents, one pass, in bounded memory.
+
+Plain text: where a blank line stands between lines of text, blank lines separate documents; in a file without one, every line is
+a document.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from genus.errors import GenusError
+from genus.text.blocks import Block, JsonLines, Lines, Paragraphs, Rows, missing_field
+from genus.text.sources import find, format_of, load_hub
+from genus.text.zstd import ZstdFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from genus.text.sources import Source
+
+BLOCK_BYTES = 1 << 22
+"""Unpacked bytes in a block: large beside the cost of sending it to a worker, small beside memory."""
+BLOCK_ROWS = 2_000
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def read_documents(sources: Iterable[Path | str], field: str = "text") -> Iterator[str]:
+    """Yield the documents of .txt, .jsonl and .parquet files, of folders of them, and of Hugging Face dataset ids.
+
+    Args:
+        sources: paths, or ids such as `org/name` or `org/name:config`.
+        field: the field or column that holds the text, where there are several.
+
+    Raises:
+        UsageError: a path that does not exist, or a file of another format.
+        GenusError: naming file and line: an unreadable, truncated or malformed file, a missing field.
+    """
+    for block in read_blocks(find(sources), field):
+        yield from block.documents().texts
+
+
+def read_blocks(sources: list[Source], field: str, start: int = 0) -> Iterator[Block]:
+    """Yield the blocks of files and datasets, the same ones at every call."""
+    for source in sources:
+        if isinstance(source, str):
+            yield from _read_hub(source, field, start)
+            continue
+        try:
+            size = source.stat().st_size
+            yield from _read_parquet(source, field, start) if format_of(source) == ".parquet" else _read_lines(source, field, start)
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise GenusError(f"{source}: cannot be read to its end ({reason}); the file may be cut short or damaged") from None
+        start += size
+
+
+def _read_lines(path: Path, field: str, start: int) -> Iterator[Block]:
+    json = format_of(path) == ".jsonl"
+    paragraphs = not json and _has_blank_lines(path)
+    with path.open("rb") as raw, _unpacked(raw, path) as file:
+        first = 1
+        while data := _whole_documents(file, paragraphs):
+            lines = data.count(b"\n")
+            if first == 1:
+                data = data.removeprefix(BYTE_ORDER_MARK)
+            place = (str(path), first, start + raw.tell())
+            if json:
+                yield JsonLines(*place, data, field)
+            else:
+                yield Paragraphs(*place, data) if paragraphs else Lines(*place, data)
+            first += lines
+
+
+def _whole_documents(file: BinaryIO, paragraphs: bool) -> bytes:
+    """Read about a block, on to the end of the line, or to the next blank line."""
+    parts = [file.read(BLOCK_BYTES)]
+    if parts[0] and not parts[0].endswith(b"\n"):
+        parts.append(file.readline())
+    while paragraphs and parts[-1].strip():
+        parts.append(file.readline())
+    return b"".join(parts)
+
+
+def _has_blank_lines(path: Path) -> bool:
+    """Return whether a blank line stands between two lines of text; reads no further than the first one."""
+    with path.open("rb") as raw, _unpacked(raw, path) as file:
+        text = blank = False
+        for line in file:
+            if not line.strip():
+                blank = text
+            elif blank:
+                return True
+            else:
+                text = True
+    return False
+
+
+def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast("BinaryIO", gzip.open(raw))
+    if path.suffix == ".xz":
+        return cast("BinaryIO", lzma.open(raw))
+    return cast("BinaryIO", io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)) if path.suffix == ".zst" else raw
+
+
+def _read_parquet(path: Path, field: str, start: int) -> Iterator[Block]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if field not in names:
+                raise GenusError(missing_field(str(path), field, names))
+            rows, size = max(1, file.metadata.num_rows), path.stat().st_size
+            batches = (batch.column(0).to_pylist() for batch in file.iter_batches(BLOCK_ROWS, columns=[field]))
+            yield from _rows(batches, str(path), field, start, size / rows)
+    except pyarrow.ArrowException as error:
+        reason = str(error).split("\n")[0]
+        raise GenusError(f"{path}: cannot be read as Parquet ({reason}); the file may be cut short or damaged") from None
+
+
+def _read_hub(name: str, field: str, start: int) -> Iterator[Block]:
+    dataset: Any = load_hub(name)
+    if field not in dataset.column_names:
+        raise GenusError(missing_field(name, field, dataset.column_names))
+    batches = (batch[field] for batch in dataset.select_columns([field]).iter(BLOCK_ROWS))
+    yield from _rows(batches, name, field, start, 0)
+
+
+def _rows(batches: Iterable[list[object]], source: str, field: str, start: int, row_bytes: float) -> Iterator[Block]:
+    """Yield blocks of a column; how much of the file was read is told from the number of rows."""
+    done = 0
+    for values in batches:
+        first, done = done + 1, done + len(values)
+        yield Rows(source, first, start + int(row_bytes * done), values, field)

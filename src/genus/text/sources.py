@@ -1,0 +1,134 @@
+"""Where text comes from: files, folders of files, datasets of the Hugging Face hub; and how a change of it is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from genus.errors import GenusError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMATS = (".txt", ".jsonl", ".parquet")
+COMPRESSIONS = (".gz", ".xz", ".zst")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
+
+Source = Path | str
+"""A file, or a dataset id of the Hugging Face hub (`org/name` or `org/name:config`)."""
+
+
+class Fingerprint(TypedDict):
+    """What is remembered of a source, so that a change is noticed."""
+
+    name: str
+    size: int
+    """Bytes of a file, rows of a dataset."""
+    mtime_ns: int
+    sha256: str
+    """Of the whole content; for a dataset the fingerprint that the `datasets` library gives it."""
+
+
+def find(sources: Iterable[Path | str]) -> list[Source]:
+    """Return the files of the sources in order, folders replaced by the text files in them, sorted by path.
+
+    Raises:
+        UsageError: a path that does not exist, or a file of another format.
+        GenusError: no source, or a folder without a text file.
+    """
+    found = [file for source in sources for file in _expand(source)]
+    if not found:
+        raise GenusError("there is no text: name a file, a folder or a dataset")
+    return found
+
+
+def format_of(path: Path) -> str | None:
+    """Return `.txt`, `.jsonl` or `.parquet`, whatever the compression, or None."""
+    suffixes = path.suffixes
+    if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
+        suffixes = suffixes[:-1]
+    return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
+
+
+def fingerprint(source: Source) -> Fingerprint:
+    """Return name, size, time and SHA-256 of a source; a file is read once, whole (1 to 2 GB/s)."""
+    if isinstance(source, str):
+        dataset = load_hub(source)
+        return Fingerprint(name=source, size=len(dataset), mtime_ns=0, sha256=str(dataset._fingerprint))
+    with _readable(source).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    status = source.stat()
+    return Fingerprint(name=source.name, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+
+
+def fingerprints(sources: list[Source], workers: int) -> list[Fingerprint]:
+    """Return the fingerprints of sources, read by several threads."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(fingerprint, sources))
+
+
+def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
+    """Return what changed since the fingerprints were taken, or None.
+
+    A file whose size and time are the same counts as the same, and is not read; one with another time is compared by content.
+    """
+    names = [source.name if isinstance(source, Path) else source for source in sources]
+    if names != [old["name"] for old in known]:
+        return f"made from {_listed([old['name'] for old in known])}, not from {_listed(names)}"
+    for old, source in zip(known, sources, strict=True):
+        if isinstance(source, Path):
+            status = _readable(source).stat()
+            if (status.st_size, status.st_mtime_ns) == (old["size"], old["mtime_ns"]):
+                continue
+        if fingerprint(source)["sha256"] != old["sha256"]:
+            return f"made before {source} changed"
+    return None
+
+
+def load_hub(name: str) -> Any:
+    """Return the `train` split of a dataset `org/name[:config]` of the Hugging Face hub.
+
+    Raises:
+        GenusError: the `datasets` library is missing, or the dataset cannot be had.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise GenusError(f"{name}: reading it from the hub needs another library: pip install 'genus[data]'") from None
+    path, _, config = name.partition(":")
+    try:
+        return datasets.load_dataset(path, config or None, split="train")
+    except Exception as error:  # whatever the library and the network raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise GenusError(f"{name}: cannot be loaded from the Hugging Face hub ({reason})") from None
+
+
+def _expand(source: Path | str) -> list[Source]:
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if format_of(file) and file.is_file() and not file.name.startswith("."))
+        if not files:
+            raise GenusError(f"{path}: there is no {', '.join(FORMATS)} file in this folder (also with {', '.join(COMPRESSIONS)})")
+        return [*files]
+    if path.exists():
+        if format_of(path) is None:
+            raise UsageError(f"{path}: expected {', '.join(FORMATS)}, also compressed ({', '.join(COMPRESSIONS)})")
+        return [path]
+    if isinstance(source, str) and format_of(path) is None and HUB_ID.fullmatch(source):
+        return [source]
+    raise UsageError(f"{source}: there is no such file or folder")
+
+
+def _readable(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,146 @@
+"""WordPiece, as BERT uses it: words and punctuation, each cut greedily into the longest known pieces (released tokenization.py)."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from genus.errors import GenusError
+from genus.tokens import Specials, Tokens
+from genus.tokens.chunks import BertChunks, WholeText
+from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.chunks import Encoder
+
+BERT = Specials(
+    pad="[PAD]",
+    unk="[UNK]",
+    cls="[CLS]",
+    sep="[SEP]",
+    mask="[MASK]",
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)
+CONTINUED = "##"
+"""What a piece begins with that does not start a word."""
+
+
+class WordPiece(Tokens):
+    """WordPiece with BERT's normalizer.
+
+    Control characters are dropped, white space of any kind separates, and punctuation marks stand alone.
+    """
+
+    vocab_size: int
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    """Drop combining marks after canonical decomposition; None: when lower-casing, as BERT does. Thai and Hindi need false."""
+    split_cjk: bool = True
+    """Every Chinese character is a word of its own."""
+    alphabet: int = 1_000
+    """In training, the most frequent characters that are kept; others become the unknown token. Chinese needs 6,000 or more."""
+    min_frequency: int = 2
+    """In training, how often a pair of pieces must occur to be joined."""
+    specials: Specials = BERT
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Train the vocabulary on texts: special tokens first, then characters, then joined pieces."""
+        backend = self._backend(models.WordPiece(unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=self.vocab_size,
+            min_frequency=self.min_frequency,
+            limit_alphabet=max(1, min(self.alphabet, (self.vocab_size - 5) // 2)),  # each character comes in two forms
+            special_tokens=self.specials.names(),
+            continuing_subword_prefix=CONTINUED,
+            show_progress=sys.stderr.isatty(),
+        )
+        backend.train_from_iterator(some(texts), trainer)
+        frame(backend, self.specials)
+        return Tokenizer.of(self, backend)
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for the pieces that do not begin with `##`."""
+        return [not piece.startswith(CONTINUED) for piece in pieces]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the encoder by chunks, or the backend where it is not BERT's to the letter or has added tokens of another kind."""
+        whole = WholeText(backend, typecode)
+        normalizer = backend.normalizer
+        usual = isinstance(normalizer, normalizers.BertNormalizer) and normalizer.clean_text
+        usual = usual and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        added = backend.get_added_tokens_decoder().values()
+        if usual and not any(token.normalized or token.content.split() != [token.content] for token in added):
+            return BertChunks(whole, normalizer.lowercase)
+        return whole
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the options of `BertTokenizer`."""
+        return {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.split_cjk,
+        }
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a WordPiece model, or `vocab.txt`.
+
+        Without `do_lower_case` in `tokenizer_config.json`, a vocabulary lower-cases if it has no capital Latin letter.
+        """
+        config = read_config(folder)
+        if backend is not None:
+            normalizer = backend.normalizer
+            if not isinstance(backend.model, models.WordPiece) or not isinstance(normalizer, normalizers.BertNormalizer):
+                return None
+            options = (normalizer.lowercase, normalizer.strip_accents, normalizer.handle_chinese_chars)
+            pieces = backend.get_vocab()
+        elif (folder / "vocab.txt").exists():
+            pieces = _read_vocabulary(folder / "vocab.txt")
+            lowercase = config.get("do_lower_case", not _has_capitals(pieces))
+            options = (lowercase, config.get("strip_accents"), config.get("tokenize_chinese_chars", True))
+        else:
+            return None
+        specials = read_specials(config, BERT, pieces, folder)
+        lowercase, strip_accents, split_cjk = options
+        part = cls(vocab_size=len(pieces), lowercase=lowercase, strip_accents=strip_accents, split_cjk=split_cjk, specials=specials)
+        return part, backend or part.of_vocabulary(pieces)
+
+    def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
+        """Return the backend of a finished vocabulary."""
+        backend = self._backend(models.WordPiece(pieces, unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
+        backend.add_special_tokens(self.specials.names())
+        frame(backend, self.specials)
+        return backend
+
+    def _backend(self, model: models.WordPiece) -> Backend:
+        backend = Backend(model)
+        backend.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=self.split_cjk,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece(prefix=CONTINUED)
+        return backend
+
+
+def _read_vocabulary(file: Path) -> dict[str, int]:
+    try:
+        return models.WordPiece.read_file(str(file))
+    except Exception as error:  # the library raises no narrower one
+        raise GenusError(f"{file}: cannot be read as a vocabulary, one piece a line ({error})") from None
+
+
+def _has_capitals(pieces: dict[str, int]) -> bool:
+    """Return whether a piece other than a bracketed special token has a capital A to Z."""
+    return any("A" <= letter <= "Z" for piece in pieces if not piece.startswith("[") for letter in piece)
