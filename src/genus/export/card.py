@@ -1,0 +1,47 @@
+"""The model card: what a folder's `README.md` says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genus.objectives import Learner
+    from genus.part import Json
+    from genus.recipe import Recipe
+
+TASKS = {"MaskedLM": "fill-mask", "PreTraining": "fill-mask", "SequenceClassification": "text-classification"}
+"""A model hub's task by the end of the class's name."""
+
+
+def card(recipe: Recipe, config: Json, learner: Learner, notes: str) -> str:
+    """Return the card: metadata, what the model is, how to load it, and notes on how it came about."""
+    (architecture,) = config["architectures"]
+    task = next((task for name, task in TASKS.items() if architecture.endswith(f"For{name}")), "feature-extraction")
+    parameters = sum(parameter.numel() for parameter in learner.parameters())
+    stages = ", ".join(f"{stage.share:.0%} at length {stage.max_length}" for stage in recipe.stages)
+    return f"""---
+library_name: transformers
+pipeline_tag: {task}
+tags:
+- genus
+- {config["model_type"]}
+---
+
+# {recipe.name}
+
+A `{architecture}` with {parameters:,} parameters and a vocabulary of {config["vocab_size"]:,} pieces, made with genus
+from the recipe `{recipe.name}` ({recipe.hash()}), which lies beside this card as `recipe.json`.
+
+| | |
+| --- | --- |
+| architecture | {recipe.published.title} ({recipe.published.paper}) |
+| objectives | {", ".join(objective.name for objective in recipe.objectives)} |
+| planned budget | {recipe.budget.amount:,.0f} {recipe.budget.unit}, {stages} |
+
+```python
+from transformers import AutoTokenizer, {architecture}
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+model = {architecture}.from_pretrained("path/to/this/folder")
+```
+{f"{chr(10)}{notes.strip()}{chr(10)}" if notes else ""}"""

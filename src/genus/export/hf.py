@@ -1,0 +1,212 @@
+"""Model folders in the Hugging Face layout: written, read, and compared with the learner they came from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+
+from genus.errors import GenusError, UsageError
+from genus.export.card import card
+from genus.export.folder import beside
+from genus.export.layouts import Layout, layout_for, layout_of, theirs
+from genus.export.translate import clean, heads_in, to_foreign, to_ours
+from genus.export.weights import read_json, read_weights
+from genus.objectives import Learner, Objective
+from genus.objectives.sequence import Classify
+from genus.part import diff
+from genus.recipe import Recipe
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from genus.model import Model
+    from genus.part import Json
+
+FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+"""Keys of a configuration that stand for architectures which are not read here, and the one value that is."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model folder that has been read."""
+
+    recipe: Recipe
+    """The folder's own `recipe.json`; where it has none, its architecture with our settings for further training."""
+    learner: Learner
+    """The network with every head that the folder holds, in float32 on the CPU."""
+    tokenizer: Tokenizer
+
+
+def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str = "") -> None:
+    """Write a model folder: configuration, weights, tokenizer, recipe, model card.
+
+    All files are written beside the folder and moved into place, so that it is a whole one at any time.
+
+    Args:
+        folder: where to write; files of an older model there are replaced.
+        recipe: what the learner was built from.
+        learner: the network and its heads.
+        tokenizer: its ids are the rows of the token embedding.
+        notes: Markdown for the model card, on how the model came about.
+
+    Raises:
+        GenusError: no Hugging Face class has this architecture, tokenizer and learner do not belong together, or the disk
+            is full.
+    """
+    layout, config = layout_for(recipe, learner.heads)
+    vocabulary = tokenizer.vocabulary
+    rows = learner.network.token_embedding.num_embeddings  # type: ignore[union-attr]
+    if rows != vocabulary.size:
+        raise GenusError(f"the tokenizer has {vocabulary.size} pieces, the model {rows}: they do not belong together")
+    if layout.pad not in (None, vocabulary.pad):
+        raise GenusError(f"{layout.model_type} counts positions from a padding id of {layout.pad}, not {vocabulary.pad}")
+    tensors = to_foreign(learner, layout)
+    config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
+    config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
+    if "id2label" in config:
+        config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    with beside(folder) as work:
+        tokenizer.save(work)
+        save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
+        _write_json(work / "recipe.json", recipe.to_json())
+        (work / "README.md").write_text(card(recipe, config, learner, notes), encoding="utf-8")
+        _write_json(work / "config.json", config)
+
+
+def load(folder: Path) -> Imported:
+    """Read a model folder, ours or anyone's of a known architecture.
+
+    Raises:
+        GenusError: a file is missing, damaged or unknown; weights, configuration and tokenizer do not belong together.
+    """
+    if not folder.is_dir():
+        raise GenusError(f"{folder}: there is no such folder")
+    config = read_json(folder / "config.json")
+    tokenizer = Tokenizer.load(folder)
+    try:
+        recipe, learner = assemble(config, read_weights(folder), _recipe(folder), tokenizer)
+    except LookupError as error:
+        raise GenusError(f"{folder / 'config.json'}: {error} has no counterpart here") from None
+    except GenusError as error:
+        raise GenusError(str(error) if str(error).startswith(str(folder)) else f"{folder}: {error}") from None
+    return Imported(recipe, learner, tokenizer)
+
+
+def assemble(
+    config: Json, weights: dict[str, Tensor], own: Recipe | None = None, tokenizer: Tokenizer | None = None
+) -> tuple[Recipe, Learner]:
+    """Make a recipe and its learner of a foreign configuration and its tensors.
+
+    Args:
+        config: what `config.json` holds.
+        weights: tensors by foreign names.
+        own: the recipe that the weights were trained with, where it is known.
+        tokenizer: whose pieces are checked against the embedding's rows.
+
+    Raises:
+        GenusError: something is missing, contradictory or unknown; without the folder's name.
+        LookupError: a value of the configuration that has no counterpart.
+    """
+    layout = layout_of(config, weights)
+    _check(config, layout)
+    tensors = clean(weights, layout)
+    problem = config.get("problem_type")
+    heads = heads_in(tensors, layout, None if problem is None else problem == "regression")
+    absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
+    model, found = layout.parts(config, heads, absent)
+    if isinstance(classify := found.get("classify"), Classify):
+        (weight,) = theirs("heads.classify.classes.weight", layout.table(heads))
+        found["classify"] = _labeled(classify, len(tensors[weight]))
+    if own is not None and model != own.model:
+        path, ours, foreign = diff(own.model, model)[0]
+        raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
+    if own is not None:
+        found |= {objective.name: objective for objective in own.objectives if objective.name in found}
+    rows = _rows(tensors, layout)
+    if tokenizer is not None and tokenizer.vocabulary.size != rows:
+        size = tokenizer.vocabulary.size
+        raise GenusError(f"the tokenizer has {size} pieces, the model {rows}: they do not belong together")
+    with torch.device("meta"):
+        learner = Learner(model.build(rows), {name: part.build(model, rows) for name, part in found.items()})
+    learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)
+    return own or _imported(layout, model, list(found.values()), rows, tokenizer), learner
+
+
+def _check(config: Json, layout: Layout) -> None:
+    """Refuse configurations whose mathematics is another."""
+    known = sorted(set(layout.architectures.values()))
+    for architecture in config.get("architectures") or ():
+        if architecture not in known:
+            raise GenusError(f"config.json: {architecture} cannot be read; known are {', '.join(known)}")
+    for key, value in FIXED.items():
+        if config.get(key) not in (None, value):
+            raise GenusError(f"config.json: {key} = {config[key]!r} cannot be read, only {value!r}")
+    if config.get("problem_type") == "multi_label_classification":
+        raise GenusError("config.json: a classifier with several labels at once cannot be read")
+    if layout.pad is not None and config.get("pad_token_id", layout.pad) != layout.pad:
+        raise GenusError(f"config.json: pad_token_id = {config['pad_token_id']}, from which positions are counted; "
+                         f"only {layout.pad} can be read")  # fmt: skip
+
+
+def _has(tensors: dict[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
+    """Say whether there are tensors for a module of ours."""
+    return all(name in tensors for name in theirs(f"{module}.weight", layout.table(heads)))
+
+
+def _rows(tensors: dict[str, Tensor], layout: Layout) -> int:
+    """Return the number of token vectors."""
+    (name,) = theirs("network.embed.tokens.weight", layout.tensors)
+    if name not in tensors:
+        raise GenusError(f"the weights lack {name}")
+    return len(tensors[name])
+
+
+def _labeled(objective: Classify, rows: int) -> Classify:
+    """Return the objective with as many labels as the head has rows; old configurations do not name them all."""
+    if len(objective.labels) == rows:
+        return objective
+    return replace(objective, labels=tuple(f"LABEL_{number}" for number in range(rows)))
+
+
+def _imported(
+    layout: Layout, model: Model, objectives: list[Objective], rows: int, tokenizer: Tokenizer | None
+) -> Recipe:
+    """Return a recipe for what came without one: its architecture, and the layout's settings for further training."""
+    template = layout.template
+    longest = model.max_length
+    stages = tuple(
+        replace(stage, max_length=min(stage.max_length, longest or stage.max_length)) for stage in template.stages
+    )
+    length = min(template.finetuning.max_length, longest or template.finetuning.max_length)
+    return replace(
+        template,
+        tokens=tokenizer.tokens if tokenizer else replace(template.tokens, vocab_size=rows),
+        model=model,
+        objectives=tuple(objectives) or template.objectives,
+        stages=stages,
+        finetuning=replace(template.finetuning, max_length=length),
+    )
+
+
+def _recipe(folder: Path) -> Recipe | None:
+    """Return the folder's recipe, None where it has none."""
+    path = folder / "recipe.json"
+    if not path.exists():
+        return None
+    try:
+        return Recipe.from_json(read_json(path))
+    except UsageError as error:
+        raise GenusError(f"{path}: {error}") from None
+
+
+def _write_json(path: Path, table: Json) -> None:
+    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,197 @@
+"""Layouts: one table an architecture between our tensor names and Hugging Face's, and the configuration beside it.
+
+Both are read in both directions. A layout is a module of this folder that holds a `Layout`; it is found by scanning. For a
+recipe it is chosen by whether the architecture survives the way into a configuration and back, for a folder by `model_type`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from genus.errors import GenusError, near
+from genus.model import Model
+from genus.objectives import Objective
+from genus.part import Json
+
+if TYPE_CHECKING:
+    from genus.recipe import Recipe
+
+Table = Mapping[str, tuple[str, ...]]
+"""Our module to theirs; several of theirs are stacked, one below the other, into ours. `{}` is the number of a layer."""
+
+
+def same(value: Any) -> Any:
+    """Return the value: most settings are written alike."""
+    return value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a configuration, and the choices it stands for: `model.layers`, or `masked.norm.eps` of a head's objective."""
+
+    key: str
+    paths: tuple[str, ...]
+    write: Callable[[Any], Any] = same
+    """Our value to theirs; `LookupError` where they have none."""
+    read: Callable[[Any], Any] = same
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLayout:
+    """A head of the learner in the foreign layout."""
+
+    objective: Objective
+    """What a folder without a recipe is taken to have been trained with."""
+    tensors: Table
+    """Rows of the head's own, and rows in place of the network's where the architecture moves a module into its head."""
+    constants: Json = field(default_factory=dict)
+    """What the configuration says where this head is present."""
+    free: frozenset[str] = frozenset()
+    """Choices of the objective that leave no trace in a folder."""
+    needs: frozenset[str] = frozenset()
+    """Choices of the model that may not be null beside this head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One Hugging Face architecture. The template holds its configuration class's defaults, and ours for further training."""
+
+    model_type: str
+    prefix: str
+    """What the network's tensor names begin with where a head stands beside it."""
+    template: Recipe
+    settings: tuple[Setting, ...]
+    tensors: Table
+    optional: Mapping[str, str]
+    """Choices of the model that are null where a module of ours has no tensors: `pooler` and `network.pooler.0`."""
+    heads: Mapping[str, HeadLayout]
+    architectures: Mapping[frozenset[str], str]
+    """The class by the heads that the learner has."""
+    tied: Mapping[str, str]
+    """Copies of tensors that old files repeat, and what they are copies of."""
+    pad: int | None = None
+    """The padding id on which this architecture's position numbers hang."""
+
+    def table(self, heads: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return the rows for a learner with these heads."""
+        rows = dict(self.tensors)
+        for head in heads:
+            rows |= self.heads[head].tensors
+        return rows
+
+    def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
+        """Return the configuration of a recipe's architecture and heads, or None where this layout cannot express them."""
+        heads = frozenset(heads)
+        objectives = {objective.name: objective for objective in recipe.objectives if objective.name in heads}
+        choices = {"model": recipe.model.to_json()} | {name: part.to_json() for name, part in objectives.items()}
+        absent = {choice for choice in self.optional if choices["model"].get(choice) is None}
+        if heads not in self.architectures or objectives.keys() != heads:
+            return None
+        if any(absent & self.heads[head].needs for head in heads):
+            return None
+        config: Json = {"architectures": [self.architectures[heads]], "model_type": self.model_type}
+        for head in heads:
+            config |= self.heads[head].constants
+        try:
+            for setting in self.settings:
+                values = [_at(choices, path) for path in setting.paths if path.split(".")[0] in choices]
+                config |= {setting.key: setting.write(value) for value in values[:1]}
+        except LookupError:
+            return None
+        model, found = self.parts(config, heads, absent)
+        alike = model == recipe.model and all(
+            replace(mine, **{choice: getattr(found[name], choice) for choice in self.heads[name].free}) == found[name]
+            for name, mine in objectives.items()
+        )
+        return config if alike else None
+
+    def parts(self, config: Json, heads: Iterable[str], absent: Iterable[str]) -> tuple[Model, dict[str, Objective]]:
+        """Return the architecture that a configuration describes, and the objectives of its heads.
+
+        Args:
+            config: the configuration; a key that is missing or null means the template's choice.
+            heads: names of the heads there are.
+            absent: choices of the model that are null, as `pooler`.
+
+        Raises:
+            UsageError: values that are of the wrong type or contradict each other.
+            LookupError: a value that has no counterpart here, such as an unknown activation.
+        """
+        changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
+        for setting in self.settings:
+            if config.get(setting.key) is None:
+                continue
+            for path in setting.paths:
+                owner, *steps, last = path.split(".")
+                if owner in changes:
+                    table = changes[owner]
+                    for step in steps:
+                        table = table.setdefault(step, {})
+                    table[last] = setting.read(config[setting.key])
+        model = self.template.model.overlay(changes.pop("model"))
+        return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
+
+
+def theirs(name: str, table: Table) -> tuple[str, ...]:
+    """Return the foreign names of the tensors that make up a tensor of ours.
+
+    Raises:
+        KeyError: the table has no row for it.
+    """
+    module, _, leaf = name.rpartition(".")
+    number = re.search(r"(?<=\.layers\.)\d+", module)
+    rows = table[module if number is None else f"{module[: number.start()]}{{}}{module[number.end() :]}"]
+    return tuple(f"{row.format(number and number.group())}.{leaf}" for row in rows)
+
+
+@functools.cache
+def layouts() -> dict[str, Layout]:
+    """Return every layout by its `model_type`."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Layout)]
+    return {layout.model_type: layout for layout in found}
+
+
+def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json]:
+    """Return the layout that a recipe's architecture fits, and its configuration.
+
+    Raises:
+        GenusError: no layout can express it.
+    """
+    heads = frozenset(heads)
+    for layout in layouts().values():
+        config = layout.config(recipe, heads)
+        if config is not None:
+            return layout, config
+    named = ", ".join(sorted(heads)) or "none"
+    raise GenusError(f"{recipe.name}: no Hugging Face class has this architecture with these heads ({named})")
+
+
+def layout_of(config: Json, names: Iterable[str]) -> Layout:
+    """Return the layout of a configuration; one of the first years without `model_type` is told by its tensors' prefix.
+
+    Raises:
+        GenusError: there is none.
+    """
+    kind = config.get("model_type")
+    if kind is None:
+        kind = next((one for one, layout in layouts().items() if any(n.startswith(layout.prefix) for n in names)), None)
+    if kind not in layouts():
+        raise GenusError(f"model_type {kind!r} cannot be read.{near(str(kind), list(layouts()))}")
+    return layouts()[kind]
+
+
+def _at(choices: Json, path: str) -> Any:
+    """Return the choice at a dotted path; `LookupError` where the parts on the way have no such choice."""
+    value: Any = choices
+    for step in path.split("."):
+        if not isinstance(value, Mapping):
+            raise LookupError(path)
+        value = value[step]
+    return value

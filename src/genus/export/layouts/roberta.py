@@ -1,0 +1,124 @@
+"""Hugging Face's RoBERTa classes: `RobertaModel`, `RobertaForMaskedLM`, `RobertaForSequenceClassification`."""
+
+from __future__ import annotations
+
+from genus.examples.full_sentences import FullSentences
+from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts.bert import (
+    CLASSIFY,
+    INIT,
+    LAYERS,
+    POOLER,
+    REGRESS,
+    WIDTHS,
+    read_activation,
+    under,
+    write_activation,
+)
+from genus.model.attention.softmax import Softmax
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.position import Learned
+from genus.objectives.masked import Masked
+from genus.objectives.sequence import Classify, Regress
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.byte_bpe import ByteBPE
+
+PAD = 1
+"""RoBERTa counts positions from the padding id + 1."""
+OFFSET = PAD + 1
+
+
+def write_rows(length: int) -> int:
+    """Return the rows of the position table."""
+    return length + OFFSET
+
+
+def read_rows(rows: int) -> int:
+    """Return the longest sequence that a position table allows."""
+    return rows - OFFSET
+
+
+LAYOUT = Layout(
+    model_type="roberta",
+    prefix="roberta.",
+    pad=PAD,
+    template=Recipe(
+        name="roberta/imported",
+        published=Published(title="RoBERTa", paper="arXiv:1907.11692", year=2019),
+        tokens=ByteBPE(vocab_size=50_265),
+        examples=FullSentences(),
+        model=Encoder(
+            layers=12,
+            hidden=768,
+            attention=Softmax(heads=12),
+            feedforward=Dense(size=3072),
+            embedding=Embedding(segments=2, position=Learned(length=512 - OFFSET, offset=OFFSET)),
+            pooler=Pooler(),
+        ),
+        objectives=(Masked(),),
+        # Ours, for further pretraining, as in the layout of BERT.
+        optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.05),
+        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
+        budget=Budget(amount=10_000, unit="steps"),
+        finetuning=FineTuning(
+            optimizer=AdamW(lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, clip_norm=None),
+            schedule=Linear(warmup=0.06),
+            epochs=10,
+            batch=32,
+        ),
+    ),
+    settings=(
+        *WIDTHS,
+        Setting("max_position_embeddings", ("model.embedding.position.length",), write_rows, read_rows),
+        Setting("hidden_act", ("model.feedforward.activation",), write_activation, read_activation),
+    ),
+    tensors=under("roberta.", LAYERS),
+    optional={"pooler": "network.pooler.0"},
+    heads={
+        "masked": HeadLayout(
+            objective=Masked(),
+            tensors={
+                "heads.masked.tokens": ("lm_head",),
+                "heads.masked.tokens.dense": ("lm_head.dense",),
+                "heads.masked.tokens.norm": ("lm_head.layer_norm",),
+            },
+            free=frozenset({"masking"}),
+        ),
+        "classify": HeadLayout(
+            objective=Classify(labels=()),
+            tensors={
+                "network.pooler.0": ("classifier.dense",),
+                "heads.classify.classes": ("classifier.out_proj",),
+            },
+            constants=CLASSIFY,
+            free=INIT,
+            needs=POOLER,
+        ),
+        "regress": HeadLayout(
+            objective=Regress(),
+            tensors={
+                "network.pooler.0": ("classifier.dense",),
+                "heads.regress.classes": ("classifier.out_proj",),
+            },
+            constants=REGRESS,
+            free=INIT,
+            needs=POOLER,
+        ),
+    },
+    architectures={
+        frozenset({"masked"}): "RobertaForMaskedLM",
+        frozenset({"classify"}): "RobertaForSequenceClassification",
+        frozenset({"regress"}): "RobertaForSequenceClassification",
+        frozenset(): "RobertaModel",
+    },
+    tied={
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+)

@@ -1,0 +1,113 @@
+"""Tensors from our names to a foreign layout's, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from genus.errors import GenusError
+from genus.export.layouts import theirs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from torch import Tensor
+
+    from genus.export.layouts import Layout, Table
+    from genus.objectives import Learner
+
+LEGACY = {".gamma": ".weight", ".beta": ".bias"}
+"""How norms were called in the first releases."""
+BUFFERS = (".position_ids", ".token_type_ids")
+"""What old files hold besides parameters."""
+
+
+def to_foreign(learner: Learner, layout: Layout) -> dict[str, Tensor]:
+    """Return the learner's tensors by their foreign names, on the CPU; tied weights once."""
+    table = layout.table(learner.heads)
+    tensors = {}
+    for name, tensor in learner.state_dict().items():
+        names = theirs(name, table)
+        for foreign, part in zip(names, tensor.detach().cpu().chunk(len(names)), strict=True):
+            tensors[foreign] = part.contiguous()
+    return tensors
+
+
+def clean(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Return a file's tensors under today's names, in float32: old names, a missing prefix and tied copies put right.
+
+    Raises:
+        GenusError: a weight that is tied here differs from its copy.
+    """
+    found = {}
+    bare = not any(name.startswith(layout.prefix) for name in tensors)
+    network = {names[0].removeprefix(layout.prefix).split(".")[0] for names in layout.tensors.values()}
+    for name, tensor in tensors.items():
+        for old, new in LEGACY.items():
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        if not name.endswith(BUFFERS):
+            prefix = layout.prefix if bare and name.split(".")[0] in network else ""
+            found[prefix + name] = tensor.float()
+    for copy, original in layout.tied.items():
+        if copy in found and not torch.equal(found[copy], found.setdefault(original, found[copy])):
+            raise GenusError(f"{copy} differs from {original}; here the two are one")
+        found.pop(copy, None)
+    return found
+
+
+def heads_in(tensors: Mapping[str, Tensor], layout: Layout, regression: bool | None) -> list[str]:
+    """Return the names of the heads of which there are tensors.
+
+    Args:
+        tensors: cleaned tensors.
+        layout: their layout.
+        regression: whether a classifier is a regression; None where one output alone tells so.
+    """
+    names = []
+    for head, choice in layout.heads.items():
+        rows = [row for ours, rows in choice.tensors.items() if ours.startswith("heads.") for row in rows]
+        if all(any(name.startswith(f"{row}.") for name in tensors) for row in rows):
+            names.append(head)
+    if {"classify", "regress"} <= set(names):
+        (weight,) = theirs("heads.regress.classes.weight", layout.heads["regress"].tensors)
+        names.remove("classify" if (len(tensors[weight]) == 1 if regression is None else regression) else "regress")
+    return names
+
+
+def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> dict[str, Tensor]:
+    """Return the tensors of a learner's state from cleaned foreign ones.
+
+    Raises:
+        GenusError: tensors are missing, of the wrong shape, or have no place in the learner.
+    """
+    table = layout.table(learner.heads)
+    state, missing, wrong = {}, [], []
+    used: set[str] = set()
+    for name, expected in learner.state_dict().items():
+        names = theirs(name, table)
+        used.update(names)
+        absent = [foreign for foreign in names if foreign not in tensors]
+        missing += absent
+        if not absent:
+            state[name] = torch.cat([tensors[foreign] for foreign in names]) if names[1:] else tensors[names[0]]
+            if state[name].shape != expected.shape:
+                wrong.append(f"{names[0]} {tuple(tensors[names[0]].shape)}, which makes {tuple(state[name].shape)}, "
+                             f"not {tuple(expected.shape)}")  # fmt: skip
+    left = [name for name in tensors if name not in used and not _replaced(name, layout, table)]
+    for problem, names in (("lack", missing), ("do not fit", wrong), ("have no place for", left)):
+        if names:
+            raise GenusError(f"the weights {problem} {_few(names)}")
+    return state
+
+
+def _replaced(name: str, layout: Layout, table: Table) -> bool:
+    """Say whether a tensor belongs to a module of the network that a head has taken the place of."""
+    gone: Iterable[tuple[str, ...]] = [rows for ours, rows in layout.tensors.items() if table[ours] != rows]
+    return any(name.startswith(f"{row}.") for rows in gone for row in rows)
+
+
+def _few(names: Collection[str]) -> str:
+    """Return the first names of many."""
+    first = ", ".join(list(names)[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

@@ -1,0 +1,114 @@
+"""Whether a written folder gives what the learner gives: read again, by our reader and by transformers where it is installed."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from genus.batch import Batch, Packed
+from genus.errors import GenusError
+from genus.export.hf import load
+from genus.export.weights import read_json
+from genus.model.heads import TokenHead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.objectives import Learner
+    from genus.part import Json
+    from genus.tokens.vocabulary import Vocabulary
+
+TOLERANCE = 1e-4
+"""Largest allowed difference over the largest output: float32 sums in another order differ by 1e-6 in 24 layers."""
+ROWS, LENGTH, SEED = 2, 64, 0
+
+
+def verify(folder: Path, learner: Learner) -> dict[str, float]:
+    """Compare a folder's hidden states and logits with a learner's, in float32 on the CPU, on random tokens.
+
+    Returns:
+        The largest relative difference of each output, `hidden` and one a head, and again under `transformers/`.
+
+    Raises:
+        GenusError: a difference is above `TOLERANCE`, or the folder cannot be read.
+    """
+    again = load(folder)
+    config = read_json(folder / "config.json")
+    batch = _probe(again.tokenizer.vocabulary, again.recipe.model.max_length, config)
+    reference = outputs(copy.deepcopy(learner).float().cpu(), batch)
+    differences = _compare(outputs(again.learner, batch), reference, "")
+    if importlib.util.find_spec("transformers") is not None:
+        differences |= _compare(_witness(folder, config, batch.tokens, list(reference)), reference, "transformers/")
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise GenusError(f"{folder}: {name} differs by {difference:.1e} of its size, more than {TOLERANCE:.0e}")
+    return differences
+
+
+@torch.no_grad()
+def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
+    """Return the hidden states (T, H), logits of token heads (T, V) and of sequence heads (N, C) by the head's name.
+
+    Every sequence fills a row of its own.
+    """
+    learner.eval()
+    hidden = learner.network(batch)["tokens"]
+    found = {"hidden": hidden}
+    for name, head in learner.heads.items():
+        if isinstance(tokens := getattr(head, "tokens", None), TokenHead):
+            found[name] = tokens(hidden, learner.network.token_embedding.weight)  # type: ignore[union-attr]
+        if isinstance(classes := getattr(head, "classes", None), nn.Linear):
+            found[name] = classes(learner.network.pool(hidden[:: batch.tokens.max_length]))  # type: ignore[operator]
+    return found
+
+
+def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
+    """Return full rows of random tokens, each begun as a sequence is, the second in two segments where there are two."""
+    length = min(LENGTH, longest or LENGTH)
+    generator = torch.Generator().manual_seed(SEED)
+    plain = torch.from_numpy(~vocabulary.special).nonzero()[:, 0]
+    ids = plain[torch.randint(len(plain), (ROWS, length), generator=generator)]
+    ids[:, 0] = vocabulary.cls
+    segments = torch.zeros(ROWS, length, dtype=torch.int64)
+    segments[1:, length // 2 :] = int(config["type_vocab_size"] > 1)
+    return Batch(
+        {
+            "tokens": Packed(
+                ids=ids.flatten(),
+                positions=torch.arange(length).repeat(ROWS),
+                segments=segments.flatten(),
+                offsets=torch.arange(0, ROWS * length + 1, length, dtype=torch.int32),
+                max_length=length,
+                live=ROWS * length,
+            )
+        },
+        {},
+    )
+
+
+@torch.no_grad()
+def _witness(folder: Path, config: Json, tokens: Packed, names: list[str]) -> dict[str, Tensor]:
+    """Return what transformers makes of the folder, under our names, which stand in the order of its outputs.
+
+    It is a witness only: nothing here needs it, so it is asked where it is, and is no dependency.
+    """
+    (architecture,) = config["architectures"]
+    model = getattr(importlib.import_module("transformers"), architecture).from_pretrained(folder).float().eval()
+    rows = {"input_ids": tokens.ids, "token_type_ids": tokens.segments}
+    inputs = {name: ids.view(-1, tokens.max_length) for name, ids in rows.items()}
+    found = model(**inputs, output_hidden_states=True, return_dict=True)
+    values = [found.hidden_states[-1], *(value for name, value in found.items() if name.endswith("logits"))]
+    return dict(zip(names, values, strict=True))
+
+
+def _compare(found: dict[str, Tensor], reference: dict[str, Tensor], prefix: str) -> dict[str, float]:
+    """Return the largest difference over the largest number of each output."""
+    return {
+        prefix + name: float((found[name].reshape(value.shape) - value).abs().max() / value.abs().max())
+        for name, value in reference.items()
+    }
