@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs the tests in .venv (made at the first run). --all runs the slow ones too; other arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+. ./environment.sh
+environment '.[dev,oracle]'
+
+marks=(-m 'not slow')
+arguments=()
+for argument in "$@"; do
+  if [ "$argument" = --all ]; then marks=(); else arguments+=("$argument"); fi
+done
+# One thread a process: the processes share the cores.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec .venv/bin/python -m pytest -n auto --dist worksteal "${marks[@]}" "${arguments[@]}"
