@@ -32,8 +32,6 @@ class OnSequence(Objective):
 
     dropout: float = 0.1
     """On the pooled vector, in training (released code, run_classifier.py)."""
-    init_std: float = 0.02
-    """Standard deviation of the weights the head starts from (released code, run_classifier.py)."""
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as it is: its label came with it."""
@@ -45,7 +43,7 @@ class OnSequence(Objective):
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
-        return self.head(model.width)
+        return self.head(model)
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the linear map and of the pooler, once a sequence."""
@@ -57,8 +55,8 @@ class OnSequence(Objective):
         """How many numbers the head gives a sequence."""
 
     @abstractmethod
-    def head(self, hidden: int) -> SequenceHead:
-        """Return the head over vectors of `hidden` numbers."""
+    def head(self, model: Model) -> SequenceHead:
+        """Return the head over the model's pooled vectors."""
 
     @abstractmethod
     def target(self, label: str | None) -> int | float:
@@ -88,9 +86,9 @@ class Classify(OnSequence):
         """One a class."""
         return len(self.labels)
 
-    def head(self, hidden: int) -> SequenceHead:
+    def head(self, model: Model) -> SequenceHead:
         """Return the head."""
-        return ClassifyHead(self, hidden)
+        return ClassifyHead(self, model)
 
     def target(self, label: str | None) -> int | float:
         """Return the class's number."""
@@ -119,9 +117,9 @@ class Regress(OnSequence):
         """One number."""
         return 1
 
-    def head(self, hidden: int) -> SequenceHead:
+    def head(self, model: Model) -> SequenceHead:
         """Return the head."""
-        return RegressHead(self, hidden)
+        return RegressHead(self, model)
 
     def target(self, label: str | None) -> int | float:
         """Return the number."""
@@ -145,13 +143,12 @@ class Regress(OnSequence):
 class SequenceHead(Head):
     """A linear map of the pooled state of each sequence's first token."""
 
-    def __init__(self, choice: OnSequence, hidden: int) -> None:
+    def __init__(self, choice: OnSequence, model: Model) -> None:
         super().__init__()
         self.name = choice.name
         self.dropout = nn.Dropout(choice.dropout)
-        self.classes = nn.Linear(hidden, choice.outputs)
-        nn.init.normal_(self.classes.weight, std=choice.init_std)
-        nn.init.zeros_(self.classes.bias)
+        self.classes = nn.Linear(model.width, choice.outputs)
+        model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of labeled sequences."""

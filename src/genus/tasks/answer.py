@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from genus.tasks.feed import by_length
+from genus.train.precision import autocast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,14 +34,14 @@ class Answer:
     """The probability of each label; empty where a number is predicted."""
 
 
-def outputs(learner: Learner, encoded: Encoded) -> NDArray[np.float32]:
+def outputs(learner: Learner, encoded: Encoded, precision: str) -> NDArray[np.float32]:
     """Return the head's outputs (N, C) for every example, in the examples' order and without dropout."""
     head = cast("SequenceHead", learner.heads[encoded.target])
     device = head.classes.weight.device
     found = np.empty((len(encoded), head.classes.out_features), np.float32)
     training = learner.training
     learner.eval()
-    with torch.no_grad():
+    with torch.no_grad(), autocast(precision, device):
         for chosen, batch in by_length(encoded):
             moved = batch.to(device)
             found[chosen] = head.outputs(learner.network, learner.network(moved), moved).float().cpu().numpy()

@@ -9,15 +9,17 @@ import json
 import lzma
 import sys
 import zlib
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from genus.errors import GenusError, UsageError
+from genus.text.sources import COMPRESSIONS
+from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
@@ -42,34 +44,18 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def suffix(path: Path) -> str:
     """Return the kind of table that a file's name tells, without the compression."""
-    endings = [ending for ending in path.suffixes[-2:] if ending not in {*OPENERS, ".zst"}]
+    endings = [ending for ending in path.suffixes[-2:] if ending not in COMPRESSIONS]
     if not endings or endings[-1] not in SUFFIXES:
         expected = f"{', '.join(SUFFIXES)}, plain or compressed as .gz, .xz or .zst"
         raise UsageError(f"{path}: not a kind of table that can be read; expected {expected}")
     return endings[-1]
 
 
-def _open(path: Path) -> IO[str]:
-    binary = io.BytesIO(_unzstd(path)) if path.suffix == ".zst" else OPENERS.get(path.suffix, open)(path, "rb")
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _unzstd(path: Path) -> bytes:
-    try:
-        import zstandard
-    except ImportError:
-        raise GenusError(f"{path}: reading .zst needs zstandard: pip install 'genus[data]'") from None
-    found, rest = [], path.read_bytes()
-    try:
-        while rest:
-            frame = zstandard.ZstdDecompressor().decompressobj()
-            found.append(frame.decompress(rest))
-            if not frame.eof:
-                raise EOFError("the last frame has no end")
-            rest = frame.unused_data
-    except zstandard.ZstdError as error:
-        raise EOFError(str(error)) from None
-    return b"".join(found)
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    unpack: dict[str, Callable[[BinaryIO], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": ZstdFile}
+    with path.open("rb") as raw, unpack.get(path.suffix, nullcontext)(raw) as binary:
+        yield io.TextIOWrapper(io.BufferedReader(binary), encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

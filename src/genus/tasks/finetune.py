@@ -1,0 +1,77 @@
+"""Fine-tuning: one task, several seeds, the best weights of each by validation, one report."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from genus.errors import UsageError
+from genus.tasks.report import Report, write
+from genus.tasks.splits import read_splits
+from genus.tasks.study import Study
+from genus.train.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from genus.recipe import FineTuning
+    from genus.tasks import Task
+    from genus.tasks.dataset import Files
+    from genus.tasks.start import Start
+
+
+def finetune(
+    start: Start,
+    task: Task,
+    files: Files,
+    folder: Path,
+    *,
+    settings: FineTuning | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    run: Run | None = None,
+    accumulate: int = 1,
+) -> Report:
+    """Fine-tune from the same start with several seeds: a fresh head and an order of the data of its own for each.
+
+    The folder receives `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and for each seed
+    `seed-0/result.json` with the answers beside it, `validation.jsonl` and `test.jsonl`. A seed whose result is there
+    is not tried again, and is in the report.
+
+    Args:
+        start: recipe, tokenizer and weights.
+        task: what is learned.
+        files: from what; without validation, a share of the training rows is held out.
+        folder: where results go.
+        settings: by default the recipe's own.
+        seeds: any different numbers.
+        run: where and how.
+        accumulate: forward passes into which the examples of one update are divided, to save memory.
+
+    Raises:
+        GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
+        UsageError: settings that contradict each other, a folder of other choices.
+    """
+    settings = settings or start.recipe.finetuning
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
+    if settings.batch % accumulate:
+        raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
+    splits = read_splits(files, task)
+    training = [row for split in splits.values() if split.path == files.train for row in split.rows]
+    objective = task.objective([row.label for row in training if row.label is not None])
+    recipe = start.fine_tuned(objective, settings)
+    report = Report(
+        recipe=recipe.name,
+        initial="random" if start.learner is None else "pretrained",
+        task=task,
+        objective=objective,
+        settings=settings,
+        data={name: split.data() for name, split in splits.items()},
+        trials=Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
+        model=str(folder / "model"),
+    )
+    write(folder / "report.json", report.to_json())
+    return report

@@ -1,0 +1,99 @@
+"""What fine-tuning found: every seed's metrics, their mean and interval."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from genus.evaluate.interval import Interval, interval
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.objectives.sequence import OnSequence
+    from genus.recipe import FineTuning
+    from genus.tasks import Task
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one seed came to."""
+
+    seed: int
+    metrics: dict[str, Metrics]
+    """By split, `validation` and `test`, of the weights that were best in validation."""
+    history: list[Metrics]
+    """Validation at each evaluation on the way."""
+    seconds: float
+    """Of training, without evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where the rows of a split come from."""
+
+    file: str
+    rows: int
+    held_out: bool
+    """There is no validation table; these rows of the training table were kept from training."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All seeds of one task."""
+
+    recipe: str
+    initial: str
+    """`pretrained` or `random` weights."""
+    task: Task
+    objective: OnSequence
+    """With the labels in the order of their numbers."""
+    settings: FineTuning
+    data: dict[str, Data]
+    trials: list[Trial]
+    model: str
+    """The folder of the best seed's model."""
+
+    @property
+    def best(self) -> Trial:
+        """The trial whose main metric is best in validation; of equals, that of the smallest seed."""
+        main = self.task.metrics[0].name
+        return max(self.trials, key=lambda trial: trial.metrics["validation"][main])
+
+    def summary(self) -> dict[str, dict[str, Interval]]:
+        """Return the mean over seeds, with its 95 % interval, of every metric on every split."""
+        return {
+            split: {name: interval([trial.metrics[split][name] for trial in self.trials]) for name in metrics}
+            for split, metrics in self.trials[0].metrics.items()
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "recipe": self.recipe,
+            "initial": self.initial,
+            "task": self.task.to_json(),
+            "objective": self.objective.to_json(),
+            "settings": self.settings.to_json(),
+            "data": {split: asdict(data) for split, data in self.data.items()},
+            "summary": {
+                split: {name: asdict(found) for name, found in metrics.items()}
+                for split, metrics in self.summary().items()
+            },
+            "seeds": [asdict(trial) for trial in self.trials],
+            "best_seed": self.best.seed,
+            "model": self.model,
+        }
+
+
+def write(path: Path, content: str | dict[str, Any]) -> None:
+    """Write a text, or JSON, as a whole or not at all."""
+    text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,65 @@
+"""The tables of a task, read and encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from genus.errors import GenusError
+from genus.tasks.dataset import Row, hold_out, read, targets
+from genus.tasks.encode import Encoded, encode
+from genus.tasks.report import Data
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.objectives.sequence import OnSequence
+    from genus.tasks import Task
+    from genus.tasks.dataset import Files
+    from genus.tokens.tokenizer import Tokenizer
+
+HELD_OUT = 0.1
+"""Share of the training rows to validate on, where there is no validation table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The rows of a split."""
+
+    path: Path
+    rows: list[Row]
+    held_out: bool = False
+
+    def encode(self, tokenizer: Tokenizer, objective: OnSequence, max_length: int) -> Encoded:
+        """Return what the network reads of the rows."""
+        labels = targets(self.path, self.rows, objective)
+        return encode(tokenizer, [row.texts for row in self.rows], labels, objective.name, max_length)
+
+    def data(self) -> Data:
+        """Return where the rows come from."""
+        return Data(str(self.path), len(self.rows), self.held_out)
+
+
+def read_splits(files: Files, task: Task) -> dict[str, Split]:
+    """Return `train`, `validation` and, where there is a table of it, `test`.
+
+    Raises:
+        GenusError: a file that cannot be used, a training or validation row without a label.
+    """
+    found = {"train": Split(files.train, _labeled(files.train, task))}
+    if files.validation is None:
+        kept, held = hold_out(found["train"].rows, HELD_OUT)
+        found = {"train": Split(files.train, kept), "validation": Split(files.train, held, held_out=True)}
+    else:
+        found["validation"] = Split(files.validation, _labeled(files.validation, task))
+    if files.test is not None:
+        found["test"] = Split(files.test, read(files.test, task, labeled=False))
+    return found
+
+
+def _labeled(path: Path, task: Task) -> list[Row]:
+    rows = read(path, task)
+    for row in rows:
+        if row.label is None:
+            raise GenusError(f"{path}, line {row.line}: there is no label in column {task.label!r}")
+    return rows

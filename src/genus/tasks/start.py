@@ -1,0 +1,71 @@
+"""What fine-tuning starts from, and the learner that it makes of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from genus.errors import GenusError, UsageError
+from genus.model.encoder import Encoder
+from genus.model.heads import Pooler
+
+if TYPE_CHECKING:
+    from genus.objectives import Learner
+    from genus.objectives.sequence import OnSequence
+    from genus.recipe import FineTuning, Recipe
+    from genus.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A recipe with its tokenizer, and trained weights or none."""
+
+    recipe: Recipe
+    tokenizer: Tokenizer
+    learner: Learner | None = None
+    """None: random weights, drawn anew for every seed."""
+
+    def fine_tuned(self, objective: OnSequence, settings: FineTuning) -> Recipe:
+        """Return the recipe of what is fine-tuned: the same network, with a pooler, under another objective.
+
+        A network without a pooler gets a fresh one: with tanh, it is what RoBERTa's classification head has before its
+        last layer (released code, RobertaClassificationHead: dense, tanh, out_proj).
+
+        Raises:
+            GenusError: the tokenizer and the weights do not belong together.
+            UsageError: a maximal length beyond the network's positions.
+        """
+        model, longest = self.recipe.model, self.recipe.model.max_length
+        if longest is not None and settings.max_length > longest:
+            raise UsageError(f"finetuning.max_length: {settings.max_length} is over the model's {longest} positions")
+        pieces = self.tokenizer.vocabulary.size
+        if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != pieces:
+            raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
+        if isinstance(model, Encoder) and model.pooler is None:
+            model = replace(model, pooler=Pooler())
+        tokens = self.tokenizer.tokens
+        return replace(self.recipe, model=model, tokens=tokens, objectives=(objective,), finetuning=settings)
+
+    def build(self, recipe: Recipe, seed: int) -> Learner:
+        """Return a learner of the fine-tuned recipe: weights drawn from the seed, the trained ones laid over them."""
+        torch.manual_seed(seed)
+        learner = recipe.learner()
+        if self.learner is not None:
+            missing, unknown = learner.network.load_state_dict(self.learner.network.state_dict(), strict=False)
+            lost = [*unknown, *(name for name in missing if not name.startswith("pooler."))]
+            if lost:
+                raise GenusError(f"the weights do not belong to {recipe.name}: {', '.join(lost[:3])} on one side only")
+        return learner
+
+    def fingerprint(self) -> str:
+        """Return a hash of the weights, `random` where there are none."""
+        if self.learner is None:
+            return "random"
+        digest = hashlib.sha256()
+        for name, tensor in self.learner.network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()

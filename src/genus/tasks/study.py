@@ -1,0 +1,164 @@
+"""The seeds of one fine-tuning: each is tried once, and the best model of all is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from genus.errors import GenusError, UsageError
+from genus.export.hf import save
+from genus.recipe import Budget
+from genus.tasks.answer import answers, lines, measure, outputs
+from genus.tasks.feed import Shuffled
+from genus.tasks.report import Metrics, Trial, write
+from genus.train.feeding import Stretch
+from genus.train.loop import train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from genus.objectives import Learner
+    from genus.objectives.sequence import OnSequence
+    from genus.recipe import Recipe
+    from genus.tasks import Task
+    from genus.tasks.encode import Encoded
+    from genus.tasks.splits import Split
+    from genus.tasks.start import Start
+    from genus.train.run import Run
+
+EVALUATIONS = 20
+"""At most so many a seed; otherwise one every half epoch."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """The seeds of one task, tried one after the other; what they share."""
+
+    start: Start
+    task: Task
+    recipe: Recipe
+    """Of what is fine-tuned, with the settings."""
+    objective: OnSequence
+    splits: dict[str, Split]
+    folder: Path
+    run: Run
+    accumulate: int
+
+    @cached_property
+    def encoded(self) -> dict[str, Encoded]:
+        """What the network reads of each split."""
+        length = self.recipe.finetuning.max_length
+        return {name: split.encode(self.start.tokenizer, self.objective, length) for name, split in self.splits.items()}
+
+    def trials(self, seeds: Sequence[int]) -> list[Trial]:
+        """Return the trials of the folder, by seed, having tried the seeds that are not there."""
+        done = self._finished()
+        for seed in seeds:
+            if seed not in done:
+                done[seed] = self._try(seed, list(done.values()))
+        return [done[seed] for seed in sorted(done)]
+
+    def _try(self, seed: int, others: list[Trial]) -> Trial:
+        """Fine-tune with one seed; write its answers, its model if it is the best so far, and last its result."""
+        learner, best = self.start.build(self.recipe, seed), Best(self._validate, self.task.metrics[0].name)
+        seconds = self._train(learner, best, seed)
+        learner.load_state_dict(best.weights)
+        trial = Trial(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)
+        if all(self._rank(trial) > self._rank(other) for other in others):
+            recipe = replace(self.recipe, seed=seed)
+            save(self.folder / "model", recipe, learner, self.start.tokenizer, self._notes(trial))
+        write(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
+        return trial
+
+    def _train(self, learner: Learner, best: Best, seed: int) -> float:
+        """Train, and return the seconds it took."""
+        settings, data = self.recipe.finetuning, self.encoded["train"]
+        updates = len(data) / settings.batch
+        every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
+        summary = train(
+            learner,
+            [Stretch(Shuffled(data, settings.batch // self.accumulate, seed), self.accumulate)],
+            settings.optimizer,
+            settings.schedule,
+            Budget(amount=settings.epochs, unit="epochs"),
+            replace(self.run, evaluate_every=every),
+            None,
+            seed=seed,
+            title=f"fine-tuning, seed {seed}",
+            evaluate=best,
+        )
+        if summary.stopped:
+            raise GenusError(f"stopped at seed {seed}; the same command goes on, and keeps the seeds that are finished")
+        return summary.progress.seconds
+
+    def _notes(self, trial: Trial) -> str:
+        """Return what the model card says of the fine-tuning."""
+        found = ", ".join(f"{name} {value:.4f}" for name, value in trial.metrics["validation"].items())
+        columns = " and ".join(f"`{column}`" for column in self.task.texts)
+        return f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
+
+    def _answer(self, learner: Learner, folder: Path) -> dict[str, Metrics]:
+        """Write the answers on every split but the training rows, and return their metrics where there are labels."""
+        metrics = {}
+        for name in self.splits.keys() - {"train"}:
+            found = outputs(learner, self.encoded[name], self.run.precision)
+            write(folder / f"{name}.jsonl", lines(self.splits[name].rows, answers(self.objective, found)))
+            if any(row.label is not None for row in self.splits[name].rows):
+                metrics[name] = measure(self.task.metrics, self.objective, self.encoded[name], found)
+        return dict(sorted(metrics.items(), reverse=True))
+
+    def _validate(self, learner: Learner) -> Metrics:
+        encoded = self.encoded["validation"]
+        return measure(self.task.metrics, self.objective, encoded, outputs(learner, encoded, self.run.precision))
+
+    def _rank(self, trial: Trial) -> tuple[float, int]:
+        """Order trials by the main metric in validation; of equals, the smaller seed is better."""
+        return trial.metrics["validation"][self.task.metrics[0].name], -trial.seed
+
+    def _result(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}" / "result.json"
+
+    def _finished(self) -> dict[int, Trial]:
+        """Return the trials whose result is in the folder.
+
+        Raises:
+            UsageError: they were made with other choices, rows or weights.
+        """
+        found = {}
+        for path in self.folder.glob("seed-*/result.json"):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            if result["choices"] != self.fingerprint:
+                raise UsageError(f"{self.folder}: holds results of other choices or data; name another or remove it")
+            found[result["trial"]["seed"]] = Trial(**result["trial"])
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that a result depends on, but for the seed."""
+        rows = {name: [(row.texts, row.label) for row in split.rows] for name, split in self.splits.items()}
+        parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
+        choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
+        return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
+
+
+class Best:
+    """Evaluates a learner and remembers the weights with which the main metric was largest."""
+
+    def __init__(self, measure: Callable[[Learner], Metrics], main: str) -> None:
+        self.measure, self.main = measure, main
+        self.history: list[Metrics] = []
+        self.weights: dict[str, Tensor] = {}
+
+    def __call__(self, learner: Learner) -> Metrics:
+        """Return the metrics of the learner as it is now."""
+        found = self.measure(learner)
+        if all(found[self.main] > earlier[self.main] for earlier in self.history):
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
+        self.history.append(found)
+        return found
