@@ -96,7 +96,6 @@ def under(prefix: str, table: dict[str, tuple[str, ...]]) -> dict[str, tuple[str
 
 
 POOLER = frozenset({"pooler"})
-INIT = frozenset({"init_std"})
 CLASSIFY = {"problem_type": "single_label_classification"}
 REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
 
@@ -155,14 +154,12 @@ LAYOUT = Layout(
             objective=Classify(labels=()),
             tensors={"heads.classify.classes": ("classifier",)},
             constants=CLASSIFY,
-            free=INIT,
             needs=POOLER,
         ),
         "regress": HeadLayout(
             objective=Regress(),
             tensors={"heads.regress.classes": ("classifier",)},
             constants=REGRESS,
-            free=INIT,
             needs=POOLER,
         ),
     },

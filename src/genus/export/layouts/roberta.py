@@ -6,7 +6,6 @@ from genus.examples.full_sentences import FullSentences
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import (
     CLASSIFY,
-    INIT,
     LAYERS,
     POOLER,
     REGRESS,
@@ -97,7 +96,6 @@ LAYOUT = Layout(
                 "heads.classify.classes": ("classifier.out_proj",),
             },
             constants=CLASSIFY,
-            free=INIT,
             needs=POOLER,
         ),
         "regress": HeadLayout(
@@ -107,7 +105,6 @@ LAYOUT = Layout(
                 "heads.regress.classes": ("classifier.out_proj",),
             },
             constants=REGRESS,
-            free=INIT,
             needs=POOLER,
         ),
     },
