@@ -1,0 +1,63 @@
+"""Any member made small, and made-up text to train it on.
+
+A member is shrunk by the names of its choices, so a new one needs nothing here while its sizes go by the usual names.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.recipe import Recipe
+
+SIZES = {"layers": 2, "hidden": 32, "heads": 2, "size": 64, "length": 64, "dropout": 0.0}
+STAGE = {"kind": "Stage", "max_length": 32, "batch": 16, "micro_batch": 16, "share": 1.0}
+VOCABULARY = 400
+
+SUBJECTS = ["the old river", "a small train", "every teacher", "our neighbor", "the northern wind", "a quiet model"]
+VERBS = ["carries", "remembers", "follows", "answers", "builds", "measures", "forgets"]
+OBJECTS = ["the long letter", "a narrow bridge", "seven stones", "the evening light", "an empty house", "small numbers"]
+ENDINGS = ["in winter", "without a sound", "before the rain", "near the harbor", "once again", "for a while"]
+
+
+def shrunk(recipe: Recipe) -> Recipe:
+    """Return the same member with two narrow layers, a small vocabulary and one stage of short rows."""
+    changes = {
+        "model": _smaller(recipe.model.to_json()),
+        "tokens": {"vocab_size": VOCABULARY},
+        "stages": [STAGE],
+        "objectives": [_smaller(objective.to_json()) for objective in recipe.objectives],
+        "optimizer": {"lr": 1e-3},
+        "schedule": {"warmup": 0.1},
+        "budget": {"amount": 10.0, "unit": "steps"},
+        "finetuning": {"max_length": 32},
+    }
+    return recipe.overlay(changes)
+
+
+def _smaller(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: SIZES[key] if key in SIZES and inner else _smaller(inner) for key, inner in value.items()}
+    return [_smaller(inner) for inner in value] if isinstance(value, list) else value
+
+
+def documents(number: int = 200) -> list[str]:
+    """Return made-up documents of a few sentences each, always the same."""
+    draw = random.Random(0)
+    return [" ".join(_sentence(draw) for _ in range(draw.randint(3, 9))) for _ in range(number)]
+
+
+def _sentence(draw: random.Random) -> str:
+    words = [draw.choice(choices) for choices in (SUBJECTS, VERBS, OBJECTS, ENDINGS)]
+    return " ".join(words).capitalize() + "."
+
+
+def write_corpus(folder: Path) -> Path:
+    """Write the documents as JSON lines and return the file."""
+    path = folder / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()), encoding="utf-8")
+    return path

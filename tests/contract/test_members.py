@@ -1,0 +1,109 @@
+"""What must hold of every member of the catalog. A new member is covered without a line here.
+
+Goldens are written anew with `GOLDEN=write ./test.sh tests/contract`; read the difference before committing it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from genus import catalog
+from genus.cost import cost
+from genus.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Small
+    from genus.objectives import Learner
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "recipes"
+OVERFIT_STEPS, OVERFIT_RATE = 30, 3e-3
+OVERFIT = 0.5
+"""Share of its first value under which the loss of one batch must fall; it starts near log of the vocabulary's size."""
+
+members = pytest.mark.parametrize("name", catalog.names())
+
+
+def plain(value: object) -> bool:
+    """Say whether a value is made of JSON's own kinds only."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(plain, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+@members
+def test_it_is_data_and_reads_back_the_same(name: str) -> None:
+    recipe = catalog.load(name)
+    written = recipe.to_json()
+    assert plain(written)
+    again = Recipe.from_json(json.loads(json.dumps(written)))
+    assert again == recipe
+    assert again.hash() == recipe.hash()
+
+
+@members
+def test_it_equals_its_golden(name: str) -> None:
+    path = GOLDEN / f"{name.replace('/', '-')}.json"
+    resolved = catalog.load(name).to_json()
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(json.dumps(resolved, indent=1) + "\n", encoding="utf-8")
+    assert resolved == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_no_golden_is_left_over() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.json")} == {name.replace("/", "-") for name in catalog.names()}
+
+
+@members
+def test_its_parameters_are_counted_without_building_it(name: str) -> None:
+    recipe = catalog.load(name)
+    with torch.device("meta"):
+        learner = recipe.learner()
+    assert cost(recipe).parameters == sum(parameter.numel() for parameter in learner.parameters())
+    assert cost(recipe).network == sum(parameter.numel() for parameter in learner.network.parameters())
+
+
+@members
+def test_small_its_losses_are_finite_and_reach_every_parameter(name: str, small: Callable[[str], Small]) -> None:
+    it = small(name)
+    learner = fresh(it.recipe)
+    batch = it.feed[0]
+    counts, sums = learner.counts(batch), learner(batch)
+    assert counts.keys() == {loss for loss in sums if "/" not in loss}
+    assert all(count > 0 for count in counts.values())
+    assert all(bool(torch.isfinite(value)) for value in sums.values())
+    learner.objective(sums, counts).backward()
+    gradients = {name: weight.grad for name, weight in learner.named_parameters()}
+    assert not [name for name, gradient in gradients.items() if gradient is None or not bool(gradient.any())]
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values() if gradient is not None)
+
+
+@members
+def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Small]) -> None:
+    it = small(name)
+    learner = fresh(it.recipe)
+    optimizer = it.recipe.override("optimizer.lr", OVERFIT_RATE).optimizer.build(learner)
+    batch = it.feed[0]
+    losses = []
+    for _ in range(OVERFIT_STEPS):
+        loss = learner.objective(learner(batch), learner.counts(batch))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < OVERFIT * losses[0]
+
+
+def fresh(recipe: Recipe) -> Learner:
+    """Build the recipe's learner from a fixed seed."""
+    torch.manual_seed(0)
+    return recipe.learner()
