@@ -8,14 +8,17 @@ import json
 import pkgutil
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import genus.recipes
 from genus.errors import UsageError, near
+from genus.part import Part
 from genus.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+P = TypeVar("P", bound=Part)
 
 FILES = {".json": json.loads, ".toml": tomllib.loads}
 
@@ -49,16 +52,24 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UsageError: an unknown name (with the near ones), a missing or unreadable file, a bad override.
     """
-    recipe = _read(str(name), ())
-    for setting in overrides:
+    return overridden(_read(str(name), ()), overrides)
+
+
+def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:
+    """Return a part with `path=value` settings applied in order; errors name the option they came with.
+
+    Raises:
+        UsageError: a setting that is none, or one that does not fit.
+    """
+    for setting in settings:
         path, separator, value = setting.partition("=")
         if not separator or not path.strip():
-            raise UsageError(f"--set {setting}: expected path=value, such as model.layers=6")
+            raise UsageError(f"{option} {setting}: expected name=value")
         try:
-            recipe = recipe.override(path.strip(), value.strip())
+            part = part.override(path.strip(), value.strip())
         except UsageError as error:
-            raise UsageError(f"--set {setting}: {error}") from None
-    return recipe
+            raise UsageError(f"{option} {setting}: {error}") from None
+    return part
 
 
 def _read(name: str, above: tuple[Path, ...]) -> Recipe:
