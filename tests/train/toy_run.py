@@ -33,10 +33,12 @@ MODEL = Encoder(
     hidden=16,
     attention=Softmax(heads=2, dropout=0.1),
     feedforward=Dense(size=32),
-    embedding=Embedding(position=Learned(size=LENGTH), dropout=0.1),
+    embedding=Embedding(position=Learned(length=LENGTH), dropout=0.1),
     dropout=0.1,
 )
-RUN = Run(device="cpu", precision="float32", workers=0, log_every=1, checkpoint_every=4, evaluate_every=5, tracker="none")
+RUN = Run(
+    device="cpu", precision="float32", workers=0, log_every=1, checkpoint_every=4, evaluate_every=5, tracker="none"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ToyFeed:
         index, label = torch.zeros(TARGETS, dtype=torch.long), torch.full((TARGETS,), IGNORE)
         index[:real] = torch.from_numpy(rng.permutation(cells)[:real])
         label[:real] = ids[index[:real]]
-        packed = Packed(ids=ids, positions=positions, segments=torch.zeros_like(ids), offsets=offsets, max_length=LENGTH, live=cells)
+        packed = Packed(ids, positions, torch.zeros_like(ids), offsets, max_length=LENGTH, live=cells)
         return Batch({"tokens": packed}, {"masked": Targets(index, label)})
 
     def epoch(self, number: int) -> float:

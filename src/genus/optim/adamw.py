@@ -41,8 +41,8 @@ class AdamW(Optimizer):
 class UncorrectedAdamW(torch.optim.AdamW):
     """AdamW without bias correction, by PyTorch's own kernels.
 
-    With c₁ = 1 - β₁ᵗ and c₂ = 1 - β₂ᵗ, the corrected update with the rate lr c₁ / √c₂, the constant eps / √c₂ and the decay
-    weight_decay √c₂ / c₁ is the uncorrected update with lr, eps and weight_decay.
+    With c₁ = 1 - β₁ᵗ and c₂ = 1 - β₂ᵗ, the corrected update with the rate lr c₁ / √c₂, the constant eps / √c₂ and the
+    decay weight_decay √c₂ / c₁ is the uncorrected update with lr, eps and weight_decay.
     """
 
     @torch.no_grad()

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Return two groups: matrices and embeddings, which decay, and biases and norms, which do not.
 
-    BERT's released code (optimization.py, exclude_from_weight_decay) leaves out what is named LayerNorm or bias; these are the
-    parameters of one axis, and the biases of several. Each group holds the peak rate that the schedule scales as `peak`.
+    BERT's released code (optimization.py, exclude_from_weight_decay) leaves out what is named LayerNorm or bias: these
+    are the parameters of one axis, and biases of several. A group holds the peak rate, which the schedule scales, as
+    `peak`.
     """
-    parameters = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    decays = [parameter.ndim > 1 and not name.endswith("bias") for name, parameter in parameters]
-    made = [
-        {"params": [parameter for (_, parameter), d in zip(parameters, decays, strict=True) if d is decay], "weight_decay": rate}
-        for decay, rate in ((True, weight_decay), (False, 0.0))
-    ]
-    return [group | {"lr": lr, "peak": lr} for group in made if group["params"]]
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            (decaying if parameter.ndim > 1 and not name.endswith("bias") else others).append(parameter)
+    made = ((decaying, weight_decay), (others, 0.0))
+    return [{"params": own, "weight_decay": decay, "lr": lr, "peak": lr} for own, decay in made if own]

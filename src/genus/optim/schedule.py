@@ -8,10 +8,10 @@ from genus.optim import Schedule
 
 
 class Linear(Schedule):
-    """Rises linearly over `warmup` (a fraction of the budget), then falls linearly to 0 at its end (Devlin et al. 2018, A.2).
+    """Rises linearly over `warmup`, a fraction of the budget, then falls linearly to 0 (Devlin et al. 2018, A.2).
 
-    Deviation: BERT's released code (optimization.py) starts the fall at 0 spent, so that its rate drops at once from the peak
-    to 1 - warmup of it where the warm-up ends; here, as in RoBERTa's code, the fall starts at the peak.
+    Deviation: BERT's released code (optimization.py) starts the fall at 0 spent, so that its rate drops at once from
+    the peak to 1 - warmup of it where the warm-up ends; here, as in RoBERTa's code, the fall starts at the peak.
     """
 
     warmup: float = 0.01
@@ -34,10 +34,11 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """Rises linearly over `warmup`, then falls to `floor` of the peak along half a cosine (Loshchilov and Hutter 2016, eq. 5)."""
+    """Rises linearly over `warmup`, then falls along half a cosine to `floor` (Loshchilov and Hutter 2016, eq. 5)."""
 
     warmup: float = 0.01
     floor: float = 0.0
+    """Of the peak, at the end."""
 
     def factor(self, spent: float) -> float:
         """Return spent / warmup, then floor + (1 - floor) (1 + cos(π (spent - warmup) / (1 - warmup))) / 2."""
@@ -51,6 +52,11 @@ class InverseSquareRoot(Schedule):
     """Rises linearly over `warmup`, then falls as 1 / √spent (Vaswani et al. 2017, section 5.3)."""
 
     warmup: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Refuse no warm-up: the fall is measured by it."""
+        if self.warmup <= 0:
+            raise ValueError(f"warmup: expected more than 0, got {self.warmup:g}")
 
     def factor(self, spent: float) -> float:
         """Return min(spent / warmup, √(warmup / spent))."""

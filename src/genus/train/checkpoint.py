@@ -178,7 +178,7 @@ def _compare(path: Path, choices: Part) -> None:
     changed = [change for change in diff(saved, choices) if not change[0].endswith(".micro_batch")]
     if changed:
         names = ", ".join(f"{name} was {before!r} and is {now!r}" for name, before, now in changed)
-        raise UsageError(f"{path}: made by another recipe: {names}; resume with the old one, or start in another folder")
+        raise UsageError(f"{path}: made by another recipe: {names}; resume with that one, or start in another folder")
 
 
 def _write_json(path: Path, value: Json) -> None:

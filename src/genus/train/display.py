@@ -20,9 +20,10 @@ class Display:
         self.title, self.began_at = title, spent
         self.begun = self.printed = time.monotonic()
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[line]}"))
-        self.bar = Progress(*columns, console=console) if console.is_terminal else None
-        if self.bar:
+        self.bar: Progress | None = None
+        if console.is_terminal:
+            name, line = TextColumn("{task.description}"), TextColumn("{task.fields[line]}")
+            self.bar = Progress(name, BarColumn(), TaskProgressColumn(), line, console=console)
             self.task = self.bar.add_task(title, total=1.0, line="")
 
     def start(self) -> None:

@@ -57,7 +57,7 @@ def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Ge
     """
     rank, size = ranks.rank, ranks.size
     if stretch.accumulate < size:
-        raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches a step; take a smaller micro_batch")
+        raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches: lower stages.micro_batch")
     if workers is None:
         workers = WORKERS[ranks.device.type]
     begin = first * stretch.accumulate

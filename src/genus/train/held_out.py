@@ -30,9 +30,9 @@ def evaluate(
 ) -> dict[str, float]:
     """Return what a learner is worth on held-out batches, on the first `run.evaluate_batches` of them.
 
-    Each loss `name` in nats per target, its further sums per target (`masked/correct` is the masked accuracy), and `loss`, the
-    number that training minimizes. For losses over tokens: `name/perplexity` = exp(name) and
-    `name/bits_per_byte` = name / (ln 2 bytes per target). Every process computes all of it.
+    Each loss `name` in nats per target, its further sums per target (`masked/correct` is the masked accuracy), and
+    `loss`, the number that training minimizes. For losses over tokens also `name/perplexity` = exp(name) and
+    `name/bits_per_byte` = name / (ln 2 x bytes per target). Every process computes all of it.
 
     Args:
         learner: on the run's device.

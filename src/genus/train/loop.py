@@ -138,8 +138,8 @@ class Loop:
         if not outcome.finite:
             last = f"; {self.checkpoints.last()}" if self.checkpoints else ""
             raise GenusError(
-                f"step {self.progress.step + 1}: the loss is {outcome.loss:g} and the gradient's norm {outcome.gradient_norm:g}; "
-                f"take a lower optimizer.lr, more warm-up, or run.precision=float32{last}"
+                f"step {self.progress.step + 1}: the loss is {outcome.loss:g} and the gradient's norm "
+                f"{outcome.gradient_norm:g}; take a lower optimizer.lr, more warm-up, or run.precision=float32{last}"
             )
         return self.progress.after(stretch, outcome.loss, outcome.tokens, seconds)
 

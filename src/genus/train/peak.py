@@ -14,7 +14,7 @@ SIDE, TRIES = 1024, 5
 
 @functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return FLOP/s: of the data sheet where it is known, otherwise of the best of a few matrix products of 1024 x 1024."""
+    """Return FLOP/s: the data sheet's where it is known, otherwise the best of a few products of square matrices."""
     if device.type == "cuda" and dtype is torch.bfloat16:
         name = torch.cuda.get_device_name(device)
         for part, rate in DENSE_BFLOAT16.items():

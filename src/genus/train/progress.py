@@ -40,8 +40,8 @@ class Progress:
 
     def spent(self, budget: Budget) -> float:
         """Return the fraction of the budget that is spent, at most 1."""
-        amounts = {"steps": self.step, "tokens": self.tokens, "flops": self.flops, "seconds": self.seconds, "epochs": self.epochs}
-        amount = amounts[budget.unit]
+        amounts = {"steps": self.step, "tokens": self.tokens, "flops": self.flops}
+        amount = (amounts | {"seconds": self.seconds, "epochs": self.epochs})[budget.unit]
         return 1.0 if amount >= budget.amount * (1.0 - ROUNDING) else amount / budget.amount
 
     def enter(self, stage: int) -> Progress:

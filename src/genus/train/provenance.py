@@ -29,7 +29,7 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
         "seed": seed,
         "run": run.to_json(),
         "processes": ranks.size,
-        "device": torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else platform.processor() or platform.machine(),
+        "device": _hardware(ranks.device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
@@ -40,6 +40,13 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
     beside = path.with_suffix(".partial")
     beside.write_text(json.dumps({"sessions": [*earlier, session]}, indent=2) + "\n", encoding="utf-8")
     beside.replace(path)
+
+
+def _hardware(device: torch.device) -> str:
+    """Return the name of the GPU or the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(torch.cpu.get_capabilities().get("cpu_name", platform.machine()))
 
 
 def _commit() -> str | None:

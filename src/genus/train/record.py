@@ -76,7 +76,8 @@ class Record:
     def evaluation(self, progress: Progress) -> None:
         """Note what an evaluation found."""
         if self.metrics:
-            self.metrics.write({"step": progress.step, **{f"held_out/{name}": value for name, value in progress.evaluation.items()}})
+            found = {f"held_out/{name}": value for name, value in progress.evaluation.items()}
+            self.metrics.write({"step": progress.step, **found})
 
     def _rates(self, progress: Progress) -> Row:
         """Return live tokens per second since the last row, and model FLOPs as a share of what the devices can do."""
@@ -89,7 +90,7 @@ class Record:
 
 
 class Metrics:
-    """`metrics.jsonl`, one row a line, flushed; a resumed run goes on where its checkpoint was, as if never interrupted."""
+    """`metrics.jsonl`, one row a line, flushed; a resumed run goes on from its checkpoint, as if never interrupted."""
 
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
         self.path = folder / "metrics.jsonl"

@@ -53,8 +53,8 @@ class Updater:
     def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float) -> Outcome:
         """Make one update from this process's micro-batches by number, at `factor` of the peak rates.
 
-        Targets are counted over the whole step before the first loss is divided by their number, so that every target weighs
-        the same, whatever micro-batch or process it is in.
+        Targets are counted over the whole step before the first loss is divided by their number, so that every target
+        weighs the same, whatever micro-batch or process it is in.
         """
         self.learner.train()
         counts, tokens = self._count(batches)

@@ -1,0 +1,46 @@
+"""Schedules against those of transformers, step by step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genus.optim import Schedule
+from genus.optim.schedule import Constant, Cosine, InverseSquareRoot, Linear
+
+TOTAL, WARM = 200, 20
+EXACT = 1e-12
+"""Both are a handful of float64 operations."""
+
+NAMES = {
+    "linear": Linear(warmup=WARM / TOTAL),
+    "cosine": Cosine(warmup=WARM / TOTAL),
+    "constant_with_warmup": Constant(warmup=WARM / TOTAL),
+    "inverse_sqrt": InverseSquareRoot(warmup=WARM / TOTAL),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_transformers(name: str) -> None:
+    optimization = pytest.importorskip("transformers.optimization")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = optimization.get_scheduler(name, optimizer, num_warmup_steps=WARM, num_training_steps=TOTAL)
+    for step in range(TOTAL):
+        assert NAMES[name].factor(step / TOTAL) == pytest.approx(theirs.get_last_lr()[0], abs=EXACT), step
+        optimizer.step()
+        theirs.step()
+
+
+def test_cosine_ends_at_its_floor() -> None:
+    assert Cosine(warmup=0.1, floor=0.25).factor(1.0) == pytest.approx(0.25)
+    assert Cosine(warmup=0.1, floor=0.25).factor(0.1) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("schedule", [Linear(warmup=0.0), Constant(), Cosine(warmup=0.0)])
+def test_no_warm_up_begins_at_the_peak(schedule: Schedule) -> None:
+    assert schedule.factor(0.0) == 1.0
+
+
+def test_an_inverse_square_root_needs_a_warm_up() -> None:
+    with pytest.raises(ValueError, match="warmup: expected more than 0"):
+        InverseSquareRoot(warmup=0.0)

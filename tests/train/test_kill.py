@@ -1,0 +1,97 @@
+"""`kill -9` at random moments: the losses are those of the undisturbed run, and no checkpoint is broken or missing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from toy_run import RUN, ToyFeed, rows, toy_train
+
+from genus.recipe import Budget
+from genus.train.checkpoint import Checkpoints
+from genus.train.feeding import Stretch
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+    from pathlib import Path
+
+STEPS, EVERY = 60, 5
+
+
+def short_run(folder: Path, resume: bool) -> None:
+    """Train in a process of its own, on one thread."""
+    torch.set_num_threads(1)
+    toy_train(
+        folder,
+        stretches=[Stretch(ToyFeed(), accumulate=2, share=0.6), Stretch(ToyFeed(salt=1), accumulate=2, share=0.4)],
+        budget=Budget(amount=STEPS),
+        run=RUN.overlay({"checkpoint_every": EVERY, "evaluate_every": 4, "workers": 1}),
+        evaluate=lambda learner: {"norm": sum(parameter.norm().item() for parameter in learner.parameters())},
+        resume=resume,
+    )
+
+
+def start(folder: Path, resume: bool) -> BaseProcess:
+    """Start the run as a fork of a clean process that has imported PyTorch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["genus.train.loop", "genus.model.encoder", "genus.objectives.masked"])
+    process = context.Process(target=short_run, args=(folder, resume))
+    process.start()
+    return process
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_kill(tmp_path: Path, kills: int) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    start(tmp_path / "warm-up", resume=False).join()
+    begun = time.monotonic()
+    start(undisturbed, resume=False).join()
+    duration = time.monotonic() - begun
+    wanted = rows(undisturbed)
+    assert len(wanted) == STEPS + STEPS // 4
+    moments = random.Random(0)
+    runs = landed = 0
+    while landed < kills:
+        folder = tmp_path / f"run-{runs}"
+        runs += 1
+        resume = False
+        while True:
+            process = start(folder, resume)
+            process.join(moments.uniform(0.0, duration) if landed < kills else None)
+            process.kill()
+            process.join()
+            resume = True
+            if process.exitcode == 0:
+                break
+            assert process.exitcode == -9
+            landed += 1
+            assert_whole(folder)
+        assert rows(folder) == wanted
+        assert Checkpoints(folder, RUN.keep, None).steps() == Checkpoints(undisturbed, RUN.keep, None).steps()
+    assert landed == kills
+
+
+def assert_whole(folder: Path) -> None:
+    """No checkpoint that bears its name is broken, and none is missing that the metrics say was passed."""
+    broken: list[str] = []
+    checkpoints = Checkpoints(folder, RUN.keep, None)
+    newest = checkpoints.newest(broken.append)
+    assert not broken
+    reached = max((row["step"] for row in rows_written(folder)), default=0)
+    if reached > EVERY:
+        assert newest is not None
+        assert int(newest.name.removeprefix("checkpoint-")) >= reached - EVERY - 1
+
+
+def rows_written(folder: Path) -> list[dict[str, float]]:
+    """Return the metrics of a killed run, whose last line may be torn."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    return rows(folder)
