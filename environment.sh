@@ -27,6 +27,8 @@ environment() {
     "$found" -m venv .venv
   fi
   echo "installing $what with the tested versions (PyTorch is the large one: 1 to 2 minutes)" >&2
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e "$what" >&2
+  local quiet=--quiet
+  [ -t 2 ] && quiet=--progress-bar=on
+  .venv/bin/python -m pip install $quiet --disable-pip-version-check -c constraints.txt -e "$what" >&2
   echo "$wanted" >>"$mark"
 }

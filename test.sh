@@ -12,4 +12,6 @@ for argument in "$@"; do
   if [ "$argument" = --all ]; then marks=(); else arguments+=("$argument"); fi
 done
 # One thread a process: the processes share the cores.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} exec .venv/bin/python -m pytest -n auto --dist worksteal "${marks[@]}" "${arguments[@]}"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+exec .venv/bin/python -m pytest -n auto --dist worksteal \
+  ${marks[@]+"${marks[@]}"} ${arguments[@]+"${arguments[@]}"}

@@ -1,1 +1,84 @@
-"""Every member of the BERT family and its kin as a row of choices over shared parts."""
+"""Every member of the BERT family as a row of choices over shared parts: pretrain, fine-tune, compare, export.
+
+    import genus
+
+    recipe = genus.load("bert/mini", ["budget.amount=500"])
+    genus.pretrain(recipe, ["text.jsonl"], Path("runs/mini"), genus.Run())
+    model = genus.load_model(Path("runs/mini/model"))
+    genus.fill(model.learner, model.tokenizer, "The capital of France is [MASK].")
+
+Names are imported when they are first used, so that `import genus` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genus.catalog import load, names
+    from genus.errors import GenusError, UsageError
+    from genus.evaluate.fill import fill
+    from genus.export.hf import load as load_model
+    from genus.export.hf import save as save_model
+    from genus.part import diff
+    from genus.pipeline import pretrain
+    from genus.recipe import Recipe
+    from genus.tasks.finetune import finetune
+    from genus.tasks.start import Start
+    from genus.tokens.store import Store, prepare
+    from genus.tokens.tokenizer import Tokenizer
+    from genus.train.run import Run
+
+__all__ = [
+    "GenusError",
+    "Recipe",
+    "Run",
+    "Start",
+    "Store",
+    "Tokenizer",
+    "UsageError",
+    "diff",
+    "fill",
+    "finetune",
+    "load",
+    "load_model",
+    "names",
+    "prepare",
+    "pretrain",
+    "save_model",
+]
+
+_HOMES = {
+    "GenusError": "errors:GenusError",
+    "Recipe": "recipe:Recipe",
+    "Run": "train.run:Run",
+    "Start": "tasks.start:Start",
+    "Store": "tokens.store:Store",
+    "Tokenizer": "tokens.tokenizer:Tokenizer",
+    "UsageError": "errors:UsageError",
+    "diff": "part:diff",
+    "fill": "evaluate.fill:fill",
+    "finetune": "tasks.finetune:finetune",
+    "load": "catalog:load",
+    "load_model": "export.hf:load",
+    "names": "catalog:names",
+    "prepare": "tokens.store:prepare",
+    "pretrain": "pipeline:pretrain",
+    "save_model": "export.hf:save",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genus' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(f"genus.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,90 @@
+"""The command line: each command is a thin layer over one function of the pipeline, imported when it is called."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from genus.cli import data, quickstart, rows, training, use
+from genus.errors import GenusError
+
+TRACEBACK = "GENUS_TRACEBACK"
+"""Environment variable: show where an unexpected error comes from."""
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C stopped, as shells have it."""
+
+app = typer.Typer(
+    name="genus",
+    help="Pretrain, fine-tune, compare and export members of the BERT family. Start with: genus quickstart",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+tokenizer = typer.Typer(help="Make a tokenizer.", no_args_is_help=True, rich_markup_mode=None)
+
+app.command("quickstart")(quickstart.quickstart)
+app.command("list")(rows.list_members)
+app.command("show")(rows.show)
+app.command("table")(rows.table)
+app.add_typer(tokenizer, name="tokenizer")
+tokenizer.command("train")(data.train_tokenizer)
+app.command("prepare")(data.prepare)
+app.command("pretrain")(training.pretrain)
+app.command("finetune")(training.finetune)
+app.command("evaluate")(use.evaluate)
+app.command("fill")(use.fill)
+app.command("export")(use.export)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"genus {version('genus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def settings(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help=f"As {TRACEBACK}=1: show where an error arose.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    if traceback:
+        os.environ[TRACEBACK] = "1"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 1 (something failed), 2 (a wrong call), 130 (Ctrl-C)."""
+    try:
+        code = app(args=arguments, prog_name="genus", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        print("genus: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say to it
+        return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK, "") not in {"", "0"}:
+            raise
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one line and return its exit code."""
+    if isinstance(error, GenusError):
+        message, code = str(error), error.exit_code
+    elif hasattr(error, "format_message"):  # typer's own errors, which share no public class
+        message, code = error.format_message(), int(getattr(error, "exit_code", 2))
+    else:
+        message, code = f"{type(error).__name__}: {error} (unexpected; {TRACEBACK}=1 shows where)", 1
+    print(f"genus: error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,44 @@
+"""The arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A member (bert, roberta/large), a recipe .json, a .toml overlay, or the folder of a run.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one choice, such as model.layers=6; repeatable."),
+]
+Running = Annotated[
+    list[str],
+    typer.Option(
+        "--run",
+        metavar="NAME=VALUE",
+        help="How to run: device, precision, compile, workers, checkpoint_every, keep, evaluate_every, held_out, "
+        "log_every, tracker; repeatable.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="TEXT...",
+        help="Files (.txt, .jsonl, .parquet; .gz, .xz, .zst), folders of them, or Hugging Face dataset ids.",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="The folder of a run, or a model in the Hugging Face layout.", show_default=False
+    ),
+]

@@ -1,0 +1,75 @@
+"""What commands print: results on standard output, everything else on standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def document(value: object) -> None:
+    """Print one JSON document; paths become text."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def note(line: str) -> None:
+    """Print a line about what is going on, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Counter:
+    """Shows on standard error how far some work is, with its rate and the time left."""
+
+    def __init__(self, what: str, unit: str) -> None:
+        self.what, self.unit = what, unit
+        self.live = sys.stderr.isatty()
+        self.pause = 0.2 if self.live else 10.0
+        self.begun = self.shown = time.monotonic()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Show the state, now and then, and at the end."""
+        now = time.monotonic()
+        finished = total is not None and done >= total
+        if now - self.shown < self.pause and not finished:
+            return
+        self.shown = now
+        rate = done / max(now - self.begun, 1e-3)
+        line = f"{self.what}: {scaled(done, self.unit)}, {scaled(rate, self.unit)}/s"
+        if total and not finished:
+            line += f", {done / total:.0%}, {(total - done) / max(rate, 1e-3):.0f} s left"
+        print(
+            f"\r{line:<78}" if self.live else line,
+            end="\n" if finished or not self.live else "",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned columns under a header."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def scaled(number: float, unit: str = "") -> str:
+    """Return a number to three digits with a prefix, such as '110 M' or '1.31 GB'."""
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= 0.9995 * size:
+            short = number / size
+            digits = 0 if short >= 99.95 else 1 if short >= 9.995 else 2
+            return f"{short:.{digits}f} {prefix}{unit}"
+    return f"{number:g} {unit}".rstrip()
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,131 @@
+"""A row in words: as a tree of choices, as facts for a table, as what it costs, and as a page of the documentation."""
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from genus import catalog
+from genus.cli.output import columns, markdown, scaled
+from genus.cost import cost
+from genus.part import diff
+from genus.recipe import Recipe
+
+
+def tree(value: dict[str, Any]) -> str:
+    """Return a part's JSON as indented lines, each part under its kind."""
+    return "\n".join(_branches(value, ""))
+
+
+def costs(row: Recipe) -> str:
+    """Return what a recipe costs, in aligned lines."""
+    found = cost(row)
+    lines = [
+        ["parameters", f"{found.parameters:,}", f"network alone {found.network:,}"],
+        ["training memory", scaled(found.bytes_training, "B"), "float32: weights, gradients, moments, activations"],
+    ]
+    for stage in found.stages:
+        lines += [
+            [
+                f"at length {stage.max_length}",
+                f"{scaled(stage.flops_training, 'FLOP')} a token",
+                "forward and backward",
+            ],
+            ["", f"{scaled(stage.flops_step, 'FLOP')} a step", ""],
+        ]
+    lines.append(["hash", row.hash(), "of the recipe"])
+    return columns(["cost", "", ""], lines)
+
+
+def facts(row: Recipe) -> dict[str, Any]:
+    """Return a row's cells in the columns of the comparison table; a cell that its kind of model lacks is empty."""
+    model = row.model.to_json()
+    published = row.published
+    return {
+        "name": row.name,
+        "year": published.year,
+        "model": model["kind"],
+        "objectives": " + ".join(type(objective).__name__ for objective in row.objectives),
+        "examples": type(row.examples).__name__,
+        "tokens": type(row.tokens).__name__,
+        "vocabulary": row.tokens.vocab_size,
+        "layers": model.get("layers", ""),
+        "hidden": row.model.width,
+        "attention": _kind(model, "attention"),
+        "activation": _kind(model, "feedforward", "activation"),
+        "positions": _kind(model, "embedding", "position"),
+        "parameters": cost(row).parameters,
+        "published": published.parameters or "",
+        "batch": " then ".join(f"{stage.batch} x {stage.max_length}" for stage in row.stages),
+        "budget": f"{row.budget.amount:,.0f} {row.budget.unit}",
+        "data": published.data,
+    }
+
+
+def member_page(member: str) -> str:
+    """Return the generated page of a member: what it is, its sizes, its first row, and how the other rows differ."""
+    rows = list(catalog.members()[member].values())
+    module = importlib.import_module(f"genus.recipes.{member.replace('-', '_')}")
+    headline, *rest = inspect.getdoc(module).split("\n\n")  # type: ignore[union-attr]
+    sizes = [_size(row) for row in rows]
+    lines = [
+        f"# {headline}",
+        "",
+        f"*Made by `genus show {member} --markdown` from `src/genus/recipes/{module.__name__.rsplit('.', 1)[1]}.py`.*",
+        *[part for text in rest for part in ("", text)],
+        "",
+        "## Sizes",
+        "",
+        "Parameters are counted with the pretraining heads; the network alone is what papers count.",
+        "",
+        markdown(["name", "parameters", "network alone", "published", "FLOPs a token", "training memory"], sizes),
+        "",
+        f"## {rows[0].name}",
+        "",
+        "```",
+        tree(rows[0].to_json()),
+        "```",
+    ]
+    for row in rows[1:]:
+        changes = [[f"`{path}`", _cell(a), _cell(b)] for path, a, b in diff(rows[0], row) if path != "name"]
+        lines += ["", f"## {row.name}", "", markdown(["choice", rows[0].name, row.name], changes)]
+    return "\n".join(lines) + "\n"
+
+
+def _size(row: Recipe) -> list[str]:
+    found = cost(row)
+    published = f"{row.published.parameters:,}" if row.published.parameters else ""
+    flops = " then ".join(scaled(stage.flops_training) for stage in found.stages)
+    return [
+        row.name,
+        f"{found.parameters:,}",
+        f"{found.network:,}",
+        published,
+        flops,
+        scaled(found.bytes_training, "B"),
+    ]
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"`{value}`"
+
+
+def _kind(model: dict[str, Any], *path: str) -> str:
+    part: Any = model
+    for step in path:
+        part = part.get(step) if isinstance(part, dict) else None
+    return part["kind"] if isinstance(part, dict) else ""
+
+
+def _branches(value: dict[str, Any], indent: str) -> Iterator[str]:
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield f"{indent}{name}: {inner['kind']}"
+            yield from _branches(inner, indent + "  ")
+        elif isinstance(inner, list) and any(isinstance(item, dict) for item in inner):
+            yield f"{indent}{name}:"
+            for number, item in enumerate(inner):
+                yield f"{indent}  {number}: {item['kind']}"
+                yield from _branches(item, indent + "    ")
+        elif name != "kind":
+            yield f"{indent}{name}: {inner}"

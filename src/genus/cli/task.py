@@ -1,0 +1,38 @@
+"""The task that the options of a command describe."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from genus.errors import UsageError, near
+
+if TYPE_CHECKING:
+    from genus.tasks import Task
+
+
+def choose(name: str, texts: Sequence[str] = (), label: str | None = None, metrics: Sequence[str] = ()) -> "Task":
+    """Return a task by the name of its kind or of one of GLUE's, with the columns and metrics that are named.
+
+    Raises:
+        UsageError: there is no such task or metric.
+    """
+    from genus.evaluate.metrics import Metric
+    from genus.part import slots_of
+    from genus.tasks import Task
+    from genus.tasks.glue import GLUE
+
+    kinds: dict[str, Any] = {kind.lower(): part for kind, part in slots_of(Task).items()}  # type: ignore[type-abstract]
+    if name not in kinds and name not in GLUE:
+        raise UsageError(f"--task: there is no task {name!r}.{near(name, [*kinds, *GLUE])}")
+    known = {part().name: part for part in slots_of(Metric).values()}  # type: ignore[type-abstract]
+    for metric in metrics:
+        if metric not in known:
+            raise UsageError(f"--metric: there is no metric {metric!r}.{near(metric, list(known))}")
+    task: Task = GLUE[name] if name in GLUE else kinds[name]()
+    changes: dict[str, object] = {}
+    if texts:
+        changes["texts"] = list(texts)
+    if label is not None:
+        changes["label"] = label
+    if metrics:
+        changes["metrics"] = [known[metric].__name__ for metric in metrics]
+    return task.overlay(changes)

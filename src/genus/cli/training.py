@@ -1,0 +1,120 @@
+"""Training on the command line: `pretrain` and `finetune`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genus.cli.options import AsJson, Folder, Out, RecipeName, Running, Settings, Sources
+from genus.cli.output import Counter, columns, document
+
+
+def pretrain(
+    recipe: RecipeName,
+    texts: Sources,
+    out: Out,
+    settings: Settings = [],
+    running: Running = [],
+    words: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", metavar="FOLDER", help="A tokenizer, instead of training one on the text."),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL", help="Start from this model's architecture, weights and, without --tokenizer, vocabulary."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pretrain a recipe on text.
+
+    Or on one prepared store. Tokenizer, store, checkpoints and the model go to one folder.
+    """
+    from dataclasses import asdict
+
+    from genus import catalog, pipeline
+    from genus.cli.folders import model_folder
+    from genus.train.run import Run
+
+    run = catalog.overridden(Run(), running, "--run")
+    row = catalog.load(recipe, settings)
+    source = None if start is None else model_folder(start)
+    summary = pipeline.pretrain(
+        row, texts, out, run, words=words, start=source, resume=resume, progress=Counter("tokenizing", "B")
+    )
+    reached = summary.progress
+    if as_json:
+        document({"folder": out, "model": out / "model", "stopped": summary.stopped, "progress": asdict(reached)})
+    else:
+        losses = sorted(reached.evaluation.items())
+        print(columns(["held out", ""], [[name, f"{value:.4f}"] for name, value in losses]))
+        print(
+            f"{reached.step:,} steps, {reached.tokens:,} tokens, {reached.seconds:,.0f} s; the model is {out / 'model'}"
+        )
+    if summary.stopped:
+        raise KeyboardInterrupt
+
+
+def finetune(
+    model: Folder,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A folder with train and validation tables, or the training table.", show_default=False
+        ),
+    ],
+    out: Out,
+    task: Annotated[
+        str, typer.Option(help="classification, regression, or a task of GLUE such as sst2.")
+    ] = "classification",
+    validation: Annotated[Path | None, typer.Option(help="The validation table.")] = None,
+    test: Annotated[Path | None, typer.Option(help="A table to answer.")] = None,
+    text: Annotated[
+        list[str], typer.Option("--text", metavar="COLUMN", help="The column of the text; given twice, of a pair.")
+    ] = [],
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label.")] = None,
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="accuracy, f1, macro_f1, matthews, pearson, spearman; the first one chooses the best weights.",
+        ),
+    ] = [],
+    seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
+    random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
+    settings: Settings = [],
+    running: Running = [],
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a model with several seeds.
+
+    The mean of each metric is reported with its 95 % interval.
+    """
+    from genus import catalog
+    from genus.cli.folders import read_model
+    from genus.cli.task import choose
+    from genus.tasks.dataset import Files
+    from genus.tasks.finetune import finetune
+    from genus.tasks.start import Start
+    from genus.train.run import Run
+
+    source = read_model(model)
+    row = catalog.overridden(source.recipe, settings)
+    files = Files.find(data) if data.is_dir() else Files(data)
+    report = finetune(
+        Start(row, source.tokenizer, None if random else source.learner),
+        choose(task, text, label, metric),
+        Files(files.train, validation or files.validation, test or files.test),
+        out,
+        seeds=range(seeds),
+        run=catalog.overridden(Run(), running, "--run"),
+    )
+    if as_json:
+        document(report.to_json())
+        return
+    rows = [[split, name, str(found)] for split, metrics in report.summary().items() for name, found in metrics.items()]
+    print(columns(["split", "metric", f"mean of {seeds} seeds [95 % interval]"], rows))
+    print(f"the best seed's model is {report.model}")

@@ -1,0 +1,150 @@
+"""A trained model on the command line: `evaluate`, `fill` and `export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genus.cli.folders import read_model
+from genus.cli.options import AsJson, Folder, Out, Running, Settings, Sources
+from genus.cli.output import Counter, columns, document
+from genus.errors import GenusError, UsageError
+
+if TYPE_CHECKING:
+    from genus.export.hf import Imported
+    from genus.train.run import Run
+
+
+def evaluate(
+    model: Folder,
+    data: Sources,
+    text: Annotated[
+        list[str],
+        typer.Option("--text", metavar="COLUMN", help="Of a table: the column of the text; twice, of a pair."),
+    ] = [],
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label.")] = None,
+    task: Annotated[str | None, typer.Option(help="A task of GLUE, for its columns and metrics.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")
+    ] = None,
+    settings: Settings = [],
+    running: Running = [],
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on text or on a table.
+
+    A pretrained one on text (losses, perplexity, bits per byte), a fine-tuned one on a table.
+    """
+    from genus import catalog
+    from genus.objectives.sequence import OnSequence
+    from genus.train.run import Run
+
+    source = read_model(model)
+    run = catalog.overridden(Run(evaluate_batches=1_000_000), running, "--run")
+    if any(isinstance(objective, OnSequence) for objective in source.recipe.objectives):
+        found = _on_table(source, data, _task(source, task, text, label), answers, run)
+    else:
+        found = _on_text(source, data, run, settings)
+    if as_json:
+        document(found)
+    else:
+        print(columns(["metric", ""], [[name, f"{value:.4f}"] for name, value in sorted(found.items())]))
+
+
+def fill(
+    model: Folder,
+    text: Annotated[
+        str, typer.Argument(help="Text with [MASK], <mask> or ___ where words are missing.", show_default=False)
+    ],
+    top: Annotated[int, typer.Option(help="Completions of each mask.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Complete masked words."""
+    from dataclasses import asdict
+
+    from genus.evaluate.fill import fill
+
+    source = read_model(model)
+    found = fill(source.learner, source.tokenizer, text, top)
+    if as_json:
+        document([[asdict(completion) for completion in mask] for mask in found])
+        return
+    for mask in found:
+        print(columns(["", "token", "text"], [[f"{one.probability:.3f}", one.token, one.text] for one in mask]))
+
+
+def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
+    """Write a model in the Hugging Face layout.
+
+    Refused unless it gives the same logits when it is read again.
+    """
+    from tempfile import TemporaryDirectory
+
+    from genus.export.hf import save
+    from genus.export.verify import verify
+
+    source = read_model(model)
+    with TemporaryDirectory(prefix="genus-") as work:
+        trial = Path(work) / "model"
+        save(trial, source.recipe, source.learner, source.tokenizer)
+        differences = verify(trial, source.learner)
+    save(out, source.recipe, source.learner, source.tokenizer)
+    if as_json:
+        document({"folder": out, "differences": differences})
+    else:
+        print(
+            columns(["output", "relative difference"], [[name, f"{value:.1e}"] for name, value in differences.items()])
+        )
+        print(f"written to {out}")
+
+
+def _on_text(source: "Imported", data: list[str], run: "Run", settings: list[str]) -> dict[str, float]:
+    """Return what a pretrained model is worth on text, cut as its first stage cuts it."""
+    import os
+    from tempfile import TemporaryDirectory
+
+    from genus import catalog, pipeline
+    from genus.tokens.store import Store, prepare
+    from genus.train.parallel import join
+
+    if not source.learner.heads:
+        raise GenusError("the model has no head to measure; take a pretrained one, or fine-tune it")
+    row = catalog.overridden(source.recipe, settings)
+    source.learner.to(join(run.device).device)
+    with TemporaryDirectory(prefix="genus-") as work:
+        if len(data) == 1 and Store.is_at(Path(data[0])):
+            store = Store.open(Path(data[0]), source.tokenizer)
+        else:
+            counter = Counter("tokenizing", "B")
+            store = prepare(data, source.tokenizer, Path(work), workers=os.cpu_count() or 1, progress=counter)
+        feed = pipeline.examples(row, store, source.tokenizer, stage=0)
+        return pipeline.measure(source.learner, recipe=row, feed=feed, run=run)
+
+
+def _task(source: "Imported", name: str | None, text: list[str], label: str | None) -> Any:
+    """Return the task whose rows are answered: by name, or of the kind of the model's head."""
+    from genus.cli.task import choose
+    from genus.objectives.sequence import Classify
+
+    kind = "classification" if isinstance(source.recipe.objectives[0], Classify) else "regression"
+    return choose(name or kind, text, label)
+
+
+def _on_table(source: "Imported", data: list[str], task: Any, answers: Path | None, run: "Run") -> dict[str, float]:
+    """Return the metrics of a fine-tuned model on the labeled rows of a table; write its answers to all."""
+    from genus.files import write_text
+    from genus.tasks.answer import answers as explained
+    from genus.tasks.answer import lines, measure, outputs
+    from genus.tasks.dataset import read
+    from genus.tasks.splits import Split
+
+    if len(data) != 1:
+        raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}")
+    objective: Any = source.recipe.objectives[0]
+    split = Split(Path(data[0]), read(Path(data[0]), task, labeled=answers is None))
+    encoded = split.encode(source.tokenizer, objective, source.recipe.finetuning.max_length)
+    found = outputs(source.learner, encoded, run.precision)
+    if answers is not None:
+        write_text(answers, lines(split.rows, explained(objective, found)))
+    labeled = any(row.label is not None for row in split.rows)
+    return measure(task.metrics, objective, encoded, found) if labeled else {}
