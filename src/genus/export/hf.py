@@ -63,9 +63,8 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
     """
     layout, config = layout_for(recipe, learner.heads)
     vocabulary = tokenizer.vocabulary
-    rows = learner.network.token_embedding.num_embeddings  # type: ignore[union-attr]
-    if rows != vocabulary.size:
-        raise GenusError(f"the tokenizer has {vocabulary.size} pieces, the model {rows}: they do not belong together")
+    rows = learner.network.token_embedding.num_embeddings
+    _match(tokenizer, rows)
     if layout.pad not in (None, vocabulary.pad):
         raise GenusError(f"{layout.model_type} counts positions from a padding id of {layout.pad}, not {vocabulary.pad}")
     tensors = to_foreign(learner, layout)
@@ -75,7 +74,7 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     recipe = replace(recipe, tokens=tokenizer.tokens)
     with beside(folder) as work:
-        tokenizer.save(work)
+        tokenizer.save(work, recipe.model.max_length)
         save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
         _write_json(work / "recipe.json", recipe.to_json())
         (work / "README.md").write_text(card(recipe, config, learner, notes), encoding="utf-8")
@@ -93,24 +92,21 @@ def load(folder: Path) -> Imported:
     config = read_json(folder / "config.json")
     tokenizer = Tokenizer.load(folder)
     try:
-        recipe, learner = assemble(config, read_weights(folder), _recipe(folder), tokenizer)
+        return assemble(config, read_weights(folder), tokenizer, _recipe(folder))
     except LookupError as error:
         raise GenusError(f"{folder / 'config.json'}: {error} has no counterpart here") from None
     except GenusError as error:
         raise GenusError(str(error) if str(error).startswith(str(folder)) else f"{folder}: {error}") from None
-    return Imported(recipe, learner, tokenizer)
 
 
-def assemble(
-    config: Json, weights: dict[str, Tensor], own: Recipe | None = None, tokenizer: Tokenizer | None = None
-) -> tuple[Recipe, Learner]:
+def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own: Recipe | None = None) -> Imported:
     """Make a recipe and its learner of a foreign configuration and its tensors.
 
     Args:
         config: what `config.json` holds.
         weights: tensors by foreign names.
+        tokenizer: its ids are the rows of the token embedding.
         own: the recipe that the weights were trained with, where it is known.
-        tokenizer: whose pieces are checked against the embedding's rows.
 
     Raises:
         GenusError: something is missing, contradictory or unknown; without the folder's name.
@@ -132,13 +128,11 @@ def assemble(
     if own is not None:
         found |= {objective.name: objective for objective in own.objectives if objective.name in found}
     rows = _rows(tensors, layout)
-    if tokenizer is not None and tokenizer.vocabulary.size != rows:
-        size = tokenizer.vocabulary.size
-        raise GenusError(f"the tokenizer has {size} pieces, the model {rows}: they do not belong together")
+    _match(tokenizer, rows)
     with torch.device("meta"):
         learner = Learner(model.build(rows), {name: part.build(model, rows) for name, part in found.items()})
     learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)
-    return own or _imported(layout, model, list(found.values()), rows, tokenizer), learner
+    return Imported(own or _continued(layout, model, list(found.values()), tokenizer), learner, tokenizer)
 
 
 def _check(config: Json, layout: Layout) -> None:
@@ -177,9 +171,14 @@ def _labeled(objective: Classify, rows: int) -> Classify:
     return replace(objective, labels=tuple(f"LABEL_{number}" for number in range(rows)))
 
 
-def _imported(
-    layout: Layout, model: Model, objectives: list[Objective], rows: int, tokenizer: Tokenizer | None
-) -> Recipe:
+def _match(tokenizer: Tokenizer, rows: int) -> None:
+    """Refuse a tokenizer whose ids are not the rows of the embedding."""
+    size = tokenizer.vocabulary.size
+    if size != rows:
+        raise GenusError(f"the tokenizer has {size:,} pieces, the model {rows:,}: they do not belong together")
+
+
+def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer) -> Recipe:
     """Return a recipe for what came without one: its architecture, and the layout's settings for further training."""
     template = layout.template
     longest = model.max_length
@@ -189,7 +188,7 @@ def _imported(
     length = min(template.finetuning.max_length, longest or template.finetuning.max_length)
     return replace(
         template,
-        tokens=tokenizer.tokens if tokenizer else replace(template.tokens, vocab_size=rows),
+        tokens=tokenizer.tokens,
         model=model,
         objectives=tuple(objectives) or template.objectives,
         stages=stages,

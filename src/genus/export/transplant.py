@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from genus.errors import GenusError
@@ -41,10 +40,8 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
     """
     given, own = source.learner.state_dict(), learner.state_dict()
     if tokenizer.hash() != source.tokenizer.hash():
-        mean = averaging(origins(source.tokenizer, tokenizer), source.tokenizer.vocabulary.size)
-        for name in _by_vocabulary(source.learner):
-            rows = given[name]
-            given[name] = (mean @ rows.view(len(rows), -1)).view(-1, *rows.shape[1:])
+        origin = origins(source.tokenizer, tokenizer)
+        given |= {name: means(given[name], origin) for name in _by_vocabulary(source.learner)}
     for name, tensor in given.items():
         if name in own and own[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
@@ -53,47 +50,45 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
     return [name for name in own if name not in given]
 
 
-def origins(old: Tokenizer, new: Tokenizer) -> list[Sequence[int]]:
+def origins(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
     """Return, for every new id, the old ids whose mean it starts from; none where its text says nothing to the old one."""
-    known, pieces = _pieces(old), _pieces(new)
-    found: list[Sequence[int]] = [()] * new.vocabulary.size
-    alike = type(old.tokens) is type(new.tokens)  # the same string is the same piece only within one kind
-    fresh = []
-    for piece, number in pieces.items():
-        if alike and piece in known:
-            found[number] = (known[piece],)
-        else:
-            fresh.append(number)
-    for number, ids in zip(fresh, old.encode(_surfaces(new, fresh)), strict=True):
+    found: list[list[int]] = [[] for _ in new.pieces]
+    same_kind = type(old.tokens) is type(new.tokens)  # only within one kind is the same string the same piece
+    known = {piece: number for number, piece in enumerate(old.pieces)} if same_kind else {}
+    fresh = [number for number, piece in enumerate(new.pieces) if piece not in known]
+    for number, ids in zip(fresh, old.encode(_texts(new, fresh)), strict=True):
         found[number] = [] if set(ids) <= {old.vocabulary.unk} else ids
+    for number, piece in enumerate(new.pieces):
+        if piece in known:
+            found[number] = [known[piece]]
     for role in ROLES:
-        found[getattr(new.vocabulary, role)] = (getattr(old.vocabulary, role),)
+        found[getattr(new.vocabulary, role)] = [getattr(old.vocabulary, role)]
     return found
 
 
-def averaging(origin: Sequence[Sequence[int]], size: int) -> Tensor:
-    """Return the sparse matrix (new, old) that takes old rows to the means of their new ones; all rows' where none is."""
-    old = [ids if len(ids) else range(size) for ids in origin]
-    lengths = np.array([len(ids) for ids in old])
-    index = np.stack([np.repeat(np.arange(len(old)), lengths), np.concatenate([np.asarray(ids) for ids in old])])
-    share = torch.from_numpy(np.repeat(1 / lengths, lengths)).float()
-    matrix = torch.sparse_coo_tensor(torch.from_numpy(index), share, (len(old), size), check_invariants=False)
-    return matrix.coalesce()
+def means(rows: Tensor, origin: Sequence[Sequence[int]]) -> Tensor:
+    """Return for every origin the mean of its rows, and of all rows where it has none."""
+    lengths = torch.tensor([len(ids) for ids in origin])
+    into = torch.repeat_interleave(torch.arange(len(origin)), lengths)
+    taken = torch.tensor([number for ids in origin for number in ids], dtype=torch.int64)
+    sums = rows.new_zeros(len(origin), *rows.shape[1:]).index_add_(0, into, rows[taken])
+    shape = (-1, *[1] * (rows.dim() - 1))
+    return torch.where((lengths > 0).view(shape), sums / lengths.clamp(min=1).view(shape), rows.mean(0))
 
 
 def _by_vocabulary(learner: Learner) -> list[str]:
     """Return the names of the tensors that have a row for every piece."""
-    names = [name for name, module in learner.named_modules() if module is learner.network.token_embedding]
-    heads = [name for name, module in learner.named_modules() if isinstance(module, TokenHead)]
-    return [f"{name}.weight" for name in names] + [f"{name}.bias" for name in heads]
+    embedding = learner.network.token_embedding
+    return [
+        f"{name}.{'weight' if module is embedding else 'bias'}"
+        for name, module in learner.named_modules()
+        if module is embedding or isinstance(module, TokenHead)
+    ]
 
 
-def _pieces(tokenizer: Tokenizer) -> dict[str, int]:
-    return tokenizer.backend.get_vocab(with_added_tokens=True)
-
-
-def _surfaces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+def _texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """Return the text of each piece as it stands within a text: decoded after an anchor, which is then cut off."""
-    anchor = tokenizer.encode(["a"])[0]
-    before = tokenizer.decode(anchor)
-    return [tokenizer.decode([*anchor, number]).removeprefix(before) for number in ids]
+    vocabulary = tokenizer.vocabulary
+    anchor = int((vocabulary.word_start & ~vocabulary.special).argmax())
+    before = tokenizer.decode([anchor])
+    return [tokenizer.decode([anchor, number]).removeprefix(before) for number in ids]
