@@ -18,6 +18,7 @@ EXACT = 1e-12
 ROUNDING = 1e-6
 """Correlations of float64 numbers whose spread may be a millionth of their size."""
 
+
 def pairs(values, least):
     """Two lists of equal length, the truth and predictions."""
     same_length = st.integers(least, 40).map(lambda n: st.lists(values, min_size=n, max_size=n))

@@ -38,14 +38,21 @@ class Completion:
     """The whole text with the token in the mask's place; other masks stay masks."""
 
 
-def fill(learner: Learner, tokenizer: Tokenizer, text: str, top: int = 5) -> list[list[Completion]]:
+def fill(
+    learner: Learner, tokenizer: Tokenizer, text: str, top: int = 5, max_length: int | None = None
+) -> list[list[Completion]]:
     """Return the `top` most probable tokens for every mask of a text, the best first.
 
-    A mask is written as the tokenizer's own mask token, `[MASK]`, `<mask>` or `___`.
+    Args:
+        learner: with a masked-language-model head.
+        tokenizer: the learner's own.
+        text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`.
+        top: how many tokens.
+        max_length: the model's positions, None where they have no end.
 
     Raises:
-        UsageError: the text has no mask.
-        GenusError: the model has no masked-language-model head, or fewer positions than the text has tokens.
+        UsageError: the text has no mask, or more tokens than there are positions.
+        GenusError: the model has no masked-language-model head.
     """
     head = next((head for head in learner.heads.values() if isinstance(head, MaskedHead)), None)
     if head is None:
@@ -55,6 +62,9 @@ def fill(learner: Learner, tokenizer: Tokenizer, text: str, top: int = 5) -> lis
     if mask not in text:
         raise UsageError(f"{text!r} has no mask; write {mask} or ___ where a word is missing")
     example = _example(tokenizer, text)
+    length = len(example.tokens.ids)
+    if max_length is not None and length > max_length:
+        raise UsageError(f"the text has {length} tokens, the model {max_length} positions; shorten it")
     chances_MV = _chances(learner, head, example, tokenizer)
     values, ids = chances_MV.topk(min(top, chances_MV.shape[-1]))
     return [
@@ -75,11 +85,12 @@ def _chances(learner: Learner, head: MaskedHead, example: Example, tokenizer: To
     """Return probabilities (M, V); what special tokens would have is left out."""
     batch = pack([[example]], len(example.tokens.ids), tokenizer.vocabulary.pad)
     embedding_VE = learner.network.token_embedding.weight
-    batch = batch.to(embedding_VE.device)
+    batch, training = batch.to(embedding_VE.device), learner.training
     learner.eval()
     with torch.no_grad():
         hidden_TH = learner.network(batch)["tokens"]
         logits_MV: Tensor = head.tokens(hidden_TH[batch.targets["masked"].index], embedding_VE)
+    learner.train(training)
     special = torch.as_tensor(tokenizer.vocabulary.special, device=logits_MV.device)
     return logits_MV.float()[:, : len(special)].softmax(-1).masked_fill(special, 0.0)
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
-from genus.errors import near
 from genus.model.demand import Demand, linear
 from genus.objectives import Head, Objective, Sums
 
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from genus.examples import Example
     from genus.model import Model, Network
     from genus.tokens.vocabulary import Vocabulary
+
+SHOWN = 20
+"""Labels that an error names at most."""
 
 
 class OnSequence(Objective):
@@ -95,7 +97,8 @@ class Classify(OnSequence):
         if label is None:
             return IGNORE
         if label not in self.labels:
-            raise ValueError(f"label {label!r} does not occur in training.{near(label, self.labels)}")
+            known = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
+            raise ValueError(f"label {label!r} does not occur in training, which has {known}")
         return self.labels.index(label)
 
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:

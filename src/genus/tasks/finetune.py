@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from genus.errors import UsageError
-from genus.tasks.report import Report, write
+from genus.files import write_json
+from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Study
 from genus.train.run import Run
@@ -73,5 +74,5 @@ def finetune(
         trials=Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
         model=str(folder / "model"),
     )
-    write(folder / "report.json", report.to_json())
+    write_json(folder / "report.json", report.to_json())
     return report

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from genus.evaluate.interval import Interval, interval
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from genus.objectives.sequence import OnSequence
     from genus.recipe import FineTuning
     from genus.tasks import Task
@@ -88,12 +84,3 @@ class Report:
             "best_seed": self.best.seed,
             "model": self.model,
         }
-
-
-def write(path: Path, content: str | dict[str, Any]) -> None:
-    """Write a text, or JSON, as a whole or not at all."""
-    text = content if isinstance(content, str) else json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

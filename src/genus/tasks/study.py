@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from genus.errors import GenusError, UsageError
 from genus.export.hf import save
+from genus.files import write_json, write_text
 from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, outputs
 from genus.tasks.feed import Shuffled
-from genus.tasks.report import Metrics, Trial, write
+from genus.tasks.report import Metrics, Trial
 from genus.train.feeding import Stretch
 from genus.train.loop import train
 
@@ -73,7 +74,7 @@ class Study:
         if all(self._rank(trial) > self._rank(other) for other in others):
             recipe = replace(self.recipe, seed=seed)
             save(self.folder / "model", recipe, learner, self.start.tokenizer, self._notes(trial))
-        write(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
+        write_json(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
         return trial
 
     def _train(self, learner: Learner, best: Best, seed: int) -> float:
@@ -108,7 +109,7 @@ class Study:
         metrics = {}
         for name in self.splits.keys() - {"train"}:
             found = outputs(learner, self.encoded[name], self.run.precision)
-            write(folder / f"{name}.jsonl", lines(self.splits[name].rows, answers(self.objective, found)))
+            write_text(folder / f"{name}.jsonl", lines(self.splits[name].rows, answers(self.objective, found)))
             if any(row.label is not None for row in self.splits[name].rows):
                 metrics[name] = measure(self.task.metrics, self.objective, self.encoded[name], found)
         return dict(sorted(metrics.items(), reverse=True))

@@ -1,0 +1,144 @@
+"""Columns, labels and splits of a task's tables, and what is said where they do not fit."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genus.batch import IGNORE
+from genus.errors import GenusError, UsageError
+from genus.objectives.sequence import Classify, Regress
+from genus.tasks import Task
+from genus.tasks.classification import Classification
+from genus.tasks.dataset import Files, Row, hold_out, read, targets
+from genus.tasks.glue import GLUE
+from genus.tasks.regression import Regression
+from genus.tasks.splits import read_splits
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_labels_are_alike_from_every_kind_of_table(tmp_path: Path) -> None:
+    rows = write(
+        tmp_path / "a.jsonl", [{"text": "a", "label": label} for label in (1, 1.0, "1", " 1 ", True, "", None)]
+    )
+    assert [row.label for row in read(rows, Classification())] == ["1", "1", "1", "1", "True", None, None]
+    table = tmp_path / "b.csv"
+    table.write_text("text,label\na,1\nb,\n")
+    assert read(table, Classification()) == [Row(2, ("a",), "1"), Row(3, ("b",), None)]
+
+
+def test_any_column_names_and_pairs(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.jsonl", [{"q1": "a", "q2": 7, "same": "no", "id": 0}])
+    assert read(rows, Classification(texts=("q1", "q2"), label="same")) == [Row(1, ("a", "7"), "no")]
+
+
+def test_missing_column_names_the_near_ones(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.jsonl", [{"sentence1": "a", "sentence2": "b", "gold": 1}])
+    with pytest.raises(GenusError, match=r"a\.jsonl, line 1: there is no column 'sentence'. Did you mean 'sentence\d'"):
+        read(rows, Classification(texts=("sentence",)))
+    with pytest.raises(GenusError, match="no column 'label'"):
+        read(rows, Classification(texts=("sentence1",)))
+    assert read(rows, Classification(texts=("sentence1",)), labeled=False) == [Row(1, ("a",), None)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(["b", "a", "b"], ("a", "b")), (["10", "9", "-1"], ("-1", "9", "10")), (["x", "2", "10"], ("2", "10", "x"))],
+)
+def test_classes_are_learned_in_order(labels: list[str], classes: tuple[str, ...]) -> None:
+    objective = Classification().objective(labels)
+    assert objective == Classify(labels=classes)
+    assert [objective.labels[int(objective.target(label))] for label in labels] == labels
+
+
+def test_one_class_teaches_nothing() -> None:
+    with pytest.raises(GenusError, match="all rows have the label 'a'"):
+        Classification().objective(["a", "a"])
+
+
+def test_unseen_label_names_file_line_label_and_the_known_ones(tmp_path: Path) -> None:
+    path = tmp_path / "validation.jsonl"
+    rows = [Row(1, ("a",), "yes"), Row(2, ("b",), None), Row(3, ("c",), "maybe")]
+    assert targets(path, rows[:2], Classify(labels=("no", "yes"))).tolist() == [1, IGNORE]
+    with pytest.raises(
+        GenusError, match=r"validation\.jsonl, line 3: label 'maybe' does not occur in training, which has no, yes"
+    ):
+        targets(path, rows, Classify(labels=("no", "yes")))
+
+
+def test_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    found = targets(path, [Row(1, ("a",), "2.5"), Row(2, ("b",), "-1e3"), Row(3, ("c",), None)], Regress())
+    assert found.dtype == np.float32
+    assert found[:2].tolist() == [2.5, -1000.0]
+    assert np.isnan(found[2])
+    for wrong in ("high", "nan", "inf"):
+        with pytest.raises(GenusError, match=f"line 9: label '{wrong}' is not a number"):
+            targets(path, [Row(9, ("a",), wrong)], Regress())
+
+
+def test_empty_table(tmp_path: Path) -> None:
+    with pytest.raises(GenusError, match="holds no rows"):
+        read(write(tmp_path / "a.jsonl", []), Classification())
+
+
+def test_test_split_may_be_blind(tmp_path: Path) -> None:
+    blind = write(tmp_path / "a.jsonl", [{"text": "a", "label": -1}, {"text": "b", "label": -1}])
+    assert [row.label for row in read(blind, Classification(), labeled=False)] == [None, None]
+    assert [row.label for row in read(blind, Classification())] == ["-1", "-1"]
+
+
+def test_training_rows_must_have_labels(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.jsonl", [{"text": "a", "label": 1}, {"text": "b", "label": None}])
+    with pytest.raises(GenusError, match="line 2: there is no label in column 'label'"):
+        read_splits(Files(train), Classification())
+
+
+def test_held_out_share_is_the_same_every_time() -> None:
+    rows = [Row(line, ("a",), "x") for line in range(1, 101)]
+    kept, held = hold_out(rows, 0.1)
+    assert len(held) == 10
+    assert sorted(kept + held, key=lambda row: row.line) == rows
+    assert hold_out(rows, 0.1) == (kept, held)
+    assert len(hold_out(rows[:3], 0.1)[1]) == 1
+
+
+def test_files_of_a_folder(tmp_path: Path) -> None:
+    for name in ("train.jsonl.gz", "validation_matched.csv", "test.parquet", "train.txt", "README.md"):
+        (tmp_path / name).touch()
+    found = Files.find(tmp_path)
+    assert [path and path.name for path in (found.train, found.validation, found.test)] == [
+        "train.jsonl.gz",
+        "validation_matched.csv",
+        "test.parquet",
+    ]
+    (tmp_path / "validation_mismatched.csv").touch()
+    with pytest.raises(UsageError, match=r"which table is it: validation_matched\.csv, validation_mismatched\.csv"):
+        Files.find(tmp_path)
+    with pytest.raises(UsageError, match="no training table"):
+        Files.find(tmp_path / "nothing")
+
+
+def test_a_task_is_a_part() -> None:
+    for task in [*GLUE.values(), Regression(label="share")]:
+        assert Task.from_json(task.to_json()) == task
+    with pytest.raises(UsageError, match="texts: expected one column, or two"):
+        Classification(texts=("a", "b", "c"))
+    with pytest.raises(UsageError, match="metrics: expected at least one"):
+        Classification(metrics=())
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["cola", "sst2", "mrpc", "stsb", "mnli", "rte", "wnli"])
+def test_glue_columns_are_those_of_the_files(shared: Path, name: str) -> None:
+    task = GLUE[name]
+    splits = read_splits(Files.find(shared / "data" / "glue" / name), task)
+    objective = task.objective([row.label or "" for row in splits["train"].rows])
+    for split in splits.values():
+        assert len(targets(split.path, split.rows, objective)) == len(split.rows)
+    assert not splits["validation"].held_out

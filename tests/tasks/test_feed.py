@@ -1,0 +1,108 @@
+"""Fine-tuning examples: cut as BERT's code and Hugging Face's tokenizers cut, and each one once an epoch."""
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genus.errors import GenusError
+from genus.tasks.encode import Encoded, encode, longest_first
+from genus.tasks.feed import Shuffled, by_length
+from genus.tokens.tokenizer import Tokenizer
+
+
+def truncate_seq_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """BERT's released code, run_classifier.py, _truncate_seq_pair, on lengths."""
+    while first + second > room:
+        if first > second:
+            first -= 1
+        else:
+            second -= 1
+    return first, second
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
+def test_longest_first_equals_the_released_code(first: int, second: int, room: int) -> None:
+    assert longest_first((first, second), room) == truncate_seq_pair(first, second, room)
+
+
+@pytest.fixture(scope="module")
+def encoded(tokenizer: Tokenizer) -> Encoded:
+    rng = np.random.default_rng(0)
+    texts = [(" ".join(rng.choice(["cat", "dog", "saw", "abc"], rng.integers(1, 30))),) for _ in range(50)]
+    return encode(tokenizer, texts, np.arange(50), "classify", 24)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_framing_and_cutting_equal_hugging_face(tokenizer: Tokenizer, pair: bool) -> None:
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend, pad_token="[PAD]")
+    texts = [
+        ("cat dog saw", "hammer"),
+        ("cat " * 30, "dog " * 29),
+        ("cat " * 30, "dog"),
+        ("cat", "dog saw " * 20),
+        ("", ""),
+    ]
+    columns = [[text[side] for text in texts] for side in range(1 + pair)]
+    expected = theirs(*columns, truncation="longest_first", max_length=21, return_token_type_ids=True)
+    ours = encode(tokenizer, [text[: 1 + pair] for text in texts], np.zeros(len(texts)), "regress", 21)
+    assert [ours.example(i).tokens.ids.tolist() for i in range(len(ours))] == expected["input_ids"]
+    assert [ours.example(i).tokens.segments.tolist() for i in range(len(ours))] == expected["token_type_ids"]
+    assert ours.lengths.tolist() == [len(ids) for ids in expected["input_ids"]]
+
+
+def test_no_room_for_text(tokenizer: Tokenizer) -> None:
+    with pytest.raises(GenusError, match="max_length: 3 leaves no room"):
+        encode(tokenizer, [("cat", "dog")], np.zeros(1), "regress", 3)
+
+
+def labels(feed: Shuffled, numbers: range) -> list[int]:
+    return [label for number in numbers for label in feed[number].targets["classify"].label.tolist()]
+
+
+def test_every_example_once_an_epoch(encoded: Encoded) -> None:
+    feed = Shuffled(encoded, 10, seed=3)
+    first, second = labels(feed, range(5)), labels(feed, range(5, 10))
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+    assert (feed.epoch(5), feed.epoch(10)) == (1.0, 2.0)
+
+
+def test_an_epoch_may_end_within_a_micro_batch(encoded: Encoded) -> None:
+    feed = Shuffled(encoded, 12, seed=3)
+    assert Counter(labels(feed, range(25))) == Counter(dict.fromkeys(range(50), 6))
+
+
+def test_dividing_a_batch_changes_no_example(encoded: Encoded) -> None:
+    whole, halves = Shuffled(encoded, 16, seed=3), Shuffled(encoded, 8, seed=3)
+    assert Counter(labels(whole, range(3, 4))) == Counter(labels(halves, range(6, 8)))
+
+
+def test_a_micro_batch_depends_on_its_seed_and_number_only(encoded: Encoded) -> None:
+    one, other = Shuffled(encoded, 8, seed=1), pickle.loads(pickle.dumps(Shuffled(encoded, 8, seed=1)))
+    other[0]
+    assert torch.equal(one[7].tokens.ids, other[7].tokens.ids)
+    assert not torch.equal(one[7].tokens.ids[:20], Shuffled(encoded, 8, seed=2)[7].tokens.ids[:20])
+
+
+def test_targets_stand_at_the_first_token(encoded: Encoded) -> None:
+    batch = Shuffled(encoded, 16, seed=0)[0]
+    targets, packed = batch.targets["classify"], batch.tokens
+    assert (packed.ids[targets.index] == encoded.vocabulary.cls).all()
+    assert (packed.positions[targets.index] == 0).all()
+    for index, label in zip(targets.index.tolist(), targets.label.tolist(), strict=True):
+        expected = encoded.example(label).tokens.ids
+        assert packed.ids[index : index + len(expected)].tolist() == expected.tolist()
+
+
+def test_sorted_batches_hold_every_example_once(encoded: Encoded) -> None:
+    numbers = []
+    for chosen, batch in by_length(encoded):
+        numbers += chosen.tolist()
+        assert batch.targets["classify"].label.tolist() == chosen.tolist()
+    assert sorted(numbers) == list(range(50))
