@@ -1,0 +1,145 @@
+"""Packing: every example once, no row overfull, every target on its token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genus.batch import IGNORE
+from genus.examples import Example, Sequence
+from genus.examples.pack import BLOCK, fill_rows, pack, sequences_per_row
+
+PAD = 1
+LENGTH = 16
+LENGTHS = st.lists(st.integers(1, LENGTH), max_size=60)
+ROWS = st.lists(st.lists(st.integers(1, 6), max_size=3).filter(lambda row: sum(row) <= LENGTH), min_size=1, max_size=5)
+
+
+def best_fit_decreasing(lengths: list[int], max_length: int) -> int:
+    """Return the number of rows that the textbook's loop over all rows opens."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [number for number, room in enumerate(rooms) if room >= length]
+        if fitting:
+            rooms[min(fitting, key=lambda number: rooms[number])] -= length
+        else:
+            rooms.append(max_length - length)
+    return len(rooms)
+
+
+@given(lengths=LENGTHS, limit=st.none() | st.integers(1, 4), seed=st.integers(0, 5))
+def test_rows_hold_every_example_once(lengths: list[int], limit: int | None, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    rows = fill_rows(np.array(lengths, dtype=int), LENGTH, order=order, max_sequences=limit)
+    assert sorted(np.concatenate([np.zeros(0, int), *rows]).tolist()) == list(range(len(lengths)))
+    for row in rows:
+        assert 1 <= len(row) <= (limit or len(lengths))
+        assert sum(lengths[index] for index in row) <= LENGTH
+    if limit is None:
+        assert len(rows) == best_fit_decreasing(lengths, LENGTH)
+
+
+def test_rows_are_filled_within_blocks_of_the_order() -> None:
+    order = np.random.default_rng(0).permutation(2 * BLOCK)
+    rows = fill_rows(np.random.default_rng(1).integers(5, 200, 2 * BLOCK), 256, order=order)
+    first = set(order[:BLOCK].tolist())
+    assert {len({int(index) in first for index in row}) for row in rows} == {1}
+
+
+def test_fill_of_short_sequences() -> None:
+    """Of lengths as varied as sentences and questions are, less than 2 % of the cells stay empty."""
+    lengths = np.clip(np.random.default_rng(0).lognormal(3.8, 0.8, 30_000).astype(int) + 3, 5, 512)
+    limit = sequences_per_row(lengths[:BLOCK], 512)
+    rows = fill_rows(lengths, 512, max_sequences=limit)
+    assert lengths.sum() / (512 * len(rows)) > 0.98
+    assert max(map(len, rows)) <= limit < 30  # of the 102 shortest ones that a row could hold
+
+
+def test_a_limit_on_sequences_costs_little() -> None:
+    assert sequences_per_row(np.full(100, 128), 128) == 1
+    assert sequences_per_row(np.full(100, 32), 128) == 4
+    lengths = np.random.default_rng(0).integers(10, 128, 5000)
+    limited = fill_rows(lengths, 128, max_sequences=sequences_per_row(lengths, 128))
+    assert len(limited) <= 1.01 * len(fill_rows(lengths, 128))
+
+
+def example(length: int, first: int) -> Example:
+    """Return an example of the ids first, first + 1, ... with a target of one in three tokens, labeled by its id."""
+    ids = np.arange(first, first + length)
+    where = np.arange(0, length, 3)
+    segments = np.arange(length) % 2
+    return Example(
+        {"tokens": Sequence(ids, segments, np.zeros(length, dtype=bool))},
+        {"masked": (where, ids[where]), "score": (np.zeros(1, dtype=int), np.array([first / 2], dtype=np.float32))},
+    )
+
+
+def examples_of(rows: list[list[int]]) -> list[list[Example]]:
+    first = iter(range(100, 10_000, 100))
+    return [[example(length, next(first)) for length in row] for row in rows]
+
+
+@given(rows=ROWS, more=st.integers(0, 3))
+def test_a_packed_batch(rows: list[list[int]], more: int) -> None:
+    sequences = sum(len(row) + (sum(row) < LENGTH) for row in rows)
+    masked = sum(-(-length // 3) for row in rows for length in row)
+    batch = pack(examples_of(rows), LENGTH, PAD, sequences + more, {"masked": masked + more})
+    tokens = batch.tokens
+    assert tokens.ids.shape == (len(rows) * LENGTH,)
+    assert tokens.live == sum(map(sum, rows))
+    assert tokens.max_length == LENGTH
+
+    offsets = tokens.offsets.tolist()
+    assert len(offsets) == sequences + more + 1
+    assert offsets[-1 - more :] == [len(tokens.ids)] * (more + 1)
+    expected = [length for row in rows for length in [*row, *([LENGTH - sum(row)] if sum(row) < LENGTH else [])]]
+    assert np.diff(offsets)[:sequences].tolist() == expected
+    assert set(range(0, len(tokens.ids), LENGTH)) <= set(offsets)  # no sequence crosses a row
+    assert tokens.positions.tolist() == [position for length in expected for position in range(length)]
+    assert tokens.ids.view(-1, LENGTH).tolist() == [
+        [*(int(i) for e in row for i in e.tokens.ids), *[PAD] * (LENGTH - sum(lengths))]
+        for row, lengths in zip(examples_of(rows), rows, strict=True)
+    ]
+
+    assert batch.targets.keys() == {"masked"}
+    targets = batch.targets["masked"]
+    real = targets.counted()
+    assert real.tolist() == [True] * masked + [False] * more
+    assert torch.equal(tokens.ids[targets.index[real]], targets.label[real])
+    assert (targets.label[~real] == IGNORE).all()
+    assert (targets.index[~real] == 0).all()
+
+
+def test_numbers_are_filled_up_with_nan() -> None:
+    batch = pack(examples_of([[3, 4], []]), LENGTH, PAD, max_targets={"score": 3})
+    score = batch.targets["score"]
+    assert score.label.dtype == torch.float32
+    assert score.counted().tolist() == [True, True, False]
+    assert score.label[:2].tolist() == [50.0, 100.0]
+    assert score.index.tolist() == [0, 3, 0]
+
+
+def test_without_static_shapes_everything_is_as_long_as_it_is() -> None:
+    batch = pack(examples_of([[LENGTH], [4]]), LENGTH, PAD)
+    assert batch.tokens.offsets.tolist() == [0, LENGTH, LENGTH + 4, 2 * LENGTH]
+    assert {name: len(targets.label) for name, targets in batch.targets.items()} == {"masked": 8, "score": 2}
+    assert all(bool(targets.counted().all()) for targets in batch.targets.values())
+
+
+def test_a_batch_of_nothing_but_padding() -> None:
+    batch = pack([[], []], LENGTH, PAD, 4, {"masked": 2})
+    assert batch.tokens.live == 0
+    assert batch.tokens.offsets.tolist() == [0, LENGTH, 2 * LENGTH, 2 * LENGTH, 2 * LENGTH]
+    assert batch.targets["masked"].label.tolist() == [IGNORE, IGNORE]
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row of 16 cells cannot hold 18 tokens"):
+        pack(examples_of([[9, 9]]), LENGTH, PAD)
+    with pytest.raises(ValueError, match="planned for 2 sequences got 3"):
+        pack(examples_of([[2, 2]]), LENGTH, PAD, 2)
+    with pytest.raises(ValueError, match="planned for 1 masked targets got 2"):
+        pack(examples_of([[4]]), LENGTH, PAD, max_targets={"masked": 1})

@@ -1,0 +1,178 @@
+"""Masking keeps its laws: how many, which, and what stands in their place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from genus.errors import UsageError
+from genus.examples import Example, Sequence
+from genus.objectives.masked import Masked
+from genus.objectives.masking import Masking, TokenMasking, WholeWordMasking
+from genus.tokens.vocabulary import Vocabulary
+
+UNLIKELY = 1e-4
+"""Probability under the law below which a (fixed, seeded) sample is taken to break it."""
+CLS, SEP, MASK, SIZE = 2, 3, 4, 60
+STARTS = 40
+"""Ids below begin a word, ids from here on continue one."""
+SPECIAL = np.isin(np.arange(SIZE), [0, 1, CLS, SEP, MASK, 37])
+WORDS = Vocabulary(
+    size=SIZE, pad=0, unk=1, cls=CLS, sep=SEP, mask=MASK, special=SPECIAL, word_start=np.arange(SIZE) < STARTS,
+    single=((CLS, None, 0), (None, 0, 0), (SEP, None, 0)),
+    pair=((CLS, None, 0), (None, 0, 0), (SEP, None, 0), (None, 1, 1), (SEP, None, 1)),
+)  # fmt: skip
+MASKINGS = [TokenMasking(), WholeWordMasking(), TokenMasking(rate=0.4), WholeWordMasking(rate=0.4)]
+
+
+def sequence(length: int, seed: int) -> Sequence:
+    """Return a framed pair, about one piece in three continuing a word, the first ones of segments too."""
+    rng = np.random.default_rng(seed)
+    size = length - 3
+    text = np.where(rng.random(size) < 0.35, rng.integers(STARTS, SIZE, size), rng.integers(5, 37, size))
+    cut = int(rng.integers(1, size))
+    return Sequence(*WORDS.frame(text[:cut], text[cut:]))
+
+
+def words_of(ids: list[int], fixed: list[bool]) -> list[list[int]]:
+    """Return the positions of every word, as the published loop over pieces groups them."""
+    words: list[list[int]] = []
+    for position, piece in enumerate(ids):
+        if fixed[position]:
+            continue
+        if piece >= STARTS and position and not fixed[position - 1]:
+            words[-1].append(position)
+        else:
+            words.append([position])
+    return words
+
+
+def published(words: list[list[int]], budget: int) -> list[int]:
+    """Return the positions that the published loop over shuffled words takes."""
+    chosen: list[int] = []
+    for word in words:
+        if len(chosen) >= budget:
+            break
+        if len(chosen) + len(word) <= budget:
+            chosen += word
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+@pytest.mark.parametrize("length", [5, 7, 10, 31, 128])
+def test_number_frame_and_restoration(masking: Masking, length: int) -> None:
+    for seed in range(30):
+        original = sequence(length, seed)
+        chosen, ids = masking.corrupt(original, WORDS, np.random.default_rng(seed))
+        budget = max(1, round(masking.rate * length))
+        assert len(chosen) <= budget
+        assert len(chosen) == min(budget, length - 3) or isinstance(masking, WholeWordMasking)
+        assert (np.diff(chosen) > 0).all()
+        assert not original.fixed[chosen].any()
+        assert np.isin(np.flatnonzero(ids != original.ids), chosen).all()
+        restored = ids.copy()
+        restored[chosen] = original.ids[chosen]
+        np.testing.assert_array_equal(restored, original.ids)
+
+
+def test_the_objective_keeps_the_originals_as_targets() -> None:
+    original = sequence(64, 0)
+    before = original.ids.copy()
+    corrupted = Masked().corrupt(Example({"tokens": original}, {}), WORDS, np.random.default_rng(0))
+    where, label = corrupted.targets["masked"]
+    np.testing.assert_array_equal(original.ids, before)
+    ids = corrupted.tokens.ids.copy()
+    assert (ids != before).any()
+    ids[where] = label
+    np.testing.assert_array_equal(ids, before)
+
+
+@pytest.mark.parametrize("masking", [TokenMasking(), WholeWordMasking()])
+def test_eighty_ten_ten(masking: Masking) -> None:
+    """Of each chosen piece: 80 % mask, 10 % even over the ordinary ids (one of them itself), 10 % as it was."""
+    kinds = np.zeros(3, dtype=int)
+    replaced = np.zeros(SIZE, dtype=int)
+    rng = np.random.default_rng(0)
+    for seed in range(600):
+        original = sequence(128, seed)
+        chosen, ids = masking.corrupt(original, WORDS, rng)
+        now = ids[chosen]
+        same = now == original.ids[chosen]
+        kinds += [(now == MASK).sum(), (~same & (now != MASK)).sum(), same.sum()]
+        replaced += np.bincount(now[~same & (now != MASK)], minlength=SIZE)
+    ordinary = (~SPECIAL).sum()
+    law = np.array([0.8, 0.1 * (1 - 1 / ordinary), 0.1 + 0.1 / ordinary])
+    assert stats.chisquare(kinds, law * kinds.sum()).pvalue > UNLIKELY
+    assert not replaced[SPECIAL].any()
+    # An id replaces any other than itself: its chance falls with how often it is chosen, too little to be seen.
+    assert stats.chisquare(replaced[~SPECIAL]).pvalue > UNLIKELY
+
+
+def test_other_shares() -> None:
+    original = sequence(128, 0)
+    chosen, ids = TokenMasking(mask=1.0, random=0.0).corrupt(original, WORDS, np.random.default_rng(0))
+    assert (ids[chosen] == MASK).all()
+    chosen, ids = TokenMasking(mask=0.0, random=0.0).corrupt(original, WORDS, np.random.default_rng(0))
+    np.testing.assert_array_equal(ids, original.ids)
+    chosen, ids = TokenMasking(rate=0.5, mask=0.0, random=1.0).corrupt(original, WORDS, np.random.default_rng(0))
+    assert len(chosen) == 64
+    assert (ids[chosen] != original.ids[chosen]).mean() > 0.9
+    assert not (ids == MASK).any()
+
+
+def test_every_token_is_as_likely() -> None:
+    original = sequence(43, 1)
+    hits = np.zeros(43, dtype=int)
+    for seed in range(3000):
+        hits[TokenMasking().choose(original, WORDS, np.random.default_rng(seed))] += 1
+    assert stats.chisquare(hits[~original.fixed]).pvalue > UNLIKELY
+
+
+@pytest.mark.parametrize("length", [5, 12, 40, 128])
+def test_whole_words_as_the_published_loop_takes_them(length: int) -> None:
+    for seed in range(40):
+        original = sequence(length, seed)
+        words = words_of(original.ids.tolist(), original.fixed.tolist())
+        masking = WholeWordMasking()
+        chosen = masking.choose(original, WORDS, np.random.default_rng(seed)).tolist()
+        for word in words:
+            assert set(word) <= set(chosen) or not set(word) & set(chosen)
+        shuffled = [words[number] for number in np.random.default_rng(seed).permutation(len(words))]
+        assert chosen == published(shuffled, max(1, round(0.15 * length)))
+
+
+def test_words_of_one_length_are_as_likely() -> None:
+    text = np.tile([6, 50], 20)
+    original = Sequence(*WORDS.frame(text))
+    hits = np.zeros(42, dtype=int)
+    for seed in range(3000):
+        hits[WholeWordMasking().choose(original, WORDS, np.random.default_rng(seed))] += 1
+    np.testing.assert_array_equal(hits[1:41:2], hits[2:41:2])
+    assert stats.chisquare(hits[1:41:2]).pvalue > UNLIKELY
+
+
+def test_a_sequence_that_begins_within_a_word() -> None:
+    original = Sequence(*WORDS.frame(np.array([50, 51, 6, 7]), np.array([52, 8])))
+    assert words_of(original.ids.tolist(), original.fixed.tolist()) == [[1, 2], [3], [4], [6], [7]]
+    masking = WholeWordMasking(rate=0.2)
+    taken = {tuple(masking.choose(original, WORDS, np.random.default_rng(seed)).tolist()) for seed in range(200)}
+    assert (1, 2) in taken
+    assert all((1 in chosen) == (2 in chosen) for chosen in taken)
+    # The second segment's first piece joins neither the word before the frame nor the one after it.
+    assert any(6 in chosen and 4 not in chosen and 7 not in chosen for chosen in taken)
+
+
+def test_a_word_longer_than_the_budget_is_left_alone() -> None:
+    original = Sequence(*WORDS.frame(np.array([6, 50, 51, 52])))
+    chosen, ids = WholeWordMasking().corrupt(original, WORDS, np.random.default_rng(0))
+    assert len(chosen) == 0
+    np.testing.assert_array_equal(ids, original.ids)
+
+
+@pytest.mark.parametrize("shares", [{"rate": 1.5}, {"mask": -0.1}, {"mask": 0.8, "random": 0.3}])
+def test_shares_that_are_none(shares: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+        WholeWordMasking(**shares)
+    with pytest.raises(UsageError, match="must lie between 0 and 1"):
+        Masked().overlay({"masking": {"kind": "WholeWordMasking", **shares}})
