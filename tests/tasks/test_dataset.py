@@ -99,6 +99,11 @@ def test_training_rows_must_have_labels(tmp_path: Path) -> None:
         read_splits(Files(train), Classification())
 
 
+def test_one_row_is_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(GenusError, match="holds one row, and none can be held out"):
+        read_splits(Files(write(tmp_path / "train.jsonl", [{"text": "a", "label": 1}])), Regression())
+
+
 def test_held_out_share_is_the_same_every_time() -> None:
     rows = [Row(line, ("a",), "x") for line in range(1, 101)]
     kept, held = hold_out(rows, 0.1)

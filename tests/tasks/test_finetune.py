@@ -229,6 +229,16 @@ def test_finished_seeds_are_kept_and_others_added(
     assert found.best.seed == first["best_seed"] == load(tuned / "model").recipe.seed
 
 
+def test_few_rows_are_not_one_update(
+    write_rows, start: Start, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nine rows to train on, batches of 16, 8 epochs: eight updates of nine rows, each evaluated."""
+    write_rows(tmp_path / "train.jsonl", 10, 1)
+    found = finetune(start, Classification(), Files.find(tmp_path), tmp_path / "out", seeds=(0,), run=run)
+    assert (found.data["train"].rows, len(found.best.history)) == (9, 8)
+    assert "no validation table: 1 of 10 training rows are held out" in capfd.readouterr().err
+
+
 def test_an_interruption_leaves_no_result(
     data: Path, start: Start, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

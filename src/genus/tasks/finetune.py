@@ -10,6 +10,7 @@ from genus.files import write_json
 from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Study
+from genus.train.record import say
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def finetune(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
     splits = read_splits(files, task)
+    if splits["validation"].held_out:
+        kept, held = len(splits["train"].rows), len(splits["validation"].rows)
+        say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     objective = task.objective([row.label for row in training if row.label is not None])
     recipe = start.fine_tuned(objective, settings)

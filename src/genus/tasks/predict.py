@@ -10,13 +10,17 @@ from genus.errors import GenusError
 from genus.objectives.sequence import OnSequence
 from genus.tasks.answer import Answer, answers, measure, outputs
 from genus.tasks.encode import encode
+from genus.train.parallel import join
 from genus.train.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from genus.export.hf import Imported
     from genus.tasks import Task
+    from genus.tasks.encode import Encoded
     from genus.tasks.report import Metrics
     from genus.tasks.splits import Split
 
@@ -42,7 +46,7 @@ def predict(model: Imported, texts: Sequence[tuple[str, ...]], run: Run | None =
     objective = objective_of(model)
     labels = np.array([objective.target(None)] * len(texts))
     encoded = encode(model.tokenizer, texts, labels, objective.name, model.recipe.finetuning.max_length)
-    return answers(objective, outputs(model.learner, encoded, (run or Run()).precision))
+    return answers(objective, _outputs(model, encoded, run))
 
 
 def score(model: Imported, task: Task, split: Split, run: Run | None = None) -> tuple[list[Answer], Metrics]:
@@ -53,6 +57,12 @@ def score(model: Imported, task: Task, split: Split, run: Run | None = None) -> 
     """
     objective = objective_of(model)
     encoded = split.encode(model.tokenizer, objective, model.recipe.finetuning.max_length)
-    found = outputs(model.learner, encoded, (run or Run()).precision)
+    found = _outputs(model, encoded, run)
     labeled = any(row.label is not None for row in split.rows)
     return answers(objective, found), measure(task.metrics, objective, encoded, found) if labeled else {}
+
+
+def _outputs(model: Imported, encoded: Encoded, run: Run | None) -> NDArray[np.float32]:
+    run = run or Run()
+    model.learner.to(join(run.device).device)
+    return outputs(model.learner, encoded, run.precision)

@@ -49,6 +49,8 @@ def read_splits(files: Files, task: Task) -> dict[str, Split]:
     found = {"train": Split(files.train, _labeled(files.train, task))}
     if files.validation is None:
         kept, held = hold_out(found["train"].rows, HELD_OUT)
+        if not kept:
+            raise GenusError(f"{files.train}: holds one row, and none can be held out; add rows or a validation table")
         found = {"train": Split(files.train, kept), "validation": Split(files.train, held, held_out=True)}
     else:
         found["validation"] = Split(files.validation, _labeled(files.validation, task))

@@ -80,11 +80,12 @@ class Study:
     def _train(self, learner: Learner, best: Best, seed: int) -> float:
         """Train, and return the seconds it took."""
         settings, data = self.recipe.finetuning, self.encoded["train"]
-        updates = len(data) / settings.batch
+        size = max(1, min(settings.batch, len(data)) // self.accumulate)  # few examples: no update goes over an epoch
+        updates = len(data) / (size * self.accumulate)
         every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
         summary = train(
             learner,
-            [Stretch(Shuffled(data, settings.batch // self.accumulate, seed), self.accumulate)],
+            [Stretch(Shuffled(data, size, seed), self.accumulate)],
             settings.optimizer,
             settings.schedule,
             Budget(amount=settings.epochs, unit="epochs"),
@@ -107,12 +108,14 @@ class Study:
     def _answer(self, learner: Learner, folder: Path) -> dict[str, Metrics]:
         """Write the answers on every split but the training rows, and return their metrics where there are labels."""
         metrics = {}
-        for name in self.splits.keys() - {"train"}:
+        for name, split in self.splits.items():
+            if name == "train":
+                continue
             found = outputs(learner, self.encoded[name], self.run.precision)
-            write_text(folder / f"{name}.jsonl", lines(self.splits[name].rows, answers(self.objective, found)))
-            if any(row.label is not None for row in self.splits[name].rows):
+            write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, found)))
+            if any(row.label is not None for row in split.rows):
                 metrics[name] = measure(self.task.metrics, self.objective, self.encoded[name], found)
-        return dict(sorted(metrics.items(), reverse=True))
+        return metrics
 
     def _validate(self, learner: Learner) -> Metrics:
         encoded = self.encoded["validation"]
