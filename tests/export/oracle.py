@@ -1,4 +1,4 @@
-"""Random Hugging Face models of several shapes, tokenizers that go with them, and the same sequences padded and packed."""
+"""Random Hugging Face models of several shapes, their tokenizers, and the same sequences padded and packed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 import transformers
 
-from genus.batch import Batch
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
 from genus.tokens.tokenizer import Tokenizer
@@ -18,6 +17,7 @@ from genus.tokens.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from genus.batch import Batch
     from genus.objectives import Learner
 
 LENGTHS = (12, 5, 9, 3, 7)
@@ -139,7 +139,7 @@ PLACES = {0: 0, 1: 12, 4: 17, 2: 24, 3: 33}
 
 
 def in_order(values: torch.Tensor) -> torch.Tensor:
-    """Return values of the packed axis (T, ...) sequence by sequence, in the order of `LENGTHS`, without the dead cells."""
+    """Return values of the packed axis sequence by sequence, in the order of `LENGTHS`, without the dead cells."""
     return torch.cat([values[PLACES[n] : PLACES[n] + length] for n, length in enumerate(LENGTHS)])
 
 

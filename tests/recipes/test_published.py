@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 import transformers
@@ -10,7 +12,9 @@ from genus import catalog
 from genus.export.layouts import layout_for
 from genus.model.encoder import Encoder
 from genus.model.heads import Pooler
-from genus.recipe import Recipe
+
+if TYPE_CHECKING:
+    from genus.recipe import Recipe
 
 NAMES = [name for name in catalog.names() if name.split("/")[0] in {"bert", "roberta"}]
 PUBLISHED = ["bert/base", "bert/large", "bert/medium", "bert/small", "bert/mini", "bert/tiny", "bert/base-cased"]
@@ -83,7 +87,9 @@ def test_heads_are_64_wide_and_the_inner_layer_is_four_times_the_hidden_size(nam
     assert choices["feedforward"]["size"] == 4 * model.hidden
 
 
-@pytest.mark.parametrize(("name", "warmup"), [("bert/base", 10_000), ("roberta/base", 24_000), ("roberta/large", 30_000)])
+@pytest.mark.parametrize(
+    ("name", "warmup"), [("bert/base", 10_000), ("roberta/base", 24_000), ("roberta/large", 30_000)]
+)
 def test_warmup_is_the_published_number_of_steps(name: str, warmup: int) -> None:
     recipe = catalog.load(name)
     assert recipe.schedule.to_json()["warmup"] * recipe.budget.amount == pytest.approx(warmup)

@@ -96,7 +96,7 @@ def _read(path: Path) -> tuple[argparse.Namespace, dict[str, Tensor]]:
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
     except Exception:  # the reader's errors are of many types, and its messages of many lines
-        raise GenusError(f"{path}: is damaged, or no fairseq checkpoint that can be read as tensors and settings") from None
+        raise GenusError(f"{path}: is damaged, or no fairseq checkpoint of tensors and settings alone") from None
 
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:

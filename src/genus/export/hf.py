@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,6 +23,7 @@ from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -58,15 +58,15 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         notes: Markdown for the model card, on how the model came about.
 
     Raises:
-        GenusError: no Hugging Face class has this architecture, tokenizer and learner do not belong together, or the disk
-            is full.
+        GenusError: no Hugging Face class has this architecture, tokenizer and learner do not belong together, or
+            the disk is full.
     """
     layout, config = layout_for(recipe, learner.heads)
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     _match(tokenizer, rows)
     if layout.pad not in (None, vocabulary.pad):
-        raise GenusError(f"{layout.model_type} counts positions from a padding id of {layout.pad}, not {vocabulary.pad}")
+        raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {vocabulary.pad}")
     tensors = to_foreign(learner, layout)
     config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
     config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}

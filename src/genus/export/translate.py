@@ -95,9 +95,9 @@ def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> 
                 wrong.append(f"{names[0]} {tuple(tensors[names[0]].shape)}, which makes {tuple(state[name].shape)}, "
                              f"not {tuple(expected.shape)}")  # fmt: skip
     left = [name for name in tensors if name not in used and not _replaced(name, layout, table)]
-    for problem, names in (("lack", missing), ("do not fit", wrong), ("have no place for", left)):
-        if names:
-            raise GenusError(f"the weights {problem} {_few(names)}")
+    for problem, which in (("lack", missing), ("do not fit", wrong), ("have no place for", left)):
+        if which:
+            raise GenusError(f"the weights {problem} {_few(which)}")
     return state
 
 

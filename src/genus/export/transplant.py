@@ -22,10 +22,10 @@ ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
 def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list[str]:
-    """Copy every weight of the source for which the learner has a place; what depends on the vocabulary is carried over.
+    """Copy every weight of the source for which the learner has a place; rows of the vocabulary are carried over.
 
-    The rows of the token embedding and of the output bias: a shared piece keeps its row, a special token takes the row of
-    its role, a new piece gets the mean of the rows of the old pieces that its text falls into.
+    Of the token embedding and the output bias, a shared piece keeps its row, a special token takes the row of its role,
+    and a new piece gets the mean of the rows of the old pieces that its text falls into.
 
     Args:
         source: what has been read.
@@ -51,7 +51,7 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
 
 
 def origins(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
-    """Return, for every new id, the old ids whose mean it starts from; none where its text says nothing to the old one."""
+    """Return, for every new id, the old ids whose mean it starts from; none where the old one cannot read its text."""
     found: list[list[int]] = [[] for _ in new.pieces]
     same_kind = type(old.tokens) is type(new.tokens)  # only within one kind is the same string the same piece
     known = {piece: number for number, piece in enumerate(old.pieces)} if same_kind else {}

@@ -1,4 +1,4 @@
-"""Whether a written folder gives what the learner gives: read again, by our reader and by transformers where it is installed."""
+"""Whether a written folder gives what the learner gives, read by us, and by transformers where it is installed."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     found = {"hidden": hidden}
     for name, head in learner.heads.items():
         if isinstance(tokens := getattr(head, "tokens", None), TokenHead):
-            found[name] = tokens(hidden, learner.network.token_embedding.weight)  # type: ignore[union-attr]
+            found[name] = tokens(hidden, learner.network.token_embedding.weight)
         if isinstance(classes := getattr(head, "classes", None), nn.Linear):
-            found[name] = classes(learner.network.pool(hidden[:: batch.tokens.max_length]))  # type: ignore[operator]
+            found[name] = classes(learner.network.pool(hidden[:: batch.tokens.max_length]))
     return found
 
 
 def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
-    """Return full rows of random tokens, each begun as a sequence is, the second in two segments where there are two."""
+    """Return full rows of random tokens, each begun as a sequence is, one in two segments where there are two."""
     length = min(LENGTH, longest or LENGTH)
     generator = torch.Generator().manual_seed(SEED)
     plain = torch.from_numpy(~vocabulary.special).nonzero()[:, 0]

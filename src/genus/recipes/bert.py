@@ -1,8 +1,8 @@
-"""BERT: a bidirectional encoder that restores masked tokens and tells next sentences (Devlin et al. 2018, arXiv:1810.04805).
+"""BERT: an encoder that restores masked tokens and tells next sentences (Devlin et al. 2018, arXiv:1810.04805).
 
-The small sizes are the four named ones among the 24 miniatures of Turc et al. 2019, arXiv:1908.08962; "released code" and
-"README" are those that Devlin et al. put out with the paper. `bert/tiny` and `bert/mini` keep the published architecture,
-but what training costs is ours: a laptop's CPU trains `bert/mini` in minutes.
+The small sizes are the four named ones among the 24 miniatures of Turc et al. 2019, arXiv:1908.08962; "released code"
+and "README" are those of google-research/bert. `bert/tiny` and `bert/mini` keep the published architecture, but what
+training costs is ours: a laptop's CPU trains `bert/mini` in minutes.
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ BASE = Recipe(
         copies=10,  # released code, create_pretraining_data.py: dupe_factor
     ),
     model=ENCODER,
-    objectives=(Masked(), NextSentence()),  # section 3.1: 15 %, of these 80/10/10; appendix A.2: the sum of the two means
+    objectives=(Masked(), NextSentence()),  # section 3.1: 15 %, of these 80/10/10; appendix A.2: sum of the two means
     optimizer=AdamW(
         lr=1e-4,  # appendix A.2
         betas=(0.9, 0.999),  # appendix A.2
@@ -128,7 +128,7 @@ MEDIUM = replace(
     published=replace(MINIATURES, parameters=41_700_000),  # Turc et al., table 1
     model=replace(
         ENCODER,
-        layers=8,  # Turc et al., table 1: L=8, H=512; heads H / 64 and feed-forward 4H as in the released configurations
+        layers=8,  # Turc et al., table 1: L=8, H=512; heads H / 64, feed-forward 4H as in the released configurations
         hidden=512,
         attention=Softmax(heads=8, dropout=0.1),
         feedforward=Dense(size=2048),

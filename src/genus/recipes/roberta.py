@@ -1,7 +1,8 @@
-"""RoBERTa: BERT trained longer, on more text, in bigger batches, without next sentences (Liu et al. 2019, arXiv:1907.11692).
+"""RoBERTa: BERT trained longer, on more text, without next sentences (Liu et al. 2019, arXiv:1907.11692).
 
-"Released code" is fairseq, examples/roberta. `roberta/mini` and `roberta/tiny` are ours, not published: the same ideas at the
-sizes of `bert/mini` and `bert/tiny`, with the same cost of training, so that the two members can be compared on a laptop.
+"Released code" is fairseq, examples/roberta. `roberta/mini` and `roberta/tiny` are ours, not published: the same ideas
+at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training, so that the two members can be compared on
+a laptop.
 """
 
 from dataclasses import replace

@@ -1,7 +1,8 @@
 """Layouts: one table an architecture between our tensor names and Hugging Face's, and the configuration beside it.
 
-Both are read in both directions. A layout is a module of this folder that holds a `Layout`; it is found by scanning. For a
-recipe it is chosen by whether the architecture survives the way into a configuration and back, for a folder by `model_type`.
+Both are read in both directions. A layout is a module of this folder that holds a `Layout`; it is found by scanning.
+For a recipe it is chosen by whether the architecture survives the way into a configuration and back, for a folder by
+`model_type`.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError, near
-from genus.model import Model
-from genus.objectives import Objective
-from genus.part import Json
 
 if TYPE_CHECKING:
+    from genus.model import Model
+    from genus.objectives import Objective
+    from genus.part import Json
     from genus.recipe import Recipe
 
 Table = Mapping[str, tuple[str, ...]]
-"""Our module to theirs; several of theirs are stacked, one below the other, into ours. `{}` is the number of a layer."""
+"""Our module to theirs; several of theirs are stacked, one below the other. `{}` is the number of a layer."""
 
 
 def same(value: Any) -> Any:
@@ -33,7 +34,7 @@ def same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a configuration, and the choices it stands for: `model.layers`, or `masked.norm.eps` of a head's objective."""
+    """One key of a configuration, and the choices it stands for: `model.layers`, or a head's `masked.norm.eps`."""
 
     key: str
     paths: tuple[str, ...]
@@ -49,7 +50,7 @@ class HeadLayout:
     objective: Objective
     """What a folder without a recipe is taken to have been trained with."""
     tensors: Table
-    """Rows of the head's own, and rows in place of the network's where the architecture moves a module into its head."""
+    """The head's own rows, and rows in place of the network's where this architecture has a module in its head."""
     constants: Json = field(default_factory=dict)
     """What the configuration says where this head is present."""
     free: frozenset[str] = frozenset()
@@ -60,12 +61,13 @@ class HeadLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One Hugging Face architecture. The template holds its configuration class's defaults, and ours for further training."""
+    """One Hugging Face architecture."""
 
     model_type: str
     prefix: str
     """What the network's tensor names begin with where a head stands beside it."""
     template: Recipe
+    """The defaults of the configuration's class, and ours for further training."""
     settings: tuple[Setting, ...]
     tensors: Table
     optional: Mapping[str, str]
@@ -86,7 +88,7 @@ class Layout:
         return rows
 
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
-        """Return the configuration of a recipe's architecture and heads, or None where this layout cannot express them."""
+        """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
         heads = frozenset(heads)
         objectives = {objective.name: objective for objective in recipe.objectives if objective.name in heads}
         choices = {"model": recipe.model.to_json()} | {name: part.to_json() for name, part in objectives.items()}
@@ -101,7 +103,8 @@ class Layout:
         try:
             for setting in self.settings:
                 values = [_at(choices, path) for path in setting.paths if path.split(".")[0] in choices]
-                config |= {setting.key: setting.write(value) for value in values[:1]}
+                if values:
+                    config[setting.key] = setting.write(values[0])
         except LookupError:
             return None
         model, found = self.parts(config, heads, absent)
@@ -182,8 +185,11 @@ def layout_of(config: Json, names: Iterable[str]) -> Layout:
     kind = config.get("model_type")
     if kind is None:
         kind = next((one for one, layout in layouts().items() if any(n.startswith(layout.prefix) for n in names)), None)
+    if kind is None:
+        raise GenusError("config.json names no model_type, nor do the tensors' names; write one of these into it: "
+                         f"{', '.join(layouts())}")  # fmt: skip
     if kind not in layouts():
-        raise GenusError(f"model_type {kind!r} cannot be read.{near(str(kind), list(layouts()))}")
+        raise GenusError(f"config.json: model_type {kind!r} cannot be read.{near(str(kind), list(layouts()))}")
     return layouts()[kind]
 
 

@@ -1,8 +1,8 @@
-"""Hugging Face's BERT classes: `BertModel`, `BertForPreTraining`, `BertForMaskedLM`, `BertForSequenceClassification`, ..."""
+"""Hugging Face's BERT classes, from `BertModel` and `BertForPreTraining` to `BertForSequenceClassification`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genus.examples.segment_pairs import SegmentPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
@@ -17,9 +17,11 @@ from genus.objectives.next_sentence import NextSentence
 from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.part import Json
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.wordpiece import WordPiece
+
+if TYPE_CHECKING:
+    from genus.part import Json
 
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": Gelu(),
@@ -75,7 +77,11 @@ WIDTHS = (
 """What BERT and the architectures made of its parts write alike."""
 
 LAYERS = {
-    "network.layers.{}.attention.qkv": tuple(f"encoder.layer.{{}}.attention.self.{x}" for x in ("query", "key", "value")),
+    "network.layers.{}.attention.qkv": (
+        "encoder.layer.{}.attention.self.query",
+        "encoder.layer.{}.attention.self.key",
+        "encoder.layer.{}.attention.self.value",
+    ),
     "network.layers.{}.attention.out": ("encoder.layer.{}.attention.output.dense",),
     "network.layers.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
     "network.layers.{}.feedforward.inner": ("encoder.layer.{}.intermediate.dense",),

@@ -1,0 +1,71 @@
+"""Which Hugging Face layout a recipe fits, by its architecture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import oracle
+import pytest
+from folders import SIZE, tiny
+
+from genus import catalog
+from genus.errors import GenusError
+from genus.export.hf import save
+from genus.export.layouts import layout_for, layouts
+from genus.model.activation import Relu
+from genus.model.norm import LayerNorm
+from genus.objectives.masked import Masked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+
+def test_layouts_are_found_by_scanning() -> None:
+    assert {"bert", "roberta"} <= layouts().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("bert/tiny", {"embedding": {"position": {"offset": 2}}}),
+        ("bert/tiny", {"embedding": {"segments": 0}}),
+        ("bert/tiny", {"embedding": {"dropout": 0.3}}),
+        ("bert/tiny", {"norm": {"eps": 1e-6}}),
+        ("bert/tiny", {"attention": {"bias": False}}),
+        ("bert/tiny", {"attention": {"visibility": {"kind": "Causal"}}}),
+        ("bert/tiny", {"pooler": None}),
+        ("roberta/tiny", {"embedding": {"position": {"offset": 0}}, "feedforward": {"activation": "Relu"}}),
+    ],
+)
+def test_an_architecture_that_no_class_has_is_refused(name: str, changes: dict[str, Any]) -> None:
+    recipe = catalog.load(name).overlay({"model": changes})
+    with pytest.raises(GenusError, match="no Hugging Face class has this architecture"):
+        layout_for(recipe, [objective.name for objective in recipe.objectives])
+
+
+@pytest.mark.parametrize("masked", [Masked(activation=Relu()), Masked(norm=LayerNorm(eps=1e-3))])
+def test_a_head_that_no_class_has_is_refused(masked: Masked) -> None:
+    for name in ("bert/tiny", "roberta/tiny"):
+        with pytest.raises(GenusError, match="no Hugging Face class"):
+            layout_for(replace(catalog.load(name), objectives=(masked,)), ["masked"])
+
+
+def test_the_choice_follows_the_architecture_not_the_name() -> None:
+    recipe = replace(catalog.load("roberta/tiny"), name="bert/tiny")
+    assert layout_for(recipe, ["masked"])[0].model_type == "roberta"
+
+
+def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:
+    recipe, learner, _ = tiny("bert", tmp_path)
+    with pytest.raises(GenusError, match="the tokenizer has 41 pieces, the model 40"):
+        save(tmp_path / "model", recipe, learner, oracle.tokenizer(tmp_path / "other", "bert", 41))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_padding_id_that_moves_roberta_s_positions_is_refused(tmp_path: Path) -> None:
+    recipe, learner, _ = tiny("roberta", tmp_path)
+    other = oracle.tokenizer(tmp_path / "other", "bert", SIZE["roberta"])
+    with pytest.raises(GenusError, match="roberta counts positions from the padding id 1, not 0"):
+        save(tmp_path / "model", recipe, learner, other)
