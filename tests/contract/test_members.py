@@ -99,7 +99,7 @@ def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Sm
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < OVERFIT * losses[0]
 
 

@@ -57,32 +57,34 @@ def pretrain(
         raise KeyboardInterrupt
 
 
+Data = Annotated[
+    Path,
+    typer.Argument(metavar="DATA", help="A folder with train and validation tables, or one table.", show_default=False),
+]
+TaskName = Annotated[str, typer.Option("--task", help="classification, regression, or one of GLUE such as sst2.")]
+Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
+Text = Annotated[
+    list[str], typer.Option("--text", metavar="COLUMN", help="The column of the text; given twice, of a pair.")
+]
+Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label.")]
+MetricName = Annotated[
+    list[str],
+    typer.Option(
+        "--metric", metavar="NAME", help="accuracy, f1, macro_f1, matthews, pearson, spearman; the first decides."
+    ),
+]
+
+
 def finetune(
     model: Folder,
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA", help="A folder with train and validation tables, or the training table.", show_default=False
-        ),
-    ],
+    data: Data,
     out: Out,
-    task: Annotated[
-        str, typer.Option(help="classification, regression, or a task of GLUE such as sst2.")
-    ] = "classification",
-    validation: Annotated[Path | None, typer.Option(help="The validation table.")] = None,
-    test: Annotated[Path | None, typer.Option(help="A table to answer.")] = None,
-    text: Annotated[
-        list[str], typer.Option("--text", metavar="COLUMN", help="The column of the text; given twice, of a pair.")
-    ] = [],
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label.")] = None,
-    metric: Annotated[
-        list[str],
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            help="accuracy, f1, macro_f1, matthews, pearson, spearman; the first one chooses the best weights.",
-        ),
-    ] = [],
+    task: TaskName = "classification",
+    validation: Table = None,
+    test: Table = None,
+    text: Text = [],
+    label: Label = None,
+    metric: MetricName = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     settings: Settings = [],
