@@ -44,6 +44,8 @@ class Objective(Part, ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Names of targets that the example format itself must give."""
+    over_tokens: ClassVar[bool] = False
+    """Whether the loss is the negative log-likelihood of tokens, of which perplexity and bits per byte can be told."""
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch.nn import functional as F
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 class Masked(Objective):
     """-Σ log p(original token | corrupted sequence) over the chosen tokens; the output layer is the embedding."""
+
+    over_tokens: ClassVar[bool] = True
 
     masking: Masking = TokenMasking()
     activation: Activation = Gelu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from torch import Tensor, distributed, nn
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class Ranks:
     rank: int
     size: int
     device: torch.device
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let the first process through a block before the others: it makes the files that they then find."""
+        if self.rank > 0:
+            distributed.barrier()
+        yield
+        if self.rank == 0 and self.size > 1:
+            distributed.barrier()
 
     def place(self, module: nn.Module) -> None:
         """Move a module to the device, with the weights of the first process."""

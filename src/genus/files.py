@@ -1,0 +1,84 @@
+"""Files and folders that are whole at any time: written beside, and moved into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genus.errors import GenusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, making its folder: the old file stays until the new one is whole.
+
+    Raises:
+        GenusError: the file cannot be written, as on a full disk.
+    """
+    work = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work.write_text(text, encoding="utf-8")
+        os.replace(work, path)
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as readable JSON; NaN and infinities, which JSON has no word for, are refused.
+
+    Raises:
+        GenusError: the file cannot be written.
+        ValueError: a number that is not finite.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write into, and move what was written to `folder` when the block ends without an error.
+
+    A new folder appears in one step. In an old one files are replaced one by one, in the order of their dates, so that
+    what is written last, such as a configuration, never stands beside weights it does not describe for longer than a
+    renaming takes.
+
+    Raises:
+        GenusError: the files cannot be written, as on a full disk.
+    """
+    work = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        work.chmod(0o777 & ~_umask())
+        yield work
+        _publish(work, folder)
+    except OSError as error:
+        raise GenusError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(work: Path, folder: Path) -> None:
+    files = sorted(work.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    try:
+        work.rename(folder)  # refused where `folder` is there and not empty
+    except OSError:
+        for file in files:
+            file.replace(folder / file.name)
+
+
+def _umask() -> int:
+    """Return the process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,165 @@
+"""The stations in order: text -> tokens -> examples -> model -> objectives -> train -> export.
+
+Read this first. Each station is one call; the command line adds words to it and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from genus.cost import stage_cost
+from genus.errors import UsageError
+from genus.examples.feed import Feed
+from genus.export.hf import load, save
+from genus.export.transplant import transplant
+from genus.files import write_json
+from genus.part import diff
+from genus.recipe import Recipe
+from genus.text import Source, read_documents
+from genus.tokens.store import Progress, Store, prepare
+from genus.tokens.tokenizer import Tokenizer
+from genus.train.feeding import Stretch
+from genus.train.held_out import evaluate
+from genus.train.loop import Summary, train
+from genus.train.parallel import join
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from genus.objectives import Learner
+    from genus.train.run import Run
+
+
+def pretrain(
+    recipe: Recipe,
+    corpus: Sequence[Source],
+    folder: Path,
+    run: Run,
+    *,
+    words: Path | None = None,
+    start: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Pretrain a recipe on text, from fresh weights or those of a model folder, into a run folder.
+
+    Args:
+        recipe: what to train; its tokens become those of the tokenizer that is trained, given or started from.
+        corpus: text files, folders of them, data set names; or one prepared store.
+        folder: the run folder; a resumed run finds its tokenizer and its store there.
+        run: where and how.
+        words: a folder with a tokenizer, instead of training one on the corpus.
+        start: a folder in the Hugging Face layout to start from: its architecture, its weights and, without `words`,
+            its tokenizer.
+        resume: go on with the run in the folder.
+        progress: told how much of the text is tokenized.
+
+    Raises:
+        GenusError: text, tokenizer, weights or checkpoints that cannot be used.
+        UsageError: the folder holds a run already, or one of other choices.
+    """
+    with join(run.device).in_turn():
+        tokenizer = tokens(recipe, corpus, folder / "tokenizer", words or start)
+        store = ids(corpus, tokenizer, folder / "store", progress)
+        torch.manual_seed(recipe.seed)
+        recipe, learner = fresh(recipe, tokenizer) if start is None else started(recipe, tokenizer, start)
+        settle(recipe, folder)
+    training, held_out = store.split(run.held_out)
+    feeds = [examples(recipe, training, tokenizer, stage) for stage in range(len(recipe.stages))]
+    unseen = examples(recipe, held_out, tokenizer, stage=0) if run.held_out else None
+    return train(
+        learner,
+        stretches(recipe, feeds),
+        recipe.optimizer,
+        recipe.schedule,
+        recipe.budget,
+        run,
+        folder,
+        choices=recipe,
+        seed=recipe.seed,
+        title=recipe.name,
+        evaluate=None if unseen is None else partial(measure, recipe=recipe, feed=unseen, run=run),
+        publish=lambda learner: save(folder / "model", recipe, learner, tokenizer),
+        resume=resume,
+    )
+
+
+def tokens(recipe: Recipe, corpus: Sequence[Source], folder: Path, given: Path | None = None) -> Tokenizer:
+    """Return the tokenizer of a run: the one in the folder, else the given one, else one trained on the corpus."""
+    if (folder / "tokenizer.json").exists():
+        return Tokenizer.load(folder)
+    tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(read_documents(corpus))
+    tokenizer.save(folder)
+    return tokenizer
+
+
+def ids(corpus: Sequence[Source], tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
+    """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on."""
+    if len(corpus) == 1 and Store.is_at(Path(corpus[0])):
+        return Store.open(Path(corpus[0]), tokenizer)
+    return prepare(corpus, tokenizer, folder, progress=progress)
+
+
+def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
+    """Return the recipe with its true vocabulary, and a learner with fresh weights."""
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    return recipe, recipe.learner()
+
+
+def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
+    """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer."""
+    source = load(start)
+    recipe, learner = fresh(replace(recipe, model=source.recipe.model), tokenizer)
+    transplant(source, learner, tokenizer)
+    return recipe, learner
+
+
+def settle(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved recipe into the run folder, or find the same one there."""
+    path = folder / "recipe.json"
+    if not path.exists():
+        return write_json(path, recipe.to_json())
+    before = Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
+    if changes := [f"{where} was {old}, not {new}" for where, old, new in diff(before, recipe)]:
+        raise UsageError(f"{folder}: holds a run of another recipe ({'; '.join(changes[:3])}); take another folder")
+
+
+def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Feed:
+    """Return the feed of a stage of the recipe."""
+    length, rows = recipe.stages[stage].max_length, recipe.stages[stage].micro_batch
+    return Feed(
+        store,
+        tokenizer.vocabulary,
+        recipe.examples,
+        recipe.objectives,
+        max_length=length,
+        micro_batch=rows,
+        seed=recipe.seed + stage,
+    )
+
+
+def stretches(recipe: Recipe, feeds: Sequence[Feed]) -> list[Stretch]:
+    """Return the recipe's stages, each with its feed and its cost a token."""
+    return [
+        Stretch(feed, stage.batch // stage.micro_batch, stage.share, stage_cost(recipe, stage).flops_training)
+        for feed, stage in zip(feeds, recipe.stages, strict=True)
+    ]
+
+
+def measure(learner: Learner, *, recipe: Recipe, feed: Feed, run: Run) -> dict[str, float]:
+    """Return the losses, accuracies, perplexities and bits per byte of a learner on held-out text."""
+    size = bytes_per_token(feed.store)
+    over_tokens = {objective.name: size for objective in recipe.objectives if objective.over_tokens}
+    return evaluate(learner, feed.evaluation_batches(), run, bytes_per_target=over_tokens)
+
+
+def bytes_per_token(store: Store) -> float:
+    """Return the mean number of UTF-8 bytes that a token of the store stands for."""
+    first, last = store.sentences[store.documents].T
+    return float(store.document_bytes.sum() / (last - first).sum())
