@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
-from genus.optim import Schedule
 from genus.optim.schedule import Constant, Cosine, InverseSquareRoot, Linear
+
+if TYPE_CHECKING:
+    from genus.optim import Schedule
 
 TOTAL, WARM = 200, 20
 EXACT = 1e-12

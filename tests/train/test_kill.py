@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STEPS, EVERY = 60, 5
+PRELOAD = ["genus.train.loop", "genus.model.encoder", "genus.objectives.masked", "torch._dynamo"]
+"""`torch._dynamo` is imported by the first update of an optimizer, which would be most of the time of a short run."""
 
 
 def short_run(folder: Path, resume: bool) -> None:
-    """Train in a process of its own, on one thread."""
+    """Train in a process of its own, on one thread, with a worker that is forked from it."""
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)
     toy_train(
         folder,
         stretches=[Stretch(ToyFeed(), accumulate=2, share=0.6), Stretch(ToyFeed(salt=1), accumulate=2, share=0.4)],
@@ -38,7 +41,7 @@ def short_run(folder: Path, resume: bool) -> None:
 def start(folder: Path, resume: bool) -> BaseProcess:
     """Start the run as a fork of a clean process that has imported PyTorch."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["genus.train.loop", "genus.model.encoder", "genus.objectives.masked"])
+    context.set_forkserver_preload(PRELOAD)
     process = context.Process(target=short_run, args=(folder, resume))
     process.start()
     return process

@@ -79,7 +79,7 @@ def _stream(feed: Feed, numbers: range, workers: int) -> Iterator[Batch]:
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
             worker_init_fn=_leave_signals_to_the_parent,
         )
-    return iter(loader)
+        return iter(loader)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -1,0 +1,123 @@
+"""How a step is computed changes nothing: workers, processes, micro-batches, number format, compilation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from toy_run import LENGTH, RUN, STILL, ToyFeed, losses, rows, toy_learner, toy_train
+
+from genus.batch import Batch, Packed, Targets
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget
+from genus.train.feeding import Stretch
+from genus.train.parallel import Ranks
+from genus.train.update import Outcome, Updater
+
+SUMMATION = 1e-5
+"""Relative; float32 gradients are summed in another order."""
+SMALLEST = 1e-7
+"""Absolute; gradients that cancel to about zero have no relative error."""
+BFLOAT16 = 2e-2
+"""Relative; 8 bits of mantissa, over the first steps."""
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers(tmp_path: Path, workers: int) -> None:
+    toy_train(tmp_path / "none")
+    toy_train(tmp_path / "some", run=RUN.override("workers", workers))
+    assert rows(tmp_path / "none") == rows(tmp_path / "some")
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    """Dropout is on, and the second process begins with other weights, which the first one's replace."""
+    toy_train(tmp_path / "one", evaluate=lambda learner: {"score": 1.0})
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = [str(Path(__file__).with_name("two_processes.py")), str(tmp_path / "two"), "0"]
+    subprocess.run([*torchrun, *script], check=True, capture_output=True, timeout=300)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [step for step, _ in one] == [step for step, _ in two]
+    assert [loss for _, loss in one] == pytest.approx([loss for _, loss in two], rel=SUMMATION)
+    tokens = [[row["tokens"] for row in rows(tmp_path / name) if "tokens" in row] for name in ("one", "two")]
+    assert tokens[0] == tokens[1]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Micro-batches of several toy micro-batches each."""
+
+    several: int
+
+    def __getitem__(self, number: int) -> Batch:
+        parts = [ToyFeed()[number * self.several + part] for part in range(self.several)]
+        cells = len(parts[0].tokens.ids)
+        ids, positions, segments = (
+            torch.cat([getattr(part.tokens, name) for part in parts]) for name in ("ids", "positions", "segments")
+        )
+        offsets = torch.arange(0, len(ids) + 1, LENGTH, dtype=torch.int32)
+        packed = Packed(ids, positions, segments, offsets, max_length=LENGTH, live=len(ids))
+        targets = [part.targets["masked"] for part in parts]
+        index = torch.cat([target.index + number * cells for number, target in enumerate(targets)])
+        return Batch({"tokens": packed}, {"masked": Targets(index, torch.cat([target.label for target in targets]))})
+
+    def epoch(self, number: int) -> float:
+        return ToyFeed().epoch(number * self.several)
+
+
+def test_accumulation() -> None:
+    """One micro-batch of four, two of two, four of one: the gradient is that of the whole step, every target alike."""
+    counts = {int((ToyFeed()[number].targets["masked"].label >= 0).sum()) for number in range(4)}
+    assert len(counts) > 1, "with equal counts a mean of means would pass"
+    (whole, wanted), *split = (one_step(several) for several in (4, 2, 1))
+    for outcome, gradients in split:
+        assert (outcome.loss, outcome.gradient_norm) == pytest.approx((whole.loss, whole.gradient_norm), rel=SUMMATION)
+        assert (outcome.means["masked/correct"], outcome.tokens) == (whole.means["masked/correct"], whole.tokens)
+        torch.testing.assert_close(gradients, wanted, rtol=SUMMATION, atol=SMALLEST)
+
+
+def one_step(several: int) -> tuple[Outcome, list[torch.Tensor]]:
+    """Return the outcome and the gradients of a step of four toy micro-batches, taken several at a time."""
+    learner = toy_learner(model=STILL)
+    updater = Updater(learner, AdamW(lr=0.0), RUN, Ranks(0, 1, torch.device("cpu")), seed=0)
+    found: list[torch.Tensor] = []
+    updater.optimizer.register_step_pre_hook(lambda *_: found.extend(p.grad.clone() for p in learner.parameters()))
+    return updater({number: Joined(several)[number] for number in range(4 // several)}, 0, 1.0), found
+
+
+def test_clipping() -> None:
+    """The norm is that before clipping, and a step of plain descent is as long as the clipped gradient."""
+    learner = toy_learner()
+    updater = Updater(learner, AdamW(lr=0.0, clip_norm=0.5), RUN, Ranks(0, 1, torch.device("cpu")), seed=0)
+    clipped = []
+    updater.optimizer.register_step_pre_hook(
+        lambda *_: clipped.append(sum(float(p.grad.square().sum()) for p in learner.parameters()) ** 0.5)
+    )
+    outcome = updater({0: ToyFeed()[0]}, 0, 1.0)
+    assert outcome.gradient_norm > 0.5
+    assert clipped == [pytest.approx(0.5, rel=1e-4)]
+
+
+def test_bfloat16_is_near(tmp_path: Path) -> None:
+    toy_train(tmp_path / "float32")
+    toy_train(tmp_path / "bfloat16", run=RUN.override("precision", "bfloat16"))
+    a, b = ([loss for _, loss in losses(tmp_path / name)] for name in ("float32", "bfloat16"))
+    assert a != b
+    assert a == pytest.approx(b, rel=BFLOAT16)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch's compiler imports what it deprecates
+def test_compiled_is_near(tmp_path: Path) -> None:
+    short = {"schedule": Linear(), "budget": Budget(amount=3), "stretches": [Stretch(ToyFeed())]}
+    found = []
+    for compiled in (False, True):
+        learner = toy_learner(model=STILL)
+        folder = tmp_path / str(compiled)
+        toy_train(folder, learner=learner, run=RUN.override("compile", compiled), **short)
+        found.append([loss for _, loss in losses(folder)])
+    assert found[0] == pytest.approx(found[1], rel=SUMMATION)
