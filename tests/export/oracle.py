@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import torch
-import transformers
 
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch
     from genus.objectives import Learner
+
+transformers = pytest.importorskip("transformers")
 
 LENGTHS = (12, 5, 9, 3, 7)
 SPECIAL = 5

@@ -112,6 +112,14 @@ def test_saving_again_replaces_files_and_leaves_nothing_beside(tmp_path: Path, f
     assert {path.name for path in tmp_path.iterdir()} == {"model", "tokenizer"}
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / ".model.new").mkdir()
+    (tmp_path / ".model.new" / "model.safetensors").write_bytes(b"half")
+    save(folder, *tiny("bert", tmp_path))
+    assert same_weights(folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "tokenizer"}
+
+
 def test_a_full_disk_is_one_line_and_leaves_the_old_folder(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,11 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
         lambda folder: edit(folder / "config.json", position_embedding_type="relative_key"),
         "position_embedding_type = 'relative_key' cannot be read, only 'absolute'",
     ),
-    (lambda folder: edit(folder / "config.json", hidden_act="mish"), "config.json: 'mish' has no counterpart here"),
+    (lambda folder: edit(folder / "config.json", hidden_act="mish"), "hidden_act = 'mish' has no counterpart here"),
+    (
+        lambda folder: edit(folder / "config.json", hidden_act=["gelu"]),
+        "config.json: hidden_act = ['gelu'] has no counterpart here",
+    ),
     (lambda folder: edit(folder / "config.json", num_attention_heads=3), "3 attention heads do not divide"),
     (lambda folder: edit(folder / "config.json", hidden_size="16"), "hidden: expected int, got '16'"),
     (

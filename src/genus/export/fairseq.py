@@ -69,7 +69,7 @@ def load(path: Path, dictionary: Path | None = None) -> Imported:
     weights["roberta.embeddings.token_type_embeddings.weight"] = torch.zeros(1, table.shape[1])  # fairseq has none
     try:
         return assemble(_config(args, len(table)), weights, tokenizer)
-    except (GenusError, LookupError) as error:
+    except GenusError as error:
         raise GenusError(f"{path}: {error}") from None
 
 

@@ -15,7 +15,6 @@ from genus.export.folder import beside
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.translate import clean, heads_in, to_foreign, to_ours
 from genus.export.weights import read_json, read_weights
-from genus.objectives import Learner, Objective
 from genus.objectives.sequence import Classify
 from genus.part import diff
 from genus.recipe import Recipe
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.model import Model
+    from genus.objectives import Learner, Objective
     from genus.part import Json
 
 FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
@@ -90,13 +90,11 @@ def load(folder: Path) -> Imported:
     if not folder.is_dir():
         raise GenusError(f"{folder}: there is no such folder")
     config = read_json(folder / "config.json")
-    tokenizer = Tokenizer.load(folder)
+    tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
     try:
-        return assemble(config, read_weights(folder), tokenizer, _recipe(folder))
-    except LookupError as error:
-        raise GenusError(f"{folder / 'config.json'}: {error} has no counterpart here") from None
+        return assemble(config, weights, tokenizer, own)
     except GenusError as error:
-        raise GenusError(str(error) if str(error).startswith(str(folder)) else f"{folder}: {error}") from None
+        raise GenusError(f"{folder}: {error}") from None
 
 
 def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own: Recipe | None = None) -> Imported:
@@ -110,7 +108,6 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
 
     Raises:
         GenusError: something is missing, contradictory or unknown; without the folder's name.
-        LookupError: a value of the configuration that has no counterpart.
     """
     layout = layout_of(config, weights)
     _check(config, layout)
@@ -118,21 +115,24 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     problem = config.get("problem_type")
     heads = heads_in(tensors, layout, None if problem is None else problem == "regression")
     absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
-    model, found = layout.parts(config, heads, absent)
+    try:
+        model, found = layout.parts(config, heads, absent)
+    except LookupError as error:
+        raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
     if isinstance(classify := found.get("classify"), Classify):
         (weight,) = theirs("heads.classify.classes.weight", layout.table(heads))
         found["classify"] = _labeled(classify, len(tensors[weight]))
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    if own is not None:
-        found |= {objective.name: objective for objective in own.objectives if objective.name in found}
-    rows = _rows(tensors, layout)
-    _match(tokenizer, rows)
-    with torch.device("meta"):
-        learner = Learner(model.build(rows), {name: part.build(model, rows) for name, part in found.items()})
+    _match(tokenizer, _rows(tensors, layout))
+    recipe = own or _continued(layout, model, list(found.values()), tokenizer)
+    with torch.device("meta"):  # no time is spent on weights that are replaced
+        learner = recipe.learner()
+    for name in [name for name in learner.heads if name not in heads]:
+        del learner.heads[name]
     learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)
-    return Imported(own or _continued(layout, model, list(found.values()), tokenizer), learner, tokenizer)
+    return Imported(recipe, learner, tokenizer)
 
 
 def _check(config: Json, layout: Layout) -> None:

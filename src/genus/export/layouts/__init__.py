@@ -124,19 +124,20 @@ class Layout:
 
         Raises:
             UsageError: values that are of the wrong type or contradict each other.
-            LookupError: a value that has no counterpart here, such as an unknown activation.
+            LookupError: a key and its value that have no counterpart here, such as an unknown activation.
         """
         changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
         for setting in self.settings:
             if config.get(setting.key) is None:
                 continue
+            value = _read(setting, config[setting.key])
             for path in setting.paths:
                 owner, *steps, last = path.split(".")
                 if owner in changes:
                     table = changes[owner]
                     for step in steps:
                         table = table.setdefault(step, {})
-                    table[last] = setting.read(config[setting.key])
+                    table[last] = value
         model = self.template.model.overlay(changes.pop("model"))
         return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
 
@@ -191,6 +192,14 @@ def layout_of(config: Json, names: Iterable[str]) -> Layout:
     if kind not in layouts():
         raise GenusError(f"config.json: model_type {kind!r} cannot be read.{near(str(kind), list(layouts()))}")
     return layouts()[kind]
+
+
+def _read(setting: Setting, value: Any) -> Any:
+    """Return our value of a foreign one, which may be anything."""
+    try:
+        return setting.read(value)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise LookupError(f"{setting.key} = {value!r}") from None
 
 
 def _at(choices: Json, path: str) -> Any:
