@@ -98,7 +98,7 @@ def test_warmup_is_the_published_number_of_steps(name: str, warmup: int) -> None
 
 @pytest.mark.parametrize("name", ["bert/mini", "roberta/mini"])
 def test_a_mini_row_trains_on_a_laptop(name: str) -> None:
-    """4 million tokens at length 128: 8 minutes on two CPU cores, each of which trains `bert/mini` on 4,500 a second."""
+    """4 million tokens at length 128: 8 minutes on two CPU cores, which take 4,500 a second each for `bert/mini`."""
     recipe = catalog.load(name)
     (stage,) = recipe.stages
     assert recipe.budget.unit == "steps"
