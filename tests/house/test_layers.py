@@ -78,5 +78,7 @@ def test_a_recipe_imports_at_most_one_other(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_the_oracle_is_never_imported(module: str) -> None:
+def test_the_oracle_is_imported_only_to_witness_an_export(module: str) -> None:
+    if module == "genus.export.verify":
+        return
     assert not [line for line, name in imports(modules()[module]) if name.split(".")[0] == "transformers"]

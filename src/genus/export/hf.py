@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,10 @@ from safetensors.torch import save_file
 
 from genus.errors import GenusError, UsageError
 from genus.export.card import card
-from genus.export.folder import beside
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.translate import clean, heads_in, to_foreign, to_ours
 from genus.export.weights import read_json, read_weights
+from genus.files import beside, write_json
 from genus.objectives.sequence import Classify
 from genus.part import diff
 from genus.recipe import Recipe
@@ -76,9 +75,9 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
     with beside(folder) as work:
         tokenizer.save(work, recipe.model.max_length)
         save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
-        _write_json(work / "recipe.json", recipe.to_json())
+        write_json(work / "recipe.json", recipe.to_json())
         (work / "README.md").write_text(card(recipe, config, learner, notes), encoding="utf-8")
-        _write_json(work / "config.json", config)
+        write_json(work / "config.json", config)
 
 
 def load(folder: Path) -> Imported:
@@ -205,7 +204,3 @@ def _recipe(folder: Path) -> Recipe | None:
         return Recipe.from_json(read_json(path))
     except UsageError as error:
         raise GenusError(f"{path}: {error}") from None
-
-
-def _write_json(path: Path, table: Json) -> None:
-    path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

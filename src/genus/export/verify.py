@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,7 +41,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     batch = _probe(again.tokenizer.vocabulary, again.recipe.model.max_length, config)
     reference = outputs(copy.deepcopy(learner).float().cpu(), batch)
     differences = _compare(outputs(again.learner, batch), reference, "")
-    if importlib.util.find_spec("transformers") is not None:
+    if find_spec("transformers") is not None:
         differences |= _compare(_witness(folder, config, batch.tokens, list(reference)), reference, "transformers/")
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
@@ -97,8 +96,10 @@ def _witness(folder: Path, config: Json, tokens: Packed, names: list[str]) -> di
 
     It is a witness only: nothing here needs it, so it is asked where it is, and is no dependency.
     """
+    import transformers
+
     (architecture,) = config["architectures"]
-    model = getattr(importlib.import_module("transformers"), architecture).from_pretrained(folder).float().eval()
+    model = getattr(transformers, architecture).from_pretrained(folder).float().eval()
     rows = {"input_ids": tokens.ids, "token_type_ids": tokens.segments}
     inputs = {name: ids.view(-1, tokens.max_length) for name, ids in rows.items()}
     found = model(**inputs, output_hidden_states=True, return_dict=True)
