@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,38 +46,27 @@ def write_json(path: Path, value: object) -> None:
 def beside(folder: Path) -> Iterator[Path]:
     """Give an empty folder to write into, and move what was written to `folder` when the block ends without an error.
 
-    A new folder appears in one step. In an old one files are replaced one by one, in the order of their dates, so that
-    what is written last, such as a configuration, never stands beside weights it does not describe for longer than a
-    renaming takes.
+    A new folder appears in one step. In an old one files are replaced one by one, in the order in which they were
+    written. What a killed process leaves beside is removed by the next one.
 
     Raises:
         GenusError: the files cannot be written, as on a full disk.
     """
-    work = None
+    work = folder.parent / f".{folder.name}.new"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        work.chmod(0o777 & ~_umask())
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
         yield work
         _publish(work, folder)
     except OSError as error:
         raise GenusError(f"{folder}: cannot be written: {error.strerror or error}") from None
     finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _publish(work: Path, folder: Path) -> None:
-    files = sorted(work.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    try:
-        work.rename(folder)  # refused where `folder` is there and not empty
-    except OSError:
-        for file in files:
-            file.replace(folder / file.name)
-
-
-def _umask() -> int:
-    """Return the process's mask of permissions, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    if not folder.exists():
+        work.rename(folder)
+        return
+    for file in sorted(work.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        file.replace(folder / file.name)
