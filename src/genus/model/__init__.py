@@ -51,6 +51,10 @@ class Model(Part, ABC):
     def build(self, vocab_size: int) -> Network:
         """Build the module with fresh weights, drawn from PyTorch's global generator."""
 
+    def pooled(self) -> Model:
+        """Return the model as tasks over whole sequences need it: with a pooler, where its network can have one."""
+        return self
+
     def initialize(self, module: nn.Module) -> None:
         """Draw the weights of a head as the model draws its own; by default they stay as PyTorch drew them."""
         return

@@ -5,6 +5,7 @@ Legend: T tokens, H hidden size, N sequences.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -57,6 +58,10 @@ class Encoder(Model):
     def build(self, vocab_size: int) -> Network:
         """Return the network with fresh weights."""
         return EncoderNetwork(self, vocab_size)
+
+    def pooled(self) -> Model:
+        """Return the encoder with a pooler, the one it has or a fresh one."""
+        return self if self.pooler else replace(self, pooler=Pooler())
 
     def initialize(self, module: nn.Module) -> None:
         """Draw the weights of linear maps and embeddings from N(0, init_std²) and set biases to 0."""

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError, UsageError
-from genus.model.encoder import Encoder
-from genus.model.heads import Pooler
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
@@ -44,10 +42,8 @@ class Start:
         pieces = self.tokenizer.vocabulary.size
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != pieces:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
-        if isinstance(model, Encoder) and model.pooler is None:
-            model = replace(model, pooler=Pooler())
         tokens = self.tokenizer.tokens
-        return replace(self.recipe, model=model, tokens=tokens, objectives=(objective,), finetuning=settings)
+        return replace(self.recipe, model=model.pooled(), tokens=tokens, objectives=(objective,), finetuning=settings)
 
     def build(self, recipe: Recipe, seed: int) -> Learner:
         """Return a learner of the fine-tuned recipe: weights drawn from the seed, the trained ones laid over them."""
