@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from toy_run import LENGTH, RUN, STILL, ToyFeed, losses, rows, toy_learner, toy_train
+from toy_run import RUN, STILL, Joined, ToyFeed, losses, rows, toy_learner, toy_train
 
-from genus.batch import Batch, Packed, Targets
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
@@ -35,38 +33,19 @@ def test_workers(tmp_path: Path, workers: int) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    """Dropout is on, and the second process begins with other weights, which the first one's replace."""
-    toy_train(tmp_path / "one", evaluate=lambda learner: {"score": 1.0})
+    """Dropout is on; the second process begins with other weights, which the first one's replace.
+
+    Interrupted by a signal to the second process alone, both stop after the same step, and both resume.
+    """
+    toy_train(tmp_path / "one")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = [str(Path(__file__).with_name("two_processes.py")), str(tmp_path / "two"), "0"]
-    subprocess.run([*torchrun, *script], check=True, capture_output=True, timeout=300)
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    script = [str(Path(__file__).with_name("two_processes.py")), str(tmp_path)]
+    subprocess.run([*torchrun, *script], check=True, timeout=300)
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "whole")
     assert [step for step, _ in one] == [step for step, _ in two]
     assert [loss for _, loss in one] == pytest.approx([loss for _, loss in two], rel=SUMMATION)
-    tokens = [[row["tokens"] for row in rows(tmp_path / name) if "tokens" in row] for name in ("one", "two")]
-    assert tokens[0] == tokens[1]
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Micro-batches of several toy micro-batches each."""
-
-    several: int
-
-    def __getitem__(self, number: int) -> Batch:
-        parts = [ToyFeed()[number * self.several + part] for part in range(self.several)]
-        cells = len(parts[0].tokens.ids)
-        ids, positions, segments = (
-            torch.cat([getattr(part.tokens, name) for part in parts]) for name in ("ids", "positions", "segments")
-        )
-        offsets = torch.arange(0, len(ids) + 1, LENGTH, dtype=torch.int32)
-        packed = Packed(ids, positions, segments, offsets, max_length=LENGTH, live=len(ids))
-        targets = [part.targets["masked"] for part in parts]
-        index = torch.cat([target.index + number * cells for number, target in enumerate(targets)])
-        return Batch({"tokens": packed}, {"masked": Targets(index, torch.cat([target.label for target in targets]))})
-
-    def epoch(self, number: int) -> float:
-        return ToyFeed().epoch(number * self.several)
+    assert [row["tokens"] for row in rows(tmp_path / "one")] == [row["tokens"] for row in rows(tmp_path / "whole")]
+    assert losses(tmp_path / "halves") == two
 
 
 def test_accumulation() -> None:

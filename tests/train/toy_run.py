@@ -67,6 +67,28 @@ class ToyFeed:
         return number / self.per_epoch
 
 
+@dataclass(frozen=True)
+class Joined:
+    """Micro-batches of several toy micro-batches each."""
+
+    several: int
+
+    def __getitem__(self, number: int) -> Batch:
+        parts = [ToyFeed()[number * self.several + part] for part in range(self.several)]
+        cells = len(parts[0].tokens.ids)
+        ids, positions, segments = (
+            torch.cat([getattr(part.tokens, name) for part in parts]) for name in ("ids", "positions", "segments")
+        )
+        offsets = torch.arange(0, len(ids) + 1, LENGTH, dtype=torch.int32)
+        packed = Packed(ids, positions, segments, offsets, max_length=LENGTH, live=len(ids))
+        targets = [part.targets["masked"] for part in parts]
+        index = torch.cat([target.index + number * cells for number, target in enumerate(targets)])
+        return Batch({"tokens": packed}, {"masked": Targets(index, torch.cat([target.label for target in targets]))})
+
+    def epoch(self, number: int) -> float:
+        return ToyFeed().epoch(number * self.several)
+
+
 def toy_learner(seed: int = 0, model: Encoder = MODEL) -> Learner:
     torch.manual_seed(seed)
     return Learner(model.build(VOCABULARY), {"masked": Masked().build(model, VOCABULARY)})

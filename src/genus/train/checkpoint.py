@@ -173,10 +173,9 @@ def _fault(path: Path) -> str | None:
 
 
 def _compare(path: Path, choices: Part) -> None:
-    """Refuse a checkpoint made by other choices; the micro-batch alone may change, since it changes no result."""
+    """Refuse a checkpoint made by other choices."""
     saved = type(choices).from_json(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
-    changed = [change for change in diff(saved, choices) if not change[0].endswith(".micro_batch")]
-    if changed:
+    if changed := diff(saved, choices):
         names = ", ".join(f"{name} was {before!r} and is {now!r}" for name, before, now in changed)
         raise UsageError(f"{path}: made by another recipe: {names}; resume with that one, or start in another folder")
 

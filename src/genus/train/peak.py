@@ -9,7 +9,9 @@ import torch
 
 DENSE_BFLOAT16 = {"H200": 990e12, "H100": 990e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """FLOP/s without sparsity by a part of the device's name; source: the data sheets."""
-SIDE, TRIES = 1024, 5
+SIDE = {"cpu": 1024, "cuda": 8192}
+"""Of the square matrices to measure with: large enough to fill the device, small enough to take milliseconds."""
+TRIES = 5
 
 
 @functools.cache
@@ -20,8 +22,9 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         for part, rate in DENSE_BFLOAT16.items():
             if part in name:
                 return rate
-    matrix = torch.ones(SIDE, SIDE, device=device, dtype=dtype)
-    return 2 * SIDE**3 / min(_seconds(matrix) for _ in range(TRIES))
+    side = SIDE[device.type]
+    matrix = torch.ones(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / min(_seconds(matrix) for _ in range(TRIES))
 
 
 def _seconds(matrix: torch.Tensor) -> float:

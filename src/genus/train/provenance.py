@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genus.files import write_json
+
 if TYPE_CHECKING:
     from genus.train.parallel import Ranks
     from genus.train.run import Run
@@ -37,9 +39,7 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
         "versions": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
     }
-    beside = path.with_suffix(".partial")
-    beside.write_text(json.dumps({"sessions": [*earlier, session]}, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_json(path, {"sessions": [*earlier, session]})
 
 
 def _hardware(device: torch.device) -> str:

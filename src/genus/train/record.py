@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 from genus.errors import GenusError
+from genus.files import write_text
 from genus.train.checkpoint import reason
 from genus.train.display import Display
 from genus.train.peak import peak_flops
@@ -90,14 +91,14 @@ class Record:
 
 
 class Metrics:
-    """`metrics.jsonl`, one row a line, flushed; a resumed run goes on from its checkpoint, as if never interrupted."""
+    """`metrics.jsonl`, one row a line, unbuffered; a resumed run goes on from its checkpoint as if never stopped."""
 
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         _cut(self.path, step)
-        self.file = self.path.open("a", encoding="utf-8")
         self.curves = _tensorboard(folder / "tensorboard", step, tracker)
+        self.file = self.path.open("ab", buffering=0)
 
     def write(self, row: Row) -> None:
         """Append a row.
@@ -106,8 +107,7 @@ class Metrics:
             GenusError: the disk is full or refuses.
         """
         try:
-            self.file.write(json.dumps(row) + "\n")
-            self.file.flush()
+            self.file.write(json.dumps(row).encode() + b"\n")
             if self.curves is not None:
                 for name in row.keys() - {"step"}:
                     self.curves.add_scalar(name, row[name], row["step"])
@@ -132,9 +132,7 @@ def _cut(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    beside = path.with_suffix(".partial")
-    beside.write_text("".join(kept), encoding="utf-8")
-    beside.replace(path)
+    write_text(path, "".join(kept))
 
 
 def _tensorboard(folder: Path, step: int, tracker: str) -> Any:

@@ -1,0 +1,132 @@
+"""What a run leaves to read."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from toy_run import RUN, ToyFeed, losses, toy_train
+
+from genus.errors import GenusError
+from genus.recipe import Budget
+from genus.train import display
+from genus.train.display import clock
+from genus.train.feeding import Stretch
+from genus.train.peak import peak_flops
+from genus.train.record import Metrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SINGLE = 1e-6
+"""TensorBoard keeps float32."""
+
+
+def every_row(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_rows_hold_what_a_reader_looks_for(tmp_path: Path) -> None:
+    toy_train(tmp_path, run=RUN.override("log_every", 5), stretches=[Stretch(ToyFeed(), 2, 1.0, 1000.0)])
+    first, last = every_row(tmp_path)
+    assert (first["step"], last["step"]) == (5, 10)
+    assert first["loss"] == first["masked"]
+    assert 0.0 <= first["masked/correct"] <= 1.0
+    assert last["tokens_per_second"] * (last["seconds"] - first["seconds"]) == pytest.approx(5 * 64)
+    peak = peak_flops(torch.device("cpu"), torch.float32)
+    assert last["utilization"] * peak == pytest.approx(last["tokens_per_second"] * 1000.0)
+
+
+def test_a_peak_is_measured_once_and_is_in_flops_per_second() -> None:
+    """A core of the last twenty years does more than 1e9; no single device does 1e17."""
+    device = torch.device("cpu")
+    assert peak_flops(device, torch.float32) == peak_flops(device, torch.float32)
+    assert 1e9 < peak_flops(device, torch.float32) < 1e17
+
+
+def test_run_json_has_an_entry_for_each_start(tmp_path: Path) -> None:
+    toy_train(tmp_path, seed=7)
+    toy_train(tmp_path, seed=7, resume=True)
+    first, second = json.loads((tmp_path / "run.json").read_text())["sessions"]
+    assert (first["step"], second["step"], first["seed"]) == (0, 10, 7)
+    assert first["versions"]["torch"] == torch.__version__
+    assert first["run"] == RUN.to_json()
+    assert {"started", "device", "cores", "commit", "python", "processes"} <= first.keys()
+
+
+def test_tensorboard_holds_the_same_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = RUN.override("tracker", "tensorboard")
+    toy_train(tmp_path, run=run, budget=Budget(amount=5), evaluate=lambda learner: {"score": 0.25})
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert [step for step, _ in curve] == [1, 2, 3, 4, 5]
+    assert [value for _, value in curve] == pytest.approx([loss for _, loss in losses(tmp_path)], rel=SINGLE)
+    assert [(event.step, event.value) for event in events.Scalars("held_out/score")] == [(5, 0.25)]
+
+
+@pytest.mark.parametrize("tracker", ["auto", "tensorboard"])
+def test_without_tensorboard(tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is missed only by those who asked for it."""
+    real = builtins.__import__
+
+    def missing(name: str, *rest: Any, **more: Any) -> Any:
+        if name.startswith("torch.utils.tensorboard"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    if tracker == "auto":
+        toy_train(tmp_path, run=RUN.override("tracker", tracker), budget=Budget(amount=1))
+        assert not (tmp_path / "tensorboard").exists()
+    else:
+        with pytest.raises(GenusError, match=r"pip install 'genus\[track\]'"):
+            toy_train(tmp_path, run=RUN.override("tracker", tracker))
+
+
+def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path, "none", 0)
+    metrics.close()
+    with open("/dev/full", "ab", buffering=0) as metrics.file:
+        with pytest.raises(GenusError, match=r"metrics.jsonl: cannot be written \(No space left on device\)"):
+            metrics.write({"step": 1})
+        metrics.close()
+
+
+def test_no_terminal_no_chatter(capsys: pytest.CaptureFixture[str]) -> None:
+    toy_train(None)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_every_so_often(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(display, "EVERY", 0.0)
+    toy_train(None, title="bert/tiny", stretches=[Stretch(ToyFeed(), 2, 1.0, 1000.0)])
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert len(lines) == 10
+    assert lines[4].startswith("bert/tiny: 50%, step 5, loss 3.")
+    assert "tokens/s" in lines[4]
+    assert "of peak" in lines[4]
+    assert lines[-1].endswith("0:00 left")
+
+
+def test_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    toy_train(None, title="bert/tiny")
+    err = capsys.readouterr().err
+    assert "bert/tiny" in err
+    assert "100%" in err
+    assert "step 10, loss 3." in err
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (7325, "2:02:05")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
