@@ -1,0 +1,149 @@
+"""Text to a trained model folder, through every station, on real code and made-up text."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from genus import catalog, pipeline
+from genus.errors import GenusError, UsageError
+from genus.export.hf import load
+from genus.tokens.store import Store, prepare
+from genus.tokens.tokenizer import Tokenizer
+from genus.train.run import Run
+
+sys.path.insert(0, str(Path(__file__).parent / "contract"))
+from small import documents, shrunk, write_corpus
+
+if TYPE_CHECKING:
+    from genus.recipe import Recipe
+
+RUN = Run(
+    device="cpu",
+    precision="float32",
+    workers=0,
+    held_out=0.1,
+    checkpoint_every=4,
+    evaluate_every=5,
+    log_every=1,
+    tracker="none",
+)
+
+
+def two_stages(name: str) -> Recipe:
+    """Return a small member with a short and a long stage, as BERT's own."""
+    recipe = shrunk(catalog.load(name))
+    short, long = replace(recipe.stages[0], share=0.6), replace(recipe.stages[0], max_length=64, share=0.4)
+    return replace(recipe, stages=(short, long))
+
+
+def losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "bert"
+    pipeline.pretrain(two_stages("bert"), [corpus], folder, RUN)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_a_run_folder_holds_all_it_should(name: str, corpus: Path, tmp_path: Path) -> None:
+    summary = pipeline.pretrain(two_stages(name), [corpus], tmp_path / "run", RUN)
+    assert (summary.progress.step, summary.progress.stage, summary.stopped) == (10, 1, False)
+    assert {"loss", "masked/correct", "masked/perplexity", "masked/bits_per_byte"} <= summary.progress.evaluation.keys()
+    recipe = catalog.load(tmp_path / "run")
+    model = load(tmp_path / "run" / "model")
+    assert model.recipe == recipe
+    assert recipe.tokens.vocab_size == Tokenizer.load(tmp_path / "run" / "tokenizer").vocabulary.size
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "checkpoint-10",
+        "checkpoint-4",
+        "checkpoint-8",
+    ]
+
+
+def test_bits_per_byte_follow_from_the_loss(trained: Path) -> None:
+    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    _, held_out = Store.open(trained / "store").split(RUN.held_out)
+    tokens = sum(int(held_out.sentences[last] - held_out.sentences[first]) for first, last in held_out.documents)
+    per_byte = row["held_out/masked"] / math.log(2) * tokens / int(held_out.document_bytes.sum())
+    assert row["held_out/masked/bits_per_byte"] == pytest.approx(per_byte)
+
+
+def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    """What is cut off is the second half, a stage's end included: checkpoint 8 of 10 is removed, and made again."""
+    shutil.copytree(trained, tmp_path / "run")
+    for step in (8, 10):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"checkpoint-{step}")
+    pipeline.pretrain(two_stages("bert"), [corpus], tmp_path / "run", RUN, resume=True)
+    assert losses(tmp_path / "run") == losses(trained)
+    before, after = load(trained / "model").learner.state_dict(), load(tmp_path / "run" / "model").learner.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_of_another_recipe_is_refused_and_kept(trained: Path, corpus: Path) -> None:
+    kept = (trained / "recipe.json").read_bytes()
+    with pytest.raises(UsageError, match=r"another recipe \(optimizer\.lr was 0\.001, not 0\.5\)"):
+        pipeline.pretrain(two_stages("bert").override("optimizer.lr", "0.5"), [corpus], trained, RUN)
+    with pytest.raises(UsageError, match="holds a run"):
+        pipeline.pretrain(two_stages("bert"), [corpus], trained, RUN)
+    assert (trained / "recipe.json").read_bytes() == kept
+
+
+def test_a_prepared_store_gives_the_same_run_as_its_text(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(trained / "tokenizer")
+    prepare([corpus], tokenizer, tmp_path / "store", workers=1)
+    pipeline.pretrain(two_stages("bert"), [tmp_path / "store"], tmp_path / "run", RUN, words=trained / "tokenizer")
+    assert losses(tmp_path / "run") == losses(trained)
+
+
+def test_a_store_of_another_tokenizer_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenusError, match="another tokenizer"):
+        pipeline.pretrain(two_stages("roberta"), [trained / "store"], tmp_path / "run", RUN, words=other(tmp_path))
+
+
+def other(folder: Path) -> Path:
+    """Return the folder of a tokenizer that nothing else uses."""
+    shrunk(catalog.load("roberta")).tokens.train(documents(20)).save(folder / "other")
+    return folder / "other"
+
+
+def test_training_goes_on_from_a_model_folder(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    """The first loss is near the last of the run that made the folder, and far below that of fresh weights."""
+    longer = two_stages("bert").overlay({"budget": {"amount": 60.0}})
+    pipeline.pretrain(longer, [corpus], tmp_path / "first", RUN)
+    pipeline.pretrain(two_stages("bert"), [corpus], tmp_path / "second", RUN, start=tmp_path / "first" / "model")
+    fresh, last, first = losses(trained)[0], losses(tmp_path / "first")[-1], losses(tmp_path / "second")[0]
+    assert abs(first - last) < 0.3 * (fresh - last)
+
+
+def test_training_goes_on_with_a_new_vocabulary(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    smaller = two_stages("bert").override("tokens.vocab_size", "300")
+    smaller.tokens.train(documents()).save(tmp_path / "tokenizer")
+    run = tmp_path / "run"
+    pipeline.pretrain(smaller, [corpus], run, RUN, words=tmp_path / "tokenizer", start=trained / "model")
+    model = load(run / "model")
+    assert model.learner.network.token_embedding.num_embeddings == model.tokenizer.vocabulary.size < 400
+    assert model.recipe.tokens.vocab_size == model.tokenizer.vocabulary.size
+
+
+def test_a_corpus_of_one_document_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": " ".join(documents(20))}) + "\n")
+    with pytest.raises(GenusError, match="one document"):
+        pipeline.pretrain(two_stages("bert"), [tmp_path / "one.jsonl"], tmp_path / "run", RUN)
