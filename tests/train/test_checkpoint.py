@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +40,16 @@ def test_the_oldest_are_pruned(tmp_path: Path) -> None:
     run = RUN.overlay({"checkpoint_every": 1, "keep": 2})
     toy_train(tmp_path, run=run)
     assert Checkpoints(tmp_path, 2, None).steps() == [9, 10]
+
+
+def test_what_a_kill_left_to_prune_is_pruned_on_resuming(tmp_path: Path) -> None:
+    """Killed after the last checkpoint was whole, while the oldest was being removed."""
+    toy_train(tmp_path)
+    half = tmp_path / "checkpoints" / "checkpoint-2"
+    shutil.copytree(tmp_path / "checkpoints" / "checkpoint-4", half)
+    (half / "model.safetensors").unlink()
+    toy_train(tmp_path, resume=True)
+    assert Checkpoints(tmp_path, 3, None).steps() == [4, 8, 10]
 
 
 def test_shared_tensors_are_kept_once(tmp_path: Path) -> None:

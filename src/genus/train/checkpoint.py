@@ -75,6 +75,10 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise GenusError(f"{target}: the checkpoint cannot be written ({reason(error)}); {self.last()}") from None
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove the oldest checkpoints, those that a kill left half removed too."""
         for step in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(step))
 

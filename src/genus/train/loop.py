@@ -170,4 +170,5 @@ def _resumed(checkpoints: Checkpoints, updater: Updater, ranks: Ranks) -> Progre
     progress = checkpoints.read(newest, updater.learner, updater.optimizer)
     if ranks.rank == 0:
         checkpoints.set_aside_after(progress.step)
+        checkpoints.prune()
     return progress
