@@ -1,0 +1,65 @@
+"""Ten losses of a small run of the whole way from text to updates, for every format and its objectives.
+
+They change whenever anything on that way does: read why before writing them anew with `GOLDEN=write`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from small import documents, shrunk
+
+from genus import catalog, pipeline
+from genus.train.run import Run
+
+if TYPE_CHECKING:
+    from genus.recipe import Recipe
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+WRITE = os.environ.get("GOLDEN") == "write"
+TOLERANCE = 1e-3
+"""Relative: float32 sums in another order (threads, processors) differ by 1e-7, which ten updates of Adam magnify."""
+STEPS = 10
+RUN = Run(
+    device="cpu", precision="float32", workers=0, held_out=0.05, log_every=1, evaluate_every=STEPS, tracker="none"
+)
+
+
+def learned(recipe: Recipe) -> str:
+    """Name what a recipe learns from: its example format and its objectives."""
+    return "-".join(type(part).__name__ for part in (recipe.examples, *recipe.objectives))
+
+
+FIRST = {learned(catalog.load(name)): name for name in reversed(catalog.names())}
+"""The first row that learns from each combination."""
+
+
+def words(recipe: Recipe) -> Path:
+    """Return the tokenizer that is kept for a kind of tokens: one trained anew may have other ids."""
+    folder = GOLDEN / "words" / type(recipe.tokens).__name__
+    if WRITE and not folder.exists():
+        recipe.tokens.train(documents()).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("combination", sorted(FIRST))
+def test_losses_of_a_small_run(combination: str, corpus: Path, tmp_path: Path) -> None:
+    recipe = shrunk(catalog.load(FIRST[combination])).override("budget.amount", float(STEPS))
+    pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, words=words(recipe))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    found = {"loss": [row["loss"] for row in rows if "loss" in row], "held out": rows[-1]["held_out/loss"]}
+    path = GOLDEN / "losses" / f"{combination}.json"
+    if WRITE:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    golden = json.loads(path.read_text(encoding="utf-8"))
+    assert len(found["loss"]) == STEPS
+    assert found["loss"] == pytest.approx(golden["loss"], rel=TOLERANCE)
+    assert found["held out"] == pytest.approx(golden["held out"], rel=TOLERANCE)
+
+
+def test_no_golden_is_left_over() -> None:
+    assert {path.stem for path in (GOLDEN / "losses").glob("*.json")} == set(FIRST)
