@@ -42,6 +42,12 @@ def test_rows_hold_every_example_once(lengths: list[int], limit: int | None, see
         assert len(rows) == best_fit_decreasing(lengths, LENGTH)
 
 
+def test_as_few_rows_as_the_textbook() -> None:
+    for seed in range(5):
+        lengths = np.random.default_rng(seed).integers(5, 300, 800)
+        assert len(fill_rows(lengths, 512)) == best_fit_decreasing(lengths.tolist(), 512)
+
+
 def test_rows_are_filled_within_blocks_of_the_order() -> None:
     order = np.random.default_rng(0).permutation(2 * BLOCK)
     rows = fill_rows(np.random.default_rng(1).integers(5, 200, 2 * BLOCK), 256, order=order)

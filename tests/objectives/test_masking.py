@@ -163,6 +163,14 @@ def test_a_sequence_that_begins_within_a_word() -> None:
     assert any(6 in chosen and 4 not in chosen and 7 not in chosen for chosen in taken)
 
 
+def test_a_frame_that_begins_with_text() -> None:
+    ids = np.array([50, 51, 6, 52, 7, SEP])
+    original = Sequence(ids, np.zeros_like(ids), ids == SEP)
+    masking = WholeWordMasking(rate=0.3)
+    taken = {tuple(masking.choose(original, WORDS, np.random.default_rng(seed)).tolist()) for seed in range(50)}
+    assert taken == {(0, 1), (2, 3), (4,)}
+
+
 def test_a_word_longer_than_the_budget_is_left_alone() -> None:
     original = Sequence(*WORDS.frame(np.array([6, 50, 51, 52])))
     chosen, ids = WholeWordMasking().corrupt(original, WORDS, np.random.default_rng(0))

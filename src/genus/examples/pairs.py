@@ -112,7 +112,10 @@ def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int
     first, end = store.documents[other + (other >= document)].T
     sentence = rng.integers(first, end)
     start = store.sentences[sentence]
-    filled = np.searchsorted(store.sentences, start + missing)
+    wanted = start + missing
+    order = np.argsort(wanted)  # searching in order touches a large corpus in order: four times as fast
+    filled = np.empty_like(wanted)
+    filled[order] = np.searchsorted(store.sentences, wanted[order])
     return start, store.sentences[np.clip(filled, sentence + 1, end)]
 
 

@@ -84,8 +84,7 @@ class WholeWordMasking(Masking):
         """Return the positions of the chosen words, max(1, round(rate x L)) at most."""
         candidates = np.flatnonzero(~sequence.fixed)
         begins = vocabulary.word_start[sequence.ids[candidates]]
-        begins |= np.diff(candidates, prepend=-1) > 1
-        begins[:1] = True
+        begins |= np.diff(candidates, prepend=-2) > 1
         word = np.cumsum(begins) - 1
         sizes = np.bincount(word)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
