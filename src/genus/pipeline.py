@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
     from genus.train.run import Run
 
+SEEDS = 1 << 32
+"""Numbers that a seed can have: stage n draws from the seeds after those of stage n - 1, so that no two draw alike."""
+
 
 def pretrain(
     recipe: Recipe,
@@ -140,7 +143,7 @@ def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> 
         recipe.objectives,
         max_length=length,
         micro_batch=rows,
-        seed=recipe.seed + stage,
+        seed=recipe.seed + stage * SEEDS,
     )
 
 

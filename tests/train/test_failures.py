@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -23,6 +24,9 @@ from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
 from genus.train.feeding import Stretch
 from genus.train.run import Run
+
+if TYPE_CHECKING:
+    from genus.batch import Batch
 
 
 def one_line(error: BaseException) -> str:
@@ -247,3 +251,17 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     toy_train(None, budget=Budget(amount=1), stretches=[Stretch(ToyFeed())], optimizer=AdamW(lr=1e-3))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class Broken(ToyFeed):
+    def __getitem__(self, number: int) -> Batch:
+        if number == 3:
+            raise GenusError("store/ids.bin: is damaged")
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_the_data_is_said_in_one_line(workers: int) -> None:
+    run = RUN.overlay({"workers": workers})
+    with pytest.raises(GenusError, match=r"^store/ids\.bin: is damaged$"):
+        toy_train(None, run=run, stretches=[Stretch(Broken())])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from torch.utils.data import DataLoader, Dataset
 
-from genus.errors import UsageError
+from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -72,17 +72,35 @@ def _stream(feed: Feed, numbers: range, workers: int) -> Iterator[Batch]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
         loader = DataLoader(
-            cast("Dataset[Batch]", feed),
+            cast("Dataset[Batch | GenusError]", Careful(feed)),
             batch_size=None,
             sampler=numbers,
             num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
             worker_init_fn=_leave_signals_to_the_parent,
         )
-        return iter(loader)
+        batches = iter(loader)
+    for batch in batches:
+        if isinstance(batch, GenusError):
+            raise batch
+        yield batch
 
 
-def _as_it_is(batch: Batch) -> Batch:
+@dataclass(frozen=True)
+class Careful:
+    """A feed whose errors come as values: a worker would wrap an exception in a traceback of many lines."""
+
+    feed: Feed
+
+    def __getitem__(self, number: int) -> Batch | GenusError:
+        """Return micro-batch `number`, or why there is none."""
+        try:
+            return self.feed[number]
+        except GenusError as error:
+            return error
+
+
+def _as_it_is(batch: Batch | GenusError) -> Batch | GenusError:
     return batch
 
 
