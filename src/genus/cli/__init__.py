@@ -65,17 +65,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="genus", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        print("genus: stopped", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say to it
         return 1
+    except typer.Abort:
+        code = INTERRUPTED
     except Exception as error:
         if os.environ.get(TRACEBACK, "") not in {"", "0"}:
             raise
         return _report(error)
+    if code == INTERRUPTED:  # typer makes an exit code of a KeyboardInterrupt
+        print("genus: stopped", file=sys.stderr)
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: Exception) -> int:

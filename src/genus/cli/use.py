@@ -65,7 +65,7 @@ def fill(
     from genus.evaluate.fill import fill
 
     source = read_model(model)
-    found = fill(source.learner, source.tokenizer, text, top)
+    found = fill(source.learner, source.tokenizer, text, top, source.recipe.model.max_length)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
         return

@@ -1,0 +1,208 @@
+"""What a user gets wrong is one line that says what, where and what to do, with its exit code, no traceback."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from small_run import SMALL
+
+from genus.cli import main
+
+if TYPE_CHECKING:
+    from small_run import Place
+
+    Captured = pytest.CaptureFixture[str]
+
+
+def refused(capsys: Captured, code: int, *arguments: object) -> str:
+    """Run a command that must fail with a code, and return its one line."""
+    capsys.readouterr()
+    assert main([*map(str, arguments)]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if line.startswith("genus: error: ")]
+    assert len(lines) == 1
+    assert captured.err.endswith(lines[0] + "\n")
+    assert "Traceback" not in captured.err
+    return lines[0].removeprefix("genus: error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "brt"], "there is no member 'brt'. Did you mean 'bert'"),
+        (["show", "bert", "--set", "model.layres=6"], "model: Encoder has no choice 'layres'. Did you mean 'layers'?"),
+        (["show", "bert", "--set", "model.layers=six"], "model.layers: expected int, got 'six'"),
+        (["show", "bert", "--set", "model.attention.heads=7"], "7 attention heads do not divide a hidden size of 768"),
+        (["show", "bert", "--set", "model.layers"], "--set model.layers: expected name=value"),
+        (["show", "bert", "--diff", "robrta"], "there is no member 'robrta'. Did you mean 'roberta'"),
+        (["show", "missing.toml"], "missing.toml: there is no such file"),
+        (["show"], "Missing argument 'RECIPE'"),
+        (["show", "bert", "--jsn"], "No such option: --jsn"),
+        (["shwo"], "No such command 'shwo'"),
+        (["pretrain", "bert/mini", "nowhere.txt", "--out", "run"], "nowhere.txt: there is no such file"),
+        (["pretrain", "bert/mini", "task.bin", "--out", "run"], "task.bin: expected .txt, .jsonl, .parquet"),
+        (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--run", "device=tpu"], "device"),
+        (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--run", "compil=true"], "Did you mean 'compile'?"),
+        (["pretrain", "bert/mini", "text.jsonl", "--out", "run", "--set", "stages.0.max_length=1024"], "512 positions"),
+    ],
+)
+def test_a_wrong_call_exits_with_2(
+    arguments: list[str],
+    message: str,
+    capsys: Captured,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task.bin").write_bytes(b"\0")
+    (tmp_path / "text.jsonl").write_text(json.dumps({"text": "One sentence. Another one."}) + "\n")
+    assert message in refused(capsys, 2, *arguments)
+
+
+BAD_TEXT = {
+    "an empty corpus": ("text.txt", b"", "empty"),
+    "only blank lines": ("text.txt", b"\n\n \n", "empty"),
+    "a truncated file": ("text.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x4b", "cut short or damaged"),
+    "a line that is no JSON": ("text.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
+    "a missing field": ("text.jsonl", b'{"txt": "a"}\n', "txt"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TEXT)
+def test_text_that_cannot_be_used(case: str, capsys: Captured, tmp_path: Path) -> None:
+    name, content, message = BAD_TEXT[case]
+    (tmp_path / name).write_bytes(content)
+    line = refused(capsys, 1, "pretrain", "bert/mini", tmp_path / name, "--out", tmp_path / "run", *SMALL)
+    assert message in line
+
+
+def test_a_corpus_of_one_document_has_no_next_sentence_from_another(capsys: Captured, tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "One sentence. Another sentence. " * 30}) + "\n")
+    line = refused(capsys, 1, "pretrain", "bert/mini", tmp_path / "one.jsonl", "--out", tmp_path / "run", *SMALL)
+    assert "document" in line
+
+
+def test_invalid_utf8_is_replaced_and_counted(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    lines = (place.folder / "text.jsonl").read_bytes().replace(b"Wave", b"W\xff\xfeve")
+    (tmp_path / "text.jsonl").write_bytes(lines)
+    capsys.readouterr()
+    words = place.run / "tokenizer"
+    assert (
+        main(["prepare", str(tmp_path / "text.jsonl"), "--tokenizer", str(words), "--out", str(tmp_path / "store")])
+        == 0
+    )
+    assert "UTF-8" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(capsys: Captured, place: Place) -> None:
+    text = place.folder / "text.jsonl"
+    assert "resume" in refused(capsys, 2, "pretrain", "bert/mini", text, "--out", place.run, *SMALL)
+
+
+def test_another_recipe_does_not_resume_a_run(capsys: Captured, place: Place) -> None:
+    text, changed = place.folder / "text.jsonl", ["--set", "optimizer.lr=0.5"]
+    assert "optimizer.lr" in refused(
+        capsys, 2, "pretrain", "bert/mini", text, "--out", place.run, *SMALL, *changed, "--resume"
+    )
+
+
+def test_a_corrupt_checkpoint_is_named(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    run, text = tmp_path / "run", place.folder / "text.jsonl"
+    assert main(["pretrain", "bert/mini", str(text), "--out", str(run), *SMALL]) == 0
+    for file in run.glob("checkpoints/checkpoint-*/model.safetensors"):
+        file.write_bytes(file.read_bytes()[:-7])
+    assert "whole" in refused(capsys, 1, "pretrain", "bert/mini", text, "--out", run, *SMALL, "--resume")
+
+
+def test_a_model_folder_that_is_none(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    assert "no such folder" in refused(capsys, 1, "fill", tmp_path / "nothing", "a [MASK]")
+    assert "config.json" in refused(capsys, 1, "fill", place.folder / "task", "a [MASK]")
+
+
+def test_a_store_of_another_tokenizer_is_refused(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    text, words = place.folder / "text.jsonl", tmp_path / "words"
+    make = ["tokenizer", "train", "roberta/mini", str(text), "--out", str(words), "--set", "tokens.vocab_size=300"]
+    assert main(make) == 0
+    line = refused(
+        capsys, 1, "pretrain", "bert/mini", place.run / "store", "--tokenizer", words, "--out", tmp_path / "run", *SMALL
+    )
+    assert "tokenizer" in line
+
+
+def test_a_label_unseen_in_training(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    (tmp_path / "validation.jsonl").write_text(json.dumps({"text": "wave", "label": "sky"}) + "\n")
+    arguments = ["finetune", place.run, place.folder / "task" / "train.jsonl", "--out", tmp_path / "out"]
+    line = refused(capsys, 1, *arguments, "--validation", tmp_path / "validation.jsonl", "--run", "device=cpu")
+    assert "'sky'" in line
+    assert "validation.jsonl, line 1" in line
+
+
+def test_a_missing_column_names_the_near_one(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    line = refused(
+        capsys, 1, "finetune", place.run, place.folder / "task", "--out", tmp_path / "out", "--label", "lable"
+    )
+    assert "there is no column 'lable'. Did you mean 'label'?" in line
+
+
+def test_a_text_without_a_mask(capsys: Captured, place: Place) -> None:
+    assert "has no mask" in refused(capsys, 2, "fill", place.run, "no blank")
+
+
+def test_a_text_longer_than_the_positions(capsys: Captured, place: Place) -> None:
+    assert "512 positions" in refused(capsys, 2, "fill", place.run, "wave " * 600 + "[MASK]")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    wild = ["--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=null", "--set", "budget.amount=50"]
+    text = place.folder / "text.jsonl"
+    line = refused(capsys, 1, "pretrain", "bert/mini", text, "--out", tmp_path / "run", *SMALL, *wild)
+    assert "the loss is nan" in line
+    assert "take a lower optimizer.lr" in line
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "genus", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("genus: error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unexpected_error_is_one_line_and_a_traceback_on_request(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("genus.catalog.load", fail)
+    assert "ZeroDivisionError: by zero (unexpected; GENUS_TRACEBACK=1 shows where)" in refused(
+        capsys, 1, "show", "bert"
+    )
+    monkeypatch.setenv("GENUS_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["show", "bert"])
+
+
+def test_ctrl_c_stops_a_run_at_a_checkpoint(place: Place, tmp_path: Path) -> None:
+    command = ["pretrain", "bert/mini", str(place.folder / "text.jsonl"), "--out", str(tmp_path / "run"), *SMALL]
+    command += ["--set", "budget.amount=100000", "--run", "log_every=1"]
+    with subprocess.Popen([sys.executable, "-m", "genus", *command], stderr=subprocess.PIPE, text=True) as run:
+        log = tmp_path / "run" / "metrics.jsonl"
+        while run.poll() is None and not (log.exists() and log.stat().st_size):
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert said.endswith("genus: stopped\n")
+    assert list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
