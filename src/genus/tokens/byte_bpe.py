@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
 from genus.tokens import Specials, Tokens
-from genus.tokens.chunks import Gpt2Chunks, WholeText
+from genus.tokens.chunks import Gpt2Pieces, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
 from genus.tokens.tokenizer import Tokenizer
 
@@ -84,7 +84,7 @@ class ByteBPE(Tokens):
         usual = usual and not split.add_prefix_space and isinstance(model, models.BPE) and not model.dropout
         added = backend.get_added_tokens_decoder().values()
         if usual and not any(token.rstrip or token.content.split() != [token.content] for token in added):
-            return Gpt2Chunks(whole)
+            return Gpt2Pieces(whole)
         return whole
 
     def hugging_face(self) -> dict[str, Any]:

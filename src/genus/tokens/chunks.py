@@ -1,25 +1,39 @@
-"""Encode every distinct chunk of text once: the same ids as the backend's, several times faster.
+"""Encode every distinct piece of text once: the same ids as the backend's, several times faster.
 
-BERT's and GPT-2's pre-tokenizers never look across the start of a white-space run, so the ids of a text are the ids of its chunks
-laid end to end. Chunks repeat (Zipf), so their ids are remembered as bytes, and a text is a `b"".join` of table look-ups. What
-is not proven to be separable (odd control characters, special tokens, scripts beyond ASCII in a chunk) goes to the backend whole.
+BERT's and GPT-2's pre-tokenizers cut a text into pieces by the kinds of characters, and never look back across the start of a run of
+white space. So the ids of a text are the ids of its pieces laid end to end, and pieces repeat (Zipf). Their ids are remembered
+as bytes, and a text is a `b"".join` of table look-ups:
+
+* a *simple* text, of characters whose kind is beyond doubt, is cut into pieces by the pre-tokenizer's rule written as a pattern;
+* another text is cut into chunks at white space; a chunk that is not simple is the backend's to encode, once;
+* a text with a control character on which Python and the backend do not agree is the backend's whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from abc import ABC, abstractmethod
 from array import array
 from typing import TYPE_CHECKING, Protocol
+
+from tokenizers.pre_tokenizers import ByteLevel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import tokenizers
 
-MOST_CHUNKS = 1 << 19
-"""Chunks remembered in one table, about 60 MB; a full table starts anew, as counting what is rare would cost more."""
-LONGEST_CHUNK = 64
-"""Characters of a chunk worth remembering; longer ones hardly ever come again."""
+MOST_REMEMBERED = 1 << 19
+"""Entries in one table, about 80 MB."""
+LONGEST_REMEMBERED = 64
+"""Characters of a piece or chunk worth remembering; longer ones hardly ever come again."""
+PUNCTUATION = r"!-/:-@\[-`{-~\u2010-\u2027\u2030-\u2043"
+"""ASCII's, and the quotes, dashes, bullets and primes of Unicode's General Punctuation, all of its category P."""
+LATIN = r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+"""Latin letters beyond ASCII, all of category L."""
+WHITE_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Unicode's White_Space."""
 
 
 class Encoder(Protocol):
@@ -43,95 +57,105 @@ class WholeText:
 
 
 class _Table(dict[str, bytes]):
-    """What `compute` returns, remembered."""
+    """What `compute` returns, remembered. A full table forgets its younger half: what is frequent came early."""
 
     def __init__(self, compute: Callable[[str], bytes]) -> None:
         self.compute = compute
 
-    def __missing__(self, chunk: str) -> bytes:
-        ids = self.compute(chunk)
-        if len(chunk) <= LONGEST_CHUNK:
-            if len(self) >= MOST_CHUNKS:
-                self.clear()
-            self[chunk] = ids
+    def __missing__(self, text: str) -> bytes:
+        ids = self.compute(text)
+        if len(text) <= LONGEST_REMEMBERED:
+            if len(self) >= MOST_REMEMBERED:
+                for young in list(itertools.islice(self, MOST_REMEMBERED // 2, None)):
+                    del self[young]
+            self[text] = ids
         return ids
 
 
-class _Chunks:
-    """Two tables: chunks between white space, and the pieces of plain ASCII chunks, which the model splits one by one."""
+class _Pieces(ABC):
+    """The tables of pieces and of chunks, and the way through them."""
 
+    simple: re.Pattern[str]
+    """Matches a simple text."""
     pieces: re.Pattern[str]
-    """The pre-tokenizer's rule for printable ASCII."""
+    """Finds the pieces of a simple text."""
+    doubtful: str
+    """Characters at which the backend may not split where Python does."""
 
     def __init__(self, whole: WholeText) -> None:
         self.whole = whole
         self.model = whole.backend.model
-        self.specials = [token.content for token in whole.backend.get_added_tokens_decoder().values()]
-        self.chunk_ids = _Table(self._chunk)
+        added = [re.escape(token.content) for token in whole.backend.get_added_tokens_decoder().values()]
+        self.has_added = re.compile("|".join(added) or r"(?!)").search
         self.piece_ids = _Table(self._piece)
+        self.chunk_ids = _Table(self._chunk)
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        if self._is_simple(text):
+            return self._by_pieces(text)
+        if any(map(text.__contains__, self.doubtful)):
+            return self.whole(text)
+        return b"".join(map(self.chunk_ids.__getitem__, self._chunks(text)))
 
     def _chunk(self, chunk: str) -> bytes:
-        if not (chunk.isascii() and chunk.isprintable()) or any(map(chunk.__contains__, self.specials)):
-            return self.whole(chunk)
-        return b"".join(map(self.piece_ids.__getitem__, self.pieces.findall(self._normal(chunk))))
+        return self._by_pieces(chunk) if self._is_simple(chunk) else self.whole(chunk)
+
+    def _is_simple(self, text: str) -> bool:
+        printable = (text.isascii() and text.isprintable()) or self.simple.fullmatch(text)
+        return bool(printable) and not self.has_added(text)
+
+    def _by_pieces(self, text: str) -> bytes:
+        return b"".join(map(self.piece_ids.__getitem__, self.pieces.findall(text)))
 
     def _piece(self, piece: str) -> bytes:
         return array(self.whole.typecode, [token.id for token in self.model.tokenize(piece)]).tobytes()
 
-    def _normal(self, chunk: str) -> str:
-        """Return what the normalizer, or the byte alphabet, makes of printable ASCII."""
-        raise NotImplementedError
+    @abstractmethod
+    def _chunks(self, text: str) -> list[str]:
+        """Cut a text where the pre-tokenizer never looks across."""
 
 
-class BertChunks(_Chunks):
+class BertPieces(_Pieces):
     """For BERT's normalizer (with `clean_text`) and pre-tokenizer: a chunk is what stands between white space."""
 
-    pieces = re.compile(r"[0-9A-Za-z]+|[!-/:-@\[-`{-~]")
-    dropped = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
-    """Characters at which Python splits, and which BERT deletes as control characters."""
+    simple = re.compile(f"[\n -~{PUNCTUATION}]*")
+    pieces = re.compile(f"[0-9A-Za-z]+|[{PUNCTUATION}]")
+    doubtful = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
+    """Python splits at them, and BERT deletes them as control characters."""
 
     def __init__(self, whole: WholeText, lowercase: bool) -> None:
         super().__init__(whole)
         self.lowercase = lowercase
 
-    def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
-        if any(map(text.__contains__, self.dropped)):
-            return self.whole(text)
-        return b"".join(map(self.chunk_ids.__getitem__, text.split()))
+    def _by_pieces(self, text: str) -> bytes:
+        return super()._by_pieces(text.lower() if self.lowercase else text)
 
-    def _normal(self, chunk: str) -> str:
-        return chunk.lower() if self.lowercase else chunk
+    def _chunks(self, text: str) -> list[str]:
+        return text.split()
 
 
-class Gpt2Chunks(_Chunks):
+class Gpt2Pieces(_Pieces):
     """For GPT-2's byte-level pre-tokenizer: a chunk is a run of white space and what follows it up to the next run.
 
     GPT-2's pattern has white space only at the start of a match, and looks ahead only from white space to what follows it.
     """
 
-    pieces = re.compile(r"'(?:[stmd]|re|ve|ll)|\u0120?[A-Za-z]+|\u0120?[0-9]+|\u0120?[!-/:-@\[-`{-~]+|\u0120+(?![^\u0120])")
-    runs = re.compile(r"[{0}]*[^{0}]+|[{0}]+".format(r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"))
+    simple = re.compile(f"[\n -~{LATIN}{PUNCTUATION}]*")
+    pieces = re.compile(
+        rf"'(?:[stmd]|re|ve|ll)| ?[A-Za-z{LATIN}]+| ?[0-9]+| ?[{PUNCTUATION}]+|[ \n]+(?![^ \n])|[ \n]+"
+    )
     doubtful = "\x1c\x1d\x1e\x1f\u180e"
     """White space to some, and not to others."""
+    chunks = re.compile(f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+")
+    alphabet = ByteLevel(add_prefix_space=False, use_regex=False)
+    """Writes bytes as the characters that the model's pieces are made of."""
 
-    def __init__(self, whole: WholeText) -> None:
-        super().__init__(whole)
-        self.spaced_ids = _Table(self._spaced)
+    def _piece(self, piece: str) -> bytes:
+        if piece.isascii():
+            return super()._piece(piece.replace(" ", "\u0120").replace("\n", "\u010a"))
+        [(written, _)] = self.alphabet.pre_tokenize_str(piece)
+        return super()._piece(written)
 
-    def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
-        words = text.split()
-        single_spaced = " ".join(words)
-        if words and text.endswith(single_spaced):
-            words[0] = text[: len(text) - len(single_spaced)] + words[0]
-            return self.chunk_ids[words[0]] + b"".join(map(self.spaced_ids.__getitem__, words[1:]))
-        if any(map(text.__contains__, self.doubtful)):
-            return self.whole(text)
-        return b"".join(map(self.chunk_ids.__getitem__, self.runs.findall(text)))
-
-    def _spaced(self, word: str) -> bytes:
-        return self._chunk(f" {word}")
-
-    def _normal(self, chunk: str) -> str:
-        return chunk.replace(" ", "\u0120")
+    def _chunks(self, text: str) -> list[str]:
+        return self.chunks.findall(text)

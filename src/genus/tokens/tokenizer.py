@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError
+from genus.files import beside, write_json
 from genus.part import slots_of
 from genus.tokens import Tokens
 from genus.tokens.vocabulary import Vocabulary
@@ -113,19 +112,18 @@ class Tokenizer:
         Args:
             folder: made if missing; files of the same names are replaced.
             max_length: the longest sequence that the model takes, for the readers of `tokenizer_config.json`.
+
+        Raises:
+            GenusError: the files cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".tokenizer-") as beside:
-            new = Path(beside)
+        named = self._special_names()
+        config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
+        with beside(folder) as new:
             self.backend.save(str(new / "tokenizer.json"))
             self.backend.model.save(str(new))
-            named = self._special_names()
-            config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
-            tables = {CHOICES: self.tokens.to_json(), "tokenizer_config.json": config, "special_tokens_map.json": named}
-            for name, table in tables.items():
-                (new / name).write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            for file in new.iterdir():
-                os.replace(file, folder / file.name)
+            write_json(new / CHOICES, self.tokens.to_json())
+            write_json(new / "tokenizer_config.json", config)
+            write_json(new / "special_tokens_map.json", named)
 
     def _special_names(self) -> dict[str, str]:
         specials = self.tokens.specials

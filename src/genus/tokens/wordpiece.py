@@ -10,7 +10,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
 from genus.tokens import Specials, Tokens
-from genus.tokens.chunks import BertChunks, WholeText
+from genus.tokens.chunks import BertPieces, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
 from genus.tokens.tokenizer import Tokenizer
 
@@ -78,7 +78,7 @@ class WordPiece(Tokens):
         usual = usual and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
         added = backend.get_added_tokens_decoder().values()
         if usual and not any(token.normalized or token.content.split() != [token.content] for token in added):
-            return BertChunks(whole, normalizer.lowercase)
+            return BertPieces(whole, normalizer.lowercase)
         return whole
 
     def hugging_face(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class WordPiece(Tokens):
     def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a WordPiece model, or `vocab.txt`.
 
-        Without `do_lower_case` in `tokenizer_config.json`, a vocabulary lower-cases if it has no capital Latin letter.
+        Without `do_lower_case` in `tokenizer_config.json`, texts are lower-cased if no piece is a capital letter.
         """
         config = read_config(folder)
         if backend is not None:
@@ -142,5 +142,5 @@ def _read_vocabulary(file: Path) -> dict[str, int]:
 
 
 def _has_capitals(pieces: dict[str, int]) -> bool:
-    """Return whether a piece other than a bracketed special token has a capital A to Z."""
-    return any("A" <= letter <= "Z" for piece in pieces if not piece.startswith("[") for letter in piece)
+    """Return whether a capital letter A to Z is a piece: without one, a text with capitals would be unknown."""
+    return any(len(piece) == 1 and "A" <= piece <= "Z" for piece in pieces)

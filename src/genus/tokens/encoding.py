@@ -1,0 +1,105 @@
+"""Blocks of text to ids, in this process or in several, in the order of the text."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.text.sentences import split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from genus.text import Block
+    from genus.tokens.tokenizer import Tokenizer
+
+BLOCKS_AHEAD = 2
+"""Blocks in flight for each worker: enough that none waits, few enough that memory stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The documents of one block."""
+
+    ids: bytes
+    """Of the tokenizer's id type, end to end."""
+    sentences: NDArray[np.int64]
+    """(sentences,) tokens in each; none is 0."""
+    documents: NDArray[np.int64]
+    """(documents, 2) sentences in each, at least 1, and the UTF-8 bytes of its text."""
+    empty: int
+    """Documents dropped because nothing is left of them."""
+    replaced: int
+    position: int
+    """See `Block`."""
+
+
+def encode_block(block: Block, tokenizer: Tokenizer) -> Encoded:
+    """Parse a block, cut its documents into sentences, and encode each sentence."""
+    found, encode, width = block.documents(), tokenizer.encoder, np.dtype(tokenizer.dtype).itemsize
+    ids: list[bytes] = []
+    documents: list[tuple[int, int]] = []
+    for text in found.texts:
+        sentences = list(filter(None, map(encode, split(text))))
+        if sentences:
+            ids += sentences
+            documents.append((len(sentences), len(text.encode())))
+    return Encoded(
+        ids=b"".join(ids),
+        sentences=np.fromiter((len(sentence) // width for sentence in ids), np.int64, len(ids)),
+        documents=np.array(documents, dtype=np.int64).reshape(-1, 2),
+        empty=found.empty + len(found.texts) - len(documents),
+        replaced=found.replaced,
+        position=block.position,
+    )
+
+
+def encode_blocks(blocks: Iterable[Block], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
+    """Encode blocks by worker processes, and yield them in order.
+
+    Raises:
+        GenusError: what parsing a block raises; a worker that was killed.
+    """
+    if workers == 1:
+        yield from map(partial(encode_block, tokenizer=tokenizer), blocks)
+        return
+    context = get_context("spawn")  # a fork would copy the threads' locks, of PyTorch and others, but not the threads
+    with ProcessPoolExecutor(workers, context, _start_worker, (tokenizer,)) as pool:
+        waiting = iter(blocks)
+        flying = deque(pool.submit(_work, block) for block in itertools.islice(waiting, BLOCKS_AHEAD * workers))
+        try:
+            while flying:
+                yield flying.popleft().result()
+                flying.extend(pool.submit(_work, block) for block in itertools.islice(waiting, 1))
+        except BrokenProcessPool:
+            raise GenusError("a worker was killed, perhaps for want of memory; run again with fewer to go on") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_tokenizer: Tokenizer
+"""The tokenizer of a worker process, whose tables fill over all of its blocks."""
+
+
+def _start_worker(tokenizer: Tokenizer) -> None:
+    global _tokenizer
+    _tokenizer = tokenizer
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process, one thread
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to handle
+
+
+def _work(block: Block) -> Encoded:
+    return encode_block(block, _tokenizer)
