@@ -1,8 +1,8 @@
 """What a recipe costs: parameters, FLOPs and memory, known without building it.
 
 FLOPs are those of matrix products only (2 a multiply-add), and those that the step needs: token heads on their targets
-only, no padding, nothing computed twice. Training is 3 times the forward pass: each product has two in the backward pass.
-Bytes are for training in float32 with float32 moments, as autocast trains too.
+only, no padding, nothing computed twice. Training is 3 times the forward pass, as each product has two in the backward
+pass. Bytes are for training in float32 with float32 moments, as autocast trains too.
 """
 
 from __future__ import annotations

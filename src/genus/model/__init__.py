@@ -29,6 +29,10 @@ class Network(nn.Module, ABC):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return hidden states (T, H) by the name of the stream they belong to."""
 
+    def regions(self) -> list[nn.Module]:
+        """Return the modules to compile, each by itself; those that are alike are compiled once."""
+        return [self]
+
     def pool(self, hidden: Tensor) -> Tensor:
         """Turn the states (N, H) of the tokens that stand for whole sequences into sequence vectors (N, H)."""
         return hidden

@@ -98,6 +98,10 @@ class EncoderNetwork(Network):
         """Return `tokens`, the last layer's states (T, H)."""
         return {"tokens": self.layers(self.embed(batch.tokens), batch.tokens)}
 
+    def regions(self) -> list[nn.Module]:
+        """Return the embeddings and each layer; what attention prepares for all layers stays outside."""
+        return [self.embed, *self.layers.children()]
+
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the pooler's vectors (N, H), or the states themselves where there is no pooler."""
         return hidden if self.pooler is None else self.pooler(hidden)

@@ -5,12 +5,13 @@ Legend: M targets, N sequences, H hidden size, E embedding size, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genus.batch import IGNORE
 from genus.model.activation import Activation, Tanh
 from genus.model.demand import Demand, linear
 from genus.part import Part
@@ -39,6 +40,15 @@ def token_head_demand(hidden: int, size: int, vocab_size: int, norm: Norm) -> De
     return linear(hidden, size) + Demand(kept=size) + norm.demand(size) + output
 
 
+VOCABULARY_MULTIPLE = 64
+"""Matrix products on GPUs are fastest where sizes are multiples of this."""
+
+
+def extra_tokens(hidden: Tensor, vocab_size: int) -> int:
+    """Return how many tokens fill a vocabulary up to a size that the device's kernels like."""
+    return -vocab_size % VOCABULARY_MULTIPLE if hidden.is_cuda else 0
+
+
 class TokenHead(nn.Module):
     """Logits over the vocabulary: norm(f(W h + b)) Eᵀ + c, with E the token embedding (BERT's and RoBERTa's code)."""
 
@@ -51,4 +61,20 @@ class TokenHead(nn.Module):
 
     def forward(self, hidden_MH: Tensor, embedding_VE: Tensor) -> Tensor:
         """Return logits (M, V) at the states handed in."""
-        return F.linear(self.norm(self.activation(self.dense(hidden_MH))), embedding_VE, self.bias)
+        return F.linear(self.states(hidden_MH), embedding_VE, self.bias)
+
+    def states(self, hidden_MH: Tensor) -> Tensor:
+        """Return what the output matrix is applied to (M, E)."""
+        return self.norm(self.activation(self.dense(hidden_MH)))  # type: ignore[no-any-return]
+
+    def loss(self, hidden_MH: Tensor, embedding_VE: Tensor, label_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit.
+
+        Where the device likes it the vocabulary is filled up, here and nowhere else, with tokens of logit -inf.
+        """
+        embedding, bias = embedding_VE, cast("Tensor", self.bias)
+        if extra := extra_tokens(hidden_MH, len(embedding)):
+            embedding, bias = F.pad(embedding, (0, 0, 0, extra)), F.pad(bias, (0, extra), value=-torch.inf)
+        logits_MV = F.linear(self.states(hidden_MH), embedding, bias)
+        loss = F.cross_entropy(logits_MV.float(), label_M, ignore_index=IGNORE, reduction="sum")
+        return loss, (logits_MV.detach().argmax(-1) == label_M).sum()

@@ -9,9 +9,6 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from torch.nn import functional as F
-
-from genus.batch import IGNORE, Batch
 from genus.examples import Example
 from genus.model.activation import Activation, Gelu
 from genus.model.heads import TokenHead, token_head_demand
@@ -23,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from genus.batch import Batch
     from genus.model import Model, Network
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
@@ -72,6 +70,6 @@ class MaskedHead(Head):
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
         """Return `masked`, the summed negative log-likelihood in nats, and `masked/correct`, how many are right."""
         targets = batch.targets["masked"]
-        logits_MV = self.tokens(hidden["tokens"][targets.index], network.token_embedding.weight)
-        loss = F.cross_entropy(logits_MV.float(), targets.label, ignore_index=IGNORE, reduction="sum")
-        return {"masked": loss, "masked/correct": (logits_MV.detach().argmax(-1) == targets.label).sum()}
+        embedding = network.token_embedding.weight
+        loss, correct = self.tokens.loss(hidden["tokens"][targets.index], embedding, targets.label)
+        return {"masked": loss, "masked/correct": correct}

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from genus.model.speed import compile_learner
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Updater:
         self.optimizer = choice.build(learner)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if run.compile:
-            learner.compile()
+            compile_learner(learner.network, learner.heads.values())
 
     def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float) -> Outcome:
         """Make one update from this process's micro-batches by number, at `factor` of the peak rates.

@@ -1,0 +1,79 @@
+"""What makes a learner fast, applied from outside: compilation, memory that is kept, products by oneDNN."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from genus.model import Network
+
+MMAP_MAX, TRIM_THRESHOLD = -4, -1
+"""glibc's `M_MMAP_MAX` and `M_TRIM_THRESHOLD` (malloc.h)."""
+
+
+def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
+    """Compile a network's regions and the heads over it in place, each by itself, for static shapes.
+
+    The layers of a stack are alike and are compiled once, so that the time it takes does not grow with their number.
+    Names of parameters stay as they are. Where this machine cannot compile, one line on standard error says why, and
+    False is returned.
+    """
+    if problem := compiler_problem(network.token_embedding.weight.device):
+        print(f"running without compilation, as PyTorch's compiler does not work here: {problem}", file=sys.stderr)
+        return False
+    # the compiler itself looks at what it then warns of
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
+    for module in [*network.regions(), *heads]:
+        module.compile(dynamic=False)
+    return True
+
+
+def compiler_problem(device: torch.device) -> str | None:
+    """Return one line on why PyTorch's compiler does not work here, found by trying; None where it works."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch's own modules, as the compiler loads them
+            torch.compile(torch.neg)(torch.zeros(2, device=device))
+    except Exception as error:  # whatever PyTorch, the C++ compiler or Triton raises: the run goes on without
+        return str(error).strip().partition("\n")[0]
+    return None
+
+
+def quicken_process() -> None:
+    """Make this process fast on CPUs: called once, by programs rather than by the library's functions."""
+    keep_memory()
+    products_by_onednn()
+
+
+def keep_memory() -> bool:
+    """Let the C library keep the memory that is freed, rather than hand it back and fetch it anew in every step.
+
+    On CPUs a fresh page costs a fault: 30 % of a small model's step. Return whether the library has the switch (glibc).
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
+
+
+def products_by_onednn() -> bool:
+    """Let float32 matrix products on CPUs run in oneDNN, and say whether that was chosen.
+
+    "medium" would mean bfloat16 products where the CPU has matrix units (AMX) for them; without these it means oneDNN's
+    float32, which takes half the time of PyTorch's default on AVX-512 and is as exact. So the CPU's flags decide.
+    """
+    can = torch.cpu.get_capabilities()
+    chosen = bool(can.get("avx512_f")) and not can.get("amx_bf16")
+    if chosen:
+        torch.set_float32_matmul_precision("medium")
+    return chosen

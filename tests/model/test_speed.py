@@ -1,0 +1,137 @@
+"""What is applied from outside changes no result, and does without what a machine lacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from genus.model import heads
+from genus.model.speed import compile_learner, compiler_problem, products_by_onednn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from genus.batch import Batch
+    from genus.model.encoder import Encoder
+    from genus.objectives import Learner
+
+SINGLE = 1e-5
+"""Relative; the same float32 sums, in the order the compiler chose."""
+ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
+
+
+def sums_and_gradients(learner: Learner, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    sums = learner(batch)
+    learner.objective(sums, learner.counts(batch)).backward()  # type: ignore[no-untyped-call]
+    return sums, {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
+def test_compiled_equals_eager(
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+) -> None:
+    batch = make_batch(ROWS, 40)
+    eager, compiled = make_learner(make_encoder()), make_learner(make_encoder())
+    names = list(compiled.state_dict())
+    assert compile_learner(compiled.network, compiled.heads.values())
+    assert list(compiled.state_dict()) == names
+    (sums, gradients), (ours, our_gradients) = sums_and_gradients(eager, batch), sums_and_gradients(compiled, batch)
+    torch.testing.assert_close(ours, sums, rtol=SINGLE, atol=0)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            our_gradients[name], gradient, rtol=SINGLE, atol=SINGLE * gradient.abs().max().item()
+        )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
+def test_layers_that_are_alike_are_compiled_once(
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+) -> None:
+    from torch._dynamo.utils import counters
+
+    batch, found = make_batch(ROWS, 40), []
+    for layers in (1, 5):
+        torch._dynamo.reset()
+        counters.clear()
+        learner = make_learner(make_encoder(layers=layers))
+        compile_learner(learner.network, [])
+        with torch.no_grad():
+            learner.network(batch)
+        found.append(counters["stats"]["unique_graphs"])
+    assert found[0] == found[1]
+
+
+def test_without_a_compiler_a_line_is_written(
+    make_encoder: Callable[..., Encoder],
+    make_learner: Callable[..., Learner],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(function: object) -> object:
+        raise RuntimeError("no C++ compiler was found\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    learner = make_learner(make_encoder())
+    assert not compile_learner(learner.network, learner.heads.values())
+    written = capsys.readouterr().err
+    assert written.count("\n") == 1
+    assert "no C++ compiler was found" in written
+
+
+def test_the_compiler_is_tried_for_real() -> None:
+    """With a C++ compiler that is none, the very first use fails, and the reason is one line."""
+    code = "import torch; from genus.model.speed import compiler_problem; print(compiler_problem(torch.device('cpu')))"
+    environment = {"CXX": "/bin/false", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": "/tmp/genus-no-cache"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() != "None"
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(("avx512", "amx", "wanted"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_onednn_is_chosen_by_the_flags(avx512: bool, amx: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": avx512, "amx_bf16": amx})
+    try:
+        assert products_by_onednn() == wanted
+        assert torch.get_float32_matmul_precision() == ("medium" if wanted else before)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the switch is glibc's")
+def test_memory_is_kept() -> None:
+    code = "from genus.model.speed import keep_memory; print(keep_memory())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
+
+
+def test_a_filled_vocabulary_changes_no_loss(
+    make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What CUDA does, on the CPU: 67 tokens are filled up to 128."""
+    learner = make_learner(make_encoder())
+    head, table = learner.heads["masked"].tokens, learner.network.token_embedding.weight  # type: ignore[union-attr]
+    hidden, label = torch.randn(9, 32), torch.tensor([1, 5, 66, heads.IGNORE, 0, 2, 2, 3, 4])
+    loss, correct = head.loss(hidden, table, label)  # type: ignore[operator, union-attr]
+    loss.backward()
+    gradient, table.grad = table.grad, None
+    pad = torch.nn.functional.pad
+    monkeypatch.setattr(heads, "extra_tokens", lambda hidden, size: -size % heads.VOCABULARY_MULTIPLE)
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch.nn.functional, "pad", lambda *a, **k: seen.append(pad(*a, **k).shape) or pad(*a, **k))
+    filled, filled_correct = head.loss(hidden, table, label)  # type: ignore[operator, union-attr]
+    filled.backward()
+    assert seen == [(128, 32), (128,)]
+    torch.testing.assert_close(filled, loss)
+    assert filled_correct == correct
+    torch.testing.assert_close(table.grad, gradient)
+
+
+def test_a_compiler_that_works_has_no_problem() -> None:
+    assert compiler_problem(torch.device("cpu")) is None
