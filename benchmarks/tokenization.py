@@ -1,9 +1,10 @@
-"""Encoding speed, ours beside the `tokenizers` library's `encode_batch_fast`: one process, one thread, the same texts, the same ids.
+"""Encoding speed, ours beside the `tokenizers` library's `encode_batch_fast`: one process, one thread, the same ids.
 
     python benchmarks/tokenization.py --text train.jsonl.xz --tokenizer bert-base-uncased --tokenizer roberta-base
 
-Rates are MB of UTF-8 text a second. Three are told: theirs; ours from empty tables over the whole text (`cold`: what `genus prepare`
-does once per worker); ours once more over the same text (`warm`). Ids are compared text by text before anything is written.
+Rates are MB of UTF-8 text a second. Three are told: theirs; ours from empty tables over the whole text (`cold`: what
+`genus prepare` does once per worker); ours once more over the same text (`warm`). Ids are compared text by text before
+anything is written.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def main() -> None:
     texts = take(options.text, options.megabytes * 1e6)
     rows = [measure(folder, texts) for folder in options.tokenizer]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"text": options.text.parent.name, **surroundings(), "results": rows}, indent=2) + "\n")
+    options.out.write_text(
+        json.dumps({"text": options.text.parent.name, **surroundings(), "results": rows}, indent=2) + "\n"
+    )
 
 
 def take(file: Path, size: float) -> list[str]:
@@ -59,7 +62,9 @@ def measure(folder: Path, texts: list[str]) -> dict[str, Any]:
 
     def theirs() -> list[list[int]]:
         batches = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
-        return [e.ids for batch in batches for e in tokenizer.backend.encode_batch_fast(batch, add_special_tokens=False)]
+        return [
+            e.ids for batch in batches for e in tokenizer.backend.encode_batch_fast(batch, add_special_tokens=False)
+        ]
 
     def ours() -> list[list[int]]:
         return tokenizer.encode(texts)
@@ -92,8 +97,14 @@ def timed(work: Callable[[], list[list[int]]]) -> tuple[list[list[int]], float]:
 
 def surroundings() -> dict[str, Any]:
     cpu = Path("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    models = (
+        [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
+        if cpu.exists()
+        else []
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
     return {
         "threads": 1,
         "cpu": models[0] if models else platform.processor(),

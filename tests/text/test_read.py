@@ -30,7 +30,10 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".xz": lzma.compress,
     ".zst": zstandard.compress,
 }
-MANY = [f"document {number} with enough words that packing it takes a few bytes {number * number}" for number in range(3_000)]
+MANY = [
+    f"document {number} with enough words that packing it takes a few bytes {number * number}"
+    for number in range(3_000)
+]
 
 
 def jsonl(texts: list[Any], field: str = "text") -> bytes:
@@ -81,7 +84,9 @@ def test_blank_lines_separate_documents_where_there_are_any(tmp_path: Path, cont
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(texts=st.lists(st.text(st.sampled_from("ab \u00e4\u4e2d.\n"), max_size=30), max_size=12), size=st.integers(1, 40))
+@given(
+    texts=st.lists(st.text(st.sampled_from("ab \u00e4\u4e2d.\n"), max_size=30), max_size=12), size=st.integers(1, 40)
+)
 @pytest.mark.parametrize("blank", [True, False])
 def test_blocks_of_any_size_hold_the_same_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: bool, texts: list[str], size: int
@@ -97,7 +102,13 @@ def test_blocks_of_any_size_hold_the_same_documents(
 
 
 def test_folders_are_read_in_order_of_path(tmp_path: Path) -> None:
-    for name, text in {"b.txt": "3", "a/z.jsonl": '{"text": "1"}', "a.txt": "2", "notes.md": "x", ".hidden.txt": "x"}.items():
+    for name, text in {
+        "b.txt": "3",
+        "a/z.jsonl": '{"text": "1"}',
+        "a.txt": "2",
+        "notes.md": "x",
+        ".hidden.txt": "x",
+    }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     assert list(read_documents([tmp_path])) == ["1", "2", "3"]
@@ -162,7 +173,9 @@ def test_paths_that_are_not_text(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     check_error(UsageError, "nowhere.txt: there is no such file", lambda: read_documents([tmp_path / "nowhere.txt"]))
     check_error(UsageError, "a.pdf: expected .txt, .jsonl, .parquet", lambda: read_documents([tmp_path / "a.pdf"]))
-    check_error(GenusError, "empty: there is no .txt, .jsonl, .parquet file", lambda: read_documents([tmp_path / "empty"]))
+    check_error(
+        GenusError, "empty: there is no .txt, .jsonl, .parquet file", lambda: read_documents([tmp_path / "empty"])
+    )
     check_error(GenusError, "there is no text", lambda: read_documents([]))
 
 
@@ -193,8 +206,12 @@ def test_hub_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     library.load_dataset = load_dataset  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", library)
     assert list(read_documents(["org/name:en"])) == TEXTS
-    check_error(GenusError, "org/other: cannot be loaded .*Dataset does not exist", lambda: read_documents(["org/other"]))
-    check_error(GenusError, "org/name:en: there is no field 'body'", lambda: read_documents(["org/name:en"], field="body"))
+    check_error(
+        GenusError, "org/other: cannot be loaded .*Dataset does not exist", lambda: read_documents(["org/other"])
+    )
+    check_error(
+        GenusError, "org/name:en: there is no field 'body'", lambda: read_documents(["org/name:en"], field="body")
+    )
 
 
 def check_error(kind: type[GenusError], message: str, read: Callable[[], Iterator[str]]) -> None:

@@ -98,7 +98,9 @@ class JsonLines(Block):
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise GenusError(f"{self.source}, line {number}: not a line of JSON ({error}); the file may be cut short") from None
+            raise GenusError(
+                f"{self.source}, line {number}: not a line of JSON ({error}); the file may be cut short"
+            ) from None
         if not isinstance(value, dict):
             raise GenusError(f"{self.source}, line {number}: expected a JSON object, got {line[:40]!r}")
         if self.field not in value:

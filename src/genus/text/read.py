@@ -1,7 +1,7 @@
 """Read sources as blocks of whole documents, one pass, in bounded memory.
 
-Plain text: where a blank line stands between lines of text, blank lines separate documents; in a file without one, every line is
-a document.
+Plain text: where a blank line stands between lines of text, blank lines separate documents; in a file without one,
+every line is a document.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import gzip
 import io
 import lzma
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from genus.errors import GenusError
@@ -20,6 +19,7 @@ from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from genus.text.sources import Source
 
@@ -52,10 +52,13 @@ def read_blocks(sources: list[Source], field: str, start: int = 0) -> Iterator[B
             continue
         try:
             size = source.stat().st_size
-            yield from _read_parquet(source, field, start) if format_of(source) == ".parquet" else _read_lines(source, field, start)
+            read = _read_parquet if format_of(source) == ".parquet" else _read_lines
+            yield from read(source, field, start)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise GenusError(f"{source}: cannot be read to its end ({reason}); the file may be cut short or damaged") from None
+            raise GenusError(
+                f"{source}: cannot be read to its end ({reason}); the file may be cut short or damaged"
+            ) from None
         start += size
 
 
@@ -124,7 +127,9 @@ def _read_parquet(path: Path, field: str, start: int) -> Iterator[Block]:
             yield from _rows(batches, str(path), field, start, size / rows)
     except pyarrow.ArrowException as error:
         reason = str(error).split("\n")[0]
-        raise GenusError(f"{path}: cannot be read as Parquet ({reason}); the file may be cut short or damaged") from None
+        raise GenusError(
+            f"{path}: cannot be read as Parquet ({reason}); the file may be cut short or damaged"
+        ) from None
 
 
 def _read_hub(name: str, field: str, start: int) -> Iterator[Block]:

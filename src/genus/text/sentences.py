@@ -2,21 +2,22 @@
 
 A sentence ends
 * at a line break, always: so headings, list items and lines of verse stand alone;
-* at a run of `. ! ? …` or of their kin in other scripts, closing quotes and brackets included, before white space, unless a
-  small letter follows, or the mark is one full stop after an abbreviation ("Dr."), an initial or dotted letters ("J.", "U.S."),
-  a numbering word before its number ("No. 5"), or a number that starts the sentence ("1. Introduction");
+* at a run of `. ! ? …` or of their kin in other scripts, closing quotes and brackets included, before white space,
+  unless a small letter follows, or the mark is one full stop after an abbreviation ("Dr."), an initial or dotted
+  letters ("J.", "U.S."), a numbering word before its number ("No. 5"), or a number that starts the sentence
+  ("1. Introduction");
 * at the full stops of Chinese and Japanese, which no white space follows.
 
-Thai and other scripts without such marks are cut at line breaks alone. Where a rule cannot know ("in the U.S. He ..."), the
-sentences stay together: a sentence too long does less harm to a model than half of one.
+Thai and other scripts without such marks are cut at line breaks alone. Where a rule cannot know ("in the U.S. He ..."),
+the sentences stay together: a sentence too long does less harm to a model than half of one.
 """
 
 from __future__ import annotations
 
 import re
 
-CLOSING = "\"'\N{RIGHT SINGLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT-POINTING DOUBLE ANGLE QUOTATION MARK})\\]}"
-OPENING = "\"'(\\[{*_\N{LEFT SINGLE QUOTATION MARK}\N{LEFT DOUBLE QUOTATION MARK}\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}\N{INVERTED QUESTION MARK}\N{INVERTED EXCLAMATION MARK}-"
+CLOSING = "\"')\\]}\u2019\u201d\u00bb"
+OPENING = "\"'(\\[{*_\u2018\u201c\u00ab\u00bf\u00a1-"
 SPACED_MARKS = ".!?\u2026\u061f\u06d4\u0964\u0965\u0589\u1362\u1367\u1368\u104b\u17d4\u17d5"
 """Latin, Arabic, Urdu, Devanagari, Armenian, Ethiopic, Burmese, Khmer."""
 UNSPACED_MARKS = "\u3002\uff01\uff1f\uff61"
@@ -37,19 +38,24 @@ LONGEST_WORD = 12
 """Characters before a full stop that are looked at: no abbreviation is longer."""
 
 ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof rev hon st sr jr gen col lt capt cmdr sgt maj gov sen rep pres mt ft messrs mme mlle "
-    "vs etc e.g i.e cf al viz ca approx dept univ inc ltd co corp bros est assn jan feb mar apr jun jul aug sep sept oct nov dec "
-    "bzw usw z.b d.h u.a nr str bd p.ex av".split()
+    """
+    mr mrs ms messrs mme mlle dr prof rev hon st sr jr gen col lt capt cmdr sgt maj gov sen rep pres mt ft
+    vs etc e.g i.e cf al viz ca approx dept univ inc ltd co corp bros est assn
+    jan feb mar apr jun jul aug sep sept oct nov dec
+    bzw usw z.b d.h u.a nr str bd p.ex av
+    """.split()  # noqa: SIM905
 )
-NUMBERING = frozenset("no nos vol vols pp p fig figs eq eqs sec secs ch chap art op ed eds pt n\u00b0".split())
+NUMBERING = frozenset(
+    "no nos vol vols pp p fig figs eq eqs sec secs ch chap art op ed eds pt n\u00b0".split()  # noqa: SIM905
+)
 """Words that are abbreviations only before a number."""
 
 
 def split(text: str) -> list[str]:
     """Return the sentences of a text, each with the white space before it: joined they are the text again.
 
-    White space at the end of the text belongs to the last sentence. A text of nothing but white space is one sentence, an
-    empty text none.
+    White space at the end of the text belongs to the last sentence. A text of nothing but white space is one sentence,
+    an empty text none.
     """
     sentences: list[str] = []
     start = 0

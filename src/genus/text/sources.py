@@ -1,4 +1,4 @@
-"""Where text comes from: files, folders of files, datasets of the Hugging Face hub; and how a change of it is noticed."""
+"""Where text comes from: files, folders, datasets of the Hugging Face hub; and how a change of it is noticed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def fingerprints(sources: list[Source], workers: int) -> list[Fingerprint]:
 def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
     """Return what changed since the fingerprints were taken, or None.
 
-    A file whose size and time are the same counts as the same, and is not read; one with another time is compared by content.
+    A file whose size and time are the same counts as the same, and is not read; one with another time is compared by
+    content.
     """
     names = [source.name if isinstance(source, Path) else source for source in sources]
     if names != [old["name"] for old in known]:
@@ -109,9 +110,13 @@ def load_hub(name: str) -> Any:
 def _expand(source: Path | str) -> list[Source]:
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if format_of(file) and file.is_file() and not file.name.startswith("."))
+        files = sorted(
+            file for file in path.rglob("*") if format_of(file) and file.is_file() and not file.name.startswith(".")
+        )
         if not files:
-            raise GenusError(f"{path}: there is no {', '.join(FORMATS)} file in this folder (also with {', '.join(COMPRESSIONS)})")
+            raise GenusError(
+                f"{path}: there is no {', '.join(FORMATS)} file in this folder (also with {', '.join(COMPRESSIONS)})"
+            )
         return [*files]
     if path.exists():
         if format_of(path) is None:

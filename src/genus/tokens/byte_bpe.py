@@ -54,7 +54,9 @@ class ByteBPE(Tokens):
             ValueError: fewer than 256 bytes and 5 special tokens.
         """
         if self.vocab_size < 261:
-            raise ValueError(f"vocab_size: expected at least 261 (256 bytes and 5 special tokens), got {self.vocab_size}")
+            raise ValueError(
+                f"vocab_size: expected at least 261 (256 bytes and 5 special tokens), got {self.vocab_size}"
+            )
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the merges on texts."""
@@ -77,7 +79,7 @@ class ByteBPE(Tokens):
         return [piece.startswith(WHITE_SPACE) for piece in pieces]
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
-        """Return the encoder by chunks, or the backend where it is not GPT-2's to the letter or has added tokens of another kind."""
+        """Return the encoder by pieces, or the backend where it is not GPT-2's to the letter."""
         whole = WholeText(backend, typecode)
         split, model = backend.pre_tokenizer, backend.model
         usual = backend.normalizer is None and isinstance(split, pre_tokenizers.ByteLevel) and split.use_regex
@@ -116,7 +118,7 @@ class ByteBPE(Tokens):
         return part, backend or part.of_vocabulary(pieces, merges)
 
     def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-        """Return the backend of a finished vocabulary; a mask token takes the white space before it, as RoBERTa's does."""
+        """Return the backend of a finished vocabulary; its mask token takes in the white space before it."""
         special = self.specials
         backend = self._backend(models.BPE(pieces, merges))
         backend.add_special_tokens([special.cls, special.pad, special.sep, special.unk])

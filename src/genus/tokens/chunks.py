@@ -1,10 +1,11 @@
 """Encode every distinct piece of text once: the same ids as the backend's, several times faster.
 
-BERT's and GPT-2's pre-tokenizers cut a text into pieces by the kinds of characters, and never look back across the start of a run of
-white space. So the ids of a text are the ids of its pieces laid end to end, and pieces repeat (Zipf). Their ids are remembered
-as bytes, and a text is a `b"".join` of table look-ups:
+BERT's and GPT-2's pre-tokenizers cut a text into pieces by the kinds of characters, and never look back across the
+start of a run of white space. So the ids of a text are the ids of its pieces laid end to end, and pieces repeat (Zipf).
+Their ids are remembered as bytes, and a text is a `b"".join` of table look-ups:
 
-* a *simple* text, of characters whose kind is beyond doubt, is cut into pieces by the pre-tokenizer's rule written as a pattern;
+* a *simple* text, of characters whose kind is beyond doubt, is cut into pieces by the pre-tokenizer's rule written as a
+  pattern;
 * another text is cut into chunks at white space; a chunk that is not simple is the backend's to encode, once;
 * a text with a control character on which Python and the backend do not agree is the backend's whole.
 """
@@ -138,13 +139,12 @@ class BertPieces(_Pieces):
 class Gpt2Pieces(_Pieces):
     """For GPT-2's byte-level pre-tokenizer: a chunk is a run of white space and what follows it up to the next run.
 
-    GPT-2's pattern has white space only at the start of a match, and looks ahead only from white space to what follows it.
+    GPT-2's pattern has white space only at the start of a match, and looks ahead only from white space to what follows
+    it.
     """
 
     simple = re.compile(f"[\n -~{LATIN}{PUNCTUATION}]*")
-    pieces = re.compile(
-        rf"'(?:[stmd]|re|ve|ll)| ?[A-Za-z{LATIN}]+| ?[0-9]+| ?[{PUNCTUATION}]+|[ \n]+(?![^ \n])|[ \n]+"
-    )
+    pieces = re.compile(rf"'(?:[stmd]|re|ve|ll)| ?[A-Za-z{LATIN}]+| ?[0-9]+| ?[{PUNCTUATION}]+|[ \n]+(?![^ \n])|[ \n]+")
     doubtful = "\x1c\x1d\x1e\x1f\u180e"
     """White space to some, and not to others."""
     chunks = re.compile(f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+")

@@ -1,8 +1,8 @@
 """Write a token store block by block, so that a process killed at any moment loses the block it was writing.
 
-Three flat files grow (`ids.bin`, `sentences.bin`, `documents.bin`); after every block one line of `journal.jsonl` says how much
-of them is whole, with their checksums so far. A restart cuts the files to what the last line says. When all is written
-`meta.json` takes the journal's place: a folder is a store exactly if it has one.
+Three flat files grow (`ids.bin`, `sentences.bin`, `documents.bin`); after every block one line of `journal.jsonl` says
+how much of them is whole, with their checksums so far. A restart cuts the files to what the last line says. When all is
+written `meta.json` takes the journal's place: a folder is a store exactly if it has one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import zlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 META = "meta.json"
 JOURNAL = "journal.jsonl"
 FILES = ("ids.bin", "sentences.bin", "documents.bin")
-"""Ids; int64 offset of the first token of every sentence, and past the last; int64 (first sentence, past the last, bytes) of every
-document."""
+"""Ids; int64 offset of the first token of every sentence, and past the last; int64 (first sentence, past the last,
+bytes) of every document."""
 READ_BYTES = 1 << 24
 
 
@@ -112,7 +112,8 @@ class Journal:
 
     def close(self, *, sync: bool = False) -> None:
         """Close the files; what the journal says remains."""
-        for file in (*self.files, self.journal):
+        files: list[IO[Any]] = [*self.files, self.journal]
+        for file in files:
             if not file.closed:
                 file.flush()
                 if sync:

@@ -56,7 +56,9 @@ def read_specials(config: dict[str, Any], default: Specials, pieces: dict[str, i
         entry = config.get(key) or config.get(OTHER_NAMES.get(key, ""))
         name = entry["content"] if isinstance(entry, dict) else entry or getattr(default, role)
         if name not in pieces:
-            raise GenusError(f"{folder}: the vocabulary has no {role} token {name!r}; name it as {key} in special_tokens_map.json")
+            raise GenusError(
+                f"{folder}: the vocabulary has no {role} token {name!r}; name it as {key} in special_tokens_map.json"
+            )
         renamed[getattr(default, role)] = name
     single, pair = (_renamed(template, renamed) for template in (default.single, default.pair))
     pad, unk, cls, sep, mask = (renamed[name] for name in default.names())

@@ -1,8 +1,8 @@
 """The token store: a corpus as flat memory-mapped ids with sentence and document offsets.
 
-A store is a folder (see `journal.py`): 2 bytes a token (4 from 65,537 pieces on), 8 a sentence, 24 a document. The ids of a
-sentence are the tokenizer's ids of its text, the white space before it included, without special tokens: byte-level ids laid end
-to end decode to the document, line breaks and all; WordPiece does not see white space.
+A store is a folder (see `journal.py`): 2 bytes a token (4 from 65,537 pieces on), 8 a sentence, 24 a document. The ids
+of a sentence are the tokenizer's ids of its text, the white space before it included, without special tokens:
+byte-level ids laid end to end decode to the document, line breaks and all; WordPiece does not see white space.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ Progress = Callable[[int, int | None], None]
 class Store:
     """A tokenized corpus, read through memory maps.
 
-    Sentence s is tokens [sentences[s], sentences[s+1]) of `ids`. Document d is sentences [documents[d, 0], documents[d, 1]),
-    so its tokens lie together, from sentences[documents[d, 0]] to sentences[documents[d, 1]]. A split shares `ids` and
-    `sentences` with the whole store and keeps some rows of `documents`, in order. No document and no sentence is empty.
+    Sentence s is tokens [sentences[s], sentences[s+1]) of `ids`. Document d is sentences
+    [documents[d, 0], documents[d, 1]), so its tokens lie together, from sentences[documents[d, 0]] to sentences[documents[d, 1]]. A split shares `ids`
+    and `sentences` with the whole store and keeps some rows of `documents`, in order. No document and no sentence is
+    empty.
 
     To pickle an opened store is to note its folder and splits: the other process maps the files anew.
     """
@@ -58,7 +59,8 @@ class Store:
     folder: Path | None = None
     """Where it was opened; None for a store in memory."""
     splits: tuple[tuple[float, bool], ...] = ()
-    """The splits that lead from the whole store to this one: the share held out, and whether this is the held-out side."""
+    """The splits that lead from the whole store to this one: the share held out, and whether this is the held-out
+    side."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the place of an opened store, not its content."""
@@ -91,7 +93,8 @@ class Store:
     def split(self, held_out: float) -> tuple[Store, Store]:
         """Return the training documents and a held-out share of them, chosen by a hash of the document's number.
 
-        Each side gets a document, whatever the share, unless the share is 0.
+        Each side gets two documents at least, where there are four, and one where there are fewer, unless the share is
+        0: pairs of segments need two.
 
         Raises:
             GenusError: the store has one document, and a share of it is to be held out.
@@ -104,7 +107,8 @@ class Store:
         drawn = _uniform(len(self.documents))
         chosen = drawn < held_out
         if held_out > 0:
-            chosen[np.argmin(drawn)], chosen[np.argmax(drawn)] = True, False
+            order, least = np.argsort(drawn), 2 if len(drawn) > 3 else 1
+            chosen[order[:least]], chosen[order[-least:]] = True, False
         rows = chosen == is_held_out
         return replace(
             self,
@@ -134,7 +138,8 @@ def prepare(
         progress: called after every block.
 
     Raises:
-        GenusError: the folder holds a store of another text or tokenizer; text that cannot be read; no text at all; a full disk.
+        GenusError: the folder holds a store of another text or tokenizer; text that cannot be read; no text at all; a
+            full disk.
     """
     found = find(sources)
     known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
@@ -154,7 +159,9 @@ def prepare(
         _write(found, tokenizer, Journal(folder, identity), workers, field, progress)
     except OSError as error:
         reason = error.strerror or error
-        raise GenusError(f"{folder}: cannot be written ({reason}); make room, and run again to go on from here") from None
+        raise GenusError(
+            f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
+        ) from None
     return Store.open(folder, tokenizer)
 
 

@@ -52,7 +52,7 @@ class Tokenizer:
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The pieces of the vocabulary in order of id, special tokens included; an id that is not used has an empty one."""
+        """The pieces of the vocabulary in order of id, special tokens included; an unused id has an empty one."""
         pieces = [""] * self.tokens.vocab_size
         for piece, number in self.backend.get_vocab().items():
             pieces[number] = piece
@@ -142,12 +142,16 @@ class Tokenizer:
         if backend is not None and (folder / CHOICES).exists():
             table = json.loads((folder / CHOICES).read_text(encoding="utf-8"))
             return cls.of(Tokens.from_json(table), backend)
-        for part in slots_of(Tokens).values():
+        for part in slots_of(Tokens).values():  # type: ignore[type-abstract]  # a slot is abstract
             if adopted := part.adopt(folder, backend):
                 return cls.of(*adopted)
         if backend is None:
-            raise GenusError(f"{folder}: there is no tokenizer.json, vocab.txt, or vocab.json with merges.txt in this folder")
-        raise GenusError(f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form")
+            raise GenusError(
+                f"{folder}: there is no tokenizer.json, vocab.txt, or vocab.json with merges.txt in this folder"
+            )
+        raise GenusError(
+            f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form"
+        )
 
 
 def _backend(file: Path) -> tokenizers.Tokenizer | None:

@@ -1,4 +1,7 @@
-"""WordPiece, as BERT uses it: words and punctuation, each cut greedily into the longest known pieces (released tokenization.py)."""
+"""WordPiece, as BERT uses it: words and punctuation, cut greedily into the longest known pieces.
+
+Source: BERT's released code, tokenization.py.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,13 @@ class WordPiece(Tokens):
     vocab_size: int
     lowercase: bool = True
     strip_accents: bool | None = None
-    """Drop combining marks after canonical decomposition; None: when lower-casing, as BERT does. Thai and Hindi need false."""
+    """Drop combining marks after canonical decomposition; None: when lower-casing, as BERT does. Thai and Hindi need
+    false."""
     split_cjk: bool = True
     """Every Chinese character is a word of its own."""
     alphabet: int = 1_000
-    """In training, the most frequent characters that are kept; others become the unknown token. Chinese needs 6,000 or more."""
+    """In training, the most frequent characters that are kept; others become the unknown token. Chinese needs 6,000 or
+    more."""
     min_frequency: int = 2
     """In training, how often a pair of pieces must occur to be joined."""
     specials: Specials = BERT
@@ -71,7 +76,7 @@ class WordPiece(Tokens):
         return [not piece.startswith(CONTINUED) for piece in pieces]
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
-        """Return the encoder by chunks, or the backend where it is not BERT's to the letter or has added tokens of another kind."""
+        """Return the encoder by pieces, or the backend where it is not BERT's to the letter."""
         whole = WholeText(backend, typecode)
         normalizer = backend.normalizer
         usual = isinstance(normalizer, normalizers.BertNormalizer) and normalizer.clean_text
@@ -99,7 +104,9 @@ class WordPiece(Tokens):
         config = read_config(folder)
         if backend is not None:
             normalizer = backend.normalizer
-            if not isinstance(backend.model, models.WordPiece) or not isinstance(normalizer, normalizers.BertNormalizer):
+            if not isinstance(backend.model, models.WordPiece):
+                return None
+            if not isinstance(normalizer, normalizers.BertNormalizer):
                 return None
             options = (normalizer.lowercase, normalizer.strip_accents, normalizer.handle_chinese_chars)
             pieces = backend.get_vocab()
@@ -111,12 +118,20 @@ class WordPiece(Tokens):
             return None
         specials = read_specials(config, BERT, pieces, folder)
         lowercase, strip_accents, split_cjk = options
-        part = cls(vocab_size=len(pieces), lowercase=lowercase, strip_accents=strip_accents, split_cjk=split_cjk, specials=specials)
+        part = cls(
+            vocab_size=len(pieces),
+            lowercase=lowercase,
+            strip_accents=strip_accents,
+            split_cjk=split_cjk,
+            specials=specials,
+        )
         return part, backend or part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
         """Return the backend of a finished vocabulary."""
-        backend = self._backend(models.WordPiece(pieces, unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
+        backend = self._backend(
+            models.WordPiece(pieces, unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED)
+        )
         backend.add_special_tokens(self.specials.names())
         frame(backend, self.specials)
         return backend

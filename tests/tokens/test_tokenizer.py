@@ -1,0 +1,198 @@
+"""Tokenizers are trained, saved and read back as they were, by us and by the Hugging Face library."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from genus.errors import GenusError
+from genus.tokens import Specials, Tokens
+from genus.tokens.byte_bpe import ROBERTA, ByteBPE
+from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.wordpiece import BERT, WordPiece
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXTS = [
+    f"The quick brown fox no. {n} jumps over dogs, isn't it? D\u00e9j\u00e0 vu: \u4e2d\u6587 \u0e01\u0e34\u0e19\n"
+    for n in range(60)
+]
+KINDS: dict[str, Tokens] = {
+    "uncased": WordPiece(vocab_size=300),
+    "cased": WordPiece(vocab_size=300, lowercase=False),
+    "thai": WordPiece(vocab_size=300, strip_accents=False, split_cjk=False),
+    "bytes": ByteBPE(vocab_size=400),
+    "bytes after a space": ByteBPE(vocab_size=400, prefix_space=True),
+}
+SENTENCE = "A quick D\u00c9J\u00c0 vu: \u4e2d\u6587, \u0e01\u0e34\u0e19 foxes' dogs."
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def trained(request: pytest.FixtureRequest) -> Tokenizer:
+    return KINDS[request.param].train(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "removed", [(), ("tokens.json",), ("tokens.json", "tokenizer.json")], ids=["all", "HF", "legacy"]
+)
+def test_reloads_as_trained(trained: Tokenizer, tmp_path: Path, removed: tuple[str, ...]) -> None:
+    trained.save(tmp_path)
+    for name in removed:
+        (tmp_path / name).unlink()
+    again = Tokenizer.load(tmp_path)
+    assert again.tokens == trained.tokens
+    assert again.pieces == trained.pieces
+    assert again.hash() == trained.hash()
+    assert again.encode([SENTENCE]) == trained.encode([SENTENCE])
+
+
+def test_the_hugging_face_library_reads_it(trained: Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    trained.save(tmp_path, max_length=128)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    facts = trained.vocabulary
+    [a, b] = (np.array(ids) for ids in trained.encode([SENTENCE, "The second."]))
+    for segments, texts in (((a,), (SENTENCE,)), ((a, b), (SENTENCE, "The second."))):
+        ids, numbers, _ = facts.frame(*segments)
+        encoding = theirs(*texts, return_token_type_ids=True)
+        assert encoding["input_ids"] == ids.tolist()
+        assert encoding["token_type_ids"] == numbers.tolist()
+    assert theirs.model_max_length == 128
+    assert len(theirs) == facts.size
+    named = (theirs.pad_token_id, theirs.unk_token_id, theirs.cls_token_id, theirs.sep_token_id, theirs.mask_token_id)
+    assert named == (facts.pad, facts.unk, facts.cls, facts.sep, facts.mask)
+
+
+def test_the_hugging_face_library_fills_masks_alike(trained: Tokenizer, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    trained.save(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    text = f"The quick {trained.tokens.specials.mask} fox"
+    assert trained.encode([text])[0] == theirs(text, add_special_tokens=False)["input_ids"]
+
+
+def test_ids_of_special_tokens() -> None:
+    wordpiece, bytes_ = KINDS["uncased"].train(TEXTS), KINDS["bytes"].train(TEXTS)
+    assert wordpiece.pieces[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert bytes_.pieces[:4] == ["<s>", "<pad>", "</s>", "<unk>"]
+    assert bytes_.pieces[-1] == "<mask>"
+    assert np.flatnonzero(wordpiece.vocabulary.special).tolist() == [0, 1, 2, 3, 4]
+    assert np.flatnonzero(bytes_.vocabulary.special).tolist() == [0, 1, 2, 3, bytes_.vocabulary.size - 1]
+
+
+def test_vocabularies_are_no_larger_than_asked(trained: Tokenizer) -> None:
+    assert trained.tokens.vocab_size == len(trained.pieces) == trained.backend.get_vocab_size()
+    assert trained.tokens.vocab_size <= 400
+    many = "".join(map(chr, range(0x4E00, 0x4F00)))
+    assert WordPiece(vocab_size=100).train([many]).tokens.vocab_size <= 100
+
+
+def test_word_starts(trained: Tokenizer) -> None:
+    [ids] = trained.encode(["The quick brown fox\njumps over"])
+    starts = trained.vocabulary.word_start[ids]
+    starts[0] = True  # byte-level: nothing stands before the first word
+    words = [trained.decode(word.tolist()).strip() for word in np.split(np.array(ids), np.flatnonzero(starts)[1:])]
+    assert [word.lower() for word in words] == ["the", "quick", "brown", "fox", "jumps", "over"]
+    assert trained.vocabulary.word_start[trained.vocabulary.special].all()
+
+
+def test_bytes_decode_to_the_text() -> None:
+    tokenizer = KINDS["bytes"].train(TEXTS)
+    assert tokenizer.decode(tokenizer.encode([SENTENCE])[0]) == SENTENCE
+
+
+def test_accents() -> None:
+    """Thai vowels are combining marks: BERT's normalizer drops them, and must be told not to."""
+    kept, dropped = KINDS["thai"].train(TEXTS), KINDS["uncased"].train(TEXTS)
+    assert "\u0e34" in kept.decode(kept.encode(["\u0e01\u0e34\u0e19"])[0])
+    assert "\u0e34" not in dropped.decode(dropped.encode(["\u0e01\u0e34\u0e19"])[0])
+
+
+def test_the_hash_changes_with_the_tokenization() -> None:
+    hashes = {kind.train(TEXTS).hash() for kind in KINDS.values()}
+    hashes.add(KINDS["uncased"].train(TEXTS[:2]).hash())
+    hashes.add(WordPiece(vocab_size=300, specials=_replace(BERT, pair="[CLS] $A [SEP] $B [SEP]")).train(TEXTS).hash())
+    assert len(hashes) == len(KINDS) + 2
+
+
+def test_pickling_leaves_the_tables_behind() -> None:
+    tokenizer = KINDS["uncased"].train(TEXTS)
+    size = len(pickle.dumps(tokenizer))
+    ids = tokenizer.encode(TEXTS)
+    assert len(pickle.dumps(tokenizer)) == size
+    assert pickle.loads(pickle.dumps(tokenizer)).encode(TEXTS) == ids
+
+
+def test_truncation_in_a_foreign_file_does_not_count(tmp_path: Path) -> None:
+    tokenizer = KINDS["uncased"].train(TEXTS)
+    ids = tokenizer.encode([SENTENCE])
+    tokenizer.save(tmp_path)
+    tokenizer.backend.enable_truncation(4)
+    tokenizer.backend.enable_padding(length=8)
+    tokenizer.backend.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.load(tmp_path).encode([SENTENCE]) == ids
+
+
+def test_special_tokens_of_other_names(tmp_path: Path) -> None:
+    names = ["<blank>", "<other>", "<start>", "<end>", "<hole>"]
+    (tmp_path / "vocab.txt").write_text("\n".join([*names, "a", "##b"]), encoding="utf-8")
+    roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    entries: dict[str, Any] = dict(zip(roles, names, strict=True)) | {
+        "mask_token": {"content": "<hole>", "lstrip": False}
+    }
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(entries), encoding="utf-8")
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.tokens.specials.pair == "<start> $A <end> $B:1 <end>:1"
+    assert tokenizer.encode(["AB <hole> ?"]) == [[5, 6, 4, 1]]
+
+
+def test_errors_are_one_line(tmp_path: Path) -> None:
+    check_error("there is no tokenizer.json", tmp_path)
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nword", encoding="utf-8")
+    check_error("no mask token '\\[MASK\\]'; name it as mask_token in special_tokens_map.json", tmp_path)
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
+    check_error("vocab.txt: cannot be read as a vocabulary", tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
+    check_error("tokenizer_config.json: is not JSON", tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": ', encoding="utf-8")
+    check_error("tokenizer.json: cannot be read as a tokenizer", tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    (tmp_path / "tokenizer.json").write_text(
+        '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}'
+    )
+    check_error("no part reads a WordLevel tokenizer", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["uncased", "bytes"])
+def test_training_needs_text(kind: str) -> None:
+    with pytest.raises(GenusError, match="the corpus is empty"):
+        KINDS[kind].train([" ", "\n"])
+
+
+def test_a_byte_vocabulary_holds_the_bytes() -> None:
+    with pytest.raises(ValueError, match="vocab_size: expected at least 261"):
+        ByteBPE(vocab_size=260)
+    tokenizer = ByteBPE(vocab_size=261).train(TEXTS)
+    assert tokenizer.tokens.vocab_size == 261
+    assert tokenizer.decode(tokenizer.encode([SENTENCE])[0]) == SENTENCE
+
+
+def test_parts_are_read_back_from_json() -> None:
+    for part in KINDS.values():
+        assert Tokens.from_json(part.to_json()) == part
+    assert ByteBPE(vocab_size=300).specials == ROBERTA
+
+
+def check_error(message: str, folder: Path) -> None:
+    with pytest.raises(GenusError, match=message) as caught:
+        Tokenizer.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def _replace(part: Specials, **changes: object) -> Specials:
+    return part.overlay(changes)
