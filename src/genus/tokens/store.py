@@ -41,9 +41,9 @@ class Store:
     """A tokenized corpus, read through memory maps.
 
     Sentence s is tokens [sentences[s], sentences[s+1]) of `ids`. Document d is sentences
-    [documents[d, 0], documents[d, 1]), so its tokens lie together, from sentences[documents[d, 0]] to sentences[documents[d, 1]]. A split shares `ids`
-    and `sentences` with the whole store and keeps some rows of `documents`, in order. No document and no sentence is
-    empty.
+    [documents[d, 0], documents[d, 1]), so its tokens lie together, from sentences[documents[d, 0]] to
+    sentences[documents[d, 1]]. A split shares `ids` and `sentences` with the whole store and keeps some rows of
+    `documents`, in order. No document and no sentence is empty.
 
     To pickle an opened store is to note its folder and splits: the other process maps the files anew.
     """
