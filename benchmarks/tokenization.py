@@ -2,9 +2,9 @@
 
     python benchmarks/tokenization.py --text train.jsonl.xz --tokenizer bert-base-uncased --tokenizer roberta-base
 
-Rates are MB of UTF-8 text a second. Three are told: theirs; ours from empty tables over the whole text (`cold`: what
-`genus prepare` does once per worker); ours once more over the same text (`warm`). Ids are compared text by text before
-anything is written.
+Rates are MB of UTF-8 text a second of processor time, so that other work on the machine counts little. Three are told:
+theirs; ours from empty tables over the whole text (`cold`: what `genus prepare` does once per worker); ours once more
+over the same text (`warm`). Ids are compared text by text before anything is written.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ def surroundings() -> dict[str, Any]:
     )
     return {
         "threads": 1,
+        "unit": "MB of UTF-8 text per second of processor time",
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
