@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -42,26 +43,15 @@ def prepare(
 
     Any number of runs read it; a preparation that was stopped goes on where it was.
     """
-    from genus.tokens.store import prepare
+    from genus.tokens.store import counts, prepare
     from genus.tokens.tokenizer import Tokenizer
 
     begun = time.perf_counter()
-    store = prepare(
-        texts, Tokenizer.load(words), out, workers=workers, field=field, progress=Counter("tokenizing", "B")
-    )
+    prepare(texts, Tokenizer.load(words), out, workers=workers, field=field, progress=Counter("tokenizing", "B"))
     seconds = time.perf_counter() - begun
-    first, last = int(store.sentences[0]), int(store.sentences[-1])
-    size = int(store.document_bytes.sum())
-    found = {
-        "folder": out,
-        "documents": len(store.documents),
-        "sentences": len(store.sentences) - 1,
-        "tokens": last - first,
-        "bytes": size,
-        "seconds": seconds,
-    }
+    found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
     if as_json:
         document(found)
         return
     print(columns([str(out), ""], [[name, f"{number:,}"] for name, number in found.items() if isinstance(number, int)]))
-    print(f"{scaled(size / seconds, 'B')}/s of text")
+    print(f"{scaled(found['bytes'] / seconds, 'B')}/s of text")
