@@ -47,6 +47,11 @@ class Model(Part, ABC):
         """Width of the hidden states."""
 
     @property
+    def embedding_width(self) -> int:
+        """Width of the token embedding, to which output heads tie their weights."""
+        return self.width
+
+    @property
     @abstractmethod
     def max_length(self) -> int | None:
         """The longest sequence the positions allow, None where they have no end."""

@@ -27,20 +27,26 @@ class Embedding(Part):
     norm: Norm = LayerNorm()
     dropout: float = 0.1
 
-    def build(self, vocab_size: int, size: int) -> Embed:
-        """Return the module for vectors of `size` numbers."""
-        return Embed(self, vocab_size, size)
+    def width(self, hidden: int) -> int:
+        """Return the width of the tables: here that of the hidden states."""
+        return hidden
 
-    def demand(self, vocab_size: int, size: int) -> Demand:
+    def build(self, vocab_size: int, hidden: int) -> Embed:
+        """Return the module, from packed tokens to vectors of `hidden` numbers."""
+        return Embed(self, vocab_size, hidden)
+
+    def demand(self, vocab_size: int, hidden: int) -> Demand:
         """Return the tables and the norm."""
+        size = self.width(hidden)
         return Demand((vocab_size + self.segments) * size) + self.position.demand(size) + self.norm.demand(size)
 
 
 class Embed(nn.Module):
     """Embeddings at work."""
 
-    def __init__(self, choice: Embedding, vocab_size: int, size: int) -> None:
+    def __init__(self, choice: Embedding, vocab_size: int, hidden: int) -> None:
         super().__init__()
+        size = choice.width(hidden)
         self.tokens = nn.Embedding(vocab_size, size)
         self.segments = nn.Embedding(choice.segments, size) if choice.segments else None
         self.positions = choice.position.build(size)

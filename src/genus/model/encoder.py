@@ -1,6 +1,6 @@
 """The encoder: embeddings, a stack of layers, and a pooler over the first token.
 
-Legend: T tokens, H hidden size, N sequences.
+Legend: T tokens, E embedding size, H hidden size, N sequences.
 """
 
 from __future__ import annotations
@@ -44,11 +44,17 @@ class Encoder(Model):
     def __post_init__(self) -> None:
         """Refuse sizes that contradict each other."""
         self.attention.check(self.hidden)
+        self.stack.check(self.layers)
 
     @property
     def width(self) -> int:
         """The hidden size."""
         return self.hidden
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the token embedding."""
+        return self.embedding.width(self.hidden)
 
     @property
     def max_length(self) -> int | None:
@@ -70,7 +76,7 @@ class Encoder(Model):
     def demand(self, vocab_size: int, length: int) -> Demand:
         """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
         pooler = Demand() if self.pooler is None else self.pooler.demand(self.hidden).on(0)
-        layers = self.stack.demand(self.layers, self.block.demand(self, length))
+        layers = self.stack.demand(self, length)
         return self.embedding.demand(vocab_size, self.hidden) + layers + pooler
 
     def pool_flops(self) -> float:
@@ -91,7 +97,7 @@ class EncoderNetwork(Network):
 
     @property
     def token_embedding(self) -> nn.Embedding:
-        """The token table (V, H)."""
+        """The token table (V, E)."""
         return self.embed.tokens
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -15,18 +15,26 @@ if TYPE_CHECKING:
     from genus.batch import Packed
     from genus.model.attention import AttentionLayer
     from genus.model.demand import Demand
+    from genus.model.encoder import Encoder
 
 
 class Stack(Part, ABC):
     """A choice of how layers make a stack: each its own, shared, reversible."""
+
+    def check(self, layers: int) -> None:
+        """Refuse a number of layers that this choice cannot serve.
+
+        Raises:
+            ValueError: the numbers contradict each other (more groups than layers).
+        """
 
     @abstractmethod
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack of `layers` layers that `make` makes: called with (x (T, H), packed), it returns (T, H)."""
 
     @abstractmethod
-    def demand(self, layers: int, each: Demand) -> Demand:
-        """Return what a stack of `layers` layers needs, each of which needs `each`."""
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return what the model's layers need, for sequences of `length` tokens."""
 
 
 class Separate(Stack):
@@ -36,9 +44,9 @@ class Separate(Stack):
         """Return the stack."""
         return SeparateLayers(make() for _ in range(layers))
 
-    def demand(self, layers: int, each: Demand) -> Demand:
+    def demand(self, model: Encoder, length: int) -> Demand:
         """Return every layer's own."""
-        return each.times(layers)
+        return model.block.demand(model, length).times(model.layers)
 
 
 class SeparateLayers(nn.ModuleList):

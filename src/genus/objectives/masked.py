@@ -52,7 +52,7 @@ class Masked(Objective):
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the token head, on the chosen tokens only."""
-        return token_head_demand(model.width, model.width, vocab_size, self.norm).on(self.masking.rate)
+        return token_head_demand(model.width, model.embedding_width, vocab_size, self.norm).on(self.masking.rate)
 
 
 class MaskedHead(Head):
@@ -60,7 +60,7 @@ class MaskedHead(Head):
 
     def __init__(self, choice: Masked, model: Model, vocab_size: int) -> None:
         super().__init__()
-        self.tokens = TokenHead(model.width, model.width, vocab_size, choice.activation, choice.norm)
+        self.tokens = TokenHead(model.width, model.embedding_width, vocab_size, choice.activation, choice.norm)
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:

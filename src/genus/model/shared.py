@@ -1,0 +1,94 @@
+"""Stacks whose layers share weights (Lan et al. 2019, section 3.1, cross-layer parameter sharing)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from genus.model.stack import SeparateLayers, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from genus.batch import Packed
+    from genus.model.attention import AttentionLayer
+    from genus.model.demand import Demand
+    from genus.model.encoder import Encoder
+
+
+class Shared(Stack):
+    """Whole layers are shared: of G layers, each is applied over and over in its stretch of the stack's L.
+
+    Layer i of the stack is layer floor(i G / L); one group shares all, as many groups as layers share nothing.
+    """
+
+    groups: int = 1
+    """G."""
+
+    def check(self, layers: int) -> None:
+        """Refuse no group, and more groups than layers."""
+        if not 1 <= self.groups <= layers:
+            raise ValueError(f"stack.groups: expected 1 to {layers}, the number of layers, got {self.groups}")
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack."""
+        return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return the work of every layer, and the parameters of those there are."""
+        each = model.block.demand(model, length)
+        return replace(each.times(model.layers), parameters=each.parameters * self.groups)
+
+
+class SharedLayers(nn.ModuleList):
+    """Layers that are applied several times; what attention prepares is prepared once for all."""
+
+    def __init__(self, order: list[int], layers: Iterable[nn.Module]) -> None:
+        super().__init__(layers)
+        self.order = order
+
+    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+        """Return (T, H)."""
+        shared: Any = cast("AttentionLayer", self[0].attention).prepare(packed)
+        for number in self.order:
+            x = self[number](x, shared)
+        return x
+
+
+class SharedAttention(Stack):
+    """Layers with one attention sub-layer in common; norms and feed-forward sub-layers are their own."""
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack."""
+        return _with_one(SeparateLayers(make() for _ in range(layers)), "attention")
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return the work of every layer, and the parameters of one attention."""
+        return _counted_once(model, length, model.attention.demand(model.hidden, length))
+
+
+class SharedFeedForward(Stack):
+    """Layers with one feed-forward sub-layer in common; norms and attention sub-layers are their own."""
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack."""
+        return _with_one(SeparateLayers(make() for _ in range(layers)), "feedforward")
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return the work of every layer, and the parameters of one feed-forward sub-layer."""
+        return _counted_once(model, length, model.feedforward.demand(model.hidden))
+
+
+def _with_one(layers: SeparateLayers, name: str) -> SeparateLayers:
+    """Give every layer the first one's sub-layer of that name."""
+    for layer in layers:
+        setattr(layer, name, getattr(layers[0], name))
+    return layers
+
+
+def _counted_once(model: Encoder, length: int, part: Demand) -> Demand:
+    """Return what the layers need when one sub-layer, which needs `part`, is the same in all of them."""
+    whole = model.block.demand(model, length).times(model.layers)
+    return replace(whole, parameters=whole.parameters - (model.layers - 1) * part.parameters)
