@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from genus.model.norm import NoNorm
 from genus.part import Part
 
 if TYPE_CHECKING:
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
+    from genus.model.norm import Norm
 
 
 class Block(Part, ABC):
@@ -24,6 +26,14 @@ class Block(Part, ABC):
     @abstractmethod
     def demand(self, model: Encoder, length: int) -> Demand:
         """Return what one layer needs, for sequences of `length` tokens."""
+
+    def closing(self, model: Encoder) -> Norm:
+        """Return the norm after the last layer; none where each layer ends with its own."""
+        return NoNorm()
+
+    def initialize(self, layers: nn.Module, model: Encoder) -> None:
+        """Change the weights, drawn as all of the model's are, that the layers start from; by default none."""
+        return
 
 
 class PostNorm(Block):

@@ -77,7 +77,8 @@ class Encoder(Model):
         """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
         pooler = Demand() if self.pooler is None else self.pooler.demand(self.hidden).on(0)
         layers = self.stack.demand(self, length)
-        return self.embedding.demand(vocab_size, self.hidden) + layers + pooler
+        ends = self.embedding.demand(vocab_size, self.hidden) + self.block.closing(self).demand(self.hidden)
+        return ends + layers + pooler
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler, where there is one."""
@@ -92,8 +93,10 @@ class EncoderNetwork(Network):
         self.hidden = choice.hidden
         self.embed = choice.embedding.build(vocab_size, choice.hidden)
         self.layers = choice.stack.build(choice.layers, lambda: choice.block.build(choice))
+        self.norm = choice.block.closing(choice).build(choice.hidden)
         self.pooler = choice.pooler.build(choice.hidden) if choice.pooler else None
         initialize(self, choice.init_std)
+        choice.block.initialize(self.layers, choice)
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -102,7 +105,7 @@ class EncoderNetwork(Network):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return `tokens`, the last layer's states (T, H)."""
-        return {"tokens": self.layers(self.embed(batch.tokens), batch.tokens)}
+        return {"tokens": self.norm(self.layers(self.embed(batch.tokens), batch.tokens))}
 
     def regions(self) -> list[nn.Module]:
         """Return the embeddings and each layer; what attention prepares for all layers stays outside."""

@@ -22,6 +22,18 @@ class Norm(Part, ABC):
         """Return what it needs."""
 
 
+class NoNorm(Norm):
+    """x itself."""
+
+    def build(self, size: int) -> nn.Module:
+        """Return the identity."""
+        return nn.Identity()
+
+    def demand(self, size: int) -> Demand:
+        """Return nothing."""
+        return Demand()
+
+
 class LayerNorm(Norm):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016, equation 4)."""
 
