@@ -1,4 +1,4 @@
-"""What all formats of segment pairs share: a second segment that follows the first or comes from another document.
+"""What all formats of segment pairs share: chunks of sentences split in two, cut to the room, with a label each.
 
 Legend: S sentences of a block, E examples.
 """
@@ -22,14 +22,57 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
     Span = tuple[NDArray[np.int64], NDArray[np.int64]]
+    Labeled = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
+    """Starts and stops (E, 2) of the two segments, and labels (E,)."""
 
 
 class Pairs(Examples):
-    """Chunks of sentences, split in two; with probability `random_next` the second part gives way to other text.
+    """Chunks of sentences, split in two, and a label of each pair: the one target that the format gives.
+
+    A pair that is too long loses token after token, each from the segment that is longer at the time, from front or
+    back with equal chance.
+    """
+
+    @abstractmethod
+    def pairs(self, block: Block, store: Store, room: int, rng: np.random.Generator) -> Labeled:
+        """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
+
+    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into pairs.
+
+        Raises:
+            GenusError: no document, no room for two segments, or what the format itself cannot do without.
+        """
+        room = max_length - vocabulary.framing(2)
+        if room < 2:
+            least = vocabulary.framing(2) + 2
+            raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {least} or more")
+        parts = [self.pairs(block, store, room, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)]
+        start, stop, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+        examples = len(label)
+        return Plan(
+            offsets=np.arange(0, 2 * examples + 1, 2),
+            start=start.reshape(-1),
+            stop=stop.reshape(-1),
+            segment=np.tile(np.array([0, 1], dtype=np.int8), examples),
+            label=label,
+            lengths=(stop - start).sum(1) + vocabulary.framing(2),
+        )
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed pair, with its label as a target at its first token."""
+        (target,) = self.gives
+        spans = range(plan.offsets[index], plan.offsets[index + 1])
+        framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
+        label = np.array([plan.label[index]], dtype=np.int64)
+        return Example({"tokens": Sequence(*framed)}, {target: (np.zeros(1, dtype=np.int64), label)})
+
+
+class NextPairs(Pairs):
+    """Pairs whose second segment, with probability `random_next`, gives way to other text.
 
     What gave way begins the next chunk. Label 0: the second segment follows the first; 1: it is from another document.
-    A chunk of one sentence has no second part, so other text takes its place always. A pair that is too long loses
-    token after token, each from the segment that is longer at the time, from front or back with equal chance.
+    A chunk of one sentence has no second part, so other text takes its place always.
     """
 
     gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
@@ -46,38 +89,15 @@ class Pairs(Examples):
         Raises:
             GenusError: no document, one document only, or no room for two segments.
         """
-        room = max_length - vocabulary.framing(2)
-        if room < 2:
-            least = vocabulary.framing(2) + 2
-            raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {least} or more")
         if len(store.documents) == 1:
             raise GenusError(
                 "the corpus has one document, but random next segments come from another: "
                 "put blank lines between documents, or set examples=FullSentences"
             )
-        parts = [self._pairs(block, store, room, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)]
-        start, stop, label = (np.concatenate(part) for part in zip(*parts, strict=True))
-        examples = len(label)
-        return Plan(
-            offsets=np.arange(0, 2 * examples + 1, 2),
-            start=start.reshape(-1),
-            stop=stop.reshape(-1),
-            segment=np.tile(np.array([0, 1], dtype=np.int8), examples),
-            label=label,
-            lengths=(stop - start).sum(1) + vocabulary.framing(2),
-        )
+        return super().plan(store, vocabulary, max_length, seed, epoch)
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed pair, with the target `next_sentence` at its first token."""
-        spans = range(plan.offsets[index], plan.offsets[index + 1])
-        framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
-        label = np.array([plan.label[index]], dtype=np.int64)
-        return Example({"tokens": Sequence(*framed)}, {"next_sentence": (np.zeros(1, dtype=np.int64), label)})
-
-    def _pairs(
-        self, block: Block, store: Store, room: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
-        """Return the spans (E, 2), (E, 2) and labels (E,) of a block.
+    def pairs(self, block: Block, store: Store, room: int, rng: np.random.Generator) -> Labeled:
+        """Return the spans and labels of a block's pairs.
 
         What a chunk is depends on its first sentence only. So it is drawn for every sentence as if a chunk began there,
         and the chunks that do occur are found by going from one to the next.
@@ -94,12 +114,29 @@ class Pairs(Examples):
         start_b, stop_b = block.stop[split - 1], block.stop[end - 1]
         missing = target[begin] - (stop_a - start_a)
         start_b[random], stop_b[random] = elsewhere(store, block.document[begin[random]], missing[random], rng)
+        return *cut((start_a, stop_a), (start_b, stop_b), room, rng), random.astype(np.int8)
 
-        kept_b = np.clip(room // 2, room - (stop_a - start_a), stop_b - start_b)
-        kept_a = np.minimum(stop_a - start_a, room - kept_b)
-        spans = shorten(start_a, stop_a, kept_a, rng), shorten(start_b, stop_b, kept_b, rng)
-        start, stop = (np.stack(ends, axis=1) for ends in zip(*spans, strict=True))
-        return start, stop, random.astype(np.int8)
+
+def filled(block: Block, room: int, short: float, rng: np.random.Generator) -> Span:
+    """Return the ends (S,) of chunks that reach a target length or the end of the document, and the targets (S,).
+
+    The target is the room, but in a share `short` of the documents a number drawn from [2, room].
+    """
+    document = block.document - block.document[0]
+    drawn = rng.random(document[-1] + 1) < short
+    target = np.where(drawn, rng.integers(2, room + 1, len(drawn)), room)[document]
+    reached = np.searchsorted(block.stop, block.start + target) + 1
+    return np.minimum(reached, block.end), target
+
+
+def cut(first: Span, second: Span, room: int, rng: np.random.Generator) -> Span:
+    """Return the starts and stops (E, 2) of pairs of spans (E,), cut to `room` tokens together."""
+    (start_a, stop_a), (start_b, stop_b) = first, second
+    kept_b = np.clip(room // 2, room - (stop_a - start_a), stop_b - start_b)
+    kept_a = np.minimum(stop_a - start_a, room - kept_b)
+    spans = shorten(start_a, stop_a, kept_a, rng), shorten(start_b, stop_b, kept_b, rng)
+    start, stop = (np.stack(ends, axis=1) for ends in zip(*spans, strict=True))
+    return start, stop
 
 
 def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int64], rng: np.random.Generator) -> Span:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from genus.examples.pairs import Pairs
+from genus.examples.pairs import NextPairs, filled
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from genus.examples.blocks import Block
 
 
-class SegmentPairs(Pairs):
+class SegmentPairs(NextPairs):
     """Chunks of sentences that just reach a target length, split at a random sentence boundary.
 
     The target is the longest pair that fits, max_length less the frame, but in a share `short` of the documents a
@@ -28,8 +27,4 @@ class SegmentPairs(Pairs):
 
     def chunks(self, block: Block, room: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the ends of chunks that reach the target or the end of the document, and the targets."""
-        document = block.document - block.document[0]
-        drawn = rng.random(document[-1] + 1) < self.short
-        target = np.where(drawn, rng.integers(2, room + 1, len(drawn)), room)[document]
-        reached = np.searchsorted(block.stop, block.start + target) + 1
-        return np.minimum(reached, block.end), target
+        return filled(block, room, self.short, rng)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.examples.pairs import Pairs
+from genus.examples.pairs import NextPairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from genus.examples.blocks import Block
 
 
-class SentencePairs(Pairs):
+class SentencePairs(NextPairs):
     """One sentence and the next one of its document, or any one of another document.
 
     The pairs are much shorter than a row, so a row holds many, and an update as many tokens as with other formats.
