@@ -37,6 +37,8 @@ class Packed:
     """L, the row length, which no sequence exceeds."""
     live: int
     """How many of the T cells hold real tokens: what a rate in tokens per second counts."""
+    task: int = 0
+    """Which of the model's task vectors, where it has any, is added to these tokens."""
 
     def to(self, device: torch.device) -> Packed:
         """Return the same sequences on another device."""
@@ -75,6 +77,8 @@ class Batch:
     """An encoder or decoder reads one stream, `tokens`."""
     targets: dict[str, Targets]
     """By the name of the loss they serve, such as `masked` or `next_sentence`; absent means no such task here."""
+    heads: frozenset[str] | None = None
+    """Names of the objectives that learn from it; None: all."""
 
     @property
     def tokens(self) -> Packed:
@@ -86,4 +90,5 @@ class Batch:
         return Batch(
             {name: packed.to(device) for name, packed in self.streams.items()},
             {name: targets.to(device) for name, targets in self.targets.items()},
+            self.heads,
         )

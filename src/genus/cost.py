@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from genus.model.demand import Demand
-    from genus.recipe import Recipe, Stage
+    from genus.recipe import Recipe, Stage, Turn
 
 TRAINING = 3.0
 """FLOPs of forward and backward pass over those of the forward pass."""
@@ -70,18 +72,20 @@ def cost(recipe: Recipe) -> Cost:
     )
 
 
-def demand(recipe: Recipe, length: int) -> Demand:
-    """Return what network and heads demand, a token of sequences of `length` tokens."""
+def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
+    """Return what network and heads demand, a token of sequences of `length` tokens, in the mean over any turns."""
     vocab_size = recipe.tokens.vocab_size
     total = recipe.model.demand(vocab_size, length)
     for objective in recipe.objectives:
-        total = total + objective.demand(recipe.model, vocab_size, length)
+        steps = sum(turn.steps for turn in turns if objective.name in turn.objectives)
+        share = steps / sum(turn.steps for turn in turns) if turns else 1.0
+        total = total + objective.demand(recipe.model, vocab_size, length).on(share)
     return total
 
 
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
-    """Return what a stage costs when every row is one sequence of full length."""
-    wanted = demand(recipe, stage.max_length)
+    """Return what a stage costs when every row is one sequence of full length, in the mean over its turns."""
+    wanted = demand(recipe, stage.max_length, recipe.turns(stage))
     return StageCost(
         max_length=stage.max_length,
         flops_forward=wanted.flops,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.cost import stage_cost
-from genus.errors import UsageError
+from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
+from genus.examples.turns import Share, Turns
 from genus.export.hf import load, save
 from genus.export.transplant import transplant
 from genus.files import write_json
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genus.objectives import Learner
+    from genus.recipe import Stage, Turn
     from genus.train.run import Run
 
 SEEDS = 1 << 32
@@ -75,7 +77,7 @@ def pretrain(
         settle(recipe, folder)
     training, held_out = store.split(run.held_out)
     feeds = [examples(recipe, training, tokenizer, stage) for stage in range(len(recipe.stages))]
-    unseen = examples(recipe, held_out, tokenizer, stage=0) if run.held_out else None
+    unseen = unseen_examples(recipe, held_out, tokenizer, learner) if run.held_out else None
     return train(
         learner,
         stretches(recipe, feeds),
@@ -133,21 +135,49 @@ def settle(recipe: Recipe, folder: Path) -> None:
         raise UsageError(f"{folder}: holds a run of another recipe ({'; '.join(changes[:3])}); take another folder")
 
 
-def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Feed:
+def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns:
     """Return the feed of a stage of the recipe."""
-    length, rows = recipe.stages[stage].max_length, recipe.stages[stage].micro_batch
-    return Feed(
+    chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
+    shares = tuple(share(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.turns(chosen))
+    return Turns(shares, chosen.batch // chosen.micro_batch, seed)
+
+
+def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> Share:
+    """Return the feed of one turn of a stage."""
+    feed = Feed(
         store,
         tokenizer.vocabulary,
-        recipe.examples,
-        recipe.objectives,
-        max_length=length,
-        micro_batch=rows,
-        seed=recipe.seed + stage * SEEDS,
+        recipe.format(turn),
+        recipe.learning(turn),
+        max_length=stage.max_length,
+        micro_batch=stage.micro_batch,
+        seed=seed,
     )
+    return Share(feed, frozenset(turn.objectives), recipe.task(turn), turn.steps)
 
 
-def stretches(recipe: Recipe, feeds: Sequence[Feed]) -> list[Stretch]:
+def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> Turns:
+    """Return the feed of held-out text: every turn of any stage that the learner has a head for, at the first's length.
+
+    So the numbers of all stages can be compared. A turn for which the text has no example is not measured.
+
+    Raises:
+        GenusError: it has none for any turn.
+    """
+    turns = {turn.objectives: turn for stage in recipe.stages for turn in recipe.turns(stage)}
+    shares, reasons = [], []
+    for turn in turns.values():
+        if learner.heads.keys() & set(turn.objectives):
+            try:
+                shares.append(share(recipe, store, tokenizer, recipe.stages[0], turn, recipe.seed))
+            except GenusError as error:
+                reasons.append(error)
+    if not shares:
+        raise reasons[0]
+    return Turns(tuple(shares), 1, recipe.seed)
+
+
+def stretches(recipe: Recipe, feeds: Sequence[Turns]) -> list[Stretch]:
     """Return the recipe's stages, each with its feed and its cost a token."""
     return [
         Stretch(feed, stage.batch // stage.micro_batch, stage.share, stage_cost(recipe, stage).flops_training)
@@ -155,10 +185,11 @@ def stretches(recipe: Recipe, feeds: Sequence[Feed]) -> list[Stretch]:
     ]
 
 
-def measure(learner: Learner, *, recipe: Recipe, feed: Feed, run: Run) -> dict[str, float]:
+def measure(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[str, float]:
     """Return the losses, accuracies, perplexities and bits per byte of a learner on held-out text."""
-    size = bytes_per_token(feed.store)
-    over_tokens = {objective.name: size for objective in recipe.objectives if objective.over_tokens}
+    size = bytes_per_token(feed.shares[0].feed.store)
+    measured = learner.heads.keys() & {name for share in feed.shares for name in share.heads}
+    over_tokens = {one.name: size for one in recipe.objectives if one.over_tokens and one.name in measured}
     return evaluate(learner, feed.evaluation_batches(), run, bytes_per_target=over_tokens)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from genus.errors import near
 from genus.examples import Examples
 from genus.model import Model
 from genus.objectives import Learner, Objective
@@ -19,6 +20,14 @@ class Budget(Part):
     unit: Literal["steps", "tokens", "flops", "seconds", "epochs"] = "steps"
 
 
+class Turn(Part):
+    """Objectives that learn from the same steps, and how many steps of each round are theirs."""
+
+    objectives: tuple[str, ...]
+    """Their names, such as `masked`."""
+    steps: int = 1
+
+
 class Stage(Part):
     """A stretch of training at one sequence length, as BERT's 90 % of steps at 128 and 10 % at 512."""
 
@@ -30,6 +39,28 @@ class Stage(Part):
     """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
     share: float = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
+
+    def whole(self) -> Stage:
+        """Return the stage without turns: all objectives learn from every step."""
+        return Stage(max_length=self.max_length, batch=self.batch, micro_batch=self.micro_batch, share=self.share)
+
+    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+        """Return the turns of a round, for objectives of these names: here one, of all of them."""
+        return (Turn(objectives=names),)
+
+
+class TurnStage(Stage):
+    """A stage whose objectives take turns, each step being one turn's; those without a turn do not learn here.
+
+    So any objectives of any member are trained one after the other (continual), side by side (multi-task), or with new
+    ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1 and table 7).
+    """
+
+    turns: tuple[Turn, ...]
+
+    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+        """Return the turns."""
+        return self.turns
 
 
 class FineTuning(Part):
@@ -79,25 +110,60 @@ class Recipe(Part):
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
         return Learner(network, heads, weights)
 
+    def turns(self, stage: Stage) -> tuple[Turn, ...]:
+        """Return the turns of a round of a stage."""
+        return stage.round(tuple(objective.name for objective in self.objectives))
+
+    def learning(self, turn: Turn) -> tuple[Objective, ...]:
+        """Return the objectives of a turn, in the order in which they corrupt."""
+        return tuple(objective for objective in self.objectives if objective.name in turn.objectives)
+
+    def task(self, turn: Turn) -> int:
+        """Return the number of a turn's task, whatever the stage: that of its first objective in the recipe."""
+        return self.objectives.index(self.learning(turn)[0])
+
+    def format(self, turn: Turn) -> Examples:
+        """Return the example format of a turn: the one that an objective brings, else the recipe's own."""
+        brought = [objective.brings for objective in self.learning(turn)]
+        return next((examples for examples in brought if examples is not None), self.examples)
+
     def __post_init__(self) -> None:
         """Refuse choices that contradict each other.
 
         Raises:
             ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
-                micro-batch, a stage longer than the positions, an objective whose targets the format does not give.
+                micro-batch, a stage longer than the positions, an objective whose targets the format does not give,
+                a turn of objectives that are not there or bring different formats.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
-        for objective in self.objectives:
-            if missing := objective.needs - self.examples.gives:
-                kind, given = type(objective).__name__, type(self.examples).__name__
-                raise ValueError(f"objectives: {kind} needs {', '.join(missing)}, which {given} does not give")
         longest = self.model.max_length
         for number, stage in enumerate(self.stages):
             length = stage.max_length
+            for turn in self.turns(stage):
+                self._check(turn, f"stages.{number}")
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
             if longest is not None and length > longest:
                 raise ValueError(f"stages.{number}: max_length {length} is past the model's {longest} positions")
+
+    def _check(self, turn: Turn, where: str) -> None:
+        """Refuse a turn that cannot be taken."""
+        known = [objective.name for objective in self.objectives]
+        for name in turn.objectives:
+            if name not in known:
+                raise ValueError(f"{where}: there is no objective {name!r}.{near(name, known)}")
+        if turn.steps < 1 or not turn.objectives:
+            raise ValueError(f"{where}: a turn needs an objective and at least one step")
+        examples = self.format(turn)
+        given, named = examples.gives, type(examples).__name__
+        for objective in self.learning(turn):
+            kind = type(objective).__name__
+            if objective.brings not in (None, examples):
+                other = type(objective.brings).__name__
+                raise ValueError(f"{where}: {kind} learns from {other}, not {named}; give it a turn of its own")
+            if missing := objective.needs - given:
+                raise ValueError(f"objectives: {kind} needs {', '.join(missing)}, which {named} does not give")
+            given |= objective.gives

@@ -117,7 +117,7 @@ def _on_text(source: "Imported", data: list[str], run: "Run", settings: list[str
         else:
             counter = Counter("tokenizing", "B")
             store = prepare(data, source.tokenizer, Path(work), workers=os.cpu_count() or 1, progress=counter)
-        feed = pipeline.examples(row, store, source.tokenizer, stage=0)
+        feed = pipeline.unseen_examples(row, store, source.tokenizer, source.learner)
         return pipeline.measure(source.learner, recipe=row, feed=feed, run=run)
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-PLAN, FILL, ORDER, CORRUPT = range(4)
-"""What is drawn: how the corpus is cut, which examples share a row, in which order rows come, what is hidden."""
+PLAN, FILL, ORDER, CORRUPT, TURN = range(5)
+"""What is drawn: how the corpus is cut, which examples share a row, in which order rows come, what is hidden,
+whose turn a step is."""
 
 
 def generator(*key: int) -> np.random.Generator:

@@ -14,7 +14,7 @@ from genus.part import Part
 if TYPE_CHECKING:
     import numpy as np
 
-    from genus.examples import Example
+    from genus.examples import Example, Examples
     from genus.model import Model, Network
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
@@ -43,7 +43,9 @@ class Objective(Part, ABC):
     """A choice of what the model learns from."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Names of targets that the example format itself must give."""
+    """Names of targets that the example format, or an objective before this one, must give."""
+    gives: ClassVar[frozenset[str]] = frozenset()
+    """Names of targets that objectives after this one can learn from too."""
     over_tokens: ClassVar[bool] = False
     """Whether the loss is the negative log-likelihood of tokens, of which perplexity and bits per byte can be told."""
 
@@ -51,6 +53,11 @@ class Objective(Part, ABC):
     def name(self) -> str:
         """The name of the objective's head in a learner and a checkpoint: its kind in snake case."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def brings(self) -> Examples | None:
+        """The example format that this objective needs for itself; None where the recipe's serves."""
+        return None
 
     @abstractmethod
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
@@ -84,16 +91,17 @@ class Learner(nn.Module):
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of targets of every loss in the batch."""
-        return {name: count for head in self._each() for name, count in head.counts(batch).items()}
+        return {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
 
     def forward(self, batch: Batch) -> Sums:
         """Return every loss, summed over its targets, and every further sum."""
         sums: Sums = {}
-        for head in self._each():
+        learning = self._each(batch)
+        for head in learning:
             batch, early = head.prepare(self.network, batch)
             sums |= early
         hidden = self.network(batch)
-        for head in self._each():
+        for head in learning:
             sums |= head(self.network, hidden, batch)
         return sums
 
@@ -105,5 +113,6 @@ class Learner(nn.Module):
             total = total + loss
         return total
 
-    def _each(self) -> list[Head]:
-        return list(self.heads.values())  # type: ignore[arg-type]
+    def _each(self, batch: Batch) -> list[Head]:
+        """Return the heads that learn from a batch."""
+        return [head for name, head in self.heads.items() if batch.heads is None or name in batch.heads]  # type: ignore[misc]

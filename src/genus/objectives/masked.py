@@ -30,6 +30,7 @@ class Masked(Objective):
     """-Σ log p(original token | corrupted sequence) over the chosen tokens; the output layer is the embedding."""
 
     over_tokens: ClassVar[bool] = True
+    gives: ClassVar[frozenset[str]] = frozenset({"masked"})
 
     masking: Masking = TokenMasking()
     activation: Activation = Gelu()

@@ -43,7 +43,14 @@ class Start:
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != pieces:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
         tokens = self.tokenizer.tokens
-        return replace(self.recipe, model=model.pooled(), tokens=tokens, objectives=(objective,), finetuning=settings)
+        return replace(
+            self.recipe,
+            model=model.pooled(),
+            tokens=tokens,
+            objectives=(objective,),
+            stages=tuple(stage.whole() for stage in self.recipe.stages),
+            finetuning=settings,
+        )
 
     def build(self, recipe: Recipe, seed: int) -> Learner:
         """Return a learner of the fine-tuned recipe: weights drawn from the seed, the trained ones laid over them."""

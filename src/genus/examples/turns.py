@@ -1,0 +1,94 @@
+"""Several feeds that take turns: each step of training is one feed's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.examples.keys import TURN, generator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from genus.batch import Batch
+    from genus.examples.feed import Feed
+
+
+@dataclass(frozen=True)
+class Share:
+    """A feed, who learns from it, and how often."""
+
+    feed: Feed
+    heads: frozenset[str]
+    """Names of the objectives."""
+    task: int
+    """Number of the task, by which the model knows it."""
+    steps: int
+    """Steps of each round that are its own."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """`turns[m]` is micro-batch m of steps of `accumulate` micro-batches, all those of a step from one feed.
+
+    Every round of as many steps as the shares have together gives each its number of them, in an order drawn from
+    (seed, number of the round). Each feed is read in its own order without a gap, so what a step gets is a pure
+    function of its number, and an epoch of a feed holds everything once.
+    """
+
+    shares: tuple[Share, ...]
+    accumulate: int
+    seed: int
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return micro-batch `number`."""
+        step, within = divmod(number, self.accumulate)
+        turn, before = self._turn(step), self._before(step)
+        return _marked(self.shares[turn], self.shares[turn].feed[int(before[turn]) * self.accumulate + within])
+
+    def epoch(self, number: int) -> float:
+        """Return how many passes over the text are made before micro-batch `number`, by all feeds together."""
+        step, within = divmod(number, self.accumulate)
+        taken = self._before(step) * self.accumulate
+        taken[self._turn(step)] += within
+        return sum(share.feed.epoch(int(count)) for share, count in zip(self.shares, taken, strict=True))
+
+    def evaluation_batches(self) -> Iterator[Batch]:
+        """Return an epoch of each feed, a batch of each in turn."""
+        each = zip_longest(*(share.feed.evaluation_batches() for share in self.shares))
+        for batches in each:
+            for share, batch in zip(self.shares, batches, strict=True):
+                if batch is not None:
+                    yield _marked(share, batch)
+
+    def _turn(self, step: int) -> int:
+        number, place = divmod(step, sum(self._steps))
+        return int(_order(self.seed, number, self._steps)[place])
+
+    def _before(self, step: int) -> NDArray[np.int64]:
+        """Return how many steps each share has had before a step."""
+        number, place = divmod(step, sum(self._steps))
+        begun = _order(self.seed, number, self._steps)[:place]
+        return number * np.array(self._steps) + np.bincount(begun, minlength=len(self._steps))
+
+    @property
+    def _steps(self) -> tuple[int, ...]:
+        return tuple(share.steps for share in self.shares)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, number: int, steps: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return whose turn each step of a round is."""
+    return generator(seed, TURN, number).permutation(np.repeat(np.arange(len(steps)), steps))
+
+
+def _marked(share: Share, batch: Batch) -> Batch:
+    """Return a feed's batch with the objectives that learn from it, and their task."""
+    streams = {name: replace(packed, task=share.task) for name, packed in batch.streams.items()}
+    return replace(batch, streams=streams, heads=share.heads)
