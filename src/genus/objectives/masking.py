@@ -82,14 +82,19 @@ class WholeWordMasking(Masking):
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the positions of the chosen words, max(1, round(rate x L)) at most."""
-        candidates = np.flatnonzero(~sequence.fixed)
-        begins = vocabulary.word_start[sequence.ids[candidates]]
-        begins |= np.diff(candidates, prepend=-2) > 1
-        word = np.cumsum(begins) - 1
+        candidates, word = words(sequence, vocabulary)
         sizes = np.bincount(word)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
         chosen[_within(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
         return candidates[np.flatnonzero(chosen[word])]
+
+
+def words(sequence: Sequence, vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions (C,) that may be chosen, and the number (C,) of the word to which each belongs."""
+    candidates = np.flatnonzero(~sequence.fixed)
+    begins = vocabulary.word_start[sequence.ids[candidates]]
+    begins |= np.diff(candidates, prepend=-2) > 1
+    return candidates, np.cumsum(begins) - 1
 
 
 def ordinary(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -33,32 +33,33 @@ class NextSentence(Objective):
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return one a sequence."""
-        return {"next_sentence": sequences}
+        return {self.name: sequences}
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
-        return NextSentenceHead(model)
+        return PairHead(self.name, model)
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the two classes and of the pooler, once a sequence."""
         return (linear(model.width, 2) + Demand(flops=model.pool_flops())).on(1 / length)
 
 
-class NextSentenceHead(Head):
-    """Two classes over the pooled state of the sequence's first token."""
+class PairHead(Head):
+    """Two classes of a pair, over the pooled state of the sequence's first token."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, name: str, model: Model) -> None:
         super().__init__()
+        self.name = name
         self.classes = nn.Linear(model.width, 2)
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of pairs."""
-        return {"next_sentence": batch.targets["next_sentence"].counted().sum()}
+        return {self.name: batch.targets[self.name].counted().sum()}
 
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
-        """Return `next_sentence`, the summed negative log-likelihood in nats, and `next_sentence/correct`."""
-        targets = batch.targets["next_sentence"]
+        """Return the summed negative log-likelihood in nats under the label's name, and `.../correct`."""
+        targets = batch.targets[self.name]
         logits_N2 = self.classes(network.pool(hidden["tokens"][targets.index]))
         loss = F.cross_entropy(logits_N2.float(), targets.label, ignore_index=IGNORE, reduction="sum")
-        return {"next_sentence": loss, "next_sentence/correct": (logits_N2.detach().argmax(-1) == targets.label).sum()}
+        return {self.name: loss, f"{self.name}/correct": (logits_N2.detach().argmax(-1) == targets.label).sum()}

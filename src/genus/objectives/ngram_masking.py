@@ -1,0 +1,64 @@
+"""N-gram masking: short runs of whole words (Lan et al. 2019, section 4.1).
+
+Legend: L sequence length, C tokens that may be chosen, W words, K chosen tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.objectives.masking import Masking, words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Sequence
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class NGramMasking(Masking):
+    """Runs of n whole words, with p(n) = (1 / n) / Σₖ (1 / k) for n up to `longest`, each piece replaced by its own draw.
+
+    Every word is tried in random order as the first of a run. Where the segment ends sooner, n is drawn from what there
+    is. A run that would exceed max(1, round(rate x L)) tokens loses words from its end until it fits; one that does not
+    fit, or meets a run chosen before, is passed over. So runs taken late are shorter than the law says.
+
+    Source: Lan et al. 2019, section 4.1; released code, create_pretraining_data.py, create_masked_lm_predictions. There
+    a run may reach over the separator into the second segment; here it stays within one.
+    """
+
+    longest: int = 3
+    """Words in a run at most."""
+
+    def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the positions of the chosen runs, max(1, round(rate x L)) at most."""
+        candidates, word = words(sequence, vocabulary)
+        first = np.searchsorted(word, np.arange(word.max(initial=-1) + 2))
+        left = self._words_left(candidates, word, first[:-1])
+        order = rng.permutation(len(left))
+        weights = np.cumsum(1 / np.arange(1, self.longest + 1))
+        drawn = np.searchsorted(weights, rng.random(len(left)) * weights[left - 1], side="right") + 1
+        chosen = np.zeros(len(candidates), dtype=np.bool_)
+        budget = self.number(sequence)
+        bounds = first.tolist()
+        for start, n in zip(order.tolist(), drawn[order].tolist(), strict=True):
+            while n and bounds[start + n] - bounds[start] > budget:
+                n -= 1
+            run = slice(bounds[start], bounds[start + n])
+            if n and not chosen[run].any():
+                chosen[run] = True
+                budget -= run.stop - run.start
+                if not budget:
+                    break
+        return candidates[chosen]
+
+    def _words_left(
+        self, candidates: NDArray[np.int64], word: NDArray[np.int64], first: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return how many words (W,) a run may have that begins at each word: `longest`, or what its segment has left."""
+        gaps = np.flatnonzero(np.diff(candidates) > 1) + 1
+        ends = np.append(word[gaps], len(first))
+        end = ends[np.searchsorted(gaps, first, side="right")]
+        return np.minimum(self.longest, end - np.arange(len(first)))
