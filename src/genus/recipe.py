@@ -7,6 +7,7 @@ from typing import Literal
 from genus.errors import near
 from genus.examples import Examples
 from genus.model import Model
+from genus.model.heads import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
 from genus.part import Part
@@ -72,6 +73,8 @@ class FineTuning(Part):
     batch: int
     """Examples in one update."""
     max_length: int = 128
+    pooler: Pooler = Pooler()
+    """What a network without a pooler gets: what Hugging Face's heads have before their last layer."""
 
 
 class Published(Part):

@@ -12,6 +12,7 @@ from genus.part import Part
 if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.model.demand import Demand
+    from genus.model.heads import Pooler
 
 
 class Network(nn.Module, ABC):
@@ -28,6 +29,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return hidden states (T, H) by the name of the stream they belong to."""
+
+    def levels(self) -> list[nn.Module]:
+        """Return the modules that tokens pass one after the other, the embeddings first: rates may fall with depth."""
+        return [self]
 
     def regions(self) -> list[nn.Module]:
         """Return the modules to compile, each by itself; those that are alike are compiled once."""
@@ -60,8 +65,8 @@ class Model(Part, ABC):
     def build(self, vocab_size: int) -> Network:
         """Build the module with fresh weights, drawn from PyTorch's global generator."""
 
-    def pooled(self) -> Model:
-        """Return the model as tasks over whole sequences need it: with a pooler, where its network can have one."""
+    def pooled(self, pooler: Pooler) -> Model:
+        """Return the model as tasks over whole sequences need it: with its pooler or this one, if it can have one."""
         return self
 
     def initialize(self, module: nn.Module) -> None:

@@ -65,9 +65,9 @@ class Encoder(Model):
         """Return the network with fresh weights."""
         return EncoderNetwork(self, vocab_size)
 
-    def pooled(self) -> Model:
-        """Return the encoder with a pooler, the one it has or a fresh one."""
-        return self if self.pooler else replace(self, pooler=Pooler())
+    def pooled(self, pooler: Pooler) -> Model:
+        """Return the encoder with a pooler, the one it has or this one."""
+        return self if self.pooler else replace(self, pooler=pooler)
 
     def initialize(self, module: nn.Module) -> None:
         """Draw the weights of linear maps and embeddings from N(0, init_std²) and set biases to 0."""
@@ -107,9 +107,13 @@ class EncoderNetwork(Network):
         """Return `tokens`, the last layer's states (T, H)."""
         return {"tokens": self.norm(self.layers(self.embed(batch.tokens), batch.tokens))}
 
+    def levels(self) -> list[nn.Module]:
+        """Return the embeddings and each layer; layers that share their weights are one level."""
+        return [self.embed, *self.layers.children()]
+
     def regions(self) -> list[nn.Module]:
         """Return the embeddings and each layer; what attention prepares for all layers stays outside."""
-        return [self.embed, *self.layers.children()]
+        return self.levels()
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the pooler's vectors (N, H), or the states themselves where there is no pooler."""

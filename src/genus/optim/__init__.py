@@ -21,6 +21,8 @@ class Optimizer(Part, ABC):
     lr: float
     clip_norm: float | None = None
     """Largest global L2 norm of the gradient, None for no clipping."""
+    layer_decay: float = 1.0
+    """Factor on the peak rate from one level of the network to the one below it; 1 for the same rate everywhere."""
 
     @abstractmethod
     def build(self, module: nn.Module) -> TorchOptimizer:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
+    from torch.optim import Optimizer as TorchOptimizer
 
 
 def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -22,3 +25,26 @@ def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
             (decaying if parameter.ndim > 1 and not name.endswith("bias") else others).append(parameter)
     made = ((decaying, weight_decay), (others, 0.0))
     return [{"params": own, "weight_decay": decay, "lr": lr, "peak": lr} for own, decay in made if own]
+
+
+def by_depth(optimizer: TorchOptimizer, levels: Sequence[nn.Module], decay: float) -> None:
+    """Let rates fall with depth: level d of D, 0 at the bottom, learns at its group's peak rate x decay^(D + 1 - d).
+
+    What stands in no level (pooler, heads) keeps the peak rate. So the embeddings under n layers have decay^(n + 2),
+    and the top layer has decay^2, as in ELECTRA's released code (optimization.py, _get_layer_lrs).
+
+    Args:
+        optimizer: freshly built; its groups are parted in place.
+        levels: the modules that tokens pass, one after the other.
+        decay: the factor from one level to the one below it.
+    """
+    exponent = {id(weight): len(levels) + 1 - d for d, level in enumerate(levels) for weight in level.parameters()}
+    parted = []
+    for group in optimizer.param_groups:
+        split: dict[int, list[nn.Parameter]] = {}
+        for weight in group["params"]:
+            split.setdefault(exponent.get(id(weight), 0), []).append(weight)
+        for power, own in sorted(split.items()):
+            peak = group["peak"] * decay**power
+            parted.append({**group, "params": own, "lr": peak, "peak": peak})
+    optimizer.param_groups[:] = parted

@@ -29,8 +29,7 @@ class Start:
     def fine_tuned(self, objective: OnSequence, settings: FineTuning) -> Recipe:
         """Return the recipe of what is fine-tuned: the same network, with a pooler, under another objective.
 
-        A network without a pooler gets a fresh one: with tanh, it is what RoBERTa's classification head has before its
-        last layer (released code, RobertaClassificationHead: dense, tanh, out_proj).
+        A network without a pooler gets the one of the settings.
 
         Raises:
             GenusError: the tokenizer and the weights do not belong together.
@@ -45,7 +44,7 @@ class Start:
         tokens = self.tokenizer.tokens
         return replace(
             self.recipe,
-            model=model.pooled(),
+            model=model.pooled(settings.pooler),
             tokens=tokens,
             objectives=(objective,),
             stages=tuple(stage.whole() for stage in self.recipe.stages),

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from genus.model.speed import compile_learner
+from genus.optim.groups import by_depth
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Updater:
     def __init__(self, learner: Learner, choice: Optimizer, run: Run, ranks: Ranks, seed: int) -> None:
         self.learner, self.choice, self.ranks, self.precision, self.seed = learner, choice, ranks, run.precision, seed
         self.optimizer = choice.build(learner)
+        if choice.layer_decay != 1:
+            by_depth(self.optimizer, learner.network.levels(), choice.layer_decay)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if run.compile:
             compile_learner(learner.network, learner.heads.values())

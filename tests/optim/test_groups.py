@@ -1,0 +1,69 @@
+"""Rates that fall with depth, against a transcription of ELECTRA's released code (optimization.py, _get_layer_lrs)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from genus import catalog
+from genus.model.encoder import Encoder
+from genus.objectives.sequence import Classify
+from genus.optim.adamw import AdamW
+from genus.train.parallel import join
+from genus.train.run import Run
+from genus.train.update import Updater
+
+if TYPE_CHECKING:
+    from genus.objectives import Learner
+
+LAYERS, DECAY, PEAK = 3, 0.8, 1e-3
+ROUNDING = 1e-12
+"""Relative: powers in float64 taken in another order."""
+
+
+def published(name: str) -> float:
+    """Return the rate of a parameter by its name, as the released code finds it."""
+    depths = {"network.embed.": 0, "network.pooler.": LAYERS + 2, "heads.": LAYERS + 2}
+    depths |= {f"network.layers.{layer}.": layer + 1 for layer in range(LAYERS)}
+    (depth,) = [depth for key, depth in depths.items() if name.startswith(key)]
+    return PEAK * DECAY ** (LAYERS + 2 - depth)
+
+
+def learner() -> Learner:
+    changes = ["model.layers=3", "model.hidden=8", "model.attention.heads=2", "model.feedforward.size=8"]
+    recipe = catalog.load("bert/tiny", [*changes, "tokens.vocab_size=30"])
+    assert isinstance(recipe.model, Encoder)
+    return replace(recipe, objectives=(Classify(labels=("a", "b")),)).learner()
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_every_parameter_learns_at_its_published_rate(bias_correction: bool) -> None:
+    it = learner()
+    choice = AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.1, bias_correction=bias_correction)
+    groups = Updater(it, choice, Run(device="cpu"), join("cpu"), 0).optimizer.param_groups
+    found = {id(weight): group for group in groups for weight in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(list(it.parameters()))
+    for name, weight in it.named_parameters():
+        group = found[id(weight)]
+        assert group["peak"] == pytest.approx(published(name), rel=ROUNDING), name
+        assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0.0)
+
+
+def test_without_decay_there_is_one_rate() -> None:
+    updater = Updater(learner(), AdamW(lr=PEAK), Run(device="cpu"), join("cpu"), 0)
+    assert [group["peak"] for group in updater.optimizer.param_groups] == [PEAK, PEAK]
+
+
+def test_the_first_update_of_adam_is_as_large_as_the_rate() -> None:
+    it = learner()
+    updater = Updater(it, AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.0), Run(device="cpu"), join("cpu"), 0)
+    before = {name: weight.detach().clone() for name, weight in it.named_parameters()}
+    for weight in it.parameters():
+        weight.grad = torch.ones_like(weight)
+    updater.optimizer.step()
+    for name, weight in it.named_parameters():
+        moved = (before[name] - weight.detach()).mean().item()
+        assert moved == pytest.approx(published(name), rel=1e-3), name  # eps, and float32 weights near 1
