@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genus.cli.options import AsJson
+from genus.cli.options import AsJson, chosen_run
 from genus.cli.output import Counter, columns, document, note
 
 if TYPE_CHECKING:
@@ -76,10 +76,9 @@ def _corpus(folder: Path) -> "Made":
 def _pretrain(made: "Made", folder: Path, seconds: float) -> dict[str, float]:
     """Pretrain in the folder, or go on with what is there; return the held-out metrics."""
     from genus import catalog, pipeline
-    from genus.train.run import Run
 
     recipe = catalog.load(RECIPE, [*PRETRAINING, f"budget.amount={seconds}"])
-    run = Run(held_out=0.02, checkpoint_every=500, evaluate_every=250)
+    run = chosen_run([], held_out=0.02, checkpoint_every=500, evaluate_every=250)
     counter = Counter("tokenizing", "B")
     summary = pipeline.pretrain(recipe, [made.corpus], folder, run, resume=True, progress=counter)
     if summary.stopped:

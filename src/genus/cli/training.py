@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Folder, Out, RecipeName, Running, Settings, Sources
+from genus.cli.options import AsJson, Folder, Out, RecipeName, Running, Settings, Sources, chosen_run
 from genus.cli.output import Counter, columns, document
 
 
@@ -36,9 +36,8 @@ def pretrain(
 
     from genus import catalog, pipeline
     from genus.cli.folders import model_folder
-    from genus.train.run import Run
 
-    run = catalog.overridden(Run(), running, "--run")
+    run = chosen_run(running)
     row = catalog.load(recipe, settings)
     source = None if start is None else model_folder(start)
     summary = pipeline.pretrain(
@@ -101,8 +100,8 @@ def finetune(
     from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
-    from genus.train.run import Run
 
+    run = chosen_run(running)
     source = read_model(model)
     row = catalog.overridden(source.recipe, settings)
     files = Files.find(data) if data.is_dir() else Files(data)
@@ -112,7 +111,7 @@ def finetune(
         Files(files.train, validation or files.validation, test or files.test),
         out,
         seeds=range(seeds),
-        run=catalog.overridden(Run(), running, "--run"),
+        run=run,
     )
     if as_json:
         document(report.to_json())

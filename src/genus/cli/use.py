@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Folder, Out, Running, Settings, Sources
+from genus.cli.options import AsJson, Folder, Out, Running, Settings, Sources, chosen_run
 from genus.cli.output import Counter, columns, document
 from genus.errors import GenusError, UsageError
 
@@ -35,12 +35,10 @@ def evaluate(
 
     A pretrained one on text (losses, perplexity, bits per byte), a fine-tuned one on a table.
     """
-    from genus import catalog
     from genus.objectives.sequence import OnSequence
-    from genus.train.run import Run
 
+    run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
-    run = catalog.overridden(Run(evaluate_batches=1_000_000), running, "--run")
     if any(isinstance(objective, OnSequence) for objective in source.recipe.objectives):
         found = _on_table(source, data, _task(source, task, text, label), answers, run)
     else:

@@ -31,7 +31,15 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
         "seed": seed,
         "run": run.to_json(),
         "processes": ranks.size,
-        "device": _hardware(ranks.device),
+        **surroundings(ranks.device),
+    }
+    write_json(path, {"sessions": [*earlier, session]})
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """Return what numbers depend on and no recipe says: hardware, system, versions, the commit of the code."""
+    return {
+        "device": _hardware(device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
@@ -39,7 +47,6 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
         "versions": {name: version(name) for name in PACKAGES},
         "commit": _commit(),
     }
-    write_json(path, {"sessions": [*earlier, session]})
 
 
 def _hardware(device: torch.device) -> str:
