@@ -93,7 +93,7 @@ def test_large_packages_are_cut_to_one_length(tmp_path: Path) -> None:
 
 
 def test_too_few_packages_is_one_line(packages: Path, tmp_path: Path) -> None:
-    with pytest.raises(GenusError, match="fewer than two installed packages have 250 docstrings"):
+    with pytest.raises(GenusError, match="fewer than two installed packages have 90 docstrings"):
         make(read([(None, packages)]), tmp_path)
 
 

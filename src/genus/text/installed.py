@@ -97,8 +97,8 @@ def make(
     *,
     characters: int = 8_000_000,
     labels: int = 10,
-    train: int = 150,
-    validation: int = 100,
+    train: int = 40,
+    validation: int = 50,
 ) -> Made:
     """Write `corpus.jsonl`, `train.jsonl` and `validation.jsonl`; the same modules give the same bytes.
 
@@ -107,7 +107,7 @@ def make(
         folder: where to write.
         characters: length of the corpus; the largest packages are cut to a common length to meet it.
         labels: the task tells apart at most so many packages, those with the most docstrings.
-        train: examples of each package in the training file.
+        train: examples of each package in the training file: few, where pretraining is worth most.
         validation: examples of each package in the validation file.
 
     Raises:
