@@ -53,7 +53,8 @@ def main() -> None:
     quicken_process()
     run = Run(compile=True)
     rows = [row for name in MEMBERS for row in study(name, options.tokens, options.data, options.out, run)]
-    write_json(options.results, {**surroundings(torch.device("cpu")), "settings": [*SETTINGS, options.tokens], "results": rows})
+    made = {"tokens": options.tokens, "settings": SETTINGS, "tasks": TASKS, "results": rows}
+    write_json(options.results, surroundings(torch.device("cpu")) | made)
 
 
 def study(name: str, tokens: float, data: Path, out: Path, run: Run) -> list[dict[str, Any]]:
