@@ -34,11 +34,13 @@ RESULTS = Path(__file__).parent / "results" / "pretraining.json"
 MEMBERS = ("bert/mini", "roberta/mini")
 SETTINGS = (
     "tokens.vocab_size=8192",
-    "stages=[{max_length = 128, batch = 64, micro_batch = 64}]",
-    "optimizer.lr=2e-3",
+    "stages=[{max_length = 128, batch = 16, micro_batch = 16}]",
+    "optimizer.lr=7e-4",
+    "schedule.warmup=0.05",
     "budget.unit=tokens",
+    "finetuning.optimizer={kind = 'AdamW', lr = 3e-4, weight_decay = 0.01}",
 )
-"""For a short run: a vocabulary whose rows are all seen often, and a high rate."""
+"""For a short run: pieces that are all seen often, many small updates, and fine-tuning that can also learn from scratch."""
 TASKS = {"sst2": {"epochs": 1.0, "batch": 64}, "mrpc": {"epochs": 3.0, "batch": 32}}
 SEEDS = (0, 1, 2)
 
