@@ -40,7 +40,7 @@ SETTINGS = (
     "budget.unit=tokens",
     "finetuning.optimizer={kind = 'AdamW', lr = 3e-4, weight_decay = 0.01}",
 )
-"""For a short run: pieces that are all seen often, many small updates, and fine-tuning that can also learn from scratch."""
+"""For a short run: pieces that are all seen often, many small updates, fine-tuning that can learn from scratch."""
 TASKS = {"sst2": {"epochs": 1.0, "batch": 64}, "mrpc": {"epochs": 3.0, "batch": 32}}
 SEEDS = (0, 1, 2)
 
