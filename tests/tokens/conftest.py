@@ -1,4 +1,4 @@
-"""The tokenizer tests share texts, in `corpora.py`."""
+"""The tokenizer tests share texts, in `hard_texts.py`."""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from corpora import HARD, neighborhoods, shared_texts
+from hard_texts import HARD, neighborhoods, shared_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
