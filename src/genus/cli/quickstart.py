@@ -27,6 +27,7 @@ PRETRAINING = (
 """Small batches, for many updates: what the row learns most with from 8 MB in minutes on two cores."""
 FINE_TUNING = (
     "finetuning.epochs=8",
+    "finetuning.batch=16",
     "finetuning.max_length=64",
     "finetuning.optimizer.lr=3e-4",
     "finetuning.optimizer.bias_correction=true",
