@@ -16,15 +16,19 @@ def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
 
     BERT's released code (optimization.py, exclude_from_weight_decay) leaves out what is named LayerNorm or bias: these
     are the parameters of one axis, and biases of several. A group holds the peak rate, which the schedule scales, as
-    `peak`.
+    `peak`, and whether it is the first kind as `matrices`.
     """
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decaying if parameter.ndim > 1 and not name.endswith("bias") else others).append(parameter)
-    made = ((decaying, weight_decay), (others, 0.0))
-    return [{"params": own, "weight_decay": decay, "lr": lr, "peak": lr} for own, decay in made if own]
+    made = ((decaying, weight_decay, True), (others, 0.0, False))
+    return [
+        {"params": own, "weight_decay": decay, "lr": lr, "peak": lr, "matrices": matrices}
+        for own, decay, matrices in made
+        if own
+    ]
 
 
 def by_depth(optimizer: TorchOptimizer, levels: Sequence[nn.Module], decay: float) -> None:

@@ -1,0 +1,77 @@
+"""LAMB: Adam whose every tensor moves by a share of its own length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genus.optim import Optimizer
+from genus.optim.groups import groups
+from genus.optim.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
+
+
+class LAMB(Optimizer):
+    """Layer-wise adaptive moments for large batches (You et al. 2019, arXiv:1904.00962, algorithm 2).
+
+    m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  u = m̂ / (√v̂ + eps) + weight_decay x,  x = x - lr ‖x‖ / ‖u‖ u
+
+    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) at update t, or the bare m and v without bias correction. The norms are
+    those of one parameter tensor; the ratio is 1 where either is 0, and for biases and norms, as in ALBERT's released
+    code (lamb_optimizer.py, exclude_from_layer_adaptation). φ of the paper is the identity.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    clip_norm: float | None = 1.0
+    """Largest global L2 norm of the gradient, None for no clipping."""
+    bias_correction: bool = True
+    """False as in ALBERT's released code: the moments are used as they are."""
+
+    def build(self, module: nn.Module) -> LayerwiseAdam:
+        """Return the rule with ratios on matrices and embeddings."""
+        made = [group | {"adapts": group["matrices"]} for group in groups(module, self.lr, self.weight_decay)]
+        return LayerwiseAdam(made, self.betas, self.eps, self.bias_correction)
+
+
+class LayerwiseAdam(Rule):
+    """Updates of LAMB; a group's `adapts` says whether its tensors move by a share of their own length."""
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float, bias_correction: bool = True
+    ) -> None:
+        super().__init__(groups)
+        self.betas, self.eps, self.bias_correction = betas, eps, bias_correction
+
+    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> None:
+        """Move the weights of a group."""
+        updates = self.adam(group, weights, gradients)
+        torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
+        if group["adapts"]:
+            torch._foreach_mul_(updates, ratios(weights, updates))
+        torch._foreach_add_(weights, updates, alpha=-group["lr"])
+
+    def adam(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return Adam's updates, m̂ / (√v̂ + eps)."""
+        firsts, seconds = self.kept("first", weights), self.kept("second", weights)
+        torch._foreach_lerp_(firsts, gradients, 1 - self.betas[0])
+        torch._foreach_mul_(seconds, self.betas[1])
+        torch._foreach_addcmul_(seconds, gradients, gradients, 1 - self.betas[1])
+        corrections = [1 - beta ** group["updates"] if self.bias_correction else 1.0 for beta in self.betas]
+        roots = torch._foreach_div(seconds, corrections[1])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, self.eps)
+        torch._foreach_mul_(roots, corrections[0])
+        return list(torch._foreach_div(firsts, roots))
+
+
+def ratios(weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
+    """Return ‖x‖ / ‖u‖ for every tensor, 1 where either is 0; nothing waits for the device."""
+    lengths, moves = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, updates))
+    return list(torch.where((lengths > 0) & (moves > 0), lengths / moves, 1.0))
