@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from genus.objectives import Learner
+    from collections.abc import Collection, Mapping
+
+    from torch import Tensor
+
     from genus.part import Json
     from genus.recipe import Recipe
 
@@ -13,11 +16,21 @@ TASKS = {"MaskedLM": "fill-mask", "PreTraining": "fill-mask", "SequenceClassific
 """A model hub's task by the end of the class's name."""
 
 
-def card(recipe: Recipe, config: Json, learner: Learner, notes: str) -> str:
-    """Return the card: metadata, what the model is, how to load it, and notes on how it came about."""
+def card(recipe: Recipe, config: Json, tensors: Mapping[str, Tensor], heads: Collection[str], notes: str) -> str:
+    """Return the card: metadata, what the model is, how to load it, and notes on how it came about.
+
+    Args:
+        recipe: what it was trained by.
+        config: its configuration.
+        tensors: its weights.
+        heads: the objectives whose heads are among them.
+        notes: Markdown that follows.
+    """
     (architecture,) = config["architectures"]
     task = next((task for name, task in TASKS.items() if architecture.endswith(f"For{name}")), "feature-extraction")
-    parameters = sum(parameter.numel() for parameter in learner.parameters())
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    names = [objective.name for objective in recipe.objectives]
+    objectives = ", ".join(name if name in heads else f"{name} (its head is not in this folder)" for name in names)
     stages = ", ".join(f"{stage.share:.0%} at length {stage.max_length}" for stage in recipe.stages)
     return f"""---
 library_name: transformers
@@ -35,7 +48,7 @@ from the recipe `{recipe.name}` ({recipe.hash()}), which lies beside this card a
 | | |
 | --- | --- |
 | architecture | {recipe.published.title} ({recipe.published.paper}) |
-| objectives | {", ".join(objective.name for objective in recipe.objectives)} |
+| objectives | {objectives} |
 | planned budget | {recipe.budget.amount:,.0f} {recipe.budget.unit}, {stages} |
 
 ```python

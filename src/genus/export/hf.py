@@ -76,7 +76,8 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         tokenizer.save(work, recipe.model.max_length)
         save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
         write_json(work / "recipe.json", recipe.to_json())
-        (work / "README.md").write_text(card(recipe, config, learner, notes), encoding="utf-8")
+        page = card(recipe, config, tensors, layout.kept(learner.heads), notes)
+        (work / "README.md").write_text(page, encoding="utf-8")
         write_json(work / "config.json", config)
 
 

@@ -24,13 +24,19 @@ BUFFERS = (".position_ids", ".token_type_ids")
 
 
 def to_foreign(learner: Learner, layout: Layout) -> dict[str, Tensor]:
-    """Return the learner's tensors by their foreign names, on the CPU; tied weights once."""
+    """Return the learner's tensors by their foreign names, on the CPU; tied weights once.
+
+    Heads that the layout has no place for stay out.
+    """
     table = layout.table(learner.heads)
+    out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
     tensors = {}
     for name, tensor in learner.state_dict().items():
+        if name.startswith(out):
+            continue
         names = theirs(name, table)
         for foreign, part in zip(names, tensor.detach().cpu().chunk(len(names)), strict=True):
-            tensors[foreign] = part.contiguous()
+            tensors[foreign] = layout.turn(foreign, part).contiguous()
     return tensors
 
 
@@ -90,7 +96,8 @@ def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> 
         absent = [foreign for foreign in names if foreign not in tensors]
         missing += absent
         if not absent:
-            state[name] = torch.cat([tensors[foreign] for foreign in names]) if names[1:] else tensors[names[0]]
+            parts = [layout.turn(foreign, tensors[foreign], back=True) for foreign in names]
+            state[name] = torch.cat(parts) if names[1:] else parts[0].contiguous()
             if state[name].shape != expected.shape:
                 wrong.append(f"{names[0]} {tuple(tensors[names[0]].shape)}, which makes {tuple(state[name].shape)}, "
                              f"not {tuple(expected.shape)}")  # fmt: skip

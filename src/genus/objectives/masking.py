@@ -50,15 +50,28 @@ class Masking(Part, ABC):
         """Return the chosen positions (K,) and the corrupted ids (L,)."""
         chosen = self.choose(sequence, vocabulary, rng)
         ids = sequence.ids.copy()
-        draw = rng.random(len(chosen))
+        draw = self.fates(chosen, rng)
         ids[chosen[draw < self.mask]] = vocabulary.mask
         swapped = chosen[(draw >= self.mask) & (draw < self.mask + self.random)]
         ids[swapped] = ordinary(len(swapped), vocabulary, rng)
         return chosen, ids
 
+    def fates(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return for each chosen position the number (K,) in [0, 1) by which its replacement is decided."""
+        return rng.random(len(chosen))
+
     def number(self, sequence: Sequence) -> int:
         """Return how many tokens of a sequence may be chosen: max(1, round(rate x L)), as in BERT's released code."""
         return max(1, round(self.rate * len(sequence.ids)))
+
+
+class JointMasking(Masking):
+    """Masking in which chosen tokens that stand side by side share their fate: all masks, all random, or all left."""
+
+    def fates(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return one number for each run of positions."""
+        run = np.cumsum(np.diff(chosen, prepend=-2) > 1) - 1
+        return np.asarray(rng.random(len(chosen))[run])
 
 
 class TokenMasking(Masking):
@@ -85,7 +98,7 @@ class WholeWordMasking(Masking):
         candidates, word = words(sequence, vocabulary)
         sizes = np.bincount(word)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
-        chosen[_within(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
+        chosen[within(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
         return candidates[np.flatnonzero(chosen[word])]
 
 
@@ -105,7 +118,7 @@ def ordinary(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> N
     return ids
 
 
-def _within(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:
+def within(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:
     """Return the words, in that order, that fit into what is left of the budget when their turn comes."""
     taken = []
     for word, size in zip(order.tolist(), sizes[order].tolist(), strict=True):

@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Any
 from genus.errors import GenusError, near
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from genus.model import Model
     from genus.objectives import Objective
     from genus.part import Json
     from genus.recipe import Recipe
 
 Table = Mapping[str, tuple[str, ...]]
-"""Our module to theirs; several of theirs are stacked, one below the other. `{}` is the number of a layer."""
+"""Our module to theirs; several of theirs are stacked, one below the other. `{}` is the number of a layer.
+
+A row may also be of one tensor, and then names theirs in full.
+"""
 
 
 def same(value: Any) -> Any:
@@ -79,13 +84,26 @@ class Layout:
     """Copies of tensors that old files repeat, and what they are copies of."""
     pad: int | None = None
     """The padding id on which this architecture's position numbers hang."""
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Ends of foreign names whose tensors have their axes in another order, and the order that makes ours theirs."""
+
+    def turn(self, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
+        """Return a tensor of ours with its axes as the foreign name has them, or the other way back."""
+        order = next((order for end, order in self.axes.items() if name.endswith(end)), None)
+        if order is None:
+            return tensor
+        return tensor.permute(sorted(range(len(order)), key=order.__getitem__) if back else order)
 
     def table(self, heads: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Return the rows for a learner with these heads."""
         rows = dict(self.tensors)
-        for head in heads:
+        for head in self.kept(heads):
             rows |= self.heads[head].tensors
         return rows
+
+    def kept(self, heads: Iterable[str]) -> frozenset[str]:
+        """Return those of the heads that this architecture has a place for."""
+        return frozenset(heads) & self.heads.keys()
 
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
         """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
@@ -150,8 +168,9 @@ def theirs(name: str, table: Table) -> tuple[str, ...]:
     """
     module, _, leaf = name.rpartition(".")
     number = re.search(r"(?<=\.layers\.)\d+", module)
-    rows = table[module if number is None else f"{module[: number.start()]}{{}}{module[number.end() :]}"]
-    return tuple(f"{row.format(number and number.group())}.{leaf}" for row in rows)
+    module = module if number is None else f"{module[: number.start()]}{{}}{module[number.end() :]}"
+    rows = table.get(f"{module}.{leaf}") or [f"{row}.{leaf}" for row in table[module]]
+    return tuple(row.format(number and number.group()) for row in rows)
 
 
 @functools.cache
@@ -165,10 +184,12 @@ def layouts() -> dict[str, Layout]:
 def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json]:
     """Return the layout that a recipe's architecture fits, and its configuration.
 
+    Heads that no layout at all has a place for stay out.
+
     Raises:
         GenusError: no layout can express it.
     """
-    heads = frozenset(heads)
+    heads = frozenset(head for head in heads if any(layout.kept([head]) for layout in layouts().values()))
     for layout in layouts().values():
         config = layout.config(recipe, heads)
         if config is not None:
