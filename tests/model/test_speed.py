@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from genus.model import heads
-from genus.model.speed import compile_learner, compiler_problem, products_by_onednn
+from genus.model.speed import compile_learner, compiler_problem, products_by_onednn, round_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,6 +131,17 @@ def test_a_filled_vocabulary_changes_no_loss(
     torch.testing.assert_close(filled, loss)
     assert filled_correct == correct
     torch.testing.assert_close(table.grad, gradient)
+
+
+def test_rounded_products_are_those_of_autocast(
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+) -> None:
+    batch, network = make_batch(ROWS, 40), make_learner(make_encoder()).network.eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted = network(batch)["tokens"]
+        round_products(network, torch.bfloat16)
+        assert network.layers[0].attention.qkv.weight.dtype == torch.bfloat16  # type: ignore[index, union-attr]
+        assert torch.equal(network(batch)["tokens"], wanted)
 
 
 def test_a_compiler_that_works_has_no_problem() -> None:
