@@ -22,7 +22,7 @@ from genus.export.transplant import transplant
 from genus.files import write_json
 from genus.part import diff
 from genus.recipe import Recipe
-from genus.text import Source, read_documents
+from genus.text import Corpus, Source
 from genus.tokens.store import Progress, Store, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.feeding import Stretch
@@ -99,7 +99,7 @@ def tokens(recipe: Recipe, corpus: Sequence[Source], folder: Path, given: Path |
     """Return the tokenizer of a run: the one in the folder, else the given one, else one trained on the corpus."""
     if (folder / "tokenizer.json").exists():
         return Tokenizer.load(folder)
-    tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(read_documents(corpus))
+    tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(Corpus(corpus))
     tokenizer.save(folder)
     return tokenizer
 

@@ -196,3 +196,11 @@ def check_error(message: str, folder: Path) -> None:
 
 def _replace(part: Specials, **changes: object) -> Specials:
     return part.overlay(changes)
+
+
+def test_the_same_texts_give_the_same_vocabulary() -> None:
+    """The library alone does not promise it: it walks through hash tables."""
+    words, endings = ("walk", "talk", "wünsch", "น้ำ"), ("", "s", "ed", "ing")
+    texts = [" ".join(f"{word}{ending}" for word in words for ending in endings)]
+    first, *others = (WordPiece(vocab_size=60, min_frequency=1).train(iter(texts)).pieces for _ in range(5))
+    assert all(other == first for other in others)

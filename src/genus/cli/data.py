@@ -21,9 +21,9 @@ def train_tokenizer(
 ) -> None:
     """Train the tokenizer of a recipe on text."""
     from genus import catalog
-    from genus.text import read_documents
+    from genus.text import Corpus
 
-    tokenizer = catalog.load(recipe, settings).tokens.train(read_documents(texts))
+    tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts))
     tokenizer.save(out)
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})

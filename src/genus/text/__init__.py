@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from genus.text.blocks import Block, Documents
-from genus.text.read import read_blocks, read_documents
+from genus.text.read import Corpus, read_blocks, read_documents
 from genus.text.sources import Fingerprint, Source, find, fingerprint
 
-__all__ = ["Block", "Documents", "Fingerprint", "Source", "find", "fingerprint", "read_blocks", "read_documents"]
+__all__ = [
+    "Block",
+    "Corpus",
+    "Documents",
+    "Fingerprint",
+    "Source",
+    "find",
+    "fingerprint",
+    "read_blocks",
+    "read_documents",
+]

@@ -10,6 +10,7 @@ import gzip
 import io
 import lzma
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from genus.errors import GenusError
@@ -18,7 +19,7 @@ from genus.text.sources import find, format_of, load_hub
 from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from genus.text.sources import Source
@@ -27,6 +28,18 @@ BLOCK_BYTES = 1 << 22
 """Unpacked bytes in a block: large beside the cost of sending it to a worker, small beside memory."""
 BLOCK_ROWS = 2_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The documents of several sources, which can be read more than once; see `read_documents`."""
+
+    sources: Sequence[Path | str]
+    field: str = "text"
+
+    def __iter__(self) -> Iterator[str]:
+        """Read them from the first on."""
+        return read_documents(self.sources, self.field)
 
 
 def read_documents(sources: Iterable[Path | str], field: str = "text") -> Iterator[str]:

@@ -6,6 +6,8 @@ Source: BERT's released code, tokenization.py.
 from __future__ import annotations
 
 import sys
+import unicodedata
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import Tokenizer as Backend
@@ -57,19 +59,34 @@ class WordPiece(Tokens):
     specials: Specials = BERT
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on texts: special tokens first, then characters, then joined pieces."""
+        """Train the vocabulary on texts: special tokens first, then characters, then joined pieces.
+
+        The texts are read twice: the library numbers the characters within words in no fixed order, by which it then
+        decides between pairs that are equally frequent. Numbered beforehand, the same texts give the same vocabulary.
+        """
+        texts = list(texts) if iter(texts) is texts else texts
         backend = self._backend(models.WordPiece(unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
+        characters = self._characters(backend, some(texts))
         trainer = trainers.WordPieceTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
-            limit_alphabet=max(1, min(self.alphabet, (self.vocab_size - 5) // 2)),  # each character comes in two forms
-            special_tokens=self.specials.names(),
+            initial_alphabet=characters,
+            limit_alphabet=len(characters),
+            special_tokens=[*self.specials.names(), *(CONTINUED + one for one in characters if _continues(one))],
             continuing_subword_prefix=CONTINUED,
             show_progress=sys.stderr.isatty(),
         )
-        backend.train_from_iterator(some(texts), trainer)
-        frame(backend, self.specials)
-        return Tokenizer.of(self, backend)
+        backend.train_from_iterator(texts, trainer)
+        return Tokenizer.of(self, self.of_vocabulary(backend.get_vocab()))
+
+    def _characters(self, backend: Backend, texts: Iterable[str]) -> list[str]:
+        """Return the most frequent characters of normalized texts, sorted; in a vocabulary each comes in two forms."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(backend.normalizer.normalize_str(text))
+        most = max(1, min(self.alphabet, (self.vocab_size - len(self.specials.names())) // 2))
+        known = sorted((one for one in counts if not one.isspace()), key=lambda one: (-counts[one], one))
+        return sorted(known[:most])
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for the pieces that do not begin with `##`."""
@@ -147,6 +164,11 @@ class WordPiece(Tokens):
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece(prefix=CONTINUED)
         return backend
+
+
+def _continues(character: str) -> bool:
+    """Return whether a character may stand within a word: BERT cuts before and after punctuation."""
+    return character.isalnum() or not (character.isascii() or unicodedata.category(character).startswith("P"))
 
 
 def _read_vocabulary(file: Path) -> dict[str, int]:
