@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PreNorm(Block):
-    """x = x + f(norm(x)) for each sub-layer f, and one norm after the last layer (Shoeybi et al. 2019, figure 7b; GPT-2).
+    """x = x + f(norm(x)) for each sub-layer f, and one after the last layer (Shoeybi et al. 2019, figure 7; GPT-2).
 
     The maps that end a sub-layer start from 1 / √(2 L) of the other weights, in a stack of L layers, so that the
     variance of the sum of 2 L residuals does not grow with the depth (Shoeybi et al. 2019, section 4.2).

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NGramMasking(Masking):
-    """Runs of n whole words, with p(n) = (1 / n) / Σₖ (1 / k) for n up to `longest`, each piece replaced by its own draw.
+    """Runs of n whole words, with p(n) = (1 / n) / Σₖ (1 / k) for n up to `longest`; each piece has its own fate.
 
     Every word is tried in random order as the first of a run. Where the segment ends sooner, n is drawn from what there
     is. A run that would exceed max(1, round(rate x L)) tokens loses words from its end until it fits; one that does not
@@ -57,7 +57,7 @@ class NGramMasking(Masking):
     def _words_left(
         self, candidates: NDArray[np.int64], word: NDArray[np.int64], first: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return how many words (W,) a run may have that begins at each word: `longest`, or what its segment has left."""
+        """Return how many words (W,) a run from each word may have: `longest`, or what its segment has left."""
         gaps = np.flatnonzero(np.diff(candidates) > 1) + 1
         ends = np.append(word[gaps], len(first))
         end = ends[np.searchsorted(gaps, first, side="right")]

@@ -62,6 +62,10 @@ class Tokens(Part, ABC):
     def encoder(self, backend: tokenizers.Tokenizer, typecode: str) -> Encoder:
         """Return the fastest encoder that gives the backend's ids, as arrays of `typecode`."""
 
+    def save_legacy(self, backend: tokenizers.Tokenizer, folder: Path) -> None:
+        """Write the vocabulary files of those who do not read `tokenizer.json`."""
+        backend.model.save(str(folder))
+
     @abstractmethod
     def hugging_face(self) -> dict[str, Any]:
         """Return what `tokenizer_config.json` says of this tokenization: its class there, and the class's options."""

@@ -73,6 +73,25 @@ class _Table(dict[str, bytes]):
         return ids
 
 
+class SpacedWords:
+    """For pre-tokenizers that split at white space alone, and normalizers that look at a character at a time.
+
+    The words of a simple text are encoded one by one; another text is the backend's whole.
+    """
+
+    simple = re.compile(f"[\n -~{LATIN}{PUNCTUATION}]*")
+
+    def __init__(self, whole: WholeText) -> None:
+        self.whole = whole
+        self.word_ids = _Table(whole)
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        if self.simple.fullmatch(text):
+            return b"".join(map(self.word_ids.__getitem__, text.split()))
+        return self.whole(text)
+
+
 class _Pieces(ABC):
     """The tables of pieces and of chunks, and the way through them."""
 

@@ -120,7 +120,7 @@ class Tokenizer:
         config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
         with beside(folder) as new:
             self.backend.save(str(new / "tokenizer.json"))
-            self.backend.model.save(str(new))
+            self.tokens.save_legacy(self.backend, new)
             write_json(new / CHOICES, self.tokens.to_json())
             write_json(new / "tokenizer_config.json", config)
             write_json(new / "special_tokens_map.json", named)
@@ -147,7 +147,7 @@ class Tokenizer:
                 return cls.of(*adopted)
         if backend is None:
             raise GenusError(
-                f"{folder}: there is no tokenizer.json, vocab.txt, or vocab.json with merges.txt in this folder"
+                f"{folder}: there is no tokenizer.json, vocab.txt, spiece.model, or vocab.json with merges.txt"
             )
         raise GenusError(
             f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form"

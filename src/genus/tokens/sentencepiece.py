@@ -1,0 +1,170 @@
+"""sentencepiece's vocabulary files: the binary `.model`, a protocol buffer, and the `.vocab`, one piece a line.
+
+Of the protocol buffer (sentencepiece_model.proto) only what decides ids is read: pieces, scores and kinds, and the
+precompiled map of the normalizer.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.errors import GenusError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = range(1, 5)
+"""ModelProto.SentencePiece.Type; user-defined symbols are never part of another piece."""
+UNIGRAM = 1
+"""TrainerSpec.ModelType."""
+VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
+"""Wire types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A trained vocabulary, in order of id."""
+
+    texts: list[str]
+    scores: list[float]
+    """Logarithms of probabilities; 0 for what is not learned."""
+    kinds: list[int]
+    charsmap: bytes | None = None
+    """The normalizer's precompiled map from characters to texts; None: there is none."""
+
+    @property
+    def unknown(self) -> int:
+        """The id of the unknown piece."""
+        return self.kinds.index(UNKNOWN)
+
+    @property
+    def controls(self) -> list[str]:
+        """The pieces that no text contains."""
+        return [text for text, kind in zip(self.texts, self.kinds, strict=True) if kind == CONTROL]
+
+
+def read_model(path: Path) -> Pieces:
+    """Read a `.model` file.
+
+    Raises:
+        GenusError: it is damaged, or none of a unigram model.
+    """
+    texts, scores, kinds = [], [], []
+    charsmap, model = None, UNIGRAM
+    try:
+        for number, value in _fields(path.read_bytes()):
+            inner = dict(_fields(value)) if isinstance(value, bytes) and number <= 3 else {}
+            if number == 1:
+                texts.append(_bytes(inner[1]).decode())
+                scores.append(short(struct.unpack("<f", _bytes(inner.get(2, b"\0\0\0\0")))[0]))
+                kinds.append(int(inner.get(3, NORMAL)))
+            elif number == 2:
+                model = int(inner.get(3, UNIGRAM))
+            elif number == 3:
+                charsmap = _bytes(inner.get(2, b"")) or None
+        found = Pieces(texts, scores, kinds, charsmap)
+        _ = found.unknown
+    except (ValueError, LookupError, TypeError, struct.error):
+        raise GenusError(f"{path}: is damaged, or no model of sentencepiece's") from None
+    if model != UNIGRAM:
+        raise GenusError(f"{path}: is a sentencepiece model of another kind than unigram, which alone can be read")
+    return found
+
+
+def read_vocab(path: Path, unknown: str, controls: Collection[str]) -> Pieces:
+    """Read a `.vocab` file: a piece, a tab and its score a line; it keeps no kinds, and no normalizer.
+
+    Raises:
+        GenusError: it is none, or lacks the unknown piece.
+    """
+    try:
+        lines = [line.split("\t") for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
+        texts, scores = [text for text, _ in lines], [float(score) for _, score in lines]
+        texts.index(unknown)
+    except ValueError:
+        raise GenusError(f"{path}: is no vocabulary of sentencepiece's with the piece {unknown}") from None
+    return Pieces(texts, scores, kinds_of(texts, scores, unknown, controls))
+
+
+def kinds_of(texts: list[str], scores: list[float], unknown: str, controls: Collection[str]) -> list[int]:
+    """Return the kinds of pieces by their names, and by their score of 0, which no learned piece has."""
+    return [
+        UNKNOWN if text == unknown else CONTROL if text in controls else USER_DEFINED if score == 0 else NORMAL
+        for text, score in zip(texts, scores, strict=True)
+    ]
+
+
+def short(score: float) -> float:
+    """Return a score as the shortest decimal of its four-byte number, which every file keeps to the last digit."""
+    return float(str(np.float32(score)))
+
+
+def write_model(path: Path, pieces: Pieces) -> None:
+    """Write a `.model` file that sentencepiece reads; its other settings are its defaults."""
+    out = b""
+    for text, score, kind in zip(pieces.texts, pieces.scores, pieces.kinds, strict=True):
+        out += _field(1, _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score) + _field(3, kind))
+    trainer = _field(3, UNIGRAM) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
+    trainer += _field(45, pieces.texts[pieces.unknown].encode())
+    path.write_bytes(out + _field(2, trainer) + _field(3, _field(2, pieces.charsmap or b"")))
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield the number and the value of every field of a message: fixed-width values as their bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == VARINT:
+            value, at = _varint(data, at)
+            yield key >> 3, value
+            continue
+        if kind == BYTES:
+            size, at = _varint(data, at)
+        else:
+            size = {EIGHT_BYTES: 8, FOUR_BYTES: 4}[kind]
+        if at + size > len(data):
+            raise ValueError("cut short")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number that begins at a place, 7 bits a byte, and the place after it."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _bytes(value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        raise TypeError("expected bytes")
+    return value
+
+
+def _field(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return _tag(number, VARINT) + _number(value)
+    return _tag(number, BYTES) + _number(len(value)) + value
+
+
+def _tag(number: int, kind: int) -> bytes:
+    return _number(number << 3 | kind)
+
+
+def _number(value: int) -> bytes:
+    """Return a number as 7 bits a byte, the lowest first."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])

@@ -1,0 +1,229 @@
+"""Unigram, as ALBERT, XLNet and T5 use it: of all ways to cut a word into pieces, the most probable (Kudo 2018)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import unicodedata
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from genus.tokens import Specials, Tokens
+from genus.tokens.chunks import SpacedWords, WholeText
+from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens.sentencepiece import Pieces, kinds_of, read_model, read_vocab, short, write_model
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.chunks import Encoder
+
+ALBERT = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    cls="[CLS]",
+    sep="[SEP]",
+    mask="[MASK]",
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)
+XLNET = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    cls="<cls>",
+    sep="<sep>",
+    mask="<mask>",
+    single="$A <sep> <cls>:2",
+    pair="$A <sep> $B:1 <sep>:1 <cls>:2",
+)
+FRAMES = (ALBERT, XLNET)
+"""What a vocabulary without further word is taken to be framed by: the first whose `cls` it holds."""
+SPACE = "\u2581"
+"""How pieces write the space before a word."""
+SPARE = 1.25
+"""In training, pieces asked for over those wanted: those that join a word with its punctuation are dropped."""
+
+
+class Unigram(Tokens):
+    """A unigram model over words that begin with a mark for the space before them.
+
+    Without the precompiled map of a sentencepiece model, texts are normalized by NFKC and sentencepiece's rules for
+    control characters and spaces; where a model has the map, it is taken.
+
+    Deviation: ALBERT's and XLNet's released code cut a comma off a digit after the fact; here, as in the Hugging Face
+    library, what the model gives is kept.
+    """
+
+    vocab_size: int
+    lowercase: bool = True
+    plain: bool = True
+    """First drop accents, and write `` and '' as " (released code, preprocess_text); false where marks are letters."""
+    longest: int = 16
+    """In training, characters of a piece at most."""
+    specials: Specials = ALBERT
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Train the vocabulary on texts: special tokens first, then pieces by falling probability.
+
+        Letters, digits and other characters are never joined in a piece, as in sentencepiece. They are kept apart
+        after training: the library takes for pieces only what occurs in two different words, for which a word with and
+        without a comma counts.
+        """
+        backend = self._backend(models.Unigram(), None)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=round(self.vocab_size * SPARE),
+            special_tokens=self.specials.names(),
+            unk_token=self.specials.unk,
+            max_piece_length=self.longest,
+            show_progress=sys.stderr.isatty(),
+        )
+        backend.train_from_iterator(some(texts), trainer)
+        learned = [(text, short(score)) for text, score in json.loads(backend.to_str())["model"]["vocab"] if score]
+        return Tokenizer.of(self, self.of_vocabulary(self._kept(learned)))
+
+    def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
+        """Return special tokens, then of the pieces those of one kind: all characters, and the most probable others."""
+        names = self.specials.names()
+        alone = [piece for piece in learned if len(piece[0]) == 1]
+        joined = [piece for piece in learned if len(piece[0]) > 1 and _is_of_one_kind(piece[0])]
+        joined = sorted(joined, key=itemgetter(1), reverse=True)[: max(0, self.vocab_size - len(names) - len(alone))]
+        whole = [(name, 0.0) for name in names] + sorted([*alone, *joined], key=itemgetter(1), reverse=True)
+        texts, scores = [text for text, _ in whole], [score for _, score in whole]
+        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk, names))
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
+        return [piece.startswith(SPACE) or not any(map(str.isalnum, piece)) for piece in pieces]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+        whole = WholeText(backend, typecode)
+        before = json.loads(backend.to_str())["pre_tokenizer"]
+        added = backend.get_added_tokens_decoder().values()
+        usual = before == json.loads(pre_tokenizers.Sequence(_words()).__getstate__())
+        usual = usual and not any(token.content.split() != [token.content] for token in added)
+        return SpacedWords(whole) if usual else whole
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the options; the class is the one that reads any `tokenizer.json` to the letter."""
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "do_lower_case": self.lowercase,
+            "keep_accents": not self.plain,
+        }
+
+    def save_legacy(self, backend: Backend, folder: Path) -> None:
+        """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
+        vocabulary = json.loads(backend.to_str())["model"]["vocab"]
+        texts, scores = [text for text, _ in vocabulary], [score for _, score in vocabulary]
+        special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        kinds = kinds_of(texts, scores, self.specials.unk, special)
+        write_model(folder / "spiece.model", Pieces(texts, scores, kinds, _charsmap(backend)))
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a unigram model, or `spiece.model`, or a `.vocab` file of sentencepiece's.
+
+        Without `do_lower_case` and `keep_accents` in `tokenizer_config.json`, capitals and accents are taken to be
+        dropped where no piece has one. Without a frame in `tokenizer.json`, it is ALBERT's or XLNet's.
+        """
+        config = read_config(folder)
+        if backend is not None:
+            if not isinstance(backend.model, models.Unigram):
+                return None
+            steps = {step["type"] for step in _steps(backend)}
+            part = cls._framed(folder, config, backend.get_vocab(), "Lowercase" in steps, "StripAccents" in steps)
+            return part, backend
+        pieces = _read(folder)
+        if pieces is None:
+            return None
+        known = {text: number for number, text in enumerate(pieces.texts)}
+        lowercase = config.get("do_lower_case", not any(map(_has_capital, known)))
+        keep_accents = config.get("keep_accents", any(map(_has_mark, known)))
+        part = cls._framed(folder, config, known, lowercase, not keep_accents)
+        return part, part.of_vocabulary(pieces)
+
+    @classmethod
+    def _framed(
+        cls, folder: Path, config: dict[str, Any], known: dict[str, int], lowercase: bool, plain: bool
+    ) -> Self:
+        """Return the part of a finished vocabulary, with the special tokens that the folder names."""
+        default = next((usual for usual in FRAMES if usual.cls in known), ALBERT)
+        specials = read_specials(config, default, known, folder)
+        return cls(vocab_size=len(known), lowercase=lowercase, plain=plain, specials=specials)
+
+    def of_vocabulary(self, pieces: Pieces) -> Backend:
+        """Return the backend of a finished vocabulary; its control symbols are special tokens."""
+        vocabulary = list(zip(pieces.texts, pieces.scores, strict=True))
+        backend = self._backend(models.Unigram(vocabulary, pieces.unknown, byte_fallback=False), pieces.charsmap)
+        backend.add_special_tokens(list(dict.fromkeys([*self.specials.names(), *pieces.controls])))
+        frame(backend, self.specials)
+        return backend
+
+    def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
+        backend = Backend(model)
+        plain = [
+            normalizers.Replace("``", '"'),
+            normalizers.Replace("''", '"'),
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+        ]
+        rules = [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
+        lowercase = [normalizers.Lowercase()] if self.lowercase else []
+        backend.normalizer = normalizers.Sequence([*(plain if self.plain else []), *lowercase, *rules])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(_words())
+        backend.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+        return backend
+
+
+def _words() -> list[pre_tokenizers.PreTokenizer]:
+    """Return the steps that cut a text at white space and mark the space before every word."""
+    return [
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always"),
+    ]
+
+
+def _read(folder: Path) -> Pieces | None:
+    """Return the vocabulary of a folder without `tokenizer.json`, None where it has none of sentencepiece's."""
+    if (folder / "spiece.model").exists():
+        return read_model(folder / "spiece.model")
+    for path in sorted(folder.glob("*.vocab")):
+        return read_vocab(path, ALBERT.unk, [name for usual in FRAMES for name in usual.names()])
+    return None
+
+
+def _steps(backend: Backend) -> list[dict[str, Any]]:
+    """Return the steps of a backend's normalizer."""
+    normalizer = json.loads(backend.to_str())["normalizer"] or {"normalizers": []}
+    steps: list[dict[str, Any]] = normalizer.get("normalizers", [normalizer])
+    return steps
+
+
+def _charsmap(backend: Backend) -> bytes | None:
+    """Return the precompiled map of a backend's normalizer."""
+    maps = [step["precompiled_charsmap"] for step in _steps(backend) if step["type"] == "Precompiled"]
+    return base64.b64decode(maps[0]) if maps else None
+
+
+def _is_of_one_kind(piece: str) -> bool:
+    """Return whether a piece is letters, or digits, or one other character, with or without a space before it."""
+    text = piece.removeprefix(SPACE)
+    kinds = {unicodedata.category(character)[0] for character in text}
+    return len(text) <= 1 or kinds <= {"L", "M"} or kinds == {"N"}
+
+
+def _has_capital(piece: str) -> bool:
+    """Return whether a piece is a single capital letter A to Z."""
+    return len(piece) == 1 and "A" <= piece <= "Z"
+
+
+def _has_mark(piece: str) -> bool:
+    """Return whether a letter of a piece bears an accent."""
+    return any(map(unicodedata.combining, unicodedata.normalize("NFKD", piece)))
