@@ -1,0 +1,53 @@
+"""Lion: every weight moves by the rate, in the direction of a momentum's sign."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from genus.optim import Optimizer
+from genus.optim.groups import groups
+from genus.optim.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
+
+
+class Lion(Optimizer):
+    """Evolved sign momentum (Chen et al. 2023, arXiv:2302.06675, algorithm 2).
+
+    c = β₁ m + (1 - β₁) g,  x = x - lr (sign(c) + weight_decay x),  m = β₂ m + (1 - β₂) g
+
+    Its rates are 3 to 10 times lower than Adam's, and its decay as much higher (section 5).
+    """
+
+    moments: ClassVar[int] = 1
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    clip_norm: float | None = 1.0
+    """Largest global L2 norm of the gradient, None for no clipping."""
+
+    def build(self, module: nn.Module) -> SignMomentum:
+        """Return the rule."""
+        return SignMomentum(groups(module, self.lr, self.weight_decay), self.betas)
+
+
+class SignMomentum(Rule):
+    """Updates of Lion."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> None:
+        super().__init__(groups)
+        self.betas = betas
+
+    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> None:
+        """Move the weights of a group."""
+        momenta = self.kept("momentum", weights)
+        directions = torch._foreach_lerp(momenta, gradients, 1 - self.betas[0])
+        torch._foreach_sign_(directions)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, directions, alpha=-group["lr"])
+        torch._foreach_lerp_(momenta, gradients, 1 - self.betas[1])

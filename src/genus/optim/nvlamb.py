@@ -1,0 +1,52 @@
+"""NVLAMB: LAMB on gradients of one length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from genus.optim import Optimizer
+from genus.optim.groups import groups
+from genus.optim.lamb import LayerwiseAdam
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class NVLAMB(Optimizer):
+    """LAMB as NVIDIA trains BERT with it ("Pretraining BERT with layer-wise adaptive learning rates", 2019).
+
+    g = g / ‖all g‖, then as LAMB: x = x - lr ‖x‖ / ‖u‖ u with u = m̂ / (√v̂ + eps) + weight_decay x
+
+    The length is that of the gradients of all parameters together, so that clipping them before changes nothing.
+    Every tensor moves by a share of its own length, biases and norms too, which do not decay (apex, fused_lamb.py:
+    use_nvlamb).
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+
+    def build(self, module: nn.Module) -> NormalizedLayerwiseAdam:
+        """Return the rule with ratios on every tensor."""
+        made = [group | {"adapts": True} for group in groups(module, self.lr, self.weight_decay)]
+        return NormalizedLayerwiseAdam(made, self.betas, self.eps)
+
+
+class NormalizedLayerwiseAdam(LayerwiseAdam):
+    """Updates of NVLAMB."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Make one update; the gradients are left divided by their common length."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        length = torch.nn.utils.get_total_norm(gradients)
+        torch._foreach_div_(gradients, length.clamp(min=torch.finfo(length.dtype).tiny))
+        super().step()
+        return loss
