@@ -5,15 +5,38 @@ Legend of shape suffixes: T tokens on the packed axis, N sequences, M targets, L
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    Memory = dict[str, Tensor]
+    """What a network remembers of the rows before: tensors by name, without gradient."""
+
 IGNORE = -100
 """Label of a target row that only fills the batch up to its static shape (NaN where labels are numbers)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How each of R rows goes on from the row before it in its stream, which stood at its place in the batch before."""
+
+    continues: Tensor
+    """(R,) bool: the row's first sequence goes on where the stream had come to."""
+    through: Tensor
+    """(R,) int64: how many of the row's cells the stream comes through; those after them look ahead only."""
+    backward: Tensor | None = None
+    """(R,) bool: the row's text runs from its end to its begin; None where no row's does."""
+
+    def to(self, device: torch.device) -> Flow:
+        """Return the same on another device."""
+        return Flow(
+            self.continues.to(device, non_blocking=True),
+            self.through.to(device, non_blocking=True),
+            None if self.backward is None else self.backward.to(device, non_blocking=True),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,12 @@ class Packed:
     """How many of the T cells hold real tokens: what a rate in tokens per second counts."""
     task: int = 0
     """Which of the model's task vectors, where it has any, is added to these tokens."""
+    flow: Flow | None = None
+    """How rows go on from the batch before; None: none does."""
+    order: Tensor | None = None
+    """(T,) int64: a token sees those of its sequence that come no later in this order; None: there is none."""
+    query: Tensor | None = None
+    """(R, P) int64 cells, by rows, that get a second state, which knows where it stands but not what stands there."""
 
     def to(self, device: torch.device) -> Packed:
         """Return the same sequences on another device."""
@@ -48,6 +77,9 @@ class Packed:
             positions=self.positions.to(device, non_blocking=True),
             segments=self.segments.to(device, non_blocking=True),
             offsets=self.offsets.to(device, non_blocking=True),
+            flow=None if self.flow is None else self.flow.to(device),
+            order=None if self.order is None else self.order.to(device, non_blocking=True),
+            query=None if self.query is None else self.query.to(device, non_blocking=True),
         )
 
 
@@ -79,6 +111,8 @@ class Batch:
     """By the name of the loss they serve, such as `masked` or `next_sentence`; absent means no such task here."""
     heads: frozenset[str] | None = None
     """Names of the objectives that learn from it; None: all."""
+    memory: Memory = field(default_factory=dict)
+    """What the network remembered after the batch before; empty where it is not to remember."""
 
     @property
     def tokens(self) -> Packed:
@@ -91,4 +125,5 @@ class Batch:
             {name: packed.to(device) for name, packed in self.streams.items()},
             {name: targets.to(device) for name, targets in self.targets.items()},
             self.heads,
+            {name: tensor.to(device, non_blocking=True) for name, tensor in self.memory.items()},
         )

@@ -5,12 +5,14 @@ Read this first. Each station is one call; the command line adds words to it and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from genus.cost import stage_cost
@@ -80,7 +82,7 @@ def pretrain(
     unseen = unseen_examples(recipe, held_out, tokenizer, learner) if run.held_out else None
     return train(
         learner,
-        stretches(recipe, feeds),
+        stretches(recipe, feeds, fingerprint(training)),
         recipe.optimizer,
         recipe.schedule,
         recipe.budget,
@@ -152,6 +154,7 @@ def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn
         max_length=stage.max_length,
         micro_batch=stage.micro_batch,
         seed=seed,
+        batch=stage.batch,
     )
     return Share(feed, frozenset(turn.objectives), recipe.task(turn), turn.steps)
 
@@ -177,10 +180,10 @@ def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     return Turns(tuple(shares), 1, recipe.seed)
 
 
-def stretches(recipe: Recipe, feeds: Sequence[Turns]) -> list[Stretch]:
-    """Return the recipe's stages, each with its feed and its cost a token."""
+def stretches(recipe: Recipe, feeds: Sequence[Turns], text: str) -> list[Stretch]:
+    """Return the recipe's stages, each with its feed and its cost a token; `text` tells the corpus apart from others."""
     return [
-        Stretch(feed, stage.batch // stage.micro_batch, stage.share, stage_cost(recipe, stage).flops_training)
+        Stretch(feed, stage.batch // stage.micro_batch, stage.share, stage_cost(recipe, stage).flops_training, text)
         for feed, stage in zip(feeds, recipe.stages, strict=True)
     ]
 
@@ -191,6 +194,15 @@ def measure(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[
     measured = learner.heads.keys() & {name for share in feed.shares for name in share.heads}
     over_tokens = {one.name: size for one in recipe.objectives if one.over_tokens and one.name in measured}
     return evaluate(learner, feed.evaluation_batches(), run, bytes_per_target=over_tokens)
+
+
+def fingerprint(store: Store) -> str:
+    """Return a hash of a corpus: of how much there is, and of tokens and documents at 65,536 places spread evenly."""
+    parts = [store.ids, store.sentences, store.documents]
+    digest = hashlib.sha256(repr([part.shape for part in parts]).encode())
+    for part in parts:
+        digest.update(np.ascontiguousarray(part[:: max(1, len(part) >> 16)]).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def bytes_per_token(store: Store) -> float:

@@ -160,6 +160,8 @@ class Recipe(Part):
                 raise ValueError(f"{where}: there is no objective {name!r}.{near(name, known)}")
         if turn.steps < 1 or not turn.objectives:
             raise ValueError(f"{where}: a turn needs an objective and at least one step")
+        if (tasks := self.model.known_tasks) is not None and self.task(turn) >= tasks:
+            raise ValueError(f"model: {tasks} task vectors are too few for {len(known)} objectives")
         examples = self.format(turn)
         given, named = examples.gives, type(examples).__name__
         for objective in self.learning(turn):

@@ -13,22 +13,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from small import shrunk, write_corpus
 
-from genus import catalog
-from genus.examples.feed import Feed
+from genus import catalog, pipeline
 from genus.tokens.store import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genus.batch import Batch
     from genus.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Small:
-    """A shrunk recipe with the vocabulary its tokenizer came to, and what it trains on."""
+    """A shrunk recipe with the vocabulary its tokenizer came to, and what it trains on: a batch of each turn."""
 
     recipe: Recipe
-    feed: Feed
+    batches: list[Batch]
 
 
 @pytest.fixture(scope="session")
@@ -56,14 +56,10 @@ def _make(recipe: Recipe, corpus: Path, folder: Path) -> Small:
 
     tokenizer = recipe.tokens.train(read_documents([corpus]))
     store = prepare([corpus], tokenizer, folder, workers=1)
-    stage = recipe.stages[0]
-    feed = Feed(
-        store,
-        tokenizer.vocabulary,
-        recipe.examples,
-        recipe.objectives,
-        max_length=stage.max_length,
-        micro_batch=stage.micro_batch,
-        seed=recipe.seed,
-    )
-    return Small(replace(recipe, tokens=tokenizer.tokens), feed)
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    feed = pipeline.examples(recipe, store, tokenizer, stage=0)
+    batches: dict[object, Batch] = {}
+    for number in range(sum(turn.steps for turn in recipe.turns(recipe.stages[0]))):
+        batch = feed[number]
+        batches.setdefault(batch.heads, batch)
+    return Small(recipe, list(batches.values()))

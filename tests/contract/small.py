@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
 
 SIZES = {"layers": 2, "hidden": 32, "heads": 2, "size": 64, "length": 64, "dropout": 0.0}
-STAGE = {"kind": "Stage", "max_length": 32, "batch": 16, "micro_batch": 16, "share": 1.0}
+STAGE = {"max_length": 32, "batch": 16, "micro_batch": 16, "share": 1.0}
+WORDS = {"connectives": ["every", "our"]}
+"""Lists of words, as the made-up text has them."""
 VOCABULARY = 400
 
 SUBJECTS = ["the old river", "a small train", "every teacher", "our neighbor", "the northern wind", "a quiet model"]
@@ -25,11 +27,11 @@ ENDINGS = ["in winter", "without a sound", "before the rain", "near the harbor",
 
 
 def shrunk(recipe: Recipe) -> Recipe:
-    """Return the same member with two narrow layers, a small vocabulary and one stage of short rows."""
+    """Return the same member with two narrow layers, a small vocabulary and one stage of short rows, of all turns."""
     changes = {
         "model": _smaller(recipe.model.to_json()),
         "tokens": {"vocab_size": VOCABULARY},
-        "stages": [STAGE],
+        "stages": [_stage(recipe)],
         "objectives": [_smaller(objective.to_json()) for objective in recipe.objectives],
         "optimizer": {"lr": 1e-3},
         "schedule": {"warmup": 0.1},
@@ -39,9 +41,16 @@ def shrunk(recipe: Recipe) -> Recipe:
     return recipe.overlay(changes)
 
 
+def _stage(recipe: Recipe) -> dict[str, Any]:
+    stage = recipe.stages[-1].to_json() | STAGE
+    turns = {turn.objectives: turn.to_json() for stage in recipe.stages for turn in recipe.turns(stage)}
+    return stage | {"turns": list(turns.values())} if "turns" in stage else stage
+
+
 def _smaller(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: SIZES[key] if key in SIZES and inner else _smaller(inner) for key, inner in value.items()}
+        known = SIZES | WORDS
+        return {key: known[key] if key in known and inner else _smaller(inner) for key, inner in value.items()}
     return [_smaller(inner) for inner in value] if isinstance(value, list) else value
 
 

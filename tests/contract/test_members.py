@@ -76,12 +76,12 @@ def test_its_parameters_are_counted_without_building_it(name: str) -> None:
 def test_small_its_losses_are_finite_and_reach_every_parameter(name: str, small: Callable[[str], Small]) -> None:
     it = small(name)
     learner = fresh(it.recipe)
-    batch = it.feed[0]
-    counts, sums = learner.counts(batch), learner(batch)
-    assert counts.keys() == {loss for loss in sums if "/" not in loss}
-    assert all(count > 0 for count in counts.values())
-    assert all(bool(torch.isfinite(value)) for value in sums.values())
-    learner.objective(sums, counts).backward()
+    for batch in it.batches:
+        counts, sums = learner.counts(batch), learner(batch)
+        assert counts.keys() == {loss for loss in sums if "/" not in loss}
+        assert all(count > 0 for count in counts.values())
+        assert all(bool(torch.isfinite(value)) for value in sums.values())
+        learner.objective(sums, counts).backward()
     gradients = {name: weight.grad for name, weight in learner.named_parameters()}
     assert not [name for name, gradient in gradients.items() if gradient is None or not bool(gradient.any())]
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values() if gradient is not None)
@@ -92,10 +92,9 @@ def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Sm
     it = small(name)
     learner = fresh(it.recipe)
     optimizer = it.recipe.override("optimizer.lr", OVERFIT_RATE).optimizer.build(learner)
-    batch = it.feed[0]
     losses = []
     for _ in range(OVERFIT_STEPS):
-        loss = learner.objective(learner(batch), learner.counts(batch))
+        loss = torch.stack([learner.objective(learner(batch), learner.counts(batch)) for batch in it.batches]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

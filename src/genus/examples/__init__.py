@@ -29,6 +29,16 @@ class Sequence:
     segments: NDArray[np.int64]
     fixed: NDArray[np.bool_]
     """(L,) true where no corruption may touch the token (the frame's special tokens)."""
+    order: NDArray[np.int64] | None = None
+    """(L,) the order in which tokens see each other, where there is one."""
+    following: int | None = None
+    """The token that follows the last one in the text, where the format knows it."""
+    continues: bool = False
+    """It goes on where the row before had come to in its stream."""
+    through: int | None = None
+    """How many of its tokens the stream comes through, from where the next row goes on; None: all."""
+    backward: bool = False
+    """Its text is reversed."""
 
 
 @dataclass(slots=True)

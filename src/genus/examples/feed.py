@@ -5,13 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
+
 from genus.examples.keys import CORRUPT, FILL, ORDER, generator
 from genus.examples.pack import BLOCK, Rows, fill_rows, pack, sequences_per_row
+from genus.examples.streams import Streams, places, row_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from genus.batch import Batch
@@ -43,7 +45,7 @@ class Feed:
     An epoch is a version of the data in an order of its own. The version is the epoch's number, modulo `copies` where
     the format has copies. By (seed, version) are keyed the plan, the choice of examples that share a row, and, with the
     number of the example, its corruption; by (seed, epoch) the order of the rows. A plan that is not drawn, and the
-    rows it fills, are one for all versions.
+    rows it fills, are one for all versions. Formats that are `Streams` give rows an order themselves.
 
     Versions differ a little in their number of rows, so the first request for a late micro-batch makes every version
     before it. Processes forked from this one share the plan made here, and make later ones themselves.
@@ -59,16 +61,31 @@ class Feed:
         max_length: int,
         micro_batch: int,
         seed: int,
+        batch: int | None = None,
     ) -> None:
         """Plan the first epoch, and fix the static shapes by it.
+
+        Args:
+            store: the corpus.
+            vocabulary: of its tokens.
+            examples: the format.
+            corruptions: what is done to each example, one after the other.
+            max_length: cells of a row.
+            micro_batch: rows of a micro-batch.
+            seed: of all draws.
+            batch: rows of a batch, which are its streams where the format has streams; None: one micro-batch.
 
         Raises:
             GenusError: the corpus is empty, or the format cannot be cut from it.
         """
         self.store, self.vocabulary, self.examples, self.corruptions = store, vocabulary, examples, tuple(corruptions)
         self.max_length, self.micro_batch, self.seed = max_length, micro_batch, seed
+        self.streams = batch or micro_batch
         plan, order = self._cut(0)
-        limit = sequences_per_row(plan.lengths[order[:BLOCK]], max_length)
+        if isinstance(examples, Streams):
+            limit = int(np.diff(examples.rows(plan, max_length).offsets).max())
+        else:
+            limit = sequences_per_row(plan.lengths[order[:BLOCK]], max_length)
         self.sequences_per_row = limit
         self.max_sequences = micro_batch * (limit + 1)
         """N: as many live sequences in each row, and a dead one."""
@@ -83,7 +100,8 @@ class Feed:
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`, counted from 0."""
         first = number * self.micro_batch
-        return self._pack([self._row(*self._locate(row)) for row in range(first, first + self.micro_batch)])
+        located = [self._locate(row) for row in range(first, first + self.micro_batch)]
+        return self._pack([self._row(epoch, row, self.streams) for epoch, row in located])
 
     def epoch(self, number: int) -> float:
         """Return how many epochs have passed before micro-batch `number`."""
@@ -91,10 +109,14 @@ class Feed:
         return epoch + row / self._rows(epoch)
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """Return epoch 0 once, the same at every call; the last batch is filled up with dead rows."""
-        for first in range(0, self._rows(0), self.micro_batch):
-            rows = [self._row(0, row) for row in range(first, min(first + self.micro_batch, self._rows(0)))]
-            yield self._pack([*rows, *[[]] * (self.micro_batch - len(rows))])
+        """Return epoch 0 once, the same at every call; the last batch is filled up with dead rows.
+
+        Streams are as many as a micro-batch has rows, so that each batch goes on from the one before.
+        """
+        total, streams = self._rows(0, self.micro_batch), self.micro_batch
+        for first in range(0, total, streams):
+            rows = [self._row(0, row, streams) for row in range(first, min(first + streams, total))]
+            yield self._pack([*rows, *[[]] * (streams - len(rows))])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the plans behind, which may be large; they are made again where they are needed."""
@@ -103,11 +125,20 @@ class Feed:
     def _pack(self, rows: list[list[Example]]) -> Batch:
         return pack(rows, self.max_length, self.vocabulary.pad, self.max_sequences, self.max_targets)
 
-    def _row(self, epoch: int, row: int) -> list[Example]:
+    def _row(self, epoch: int, place: int, streams: int) -> list[Example]:
         """Return the examples of a row, by its place in the order of the epoch, corrupted."""
         plan, rows = self._planned(epoch)
-        order = _kept(self._orders, epoch, lambda: generator(self.seed, ORDER, epoch).permutation(len(rows)))
-        return [self._example(plan, self._version(epoch), int(index)) for index in rows[order[row]]]
+        if isinstance(self.examples, Streams):
+            row = row_at(place, len(rows), streams)
+        else:
+            order = _kept(self._orders, epoch, lambda: generator(self.seed, ORDER, epoch).permutation(len(rows)))
+            row = int(order[place])
+        found = [] if row is None else rows[row]
+        examples = [self._example(plan, self._version(epoch), int(index)) for index in found]
+        if examples and place < streams:  # its stream begins here, wherever the text before it went
+            for sequence in examples[0].streams.values():
+                sequence.continues = False
+        return examples
 
     def _example(self, plan: Plan, version: int, index: int) -> Example:
         example = self.examples.read(plan, index, self.store, self.vocabulary)
@@ -123,12 +154,13 @@ class Feed:
         epoch = bisect_right(self._first_rows, row) - 1
         return epoch, row - self._first_rows[epoch]
 
-    def _rows(self, epoch: int) -> int:
-        """Return the number of rows of an epoch."""
+    def _rows(self, epoch: int, streams: int | None = None) -> int:
+        """Return the number of rows of an epoch, those included that only fill up streams that end before others."""
         version = self._plan_version(epoch)
         if version not in self._row_counts:
             self._row_counts[version] = len(self._planned(epoch)[1])
-        return self._row_counts[version]
+        rows = self._row_counts[version]
+        return places(rows, streams or self.streams) if isinstance(self.examples, Streams) else rows
 
     def _version(self, epoch: int) -> int:
         return epoch % self.examples.copies if self.examples.copies else epoch
@@ -147,6 +179,8 @@ class Feed:
 
     def _fill(self, plan: Plan, order: NDArray[np.int64]) -> tuple[Plan, Rows]:
         limit = self.sequences_per_row
+        if isinstance(self.examples, Streams):
+            return plan, self.examples.rows(plan, self.max_length, limit)
         return plan, fill_rows(plan.lengths, self.max_length, order=order, max_sequences=limit)
 
 

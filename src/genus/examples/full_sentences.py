@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
-from genus.examples import Example, Examples, Plan, Sequence
-from genus.examples.runs import plan_runs
+from genus.examples import Example, Examples, Plan
+from genus.examples.runs import framed, plan_runs
 
 if TYPE_CHECKING:
     from genus.tokens.store import Store
@@ -32,9 +30,6 @@ class FullSentences(Examples):
         return plan_runs(store, vocabulary, max_length, across=True, separators=int(self.separate))
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed text; the separators between documents are as untouchable as the frame."""
-        separator = np.full(int(self.separate), vocabulary.sep)
-        first, *rest = (plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1]))
-        text = [first, *(piece for more in rest for piece in (separator, more))]
-        ids, segments, fixed = vocabulary.frame(np.concatenate(text))
-        return Example({"tokens": Sequence(ids, segments, fixed | (ids == vocabulary.sep))}, {})
+        """Return the framed text."""
+        texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
+        return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})

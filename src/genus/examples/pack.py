@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from genus.batch import IGNORE, Batch, Packed, Targets
+from genus.batch import IGNORE, Batch, Flow, Packed, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Example
+    from genus.examples import Sequence as Tokens
 
     Row = Sequence[Example]
     Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float32]]]
@@ -134,7 +135,36 @@ def _lay(rows: Sequence[Row], stream: str, max_length: int, pad: int, max_sequen
         offsets=torch.tensor(offsets, dtype=torch.int32),
         max_length=max_length,
         live=live,
+        flow=_flow([[example.streams[stream] for example in row] for row in rows]),
+        order=_order([[example.streams[stream] for example in row] for row in rows], max_length),
     )
+
+
+def _flow(rows: Sequence[Sequence[Tokens]]) -> Flow:
+    """Return how the rows go on: a row begins with its first sequence, and its stream comes through its last one."""
+    through = [sum(len(each.ids) for each in row[:-1]) + _through(row[-1]) if row else 0 for row in rows]
+    backward = [bool(row) and row[0].backward for row in rows]
+    return Flow(
+        continues=torch.tensor([bool(row) and row[0].continues for row in rows]),
+        through=torch.tensor(through),
+        backward=torch.tensor(backward) if any(backward) else None,
+    )
+
+
+def _through(sequence: Tokens) -> int:
+    return len(sequence.ids) if sequence.through is None else sequence.through
+
+
+def _order(rows: Sequence[Sequence[Tokens]], max_length: int) -> torch.Tensor | None:
+    """Return the order of every cell, None where no sequence has one; dead cells come at 0."""
+    if not any(each.order is not None for row in rows for each in row):
+        return None
+    order = np.zeros((len(rows), max_length), dtype=np.int64)
+    for cells, row in zip(order, rows, strict=True):
+        known = [np.zeros(len(each.ids), np.int64) if each.order is None else each.order for each in row]
+        placed = np.concatenate([cells[:0], *known])
+        cells[: len(placed)] = placed
+    return torch.from_numpy(order.reshape(-1))
 
 
 def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] | None) -> dict[str, Targets]:

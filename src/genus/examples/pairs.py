@@ -34,7 +34,9 @@ class Pairs(Examples):
     """
 
     @abstractmethod
-    def pairs(self, block: Block, store: Store, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
 
     def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
@@ -47,9 +49,14 @@ class Pairs(Examples):
         if room < 2:
             least = vocabulary.framing(2) + 2
             raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {least} or more")
-        parts = [self.pairs(block, store, room, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)]
+        parts = [
+            self.pairs(block, store, vocabulary, room, generator(seed, PLAN, epoch, block.number))
+            for block in blocks(store)
+        ]
         start, stop, label = (np.concatenate(part) for part in zip(*parts, strict=True))
         examples = len(label)
+        if not examples:
+            raise GenusError(f"the corpus has no text of which {type(self).__name__} can make a pair")
         return Plan(
             offsets=np.arange(0, 2 * examples + 1, 2),
             start=start.reshape(-1),
@@ -96,7 +103,9 @@ class NextPairs(Pairs):
             )
         return super().plan(store, vocabulary, max_length, seed, epoch)
 
-    def pairs(self, block: Block, store: Store, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs.
 
         What a chunk is depends on its first sentence only. So it is drawn for every sentence as if a chunk began there,
@@ -144,7 +153,12 @@ def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int
 
     It begins at a random sentence of a random document and takes whole sentences until `missing` (E,) tokens are there
     or the document ends, and always one.
+
+    Raises:
+        GenusError: there is no other document.
     """
+    if len(store.documents) == 1:
+        raise GenusError("the corpus has one document, but text of another is needed: part it by blank lines")
     other = rng.integers(0, len(store.documents) - 1, len(document))
     first, end = store.documents[other + (other >= document)].T
     sentence = rng.integers(first, end)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Plan
+from genus.examples import Plan, Sequence
 from genus.examples.blocks import Block, blocks, follow
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: 
         label=np.full(len(lengths), -1, dtype=np.int8),
         lengths=lengths + vocabulary.framing(1),
     )
+
+
+def framed(texts: list[NDArray[np.int64]], vocabulary: Vocabulary, separators: int) -> Sequence:
+    """Frame several texts as one segment, with separators between them that are as untouchable as the frame."""
+    between = np.full(separators, vocabulary.sep)
+    first, *rest = texts
+    pieces = [first, *(piece for text in rest for piece in (between, text))]
+    ids, segments, fixed = vocabulary.frame(np.concatenate(pieces))
+    return Sequence(ids, segments, fixed | (ids == vocabulary.sep))
 
 
 def _cut(block: Block, room: int) -> Block:

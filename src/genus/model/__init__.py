@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from genus.batch import Batch
+    from genus.batch import Batch, Memory
     from genus.model.demand import Demand
     from genus.model.heads import Pooler
 
@@ -28,7 +28,14 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return hidden states (T, H) by the name of the stream they belong to."""
+        """Return hidden states (T, H) by the name of the stream they belong to.
+
+        Where the batch brings a memory, the one for the batch that follows is returned too, under the same names.
+        """
+
+    def blank(self, rows: int) -> Memory:
+        """Return the memory of that many rows before the first batch; empty where the network has none."""
+        return {}
 
     def levels(self) -> list[nn.Module]:
         """Return the modules that tokens pass one after the other, the embeddings first: rates may fall with depth."""
@@ -60,6 +67,11 @@ class Model(Part, ABC):
     @abstractmethod
     def max_length(self) -> int | None:
         """The longest sequence the positions allow, None where they have no end."""
+
+    @property
+    def known_tasks(self) -> int | None:
+        """How many tasks it tells apart by a vector each; None: it does not ask which task a batch is for."""
+        return None
 
     @abstractmethod
     def build(self, vocab_size: int) -> Network:

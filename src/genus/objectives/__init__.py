@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from genus.batch import Batch
 from genus.part import Part
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from genus.batch import Batch, Memory
     from genus.examples import Example, Examples
     from genus.model import Model, Network
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
 Sums = dict[str, Tensor]
-"""Scalars by name: losses summed over their targets, or further sums over the same targets, such as `masked/correct`."""
+"""Scalars by name: losses summed over their targets, and further sums over these, such as `masked/correct`."""
 
 
 class Head(nn.Module, ABC):
     """An objective at work: what it adds to the model, and its losses. Called once per batch, after the model."""
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
-        """Change the batch before the model sees it (ELECTRA replaces tokens here); losses made on the way are returned."""
+        """Change the batch before the model sees it, as ELECTRA does; return it, and losses made on the way."""
         return batch, {}
 
     @abstractmethod
@@ -36,7 +36,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
-        """Return the losses summed over targets, under the names that `counts` uses, and any `loss_name/metric` sums."""
+        """Return the losses, summed over targets, under the names that `counts` uses, and any `name/metric` sums."""
 
 
 class Objective(Part, ABC):
@@ -95,6 +95,10 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> Sums:
         """Return every loss, summed over its targets, and every further sum."""
+        return self.go_on(batch)[0]
+
+    def go_on(self, batch: Batch) -> tuple[Sums, Memory]:
+        """Return what `forward` does, and the memory for the next batch of the same streams, if it brings one."""
         sums: Sums = {}
         learning = self._each(batch)
         for head in learning:
@@ -103,10 +107,10 @@ class Learner(nn.Module):
         hidden = self.network(batch)
         for head in learning:
             sums |= head(self.network, hidden, batch)
-        return sums
+        return sums, {name: hidden[name] for name in batch.memory}
 
     def objective(self, sums: Sums, counts: Sums) -> Tensor:
-        """Return the number to minimize: the weighted sum over losses of sum / count, counts taken over the whole step."""
+        """Return the number to minimize: Σ weight x sum / count over the losses, counts taken over the whole step."""
         losses = [self.weights.get(name, 1.0) * sums[name] / count.clamp(min=1) for name, count in counts.items()]
         total = losses[0]
         for loss in losses[1:]:

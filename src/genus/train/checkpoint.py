@@ -4,6 +4,7 @@ A run's folder holds `checkpoints/checkpoint-<step>/` with
 
 * `model.safetensors`: the learner's parameters and buffers,
 * `optimizer.safetensors`: the optimizer's tensors, as `<number of the parameter>.<name>`,
+* `memory.safetensors`: what the network remembers, as `<task>.<place in the step>.<name>`, if it remembers anything,
 * `state.json`: the progress, and what of the optimizer is no tensor,
 * `recipe.json`: the choices that made it,
 * `manifest.json`: the SHA-256 of each of these.
@@ -38,12 +39,14 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+MEMORY = "memory.safetensors"
+
 
 class Checkpoints:
     """The checkpoints of one run, of which the newest `keep` stay."""
 
-    def __init__(self, run_folder: Path, keep: int, choices: Part | None) -> None:
-        self.folder, self.keep, self.choices = run_folder / "checkpoints", keep, choices
+    def __init__(self, run_folder: Path, keep: int, choices: Part | None, text: str = "") -> None:
+        self.folder, self.keep, self.choices, self.text = run_folder / "checkpoints", keep, choices, text
 
     def steps(self) -> list[int]:
         """Return the step of every checkpoint, rising."""
@@ -59,7 +62,9 @@ class Checkpoints:
         steps = self.steps()
         return f"resume from {self.path(steps[-1])}" if steps else "no checkpoint was written yet"
 
-    def write(self, learner: Learner, optimizer: TorchOptimizer, progress: Progress) -> None:
+    def write(
+        self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]
+    ) -> None:
         """Write a checkpoint and prune the oldest.
 
         Raises:
@@ -69,7 +74,9 @@ class Checkpoints:
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            _fill(partial, learner, optimizer, progress, self.choices)
+            if memory:
+                save_file(_portable(memory), partial / MEMORY)
+            _fill(partial, learner, optimizer, progress, self.choices, self.text)
             partial.rename(target)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
@@ -109,10 +116,13 @@ class Checkpoints:
         """Put the tensors of a whole checkpoint into the learner and the optimizer and return its progress.
 
         Raises:
-            UsageError: the checkpoint was made by other choices; it names them.
+            UsageError: the checkpoint was made by other choices, which it names, or on other text.
         """
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if self.choices is not None:
             _compare(path, self.choices)
+        if state["text"] != self.text:
+            raise UsageError(f"{path}: made on other text; resume with the one it began with, or start in another folder")
         own = tensors(learner)
         saved = load_file(path / "model.safetensors")
         if saved.keys() != own.keys():
@@ -121,13 +131,17 @@ class Checkpoints:
         with torch.no_grad():
             for name, tensor in saved.items():
                 own[name].copy_(tensor)
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         kept = {int(number): values for number, values in state["optimizer"]["state"].items()}
         for key, tensor in load_file(path / "optimizer.safetensors").items():
             number, name = key.split(".", 1)
             kept[int(number)][name] = tensor
         optimizer.load_state_dict({"state": kept, "param_groups": state["optimizer"]["param_groups"]})
         return Progress(**state["progress"])
+
+
+def memory(path: Path) -> dict[str, Tensor]:
+    """Return the memory of a whole checkpoint; empty where the network had none."""
+    return load_file(path / MEMORY) if (path / MEMORY).exists() else {}
 
 
 def tensors(learner: Learner) -> dict[str, Tensor]:
@@ -141,7 +155,14 @@ def reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
 
 
-def _fill(folder: Path, learner: Learner, optimizer: TorchOptimizer, progress: Progress, choices: Part | None) -> None:
+def _fill(
+    folder: Path,
+    learner: Learner,
+    optimizer: TorchOptimizer,
+    progress: Progress,
+    choices: Part | None,
+    text: str,
+) -> None:
     whole = optimizer.state_dict()
     moments: dict[str, Tensor] = {}
     plain: dict[str, Json] = {}
@@ -150,8 +171,8 @@ def _fill(folder: Path, learner: Learner, optimizer: TorchOptimizer, progress: P
         plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
     save_file(_portable(tensors(learner)), folder / "model.safetensors")
     save_file(_portable(moments), folder / "optimizer.safetensors")
-    state = {"progress": asdict(progress), "optimizer": {"state": plain, "param_groups": whole["param_groups"]}}
-    _write_json(folder / "state.json", state)
+    kept = {"state": plain, "param_groups": whole["param_groups"]}
+    _write_json(folder / "state.json", {"progress": asdict(progress), "optimizer": kept, "text": text})
     if choices is not None:
         _write_json(folder / "recipe.json", choices.to_json())
     files = sorted(folder.iterdir())

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.train.parallel import Ranks
 
-ENDLESS = 2**60
-"""More micro-batches than any run takes."""
 WORKERS = {"cuda": 4, "cpu": 1}
 """How many processes keep a device fed, where the user says nothing."""
 
@@ -45,12 +43,15 @@ class Stretch:
     """Fraction of the budget; the shares of a run sum to 1."""
     flops_per_token: float = 0.0
     """FLOPs that a live token costs in training, forward and backward; 0 where nobody counted."""
+    text: str = ""
+    """Tells the text apart from others, so that no run goes on with another; empty where nobody asks."""
 
 
 def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Generator[dict[int, Batch]]:
     """Yield, from step `first` of a stretch on, what this process takes in each step: batches by number.
 
-    Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes those congruent to r.
+    Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes every R-th, from the r-th on. So
+    in every step it takes the same places, whose rows go on from each other where the text is in streams.
 
     Raises:
         UsageError: more processes than micro-batches in a step.
@@ -60,21 +61,21 @@ def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Ge
         raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches: lower stages.micro_batch")
     if workers is None:
         workers = WORKERS[ranks.device.type]
-    begin = first * stretch.accumulate
-    batches = _stream(stretch.feed, range(begin + (rank - begin) % size, ENDLESS, size), workers)
+    taken = range(rank, stretch.accumulate, size)
+    numbers = (step * stretch.accumulate + place for step in itertools.count(first) for place in taken)
+    batches = _stream(stretch.feed, numbers, workers)
     for step in itertools.count(first):
-        window = range(step * stretch.accumulate, (step + 1) * stretch.accumulate)
-        yield {number: next(batches) for number in window if number % size == rank}
+        yield {step * stretch.accumulate + place: next(batches) for place in taken}
 
 
-def _stream(feed: Feed, numbers: range, workers: int) -> Iterator[Batch]:
+def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]:
     """Return the numbered micro-batches in order; with workers they are prepared ahead, and are the same."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
         loader = DataLoader(
             cast("Dataset[Batch | GenusError]", Careful(feed)),
             batch_size=None,
-            sampler=numbers,
+            sampler=numbers,  # type: ignore[arg-type]  # it is iterated over once
             num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
             worker_init_fn=_leave_signals_to_the_parent,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from genus.train.memory import Memories
 from genus.train.parallel import join
 from genus.train.precision import autocast
 from genus.train.update import means
@@ -34,6 +35,8 @@ def evaluate(
     `loss`, the number that training minimizes. For losses over tokens also `name/perplexity` = exp(name) and
     `name/bits_per_byte` = name / (ln 2 x bytes per target). Every process computes all of it.
 
+    What the network remembers of one batch serves the next.
+
     Args:
         learner: on the run's device.
         batches: the same at every call, for comparable numbers.
@@ -44,11 +47,12 @@ def evaluate(
     sums: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     training = learner.training
+    memories = Memories()
     learner.eval()
     for batch in islice(batches, run.evaluate_batches):
         counts.update(_numbers(learner.counts(batch)))
         with autocast(run.precision, device):
-            sums.update(_numbers(learner(batch.to(device))))
+            sums.update(_numbers(memories.go_on(learner, batch.to(device), 0)))
     learner.train(training)
     totals, numbers = _tensors(sums), _tensors(counts)
     found = {"loss": learner.objective(totals, numbers).item()} | means(totals, numbers)

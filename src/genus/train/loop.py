@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from genus.errors import GenusError, UsageError
 from genus.objectives import Learner
-from genus.train.checkpoint import Checkpoints
+from genus.train.checkpoint import Checkpoints, memory
 from genus.train.feeding import Stretch, steps
 from genus.train.interruption import Interruption
 from genus.train.parallel import Ranks, join
@@ -75,10 +75,10 @@ def train(
 
     Raises:
         GenusError: the loss is not finite, the disk is full, no checkpoint is whole.
-        UsageError: a folder that already holds a run, a checkpoint of other choices, a device that is not there.
+        UsageError: a folder that already holds a run, a checkpoint of other choices or text, a device that is not there.
     """
     ranks = join(run.device)
-    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices)
+    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stretches[0].text)
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")
     ranks.place(learner)
@@ -111,6 +111,8 @@ class Loop:
         for stage, (stretch, end) in enumerate(zip(stretches, ends(stretches), strict=True)):
             if stop or self._spent() >= end:
                 continue
+            if stage != self.progress.stage:
+                self.updater.memories.forget()
             self.progress = self.progress.enter(stage)
             with closing(steps(stretch, self.progress.stage_step, self.ranks, self.run.workers)) as feeding:
                 while self._spent() < end and not stop:
@@ -152,9 +154,10 @@ class Loop:
     def _save(self) -> int:
         """Write a checkpoint and publish the model, on the first process; return the step."""
         step = self.progress.step
+        remembered = self.updater.memories.tensors(self.ranks) if self.checkpoints else {}
         if self.ranks.rank == 0:
             if self.checkpoints and step not in self.checkpoints.steps():
-                self.checkpoints.write(self.updater.learner, self.updater.optimizer, self.progress)
+                self.checkpoints.write(self.updater.learner, self.updater.optimizer, self.progress, remembered)
             if self.publish is not None:
                 self.publish(self.updater.learner)
         return step
@@ -168,6 +171,7 @@ def _resumed(checkpoints: Checkpoints, updater: Updater, ranks: Ranks) -> Progre
         speak(f"{checkpoints.folder}: no checkpoint yet; beginning")
         return Progress()
     progress = checkpoints.read(newest, updater.learner, updater.optimizer)
+    updater.memories.restore(memory(newest), ranks)
     if ranks.rank == 0:
         checkpoints.set_aside_after(progress.step)
         checkpoints.prune()

@@ -49,6 +49,12 @@ class Ranks:
         distributed.all_reduce(vector)
         return vector.tolist()
 
+    def share(self, tensor: Tensor, owner: int) -> Tensor:
+        """Return the tensor of one of the processes; the others bring one of its shape and type, which it overwrites."""
+        if self.size > 1:
+            distributed.broadcast(tensor, owner)
+        return tensor
+
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Sum every gradient over the processes, in place."""
         if self.size == 1:

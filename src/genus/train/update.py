@@ -12,6 +12,7 @@ from torch import nn
 
 from genus.model.speed import compile_learner
 from genus.optim.groups import by_depth
+from genus.train.memory import Memories
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Updater:
     def __init__(self, learner: Learner, choice: Optimizer, run: Run, ranks: Ranks, seed: int) -> None:
         self.learner, self.choice, self.ranks, self.precision, self.seed = learner, choice, ranks, run.precision, seed
         self.optimizer = choice.build(learner)
+        self.memories = Memories()
         if choice.layer_decay != 1:
             by_depth(self.optimizer, learner.network.levels(), choice.layer_decay)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -86,11 +88,12 @@ class Updater:
         What a forward pass draws (dropout) is keyed by the micro-batch: nothing is to be saved, and no process differs.
         """
         totals: Sums = {}
-        for number, batch in batches.items():
+        for place, (number, batch) in enumerate(batches.items()):
             key = np.random.SeedSequence((self.seed, stage, number))
             torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
             with autocast(self.precision, self.ranks.device):
-                sums = self.learner(batch.to(self.ranks.device))
+                slot = self.ranks.rank + place * self.ranks.size
+                sums = self.memories.go_on(self.learner, batch.to(self.ranks.device), slot)
             self.learner.objective(sums, counts).backward()  # type: ignore[no-untyped-call]
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in sums.items()}
         self.ranks.sum_gradients(self.parameters)

@@ -1,0 +1,61 @@
+"""What a network remembers from batch to batch: for each place of a step, as the rows there go on from each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genus.batch import Batch, Memory
+    from genus.objectives import Learner, Sums
+    from genus.train.parallel import Ranks
+
+
+class Memories:
+    """The memories of one process, by task and place; feeds that take turns are tasks, each with streams of its own."""
+
+    def __init__(self) -> None:
+        self.slots: dict[tuple[int, int], Memory] = {}
+
+    def go_on(self, learner: Learner, batch: Batch, place: int) -> Sums:
+        """Return a learner's sums on the batch at a place of its step, which goes on from the last one there."""
+        key = (batch.tokens.task, place)
+        memory = self.slots.get(key)
+        if memory is None:
+            memory = learner.network.blank(len(batch.tokens.ids) // batch.tokens.max_length)
+        sums, after = learner.go_on(replace(batch, memory=memory))
+        if after:
+            self.slots[key] = after
+        return sums
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.slots.clear()
+
+    def tensors(self, ranks: Ranks) -> dict[str, Tensor]:
+        """Return the memories of all processes, as `<task>.<place>.<name>`; every process calls this.
+
+        Process r of R has the places r, r + R, ... of every task.
+        """
+        found = {}
+        for task in sorted({task for task, _ in self.slots}):
+            own = {place: memory for (one, place), memory in self.slots.items() if one == task}
+            like = next(iter(own.values()))
+            [total] = ranks.sum([float(len(own))])
+            for place in range(int(total)):
+                memory = own.get(place) or {name: torch.empty_like(tensor) for name, tensor in like.items()}
+                for name, tensor in memory.items():
+                    found[f"{task}.{place}.{name}"] = ranks.share(tensor, place % ranks.size)
+        return found
+
+    def restore(self, tensors: dict[str, Tensor], ranks: Ranks) -> None:
+        """Take back what is this process's of the tensors of all."""
+        self.slots.clear()
+        for key, tensor in tensors.items():
+            task, place, name = key.split(".", 2)
+            if int(place) % ranks.size == ranks.rank:
+                self.slots.setdefault((int(task), int(place)), {})[name] = tensor.to(ranks.device)
