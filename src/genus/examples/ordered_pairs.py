@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from genus.errors import GenusError
 from genus.examples.blocks import follow
 from genus.examples.pairs import Pairs, cut, filled
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from genus.examples.blocks import Block
     from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
 
     Labeled = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 
@@ -36,15 +36,15 @@ class OrderedPairs(Pairs):
     """Share of the documents whose pairs aim at a length drawn from [2, the longest], as in `SegmentPairs`."""
     swapped: float = 0.5
 
-    def pairs(self, block: Block, store: Store, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         end, _ = filled(block, room, self.short, rng)
         begin = follow(end)
         end = end[begin]
         start, stop = block.start[begin], block.stop[end - 1]
         begin, end, start, stop = (ends[stop - start > 1] for ends in (begin, end, start, stop))
-        if not len(begin):
-            raise GenusError("no document has two tokens to split into a pair")
         draw = rng.random(len(begin))
         sentence = begin + 1 + (draw * (end - begin - 1)).astype(np.int64)
         token = start + 1 + (draw * (stop - start - 1)).astype(np.int64)

@@ -1,0 +1,135 @@
+"""Hugging Face's ALBERT classes, from `AlbertModel` and `AlbertForPreTraining` to `AlbertForSequenceClassification`."""
+
+from __future__ import annotations
+
+from genus.examples.ordered_pairs import OrderedPairs
+from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts.bert import CLASSIFY, POOLER, REGRESS, WIDTHS, read_activation, under, write_activation
+from genus.model.activation import Gelu
+from genus.model.attention.softmax import Softmax
+from genus.model.encoder import Encoder
+from genus.model.factorized import Factorized
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.shared import Shared
+from genus.objectives.masked import Masked
+from genus.objectives.sentence_order import SentenceOrder
+from genus.objectives.sequence import Classify, Regress
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.unigram import Unigram
+
+
+def read_inner(layers: int) -> int:
+    """Return the number of layers in a group, of which there is one here, as in all that was published."""
+    if layers != 1:
+        raise LookupError("several layers in a group")
+    return layers
+
+
+GELU = Gelu(approximate="tanh")
+LAYER = "encoder.albert_layer_groups.{}.albert_layers.0."
+
+LAYOUT = Layout(
+    model_type="albert",
+    prefix="albert.",
+    template=Recipe(
+        name="albert/imported",
+        published=Published(title="ALBERT", paper="arXiv:1909.11942", year=2019),
+        tokens=Unigram(vocab_size=30_000),
+        examples=OrderedPairs(),
+        model=Encoder(
+            layers=12,
+            hidden=4096,
+            attention=Softmax(heads=64, dropout=0.0),
+            feedforward=Dense(size=16384, activation=GELU),
+            embedding=Factorized(size=128, segments=2, dropout=0.0),
+            stack=Shared(groups=1),
+            pooler=Pooler(),
+            dropout=0.0,
+        ),
+        objectives=(Masked(activation=GELU), SentenceOrder()),
+        # Ours, for further pretraining, as in the layout of BERT.
+        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.05),
+        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
+        budget=Budget(amount=10_000, unit="steps"),
+        finetuning=FineTuning(
+            optimizer=AdamW(lr=1e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+            schedule=Linear(warmup=0.06),
+            epochs=10,
+            batch=32,
+        ),
+    ),
+    settings=(
+        *(setting for setting in WIDTHS if setting.key != "classifier_dropout"),
+        Setting("classifier_dropout_prob", ("classify.dropout", "regress.dropout")),
+        Setting("embedding_size", ("model.embedding.size",)),
+        Setting("num_hidden_groups", ("model.stack.groups",)),
+        Setting("inner_group_num", (), read=read_inner),
+        Setting("max_position_embeddings", ("model.embedding.position.length",)),
+        Setting("hidden_act", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
+    ),
+    tensors=under(
+        "albert.",
+        {
+            "network.layers.{}.attention.qkv": (
+                LAYER + "attention.query",
+                LAYER + "attention.key",
+                LAYER + "attention.value",
+            ),
+            "network.layers.{}.attention.out": (LAYER + "attention.dense",),
+            "network.layers.{}.attention_norm": (LAYER + "attention.LayerNorm",),
+            "network.layers.{}.feedforward.inner": (LAYER + "ffn",),
+            "network.layers.{}.feedforward.out": (LAYER + "ffn_output",),
+            "network.layers.{}.feedforward_norm": (LAYER + "full_layer_layer_norm",),
+            "network.embed.tokens": ("embeddings.word_embeddings",),
+            "network.embed.positions.table": ("embeddings.position_embeddings",),
+            "network.embed.segments": ("embeddings.token_type_embeddings",),
+            "network.embed.norm": ("embeddings.LayerNorm",),
+            "network.embed.projection": ("encoder.embedding_hidden_mapping_in",),
+            "network.pooler.0": ("pooler",),
+        },
+    ),
+    optional={"pooler": "network.pooler.0"},
+    heads={
+        "masked": HeadLayout(
+            objective=Masked(activation=GELU),
+            tensors={
+                "heads.masked.tokens": ("predictions",),
+                "heads.masked.tokens.dense": ("predictions.dense",),
+                "heads.masked.tokens.norm": ("predictions.LayerNorm",),
+            },
+            free=frozenset({"masking"}),
+        ),
+        "sentence_order": HeadLayout(
+            objective=SentenceOrder(),
+            tensors={"heads.sentence_order.classes": ("sop_classifier.classifier",)},
+            needs=POOLER,
+        ),
+        "classify": HeadLayout(
+            objective=Classify(labels=()),
+            tensors={"heads.classify.classes": ("classifier",)},
+            constants=CLASSIFY,
+            needs=POOLER,
+        ),
+        "regress": HeadLayout(
+            objective=Regress(),
+            tensors={"heads.regress.classes": ("classifier",)},
+            constants=REGRESS,
+            needs=POOLER,
+        ),
+    },
+    architectures={
+        frozenset({"masked", "sentence_order"}): "AlbertForPreTraining",
+        frozenset({"masked"}): "AlbertForMaskedLM",
+        frozenset({"classify"}): "AlbertForSequenceClassification",
+        frozenset({"regress"}): "AlbertForSequenceClassification",
+        frozenset(): "AlbertModel",
+    },
+    tied={
+        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
+    },
+)

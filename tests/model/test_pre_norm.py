@@ -1,0 +1,82 @@
+"""Pre-norm layers: the order of norms and residuals, and the scale that weights start from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.batch import Batch
+from genus.model.encoder import Encoder
+from genus.model.norm import NoNorm
+from genus.model.pre_norm import PreNorm
+from genus.model.shared import SharedAttention
+from genus.model.stack import Separate, Stack
+
+MakeBatch = Callable[..., Batch]
+MakeEncoder = Callable[..., Encoder]
+VOCABULARY = 67
+STD = 0.3
+"""`init_std` of the encoder under test."""
+
+
+def normed(x: Tensor, norm: torch.nn.Module) -> Tensor:
+    """Return a layer normalization, as its paper writes it."""
+    centered = x - x.mean(-1, keepdim=True)
+    return centered / (centered.square().mean(-1, keepdim=True) + 1e-12).sqrt() * norm.weight + norm.bias
+
+
+def test_the_order_of_norms_and_residuals(make_batch: MakeBatch, make_encoder: MakeEncoder) -> None:
+    """A transcription of figure 7 (b) of the Megatron paper, for one sequence that fills its row."""
+    torch.manual_seed(0)
+    model = replace(make_encoder(layers=3), block=PreNorm())
+    network = model.build(VOCABULARY).double()
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "norm" in name:
+                weight.add_(torch.randn_like(weight) / 4)
+    batch = make_batch([[20]], 20)
+    x = network.embed(batch.tokens)
+    for layer in network.layers:
+        q, k, v = layer.attention.qkv(normed(x, layer.attention_norm)).view(20, 3, 4, 8).permute(1, 2, 0, 3)
+        mixed = (q @ k.transpose(1, 2) / math.sqrt(8)).softmax(-1) @ v
+        x = x + layer.attention.out(mixed.transpose(0, 1).reshape(20, 32))
+        x = x + layer.feedforward(normed(x, layer.feedforward_norm))
+    torch.testing.assert_close(network(batch)["tokens"], normed(x, network.norm))
+
+
+@pytest.mark.parametrize("stack", [Separate(), SharedAttention()], ids=str)
+def test_maps_that_end_a_sub_layer_start_smaller(make_encoder: MakeEncoder, stack: Stack) -> None:
+    """Once, in however many layers a shared one stands; 5 standard errors of a standard deviation from n numbers."""
+    torch.manual_seed(0)
+    network = replace(make_encoder(layers=8), block=PreNorm(), stack=stack).build(VOCABULARY)
+    for layer in network.layers:
+        for weight, std in (
+            (layer.attention.qkv.weight, STD),
+            (layer.attention.out.weight, STD / 4),
+            (layer.feedforward.inner.weight, STD),
+            (layer.feedforward.out.weight, STD / 4),
+        ):
+            assert abs(weight.std().item() / std - 1) < 5 / math.sqrt(2 * weight.numel())
+
+
+def test_the_sum_of_residuals_does_not_grow_with_the_depth(make_batch: MakeBatch, make_encoder: MakeEncoder) -> None:
+    batch = make_batch([[20]], 20)
+    spreads = []
+    for layers in (2, 32):
+        torch.manual_seed(0)
+        network = replace(make_encoder(layers=layers), block=PreNorm()).build(VOCABULARY)
+        network.norm = torch.nn.Identity()
+        with torch.no_grad():
+            spreads.append(network(batch)["tokens"].std().item())
+    assert 0.5 < spreads[1] / spreads[0] < 2
+
+
+def test_demand_of_pre_norm(make_encoder: MakeEncoder) -> None:
+    model = make_encoder()
+    model = replace(model, block=PreNorm(), embedding=replace(model.embedding, norm=NoNorm()))
+    assert model.parameters(VOCABULARY) == sum(p.numel() for p in model.build(VOCABULARY).parameters())
