@@ -27,9 +27,18 @@ class Embedding(Part):
     norm: Norm = LayerNorm()
     dropout: float = 0.1
 
+    @property
+    def known_tasks(self) -> int | None:
+        """How many task vectors there are; None: the task is not asked for."""
+        return None
+
     def width(self, hidden: int) -> int:
         """Return the width of the tables: here that of the hidden states."""
         return hidden
+
+    def table(self, vocab_size: int, size: int) -> nn.Embedding:
+        """Return the token table."""
+        return nn.Embedding(vocab_size, size)
 
     def build(self, vocab_size: int, hidden: int) -> Embed:
         """Return the module, from packed tokens to vectors of `hidden` numbers."""
@@ -47,7 +56,7 @@ class Embed(nn.Module):
     def __init__(self, choice: Embedding, vocab_size: int, hidden: int) -> None:
         super().__init__()
         size = choice.width(hidden)
-        self.tokens = nn.Embedding(vocab_size, size)
+        self.tokens = choice.table(vocab_size, size)
         self.segments = nn.Embedding(choice.segments, size) if choice.segments else None
         self.positions = choice.position.build(size)
         self.norm = choice.norm.build(size)
@@ -55,7 +64,9 @@ class Embed(nn.Module):
 
     def forward(self, packed: Packed) -> Tensor:
         """Return vectors (T, E) of the packed tokens."""
-        x_TE = self.tokens(packed.ids) + self.positions(packed.positions)
-        if self.segments is not None:
-            x_TE = x_TE + self.segments(packed.segments)
-        return self.dropout(self.norm(x_TE))  # type: ignore[no-any-return]
+        return self.dropout(self.norm(self.total(packed)))  # type: ignore[no-any-return]
+
+    def total(self, packed: Packed) -> Tensor:
+        """Return the sum of the embeddings (T, E)."""
+        x_TE: Tensor = self.tokens(packed.ids) + self.positions(packed.positions)
+        return x_TE if self.segments is None else x_TE + self.segments(packed.segments)

@@ -1,0 +1,61 @@
+"""Hugging Face's ERNIE classes: BERT's with a task vector in the embeddings.
+
+Only configurations with `use_task_id` are read: without it they are BERT's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from genus.examples.doc_sentences import DocSentences
+from genus.export.layouts import Setting, bert
+from genus.model.attention.softmax import Softmax
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.task_embed import TaskEmbedding
+from genus.objectives.masked import Masked
+from genus.recipe import Published
+
+KINDS = {TaskEmbedding.__name__: True}
+"""`use_task_id` by the kind of the embeddings."""
+
+
+def write_kind(kind: str) -> bool:
+    """Return whether there are task vectors, which there must be."""
+    return KINDS[kind]
+
+
+def read_kind(use_task_id: bool) -> str:
+    """Return the kind of the embeddings."""
+    return {value: kind for kind, value in KINDS.items()}[use_task_id]
+
+
+LAYOUT = replace(
+    bert.LAYOUT,
+    model_type="ernie",
+    prefix="ernie.",
+    template=replace(
+        bert.LAYOUT.template,
+        name="ernie/imported",
+        published=Published(title="ERNIE 2.0", paper="arXiv:1907.12412", year=2019),
+        examples=DocSentences(),
+        model=Encoder(
+            layers=12,
+            hidden=768,
+            attention=Softmax(heads=12),
+            feedforward=Dense(size=3072),
+            embedding=TaskEmbedding(segments=2, tasks=3),
+            pooler=Pooler(),
+        ),
+        objectives=(Masked(),),
+    ),
+    settings=(
+        *bert.LAYOUT.settings,
+        Setting("use_task_id", ("model.embedding.kind",), write_kind, read_kind),
+        Setting("task_type_vocab_size", ("model.embedding.tasks",)),
+    ),
+    tensors=bert.under("ernie.", bert.LAYERS | {"network.embed.tasks": ("embeddings.task_type_embeddings",)}),
+    architectures={heads: name.replace("Bert", "Ernie") for heads, name in bert.LAYOUT.architectures.items()},
+    tied={copy: name.replace("bert.", "ernie.") for copy, name in bert.LAYOUT.tied.items()},
+)

@@ -1,0 +1,72 @@
+"""Which words belong together: entities and phrases, by rule or by whatever else is plugged in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Kind = Literal["entity", "phrase"]
+
+PUNCTUATION = "\"'()[]{}<>.,:;!?-_/\\|*&%$#@=+~`\u2018\u2019\u201c\u201d\u2013\u2014\u2026\u00ab\u00bb"
+
+STOP_WORDS = """
+a about above after again against all am an and any are as at be because been before being below between both
+but by can could did do does doing down during each few for from further had has have having he her here hers
+herself him himself his how i if in into is it its itself just may me might more most must my myself no nor not
+now of off on once only or other our ours ourselves out over own same shall she should so some such than that
+the their theirs them themselves then there these they this those through to too under until up upon very was we
+were what when where which while who whom whose why will with would you your yours yourself yourselves
+"""
+"""Of English: words that say how others hang together."""
+
+
+class Chunker(Part, ABC):
+    """A choice of how words are grouped. One of your own is a subclass in any module of this room."""
+
+    @abstractmethod
+    def chunks(self, words: Sequence[str]) -> list[tuple[int, int]]:
+        """Return the groups of a stretch of words as (first, past the last), rising and apart."""
+
+
+class RuleChunker(Chunker):
+    """Runs of words of one kind, bounded by stop words and punctuation.
+
+    An entity is a run of words that begin with a capital letter or a digit, a phrase one of any others. It needs no
+    model and no download, and of a language the stop words only; where a vocabulary has no capitals, phrases remain.
+    """
+
+    kinds: tuple[Kind, ...] = ("entity", "phrase")
+    longest: int = 4
+    """Words; a longer run is cut."""
+    stop_words: tuple[str, ...] | None = None
+    """In small letters; None: those of English."""
+
+    def chunks(self, words: Sequence[str]) -> list[tuple[int, int]]:
+        """Return the runs of two words and more."""
+        found = []
+        for kind, run in groupby(self._labeled(words), key=lambda one: one[1:]):
+            places = [place for place, *_ in run]
+            for first in range(places[0], places[-1] + 1, self.longest):
+                past = min(first + self.longest, places[-1] + 1)
+                if kind[0] in self.kinds and past - first > 1:
+                    found.append((first, past))
+        return found
+
+    def _labeled(self, words: Sequence[str]) -> Iterator[tuple[int, Kind | None, int]]:
+        """Yield every word's place, its kind, and the number of the stretch without punctuation that it stands in."""
+        stop_words = frozenset(STOP_WORDS.split() if self.stop_words is None else self.stop_words)
+        stretch = 0
+        for place, word in enumerate(words):
+            bare = word.strip(PUNCTUATION)
+            stretch += word[:1] in PUNCTUATION
+            if not bare or bare.lower() in stop_words:
+                yield place, None, stretch
+            else:
+                yield place, "entity" if bare[0].isupper() or bare[0].isdigit() else "phrase", stretch
+            stretch += word[-1:] in PUNCTUATION

@@ -1,0 +1,238 @@
+"""ERNIE 2.0: BERT that learns from ever more tasks, each with a vector of its own (Sun et al. 2019, arXiv:1907.12412).
+
+"Released code" is PaddlePaddle/ERNIE, which holds models and fine-tuning, but no pretraining of version 2.0. The labels
+of all tasks are made from the text itself. The published vocabulary is uncased, and how the case reached capitalization
+prediction is not told; ours keeps the case, at the same size. Heads but that of the masked language model have no place
+in Hugging Face's classes: a model folder holds the encoder with its pooler and that head, checkpoints hold all.
+
+The three small schedules of table 7, which compare ways of training, are rows too. `ernie2/mini` and `ernie2/tiny` are
+ours, not published: the same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training.
+"""
+
+from dataclasses import replace
+
+from genus.examples.doc_sentences import DocSentences
+from genus.model.attention.softmax import Softmax
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.norm import LayerNorm
+from genus.model.task_embed import TaskEmbedding
+from genus.objectives.capital_prediction import CapitalPrediction
+from genus.objectives.discourse_relation import DiscourseRelation
+from genus.objectives.knowledge_masking import KnowledgeMasking
+from genus.objectives.masked import Masked
+from genus.objectives.relevance import Relevance
+from genus.objectives.sentence_distance import SentenceDistance
+from genus.objectives.sentence_reordering import SentenceReordering
+from genus.objectives.token_document import TokenDocument
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import InverseSquareRoot, Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Turn, TurnStage
+from genus.tokens.wordpiece import WordPiece
+
+ENCODER = Encoder(
+    layers=12,  # section 4.2: as BERT base
+    hidden=768,  # section 4.2
+    attention=Softmax(heads=12, dropout=0.1),  # section 4.2
+    feedforward=Dense(size=3072),  # section 4.2
+    embedding=TaskEmbedding(
+        segments=4,  # released models, ernie_config.json: sent_type_vocab_size
+        tasks=16,  # released models, ernie_config.json: task_type_vocab_size
+        norm=LayerNorm(eps=1e-5),  # PaddlePaddle's default
+        dropout=0.1,  # released models, ernie_config.json
+    ),
+    norm=LayerNorm(eps=1e-5),  # PaddlePaddle's default
+    pooler=Pooler(),
+    dropout=0.1,  # released models, ernie_config.json
+    init_std=0.02,  # released models, ernie_config.json
+)
+
+MASKED = Turn(objectives=("masked",))
+CAPITALS = Turn(objectives=("capital_prediction",))
+DOCUMENT = Turn(objectives=("token_document",))
+REORDERING = Turn(objectives=("sentence_reordering",))
+DISTANCE = Turn(objectives=("sentence_distance",))
+DISCOURSE = Turn(objectives=("discourse_relation",))
+RELEVANCE = Turn(objectives=("relevance",))
+
+BASE = Recipe(
+    name="ernie2/base",
+    published=Published(
+        title="ERNIE 2.0: A Continual Pre-training Framework for Language Understanding",
+        paper="arXiv:1907.12412",
+        year=2019,
+        parameters=110_000_000,  # section 4.2: as BERT base
+        data="Wikipedia, BookCorpus, Reddit, Discovery, search logs",  # section 4.1
+    ),
+    tokens=WordPiece(vocab_size=30_522, lowercase=False),  # released vocabulary: as many, but uncased; see above
+    examples=DocSentences(),
+    model=ENCODER,
+    objectives=(
+        Masked(masking=KnowledgeMasking(), norm=LayerNorm(eps=1e-5)),  # section 3.2.1; eps as above
+        CapitalPrediction(),  # section 3.2.1
+        TokenDocument(),  # section 3.2.1
+        SentenceReordering(),  # section 3.2.2
+        SentenceDistance(),  # section 3.2.2
+        DiscourseRelation(),  # section 3.2.3
+        Relevance(),  # section 3.2.3
+    ),
+    optimizer=AdamW(
+        lr=5e-5,  # section 4.2: English
+        betas=(0.9, 0.98),  # section 4.2
+        eps=1e-8,  # PaddlePaddle's default
+        weight_decay=0.01,  # released code, finetune_args.py: default
+        clip_norm=1.0,  # released code, optimization.py
+    ),
+    schedule=InverseSquareRoot(warmup=0.0114),  # section 4.2: noam, 4,000 steps of warm-up; there anew for every task
+    stages=(  # section 4.2: 393,216 tokens; the stages are ours, in the order of section 3.2, 50k steps a task (table 7)
+        TurnStage(share=0.1428572, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
+        TurnStage(share=0.2857143, max_length=512, batch=768, micro_batch=16, turns=(MASKED, CAPITALS, DOCUMENT)),
+        TurnStage(
+            share=0.2857143,
+            max_length=512,
+            batch=768,
+            micro_batch=16,
+            turns=(MASKED, CAPITALS, DOCUMENT, REORDERING, DISTANCE),
+        ),
+        TurnStage(
+            share=0.2857142,
+            max_length=512,
+            batch=768,
+            micro_batch=16,
+            turns=(MASKED, CAPITALS, DOCUMENT, REORDERING, DISTANCE, DISCOURSE, RELEVANCE),
+        ),
+    ),
+    budget=Budget(amount=350_000, unit="steps"),  # ours: 50k steps for each of 7 tasks, as in table 7
+    finetuning=FineTuning(
+        optimizer=AdamW(lr=3e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),  # released code, README: MRPC, MNLI, CoLA
+        schedule=Linear(warmup=0.1),  # released code, finetune_args.py: default
+        epochs=3,  # released code, finetune_args.py: default
+        batch=32,  # released code, README: MRPC, base
+        max_length=128,  # released code, scripts of GLUE
+    ),
+)
+
+LARGE = replace(
+    BASE,
+    name="ernie2/large",
+    published=replace(BASE.published, parameters=340_000_000),  # section 4.2: as BERT large
+    model=replace(
+        ENCODER,
+        layers=24,  # section 4.2: as BERT large
+        hidden=1024,
+        attention=Softmax(heads=16, dropout=0.1),
+        feedforward=Dense(size=4096),
+    ),
+)
+
+THREE_TASKS = (
+    Masked(masking=KnowledgeMasking(), norm=LayerNorm(eps=1e-5)),  # table 7: one task of each kind; eps as above
+    SentenceReordering(),
+    DiscourseRelation(),
+)
+
+CONTINUAL = replace(
+    BASE,
+    name="ernie2/base-continual",
+    objectives=THREE_TASKS,
+    stages=(  # table 7: continual learning, 50k steps of each task, one after the other
+        TurnStage(share=0.3333333, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
+        TurnStage(share=0.3333333, max_length=512, batch=768, micro_batch=16, turns=(REORDERING,)),
+        TurnStage(share=0.3333334, max_length=512, batch=768, micro_batch=16, turns=(DISCOURSE,)),
+    ),
+    budget=Budget(amount=150_000, unit="steps"),  # table 7
+    schedule=InverseSquareRoot(warmup=0.0267),  # section 4.2: 4,000 steps
+)
+
+MULTI_TASK = replace(
+    CONTINUAL,
+    name="ernie2/base-multi-task",
+    stages=(  # table 7: multi-task learning, 50k steps of each task, side by side
+        TurnStage(max_length=512, batch=768, micro_batch=16, turns=(MASKED, REORDERING, DISCOURSE)),
+    ),
+)
+
+CONTINUAL_MULTI_TASK = replace(
+    CONTINUAL,
+    name="ernie2/base-continual-multi-task",
+    stages=(  # table 7: continual multi-task learning, thousands of steps: 20; 10 and 30; 20, 20 and 50
+        TurnStage(share=0.1333333, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
+        TurnStage(
+            share=0.2666667,
+            max_length=512,
+            batch=768,
+            micro_batch=16,
+            turns=(
+                Turn(objectives=("masked",), steps=1),
+                Turn(objectives=("sentence_reordering",), steps=3),
+            ),
+        ),
+        TurnStage(
+            share=0.6,
+            max_length=512,
+            batch=768,
+            micro_batch=16,
+            turns=(
+                Turn(objectives=("masked",), steps=2),
+                Turn(objectives=("sentence_reordering",), steps=2),
+                Turn(objectives=("discourse_relation",), steps=5),
+            ),
+        ),
+    ),
+)
+
+MINI = replace(
+    BASE,
+    name="ernie2/mini",
+    published=replace(BASE.published, parameters=None),  # ours, and so is every number of this row
+    model=replace(
+        ENCODER,
+        layers=4,  # ours: as bert/mini
+        hidden=256,
+        attention=Softmax(heads=4, dropout=0.0),
+        feedforward=Dense(size=1024),
+        embedding=replace(ENCODER.embedding, dropout=0.0),
+        dropout=0.0,
+    ),
+    optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+    schedule=Linear(warmup=0.1),  # ours
+    stages=(  # ours: about half of the steps are the masked language model's
+        TurnStage(share=0.3, max_length=128, batch=32, micro_batch=32, turns=(MASKED,)),
+        TurnStage(
+            share=0.7,
+            max_length=128,
+            batch=32,
+            micro_batch=32,
+            turns=(
+                Turn(objectives=("masked",), steps=3),
+                CAPITALS,
+                DOCUMENT,
+                REORDERING,
+                DISTANCE,
+                DISCOURSE,
+                RELEVANCE,
+            ),
+        ),
+    ),
+    budget=Budget(amount=1_000, unit="steps"),  # ours: 4 million tokens
+    finetuning=replace(
+        BASE.finetuning,
+        optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+        epochs=4,  # ours
+    ),
+)
+
+TINY = replace(
+    MINI,
+    name="ernie2/tiny",
+    model=replace(
+        ENCODER,
+        layers=2,  # ours: as bert/tiny
+        hidden=128,
+        attention=Softmax(heads=2, dropout=0.0),
+        feedforward=Dense(size=512),
+        embedding=replace(ENCODER.embedding, dropout=0.0),
+        dropout=0.0,
+    ),
+)

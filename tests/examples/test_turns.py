@@ -1,0 +1,82 @@
+"""Feeds that take turns: exact shares, a pure function of the number, each feed read without a gap."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+
+import pytest
+import torch
+from corpora import natural, vocabulary
+
+from genus.examples.doc_sentences import DocSentences
+from genus.examples.feed import Feed
+from genus.examples.full_sentences import FullSentences
+from genus.examples.segment_pairs import SegmentPairs
+from genus.examples.turns import Share, Turns
+from genus.objectives.masked import Masked
+from genus.objectives.next_sentence import NextSentence
+
+STORE = natural(60)
+STEPS = (3, 1, 2)
+
+
+def feeds() -> list[Feed]:
+    words = vocabulary(STORE)
+    pairs = (SegmentPairs(), (Masked(), NextSentence()))
+    formats = [(FullSentences(), (Masked(),)), pairs, (DocSentences(), (Masked(),))]
+    return [Feed(STORE, words, one, ours, max_length=64, micro_batch=2, seed=1) for one, ours in formats]
+
+
+def turns(accumulate: int = 1, seed: int = 5) -> Turns:
+    names = [{"masked"}, {"masked", "next_sentence"}, {"masked"}]
+    shares = [
+        Share(feed, frozenset(heads), task, steps)
+        for task, (feed, heads, steps) in enumerate(zip(feeds(), names, STEPS, strict=True))
+    ]
+    return Turns(tuple(shares), accumulate, seed)
+
+
+def test_every_round_gives_each_its_steps_in_an_order_of_its_own() -> None:
+    mixed = turns()
+    tasks = [mixed[number].tokens.task for number in range(60)]
+    rounds = [tuple(tasks[first : first + 6]) for first in range(0, 60, 6)]
+    assert all(Counter(one) == {0: 3, 1: 1, 2: 2} for one in rounds)
+    assert len(set(rounds)) > 3
+    assert tasks != [turns(seed=6)[number].tokens.task for number in range(60)]
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_each_feed_is_read_without_a_gap(accumulate: int) -> None:
+    """All micro-batches of a step are one turn's, and each turn goes on where it had come to."""
+    mixed, alone, taken = turns(accumulate), feeds(), [0, 0, 0]
+    for step in range(20):
+        batches = [mixed[step * accumulate + within] for within in range(accumulate)]
+        (task,) = {batch.tokens.task for batch in batches}
+        for batch in batches:
+            expected = alone[task][taken[task]]
+            assert torch.equal(batch.tokens.ids, expected.tokens.ids)
+            assert batch.targets.keys() == expected.targets.keys()
+            assert batch.heads == ({"masked", "next_sentence"} if task == 1 else {"masked"})
+            taken[task] += 1
+
+
+def test_any_number_can_be_asked_for_first() -> None:
+    late = turns(2)[371]
+    again = pickle.loads(pickle.dumps(turns(2)))
+    again[4]
+    assert torch.equal(again[371].tokens.ids, late.tokens.ids)
+    assert again[371].tokens.task == late.tokens.task
+
+
+def test_epochs_are_those_of_all_feeds_together() -> None:
+    mixed, alone = turns(2), feeds()
+    assert mixed.epoch(0) == 0
+    taken = Counter(mixed[number].tokens.task for number in range(101))
+    assert mixed.epoch(101) == pytest.approx(sum(alone[task].epoch(count) for task, count in taken.items()))
+
+
+def test_evaluation_takes_a_batch_of_each_in_turn_until_all_are_through() -> None:
+    tasks = [batch.tokens.task for batch in turns().evaluation_batches()]
+    assert tasks[:6] == [0, 1, 2, 0, 1, 2]
+    assert [tasks.count(task) for task in range(3)] == [len(list(feed.evaluation_batches())) for feed in feeds()]

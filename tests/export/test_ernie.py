@@ -1,0 +1,127 @@
+"""Random Hugging Face ERNIE models read by us, with task ids: hidden states, logits, gradients, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import oracle
+import pytest
+import torch
+from oracle import Shape
+
+from genus import catalog
+from genus.errors import GenusError
+from genus.export.hf import Imported, load, save
+from genus.export.layouts import layout_for
+from genus.export.weights import read_json
+from genus.files import write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.batch import Batch
+
+transformers = pytest.importorskip("transformers")
+
+FLOAT32 = 1e-5
+"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
+FLOAT64 = 1e-13
+"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
+TASKS = 5
+
+
+@dataclass(frozen=True)
+class Ernie(Shape):
+    """ERNIE's configurations are BERT's, and the tasks; its tokenizers are BERT's."""
+
+    def config(self, **more: Any) -> Any:
+        bert = super().config().to_dict()
+        del bert["model_type"], bert["architectures"]
+        return transformers.ErnieConfig(**bert | {"use_task_id": True, "task_type_vocab_size": TASKS} | more)
+
+
+SHAPES = [
+    Ernie("bert", 1, 8, 1, 16, 30, 12, "gelu", 2, 1e-12),
+    Ernie("bert", 2, 24, 3, 40, 101, 40, "relu", 4, 1e-5),
+]
+
+
+def reading(folder: Path, model: Any, shape: Shape) -> Imported:
+    model.save_pretrained(folder)
+    oracle.write_tokenizer(folder, shape.kind, shape.vocab)
+    return load(folder)
+
+
+def of_task(batch: Batch, task: int) -> Batch:
+    return replace(batch, streams={"tokens": replace(batch.tokens, task=task)})
+
+
+def padded(shape: Shape, task: int) -> dict[str, torch.Tensor]:
+    inputs = oracle.padded(shape)
+    return inputs | {"task_type_ids": torch.full_like(inputs["input_ids"], task)}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("task", [0, 3])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+def test_hidden_states_and_pooler(
+    tmp_path: Path, shape: Shape, task: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    model = oracle.build(shape, "ErnieModel")
+    learner = reading(tmp_path, model, shape).learner.to(dtype).eval()
+    with torch.no_grad():
+        expected = model.to(dtype)(**padded(shape, task))
+        hidden = learner.network(of_task(oracle.packed(shape), task))["tokens"]
+        assert oracle.relative(oracle.in_order(hidden), oracle.live(expected.last_hidden_state)) <= tolerance
+        assert oracle.relative(learner.network.pool(oracle.first(hidden)), expected.pooler_output) <= tolerance
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_masked_logits_and_the_gradient_of_the_task_s_vector(tmp_path: Path, shape: Shape) -> None:
+    model = oracle.build(shape, "ErnieForMaskedLM")
+    learner = reading(tmp_path, model, shape).learner.eval()
+    expected = model(**padded(shape, 2)).logits
+    oracle.live(expected).sum().backward()
+    hidden = learner.network(of_task(oracle.packed(shape), 2))["tokens"]
+    found = learner.heads["masked"].tokens(oracle.in_order(hidden), learner.network.token_embedding.weight)
+    found.sum().backward()
+    assert oracle.relative(found.detach(), oracle.live(expected).detach()) <= FLOAT32
+    theirs = model.ernie.embeddings.task_type_embeddings.weight.grad
+    assert oracle.relative(learner.network.embed.tasks.weight.grad, theirs) <= FLOAT32
+
+
+@pytest.mark.parametrize(
+    "architecture", ["ErnieModel", "ErnieForPreTraining", "ErnieForMaskedLM", "ErnieForSequenceClassification"]
+)
+def test_there_and_back_is_the_identity(tmp_path: Path, architecture: str) -> None:
+    model = oracle.build(SHAPES[1], architecture, **({"num_labels": 4} if "Sequence" in architecture else {}))
+    found = reading(tmp_path / "theirs", model, SHAPES[1])
+    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
+    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(problems.values()), problems
+    weights = again.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+    kept = ("use_task_id", "task_type_vocab_size", "type_vocab_size", "hidden_act", "layer_norm_eps", "vocab_size")
+    assert all(getattr(again.config, name) == getattr(model.config, name) for name in kept)
+
+
+def test_a_model_without_task_ids_is_refused(tmp_path: Path) -> None:
+    model = oracle.build(SHAPES[0], "ErnieModel")
+    model.save_pretrained(tmp_path)
+    oracle.write_tokenizer(tmp_path, "bert", SHAPES[0].vocab)
+    write_json(tmp_path / "config.json", read_json(tmp_path / "config.json") | {"use_task_id": False})
+    with pytest.raises(GenusError, match="use_task_id = False has no counterpart here"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ernie2/base", "ernie2/large"])
+def test_parameters_of_published_sizes(name: str) -> None:
+    recipe = catalog.load(name)
+    _, config = layout_for(recipe, ["masked"])
+    settings = transformers.AutoConfig.for_model(**config, vocab_size=recipe.tokens.vocab_size)
+    with torch.device("meta"):
+        theirs = sum(parameter.numel() for parameter in transformers.ErnieModel(settings).parameters())
+        ours = sum(parameter.numel() for parameter in recipe.model.build(recipe.tokens.vocab_size).parameters())
+    assert ours == theirs

@@ -1,0 +1,171 @@
+"""Schedules of tasks: what a stage may say, what is refused, and that a run in stages resumes as if never stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from genus import catalog, pipeline
+from genus.cost import cost
+from genus.errors import UsageError
+from genus.export.hf import load
+from genus.recipe import TurnStage
+from genus.train.run import Run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from small import shrunk, write_corpus
+
+if TYPE_CHECKING:
+    from genus.recipe import Recipe
+
+RUN = Run(
+    device="cpu",
+    precision="float32",
+    workers=0,
+    held_out=0.1,
+    keep=4,
+    checkpoint_every=5,
+    evaluate_every=10,
+    log_every=1,
+    tracker="none",
+)
+STEPS = {"masked": 50, "sentence_reordering": 50, "discourse_relation": 50}
+"""Thousands, of each task in each schedule (ERNIE 2.0, table 7)."""
+
+
+@pytest.mark.parametrize("name", ["continual", "multi-task", "continual-multi-task"])
+def test_each_schedule_gives_each_task_its_steps(name: str) -> None:
+    recipe = catalog.load(f"ernie2/base-{name}")
+    given = dict.fromkeys(STEPS, 0.0)
+    for stage in recipe.stages:
+        turns = recipe.turns(stage)
+        for turn in turns:
+            (task,) = turn.objectives
+            given[task] += stage.share * turn.steps / sum(one.steps for one in turns) * recipe.budget.amount / 1000
+    assert given == pytest.approx(STEPS, rel=1e-5)
+
+
+def test_stages_of_the_schedules() -> None:
+    active = {
+        name: [[turn.objectives[0] for turn in recipe.turns(stage)] for stage in recipe.stages]
+        for name in ("continual", "multi-task", "continual-multi-task")
+        for recipe in [catalog.load(f"ernie2/base-{name}")]
+    }
+    masked, reordering, discourse = STEPS
+    assert active == {
+        "continual": [[masked], [reordering], [discourse]],
+        "multi-task": [[masked, reordering, discourse]],
+        "continual-multi-task": [[masked], [masked, reordering], [masked, reordering, discourse]],
+    }
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked'"),
+        ([{"objectives": ["masked"], "steps": 0}], "at least one step"),
+        ([{"objectives": []}], "needs an objective"),
+        ([{"objectives": ["sentence_distance", "relevance"]}], "Relevance learns from TitledSentences, not DistantSen"),
+    ],
+)
+def test_turns_that_cannot_be_taken(turns: list[dict[str, Any]], message: str) -> None:
+    changes = {"stages": [{"kind": "TurnStage", "max_length": 128, "batch": 8, "micro_batch": 8, "turns": turns}]}
+    with pytest.raises(UsageError, match=message):
+        catalog.load("ernie2/tiny").overlay(changes)
+
+
+def test_too_few_task_vectors_are_refused() -> None:
+    with pytest.raises(UsageError, match="3 task vectors are too few for 7 objectives"):
+        catalog.load("ernie2/tiny", ["model.embedding.tasks=3"])
+
+
+def test_any_member_can_take_turns() -> None:
+    turns = [{"objectives": ["masked"], "steps": 3}, {"objectives": ["masked", "next_sentence"]}]
+    recipe = catalog.load("bert/tiny").overlay({"stages": {"0": {"kind": "TurnStage", "turns": turns}}})
+    (stage,) = recipe.stages
+    assert isinstance(stage, TurnStage)
+    assert [recipe.task(turn) for turn in recipe.turns(stage)] == [0, 0]
+    whole = recipe.overlay({"stages": {"0": "Stage"}})
+    assert whole == catalog.load("bert/tiny")
+    assert cost(whole).stages[0].flops_training > cost(recipe).stages[0].flops_training
+    assert cost(whole).parameters == cost(recipe).parameters
+
+
+def two_stages() -> Recipe:
+    """Return a small ERNIE 2.0 whose second stage adds a task of each kind to the first's."""
+    recipe = shrunk(catalog.load("ernie2/tiny"))
+    stage = recipe.stages[0].to_json()
+    turns = [
+        {"objectives": ["masked"], "steps": 2},
+        {"objectives": ["token_document"]},
+        {"objectives": ["sentence_reordering"]},
+        {"objectives": ["discourse_relation"]},
+    ]
+    first = stage | {"share": 0.3, "turns": turns[:1], "micro_batch": 8}
+    second = stage | {"share": 0.7, "turns": turns, "micro_batch": 8}
+    names = {turn["objectives"][0] for turn in turns}
+    kept = [objective.to_json() for objective in recipe.objectives if objective.name in names]
+    return recipe.overlay({"stages": [first, second], "objectives": kept, "budget": {"amount": 20.0}})
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "ernie"
+    pipeline.pretrain(two_stages(), [corpus], folder, RUN)
+    return folder
+
+
+LOSSES = {"masked", "token_document", "sentence_reordering", "discourse_relation"}
+
+
+def test_tasks_are_added_stage_by_stage(trained: Path) -> None:
+    learned = [(row["stage"], next(iter(LOSSES & row.keys()))) for row in rows(trained) if "loss" in row]
+    assert len(learned) == 20
+    assert {task for stage, task in learned if stage == 0} == {"masked"}
+    first_round = sorted(task for stage, task in learned if stage == 1)[:5]
+    assert {task for stage, task in learned if stage == 1} == LOSSES
+    assert len(first_round) == 5
+    tasks = [task for stage, task in learned if stage == 1]
+    for begin in (0, 5):
+        assert sorted(tasks[begin : begin + 5]) == sorted([*LOSSES, "masked"])
+
+
+def test_held_out_text_is_measured_for_every_task_from_the_first_stage_on(trained: Path) -> None:
+    measured = [row for row in rows(trained) if "held_out/loss" in row]
+    for row in measured:
+        assert {f"held_out/{name}" for name in LOSSES} <= row.keys()
+        assert row["held_out/loss"] == pytest.approx(sum(row[f"held_out/{name}"] for name in LOSSES), rel=1e-5)
+
+
+def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    """From step 5 of 20, in the first stage."""
+    shutil.copytree(trained, tmp_path / "run")
+    for step in (10, 15, 20):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"checkpoint-{step}")
+    pipeline.pretrain(two_stages(), [corpus], tmp_path / "run", RUN, resume=True)
+    losses = [[row["loss"] for row in rows(folder) if "loss" in row] for folder in (trained, tmp_path / "run")]
+    assert losses[0] == losses[1]
+    before, after = (load(folder / "model").learner.state_dict() for folder in (trained, tmp_path / "run"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_model_folder_fine_tunes_and_holds_what_the_class_has_a_place_for(trained: Path) -> None:
+    model = load(trained / "model")
+    assert list(model.learner.heads) == ["masked"]
+    assert json.loads((trained / "model" / "config.json").read_text())["architectures"] == ["ErnieForMaskedLM"]
+    assert all(not isinstance(stage.whole(), TurnStage) for stage in model.recipe.stages)
