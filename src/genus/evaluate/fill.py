@@ -75,7 +75,7 @@ def fill(
 
 def _example(tokenizer: Tokenizer, text: str) -> Example:
     """Return the framed text with a target without a label at every mask."""
-    ids = np.array(tokenizer.backend.encode(text, add_special_tokens=False).ids, np.int64)
+    ids = np.array(tokenizer.encode([text])[0], np.int64)
     sequence = Sequence(*tokenizer.vocabulary.frame(ids))
     masks = np.flatnonzero(sequence.ids == tokenizer.vocabulary.mask)
     return Example({"tokens": sequence}, {"masked": (masks, np.full(len(masks), IGNORE))})

@@ -8,6 +8,7 @@ import torch
 
 from genus.errors import GenusError
 from genus.model.heads import TokenHead
+from genus.model.output import TiedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ def _by_vocabulary(learner: Learner) -> list[str]:
     return [
         f"{name}.{'weight' if module is embedding else 'bias'}"
         for name, module in learner.named_modules()
-        if module is embedding or isinstance(module, TokenHead)
+        if module is embedding or isinstance(module, (TokenHead, TiedLayer))
     ]
 
 

@@ -58,6 +58,10 @@ class Tokens(Part, ABC):
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return, for every piece of the vocabulary in order of id, whether it starts a word."""
 
+    def beforehand(self) -> list[Part]:
+        """Return what changes a text before the backend sees it, and so decides ids beside the backend."""
+        return []
+
     @abstractmethod
     def encoder(self, backend: tokenizers.Tokenizer, typecode: str) -> Encoder:
         """Return the fastest encoder that gives the backend's ids, as arrays of `typecode`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import tokenizers
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
 
     from genus.tokens.chunks import Encoder
 
@@ -76,7 +76,15 @@ class Tokenizer:
             word_start=special | np.array(self.tokens.word_starts(self.pieces), dtype=np.bool_),
             single=_resolved(specials.single, ids),
             pair=_resolved(specials.pair, ids),
+            texts=self._texts(special),
         )
+
+    def _texts(self, special: NDArray[np.bool_]) -> tuple[str, ...]:
+        """Return what each piece reads as after another one, without white space."""
+        anchor = int(special.argmin())
+        before = self.decode([anchor])
+        after = self.backend.decode_batch([[anchor, number] for number in range(len(special))])
+        return tuple(text.removeprefix(before).strip() for text in after)
 
     @property
     def dtype(self) -> DTypeLike:
@@ -103,7 +111,8 @@ class Tokenizer:
     @cached_property
     def _hash(self) -> str:
         state = json.loads(self.backend.to_str())
-        decisive = [self.tokens.specials.to_json(), *(state[section] for section in WHAT_DECIDES_IDS)]
+        parts = [self.tokens.specials, *self.tokens.beforehand()]
+        decisive = [*(part.to_json() for part in parts), *(state[section] for section in WHAT_DECIDES_IDS)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, folder: Path, max_length: int | None = None) -> None:

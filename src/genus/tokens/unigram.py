@@ -6,7 +6,6 @@ import base64
 import json
 import sys
 import unicodedata
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import Tokenizer as Backend
@@ -90,10 +89,11 @@ class Unigram(Tokens):
     def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
         """Return special tokens, then of the pieces those of one kind: all characters, and the most probable others."""
         names = self.specials.names()
-        alone = [piece for piece in learned if len(piece[0]) == 1]
-        joined = [piece for piece in learned if len(piece[0]) > 1 and _is_of_one_kind(piece[0])]
-        joined = sorted(joined, key=itemgetter(1), reverse=True)[: max(0, self.vocab_size - len(names) - len(alone))]
-        whole = [(name, 0.0) for name in names] + sorted([*alone, *joined], key=itemgetter(1), reverse=True)
+        learned = sorted(learned, key=lambda piece: (-piece[1], piece[0]))
+        alone = {text for text, _ in learned if len(text) == 1}
+        joined = [text for text, _ in learned if len(text) > 1 and _is_of_one_kind(text)]
+        kept = alone.union(joined[: max(0, self.vocab_size - len(names) - len(alone))])
+        whole = [(name, 0.0) for name in names] + [piece for piece in learned if piece[0] in kept]
         texts, scores = [text for text, _ in whole], [score for _, score in whole]
         return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk, names))
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
-    """The facts of a trained tokenizer, small enough to send to every loader worker.
+    """The facts of a trained tokenizer, small enough to send to every loader worker; each equals itself only.
 
     `single` and `pair` are templates resolved to ids: each step is `(special id, None, segment)` for a special token or
     `(None, slot, segment)` for the text of slot 0 (`$A`) or 1 (`$B`).
@@ -31,10 +31,19 @@ class Vocabulary:
     """(V,) bool: ids that start a word."""
     single: tuple[tuple[int | None, int | None, int], ...]
     pair: tuple[tuple[int | None, int | None, int], ...]
+    texts: tuple[str, ...] = ()
+    """What each id reads as, without white space; the special ones as nothing."""
 
     def framing(self, segments: int) -> int:
         """Return how many special tokens frame one segment or two."""
         return sum(special is not None for special, _, _ in (self.single if segments == 1 else self.pair))
+
+    def whole(self, length: int) -> int:
+        """Return where in a framed sequence of that length the token stands that stands for the whole of it.
+
+        Most frames begin with `cls`; one that does not ends with it, as XLNet's.
+        """
+        return 0 if self.single[0][0] == self.cls else length - 1
 
     def frame(self, *texts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Frame one segment or two with special tokens.

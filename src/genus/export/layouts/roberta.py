@@ -1,6 +1,11 @@
-"""Hugging Face's RoBERTa classes: `RobertaModel`, `RobertaForMaskedLM`, `RobertaForSequenceClassification`."""
+"""Hugging Face's RoBERTa classes: `RobertaModel`, `RobertaForMaskedLM`, `RobertaForSequenceClassification`.
+
+And CamemBERT's, which differ in their names alone; what fits both is written as RoBERTa.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from genus.examples.full_sentences import FullSentences
 from genus.export.layouts import HeadLayout, Layout, Setting
@@ -117,5 +122,17 @@ LAYOUT = Layout(
     tied={
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
+    },
+)
+
+CAMEMBERT = replace(
+    LAYOUT,
+    model_type="camembert",
+    template=replace(LAYOUT.template, name="camembert/imported"),
+    architectures={
+        frozenset({"masked"}): "CamembertForMaskedLM",
+        frozenset({"classify"}): "CamembertForSequenceClassification",
+        frozenset({"regress"}): "CamembertForSequenceClassification",
+        frozenset(): "CamembertModel",
     },
 )

@@ -1,0 +1,95 @@
+"""WangchanBERTa: RoBERTa for Thai, with its text and its tokenizers (Lowphansirikul et al. 2021, arXiv:2101.09635).
+
+"Released code" is vistec-AI/thai2transformers; "model card" is that of the row's model. Of its four tokenizations three
+are rows: pieces of a unigram model, words by a dictionary, syllables. Words by stacked segmenters are
+`wangchanberta/base-words` with `--set tokens.segmenter=StackedWords`. `wangchanberta/mini` and `wangchanberta/tiny` are
+ours, not published: the same ideas at the sizes of `roberta/mini` and `roberta/tiny`, with the same cost of training.
+All of them need `pip install 'genus[thai]'`.
+"""
+
+from dataclasses import replace
+
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipes import roberta
+from genus.text.cleaning import ThaiCleaning
+from genus.text.segment import DictionaryWords
+from genus.tokens.segmented import SegmentedWords
+from genus.tokens.spaceless_unigram import SpacelessUnigram
+
+BASE = Recipe(
+    name="wangchanberta/base",
+    published=Published(
+        title="WangchanBERTa: Pretraining transformer-based Thai Language Models",
+        paper="arXiv:2101.09635",
+        year=2021,
+        parameters=None,  # the paper names RoBERTa-base and gives no number
+        data="assorted Thai texts, 78.5 GB",  # abstract
+    ),
+    tokens=SpacelessUnigram(
+        vocab_size=25_005,  # model card: 25,000 pieces; and 5 special tokens
+        longest=10,  # released code, 3_train_tokenizer.md: max_sentencepiece_length
+        cleaning=ThaiCleaning(),
+    ),
+    examples=roberta.BASE.examples,  # released code, 4_run_mlm.md: FullSentence
+    model=roberta.BASE.model,  # section 4: RoBERTa-base; released code, th-roberta-base-config.json
+    objectives=roberta.BASE.objectives,  # model card: 15 %, of these 80/10/10
+    optimizer=AdamW(
+        lr=3e-4,  # model card
+        betas=(0.9, 0.999),  # model card
+        eps=1e-6,  # model card
+        weight_decay=0.01,  # released code, 4_run_mlm.md
+        clip_norm=1.0,  # released code, 4_run_mlm.md: max_grad_norm
+    ),
+    schedule=Linear(warmup=0.048),  # model card: 24,000 of 500,000 steps, linear decay
+    stages=(Stage(max_length=416, batch=4092, micro_batch=12),),  # paper: 4,092 x 416 (model card: 4,096)
+    budget=Budget(amount=500_000, unit="steps"),  # model card
+    finetuning=FineTuning(  # released code, 5a_finetune_sequence_classificaition.md
+        optimizer=AdamW(lr=3e-5, eps=1e-5, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.1),
+        epochs=5,
+        batch=16,
+        max_length=416,  # model card
+    ),
+)
+
+BASE_WORDS = replace(
+    BASE,
+    name="wangchanberta/base-words",
+    published=replace(BASE.published, data="Thai Wikipedia"),  # model card, wiki-newmm
+    tokens=SegmentedWords(
+        vocab_size=97_982,  # released code, 4_run_mlm.md
+        segmenter=DictionaryWords(),
+        cleaning=ThaiCleaning(),
+        min_frequency=4,  # released code, 3_train_tokenizer.md
+    ),
+    optimizer=AdamW(lr=7e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # model card
+    schedule=Linear(warmup=0.04),  # model card: 1,250 of 31,250 steps
+    stages=(Stage(max_length=512, batch=8192, micro_batch=16),),  # model card
+    budget=Budget(amount=31_250, unit="steps"),  # model card
+)
+
+BASE_SYLLABLES = replace(
+    BASE_WORDS,
+    name="wangchanberta/base-syllables",
+    tokens=SegmentedWords(
+        vocab_size=59_235,  # model card, wiki-syllable
+        segmenter=DictionaryWords(units="syllables"),
+        cleaning=ThaiCleaning(),
+        min_frequency=4,
+    ),
+)
+
+MINI = replace(
+    BASE,
+    name="wangchanberta/mini",
+    model=roberta.MINI.model,
+    optimizer=roberta.MINI.optimizer,
+    schedule=roberta.MINI.schedule,
+    stages=roberta.MINI.stages,
+    budget=roberta.MINI.budget,
+    finetuning=roberta.MINI.finetuning,
+)
+
+TINY = replace(MINI, name="wangchanberta/tiny", model=roberta.TINY.model)

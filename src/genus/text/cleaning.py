@@ -1,0 +1,78 @@
+"""The slot `Cleaning`: what is done to every text before it is tokenized, always; and Thai's rules."""
+
+from __future__ import annotations
+
+import html
+import re
+from abc import ABC, abstractmethod
+from itertools import groupby
+
+from genus.part import Part
+from genus.text.segment import DictionaryWords, Segmenter
+
+ENTITIES = {
+    "#39;": "'",
+    "amp;": "&",
+    "#146;": "'",
+    "nbsp;": " ",
+    "#36;": "$",
+    "\\n": "\n",
+    "quot;": "'",
+    "<br />": "\n",
+    '\\"': '"',
+    " @.@ ": ".",
+    " @-@ ": "-",
+    " @,@ ": ",",
+    "\\": " \\ ",
+}
+"""What extraction from HTML leaves behind, replaced in this order (Howard and Ruder 2018, fastai)."""
+LETTER = "a-zA-Z0-9\u0e01-\u0e59"
+PAIRS = (r"\(", r"\)"), (r"\{", r"\}"), (r"\[", r"\]")
+BRACKETS = tuple(
+    re.compile(pattern.format(opening, closing, LETTER))
+    for pattern in ("{0}{1}", "{0}[^{2}]+{1}", "(?<={0})[^{2}]+(?=[{2}])", "(?<=[{2}])[^{2}]+(?={1})")
+    for opening, closing in PAIRS
+)
+"""Empty brackets, brackets around no letter, and what stands between a bracket and the first or last letter in it."""
+SPACES = re.compile(r"  +")
+
+
+class Cleaning(Part, ABC):
+    """A choice of rules that mend a text."""
+
+    @abstractmethod
+    def clean(self, text: str) -> str:
+        """Return the text mended; nothing may be left of it."""
+
+
+class ThaiCleaning(Cleaning):
+    """The rules of WangchanBERTa (Lowphansirikul et al. 2021, arXiv:2101.09635; released code, preprocess.py).
+
+    In order: small letters; HTML's names of characters as characters; empty brackets removed; line breaks as spaces;
+    several spaces as one; a character that stands more than `repeats` times as one; a repeated word as one. Emoji stay.
+    A space becomes a token of its own in the tokenizer.
+
+    Deviation: spaces around a text stay, since a text may be a sentence of a document.
+    """
+
+    lowercase: bool = True
+    repeats: int = 3
+    """How often a character may stand in a row."""
+    words: Segmenter | None = DictionaryWords()
+    """Whose words stand but once in a row; None keeps repeated words."""
+
+    def clean(self, text: str) -> str:
+        """Return the text mended."""
+        text = without_html(text.lower() if self.lowercase else text)
+        for pattern in BRACKETS:
+            text = pattern.sub("", text)
+        text = SPACES.sub(" ", text.replace("\n", " "))
+        text = re.sub(rf"(\S)\1{{{self.repeats},}}", r"\1", text)
+        return text if self.words is None else "".join(word for word, _ in groupby(self.words.words(text)))
+
+
+def without_html(text: str) -> str:
+    """Return the text with characters in place of HTML's names for them, and what else extraction leaves behind."""
+    for name, character in ENTITIES.items():
+        text = text.replace(name, character)
+    return SPACES.sub(" ", html.unescape(text))

@@ -1,0 +1,93 @@
+"""Unigram for scripts without spaces between words: pieces run across words, and a space is a token of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from genus.text.cleaning import Cleaning  # noqa: TC001  # a choice is read by its annotation
+from genus.tokens import Specials  # noqa: TC001  # likewise
+from genus.tokens.byte_bpe import ROBERTA
+from genus.tokens.layout import read_config, read_specials
+from genus.tokens.segmented import SPACE, ordered
+from genus.tokens.sentencepiece import Pieces, kinds_of
+from genus.tokens.unigram import Unigram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.part import Part
+    from genus.tokens.chunks import Encoder
+    from genus.tokens.tokenizer import Tokenizer
+
+
+class SpacelessUnigram(Unigram):
+    """A unigram model over what stands between spaces; a space is the token `<_>`.
+
+    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
+    elsewhere clean texts themselves.
+    """
+
+    lowercase: bool = True
+    plain: bool = False
+    longest: int = 10
+    cleaning: Cleaning | None = None
+    specials: Specials = ROBERTA
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Train the vocabulary on cleaned texts: special tokens first, then the space, then pieces."""
+        cleaning = self.cleaning
+        return super().train(texts if cleaning is None else (cleaning.clean(text) for text in texts))
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for each: pieces do not know of words."""
+        return [True] * len(pieces)
+
+    def beforehand(self) -> list[Part]:
+        """Return the cleaning."""
+        return [] if self.cleaning is None else [self.cleaning]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the backend behind the cleaning."""
+        encode = super().encoder(backend, typecode)
+        return encode if self.cleaning is None else CleanedTexts(self.cleaning, encode)
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a unigram model that has the token `<_>`; texts are taken to be clean."""
+        if backend is None or not isinstance(backend.model, models.Unigram) or SPACE not in backend.get_vocab():
+            return None
+        specials = read_specials(read_config(folder), ROBERTA, backend.get_vocab(), folder)
+        return cls(vocab_size=backend.get_vocab_size(), specials=specials), backend
+
+    def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
+        """Return special tokens in the order of fairseq's ids and the space, then pieces as in any unigram model."""
+        room = replace(self, vocab_size=self.vocab_size - 1)
+        first, kept = ordered(self.specials), Unigram._kept(room, learned)
+        texts = [*first, SPACE, *kept.texts[len(first) :]]
+        scores = [*[0.0] * (len(first) + 1), *kept.scores[len(first) :]]
+        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk, first))
+
+    def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
+        backend = Backend(model)
+        rules = [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
+        lowercase = [normalizers.Lowercase()] if self.lowercase else []
+        backend.normalizer = normalizers.Sequence([*lowercase, *rules, normalizers.Replace(" ", SPACE)])
+        backend.pre_tokenizer = pre_tokenizers.Split(SPACE, "isolated")
+        backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(SPACE, " ")])
+        return backend
+
+
+class CleanedTexts:
+    """An encoder behind a cleaning."""
+
+    def __init__(self, cleaning: Cleaning, encode: Encoder) -> None:
+        self.cleaning, self.encode = cleaning, encode
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        return self.encode(self.cleaning.clean(text))

@@ -1,0 +1,90 @@
+"""Words: what stands between white space, and the ends of lines (Dai et al. 2019, released code, vocabulary.py)."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from genus.tokens import Specials, Tokens
+from genus.tokens.chunks import WholeText
+from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.chunks import Encoder
+
+LINES = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    cls="<eos>",
+    sep="<eos>",
+    mask="<mask>",
+    single="$A <eos>",
+    pair="$A <eos> $B:1 <eos>:1",
+)
+
+
+class Words(Tokens):
+    """A vocabulary of words in order of frequency, as adaptive softmax wants it; the end of a line is `sep`.
+
+    Several ends of lines with nothing between them are one.
+    """
+
+    vocab_size: int
+    lowercase: bool = False
+    min_frequency: int = 3
+    """How often a word must occur in training; WikiText leaves out what occurs less than 3 times."""
+    specials: Specials = LINES
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Count the words of texts: special tokens first, then the most frequent words."""
+        backend = self._backend({})
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=self.vocab_size, min_frequency=self.min_frequency, show_progress=sys.stderr.isatty()
+        )
+        backend.train_from_iterator(some(texts), trainer)
+        counted = backend.get_vocab()
+        words = dict.fromkeys([*self.specials.names(), *sorted(counted, key=counted.__getitem__)])
+        return Tokenizer.of(self, self.of_vocabulary(list(words)[: self.vocab_size]))
+
+    def of_vocabulary(self, words: list[str]) -> Backend:
+        """Return the backend of a finished vocabulary."""
+        backend = self._backend({word: number for number, word in enumerate(words)})
+        backend.add_special_tokens(list(dict.fromkeys(self.specials.names())))
+        frame(backend, self.specials)
+        return backend
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for each."""
+        return [True] * len(pieces)
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the backend itself."""
+        return WholeText(backend, typecode)
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the class that reads any `tokenizer.json`."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.specials.sep}
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a model of whole words."""
+        if backend is None or not isinstance(backend.model, models.WordLevel):
+            return None
+        pieces = backend.get_vocab()
+        specials = read_specials(read_config(folder), LINES, pieces, folder)
+        lowercase = "Lowercase" in str(backend.normalizer)
+        return cls(vocab_size=len(pieces), lowercase=lowercase, specials=specials), backend
+
+    def _backend(self, words: dict[str, int]) -> Backend:
+        backend = Backend(models.WordLevel(words, unk_token=self.specials.unk))
+        steps = [normalizers.Replace(Regex(r"\s*\n\s*"), f" {self.specials.sep} ")]
+        backend.normalizer = normalizers.Sequence([*([normalizers.Lowercase()] if self.lowercase else []), *steps])
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return backend
