@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from genus.batch import Batch, Packed
+from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load
 from genus.export.weights import read_json
 from genus.model.heads import TokenHead
+from genus.model.output import OutputLayer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     """Return the hidden states (T, H), logits of token heads (T, V) and of sequence heads (N, C) by the head's name.
 
-    Every sequence fills a row of its own.
+    Every sequence fills a row of its own; the target `whole` says where the token stands that stands for it.
     """
     learner.eval()
     hidden = learner.network(batch)["tokens"]
@@ -63,20 +64,22 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     for name, head in learner.heads.items():
         if isinstance(tokens := getattr(head, "tokens", None), TokenHead):
             found[name] = tokens(hidden, learner.network.token_embedding.weight)
+        if isinstance(tokens, OutputLayer):
+            found[name] = tokens(hidden, learner.network.token_embedding)
         if isinstance(classes := getattr(head, "classes", None), nn.Linear):
-            found[name] = classes(learner.network.pool(hidden[:: batch.tokens.max_length]))
+            found[name] = classes(learner.network.pool(hidden[batch.targets["whole"].index]))
     return found
 
 
 def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
-    """Return full rows of random tokens, each begun as a sequence is, one in two segments where there are two."""
+    """Return full rows of random tokens, framed by `cls` as sequences are, one in two segments where there are two."""
     length = min(LENGTH, longest or LENGTH)
     generator = torch.Generator().manual_seed(SEED)
     plain = torch.from_numpy(~vocabulary.special).nonzero()[:, 0]
     ids = plain[torch.randint(len(plain), (ROWS, length), generator=generator)]
-    ids[:, 0] = vocabulary.cls
+    ids[:, vocabulary.whole(length)] = vocabulary.cls
     segments = torch.zeros(ROWS, length, dtype=torch.int64)
-    segments[1:, length // 2 :] = int(config["type_vocab_size"] > 1)
+    segments[1:, length // 2 :] = int(config.get("type_vocab_size", 2) > 1)
     return Batch(
         {
             "tokens": Packed(
@@ -88,7 +91,7 @@ def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
                 live=ROWS * length,
             )
         },
-        {},
+        {"whole": Targets(torch.arange(ROWS) * length + vocabulary.whole(length), torch.zeros(ROWS, dtype=torch.int64))},
     )
 
 

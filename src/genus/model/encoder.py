@@ -57,6 +57,11 @@ class Encoder(Model):
         return self.embedding.width(self.hidden)
 
     @property
+    def known_tasks(self) -> int | None:
+        """The number of task vectors, where the embeddings have any."""
+        return self.embedding.known_tasks
+
+    @property
     def max_length(self) -> int | None:
         """The length of the position table."""
         return self.embedding.position.max_length

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from genus.model.demand import Demand
@@ -25,6 +26,31 @@ class Position(Part, ABC):
     @abstractmethod
     def demand(self, size: int) -> Demand:
         """Return what it needs."""
+
+
+class NoPosition(Position):
+    """Nothing: attention itself knows how far tokens are apart."""
+
+    @property
+    def max_length(self) -> int | None:
+        """No end."""
+        return None
+
+    def build(self, size: int) -> nn.Module:
+        """Return the module."""
+        return NoPositions()
+
+    def demand(self, size: int) -> Demand:
+        """Return nothing."""
+        return Demand()
+
+
+class NoPositions(nn.Module):
+    """Zero, wherever a token stands."""
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return 0."""
+        return torch.zeros((), device=positions.device)
 
 
 class Learned(Position):

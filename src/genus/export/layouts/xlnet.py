@@ -1,0 +1,155 @@
+"""Hugging Face's XLNet classes: `XLNetModel`, `XLNetLMHeadModel`, `XLNetForSequenceClassification`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from genus.examples.carried_pairs import CarriedPairs
+from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts.bert import (
+    CLASSIFY,
+    POOLER,
+    REGRESS,
+    read_activation,
+    read_labels,
+    under,
+    write_activation,
+    write_labels,
+)
+from genus.model.attention.two_stream import TwoStream
+from genus.model.embed import Embedding
+from genus.model.feedforward import Dense
+from genus.model.norm import NoNorm
+from genus.model.position import NoPosition
+from genus.model.recurrent import Recurrent
+from genus.objectives.permuted import Permuted
+from genus.objectives.sequence import Classify, Regress
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.unigram import XLNET, Unigram
+
+NO_END = -1
+"""How the configuration says that no distance is too long to tell."""
+
+
+def write_longest(longest: int | None) -> int:
+    """Return the longest distance that is told apart."""
+    return NO_END if longest is None else longest
+
+
+def read_longest(length: int) -> int | None:
+    """Return the longest distance that is told apart, None for no end."""
+    return None if length == NO_END else length
+
+
+def only(expected: Any) -> Callable[[Any], Any]:
+    """Return a reader that takes one value; of other mathematics there is none here."""
+
+    def read(value: Any) -> Any:
+        if value != expected:
+            raise LookupError(value)
+        return value
+
+    return read
+
+
+LAYERS = {
+    "network.layers.{}.attention.qkv.weight": ("layer.{}.rel_attn.q", "layer.{}.rel_attn.k", "layer.{}.rel_attn.v"),
+    "network.layers.{}.attention.relative.weight": ("layer.{}.rel_attn.r",),
+    "network.layers.{}.attention.out.weight": ("layer.{}.rel_attn.o",),
+    "network.layers.{}.attention.content_bias": ("layer.{}.rel_attn.r_w_bias",),
+    "network.layers.{}.attention.position_bias": ("layer.{}.rel_attn.r_r_bias",),
+    "network.layers.{}.attention.segment_bias": ("layer.{}.rel_attn.r_s_bias",),
+    "network.layers.{}.attention.segments": ("layer.{}.rel_attn.seg_embed",),
+    "network.layers.{}.attention_norm": ("layer.{}.rel_attn.layer_norm",),
+    "network.layers.{}.feedforward.inner": ("layer.{}.ff.layer_1",),
+    "network.layers.{}.feedforward.out": ("layer.{}.ff.layer_2",),
+    "network.layers.{}.feedforward_norm": ("layer.{}.ff.layer_norm",),
+    "network.embed.tokens": ("word_embedding",),
+    "network.query": ("mask_emb",),
+}
+SUMMARY = {"network.pooler.0": ("sequence_summary.summary",)}
+TURNED = (2, 0, 1)
+"""Ours are heads, numbers a head, hidden size."""
+
+LAYOUT = Layout(
+    model_type="xlnet",
+    prefix="transformer.",
+    template=Recipe(
+        name="xlnet/imported",
+        published=Published(title="XLNet", paper="arXiv:1906.08237", year=2019),
+        tokens=Unigram(vocab_size=32_000, lowercase=False, specials=XLNET),
+        examples=CarriedPairs(),
+        model=Recurrent(
+            layers=24,
+            hidden=1024,
+            attention=TwoStream(heads=16),
+            feedforward=Dense(size=4096),
+            embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm()),
+            memory=512,
+        ),
+        objectives=(Permuted(),),
+        # Ours, for further pretraining, as in the layout of BERT.
+        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.05),
+        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
+        budget=Budget(amount=10_000, unit="steps"),
+        finetuning=FineTuning(
+            optimizer=AdamW(lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+            schedule=Linear(warmup=0.1),
+            epochs=3,
+            batch=32,
+        ),
+    ),
+    settings=(
+        Setting("n_layer", ("model.layers",)),
+        Setting("d_model", ("model.hidden",)),
+        Setting("n_head", ("model.attention.heads",)),
+        Setting("d_inner", ("model.feedforward.size",)),
+        Setting("ff_activation", ("model.feedforward.activation",), write_activation, read_activation),
+        Setting("dropout", ("model.dropout", "model.embedding.dropout", "model.attention.dropout")),
+        Setting("layer_norm_eps", ("model.norm.eps",)),
+        Setting("initializer_range", ("model.init_std",)),
+        Setting("mem_len", ("model.memory",)),
+        Setting("clamp_len", ("model.attention.longest",), write_longest, read_longest),
+        Setting("summary_last_dropout", ("classify.dropout", "regress.dropout")),
+        Setting("id2label", ("classify.labels",), write_labels, read_labels),
+        Setting("attn_type", (), read=only("bi")),
+        Setting("same_length", (), read=only(False)),
+        Setting("bi_data", (), read=only(False)),
+        Setting("summary_type", (), read=only("last")),
+        Setting("summary_use_proj", (), read=only(True)),
+        Setting("summary_activation", (), read=only("tanh")),
+    ),
+    tensors=under("transformer.", LAYERS) | SUMMARY,
+    optional={"pooler": "network.pooler.0"},
+    heads={
+        "permuted": HeadLayout(
+            objective=Permuted(),
+            tensors={"heads.permuted.tokens": ("lm_loss",)},
+            free=frozenset({"partial"}),
+        ),
+        "classify": HeadLayout(
+            objective=Classify(labels=()),
+            tensors={"heads.classify.classes": ("logits_proj",)},
+            constants=CLASSIFY,
+            needs=POOLER,
+        ),
+        "regress": HeadLayout(
+            objective=Regress(),
+            tensors={"heads.regress.classes": ("logits_proj",)},
+            constants=REGRESS,
+            needs=POOLER,
+        ),
+    },
+    architectures={
+        frozenset({"permuted"}): "XLNetLMHeadModel",
+        frozenset({"classify"}): "XLNetForSequenceClassification",
+        frozenset({"regress"}): "XLNetForSequenceClassification",
+        frozenset(): "XLNetModel",
+    },
+    tied={"lm_loss.weight": "transformer.word_embedding.weight"},
+    axes={f".rel_attn.{name}": TURNED for name in "qkvr"},
+)

@@ -1,0 +1,259 @@
+"""Attention by content and by distance, within a sequence and back into what is remembered of it.
+
+Legend: T cells, R rows, L row length, M remembered positions, K = M + L keys of a row, P second states of a row,
+Q = L + P queries of a row, A heads, D numbers a head, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.model.attend import sequences
+from genus.model.attention import Attention, AttentionLayer
+from genus.model.demand import Demand
+from genus.model.visibility import Full, Visibility
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+
+
+class Relative(Attention):
+    """softmax over k of ((W_q x_i + u) · W_k x_j + (W_q x_i + v) · W_r r(i - j)) / sqrt(D), times W_v x_j, projected.
+
+    The four terms: content by content, content by distance, and u and v for what is sought whatever the query. Distance
+    d is r(d) = (sin d ω, cos d ω), ω = 10000^(-2n / H). Keys and values are of the row and of what is remembered.
+
+    Source: Dai et al. 2019, section 3.3. Deviation: u and v are each layer's own, as in the released large models.
+    """
+
+    queries: ClassVar[bool] = False
+    """Whether a second state, one that does not know what stands in its cell, goes through the layers too."""
+
+    heads: int
+    dropout: float = 0.1
+    """On the attention probabilities, in training."""
+    visibility: Visibility = Full()
+    longest: int | None = None
+    """Distances beyond this one are taken for it."""
+
+    def check(self, hidden: int) -> None:
+        """Refuse heads that do not divide the hidden size, and a hidden size that sines and cosines do not halve."""
+        if self.heads < 1 or hidden % self.heads:
+            raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
+        if hidden % 2:
+            raise ValueError(f"a hidden size of {hidden} is odd: distances are told by sines and cosines, half of each")
+
+    def build(self, hidden: int) -> RelativeLayer:
+        """Return the layer."""
+        return RelativeLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the maps, and products with as many keys, distances and values.
+
+        Distances are projected once for all rows of a batch, which is left out.
+        """
+        products = Demand(flops=3 * 2.0 * length * hidden, kept=4 * hidden)
+        return Demand(5 * hidden * hidden + 2 * hidden, 2.0 * 4 * hidden * hidden, 2 * hidden) + products
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the layers of a stack share for a batch."""
+
+    packed: Packed
+    mask: Tensor
+    """(R, 1, Q, K) bool, true where attention is allowed."""
+    blind: Tensor | None
+    """(R, Q, 1, 1) bool, true for queries that see nothing; None where every one sees itself."""
+    distances: Tensor
+    """(1 or 2, N, H) encodings of the distances from K down; the second row is for rows that run backward."""
+    segments: Tensor | None
+    """(R, 1, Q, K) bool, true where query and key are of different segments; None where nobody asks."""
+    memory: Tensor | None = None
+    """(R, M, H) what the layer before remembers."""
+    dropout: float = 0.0
+
+
+class RelativeLayer(AttentionLayer):
+    """Relative attention at work."""
+
+    def __init__(self, choice: Relative, hidden: int) -> None:
+        super().__init__()
+        heads, size = choice.heads, hidden // choice.heads
+        self.choice, self.size = choice, size
+        self.qkv = ToHeads(hidden, 3 * heads, size)
+        self.relative = ToHeads(hidden, heads, size)
+        self.out = FromHeads(heads, size, hidden)
+        self.content_bias = nn.Parameter(torch.empty(heads, size))
+        self.position_bias = nn.Parameter(torch.empty(heads, size))
+
+    def draw(self, std: float) -> None:
+        """Draw every weight from N(0, std²), biases too (released code)."""
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=std)
+
+    def prepare(self, packed: Packed, remembered: Tensor | None = None) -> Seen:
+        """Return what all layers share; `remembered` (R, M) says which memories are of the text that goes on."""
+        memory = 0 if remembered is None else remembered.shape[1]
+        mask = who_sees_whom(packed, self.choice.visibility, remembered)
+        return Seen(
+            packed=packed,
+            mask=mask[:, None],
+            blind=None if packed.query is None else ~mask.any(-1)[:, :, None, None],
+            distances=self._distances(packed, memory),
+            segments=self.other_segment(packed, memory),
+            dropout=self.choice.dropout if self.training else 0.0,
+        )
+
+    def other_segment(self, packed: Packed, memory: int) -> Tensor | None:
+        """Return which pairs are of different segments, where that matters."""
+        return None
+
+    def segment_scores(self, q_RAQD: Tensor, seen: Seen) -> Tensor | float:
+        """Return what segments add to the scores (R, A, Q, K)."""
+        return 0.0
+
+    def forward(self, x: Tensor, shared: Seen) -> Tensor:
+        """Return (T, H), or (T + R P, H) for the cells and the second states after them."""
+        rows, length = len(shared.mask), shared.packed.max_length
+        x_RLH = x[: rows * length].view(rows, length, -1)
+        known_RKH = x_RLH if shared.memory is None else torch.cat([shared.memory.to(x.dtype), x_RLH], 1)
+        of_query, of_rest = self.qkv.weight.split([self.choice.heads, 2 * self.choice.heads])
+        q_TAD, kv_RKAD = to_heads(x, of_query), to_heads(known_RKH, of_rest)
+        k_RAKD, v_RAKD = kv_RKAD.transpose(1, 2).chunk(2, dim=1)
+        q_RAQD = by_rows(q_TAD, rows, length).transpose(1, 2)
+        scores = (q_RAQD + self.content_bias[:, None]) @ k_RAKD.transpose(-1, -2)
+        scores = scores + self._by_distance(q_RAQD + self.position_bias[:, None], shared)
+        scores = scores + self.segment_scores(q_RAQD, shared)
+        out_RQAD = mix(scores * self.size**-0.5, v_RAKD, shared)
+        cells, second = out_RQAD.split([length, out_RQAD.shape[1] - length], dim=1)
+        return self.out(torch.cat([cells.flatten(0, 1), second.flatten(0, 1)]))  # type: ignore[no-any-return]
+
+    def _by_distance(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
+        """Return q_i · W_r r(i - j) for every query and key (R, A, Q, K)."""
+        r_BAND = self.relative(seen.distances).transpose(1, 2)
+        if backward(seen.packed) is None:
+            scores_RAQN = torch.einsum("raqd,and->raqn", q_RAQD, r_BAND[0])
+        else:
+            scores_RAQN = q_RAQD @ r_BAND[backward(seen.packed)].transpose(-1, -2)
+        length, keys = seen.packed.max_length, seen.mask.shape[-1]
+        cells, second = scores_RAQN.split([length, scores_RAQN.shape[2] - length], dim=2)
+        shifted = shift(cells, keys)
+        if seen.packed.query is None:
+            return shifted
+        place_RP = seen.packed.query % length
+        entry_RPK = (length - place_RP)[:, :, None] + torch.arange(keys, device=place_RP.device)
+        last = scores_RAQN.shape[-1] - 1
+        index = entry_RPK.clamp(max=last)[:, None].expand(-1, scores_RAQN.shape[1], -1, -1)
+        return torch.cat([shifted, second.gather(-1, index)], dim=2)
+
+    def _distances(self, packed: Packed, memory: int) -> Tensor:
+        """Return the encodings of the distances from K down, and of their opposites where a row runs backward."""
+        number, weight = reach(packed.max_length, memory, self.choice.visibility), self.relative.weight
+        first = memory + packed.max_length
+        distance = torch.arange(first, first - number, -1, device=weight.device, dtype=weight.dtype)
+        if self.choice.longest is not None:
+            distance = distance.clamp(-self.choice.longest, self.choice.longest)
+        ways = [distance] if backward(packed) is None else [distance, -distance]
+        return torch.stack([encoded(way, weight.shape[-1]) for way in ways])
+
+
+class ToHeads(nn.Module):
+    """A linear map without bias from H numbers to D for each of several heads."""
+
+    def __init__(self, hidden: int, heads: int, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(heads, size, hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., heads, D) for (..., H)."""
+        return to_heads(x, self.weight)
+
+
+class FromHeads(nn.Module):
+    """A linear map without bias from D numbers for each of A heads to H."""
+
+    def __init__(self, heads: int, size: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(hidden, heads, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., H) for (..., A, D)."""
+        return F.linear(x.flatten(-2), self.weight.flatten(1))
+
+
+def to_heads(x: Tensor, weight: Tensor) -> Tensor:
+    """Return (..., heads, D) for (..., H) and a weight (heads, D, H)."""
+    return F.linear(x, weight.flatten(0, 1)).unflatten(-1, weight.shape[:2])
+
+
+def by_rows(x_TAD: Tensor, rows: int, length: int) -> Tensor:
+    """Return (R, Q, A, D): each row's cells and, after them, its second states."""
+    cells, second = x_TAD.split([rows * length, len(x_TAD) - rows * length])
+    return torch.cat([part.unflatten(0, (rows, -1)) for part in (cells, second)], dim=1)
+
+
+def mix(scores: Tensor, v_RAKD: Tensor, seen: Seen) -> Tensor:
+    """Return the values (R, Q, A, D) mixed by the softmax of scores, taken in float32 at least; 0 for the blind."""
+    wide = torch.promote_types(torch.float32, scores.dtype)
+    chances = scores.to(wide).masked_fill(~seen.mask, torch.finfo(wide).min).softmax(-1).to(v_RAKD.dtype)
+    out_RQAD = (F.dropout(chances, seen.dropout) @ v_RAKD).transpose(1, 2)
+    return out_RQAD if seen.blind is None else out_RQAD.masked_fill(seen.blind, 0.0)
+
+
+def who_sees_whom(packed: Packed, visibility: Visibility, remembered: Tensor | None) -> Tensor:
+    """Return (R, Q, K) bool: tokens of a sequence by the rule and the order; what is remembered, by its sequence.
+
+    A cell sees itself; a second state sees what comes before its cell in the order, not its cell.
+    """
+    length = packed.max_length
+    number, position = sequences(packed).view(-1, length), packed.positions.view(-1, length)
+    mask = number[:, :, None] == number[:, None, :]
+    rule = visibility.allowed(position[:, :, None], position[:, None, :])
+    mask = mask if rule is None else mask & rule
+    strict = mask
+    if packed.order is not None:
+        order = packed.order.view(-1, length)
+        mask = mask & (order[:, :, None] >= order[:, None, :])
+        strict = strict & (order[:, :, None] > order[:, None, :])
+    first = number == number[:, :1]
+    if remembered is not None:
+        back = first[:, :, None] & remembered[:, None, :]
+        mask, strict = torch.cat([back, mask], -1), torch.cat([back, strict], -1)
+    if packed.query is None:
+        return mask
+    place = (packed.query % length)[:, :, None].expand(-1, -1, mask.shape[-1])
+    return torch.cat([mask, strict.gather(1, place)], 1)
+
+
+def backward(packed: Packed) -> Tensor | None:
+    """Return (R,) 1 for rows that run backward and 0 for others; None where no row runs backward."""
+    flow = packed.flow
+    return None if flow is None or flow.backward is None else flow.backward.long()
+
+
+def reach(length: int, memory: int, visibility: Visibility) -> int:
+    """Return how many distances there are encodings for: from length + memory down to 0, or on to 1 - length."""
+    return length + memory + (1 if visibility.causal else length)
+
+
+def shift(scores: Tensor, keys: int) -> Tensor:
+    """Return (..., L, K) out of scores by distance (..., L, N), whose entry n is for distance K - n.
+
+    Entry (i, j) is at n = L - i + j: each row begins one entry before the row above. So laid out flat and cut into rows
+    that are one shorter, all begin at one place (Dai et al. 2019, appendix B).
+    """
+    length = scores.shape[-2]
+    return scores.flatten(-2)[..., length:].unflatten(-1, (length, -1))[..., :keys]
+
+
+def encoded(distance: Tensor, hidden: int) -> Tensor:
+    """Return (N, H): sines, then cosines, of distances (N,) times 10000^(-2n / H)."""
+    rate = 10000.0 ** (-torch.arange(0, hidden, 2, device=distance.device, dtype=distance.dtype) / hidden)
+    angle = distance[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], -1)

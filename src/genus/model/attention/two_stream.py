@@ -1,0 +1,61 @@
+"""XLNet's attention: two streams of states, and relative segment encodings.
+
+Legend: R rows, L row length, M remembered positions, K = M + L keys, Q queries, A heads, D numbers a head.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genus.model.attention.relative import Relative, RelativeLayer, Seen
+from genus.model.demand import Demand
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+
+
+class TwoStream(Relative):
+    """Relative attention with (W_q x_i + b) · s more in the score, s for keys of the same segment or for the others.
+
+    Cells (the content stream) and the second states of cells to predict (the query stream) are queries of the same
+    keys and values, those of the cells: what both need is computed once.
+
+    Source: Yang et al. 2019, sections 2.3 and 2.5.
+    """
+
+    queries: ClassVar[bool] = True
+
+    def build(self, hidden: int) -> RelativeLayer:
+        """Return the layer."""
+        return TwoStreamLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return relative attention's demand and that of the segment encodings; the query stream is left out."""
+        return super().demand(hidden, length) + Demand(3 * hidden, 2.0 * 2 * hidden)
+
+
+class TwoStreamLayer(RelativeLayer):
+    """Two-stream attention at work."""
+
+    def __init__(self, choice: TwoStream, hidden: int) -> None:
+        super().__init__(choice, hidden)
+        self.segment_bias = nn.Parameter(torch.empty(choice.heads, self.size))
+        self.segments = nn.Parameter(torch.empty(2, choice.heads, self.size))
+
+    def other_segment(self, packed: Packed, memory: int) -> Tensor:
+        """Return (R, 1, Q, K) bool; what is remembered is of segment 0."""
+        own = packed.segments.view(-1, packed.max_length)
+        keys = torch.cat([own.new_zeros(len(own), memory), own], 1)
+        if packed.query is not None:
+            own = torch.cat([own, packed.segments[packed.query]], 1)
+        return (own[:, :, None] != keys[:, None, :])[:, None]
+
+    def segment_scores(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
+        """Return (W_q x_i + b) · s of every query and key (R, A, Q, K)."""
+        assert seen.segments is not None
+        scores_RAQS = (q_RAQD + self.segment_bias[:, None]) @ self.segments.permute(1, 2, 0)
+        same, other = scores_RAQS.split(1, dim=-1)
+        return torch.where(seen.segments, other, same)

@@ -1,0 +1,122 @@
+"""A stack of layers that remembers what it has read in the batch before.
+
+Legend: T cells, R rows, L row length, M remembered positions, P second states of a row, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from genus.model.attend import sequences
+from genus.model.attention.relative import Relative, RelativeLayer
+from genus.model.demand import Demand
+from genus.model.encoder import Encoder, EncoderNetwork
+from genus.model.stack import Separate
+
+if TYPE_CHECKING:
+    from genus.batch import Batch, Memory, Packed
+    from genus.model import Network
+    from genus.model.attention.relative import Seen
+
+
+class Recurrent(Encoder):
+    """h_n = layer_n(h_{n-1}, keys and values of [m_{n-1}, h_{n-1}]), m the last M states of the same text, no gradient.
+
+    Source: Dai et al. 2019, section 3.2. Where the attention has a second stream (XLNet), its states begin as one
+    learned vector and go through the layers beside the cells.
+    """
+
+    attention: Relative
+    memory: int = 0
+    """M, for each layer; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that contradict each other, and shared layers: each layer remembers its own states."""
+        super().__post_init__()
+        if not isinstance(self.stack, Separate):
+            raise ValueError(f"stack: layers that remember have weights of their own, not {type(self.stack).__name__}")
+
+    def build(self, vocab_size: int) -> Network:
+        """Return the network with fresh weights."""
+        return RecurrentNetwork(self, vocab_size)
+
+    def demand(self, vocab_size: int, length: int) -> Demand:
+        """Return what an encoder needs whose tokens see the memory too, and the first state of the second stream."""
+        return super().demand(vocab_size, length + self.memory) + Demand(self.attention.queries * self.hidden)
+
+
+class RecurrentNetwork(EncoderNetwork):
+    """A network that remembers, at work."""
+
+    def __init__(self, choice: Recurrent, vocab_size: int) -> None:
+        super().__init__(choice, vocab_size)
+        self.length, self.depth = choice.memory, choice.layers
+        self.dropout = nn.Dropout(choice.dropout)
+        self.query: nn.Parameter | None = None
+        if choice.attention.queries:
+            self.query = nn.Parameter(torch.empty(1, 1, choice.hidden).normal_(std=choice.init_std))
+        for layer in self._attentions():
+            layer.draw(choice.init_std)
+
+    def blank(self, rows: int) -> Memory:
+        """Return `memory` (layers, R, M, H), and `remembered` (R, M), which says that none of it is of any text."""
+        if not self.length:
+            return {}
+        like = self.token_embedding.weight
+        return {
+            "memory": like.new_zeros(self.depth, rows, self.length, self.hidden),
+            "remembered": torch.zeros(rows, self.length, dtype=torch.bool, device=like.device),
+        }
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `tokens` (T, H), `query` (R P, H) where cells have second states, and the memory that follows."""
+        packed, x = batch.tokens, self.embed(batch.tokens)
+        cells = len(x)
+        if packed.query is not None and self.query is not None:
+            second = self.query[0].expand(packed.query.numel(), -1)
+            x = torch.cat([x, self.embed.dropout(second)])
+        seen, states = self._prepare(packed, batch.memory), []
+        for number, layer in enumerate(self.layers.children()):
+            states.append(x[:cells].detach())
+            memory = batch.memory["memory"][number] if batch.memory else None
+            x = layer(x, replace(seen, memory=memory))
+        x = self.dropout(self.norm(x))
+        found = {"tokens": x[:cells]}
+        if packed.query is not None:
+            found["query"] = x[cells:]
+        return found | (remember(packed, batch.memory, states) if batch.memory else {})
+
+    def _prepare(self, packed: Packed, memory: Memory) -> Seen:
+        """Return what the layers share; the encodings of distances are dropped out like any states (released code)."""
+        seen = self._attentions()[0].prepare(packed, visible(packed, memory) if memory else None)
+        return replace(seen, distances=self.dropout(seen.distances))
+
+    def _attentions(self) -> list[RelativeLayer]:
+        return [module for module in self.layers.modules() if isinstance(module, RelativeLayer)]
+
+
+def visible(packed: Packed, memory: Memory) -> Tensor:
+    """Return (R, M) bool: what is remembered of the text that goes on in the row."""
+    remembered = memory["remembered"]
+    return torch.zeros_like(remembered) if packed.flow is None else remembered & packed.flow.continues[:, None]
+
+
+def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
+    """Return the memory after a batch: of each row the last M positions that its stream has come through.
+
+    What is of another sequence than the last of them is kept in its place, but not remembered.
+    """
+    assert packed.flow is not None, "only batches of streams are remembered"
+    through, length = packed.flow.through, packed.max_length
+    number = sequences(packed).view(-1, length)
+    last = number.gather(1, (through - 1).clamp(min=0)[:, None])
+    known = torch.cat([visible(packed, memory) & (number[:, :1] == last), number == last], 1)
+    kept = through[:, None] + torch.arange(memory["remembered"].shape[1], device=through.device)
+    at = kept[:, :, None].expand(-1, -1, states[0].shape[-1])
+    each = zip(memory["memory"], states, strict=True)
+    rows = [torch.cat([old, new.view(len(number), length, -1).to(old.dtype)], 1).gather(1, at) for old, new in each]
+    return {"memory": torch.stack(rows), "remembered": known.gather(1, kept) & (through > 0)[:, None]}

@@ -1,0 +1,89 @@
+"""Which tokens a permutation language model predicts: the last ones of the order, one in K.
+
+Legend: L tokens of a stretch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Partial(Part, ABC):
+    """A choice of the tokens to predict: one in `one_in` of them."""
+
+    one_in: int = 6
+    """K of the paper."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none.
+
+        Raises:
+            ValueError: `one_in` below 1.
+        """
+        if self.one_in < 1:
+            raise ValueError(f"one_in: expected at least 1, got {self.one_in}")
+
+    @abstractmethod
+    def choose(
+        self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Return (L,) true at `number` tokens, or at all there are.
+
+        Args:
+            number: how many.
+            starts: (L,) true where a word starts.
+            free: (L,) true where a token may be chosen.
+            rng: what draws.
+        """
+
+
+class LoneTokens(Partial):
+    """Single tokens, each with equal chance (Yang et al. 2019, table 6: without span-based prediction)."""
+
+    def choose(
+        self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Return them."""
+        chosen = np.zeros(len(free), dtype=np.bool_)
+        chosen[rng.permutation(np.flatnonzero(free))[:number]] = True
+        return chosen
+
+
+class ContextSpans(LoneTokens):
+    """Spans of n tokens, each in a context of its own of K n tokens, at a random place in it that starts a word.
+
+    n is at most `longest`, with p(n) ~ 1/n. What is then missing to the number is made up of single tokens.
+
+    Source: Yang et al. 2019, section 2.6; released code, data_utils.py, _sample_mask. Deviation: the fixed tokens of
+    the frame end a span and do not count.
+    """
+
+    longest: int = 5
+
+    def choose(
+        self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Return them."""
+        chosen = np.zeros(len(free), dtype=np.bool_)
+        chances = 1.0 / np.arange(1, self.longest + 1)
+        sizes = 1 + rng.choice(self.longest, size=number, p=chances / chances.sum())
+        before = rng.random(number)
+        begins, at = np.flatnonzero(starts & free), 0
+        for size, share in zip(sizes.tolist(), before.tolist(), strict=True):
+            size = min(size, number - int(chosen.sum()))
+            left = int(share * (size * self.one_in - size + 1))
+            begin = np.searchsorted(begins, at + left)
+            if not size or begin == len(begins) or begins[begin] + size > len(free):
+                break
+            span = slice(int(begins[begin]), int(begins[begin]) + size)
+            chosen[span] = free[span]
+            at = span.stop + size * self.one_in - left - size
+        return chosen | super().choose(number - int(chosen.sum()), starts, free & ~chosen, rng)

@@ -1,0 +1,135 @@
+"""XLNet: a language model over random orders, so that each token is predicted from both sides (Yang et al. 2019, arXiv:1906.08237).
+
+"Released code" and "README" are those of zihangdai/xlnet. What table 6 takes away or adds is an override of `xlnet/base`:
+memory (`model.memory=0`), span-based prediction (`objectives.0.partial=LoneTokens`), bidirectional data
+(`examples.bidirectional=false`), next-sentence prediction (`objectives=[Permuted, NextSentence]`), and K
+(`objectives.0.partial.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
+`bert/tiny`.
+"""
+
+from dataclasses import replace
+
+from genus.examples.carried_pairs import CarriedPairs
+from genus.model.activation import Gelu
+from genus.model.attention.two_stream import TwoStream
+from genus.model.embed import Embedding
+from genus.model.feedforward import Dense
+from genus.model.norm import LayerNorm, NoNorm
+from genus.model.position import NoPosition
+from genus.model.recurrent import Recurrent
+from genus.objectives.partial import ContextSpans
+from genus.objectives.permuted import Permuted
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.unigram import XLNET, Unigram
+
+ENCODER = Recurrent(
+    layers=12,  # section 3.1: as BERT-Base
+    hidden=768,
+    attention=TwoStream(heads=12, dropout=0.1),  # section 3.1; appendix, table 8
+    feedforward=Dense(size=3072, activation=Gelu(approximate="tanh")),  # section 3.1; released code, modeling.py
+    embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.1),  # released code, modeling.py
+    norm=LayerNorm(eps=1e-12),  # released code: TensorFlow's default
+    dropout=0.1,  # appendix, table 8
+    init_std=0.02,  # released code, train.py: init_std
+    memory=384,  # README: mem_len
+)
+
+BASE = Recipe(
+    name="xlnet/base",
+    published=Published(
+        title="XLNet: Generalized Autoregressive Pretraining for Language Understanding",
+        paper="arXiv:1906.08237",
+        year=2019,
+        parameters=110_000_000,  # section 3.1: as BERT-Base
+        data="BooksCorpus and English Wikipedia (13 GB)",  # section 3.3
+    ),
+    tokens=Unigram(vocab_size=32_000, lowercase=False, specials=XLNET),  # README: vocab_size, cased
+    examples=CarriedPairs(
+        carried=0.5,  # README: reuse_len 256 of seq_len 512
+        random_next=0.5,  # section 2.5; released code, data_utils.py: _split_a_and_b
+        bidirectional=True,  # section 2.6
+    ),
+    model=ENCODER,
+    objectives=(Permuted(partial=ContextSpans(one_in=6, longest=5)),),  # section 2.6: K = 6, spans of 1 to 5
+    optimizer=AdamW(  # batch and rate of the base model are not reported: BERT's (Devlin et al. 2018, appendix A.2)
+        lr=1e-4,
+        eps=1e-6,  # appendix, table 8
+        weight_decay=0.01,  # appendix, table 8
+        clip_norm=1.0,  # released code, train.py: clip
+    ),
+    schedule=Linear(warmup=0.08),  # appendix, table 8: 40,000 of 500,000 steps
+    stages=(Stage(max_length=512, batch=256, micro_batch=16),),  # section 3.1: 512; the batch is BERT's
+    budget=Budget(amount=1_000_000, unit="steps"),  # BERT's (Devlin et al. 2018, appendix A.2)
+    finetuning=FineTuning(
+        optimizer=AdamW(lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # appendix, table 9, MNLI
+        schedule=Linear(warmup=0.1),  # appendix, table 9, MNLI: 1,000 of 10,000 steps
+        epochs=3,  # appendix, table 9, MNLI: 10,000 steps
+        batch=128,  # appendix, table 9, MNLI
+        max_length=128,  # appendix, table 9, MNLI
+    ),
+)
+
+LARGE = replace(
+    BASE,
+    name="xlnet/large",
+    published=replace(
+        BASE.published,
+        parameters=340_000_000,  # section 3.1: as BERT-Large
+        data="BooksCorpus and Wikipedia (13 GB), Giga5 (16 GB), ClueWeb 2012-B (19 GB), Common Crawl (110 GB)",
+        # section 3.1
+    ),
+    model=replace(
+        ENCODER,
+        layers=24,  # appendix, table 8
+        hidden=1024,
+        attention=TwoStream(heads=16, dropout=0.1),
+        feedforward=Dense(size=4096, activation=Gelu(approximate="tanh")),
+    ),
+    optimizer=AdamW(lr=4e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # appendix, table 8
+    stages=(Stage(max_length=512, batch=8192, micro_batch=8),),  # appendix, table 8
+    budget=Budget(amount=500_000, unit="steps"),  # appendix, table 8
+)
+
+MINI = replace(
+    BASE,
+    name="xlnet/mini",
+    published=replace(BASE.published, parameters=None),  # ours, and so is every number of this row
+    tokens=Unigram(vocab_size=30_522, lowercase=False, specials=XLNET),  # ours: as bert/mini
+    model=replace(
+        ENCODER,
+        layers=4,  # ours: as bert/mini
+        hidden=256,
+        attention=TwoStream(heads=4, dropout=0.0),
+        feedforward=Dense(size=1024, activation=Gelu(approximate="tanh")),
+        embedding=replace(ENCODER.embedding, dropout=0.0),
+        dropout=0.0,
+        memory=96,
+    ),
+    optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours
+    schedule=Linear(warmup=0.1),  # ours
+    stages=(Stage(max_length=128, batch=32, micro_batch=32),),  # ours
+    budget=Budget(amount=1_000, unit="steps"),  # ours: 4 million tokens
+    finetuning=replace(
+        BASE.finetuning,
+        optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+        epochs=4,  # ours
+        batch=32,  # ours
+    ),
+)
+
+TINY = replace(
+    MINI,
+    name="xlnet/tiny",
+    model=replace(
+        ENCODER,
+        layers=2,  # ours: as bert/tiny
+        hidden=128,
+        attention=TwoStream(heads=2, dropout=0.0),
+        feedforward=Dense(size=512, activation=Gelu(approximate="tanh")),
+        embedding=replace(ENCODER.embedding, dropout=0.0),
+        dropout=0.0,
+        memory=96,
+    ),
+)

@@ -1,0 +1,223 @@
+"""Random XLNet models of Hugging Face read by us: both streams, memory, both directions of text, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from torch import Tensor
+
+from genus.batch import Batch, Flow, Packed, Targets
+from genus.errors import GenusError
+from genus.export.hf import load, save
+from genus.export.layouts import layout_for, theirs
+from genus.export.verify import verify
+from genus.model.recurrent import RecurrentNetwork
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.export.hf import Imported
+
+transformers = pytest.importorskip("transformers")
+
+FLOAT32 = 1e-5
+"""Relative; float32 has 24 bits, 6e-8, and a few layers of sums in another order lose two digits. Hugging Face computes
+the encodings of distances in float32 whatever the model's precision, so that more cannot be asked."""
+ROWS, LENGTH, MEMORY, VOCABULARY = 4, 9, 6, 64
+
+
+@dataclass(frozen=True)
+class Shape:
+    layers: int
+    hidden: int
+    heads: int
+    inner: int
+    activation: str = "gelu"
+    clamp: int = -1
+
+
+SHAPES = [Shape(1, 8, 2, 12), Shape(3, 24, 3, 40, activation="gelu_new"), Shape(2, 16, 4, 24, activation="relu", clamp=5)]
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def build(shape: Shape, architecture: str = "XLNetLMHeadModel", **more: Any) -> Any:
+    """Return a model with every parameter random."""
+    torch.manual_seed(0)
+    config = transformers.XLNetConfig(
+        vocab_size=VOCABULARY, d_model=shape.hidden, n_layer=shape.layers, n_head=shape.heads, d_inner=shape.inner,
+        ff_activation=shape.activation, clamp_len=shape.clamp, mem_len=MEMORY, **more,
+    )  # fmt: skip
+    model = getattr(transformers, architecture)(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(std=0.3)
+            if "layer_norm" in name and name.endswith("weight"):
+                parameter.add_(1)
+    return model
+
+
+def reading(folder: Path, model: Any) -> Imported:
+    model.save_pretrained(folder)
+    oracle.write_tokenizer(folder, "bert", VOCABULARY)
+    return load(folder)
+
+
+@dataclass(frozen=True)
+class Both:
+    """The same rows as both libraries take them."""
+
+    batch: Batch
+    inputs: dict[str, Any]
+    predicted: Tensor
+    """(R, P) cells of a row."""
+
+
+def rows(shape: Shape, *, memory: bool, through: int = LENGTH, backward: bool = False) -> Both:
+    """Return full rows with an order, segments and two cells to predict in each, with a random memory if wanted."""
+    rng = np.random.default_rng(1)
+    ids, segments = (torch.from_numpy(rng.integers(low, high, (ROWS, LENGTH))) for low, high in ((5, VOCABULARY), (0, 3)))
+    order = torch.from_numpy(np.stack([rng.permutation(LENGTH) - LENGTH // 2 for _ in range(ROWS)])).clamp(min=0)
+    predicted = torch.stack([torch.from_numpy(np.sort(rng.permutation(np.flatnonzero(row))[:2])) for row in order.numpy()])
+    second_half = torch.arange(ROWS) >= ROWS // 2
+    flow = Flow(torch.ones(ROWS, dtype=torch.bool), torch.full((ROWS,), through), second_half if backward else None)
+    packed = Packed(
+        ids.flatten(), torch.arange(LENGTH).repeat(ROWS), segments.flatten(),
+        torch.arange(0, ROWS * LENGTH + 1, LENGTH, dtype=torch.int32), LENGTH, ROWS * LENGTH,
+        flow=flow, order=order.flatten(), query=predicted + LENGTH * torch.arange(ROWS)[:, None],
+    )  # fmt: skip
+    late = torch.eye(LENGTH, dtype=torch.bool) & (order > 0)[:, :, None]
+    seen = (order[:, :, None] >= order[:, None, :]) & ~late
+    inputs: dict[str, Any] = {
+        "input_ids": ids,
+        "token_type_ids": segments,
+        "perm_mask": (~seen).float(),
+        "target_mapping": torch.nn.functional.one_hot(predicted, LENGTH).float(),
+        "use_mems": True,
+    }
+    remembered = {}
+    if memory:
+        states = torch.from_numpy(rng.normal(size=(shape.layers, ROWS, MEMORY, shape.hidden))).float()
+        remembered = {"memory": states, "remembered": torch.ones(ROWS, MEMORY, dtype=torch.bool)}
+        inputs["mems"] = [layer.transpose(0, 1).contiguous() for layer in states]
+    return Both(Batch({"tokens": packed}, {}, memory=remembered), inputs, predicted)
+
+
+@shapes
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("backward", [False, True])
+def test_both_streams(tmp_path: Path, shape: Shape, memory: bool, backward: bool) -> None:
+    model = build(shape)
+    learner = reading(tmp_path, model).learner.eval()
+    given = rows(shape, memory=memory, backward=backward)
+    model.transformer.bi_data = backward
+    with torch.no_grad():
+        expected = model.transformer(**given.inputs, output_hidden_states=True)
+        found = learner.network(given.batch)
+        logits = learner.heads["permuted"].tokens(found["query"], learner.network.token_embedding)
+        assert oracle.relative(found["tokens"].view(ROWS, LENGTH, -1), expected.hidden_states[-2]) <= FLOAT32
+        assert oracle.relative(found["query"].view(ROWS, 2, -1), expected.last_hidden_state) <= FLOAT32
+        assert oracle.relative(logits.view(ROWS, 2, -1), model(**given.inputs).logits) <= FLOAT32
+
+
+@shapes
+@pytest.mark.parametrize("through", [LENGTH, 4])
+def test_what_is_remembered(tmp_path: Path, shape: Shape, through: int) -> None:
+    model = build(shape)
+    network = reading(tmp_path, model).learner.network.eval()
+    given = rows(shape, memory=True, through=through)
+    model.transformer.reuse_len = through
+    with torch.no_grad():
+        expected = torch.stack(model.transformer(**given.inputs).mems).transpose(1, 2)
+        found = network(given.batch)
+    assert oracle.relative(found["memory"], expected) <= FLOAT32
+    assert found["remembered"].all()
+
+
+@shapes
+def test_content_alone_in_packed_rows(tmp_path: Path, shape: Shape) -> None:
+    """Sequences of several lengths share rows here and are padded there."""
+    model = build(shape, "XLNetModel")
+    network = reading(tmp_path, model).learner.network.eval()
+    kind = oracle.Shape("bert", 1, 8, 1, 16, VOCABULARY, 12, "gelu", 2, 1e-12)
+    with torch.no_grad():
+        found = network(oracle.packed(kind))["tokens"]
+        padded = oracle.padded(kind)
+        expected = model(**padded | {"attention_mask": padded["attention_mask"].float()})
+    assert oracle.relative(oracle.in_order(found), oracle.live(expected.last_hidden_state)) <= FLOAT32
+
+
+@shapes
+def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
+    model, given = build(shape), rows(shape, memory=True)
+    found = reading(tmp_path, model)
+    learner = found.learner.eval()
+    labels = torch.randint(5, VOCABULARY, given.predicted.shape)
+    expected = model(**given.inputs, labels=labels).loss
+    expected.backward()
+    tokens = replace(given.batch.tokens, query=None)
+    cells = (given.predicted + LENGTH * torch.arange(ROWS)[:, None]).flatten()
+    batch = replace(given.batch, streams={"tokens": tokens}, targets={"permuted": Targets(cells, labels.flatten())})
+    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss.backward()
+    assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
+    layout, _ = layout_for(found.recipe, learner.heads)
+    table, known = layout.table(learner.heads), dict(model.named_parameters())
+    compared = set()
+    for name, gradient in oracle.gradients(learner).items():
+        names = theirs(name, table)
+        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
+            exact = known[foreign].grad
+            assert float((layout.turn(foreign, part) - exact).abs().max()) <= FLOAT32 * float(exact.abs().max()), foreign
+            compared.add(foreign)
+    assert compared == {name for name, parameter in known.items() if parameter.grad is not None}
+
+
+@shapes
+@pytest.mark.parametrize("labels", [1, 3])
+def test_sequence_classification(tmp_path: Path, shape: Shape, labels: int) -> None:
+    """Its summary is over the last token, where XLNet's frame has `<cls>`."""
+    model = build(shape, "XLNetForSequenceClassification", num_labels=labels)
+    learner = reading(tmp_path, model).learner.eval()
+    (head,) = learner.heads
+    ids = torch.randint(5, VOCABULARY, (ROWS, LENGTH))
+    offsets = torch.arange(0, ROWS * LENGTH + 1, LENGTH, dtype=torch.int32)
+    packed = Packed(ids.flatten(), torch.arange(LENGTH).repeat(ROWS), 0 * ids.flatten(), offsets, LENGTH, ROWS * LENGTH)
+    last = torch.arange(LENGTH - 1, ROWS * LENGTH, LENGTH)
+    batch = Batch({"tokens": packed}, {head: Targets(last, torch.zeros(ROWS, dtype=torch.int64))})
+    with torch.no_grad():
+        found = learner.heads[head].outputs(learner.network, learner.network(batch), batch)
+        assert oracle.relative(found, model(ids).logits) <= FLOAT32
+
+
+@shapes
+@pytest.mark.parametrize("architecture", ["XLNetModel", "XLNetLMHeadModel", "XLNetForSequenceClassification"])
+def test_there_and_back_is_the_identity(tmp_path: Path, shape: Shape, architecture: str) -> None:
+    model = build(shape, architecture, **({"num_labels": 4} if "Sequence" in architecture else {}))
+    found = reading(tmp_path / "theirs", model)
+    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
+    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(problems.values()), problems
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    before, after = model.config.to_dict(), again.config.to_dict()
+    free = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
+    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+    third = load(tmp_path / "ours")
+    assert third.recipe == found.recipe
+    assert isinstance(third.learner.network, RecurrentNetwork)
+
+
+def test_an_export_is_verified_by_both_libraries(tmp_path: Path) -> None:
+    found = reading(tmp_path / "theirs", build(SHAPES[1]))
+    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
+    assert {"hidden", "permuted", "transformers/hidden", "transformers/permuted"} == verify(tmp_path / "ours", found.learner).keys()
+
+
+@pytest.mark.parametrize("other", [{"attn_type": "uni"}, {"same_length": True}, {"summary_type": "first"}])
+def test_other_mathematics_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    with pytest.raises(GenusError, match=next(iter(other))):
+        reading(tmp_path, build(SHAPES[0], **other))
