@@ -1,4 +1,4 @@
-"""Random ALBERTs and Megatron-BERTs of Hugging Face, read and written back: states, logits, loss, gradients, weights."""
+"""Hugging Face's random ALBERTs and Megatron-BERTs, read and written back: states, logits, loss, gradients, weights."""
 
 from __future__ import annotations
 

@@ -217,5 +217,3 @@ def test_an_encoder_alone_is_a_learner_without_heads(tmp_path: Path) -> None:
     assert [objective.name for objective in found.recipe.objectives] == ["masked", "next_sentence"]
     assert found.recipe.learner().network.state_dict().keys() == found.learner.network.state_dict().keys()
     assert found.recipe.stages[0].max_length == BERT[0].positions
-
-

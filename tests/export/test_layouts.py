@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 def test_layouts_are_found_by_scanning() -> None:
     assert {"bert", "roberta"} <= layouts().keys()
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -116,5 +115,3 @@ def test_roberta_counts_positions_from_its_padding_id(tmp_path: Path) -> None:
     oracle.write_tokenizer(tmp_path, "roberta", ROBERTA[0].vocab)
     with pytest.raises(GenusError, match="pad_token_id = 0, from which positions are counted"):
         load(tmp_path)
-
-

@@ -41,7 +41,11 @@ class Shape:
     clamp: int = -1
 
 
-SHAPES = [Shape(1, 8, 2, 12), Shape(3, 24, 3, 40, activation="gelu_new"), Shape(2, 16, 4, 24, activation="relu", clamp=5)]
+SHAPES = [
+    Shape(1, 8, 2, 12),
+    Shape(3, 24, 3, 40, activation="gelu_new"),
+    Shape(2, 16, 4, 24, activation="relu", clamp=5),
+]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -80,9 +84,11 @@ class Both:
 def rows(shape: Shape, *, memory: bool, through: int = LENGTH, backward: bool = False) -> Both:
     """Return full rows with an order, segments and two cells to predict in each, with a random memory if wanted."""
     rng = np.random.default_rng(1)
-    ids, segments = (torch.from_numpy(rng.integers(low, high, (ROWS, LENGTH))) for low, high in ((5, VOCABULARY), (0, 3)))
+    ranges = (5, VOCABULARY), (0, 3)
+    ids, segments = (torch.from_numpy(rng.integers(low, high, (ROWS, LENGTH))) for low, high in ranges)
     order = torch.from_numpy(np.stack([rng.permutation(LENGTH) - LENGTH // 2 for _ in range(ROWS)])).clamp(min=0)
-    predicted = torch.stack([torch.from_numpy(np.sort(rng.permutation(np.flatnonzero(row))[:2])) for row in order.numpy()])
+    chosen = [np.sort(rng.permutation(np.flatnonzero(row))[:2]) for row in order.numpy()]
+    predicted = torch.from_numpy(np.stack(chosen))
     second_half = torch.arange(ROWS) >= ROWS // 2
     flow = Flow(torch.ones(ROWS, dtype=torch.bool), torch.full((ROWS,), through), second_half if backward else None)
     packed = Packed(
@@ -172,7 +178,8 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
         names = theirs(name, table)
         for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
             exact = known[foreign].grad
-            assert float((layout.turn(foreign, part) - exact).abs().max()) <= FLOAT32 * float(exact.abs().max()), foreign
+            difference = float((layout.turn(foreign, part) - exact).abs().max())
+            assert difference <= FLOAT32 * float(exact.abs().max()), foreign
             compared.add(foreign)
     assert compared == {name for name, parameter in known.items() if parameter.grad is not None}
 
@@ -214,7 +221,8 @@ def test_there_and_back_is_the_identity(tmp_path: Path, shape: Shape, architectu
 def test_an_export_is_verified_by_both_libraries(tmp_path: Path) -> None:
     found = reading(tmp_path / "theirs", build(SHAPES[1]))
     save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    assert {"hidden", "permuted", "transformers/hidden", "transformers/permuted"} == verify(tmp_path / "ours", found.learner).keys()
+    compared = verify(tmp_path / "ours", found.learner)
+    assert {"hidden", "permuted", "transformers/hidden", "transformers/permuted"} == compared.keys()
 
 
 @pytest.mark.parametrize("other", [{"attn_type": "uni"}, {"same_length": True}, {"summary_type": "first"}])

@@ -53,7 +53,7 @@ def changed(packed: Packed, cell: int) -> Packed:
 
 
 def as_written(layer: RelativeLayer, x: Tensor, memory: Tensor, seen: list[list[bool]], sign: int) -> Tensor:
-    """Return attention's output for one sequence by the equation of Dai et al. 2019, section 3.3, one score at a time."""
+    """Return attention's output for one sequence by the equation of Dai et al. 2019, section 3.3, score by score."""
     choice, size = layer.choice, HIDDEN // HEADS
     query, key, value = layer.qkv.weight.chunk(3)
     known = torch.cat([memory, x])
@@ -87,7 +87,8 @@ def test_the_equation(visibility: Visibility, longest: int | None, backward: boo
     found = layer(x[0], replace(layer.prepare(packed, remembered), memory=memory))
     rule = [[not visibility.causal or j - MEMORY <= i for j in range(MEMORY + LENGTH)] for i in range(LENGTH)]
     seen = [[ok and j >= 2 for j, ok in enumerate(row)] for row in rule]
-    torch.testing.assert_close(found, as_written(layer, x[0], memory[0], seen, -1 if backward else 1), rtol=DOUBLE, atol=DOUBLE)
+    expected = as_written(layer, x[0], memory[0], seen, -1 if backward else 1)
+    torch.testing.assert_close(found, expected, rtol=DOUBLE, atol=DOUBLE)
 
 
 def test_the_shift_trick() -> None:
@@ -207,7 +208,8 @@ def test_gradients_reach_no_memory_and_no_token_that_is_unseen() -> None:
     order = np.random.default_rng(3).permutation(LENGTH)
     packed = pack([[sequence(LENGTH, 0, order=order, continues=True)]], LENGTH, 0).tokens
     packed = replace(packed, query=torch.arange(LENGTH)[None])
-    memory = {"memory": torch.randn(3, 1, MEMORY, HIDDEN, dtype=torch.float64), "remembered": torch.ones(1, MEMORY).bool()}
+    states = torch.randn(3, 1, MEMORY, HIDDEN, dtype=torch.float64)
+    memory = {"memory": states, "remembered": torch.ones(1, MEMORY).bool()}
     vectors: list[Tensor] = []
     net.embed.register_forward_hook(lambda *given: vectors.append(given[2].detach().requires_grad_()) or vectors[-1])
     found = net(Batch({"tokens": packed}, {}, memory=memory))

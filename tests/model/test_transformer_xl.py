@@ -1,4 +1,4 @@
-"""Transformer-XL against what Hugging Face's class gave before it was removed (`tests/golden/transformer_xl/make.py`)."""
+"""Transformer-XL against what Hugging Face's class gave when there was one (`tests/golden/transformer_xl/make.py`)."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def translated(values: dict[str, Tensor]) -> dict[str, Tensor]:
     theirs = {key.removeprefix("weights."): tensor for key, tensor in values.items() if key.startswith("weights.")}
     ours = {}
     for cluster in range(4):
-        if f"transformer.word_emb.emb_layers.{cluster}.weight" in theirs:
-            ours[f"network.embed.tokens.tables.{cluster}.weight"] = theirs[f"transformer.word_emb.emb_layers.{cluster}.weight"]
+        if (table := f"transformer.word_emb.emb_layers.{cluster}.weight") in theirs:
+            ours[f"network.embed.tokens.tables.{cluster}.weight"] = theirs[table]
         if f"transformer.word_emb.emb_projs.{cluster}" in theirs:
             ours[f"network.embed.tokens.maps.{cluster}.weight"] = theirs[f"transformer.word_emb.emb_projs.{cluster}"]
     for layer in range(3):
@@ -81,7 +81,8 @@ def translated(values: dict[str, Tensor]) -> dict[str, Tensor]:
         }.items():
             ours |= {f"{into}{own}.{leaf}": theirs[f"{of}{name}.{leaf}"] for leaf in ("weight", "bias")}
     head = "heads.causal.tokens."
-    ours[head + "further.weight"], ours[head + "further.bias"] = theirs["crit.cluster_weight"], theirs["crit.cluster_bias"]
+    ours[head + "further.weight"] = theirs["crit.cluster_weight"]
+    ours[head + "further.bias"] = theirs["crit.cluster_bias"]
     biases = [theirs[f"crit.out_layers.{c}.bias"] for c in range(4) if f"crit.out_layers.{c}.bias" in theirs]
     ours[head + "bias"] = torch.cat(biases)
     if "crit.out_projs.0" in theirs:

@@ -29,9 +29,9 @@ class CarriedPairs(Streams):
     """`carried text, segment A <sep> segment B <sep> <cls>`, where A goes on from the carried text.
 
     The carried text is half a row by default, and all that is remembered of it: the next example of the document
-    carries what follows, and reads A again. A ends with a sentence; B goes on from A or, with probability `random_next`,
-    is from another document (label 1). The last example of a document carries nothing. With `bidirectional` half of
-    the streams read their documents from the end to the begin.
+    carries what follows, and reads A again. A ends with a sentence; B goes on from A or, with probability
+    `random_next`, is from another document (label 1). The last example of a document carries nothing. With
+    `bidirectional` half of the streams read their documents from the end to the begin.
 
     Source: Yang et al. 2019, sections 2.5 and 2.6; released code, data_utils.py, create_tfrecords and _split_a_and_b.
     Deviation: there, A and what is remembered may be of several documents.
@@ -125,8 +125,9 @@ class CarriedPairs(Streams):
         def placed(start: NDArray[np.int64], stop: NDArray[np.int64]) -> Span:
             return (end - stop, end - start) if backward else (first + start, first + stop)
 
-        low, high = (np.searchsorted(store.sentences, place, side) for place, side in zip(
-            placed(middle, ahead), ("right", "left"), strict=True))  # fmt: skip
+        left, right = placed(middle, ahead)
+        low = np.searchsorted(store.sentences, left, side="right")
+        high = np.searchsorted(store.sentences, right, side="left")
         boundary = store.sentences[low + (rng.random(len(low)) * (high - low)).astype(np.int64)]
         whole = high <= low  # no sentence ends in what is ahead
         halved = middle + np.maximum(1, np.minimum(ahead - middle, room // 2))

@@ -52,18 +52,16 @@ class ConnectedSentences(Pairs):
         if not 2 <= len(set(self.connectives)) == len(self.connectives) <= 127:
             raise ValueError("connectives: expected 2 to 127 different ones")
 
-    def pairs(
-        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         table = {tuple(connective.split()): place for place, connective in enumerate(self.connectives)}
         follows = np.flatnonzero(np.diff(block.document) == 0) + 1
         likely = follows[_openings(vocabulary, self.connectives)[store.ids[block.start[follows]]]]
         second, skipped, label = [], [], []
         for sentence in likely.tolist():
-            start, stop = int(block.start[sentence]), int(block.stop[sentence])
-            place, length = _match(store.ids[start:stop], vocabulary, table)
-            if 0 < length < stop - start:
+            ids = store.ids[block.start[sentence] : block.stop[sentence]]
+            place, length = _match(ids, vocabulary, table)
+            if 0 < length < len(ids):
                 second.append(sentence)
                 skipped.append(length)
                 label.append(place)

@@ -25,7 +25,8 @@ class Contiguous(Streams):
     row, and so is read with what is remembered of it. What follows a piece is known: the next token of the document, or
     a separator; so each token of each document is predicted once, the first from the separator.
 
-    Source: Dai et al. 2019, released code, data_utils.py, LMOrderedIterator. Deviation: there, documents see each other.
+    Source: Dai et al. 2019, released code, data_utils.py, LMOrderedIterator.
+    Deviation: there, documents see each other.
     """
 
     drawn: ClassVar[bool] = False
@@ -37,7 +38,7 @@ class Contiguous(Streams):
             GenusError: there is no document.
         """
         if not len(store.documents):
-            raise GenusError("the corpus is empty: no document has any text; check the files and the field that was read")
+            raise GenusError("the corpus is empty: no document has any text; check the files and the field read")
         first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
         begins = np.append(0, np.cumsum(end - first + 1))  # cells, one more than tokens for the separator
         pieces = np.union1d(begins[:-1], np.arange(0, begins[-1], max_length))

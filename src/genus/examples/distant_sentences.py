@@ -29,9 +29,7 @@ class DistantSentences(Pairs):
 
     gives: ClassVar[frozenset[str]] = frozenset({"sentence_distance"})
 
-    def pairs(
-        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         one = np.arange(len(block.end))
         begin = np.searchsorted(block.document, block.document)

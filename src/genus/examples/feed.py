@@ -133,8 +133,8 @@ class Feed:
         else:
             order = _kept(self._orders, epoch, lambda: generator(self.seed, ORDER, epoch).permutation(len(rows)))
             row = int(order[place])
-        found = [] if row is None else rows[row]
-        examples = [self._example(plan, self._version(epoch), int(index)) for index in found]
+        found = () if row is None else rows[row].tolist()
+        examples = [self._example(plan, self._version(epoch), index) for index in found]
         if examples and place < streams:  # its stream begins here, wherever the text before it went
             for sequence in examples[0].streams.values():
                 sequence.continues = False

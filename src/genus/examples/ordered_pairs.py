@@ -36,9 +36,7 @@ class OrderedPairs(Pairs):
     """Share of the documents whose pairs aim at a length drawn from [2, the longest], as in `SegmentPairs`."""
     swapped: float = 0.5
 
-    def pairs(
-        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         end, _ = filled(block, room, self.short, rng)
         begin = follow(end)

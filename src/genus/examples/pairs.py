@@ -34,9 +34,7 @@ class Pairs(Examples):
     """
 
     @abstractmethod
-    def pairs(
-        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
 
     def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
@@ -103,9 +101,7 @@ class NextPairs(Pairs):
             )
         return super().plan(store, vocabulary, max_length, seed, epoch)
 
-    def pairs(
-        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs.
 
         What a chunk is depends on its first sentence only. So it is drawn for every sentence as if a chunk began there,

@@ -76,9 +76,8 @@ class ShuffledSegments(Examples):
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed segments, with the target `sentence_reordering` at the first token."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
-        label = np.array([plan.label[index]], dtype=np.int64)
-        target = {"sentence_reordering": (np.zeros(1, dtype=np.int64), label)}
-        return Example({"tokens": framed(texts, vocabulary, separators=1)}, target)
+        target = np.zeros(1, dtype=np.int64), np.array([plan.label[index]], dtype=np.int64)
+        return Example({"tokens": framed(texts, vocabulary, separators=1)}, {"sentence_reordering": target})
 
 
 def distinct(below: NDArray[np.int64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -97,6 +96,8 @@ def distinct(below: NDArray[np.int64], number: int, rng: np.random.Generator) ->
 def rank(order: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the place (E,) of each permutation (E, n) among all n! in the order of words."""
     n = order.shape[1]
-    smaller = [(order[:, place + 1 :] < order[:, place, None]).sum(axis=1) for place in range(n)]
-    weights = np.array([math.factorial(n - 1 - place) for place in range(n)])
-    return np.stack(smaller, axis=1) @ weights
+    place = np.zeros(len(order), dtype=np.int64)
+    for column in range(n):
+        smaller = (order[:, column + 1 :] < order[:, column, None]).sum(axis=1)
+        place += math.factorial(n - 1 - column) * smaller
+    return place

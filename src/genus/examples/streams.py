@@ -1,4 +1,4 @@
-"""Formats of contiguous text: a batch has as many streams as rows, and each row goes on where its stream had come to."""
+"""Formats of contiguous text: a batch has as many streams as rows, and a row goes on where its stream had come to."""
 
 from __future__ import annotations
 

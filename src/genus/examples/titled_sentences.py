@@ -33,9 +33,7 @@ class TitledSentences(Pairs):
 
     gives: ClassVar[frozenset[str]] = frozenset({"relevance"})
 
-    def pairs(
-        self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         _, title = np.unique(block.document, return_index=True)
         later = block.end[title] - title - 2

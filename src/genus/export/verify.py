@@ -91,7 +91,7 @@ def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
                 live=ROWS * length,
             )
         },
-        {"whole": Targets(torch.arange(ROWS) * length + vocabulary.whole(length), torch.zeros(ROWS, dtype=torch.int64))},
+        {"whole": Targets(torch.arange(ROWS) * length + vocabulary.whole(length), torch.zeros(ROWS).long())},
     )
 
 

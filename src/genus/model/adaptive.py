@@ -6,6 +6,7 @@ size, E_c width of cluster c, M targets.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
@@ -57,7 +58,7 @@ class Clusters(nn.Module):
 
     def __init__(self, clusters: list[tuple[int, int]], hidden: int, ratio: int) -> None:
         super().__init__()
-        self.clusters, self.scale, self.num_embeddings = clusters, hidden**0.5, clusters[-1][1]
+        self.clusters, self.scale, self.num_embeddings = clusters, math.sqrt(hidden), clusters[-1][1]
         if ratio == 1:
             self.tables, self.maps = nn.ModuleList([nn.Embedding(self.num_embeddings, hidden)]), None
         else:
@@ -87,7 +88,7 @@ class Clusters(nn.Module):
         """Return vectors (T, H); every token passes every map, of which all but its own count 0: shapes are static."""
         if self.maps is None:
             return cast("Tensor", self.tables[0](ids)) * self.scale
-        parts = []
+        parts: list[Tensor] = []
         for (first, end), table, into in zip(self.clusters, self.tables, self.maps, strict=True):
             inside = (ids >= first) & (ids < end)
             parts.append(into(table((ids - first).clamp(0, end - first - 1)) * inside[:, None]))
@@ -95,10 +96,12 @@ class Clusters(nn.Module):
 
 
 class AdaptiveSoftmax(Output):
-    """log p(token) of the first cluster; of another, log p(cluster c) + log p(token | c) (Grave et al. 2017, section 4).
+    """log p(token) of the first cluster; of another, log p(cluster c) + log p(token | c).
 
     Tokens and further clusters share the first softmax. Tables and maps are those of the adaptive embedding, but for
     the map of the first cluster (Dai et al. 2019, released code: proj_share_all_but_first).
+
+    Source: Grave et al. 2017, section 4.
     """
 
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
@@ -129,7 +132,7 @@ class AdaptiveSoftmaxLayer(OutputLayer):
         """Return log-probabilities (M, V)."""
         table = cast("Clusters", embedding)
         first = self._first(hidden_MH, table)
-        tokens, clusters = first.split([table.clusters[0][1], len(table.clusters) - 1], dim=1)
+        tokens, clusters = torch.split(first, [table.clusters[0][1], len(table.clusters) - 1], dim=1)
         rest = [self._rest(hidden_MH, table, c) + clusters[:, c - 1, None] for c in range(1, len(table.clusters))]
         return torch.cat([tokens, *rest], 1)
 

@@ -45,7 +45,7 @@ class OutputLayer(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, hidden_MH: Tensor, embedding: nn.Embedding, label_M: Tensor) -> dict[str, Tensor]:
-        """Return `loss`, the summed negative log-likelihood in nats, and `correct`, how many labels score highest, if cheap."""
+        """Return `loss`, the summed negative log-likelihood in nats, and, if cheap, `correct`, how many are first."""
 
 
 class Tied(Output):

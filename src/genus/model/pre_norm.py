@@ -39,7 +39,8 @@ class PreNorm(Block):
     @torch.no_grad()
     def initialize(self, layers: nn.Module, model: Encoder) -> None:
         """Scale the maps that end a sub-layer, each once, in however many layers it stands."""
-        ends: set[Any] = {part.out for layer in layers.children() for part in (layer.attention, layer.feedforward)}
+        shared: list[Any] = list(layers.children())
+        ends = {part.out for layer in shared for part in (layer.attention, layer.feedforward)}
         for end in ends:
             end.weight.mul_(1 / math.sqrt(2 * model.layers))
 

@@ -64,7 +64,7 @@ class CausalHead(Head):
         return {"causal": batch.targets["causal"].counted().sum()}
 
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
-        """Return `causal`, the summed negative log-likelihood in nats, and `causal/correct` where the output tells it."""
+        """Return `causal`, the summed negative log-likelihood in nats, and `causal/correct` if the output tells it."""
         targets = batch.targets["causal"]
         found = self.tokens.loss(hidden["tokens"][targets.index], network.token_embedding, targets.label)
         return {"causal": found.pop("loss"), **{f"causal/{name}": value for name, value in found.items()}}

@@ -31,8 +31,8 @@ class Permuted(Objective):
     """-Σ log p(x_t | all tokens that come before t in a random order), over the last 1/K of the order.
 
     Those before the last 1/K see each other whatever their order, as in the released code (data_utils.py, _local_perm):
-    the paper's sum over orders does not tell them apart. What the stream comes through is ordered before what only looks
-    ahead, so that what is remembered of it knows nothing of what comes.
+    the paper's sum over orders does not tell them apart. What the stream comes through is ordered before what only
+    looks ahead, so that what is remembered of it knows nothing of what comes.
 
     Source: Yang et al. 2019, sections 2.2 and 2.3.
     """
@@ -43,7 +43,7 @@ class Permuted(Objective):
     output: Output = Tied()
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example with an order, and the tokens to predict as the target `permuted`; no token is replaced."""
+        """Return the example with an order, and the tokens to predict as the target `permuted`; none is replaced."""
         tokens = example.tokens
         middle = len(tokens.ids) if tokens.through is None else tokens.through
         order, chosen = np.zeros(len(tokens.ids), dtype=np.int64), np.zeros(len(tokens.ids), dtype=np.bool_)

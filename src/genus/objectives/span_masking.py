@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class SpanMasking(JointMasking):
     """Spans of words, of lengths l with P(l) ~ (1 - p)^(l - 1) p for l up to `longest`, each begun at a random word.
 
-    Spans are drawn until max(1, round(rate x L)) tokens are chosen. One begins at a word that is not chosen yet, and ends
-    early at a token of the frame; the last one, at a word that would be too many tokens. Spans that meet are one span.
-    A span becomes masks, or random tokens, or stays, as a whole.
+    Spans are drawn until max(1, round(rate x L)) tokens are chosen. One begins at a word that is not chosen yet, and
+    ends early at a token of the frame; the last one, at a word that would be too many tokens. Spans that meet are one
+    span. A span becomes masks, or random tokens, or stays, as a whole.
 
     Deviation: the released code cuts the last span to the very number of tokens, within a word if need be.
 

@@ -44,6 +44,13 @@ ENCODER = Encoder(
     init_std=0.02,  # released code, config/base/albert_config.json: initializer_range
 )
 
+WITHOUT_DROPOUT = replace(
+    ENCODER,
+    attention=Softmax(heads=12, dropout=0.0),  # README, second release: no dropout
+    embedding=replace(ENCODER.embedding, dropout=0.0),
+    dropout=0.0,
+)
+
 BASE = Recipe(
     name="albert/base",
     published=Published(
@@ -104,8 +111,9 @@ XLARGE = replace(
     name="albert/xlarge",
     published=replace(BASE.published, parameters=60_000_000),  # table 1
     model=replace(
-        LARGE.model,
-        hidden=2048,  # table 1
+        ENCODER,
+        layers=24,  # table 1
+        hidden=2048,
         attention=Softmax(heads=16, dropout=0.1),  # released configuration: 128 wide, unlike the others
         feedforward=Dense(size=8192, activation=GELU),  # section 3.1: 4H
     ),
@@ -120,13 +128,11 @@ XXLARGE = replace(
         data="BookCorpus, English Wikipedia, and the data of XLNet and RoBERTa, about 160 GB",  # section 4.9
     ),
     model=replace(
-        ENCODER,
+        WITHOUT_DROPOUT,  # section 4.9: dropout is removed
         layers=12,  # table 1
         hidden=4096,
-        attention=Softmax(heads=64, dropout=0.0),  # dropout: section 4.9, removed
+        attention=Softmax(heads=64, dropout=0.0),
         feedforward=Dense(size=16384, activation=GELU),
-        embedding=replace(ENCODER.embedding, dropout=0.0),
-        dropout=0.0,
     ),
     schedule=Linear(warmup=0.0020833),  # 3,125 steps, as with 125,000
     stages=(Stage(max_length=512, batch=4096, micro_batch=4),),  # section 4.1
@@ -137,12 +143,7 @@ BASE_V2 = replace(
     BASE,
     name="albert/base-v2",
     published=replace(BASE.published, data=XXLARGE.published.data),  # README: additional training data
-    model=replace(
-        ENCODER,
-        attention=Softmax(heads=12, dropout=0.0),  # README: no dropout
-        embedding=replace(ENCODER.embedding, dropout=0.0),
-        dropout=0.0,
-    ),
+    model=WITHOUT_DROPOUT,
     schedule=Linear(warmup=0.0003125),  # 3,125 steps, as with 125,000
     budget=Budget(amount=10_000_000, unit="steps"),  # README, October 31st, 2019
 )
@@ -152,7 +153,7 @@ LARGE_V2 = replace(
     name="albert/large-v2",
     published=replace(BASE_V2.published, parameters=18_000_000),  # table 1
     model=replace(
-        BASE_V2.model,
+        WITHOUT_DROPOUT,
         layers=24,  # table 1
         hidden=1024,
         attention=Softmax(heads=16, dropout=0.0),
@@ -167,8 +168,9 @@ XLARGE_V2 = replace(
     name="albert/xlarge-v2",
     published=replace(BASE_V2.published, parameters=60_000_000),  # table 1
     model=replace(
-        LARGE_V2.model,
-        hidden=2048,  # table 1
+        WITHOUT_DROPOUT,
+        layers=24,  # table 1
+        hidden=2048,
         attention=Softmax(heads=16, dropout=0.0),  # released configuration: 128 wide, unlike the others
         feedforward=Dense(size=8192, activation=GELU),
     ),
@@ -187,13 +189,11 @@ MINI = replace(
     published=replace(BASE.published, parameters=None),  # ours, and so is every number of this row
     tokens=Unigram(vocab_size=30_522),  # ours: as bert/mini
     model=replace(
-        ENCODER,
+        WITHOUT_DROPOUT,
         layers=4,  # ours: as bert/mini
         hidden=256,
         attention=Softmax(heads=4, dropout=0.0),
         feedforward=Dense(size=1024, activation=GELU),
-        embedding=replace(ENCODER.embedding, dropout=0.0),
-        dropout=0.0,
     ),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
@@ -211,7 +211,7 @@ TINY = replace(
     MINI,
     name="albert/tiny",
     model=replace(
-        MINI.model,
+        WITHOUT_DROPOUT,
         layers=2,  # ours: as bert/tiny
         hidden=128,
         attention=Softmax(heads=2, dropout=0.0),

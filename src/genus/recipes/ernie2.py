@@ -85,7 +85,7 @@ BASE = Recipe(
         clip_norm=1.0,  # released code, optimization.py
     ),
     schedule=InverseSquareRoot(warmup=0.0114),  # section 4.2: noam, 4,000 steps of warm-up; there anew for every task
-    stages=(  # section 4.2: 393,216 tokens; the stages are ours, in the order of section 3.2, 50k steps a task (table 7)
+    stages=(  # section 4.2: 393,216 tokens; table 7: 50k steps a task; which come first is ours, as in section 3.2
         TurnStage(share=0.1428572, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
         TurnStage(share=0.2857143, max_length=512, batch=768, micro_batch=16, turns=(MASKED, CAPITALS, DOCUMENT)),
         TurnStage(

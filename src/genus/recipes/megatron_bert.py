@@ -137,10 +137,12 @@ TINY = replace(
     MINI,
     name="megatron-bert/tiny",
     model=replace(
-        MINI.model,
+        ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
         attention=Softmax(heads=2, dropout=0.0),
         feedforward=Dense(size=512),
+        embedding=replace(ENCODER.embedding, dropout=0.0),
+        dropout=0.0,
     ),
 )

@@ -1,7 +1,7 @@
-"""XLNet: a language model over random orders, so that each token is predicted from both sides (Yang et al. 2019, arXiv:1906.08237).
+"""XLNet: a language model over random orders, reading both sides of each token (Yang et al. 2019, arXiv:1906.08237).
 
-"Released code" and "README" are those of zihangdai/xlnet. What table 6 takes away or adds is an override of `xlnet/base`:
-memory (`model.memory=0`), span-based prediction (`objectives.0.partial=LoneTokens`), bidirectional data
+"Released code" and "README" are those of zihangdai/xlnet. What table 6 takes away or adds is an override of
+`xlnet/base`: memory (`model.memory=0`), span-based prediction (`objectives.0.partial=LoneTokens`), bidirectional data
 (`examples.bidirectional=false`), next-sentence prediction (`objectives=[Permuted, NextSentence]`), and K
 (`objectives.0.partial.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
 `bert/tiny`.

@@ -150,9 +150,7 @@ class Unigram(Tokens):
         return part, part.of_vocabulary(pieces)
 
     @classmethod
-    def _framed(
-        cls, folder: Path, config: dict[str, Any], known: dict[str, int], lowercase: bool, plain: bool
-    ) -> Self:
+    def _framed(cls, folder: Path, config: dict[str, Any], known: dict[str, int], lowercase: bool, plain: bool) -> Self:
         """Return the part of a finished vocabulary, with the special tokens that the folder names."""
         default = next((usual for usual in FRAMES if usual.cls in known), ALBERT)
         specials = read_specials(config, default, known, folder)

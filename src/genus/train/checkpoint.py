@@ -62,9 +62,7 @@ class Checkpoints:
         steps = self.steps()
         return f"resume from {self.path(steps[-1])}" if steps else "no checkpoint was written yet"
 
-    def write(
-        self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]
-    ) -> None:
+    def write(self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]) -> None:
         """Write a checkpoint and prune the oldest.
 
         Raises:
@@ -122,7 +120,7 @@ class Checkpoints:
         if self.choices is not None:
             _compare(path, self.choices)
         if state["text"] != self.text:
-            raise UsageError(f"{path}: made on other text; resume with the one it began with, or start in another folder")
+            raise UsageError(f"{path}: made on other text; resume with what it began with, or start in another folder")
         own = tensors(learner)
         saved = load_file(path / "model.safetensors")
         if saved.keys() != own.keys():

@@ -75,7 +75,7 @@ def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]
         loader = DataLoader(
             cast("Dataset[Batch | GenusError]", Careful(feed)),
             batch_size=None,
-            sampler=numbers,  # type: ignore[arg-type]  # it is iterated over once
+            sampler=numbers,  # it is iterated over once
             num_workers=workers,
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
             worker_init_fn=_leave_signals_to_the_parent,

@@ -75,7 +75,7 @@ def train(
 
     Raises:
         GenusError: the loss is not finite, the disk is full, no checkpoint is whole.
-        UsageError: a folder that already holds a run, a checkpoint of other choices or text, a device that is not there.
+        UsageError: a folder that already holds a run, a checkpoint of other choices or text, a device not there.
     """
     ranks = join(run.device)
     checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stretches[0].text)

@@ -50,7 +50,7 @@ class Ranks:
         return vector.tolist()
 
     def share(self, tensor: Tensor, owner: int) -> Tensor:
-        """Return the tensor of one of the processes; the others bring one of its shape and type, which it overwrites."""
+        """Return the tensor of one of the processes; the others bring one of its shape and type, overwritten."""
         if self.size > 1:
             distributed.broadcast(tensor, owner)
         return tensor

@@ -41,8 +41,8 @@ MODELS = {
 }
 WIKITEXT = {"vocab_size": 267_735, "cutoffs": [20_000, 40_000, 200_000], "untie_r": True, "same_length": False}
 PUBLISHED = {
-    "base": {"d_model": 410, "d_embed": 410, "n_head": 10, "d_head": 41, "d_inner": 2100, "n_layer": 16, "div_val": 1},
-    "large": {"d_model": 1024, "d_embed": 1024, "n_head": 16, "d_head": 64, "d_inner": 4096, "n_layer": 18, "div_val": 4},
+    "base": dict(d_model=410, d_embed=410, n_head=10, d_head=41, d_inner=2100, n_layer=16, div_val=1),
+    "large": dict(d_model=1024, d_embed=1024, n_head=16, d_head=64, d_inner=4096, n_layer=18, div_val=4),
 }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genus.examples.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
@@ -29,6 +28,9 @@ from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.unigram import XLNET, Unigram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NO_END = -1
 """How the configuration says that no distance is too long to tell."""

@@ -123,7 +123,7 @@ class RelativeLayer(AttentionLayer):
         rows, length = len(shared.mask), shared.packed.max_length
         x_RLH = x[: rows * length].view(rows, length, -1)
         known_RKH = x_RLH if shared.memory is None else torch.cat([shared.memory.to(x.dtype), x_RLH], 1)
-        of_query, of_rest = self.qkv.weight.split([self.choice.heads, 2 * self.choice.heads])
+        of_query, of_rest = torch.split(self.qkv.weight, [self.choice.heads, 2 * self.choice.heads])
         q_TAD, kv_RKAD = to_heads(x, of_query), to_heads(known_RKH, of_rest)
         k_RAKD, v_RAKD = kv_RKAD.transpose(1, 2).chunk(2, dim=1)
         q_RAQD = by_rows(q_TAD, rows, length).transpose(1, 2)
@@ -131,7 +131,7 @@ class RelativeLayer(AttentionLayer):
         scores = scores + self._by_distance(q_RAQD + self.position_bias[:, None], shared)
         scores = scores + self.segment_scores(q_RAQD, shared)
         out_RQAD = mix(scores * self.size**-0.5, v_RAKD, shared)
-        cells, second = out_RQAD.split([length, out_RQAD.shape[1] - length], dim=1)
+        cells, second = torch.split(out_RQAD, [length, out_RQAD.shape[1] - length], dim=1)
         return self.out(torch.cat([cells.flatten(0, 1), second.flatten(0, 1)]))  # type: ignore[no-any-return]
 
     def _by_distance(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
@@ -142,7 +142,7 @@ class RelativeLayer(AttentionLayer):
         else:
             scores_RAQN = q_RAQD @ r_BAND[backward(seen.packed)].transpose(-1, -2)
         length, keys = seen.packed.max_length, seen.mask.shape[-1]
-        cells, second = scores_RAQN.split([length, scores_RAQN.shape[2] - length], dim=2)
+        cells, second = torch.split(scores_RAQN, [length, scores_RAQN.shape[2] - length], dim=2)
         shifted = shift(cells, keys)
         if seen.packed.query is None:
             return shifted
@@ -189,13 +189,13 @@ class FromHeads(nn.Module):
 
 def to_heads(x: Tensor, weight: Tensor) -> Tensor:
     """Return (..., heads, D) for (..., H) and a weight (heads, D, H)."""
-    return F.linear(x, weight.flatten(0, 1)).unflatten(-1, weight.shape[:2])
+    return torch.unflatten(F.linear(x, weight.flatten(0, 1)), -1, weight.shape[:2])
 
 
 def by_rows(x_TAD: Tensor, rows: int, length: int) -> Tensor:
     """Return (R, Q, A, D): each row's cells and, after them, its second states."""
-    cells, second = x_TAD.split([rows * length, len(x_TAD) - rows * length])
-    return torch.cat([part.unflatten(0, (rows, -1)) for part in (cells, second)], dim=1)
+    cells, second = torch.split(x_TAD, [rows * length, len(x_TAD) - rows * length])
+    return torch.cat([torch.unflatten(part, 0, (rows, -1)) for part in (cells, second)], dim=1)
 
 
 def mix(scores: Tensor, v_RAKD: Tensor, seen: Seen) -> Tensor:
@@ -249,7 +249,7 @@ def shift(scores: Tensor, keys: int) -> Tensor:
     that are one shorter, all begin at one place (Dai et al. 2019, appendix B).
     """
     length = scores.shape[-2]
-    return scores.flatten(-2)[..., length:].unflatten(-1, (length, -1))[..., :keys]
+    return torch.unflatten(scores.flatten(-2)[..., length:], -1, (length, -1))[..., :keys]
 
 
 def encoded(distance: Tensor, hidden: int) -> Tensor:

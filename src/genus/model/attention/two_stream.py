@@ -57,5 +57,5 @@ class TwoStreamLayer(RelativeLayer):
         """Return (W_q x_i + b) · s of every query and key (R, A, Q, K)."""
         assert seen.segments is not None
         scores_RAQS = (q_RAQD + self.segment_bias[:, None]) @ self.segments.permute(1, 2, 0)
-        same, other = scores_RAQS.split(1, dim=-1)
+        same, other = torch.split(scores_RAQS, 1, dim=-1)
         return torch.where(seen.segments, other, same)
