@@ -38,22 +38,21 @@ def test_layouts_are_found_by_scanning() -> None:
         ("roberta/tiny", {"embedding": {"position": {"offset": 0}}, "feedforward": {"activation": "Relu"}}),
     ],
 )
-def test_an_architecture_that_no_class_has_is_refused(name: str, changes: dict[str, Any]) -> None:
+def test_an_architecture_that_no_class_has_fits_no_layout(name: str, changes: dict[str, Any]) -> None:
     recipe = catalog.load(name).overlay({"model": changes})
-    with pytest.raises(GenusError, match="no Hugging Face class has this architecture"):
-        layout_for(recipe, [objective.name for objective in recipe.objectives])
+    assert layout_for(recipe, [objective.name for objective in recipe.objectives]) is None
 
 
 @pytest.mark.parametrize("masked", [Masked(activation=Relu()), Masked(norm=LayerNorm(eps=1e-3))])
-def test_a_head_that_no_class_has_is_refused(masked: Masked) -> None:
+def test_a_head_that_no_class_has_fits_no_layout(masked: Masked) -> None:
     for name in ("bert/tiny", "roberta/tiny"):
-        with pytest.raises(GenusError, match="no Hugging Face class"):
-            layout_for(replace(catalog.load(name), objectives=(masked,)), ["masked"])
+        assert layout_for(replace(catalog.load(name), objectives=(masked,)), ["masked"]) is None
 
 
 def test_the_choice_follows_the_architecture_not_the_name() -> None:
-    recipe = replace(catalog.load("roberta/tiny"), name="bert/tiny")
-    assert layout_for(recipe, ["masked"])[0].model_type == "roberta"
+    fitting = layout_for(replace(catalog.load("roberta/tiny"), name="bert/tiny"), ["masked"])
+    assert fitting is not None
+    assert fitting[0].model_type == "roberta"
 
 
 def test_a_tokenizer_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to wri
 Folder = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="The folder of a run, or a model in the Hugging Face layout.", show_default=False
+        metavar="MODEL",
+        help="The folder of a run, or a model folder: ours, or in the Hugging Face layout.",
+        show_default=False,
     ),
 ]
 

@@ -72,14 +72,16 @@ def fill(
 
 
 def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
-    """Write a model in the Hugging Face layout.
+    """Write a model in the Hugging Face layout, or in ours where no class of theirs fits.
 
     Refused unless it gives the same logits when it is read again.
     """
     from tempfile import TemporaryDirectory
 
     from genus.export.hf import save
+    from genus.export.native import is_native
     from genus.export.verify import verify
+    from genus.export.weights import read_json
 
     source = read_model(model)
     with TemporaryDirectory(prefix="genus-") as work:
@@ -87,13 +89,14 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
         save(trial, source.recipe, source.learner, source.tokenizer)
         differences = verify(trial, source.learner)
     save(out, source.recipe, source.learner, source.tokenizer)
+    config = read_json(out / "config.json")
     if as_json:
-        document({"folder": out, "differences": differences})
+        document({"folder": out, "model_type": config["model_type"], "differences": differences})
     else:
         print(
             columns(["output", "relative difference"], [[name, f"{value:.1e}"] for name, value in differences.items()])
         )
-        print(f"written to {out}")
+        print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
 
 
 def _on_text(source: "Imported", data: list[str], run: "Run", settings: list[str]) -> dict[str, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genus.export.native import is_native
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -14,6 +16,24 @@ if TYPE_CHECKING:
 
 TASKS = {"MaskedLM": "fill-mask", "PreTraining": "fill-mask", "SequenceClassification": "text-classification"}
 """A model hub's task by the end of the class's name."""
+
+NATIVE = """No class of transformers has this architecture with these heads, so only genus reads this folder:
+
+```python
+from pathlib import Path
+
+import genus
+
+model = genus.load_model(Path("path/to/this/folder"))  # its recipe, learner and tokenizer
+```
+"""
+TRANSFORMERS = """```python
+from transformers import AutoTokenizer, {architecture}
+
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+model = {architecture}.from_pretrained("path/to/this/folder")
+```
+"""
 
 
 def card(recipe: Recipe, config: Json, tensors: Mapping[str, Tensor], heads: Collection[str], notes: str) -> str:
@@ -27,17 +47,16 @@ def card(recipe: Recipe, config: Json, tensors: Mapping[str, Tensor], heads: Col
         notes: Markdown that follows.
     """
     (architecture,) = config["architectures"]
-    task = next((task for name, task in TASKS.items() if architecture.endswith(f"For{name}")), "feature-extraction")
     parameters = sum(tensor.numel() for tensor in tensors.values())
     names = [objective.name for objective in recipe.objectives]
     objectives = ", ".join(name if name in heads else f"{name} (its head is not in this folder)" for name in names)
     stages = ", ".join(f"{stage.share:.0%} at length {stage.max_length}" for stage in recipe.stages)
+    use = NATIVE if is_native(config) else TRANSFORMERS.format(architecture=architecture)
     return f"""---
-library_name: transformers
-pipeline_tag: {task}
+{_library(config, architecture)}
 tags:
 - genus
-- {config["model_type"]}
+- {recipe.name.split("/")[0] if is_native(config) else config["model_type"]}
 ---
 
 # {recipe.name}
@@ -51,10 +70,12 @@ from the recipe `{recipe.name}` ({recipe.hash()}), which lies beside this card a
 | objectives | {objectives} |
 | planned budget | {recipe.budget.amount:,.0f} {recipe.budget.unit}, {stages} |
 
-```python
-from transformers import AutoTokenizer, {architecture}
+{use}{f"{chr(10)}{notes.strip()}{chr(10)}" if notes else ""}"""
 
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-model = {architecture}.from_pretrained("path/to/this/folder")
-```
-{f"{chr(10)}{notes.strip()}{chr(10)}" if notes else ""}"""
+
+def _library(config: Json, architecture: str) -> str:
+    """Return what a model hub asks for: who reads the folder, and for what."""
+    if is_native(config):
+        return "library_name: genus"
+    task = next((task for name, task in TASKS.items() if architecture.endswith(f"For{name}")), "feature-extraction")
+    return f"library_name: transformers\npipeline_tag: {task}"

@@ -1,4 +1,4 @@
-"""Model folders in the Hugging Face layout: written, read, and compared with the learner they came from."""
+"""Model folders, written and read: in the Hugging Face layout, or in ours where no class of theirs fits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from genus.errors import GenusError, UsageError
+from genus.export import native
 from genus.export.card import card
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.translate import clean, heads_in, to_foreign, to_ours
@@ -20,7 +21,7 @@ from genus.recipe import Recipe
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -47,7 +48,8 @@ class Imported:
 def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str = "") -> None:
     """Write a model folder: configuration, weights, tokenizer, recipe, model card.
 
-    All files are written beside the folder and moved into place, so that it is a whole one at any time.
+    Where no Hugging Face class has the architecture with these heads, it is a folder that only genus reads
+    (`native.py`). All files are written beside the folder and moved into place, so that it is a whole one at any time.
 
     Args:
         folder: where to write; files of an older model there are replaced.
@@ -57,16 +59,12 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         notes: Markdown for the model card, on how the model came about.
 
     Raises:
-        GenusError: no Hugging Face class has this architecture, tokenizer and learner do not belong together, or
-            the disk is full.
+        GenusError: tokenizer and learner do not belong together, or the disk is full.
     """
-    layout, config = layout_for(recipe, learner.heads)
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     _match(tokenizer, rows)
-    if layout.pad not in (None, vocabulary.pad):
-        raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {vocabulary.pad}")
-    tensors = to_foreign(learner, layout)
+    config, tensors, kept = _written(recipe, learner, vocabulary.pad)
     config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
     config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
     if "id2label" in config:
@@ -76,7 +74,7 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         tokenizer.save(work, recipe.model.max_length)
         save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
         write_json(work / "recipe.json", recipe.to_json())
-        page = card(recipe, config, tensors, layout.kept(learner.heads), notes)
+        page = card(recipe, config, tensors, kept, notes)
         (work / "README.md").write_text(page, encoding="utf-8")
         write_json(work / "config.json", config)
 
@@ -91,8 +89,9 @@ def load(folder: Path) -> Imported:
         raise GenusError(f"{folder}: there is no such folder")
     config = read_json(folder / "config.json")
     tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
+    read = _rebuild if native.is_native(config) else assemble
     try:
-        return assemble(config, weights, tokenizer, own)
+        return read(config, weights, tokenizer, own)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
 
@@ -133,6 +132,25 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
         del learner.heads[name]
     learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)
     return Imported(recipe, learner, tokenizer)
+
+
+def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, dict[str, Tensor], Collection[str]]:
+    """Return configuration and tensors as they are written, and the heads that are among them."""
+    fitting = layout_for(recipe, learner.heads)
+    if fitting is None:
+        return native.describe(recipe, learner), native.tensors(learner), learner.heads.keys()
+    layout, config = fitting
+    if layout.pad not in (None, pad):
+        raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
+    return config, to_foreign(learner, layout), layout.kept(learner.heads)
+
+
+def _rebuild(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own: Recipe | None) -> Imported:
+    """Make a learner of a folder that only genus reads."""
+    if own is None:
+        raise GenusError("recipe.json is missing, which says what this model is")
+    _match(tokenizer, own.tokens.vocab_size)
+    return Imported(own, native.rebuild(config, weights, own), tokenizer)
 
 
 def _check(config: Json, layout: Layout) -> None:

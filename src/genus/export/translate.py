@@ -104,7 +104,7 @@ def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> 
     left = [name for name in tensors if name not in used and not _replaced(name, layout, table)]
     for problem, which in (("lack", missing), ("do not fit", wrong), ("have no place for", left)):
         if which:
-            raise GenusError(f"the weights {problem} {_few(which)}")
+            raise GenusError(f"the weights {problem} {few(which)}")
     return state
 
 
@@ -114,7 +114,7 @@ def _replaced(name: str, layout: Layout, table: Table) -> bool:
     return any(name.startswith(f"{row}.") for rows in gone for row in rows)
 
 
-def _few(names: Collection[str]) -> str:
+def few(names: Collection[str]) -> str:
     """Return the first names of many."""
     first = ", ".join(list(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

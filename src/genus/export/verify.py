@@ -1,4 +1,4 @@
-"""Whether a written folder gives what the learner gives, read by us, and by transformers where it is installed."""
+"""Whether a written folder gives what the learner gives, read by us, and by transformers where it can read it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load
+from genus.export.native import is_native
 from genus.export.weights import read_json
 from genus.model.heads import TokenHead
 from genus.model.output import OutputLayer
@@ -44,7 +45,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     whole = outputs(copy.deepcopy(learner).float().cpu(), batch)
     reference = {name: value for name, value in whole.items() if name in found}
     differences = _compare(found, reference, "")
-    if find_spec("transformers") is not None:
+    if find_spec("transformers") is not None and not is_native(config):
         differences |= _compare(_witness(folder, config, batch.tokens, list(reference)), reference, "transformers/")
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
@@ -79,7 +80,7 @@ def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
     ids = plain[torch.randint(len(plain), (ROWS, length), generator=generator)]
     ids[:, vocabulary.whole(length)] = vocabulary.cls
     segments = torch.zeros(ROWS, length, dtype=torch.int64)
-    segments[1:, length // 2 :] = int(config.get("type_vocab_size", 2) > 1)
+    segments[1:, length // 2 :] = int(not is_native(config) and config.get("type_vocab_size", 2) > 1)
     return Batch(
         {
             "tokens": Packed(

@@ -181,21 +181,17 @@ def layouts() -> dict[str, Layout]:
     return {layout.model_type: layout for layout in found}
 
 
-def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json]:
-    """Return the layout that a recipe's architecture fits, and its configuration.
+def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | None:
+    """Return the layout that a recipe's architecture fits, and its configuration; None where it fits none.
 
     Heads that no layout at all has a place for stay out.
-
-    Raises:
-        GenusError: no layout can express it.
     """
     heads = frozenset(head for head in heads if any(layout.kept([head]) for layout in layouts().values()))
     for layout in layouts().values():
         config = layout.config(recipe, heads)
         if config is not None:
             return layout, config
-    named = ", ".join(sorted(heads)) or "none"
-    raise GenusError(f"{recipe.name}: no Hugging Face class has this architecture with these heads ({named})")
+    return None
 
 
 def layout_of(config: Json, names: Iterable[str]) -> Layout:
