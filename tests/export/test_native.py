@@ -130,10 +130,10 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: edit(folder / "config.json", architectures=3), "config.json of 3: they do not"),
     (lambda folder: edit(folder / "config.json", heads=None), "config.json: heads: expected a list of names, got None"),
     (
-        lambda folder: edit(folder / "config.json", heads=["casual"]),
-        "config.json: recipe.json has no head 'casual'. Did you mean 'causal'?",
+        lambda folder: edit(folder / "config.json", heads=["next_tokens"]),
+        "config.json: recipe.json has no head 'next_tokens'. Did you mean 'next_token'?",
     ),
-    (lambda folder: edit(folder / "config.json", heads=[]), "the weights have no place for heads.causal.tokens"),
+    (lambda folder: edit(folder / "config.json", heads=[]), "the weights have no place for heads.next_token.tokens"),
     (
         lambda folder: rewrite(folder, lambda tensors: {k: v for k, v in tensors.items() if k != WORD}),
         f"the weights lack {WORD}",
@@ -148,7 +148,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         lambda folder: rewrite(folder, lambda tensors: {f"model.{k}": v for k, v in tensors.items()}),
-        "the weights lack heads.causal.tokens.bias, heads.causal.tokens.further.bias, ",
+        "the weights lack heads.next_token.tokens.bias, heads.next_token.tokens.further.bias, ",
     ),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "model.safetensors: is damaged or cut off"),
     (

@@ -22,9 +22,9 @@ from genus.model.feedforward import Dense
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
-from genus.model.visibility import Causal as Before
+from genus.model.visibility import Causal
 from genus.objectives import Learner
-from genus.objectives.causal import Causal
+from genus.objectives.next_token import NextToken
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "transformer_xl"
 FLOAT32 = 1e-5
@@ -44,7 +44,7 @@ def learner(name: str) -> Learner:
     """Build the model of the golden values, with its weights."""
     model = Recurrent(
         layers=3, hidden=8,
-        attention=Relative(heads=2, dropout=0.0, visibility=Before(), longest=CHOICES[name]["longest"]),
+        attention=Relative(heads=2, dropout=0.0, visibility=Causal(), longest=CHOICES[name]["longest"]),
         feedforward=Dense(size=12, activation=Relu()),
         embedding=Adaptive(
             cutoffs=(10, 20, 30), ratio=CHOICES[name]["ratio"] or 1,
@@ -52,7 +52,8 @@ def learner(name: str) -> Learner:
         ),
         norm=LayerNorm(eps=1e-5), dropout=0.0, memory=MEMORY,
     )  # fmt: skip
-    built = Learner(model.build(VOCABULARY), {"causal": Causal(output=AdaptiveSoftmax()).build(model, VOCABULARY)})
+    head = NextToken(output=AdaptiveSoftmax()).build(model, VOCABULARY)
+    built = Learner(model.build(VOCABULARY), {"next_token": head})
     built.load_state_dict(translated(golden(name)))
     return built.eval()
 
@@ -80,7 +81,7 @@ def translated(values: dict[str, Tensor]) -> dict[str, Tensor]:
             "feedforward_norm": "pos_ff.layer_norm",
         }.items():
             ours |= {f"{into}{own}.{leaf}": theirs[f"{of}{name}.{leaf}"] for leaf in ("weight", "bias")}
-    head = "heads.causal.tokens."
+    head = "heads.next_token.tokens."
     ours[head + "further.weight"] = theirs["crit.cluster_weight"]
     ours[head + "further.bias"] = theirs["crit.cluster_bias"]
     biases = [theirs[f"crit.out_layers.{c}.bias"] for c in range(4) if f"crit.out_layers.{c}.bias" in theirs]
@@ -95,7 +96,7 @@ def batch(ids: Tensor, goes_on: bool) -> Batch:
     rows = []
     for row in ids.numpy():
         tokens = Sequence(row, 0 * row, row < 0, following=int(row[0]), continues=goes_on)
-        rows.append([Causal().corrupt(Example({"tokens": tokens}, {}), None, None)])  # type: ignore[arg-type]
+        rows.append([NextToken().corrupt(Example({"tokens": tokens}, {}), None, None)])  # type: ignore[arg-type]
     return pack(rows, LENGTH, 0)
 
 
@@ -109,7 +110,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def test_three_segments_in_a_row(name: str) -> None:
     """Hidden states, log-probabilities of all tokens, the loss, and what is remembered in the end."""
     values, own = golden(name), learner(name)
-    network, output, memory = own.network, own.heads["causal"].tokens, own.network.blank(ROWS)
+    network, output, memory = own.network, own.heads["next_token"].tokens, own.network.blank(ROWS)
     for segment in range(SEGMENTS):
         given = batch(values[f"{segment}.ids"], segment > 0)
         given = Batch(given.streams, given.targets, memory=memory)
@@ -118,8 +119,8 @@ def test_three_segments_in_a_row(name: str) -> None:
         scores = output(found["tokens"], network.token_embedding).view(ROWS, LENGTH, -1)
         assert relative(found["tokens"].view(ROWS, LENGTH, -1), values[f"{segment}.hidden"]) <= FLOAT32
         assert relative(scores, values[f"{segment}.scores"]) <= FLOAT32
-        label = given.targets["causal"].label.view(ROWS, LENGTH, 1)
-        assert relative(sums["causal"], -values[f"{segment}.scores"].gather(2, label).sum()) <= FLOAT32
+        label = given.targets["next_token"].label.view(ROWS, LENGTH, 1)
+        assert relative(sums["next_token"], -values[f"{segment}.scores"].gather(2, label).sum()) <= FLOAT32
     assert relative(memory["memory"], values["memory"].transpose(1, 2)) <= FLOAT32
     assert memory["remembered"].all()
 
@@ -128,10 +129,10 @@ def test_three_segments_in_a_row(name: str) -> None:
 def test_the_adaptive_softmax_is_a_distribution(name: str) -> None:
     own = learner(name)
     hidden = torch.randn(5, 8)
-    scores = own.heads["causal"].tokens(hidden, own.network.token_embedding)
+    scores = own.heads["next_token"].tokens(hidden, own.network.token_embedding)
     torch.testing.assert_close(scores.exp().sum(-1), torch.ones(5))
     label = torch.tensor([3, 15, 25, 39, IGNORE])
-    loss = own.heads["causal"].tokens.loss(hidden, own.network.token_embedding, label)["loss"]
+    loss = own.heads["next_token"].tokens.loss(hidden, own.network.token_embedding, label)["loss"]
     torch.testing.assert_close(loss, -scores[:4].gather(1, label[:4, None]).sum())
 
 
@@ -151,8 +152,8 @@ def test_every_parameter_is_counted(name: str) -> None:
             cutoffs=(10, 20, 30), ratio=CHOICES[name]["ratio"] or 1, segments=0, position=NoPosition(), norm=NoNorm()
         ),
     )  # fmt: skip
-    counted = model.parameters(VOCABULARY), Causal(output=AdaptiveSoftmax()).demand(model, VOCABULARY, 4).parameters
-    built = own.network, own.heads["causal"]
+    counted = model.parameters(VOCABULARY), NextToken(output=AdaptiveSoftmax()).demand(model, VOCABULARY, 4).parameters
+    built = own.network, own.heads["next_token"]
     assert counted == tuple(sum(weight.numel() for weight in module.parameters()) for module in built)
 
 

@@ -16,8 +16,8 @@ from genus.model.feedforward import Dense
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
-from genus.model.visibility import Causal as Before
-from genus.objectives.causal import Causal
+from genus.model.visibility import Causal
+from genus.objectives.next_token import NextToken
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -35,7 +35,7 @@ EMBEDDING = Adaptive(
 DECODER = Recurrent(
     layers=16,  # released code: n_layer
     hidden=410,  # released code: d_model
-    attention=Relative(heads=10, dropout=0.0, visibility=Before()),  # released code: n_head, dropatt
+    attention=Relative(heads=10, dropout=0.0, visibility=Causal()),  # released code: n_head, dropatt
     feedforward=Dense(size=2100, activation=Relu()),  # released code: d_inner
     embedding=EMBEDDING,
     norm=LayerNorm(eps=1e-5),  # released code: PyTorch's default
@@ -56,7 +56,7 @@ BASE = Recipe(
     tokens=Words(vocab_size=267_735, min_frequency=3),  # WikiText-103's vocabulary; words of 3 occurrences or more
     examples=Contiguous(),  # released code, data_utils.py: LMOrderedIterator
     model=DECODER,
-    objectives=(Causal(output=AdaptiveSoftmax()),),  # section 4.1
+    objectives=(NextToken(output=AdaptiveSoftmax()),),  # section 4.1
     optimizer=AdamW(
         lr=2.5e-4,  # released code: lr
         eps=1e-8,  # PyTorch's default
@@ -83,7 +83,7 @@ LARGE = replace(
         DECODER,
         layers=18,  # released code: n_layer
         hidden=1024,
-        attention=Relative(heads=16, dropout=0.2, visibility=Before()),
+        attention=Relative(heads=16, dropout=0.2, visibility=Causal()),
         feedforward=Dense(size=4096, activation=Relu()),
         embedding=replace(EMBEDDING, ratio=4, dropout=0.2),
         dropout=0.2,
@@ -103,7 +103,7 @@ MINI = replace(
         DECODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Relative(heads=4, dropout=0.0, visibility=Before()),
+        attention=Relative(heads=4, dropout=0.0, visibility=Causal()),
         feedforward=Dense(size=1024, activation=Relu()),
         embedding=replace(EMBEDDING, cutoffs=(2_000, 10_000), dropout=0.0),
         dropout=0.0,
@@ -127,7 +127,7 @@ TINY = replace(
         DECODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Relative(heads=2, dropout=0.0, visibility=Before()),
+        attention=Relative(heads=2, dropout=0.0, visibility=Causal()),
         feedforward=Dense(size=512, activation=Relu()),
         embedding=replace(EMBEDDING, cutoffs=(2_000, 10_000), dropout=0.0),
         dropout=0.0,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
-class Causal(Objective):
+class NextToken(Objective):
     """-Σ log p(x_t | x_1 ... x_{t-1}); for models in which a token sees none after it.
 
     The last token of a sequence has a target too where the format knows what follows it in the text.
@@ -33,38 +33,38 @@ class Causal(Objective):
     output: Output = Tied()
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example with what follows each token as the target `causal`."""
+        """Return the example with what follows each token as the target `next_token`."""
         tokens = example.tokens
         following = tokens.ids[1:] if tokens.following is None else np.append(tokens.ids[1:], tokens.following)
-        return Example(example.streams, example.targets | {"causal": (np.arange(len(following)), following)})
+        return Example(example.streams, example.targets | {"next_token": (np.arange(len(following)), following)})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return one a token."""
-        return {"causal": tokens}
+        return {"next_token": tokens}
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
-        return CausalHead(self, model, vocab_size)
+        return NextTokenHead(self, model, vocab_size)
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the output layer at every token."""
         return self.output.demand(model, vocab_size)
 
 
-class CausalHead(Head):
-    """The causal language model at work."""
+class NextTokenHead(Head):
+    """The language model at work."""
 
-    def __init__(self, choice: Causal, model: Model, vocab_size: int) -> None:
+    def __init__(self, choice: NextToken, model: Model, vocab_size: int) -> None:
         super().__init__()
         self.tokens = choice.output.build(model, vocab_size)
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of tokens to predict."""
-        return {"causal": batch.targets["causal"].counted().sum()}
+        return {"next_token": batch.targets["next_token"].counted().sum()}
 
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
-        """Return `causal`, the summed negative log-likelihood in nats, and `causal/correct` if the output tells it."""
-        targets = batch.targets["causal"]
+        """Return `next_token`, the summed negative log-likelihood in nats, and `.../correct` if the output tells it."""
+        targets = batch.targets["next_token"]
         found = self.tokens.loss(hidden["tokens"][targets.index], network.token_embedding, targets.label)
-        return {"causal": found.pop("loss"), **{f"causal/{name}": value for name, value in found.items()}}
+        return {"next_token": found.pop("loss"), **{f"next_token/{name}": value for name, value in found.items()}}
