@@ -163,9 +163,9 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     check_error("tokenizer.json: cannot be read as a tokenizer", tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
     (tmp_path / "tokenizer.json").write_text(
-        '{"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}'
+        '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}'
     )
-    check_error("no part reads a WordLevel tokenizer", tmp_path)
+    check_error("no part reads a BPE tokenizer", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["uncased", "bytes"])
