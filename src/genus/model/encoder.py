@@ -5,6 +5,7 @@ Legend: T tokens, E embedding size, H hidden size, N sequences.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from genus.model.norm import LayerNorm, Norm
 from genus.model.stack import Separate, Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from genus.batch import Batch
 
 
@@ -44,12 +47,12 @@ class Encoder(Model):
     def __post_init__(self) -> None:
         """Refuse sizes that contradict each other."""
         self.attention.check(self.hidden)
-        self.stack.check(self.layers)
+        self.stack.check(self)
 
     @property
     def width(self) -> int:
-        """The hidden size."""
-        return self.hidden
+        """How many numbers the stack gives a token: the hidden size, unless it keeps several states."""
+        return self.stack.width(self.hidden)
 
     @property
     def embedding_width(self) -> int:
@@ -63,8 +66,18 @@ class Encoder(Model):
 
     @property
     def max_length(self) -> int | None:
-        """The length of the position table."""
-        return self.embedding.position.max_length
+        """The longest sequence that both positions and attention serve."""
+        ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
+        return min(ends, default=None)
+
+    def layer(self, number: int) -> Encoder:
+        """Return the encoder all of whose layers are as the one of that number: they may differ in their attention."""
+        return replace(self, attention=self.attention.of_layer(number))
+
+    def maker(self) -> Callable[[], nn.Module]:
+        """Return what makes the layers, one after the other."""
+        numbers = itertools.count()
+        return lambda: self.block.build(self.layer(next(numbers)))
 
     def build(self, vocab_size: int) -> Network:
         """Return the network with fresh weights."""
@@ -80,14 +93,14 @@ class Encoder(Model):
 
     def demand(self, vocab_size: int, length: int) -> Demand:
         """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
-        pooler = Demand() if self.pooler is None else self.pooler.demand(self.hidden).on(0)
+        pooler = Demand() if self.pooler is None else self.pooler.demand(self.width).on(0)
         layers = self.stack.demand(self, length)
-        ends = self.embedding.demand(vocab_size, self.hidden) + self.block.closing(self).demand(self.hidden)
+        ends = self.embedding.demand(vocab_size, self.hidden) + self.block.closing(self).demand(self.width)
         return ends + layers + pooler
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler, where there is one."""
-        return 0.0 if self.pooler is None else self.pooler.demand(self.hidden).flops
+        return 0.0 if self.pooler is None else self.pooler.demand(self.width).flops
 
 
 class EncoderNetwork(Network):
@@ -95,11 +108,11 @@ class EncoderNetwork(Network):
 
     def __init__(self, choice: Encoder, vocab_size: int) -> None:
         super().__init__()
-        self.hidden = choice.hidden
+        self.hidden = choice.width
         self.embed = choice.embedding.build(vocab_size, choice.hidden)
-        self.layers = choice.stack.build(choice.layers, lambda: choice.block.build(choice))
-        self.norm = choice.block.closing(choice).build(choice.hidden)
-        self.pooler = choice.pooler.build(choice.hidden) if choice.pooler else None
+        self.layers = choice.stack.build(choice.layers, choice.maker())
+        self.norm = choice.block.closing(choice).build(choice.width)
+        self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
         initialize(self, choice.init_std)
         choice.block.initialize(self.layers, choice)
 

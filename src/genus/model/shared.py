@@ -27,10 +27,10 @@ class Shared(Stack):
     groups: int = 1
     """G."""
 
-    def check(self, layers: int) -> None:
+    def check(self, model: Encoder) -> None:
         """Refuse no group, and more groups than layers."""
-        if not 1 <= self.groups <= layers:
-            raise ValueError(f"stack.groups: expected 1 to {layers}, the number of layers, got {self.groups}")
+        if not 1 <= self.groups <= model.layers:
+            raise ValueError(f"stack.groups: expected 1 to {model.layers}, the number of layers, got {self.groups}")
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
 class Stack(Part, ABC):
     """A choice of how layers make a stack: each its own, shared, reversible."""
 
-    def check(self, layers: int) -> None:
-        """Refuse a number of layers that this choice cannot serve.
+    def check(self, model: Encoder) -> None:
+        """Refuse a model that this choice cannot serve.
 
         Raises:
-            ValueError: the numbers contradict each other (more groups than layers).
+            ValueError: choices contradict each other (more groups than layers).
         """
+
+    def width(self, hidden: int) -> int:
+        """Return how many numbers the stack gives a token."""
+        return hidden
 
     @abstractmethod
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
@@ -46,7 +52,7 @@ class Separate(Stack):
 
     def demand(self, model: Encoder, length: int) -> Demand:
         """Return every layer's own."""
-        return model.block.demand(model, length).times(model.layers)
+        return each_layer(model, length)
 
 
 class SeparateLayers(nn.ModuleList):
@@ -58,3 +64,9 @@ class SeparateLayers(nn.ModuleList):
         for layer in self:
             x = layer(x, shared)
         return x
+
+
+def each_layer(model: Encoder, length: int) -> Demand:
+    """Return what a model's layers need together, when each has weights of its own."""
+    layers = (model.block.demand(model.layer(number), length) for number in range(model.layers))
+    return functools.reduce(operator.add, layers)

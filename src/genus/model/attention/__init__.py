@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 class Attention(Part, ABC):
     """A choice of attention sub-layer."""
 
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence it can serve, None for no end."""
+        return None
+
+    def of_layer(self, number: int) -> Attention:
+        """Return the choice for the layer of that number, where layers differ."""
+        return self
+
     def check(self, hidden: int) -> None:
         """Refuse a hidden size that this choice cannot serve.
 

@@ -1,0 +1,208 @@
+"""Attention to a few mixtures of a sequence rather than to all of its tokens (Wang et al. 2020, Linformer).
+
+Sequences of all lengths are computed at once and in static shapes, by stretches of places, each with as many sequences
+as can reach it at all. Of the sequences that share a row only one can be longer than half of it, and so on. So all
+stretches together hold few more cells than the rows: as many where each row is one sequence, and at most 2 + log2 S
+times as many where it may hold S.
+
+Legend: T cells, R rows, L row length, N sequences, M sequences that reach a stretch, C places of it, k rank, n longest
+sequence, A heads, D numbers a head, H = A D hidden size, G projections side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.model.attention import Attention, AttentionLayer
+from genus.model.demand import Demand, linear
+from genus.model.stack import SeparateLayers, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genus.batch import Packed
+    from genus.model.encoder import Encoder
+
+
+class LowRank(Attention):
+    """concat_a softmax(q_a (E_a k_a)ᵀ / sqrt(D)) F_a v_a, projected, with E and F of k x n numbers (equation 7).
+
+    Of a sequence of l tokens the first l columns of E and F are taken. A bias of keys and values is added to what E and
+    F make of them, as in the released code, so that no number of it hangs on the length.
+    """
+
+    heads: int
+    rank: int
+    """k."""
+    length: int = 512
+    """n."""
+    sharing: Literal["none", "heads", "key-value"] = "heads"
+    """An E and an F for each head, one of each for all heads, or one matrix that is both (section 4)."""
+    bias: bool = True
+    dropout: float = 0.1
+    """On the attention probabilities, in training."""
+
+    @property
+    def max_length(self) -> int:
+        """Columns of a projection."""
+        return self.length
+
+    @property
+    def projections(self) -> int:
+        """How many projections a layer has."""
+        return {"none": 2 * self.heads, "heads": 2, "key-value": 1}[self.sharing]
+
+    def check(self, hidden: int) -> None:
+        """Refuse heads that do not divide the hidden size, and a rank that there is nothing of."""
+        if self.heads < 1 or hidden % self.heads:
+            raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
+        if self.rank < 1:
+            raise ValueError(f"attention.rank: expected 1 or more, got {self.rank}")
+
+    def build(self, hidden: int) -> LowRankLayer:
+        """Return the layer."""
+        return LowRankLayer(self, hidden)
+
+    def projecting(self) -> Demand:
+        """Return the projections of a layer."""
+        return Demand(self.projections * self.rank * self.length)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the maps and projections, and products of each token with k mixtures: two to make them, two to use."""
+        products = Demand(flops=8.0 * self.rank * hidden, kept=3 * hidden + 2 * hidden * self.rank / length)
+        maps = linear(hidden, 3 * hidden, self.bias) + linear(hidden, hidden, self.bias)
+        return maps + products + self.projecting()
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Places of the longest sequences, the longest first."""
+
+    first: int
+    """The first place."""
+    cells: Tensor
+    """(M, C) int64, where in the batch each sequence has its place; 0 where it has ended."""
+    ended: Tensor
+    """(M, C, 1) bool."""
+
+    def of(self, x: Tensor) -> Tensor:
+        """Return (M, C, H) what stands there, 0 where nothing does, out of (T, H)."""
+        found = x.index_select(0, self.cells.flatten()).view(*self.cells.shape, -1)
+        return found.masked_fill(self.ended, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lying:
+    """How the sequences of a batch lie, which all layers share."""
+
+    stretches: tuple[Stretch, ...]
+    found: Tensor
+    """(T,) int64, where each cell stands among the places of all stretches."""
+    dropout: float
+
+
+class LowRankLayer(AttentionLayer):
+    """Low-rank attention at work, with one matrix for queries, keys and values."""
+
+    def __init__(self, choice: LowRank, hidden: int) -> None:
+        super().__init__()
+        self.choice, self.hidden = choice, hidden
+        self.qkv = nn.Linear(hidden, 3 * hidden, bias=choice.bias)
+        self.projection = nn.Linear(choice.length, choice.projections * choice.rank, bias=False)
+        self.out = nn.Linear(hidden, hidden, bias=choice.bias)
+
+    def prepare(self, packed: Packed) -> Lying:
+        """Return where sequences lie."""
+        return lying(packed, self.choice.dropout if self.training else 0.0)
+
+    def forward(self, x: Tensor, shared: Lying) -> Tensor:
+        """Return (T, H)."""
+        hidden, bias = self.hidden, self.qkv.bias
+        q_TH = F.linear(x, self.qkv.weight[:hidden], None if bias is None else bias[:hidden])
+        mixed_NkH = self._mixtures(F.linear(x, self.qkv.weight[hidden:]), shared)
+        mixed_NkH = mixed_NkH if bias is None else mixed_NkH + bias[hidden:]
+        k_NAkD, v_NAkD = (self._by_heads(part) for part in mixed_NkH.chunk(2, dim=-1))
+        parts = []
+        for stretch in shared.stretches:
+            q_MACD, number = self._by_heads(stretch.of(q_TH)), len(stretch.cells)
+            out = F.scaled_dot_product_attention(q_MACD, k_NAkD[:number], v_NAkD[:number], dropout_p=shared.dropout)
+            parts.append(out.transpose(1, 2).reshape(-1, hidden))
+        return self.out(torch.cat(parts).index_select(0, shared.found))  # type: ignore[no-any-return]
+
+    def _mixtures(self, kv_TH: Tensor, shared: Lying) -> Tensor:
+        """Return (N, k, 2 H): E times the keys and F times the values of each sequence."""
+        weight_GkL = self.projection.weight.view(self.choice.projections, self.choice.rank, -1)
+        total: Tensor | None = None
+        for stretch in shared.stretches:
+            places = slice(stretch.first, stretch.first + stretch.cells.shape[1])
+            x_MCGH = torch.unflatten(stretch.of(kv_TH), -1, (self.choice.projections, -1))
+            part = torch.einsum("gkc,mcgh->mkgh", weight_GkL[:, :, places], x_MCGH).flatten(2)
+            # the first stretch is that of all sequences
+            total = part if total is None else total + F.pad(part, (0, 0, 0, 0, 0, len(total) - len(part)))
+        assert total is not None
+        return total
+
+    def _by_heads(self, x: Tensor) -> Tensor:
+        """Return (M, A, C, D) for (M, C, H)."""
+        return torch.unflatten(x, -1, (self.choice.heads, -1)).transpose(1, 2)
+
+
+def lying(packed: Packed, dropout: float) -> Lying:
+    """Return how the sequences of a batch lie; shapes hang on the batch's, and nothing waits for the device."""
+    device, cells, length = packed.ids.device, packed.ids.numel(), packed.max_length
+    start, size = packed.offsets[:-1].long(), packed.offsets.diff().long()
+    size, order = size.sort(descending=True, stable=True)
+    start = start[order]
+    stretches, base, place = [], 0, torch.arange(length, device=device)
+    at = torch.zeros(len(start), length, dtype=torch.long, device=device)
+    for first, end, number in reaches(len(start), cells // length, length):
+        within = place[first:end] >= size[:number, None]
+        cell = (start[:number, None] + place[first:end]).masked_fill(within, 0)
+        stretches.append(Stretch(first, cell, within[:, :, None]))
+        at[:number, first:end] = base + torch.arange(cell.numel(), device=device).view(cell.shape)
+        base += cell.numel()
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
+    sequence = torch.searchsorted(packed.offsets[1:].long(), torch.arange(cells, device=device), right=True)
+    return Lying(tuple(stretches), at[rank[sequence], packed.positions], dropout)
+
+
+def reaches(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]]:
+    """Return (first place, end, how many sequences can reach it), which falls to half or less from each to the next.
+
+    In a row of L cells at most L // (p + 1) sequences reach place p.
+    """
+    able = [min(sequences, rows * (length // (place + 1))) for place in range(length)]
+    found, first = [], 0
+    for place in range(1, length + 1):
+        if place == length or 2 * able[place] <= able[first]:
+            found.append((first, place, able[first]))
+            first = place
+    return found
+
+
+class SharedProjection(Stack):
+    """Layers of low-rank attention with one projection in common (section 4, layer-wise sharing)."""
+
+    def check(self, model: Encoder) -> None:
+        """Refuse attention that has another number of projections than one."""
+        if not isinstance(model.attention, LowRank) or model.attention.sharing != "key-value":
+            raise ValueError("stack: one projection for all layers needs attention LowRank with sharing = 'key-value'")
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack."""
+        stack = SeparateLayers(make() for _ in range(layers))
+        attention = [cast("LowRankLayer", layer.attention) for layer in stack]
+        for each in attention:
+            each.projection = attention[0].projection
+        return stack
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return the work of every layer, and the parameters of one projection."""
+        each = model.block.demand(model, length).times(model.layers)
+        projections = cast("LowRank", model.attention).projecting()
+        return each + projections.times(1 - model.layers)
