@@ -46,6 +46,7 @@ class Cost:
     network: int
     """Parameters of the network alone, as papers count."""
     bytes_weights: int
+    """Of what learns and what does not, such as a teacher."""
     bytes_gradients: int
     bytes_optimizer: int
     """The state the optimizer keeps beside the weights."""
@@ -60,12 +61,13 @@ class Cost:
 
 def cost(recipe: Recipe) -> Cost:
     """Return what a recipe costs, from its choices alone."""
-    parameters = demand(recipe, 1).parameters
+    whole = demand(recipe, 1)
+    parameters = whole.parameters
     weights = FLOAT * parameters
     return Cost(
         parameters=parameters,
         network=recipe.model.parameters(recipe.tokens.vocab_size),
-        bytes_weights=weights,
+        bytes_weights=weights + FLOAT * whole.frozen,
         bytes_gradients=weights,
         bytes_optimizer=FLOAT * recipe.optimizer.moments * parameters,
         stages=tuple(stage_cost(recipe, stage) for stage in recipe.stages),
@@ -86,10 +88,11 @@ def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
     """Return what a stage costs when every row is one sequence of full length, in the mean over its turns."""
     wanted = demand(recipe, stage.max_length, recipe.turns(stage))
+    training = TRAINING * wanted.flops + wanted.once
     return StageCost(
         max_length=stage.max_length,
-        flops_forward=wanted.flops,
-        flops_training=TRAINING * wanted.flops,
-        flops_step=TRAINING * wanted.flops * stage.batch * stage.max_length,
+        flops_forward=wanted.flops + wanted.once,
+        flops_training=training,
+        flops_step=training * stage.batch * stage.max_length,
         bytes_activations=round(FLOAT * wanted.kept * stage.micro_batch * stage.max_length),
     )

@@ -20,6 +20,7 @@ from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
 from genus.examples.turns import Share, Turns
 from genus.export.hf import load, save
+from genus.export.teaching import Teaching, teacher_of
 from genus.export.transplant import transplant
 from genus.files import write_json
 from genus.part import diff
@@ -31,6 +32,7 @@ from genus.train.feeding import Stretch
 from genus.train.held_out import evaluate
 from genus.train.loop import Summary, train
 from genus.train.parallel import join
+from genus.train.record import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +53,7 @@ def pretrain(
     *,
     words: Path | None = None,
     start: Path | None = None,
+    teacher: Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
@@ -64,6 +67,8 @@ def pretrain(
         words: a folder with a tokenizer, instead of training one on the corpus.
         start: a folder in the Hugging Face layout to start from: its architecture, its weights and, without `words`,
             its tokenizer.
+        teacher: a model folder that teaches, for a recipe that learns from one: its tokenizer and, without `start`, as
+            many of its weights as fit; a resumed run finds it where it was.
         resume: go on with the run in the folder.
         progress: told how much of the text is tokenized.
 
@@ -72,11 +77,16 @@ def pretrain(
         UsageError: the folder holds a run already, or one of other choices.
     """
     with join(run.device).in_turn():
+        teaching = teacher_of(recipe, folder, teacher)
+        if teaching:
+            recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
         tokenizer = tokens(recipe, corpus, folder / "tokenizer", words or start)
         store = ids(corpus, tokenizer, folder / "store", progress)
         torch.manual_seed(recipe.seed)
         recipe, learner = fresh(recipe, tokenizer) if start is None else started(recipe, tokenizer, start)
         settle(recipe, folder)
+        if teaching:
+            teach(teaching, learner, folder, inherit=start is None)
     training, held_out = store.split(run.held_out)
     feeds = [examples(recipe, training, tokenizer, stage) for stage in range(len(recipe.stages))]
     unseen = unseen_examples(recipe, held_out, tokenizer, learner) if run.held_out else None
@@ -129,6 +139,14 @@ def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, 
 
 def settle(recipe: Recipe, folder: Path) -> None:
     """Write the resolved recipe into the run folder, or find the same one there."""
+def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) -> None:
+    """Give a learner its teacher and, if wanted, weights of the teacher's; a run that begins says which."""
+    teaching.begin(learner)
+    line = teaching.inherit(learner) if inherit else ""
+    if teaching.remember(folder) and line:
+        say(line)
+
+
     path = folder / "recipe.json"
     if not path.exists():
         return write_json(path, recipe.to_json())

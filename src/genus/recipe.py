@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from genus.errors import near
@@ -112,6 +113,11 @@ class Recipe(Part):
         heads = {objective.name: objective.build(self.model, vocab_size) for objective in self.objectives}
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
         return Learner(network, heads, weights)
+
+    @property
+    def exported(self) -> Recipe:
+        """The recipe of what a model folder holds, without what training alone needs."""
+        return replace(self, objectives=tuple(objective.exported for objective in self.objectives))
 
     def turns(self, stage: Stage) -> tuple[Turn, ...]:
         """Return the turns of a round of a stage."""

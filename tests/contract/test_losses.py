@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from small import documents, shrunk
 
 from genus import catalog, pipeline
+from genus.export.hf import save
+from genus.objectives.taught import Taught
+from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -46,10 +50,22 @@ def words(recipe: Recipe) -> Path:
     return folder
 
 
+def teacher(recipe: Recipe, tokenizer: Path, folder: Path) -> Path | None:
+    """Return a fresh BERT with that tokenizer, for a recipe that learns from a teacher."""
+    if not any(isinstance(objective, Taught) for objective in recipe.objectives):
+        return None
+    torch.manual_seed(1)
+    read = Tokenizer.load(tokenizer)
+    save(folder, *pipeline.fresh(shrunk(catalog.load("bert")), read), read)
+    return folder
+
+
 @pytest.mark.parametrize("combination", sorted(FIRST))
 def test_losses_of_a_small_run(combination: str, corpus: Path, tmp_path: Path) -> None:
     recipe = shrunk(catalog.load(FIRST[combination])).override("budget.amount", float(STEPS))
-    pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, words=words(recipe))
+    tokenizer = words(recipe)
+    taught = teacher(recipe, tokenizer, tmp_path / "teacher")
+    pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, words=tokenizer, teacher=taught)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     found = {"loss": [row["loss"] for row in rows if "loss" in row], "held out": rows[-1]["held_out/loss"]}
     path = GOLDEN / "losses" / f"{combination}.json"

@@ -25,6 +25,10 @@ def pretrain(
             metavar="MODEL", help="Start from this model's architecture, weights and, without --tokenizer, vocabulary."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Who teaches a recipe that learns from a trained model, as distilbert."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -39,9 +43,10 @@ def pretrain(
 
     run = chosen_run(running)
     row = catalog.load(recipe, settings)
-    source = None if start is None else model_folder(start)
+    source, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
+    counter = Counter("tokenizing", "B")
     summary = pipeline.pretrain(
-        row, texts, out, run, words=words, start=source, resume=resume, progress=Counter("tokenizing", "B")
+        row, texts, out, run, words=words, start=source, teacher=guide, resume=resume, progress=counter
     )
     reached = summary.progress
     if as_json:

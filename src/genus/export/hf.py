@@ -127,7 +127,7 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     _match(tokenizer, _rows(tensors, layout))
     recipe = own or _continued(layout, model, list(found.values()), tokenizer)
     with torch.device("meta"):  # no time is spent on weights that are replaced
-        learner = recipe.learner()
+        learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
         del learner.heads[name]
     learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)

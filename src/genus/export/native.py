@@ -51,7 +51,7 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe) -> Lear
         other = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
         raise GenusError(f"recipe.json is of {recipe.name}, config.json of {other}: they do not belong together")
     with torch.device("meta"):  # no time is spent on weights that are replaced
-        learner = recipe.learner()
+        learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
     names = _names(learner)
     _check(learner, weights, set(names.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -55,6 +57,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise GenusError(f"{path}: holds no table of tensors")
     return loaded
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of tensors and their names."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -18,18 +18,30 @@ class Demand:
     """Of the forward pass, a token."""
     kept: float = 0.0
     """Numbers a token that are kept for the backward pass; of attention probabilities none, as fused kernels do."""
+    frozen: int = 0
+    """Parameters that do not learn, such as those of a teacher."""
+    once: float = 0.0
+    """FLOPs a token of what has no backward pass."""
 
     def __add__(self, other: Demand) -> Demand:
         """Return the demand of both."""
-        return Demand(self.parameters + other.parameters, self.flops + other.flops, self.kept + other.kept)
+        return Demand(
+            self.parameters + other.parameters,
+            self.flops + other.flops,
+            self.kept + other.kept,
+            self.frozen + other.frozen,
+            self.once + other.once,
+        )
 
     def times(self, copies: int) -> Demand:
         """Return the demand of several such parts, each with parameters of its own."""
-        return Demand(self.parameters * copies, self.flops * copies, self.kept * copies)
+        return Demand(
+            self.parameters * copies, self.flops * copies, self.kept * copies, self.frozen * copies, self.once * copies
+        )
 
     def on(self, share: float) -> Demand:
         """Return the needs where only a share of the tokens takes this way, as targets or first tokens do."""
-        return Demand(self.parameters, self.flops * share, self.kept * share)
+        return Demand(self.parameters, self.flops * share, self.kept * share, self.frozen, self.once * share)
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> Demand:

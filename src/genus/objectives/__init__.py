@@ -85,6 +85,11 @@ class Learner(nn.Module):
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
         super().__init__()
+    @property
+    def exported(self) -> Objective:
+        """What is left of this objective in a model folder: itself, but for what training alone needs, as a teacher."""
+        return self
+
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.weights = weights or {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from genus.errors import GenusError, UsageError
+from genus.export.weights import fingerprint
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
@@ -64,10 +64,4 @@ class Start:
 
     def fingerprint(self) -> str:
         """Return a hash of the weights, `random` where there are none."""
-        if self.learner is None:
-            return "random"
-        digest = hashlib.sha256()
-        for name, tensor in self.learner.network.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return "random" if self.learner is None else fingerprint(self.learner.network.state_dict())

@@ -108,7 +108,7 @@ class Layout:
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
         """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
         heads = frozenset(heads)
-        objectives = {objective.name: objective for objective in recipe.objectives if objective.name in heads}
+        objectives = {objective.name: objective for objective in recipe.exported.objectives if objective.name in heads}
         choices = {"model": recipe.model.to_json()} | {name: part.to_json() for name, part in objectives.items()}
         absent = {choice for choice in self.optional if choices["model"].get(choice) is None}
         if heads not in self.architectures or objectives.keys() != heads:

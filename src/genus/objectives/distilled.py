@@ -1,0 +1,199 @@
+"""The triple loss of DistilBERT (Sanh et al. 2019, section 2).
+
+Legend: T tokens of the packed axis, K of them at which distributions are compared, M masked ones, H hidden size,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from genus.batch import IGNORE
+from genus.errors import UsageError
+from genus.examples import Example
+from genus.model import Model
+from genus.model.activation import Activation, Gelu
+from genus.model.demand import Demand
+from genus.model.heads import token_head_demand
+from genus.model.norm import LayerNorm, Norm
+from genus.objectives import Head, Learner, Objective, Sums
+from genus.objectives.masked import Masked, MaskedHead
+from genus.objectives.taught import Taught, TaughtHead
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from genus.batch import Batch, Targets
+    from genus.model import Network
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class Teacher(Part):
+    """The architecture of a trained masked language model."""
+
+    model: Model
+    activation: Activation = Gelu()
+    """Of its head."""
+    norm: Norm = LayerNorm()
+    """Of its head."""
+
+    def learner(self, vocab_size: int) -> Learner:
+        """Build it, with fresh weights."""
+        head = Masked(activation=self.activation, norm=self.norm)
+        return Learner(self.model.build(vocab_size), {head.name: head.build(self.model, vocab_size)})
+
+
+class Distilled(Masked, Taught):
+    """The masked language model, and two losses by which a teacher who sees the same corrupted sequence helps.
+
+        L = a τ² KL(softmax(t / τ) || softmax(s / τ)) + b (-log softmax(s)[token]) + c (1 - cos(h, h'))
+
+    with s, t the logits and h, h' the last hidden states of student and teacher, and a, b, c the weights `distilled`,
+    `masked` and `hidden_cosine`. Each is a mean: over the tokens of `compared`, the masked ones, and all. Numbers are
+    those of the released code (huggingface/transformers, research_projects/distillation: README.md, train.py,
+    distiller.py). Deviation: that code chooses rare tokens more often than frequent ones (train.py, mlm_smoothing).
+
+    What is left after training is a masked language model, whose head goes by its name.
+    """
+
+    teacher: Teacher | None = None
+    """Its architecture, which the teacher that is given to a run replaces."""
+    compared: Literal["all", "masked"] = "all"
+    """Tokens at which distributions are compared: all as in the released command, or the masked ones as with its
+    --restrict_ce_to_mask, for a seventh of the cost."""
+    temperature: float = 2.0
+    """τ."""
+    distilled: float = 5.0
+    """Weight of the loss of this name."""
+    masked: float = 2.0
+    """Weight of the loss of this name."""
+    hidden_cosine: float = 1.0
+    """Weight of the loss of this name; 0 leaves it out, for a teacher of another width."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no loss.
+
+        Raises:
+            ValueError: a temperature that is not positive, a negative weight.
+        """
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature:g}, but must be above 0")
+        for name, weight in self.weights().items():
+            if weight < 0:
+                raise ValueError(f"{name} is {weight:g}, but must not be below 0")
+
+    @property
+    def name(self) -> str:
+        """That of the masked language model."""
+        return self.exported.name
+
+    @property
+    def exported(self) -> Objective:
+        """The masked language model."""
+        return Masked(masking=self.masking, activation=self.activation, norm=self.norm)
+
+    def by(self, model: Model, objectives: Sequence[Objective]) -> Self:
+        """Return the objective under a masked language model."""
+        for objective in objectives:
+            if isinstance(objective, Masked):
+                return replace(self, teacher=Teacher(model=model, activation=objective.activation, norm=objective.norm))
+        raise UsageError("the teacher has no masked-language-model head; take a pretrained model, not a fine-tuned one")
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Do as the masked language model does, and make every token a target `taught`."""
+        length = len(example.tokens.ids)
+        corrupted = super().corrupt(example, vocabulary, rng)
+        every = {"taught": (np.arange(length), np.zeros(length, dtype=np.int64))}
+        return Example(corrupted.streams, corrupted.targets | every)
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return those of the masked language model, and one a token."""
+        return super().max_targets(tokens, sequences) | {"taught": tokens}
+
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Return the head, with a fresh teacher if its architecture is known."""
+        if self.hidden_cosine and self.teacher is not None and self.teacher.model.width != model.width:
+            raise UsageError(
+                f"the teacher's hidden states are {self.teacher.model.width} wide, the student's {model.width}: "
+                "leave out the loss that compares them (hidden_cosine=0)"
+            )
+        return DistilledHead(self, model, vocab_size)
+
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return the demand of the token head where distributions are compared, and of the teacher forward."""
+        share = 1.0 if self.compared == "all" else self.masking.rate
+        head = token_head_demand(model.width, model.embedding_width, vocab_size, self.norm)
+        own = (head + Demand(kept=2 * vocab_size)).on(share)
+        if self.teacher is None:
+            return own
+        other = self.teacher.model
+        tokens = token_head_demand(other.width, other.embedding_width, vocab_size, self.teacher.norm).on(share)
+        whole = other.demand(vocab_size, length) + tokens
+        return own + Demand(frozen=whole.parameters, once=whole.flops)
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights."""
+        return {"distilled": self.distilled, "masked": self.masked, "hidden_cosine": self.hidden_cosine}
+
+
+class DistilledHead(MaskedHead, TaughtHead):
+    """The triple loss at work."""
+
+    def __init__(self, choice: Distilled, model: Model, vocab_size: int) -> None:
+        super().__init__(choice, model, vocab_size)
+        self.choice = choice
+        if choice.teacher is not None:
+            self.learn_from(choice.teacher.learner(vocab_size))
+
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of tokens that each loss is a sum over."""
+        masked, every = (batch.targets[name].counted().sum() for name in ("masked", "taught"))
+        found = {"masked": masked, "distilled": every if self.choice.compared == "all" else masked}
+        return found | ({"hidden_cosine": every} if self.choice.hidden_cosine else {})
+
+    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+        """Return `masked` and `distilled` in nats, `hidden_cosine`, and `masked/correct`."""
+        masked, every = batch.targets["masked"], batch.targets["taught"]
+        states_TH, taught_TH = hidden["tokens"], self._taught(batch)
+        everywhere = self.choice.compared == "all"
+        at = slice(None) if everywhere else masked.index
+        logits_KV = self.tokens(states_TH[at], network.token_embedding.weight).float()
+        divergence_K = self._divergence(logits_KV, taught_TH[at])
+        logits_MV = logits_KV[masked.index] if everywhere else logits_KV
+        found = {
+            "masked": F.cross_entropy(logits_MV, masked.label, ignore_index=IGNORE, reduction="sum"),
+            "masked/correct": (logits_MV.detach().argmax(-1) == masked.label).sum(),
+            "distilled": _total(divergence_K[every.index], every) if everywhere else _total(divergence_K, masked),
+        }
+        if self.choice.hidden_cosine:
+            cosine_T = F.cosine_similarity(states_TH.float(), taught_TH.float(), dim=-1)
+            found["hidden_cosine"] = _total(1 - cosine_T[every.index], every)
+        return found
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch) -> Tensor:
+        """Return the teacher's hidden states (T, H)."""
+        return self.teacher.network(batch)["tokens"]  # type: ignore[no-any-return]
+
+    def _divergence(self, logits_KV: Tensor, taught_KH: Tensor) -> Tensor:
+        """Return τ² KL (K,) from the teacher's softened distributions to the student's."""
+        with torch.no_grad():
+            head, embedding = self.teacher.heads[self.choice.name], self.teacher.network.token_embedding
+            theirs_KV = head.tokens(taught_KH, embedding.weight).float()
+            theirs_KV = F.log_softmax(theirs_KV / self.choice.temperature, -1)
+        own_KV = F.log_softmax(logits_KV / self.choice.temperature, -1)
+        divergence_KV = F.kl_div(own_KV, theirs_KV, reduction="none", log_target=True)
+        return self.choice.temperature**2 * divergence_KV.sum(-1)
+
+
+def _total(values: Tensor, targets: Targets) -> Tensor:
+    """Return the sum of what stands at real targets."""
+    return torch.where(targets.counted(), values, 0.0).sum()

@@ -1,0 +1,141 @@
+"""DistilBERT: half of BERT's layers, which BERT itself teaches (Sanh et al. 2019, arXiv:1910.01108).
+
+"Released code" is huggingface/transformers, examples/research_projects/distillation. The teacher that a run is given
+(`--teacher MODEL`) takes the place of the one named here, and the student starts from it: embeddings and every other
+layer. `distilbert/mini` and `distilbert/tiny` are ours, not published: half of `bert/mini` and of `bert/tiny`.
+
+Deviations: layers drop out both sub-layers' outputs, as BERT's do, where released code leaves out attention's; and
+position vectors learn, which its configuration (sinusoidal_pos_embds) keeps as the teacher's are.
+"""
+
+from dataclasses import replace
+
+from genus.examples.doc_sentences import DocSentences
+from genus.model.activation import Relu
+from genus.model.attention.softmax import Softmax
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.objectives.distilled import Distilled, Teacher
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipes import bert
+from genus.tokens.wordpiece import WordPiece
+
+ENCODER = Encoder(
+    layers=6,  # section 3: half of the teacher's
+    hidden=768,  # section 3: as the teacher
+    attention=Softmax(heads=12, dropout=0.1),  # released code, training_configs/distilbert-base-uncased.json
+    feedforward=Dense(size=3072),  # as above
+    embedding=Embedding(segments=0, dropout=0.1),  # section 3: no token-type embeddings; dropout as above
+    dropout=0.1,  # as above
+    init_std=0.02,  # as above
+)
+
+BASE = Recipe(
+    name="distilbert/base",
+    published=Published(
+        title="DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter",
+        paper="arXiv:1910.01108",
+        year=2019,
+        parameters=66_000_000,  # table 3
+        data="English Wikipedia and Toronto Book Corpus, as BERT",  # section 3
+    ),
+    tokens=WordPiece(vocab_size=30_522, lowercase=True),  # the teacher's
+    examples=DocSentences(),  # section 3: no next sentences; released code, README: several coherent sentences
+    model=ENCODER,
+    objectives=(
+        Distilled(
+            teacher=Teacher(model=bert.BASE.model),
+            compared="all",  # released code, README: without --restrict_ce_to_mask
+            temperature=2.0,  # released code, train.py
+            distilled=5.0,  # released code, README: alpha_ce
+            masked=2.0,  # released code, README: alpha_mlm
+            hidden_cosine=1.0,  # released code, README: alpha_cos
+        ),
+    ),
+    optimizer=AdamW(
+        lr=5e-4,  # released code, train.py
+        betas=(0.9, 0.98),  # released code, distiller.py
+        eps=1e-6,  # released code, train.py
+        weight_decay=0.0,  # released code, train.py
+        clip_norm=5.0,  # released code, train.py
+    ),
+    schedule=Linear(warmup=0.05),  # released code, train.py
+    stages=(
+        Stage(
+            max_length=512,  # released code, train.py: the teacher's longest
+            batch=4_000,  # section 3: up to 4k by accumulation
+            micro_batch=5,  # released code, train.py
+        ),
+    ),
+    budget=Budget(amount=3, unit="epochs"),  # released code, train.py
+    finetuning=FineTuning(
+        optimizer=AdamW(  # the rate: ours, as for BERT; the rest: huggingface/transformers, examples/run_glue.py
+            lr=3e-5, eps=1e-8, weight_decay=0.0, clip_norm=1.0
+        ),
+        schedule=Linear(warmup=0.0),  # huggingface/transformers, examples/run_glue.py
+        epochs=3,  # huggingface/transformers, examples/run_glue.py
+        batch=32,  # ours, as for BERT
+        max_length=128,  # huggingface/transformers, examples/run_glue.py
+        pooler=Pooler(activation=Relu()),  # huggingface/transformers, modeling_distilbert.py: pre_classifier
+    ),
+)
+
+BASE_CASED = replace(
+    BASE,
+    name="distilbert/base-cased",
+    published=replace(BASE.published, parameters=65_000_000),  # released code, README
+    tokens=bert.BASE_CASED.tokens,
+)
+
+BASE_MULTILINGUAL_CASED = replace(
+    BASE,
+    name="distilbert/base-multilingual-cased",
+    published=replace(
+        BASE.published,
+        parameters=134_000_000,  # released code, README
+        data="Wikipedia in 104 languages",  # released code, README
+    ),
+    tokens=bert.BASE_MULTILINGUAL_CASED.tokens,
+)
+
+MINI = replace(
+    BASE,
+    name="distilbert/mini",
+    published=replace(BASE.published, parameters=None),  # ours, and so is every number of this row
+    model=replace(
+        ENCODER,
+        layers=2,  # ours: half of bert/mini
+        hidden=256,
+        attention=Softmax(heads=4, dropout=0.0),
+        feedforward=Dense(size=1024),
+        embedding=Embedding(segments=0, dropout=0.0),
+        dropout=0.0,
+    ),
+    objectives=(Distilled(teacher=Teacher(model=bert.MINI.model), compared="masked"),),  # ours: a seventh of the logits
+    optimizer=AdamW(lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0, clip_norm=5.0),  # ours: as bert/mini
+    schedule=Linear(warmup=0.1),  # ours
+    stages=bert.MINI.stages,
+    budget=bert.MINI.budget,
+    finetuning=replace(
+        BASE.finetuning,
+        optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+        epochs=4,  # ours
+    ),
+)
+
+TINY = replace(
+    MINI,
+    name="distilbert/tiny",
+    model=replace(
+        MINI.model,
+        layers=1,  # ours: half of bert/tiny
+        hidden=128,
+        attention=Softmax(heads=2, dropout=0.0),
+        feedforward=Dense(size=512),
+    ),
+    objectives=(Distilled(teacher=Teacher(model=bert.TINY.model), compared="masked"),),
+)
