@@ -1,4 +1,5 @@
-# Sourced by quickstart.sh and test.sh: `environment WHAT` makes .venv and installs WHAT into it, once.
+# Sourced by quickstart.sh and test.sh: `environment WHAT [REQUIREMENTS]` makes .venv and installs WHAT into it, once, and the
+# packages that the file REQUIREMENTS lists, without what they depend on.
 
 python() { # prints the first Python that is new enough
   local candidate
@@ -14,9 +15,9 @@ python() { # prints the first Python that is new enough
 }
 
 environment() {
-  local what=$1 mark=.venv/installed
+  local what=$1 alone=${2:-} mark=.venv/installed
   local wanted
-  wanted="$what $(cat pyproject.toml constraints.txt | cksum)"
+  wanted="$what $(cat pyproject.toml constraints.txt $alone | cksum)"
   if [ -x .venv/bin/python ] && grep -qxF "$wanted" "$mark" 2>/dev/null; then
     return
   fi
@@ -30,5 +31,8 @@ environment() {
   local quiet=--quiet
   [ -t 2 ] && quiet=--progress-bar=on
   .venv/bin/python -m pip install $quiet --disable-pip-version-check -c constraints.txt -e "$what" >&2
+  if [ -n "$alone" ]; then
+    .venv/bin/python -m pip install $quiet --disable-pip-version-check --no-deps -r "$alone" >&2
+  fi
   echo "$wanted" >>"$mark"
 }

