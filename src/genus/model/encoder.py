@@ -47,6 +47,7 @@ class Encoder(Model):
     def __post_init__(self) -> None:
         """Refuse sizes that contradict each other."""
         self.attention.check(self.hidden)
+        self.embedding.position.check(self.embedding_width)
         self.stack.check(self)
 
     @property

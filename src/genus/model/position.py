@@ -19,6 +19,13 @@ class Position(Part, ABC):
     def max_length(self) -> int | None:
         """The longest sequence there are positions for, None for no end."""
 
+    def check(self, size: int) -> None:
+        """Refuse an embedding size that this choice cannot serve.
+
+        Raises:
+            ValueError: the sizes contradict each other.
+        """
+
     @abstractmethod
     def build(self, size: int) -> nn.Module:
         """Return a module from positions (T,), counted from 0, to vectors (T, size)."""

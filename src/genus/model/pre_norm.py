@@ -58,5 +58,13 @@ class PreNormLayer(nn.Module):
 
     def forward(self, x: Tensor, shared: Any) -> Tensor:
         """Return (T, H)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), shared))
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]
+        x = x + self.attend(x, shared)
+        return x + self.feed(x)
+
+    def attend(self, x: Tensor, shared: Any) -> Tensor:
+        """Return (T, H), what attention adds."""
+        return self.dropout(self.attention(self.attention_norm(x), shared))  # type: ignore[no-any-return]
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Return (T, H), what the feed-forward sub-layer adds."""
+        return self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]

@@ -1,0 +1,75 @@
+"""Attention to what is near (Kitaev et al. 2020, released code: SelfAttention with a chunk length).
+
+Legend: T tokens, H hidden size, A heads, D numbers a head, C chunks, M seats of a chunk, W chunks seen from one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.model.attention import AttentionLayer
+from genus.model.attention.seating import Chunked, Seating, Seats, padded, with_neighbors
+from genus.model.demand import Demand, linear
+from genus.model.visibility import Full, Visibility
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+
+
+class Local(Chunked):
+    """concat_a softmax(q_a k_aᵀ / √D) v_a, projected, among the tokens of the chunks seen; chunks are stretches of text.
+
+    No map has a bias.
+    """
+
+    dropout: float = 0.1
+    """On the attention probabilities, in training."""
+    visibility: Visibility = Full()
+
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the layer."""
+        return LocalLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the projections, and two products of each token with all in the chunks it looks at."""
+        inner = self.heads * self.size
+        products = Demand(flops=4.0 * min(length, self.seen) * inner, kept=3 * inner)
+        return linear(hidden, 3 * inner, bias=False) + products + linear(inner, hidden, bias=False)
+
+
+class LocalLayer(AttentionLayer):
+    """Local attention at work, with one matrix for queries, keys and values."""
+
+    def __init__(self, choice: Local, hidden: int) -> None:
+        super().__init__()
+        self.choice = choice
+        self.qkv = nn.Linear(hidden, 3 * choice.heads * choice.size, bias=False)
+        self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
+
+    def prepare(self, packed: Packed) -> Seating:
+        """Return how the sequences sit."""
+        return Seating(packed)
+
+    def forward(self, x: Tensor, shared: Seating) -> Tensor:
+        """Return (T, H)."""
+        choice = self.choice
+        seats = shared.seats(choice)
+        qkv_TXAD = self.qkv(x).view(len(x), 3, choice.heads, choice.size)
+        q_ASD, k_ASD, v_ASD = padded(qkv_TXAD)[seats.taker].permute(1, 2, 0, 3)
+        q_CAMD = q_ASD.unflatten(1, (-1, choice.chunk)).transpose(0, 1)
+        k_CAKD, v_CAKD = (with_neighbors(y, seats).transpose(0, 1) for y in (k_ASD, v_ASD))
+        mask_CMK = self._mask(seats, shared)
+        dropout = choice.dropout if self.training else 0.0
+        out_CAMD = F.scaled_dot_product_attention(q_CAMD, k_CAKD, v_CAKD, attn_mask=mask_CMK[:, None], dropout_p=dropout)
+        return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.seat[0]].flatten(1))  # type: ignore[no-any-return]
+
+    def _mask(self, seats: Seats, shared: Seating) -> Tensor:
+        """Return (C, M, W M) bool, who sees whom; who sits on an empty seat sees everyone, and is seen by none."""
+        position_CM = padded(shared.positions, -1)[seats.taker].view(len(seats.neighbors), -1)
+        position_CK = position_CM[seats.neighbors].flatten(1)
+        seen = position_CK[:, None] >= 0
+        rule = self.choice.visibility.allowed(position_CM[:, :, None], position_CK[:, None])
+        return (seen if rule is None else seen & rule) | (position_CM[:, :, None] < 0)

@@ -1,0 +1,107 @@
+"""How packed sequences sit in chunks: each in whole chunks of its own, the last of which it may leave partly empty.
+
+Legend: T cells, N sequences, R rounds, M seats of a chunk, C chunks of all sequences and rounds, W chunks seen from one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genus.model.attend import sequences
+from genus.model.attention import Attention
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+
+
+class Chunked(Attention):
+    """What attention within chunks chooses: a token sees some of those in its own chunk and in neighboring ones."""
+
+    heads: int
+    size: int
+    """Numbers to which each head is given; the heads together need not be as wide as the hidden states."""
+    chunk: int = 64
+    """M, tokens of a chunk."""
+    before: int = 1
+    """How many of the chunks before its own a token sees; the one before a sequence's first is its last."""
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are none.
+
+        Raises:
+            ValueError: fewer than one head, number a head or token a chunk, fewer than no neighbor.
+        """
+        for name, value, least in (
+            ("heads", self.heads, 1),
+            ("size", self.size, 1),
+            ("chunk", self.chunk, 1),
+            ("before", self.before, 0),
+            ("after", self.after, 0),
+        ):
+            if value < least:
+                raise ValueError(f"attention.{name}: expected {least} or more, got {value}")
+
+    @property
+    def seen(self) -> int:
+        """W M, how many tokens are looked at from one."""
+        return (self.before + 1 + self.after) * self.chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """The seats of a batch for one size of chunks, sequence by sequence, and within it round by round."""
+
+    taker: Tensor
+    """(C M,) who sits there: r T + p, the p-th of all tokens in the order of round r; R T where nobody does."""
+    seat: Tensor
+    """(R, T) where they sit, of each round."""
+    neighbors: Tensor
+    """(C, W) the chunks seen from each, of the same sequence and in rounds one after the other, in a circle."""
+
+
+class Seating:
+    """What layers that work in chunks share for a batch; what one of them needs is made when it first asks."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.number = sequences(packed)
+        self.positions = packed.positions
+        self._seats: dict[tuple[int, int, int, int], Seats] = {}
+
+    def seats(self, choice: Chunked, rounds: int = 1) -> Seats:
+        """Return the seats for chunks of a size."""
+        key = (choice.chunk, choice.before, choice.after, rounds)
+        if key not in self._seats:
+            self._seats[key] = self._assign(*key)
+        return self._seats[key]
+
+    def _assign(self, chunk: int, before: int, after: int, rounds: int) -> Seats:
+        """Lay every sequence out; how many chunks there are hangs on the lengths, for which the device is waited for."""
+        number, device = self.number, self.number.device
+        own_N = rounds * ((torch.bincount(number) + chunk - 1) // chunk)
+        first_N = own_N.cumsum(0) - own_N
+        sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
+        round_R1 = torch.arange(rounds, device=device)[:, None]
+        seat_RT = chunk * (first_N + round_R1 * (own_N // rounds))[:, number] + self.positions
+        cells = rounds * len(number)
+        taker = torch.full((chunk * len(sequence_C),), cells, device=device)
+        taker[seat_RT.flatten()] = torch.arange(cells, device=device)
+        place_C = torch.arange(len(sequence_C), device=device) - first_N[sequence_C]
+        look_W = torch.arange(-before, after + 1, device=device)
+        around_CW = (place_C[:, None] + look_W) % own_N[sequence_C, None]
+        return Seats(taker, seat_RT, first_N[sequence_C, None] + around_CW)
+
+
+def with_neighbors(x_ASD: Tensor, seats: Seats) -> Tensor:
+    """Return (A, C, W M, D): beside each chunk of seats S = C M, those seen from it."""
+    chunks = x_ASD.unflatten(1, (len(seats.neighbors), -1))
+    return chunks[:, seats.neighbors].flatten(2, 3)
+
+
+def padded(x: Tensor, value: int = 0) -> Tensor:
+    """Return (T, ...) with one more at the end, for those whom nobody's index stands for."""
+    return torch.cat([x, torch.full_like(x[:1], value)])

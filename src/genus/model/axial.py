@@ -1,0 +1,77 @@
+"""Position vectors put together from those of a grid's axes.
+
+Legend: T tokens, E embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from genus.model.demand import Demand
+from genus.model.position import Position
+
+
+class Axial(Position):
+    """[u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid: n₁ + n₂ vectors serve n₁ n₂ positions, and so for any axes.
+
+    Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
+    """
+
+    shape: tuple[int, ...]
+    """n₁, n₂, ...: their product is the longest sequence."""
+    widths: tuple[int, ...]
+    """Numbers told by each axis; they sum to the embedding size."""
+    std: float = 1.0
+    """Standard deviation of the normal distribution that they start from."""
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that is none.
+
+        Raises:
+            ValueError: another number of widths than of axes, or a size below 1.
+        """
+        if len(self.shape) != len(self.widths) or min((*self.shape, *self.widths), default=0) < 1:
+            raise ValueError(f"position: shape {list(self.shape)} and widths {list(self.widths)} are to be of as many "
+                             "axes, and above 0")  # fmt: skip
+
+    @property
+    def max_length(self) -> int | None:
+        """As many as the grid has places."""
+        return math.prod(self.shape)
+
+    def build(self, size: int) -> nn.Module:
+        """Return the tables."""
+        return AxialPositions(self)
+
+    def check(self, size: int) -> None:
+        """Refuse widths that do not sum to the embedding size."""
+        if sum(self.widths) != size:
+            raise ValueError(f"position.widths: {list(self.widths)} sum to {sum(self.widths)}, not to {size}, "
+                             "the embedding size")  # fmt: skip
+
+    def demand(self, size: int) -> Demand:
+        """Return a table an axis."""
+        return Demand(parameters=sum(n * width for n, width in zip(self.shape, self.widths, strict=True)))
+
+
+class AxialPositions(nn.Module):
+    """The tables of a grid's axes."""
+
+    def __init__(self, choice: Axial) -> None:
+        super().__init__()
+        self.shape = choice.shape
+        self.tables = nn.ParameterList()
+        for axis, (number, width) in enumerate(zip(choice.shape, choice.widths, strict=True)):
+            shape = [number if other == axis else 1 for other in range(len(choice.shape))]
+            self.tables.append(nn.Parameter(torch.empty(*shape, width).normal_(std=choice.std)))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return (T, E) vectors of positions (T,)."""
+        parts = []
+        for table, number in zip(reversed(self.tables), reversed(self.shape), strict=True):
+            parts.append(table.flatten(0, -2)[positions % number])
+            positions = positions // number
+        return torch.cat(parts[::-1], -1)

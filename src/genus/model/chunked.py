@@ -1,0 +1,71 @@
+"""A feed-forward sub-layer whose inner layer is never whole in memory.
+
+Legend: T tokens, H hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from genus.model.activation import Activation, Relu
+from genus.model.demand import Demand, linear
+from genus.model.feedforward import FeedForward
+
+
+class ChunkedDense(FeedForward):
+    """W2 f(d(W1 x + b1)) + b2, d dropout, for a chunk of tokens at a time (Kitaev et al. 2020, section 3, Chunking).
+
+    On the way back each chunk is computed anew, so that the inner layer takes the memory of one chunk there too.
+    """
+
+    size: int
+    """Width of the inner layer."""
+    activation: Activation = Relu()
+    dropout: float = 0.0
+    """On the inner layer, in training (released code)."""
+    chunk: int = 0
+    """Tokens of a chunk, over all sequences; 0: all at once, which recomputes nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse chunks of fewer than no tokens.
+
+        Raises:
+            ValueError: as said.
+        """
+        if self.chunk < 0:
+            raise ValueError(f"feedforward.chunk: expected a number of tokens, or 0 for all at once, got {self.chunk}")
+
+    def build(self, hidden: int) -> nn.Module:
+        """Return the layer."""
+        return ChunkedDenseLayer(self, hidden)
+
+    def demand(self, hidden: int) -> Demand:
+        """Return two linear maps; of what is kept, the input alone where there are chunks."""
+        both = linear(hidden, self.size) + Demand(kept=self.size) + linear(self.size, hidden)
+        return both if not self.chunk else Demand(both.parameters, both.flops, hidden)
+
+
+class ChunkedDenseLayer(nn.Module):
+    """Two linear maps with an activation between, a chunk of tokens at a time."""
+
+    def __init__(self, choice: ChunkedDense, hidden: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(hidden, choice.size)
+        self.activation = choice.activation.build()
+        self.out = nn.Linear(choice.size, hidden)
+        self.dropout, self.chunk = choice.dropout, choice.chunk
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (T, H)."""
+        if not 0 < self.chunk < len(x):
+            return self.one(x)
+        if not torch.is_grad_enabled():
+            return torch.cat([self.one(part) for part in x.split(self.chunk)])
+        return torch.cat([checkpoint(self.one, part, use_reentrant=False) for part in x.split(self.chunk)])
+
+    def one(self, x: Tensor) -> Tensor:
+        """Return what is said of a chunk's tokens."""
+        return self.out(self.activation(F.dropout(self.inner(x), self.dropout, self.training)))  # type: ignore[no-any-return]
