@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,10 +44,16 @@ FIRST = {learned(catalog.load(name)): name for name in reversed(catalog.names())
 
 
 def words(recipe: Recipe) -> Path:
-    """Return the tokenizer that is kept for a kind of tokens: one trained anew may have other ids."""
-    folder = GOLDEN / "words" / type(recipe.tokens).__name__
-    if WRITE and not folder.exists():
-        recipe.tokens.train(documents()).save(folder)
+    """Return the tokenizer that is kept for tokens of these choices: one trained anew may have other ids."""
+    for folder in sorted((GOLDEN / "words").iterdir()):
+        kept = Tokenizer.load(folder).tokens
+        if replace(kept, vocab_size=recipe.tokens.vocab_size) == recipe.tokens:
+            return folder
+    assert WRITE, f"no tokenizer is kept for {recipe.tokens}; write it with GOLDEN=write"
+    kind = type(recipe.tokens).__name__
+    number = len(list((GOLDEN / "words").glob(f"{kind}*")))
+    folder = GOLDEN / "words" / (f"{kind}-{number + 1}" if number else kind)
+    recipe.tokens.train(documents()).save(folder)
     return folder
 
 

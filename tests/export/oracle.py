@@ -158,6 +158,7 @@ def live(values: torch.Tensor) -> torch.Tensor:
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Return the largest difference over the largest number expected."""
     assert found.shape == expected.shape
+    found, expected = found.detach(), expected.detach()
     return float((found - expected).abs().max() / expected.abs().max())
 
 

@@ -35,10 +35,11 @@ def test_each_rule(text: str, cleaned: str) -> None:
 
 
 def test_a_repeated_word_stands_once() -> None:
-    """The released code's example: a cut, and four times water."""
+    """Four times water after a word that makes no longer one of it."""
     pytest.importorskip("pythainlp")
-    text = "\u0e01\u0e32" + 4 * "\u0e19\u0e49\u0e33"
-    assert ThaiCleaning().clean(text) == "\u0e01\u0e32\u0e19\u0e49\u0e33"
+    like, water = "\u0e0a\u0e2d\u0e1a", "\u0e19\u0e49\u0e33"
+    assert ThaiCleaning().clean(like + 4 * water) == like + water
+    assert ThaiCleaning(words=None).clean(like + 4 * water) == like + 4 * water
 
 
 def test_words_are_the_library_s() -> None:

@@ -47,8 +47,8 @@ ENCODER = Encoder(
 WITHOUT_DROPOUT = replace(
     ENCODER,
     attention=Softmax(heads=12, dropout=0.0),  # README, second release: no dropout
-    embedding=replace(ENCODER.embedding, dropout=0.0),
-    dropout=0.0,
+    embedding=replace(ENCODER.embedding, dropout=0.0),  # as above
+    dropout=0.0,  # as above
 )
 
 BASE = Recipe(

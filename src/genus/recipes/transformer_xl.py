@@ -26,8 +26,8 @@ from genus.tokens.words import Words
 EMBEDDING = Adaptive(
     cutoffs=(20_000, 40_000, 200_000),  # released code, train.py, for WikiText-103
     ratio=1,  # released code: div_val
-    segments=0,
-    position=NoPosition(),
+    segments=0,  # section 3.1: one text, no segments
+    position=NoPosition(),  # section 3.3: distances stand in the attention
     norm=NoNorm(),
     dropout=0.1,  # released code: dropout
 )

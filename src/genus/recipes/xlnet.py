@@ -26,7 +26,7 @@ from genus.tokens.unigram import XLNET, Unigram
 
 ENCODER = Recurrent(
     layers=12,  # section 3.1: as BERT-Base
-    hidden=768,
+    hidden=768,  # section 3.1: as BERT-Base
     attention=TwoStream(heads=12, dropout=0.1),  # section 3.1; appendix, table 8
     feedforward=Dense(size=3072, activation=Gelu(approximate="tanh")),  # section 3.1; released code, modeling.py
     embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.1),  # released code, modeling.py

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genus.examples.doc_sentences import DocSentences
 from genus.export.layouts import Setting, bert
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
@@ -39,7 +38,6 @@ LAYOUT = replace(
         bert.LAYOUT.template,
         name="ernie/imported",
         published=Published(title="ERNIE 2.0", paper="arXiv:1907.12412", year=2019),
-        examples=DocSentences(),
         model=Encoder(
             layers=12,
             hidden=768,

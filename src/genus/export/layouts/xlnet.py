@@ -19,6 +19,7 @@ from genus.export.layouts.bert import (
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
 from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
@@ -91,6 +92,7 @@ LAYOUT = Layout(
             feedforward=Dense(size=4096),
             embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm()),
             memory=512,
+            pooler=Pooler(),
         ),
         objectives=(Permuted(),),
         # Ours, for further pretraining, as in the layout of BERT.
