@@ -132,7 +132,7 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
 def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
     """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer."""
     source = load(start)
-    recipe, learner = fresh(replace(recipe, model=source.recipe.model), tokenizer)
+    recipe, learner = fresh(replace(recipe, model=recipe.model.over(source.recipe.model)), tokenizer)
     transplant(source, learner, tokenizer)
     return recipe, learner
 

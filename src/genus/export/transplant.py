@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from genus.errors import GenusError
+from genus.model.embed import Embed
 from genus.model.heads import TokenHead
 from genus.model.output import TiedLayer
+from genus.model.position import LearnedPositions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +28,7 @@ ROLES = ("pad", "unk", "cls", "sep", "mask")
 def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list[str]:
     """Copy every weight of the source for which the learner has a place; rows of the vocabulary are carried over.
 
+    Positions past the source's, and segments, take its vectors over again from the first.
     Of the token embedding and the output bias, a shared piece keeps its row, a special token takes the row of its role,
     and a new piece gets the mean of the rows of the old pieces that its text falls into.
 
@@ -39,7 +43,7 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
     Raises:
         GenusError: the architectures differ.
     """
-    given, own = source.learner.state_dict(), learner.state_dict()
+    given, own = source.learner.state_dict() | _continued(source.learner, learner), learner.state_dict()
     if tokenizer.hash() != source.tokenizer.hash():
         origin = origins(source.tokenizer, tokenizer)
         given |= {name: means(given[name], origin) for name in _by_vocabulary(source.learner)}
@@ -49,6 +53,29 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
             raise GenusError(f"the model read has another architecture: {name} is {shapes}")
     learner.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
     return [name for name in own if name not in given]
+
+
+def _continued(source: Learner, learner: Learner) -> dict[str, Tensor]:
+    """Return tables of positions and segments with more rows than the source's: its rows again and again.
+
+    So a model for 4,096 tokens starts from one for 512 (Beltagy et al. 2020, Longformer, section 5).
+    """
+    modules, found = dict(source.named_modules()), {}
+    for name, own in learner.named_modules():
+        old = modules.get(name)
+        if isinstance(own, LearnedPositions) and isinstance(old, LearnedPositions):
+            found[f"{name}.table.weight"] = _repeated(old.table, own.table, old.offset, own.offset)
+        elif isinstance(own, Embed) and isinstance(old, Embed) and own.segments and old.segments:
+            found[f"{name}.segments.weight"] = _repeated(old.segments, own.segments, 0, 0)
+    return found
+
+
+def _repeated(old: nn.Embedding, own: nn.Embedding, skipped: int, ahead: int) -> Tensor:
+    """Return the old table, or its rows past the skipped ones again and again where the own one has room for all."""
+    rows, room = old.weight.detach()[skipped:], own.num_embeddings - ahead
+    if own.weight.shape == old.weight.shape or own.embedding_dim != old.embedding_dim or room < len(rows):
+        return old.weight.detach()
+    return torch.cat([own.weight.detach()[:ahead].to(rows), rows[torch.arange(room) % len(rows)]])
 
 
 def origins(old: Tokenizer, new: Tokenizer) -> list[list[int]]:

@@ -81,6 +81,10 @@ class Model(Part, ABC):
         """Return the model as tasks over whole sequences need it: with its pooler or this one, if it can have one."""
         return self
 
+    def over(self, source: Model) -> Model:
+        """Return the architecture of a run of this one that starts from the weights of another: here that one."""
+        return source
+
     def initialize(self, module: nn.Module) -> None:
         """Draw the weights of a head as the model draws its own; by default they stay as PyTorch drew them."""
         return

@@ -88,6 +88,10 @@ class Encoder(Model):
         """Return the encoder with a pooler, the one it has or this one."""
         return self if self.pooler else replace(self, pooler=pooler)
 
+    def over(self, source: Model) -> Model:
+        """Return the source, or the encoder itself where its attention goes on with the weights of the source's."""
+        return self if isinstance(source, Encoder) and self.attention.replaces(source.attention) else source
+
     def initialize(self, module: nn.Module) -> None:
         """Draw the weights of linear maps and embeddings from N(0, init_std²) and set biases to 0."""
         initialize(module, self.init_std)

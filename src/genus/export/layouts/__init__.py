@@ -58,6 +58,8 @@ class HeadLayout:
     """The head's own rows, and rows in place of the network's where this architecture has a module in its head."""
     constants: Json = field(default_factory=dict)
     """What the configuration says where this head is present."""
+    settings: tuple[Setting, ...] = ()
+    """Keys that say more of the network where this head is present."""
     free: frozenset[str] = frozenset()
     """Choices of the objective that leave no trace in a folder."""
     needs: frozenset[str] = frozenset()
@@ -105,6 +107,10 @@ class Layout:
         """Return those of the heads that this architecture has a place for."""
         return frozenset(heads) & self.heads.keys()
 
+    def said(self, heads: Iterable[str]) -> tuple[Setting, ...]:
+        """Return the keys of a configuration where these heads are present."""
+        return (*self.settings, *(setting for head in heads for setting in self.heads[head].settings))
+
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
         """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
         heads = frozenset(heads)
@@ -119,7 +125,7 @@ class Layout:
         for head in heads:
             config |= self.heads[head].constants
         try:
-            for setting in self.settings:
+            for setting in self.said(heads):
                 values = [_at(choices, path) for path in setting.paths if path.split(".")[0] in choices]
                 if values:
                     config[setting.key] = setting.write(values[0])
@@ -145,7 +151,7 @@ class Layout:
             LookupError: a key and its value that have no counterpart here, such as an unknown activation.
         """
         changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
-        for setting in self.settings:
+        for setting in self.said(heads):
             if config.get(setting.key) is None:
                 continue
             value = _read(setting, config[setting.key])

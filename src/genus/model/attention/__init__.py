@@ -33,6 +33,10 @@ class Attention(Part, ABC):
             ValueError: the sizes contradict each other (heads that do not divide the hidden size).
         """
 
+    def replaces(self, other: Attention) -> bool:
+        """Whether a run of this one goes on with the weights of the other, in its place."""
+        return False
+
     @abstractmethod
     def build(self, hidden: int) -> AttentionLayer:
         """Return the sub-layer for hidden states of `hidden` numbers."""

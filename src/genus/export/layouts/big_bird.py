@@ -1,0 +1,141 @@
+"""Hugging Face's BigBird classes: `BigBirdModel`, `BigBirdForMaskedLM`, `BigBirdForSequenceClassification`, ...
+
+These have the internal construction only, with blocks as long as the global tokens at the front. Up to 5 + 2r blocks
+they attend in full; beyond, they draw blocks of their own in training, and in evaluation take the first block r times
+more. `random_focus` and `random_seed` are keys of ours, for what they leave open.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genus.examples.full_sentences import FullSentences
+from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts.bert import (
+    CLASSIFY,
+    LAYERS,
+    POOLER,
+    REGRESS,
+    WIDTHS,
+    read_activation,
+    under,
+    write_activation,
+)
+from genus.export.layouts.xlnet import only
+from genus.model.activation import Gelu
+from genus.model.attention.block_sparse import BlockSparse
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.position import Learned
+from genus.objectives.masked import Masked
+from genus.objectives.next_sentence import NextSentence
+from genus.objectives.sequence import Classify, Regress
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.unigram import Unigram
+
+GELU = Gelu(approximate="tanh")
+POOLED = (Setting("hidden_act", ("model.pooler.activation",), write_activation, read_activation),)
+"""These heads have a layer before their last one, with the network's own activation."""
+BEFORE = {"network.pooler.0": ("classifier.dense",)}
+
+
+def write_focus(focus: int | None) -> int:
+    """Return the number of blocks among which others are drawn, 0 for all."""
+    return focus or 0
+
+
+def read_focus(focus: int) -> int | None:
+    """Return the number of blocks among which others are drawn, None for all."""
+    return focus or None
+
+
+def head(objective: Classify | Regress, constants: dict[str, Any]) -> HeadLayout:
+    """Return the layout of a head over whole sequences."""
+    return HeadLayout(
+        objective=objective,
+        tensors=BEFORE | {f"heads.{objective.name}.classes": ("classifier.out_proj",)},
+        constants=constants,
+        settings=POOLED,
+        needs=POOLER,
+    )
+
+
+LAYOUT = Layout(
+    model_type="big_bird",
+    prefix="bert.",
+    template=Recipe(
+        name="bigbird/imported",
+        published=Published(title="Big Bird", paper="arXiv:2007.14062", year=2020),
+        tokens=Unigram(vocab_size=50_358, lowercase=False, plain=False),
+        examples=FullSentences(),
+        model=Encoder(
+            layers=12,
+            hidden=768,
+            attention=BlockSparse(heads=12, block=64, lead=64, tail=1, window=3, random=3, focus=16),
+            feedforward=Dense(size=3072, activation=GELU),
+            embedding=Embedding(segments=2, position=Learned(length=4096)),
+            pooler=Pooler(),
+        ),
+        objectives=(Masked(activation=GELU),),
+        # Ours, for further pretraining, as in the layout of BERT.
+        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.05),
+        stages=(Stage(max_length=4096, batch=16, micro_batch=1),),
+        budget=Budget(amount=10_000, unit="steps"),
+        finetuning=FineTuning(
+            optimizer=AdamW(lr=3e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+            schedule=Linear(warmup=0.1),
+            epochs=10,
+            batch=64,
+            max_length=4096,
+            pooler=Pooler(activation=GELU),
+        ),
+    ),
+    settings=(
+        *WIDTHS,
+        Setting("max_position_embeddings", ("model.embedding.position.length",)),
+        Setting("hidden_act", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
+        Setting("block_size", ("model.attention.block", "model.attention.lead")),
+        Setting("num_random_blocks", ("model.attention.random",)),
+        Setting("random_focus", ("model.attention.focus",), write_focus, read_focus),
+        Setting("random_seed", ("model.attention.seed",)),
+        Setting("attention_type", (), read=only("block_sparse")),
+        Setting("use_bias", (), read=only(True)),
+        Setting("rescale_embeddings", (), read=only(False)),
+    ),
+    tensors=under("bert.", LAYERS | {"network.pooler.0": ("pooler",)}),
+    optional={"pooler": "network.pooler.0"},
+    heads={
+        "masked": HeadLayout(
+            objective=Masked(activation=GELU),
+            tensors={
+                "heads.masked.tokens": ("cls.predictions",),
+                "heads.masked.tokens.dense": ("cls.predictions.transform.dense",),
+                "heads.masked.tokens.norm": ("cls.predictions.transform.LayerNorm",),
+            },
+            free=frozenset({"masking"}),
+        ),
+        "next_sentence": HeadLayout(
+            objective=NextSentence(),
+            tensors={"heads.next_sentence.classes": ("cls.seq_relationship",)},
+            needs=POOLER,
+        ),
+        "classify": head(Classify(labels=()), CLASSIFY),
+        "regress": head(Regress(), REGRESS),
+    },
+    architectures={
+        frozenset({"masked", "next_sentence"}): "BigBirdForPreTraining",
+        frozenset({"masked"}): "BigBirdForMaskedLM",
+        frozenset({"classify"}): "BigBirdForSequenceClassification",
+        frozenset({"regress"}): "BigBirdForSequenceClassification",
+        frozenset(): "BigBirdModel",
+    },
+    tied={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+)

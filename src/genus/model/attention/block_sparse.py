@@ -1,0 +1,167 @@
+"""BigBird's attention: a window, a few random blocks, and global tokens (Zaheer et al. 2020, section 2, appendix D).
+
+Legend: T tokens, H hidden size, X blocks, b cells of a block, A heads, D = H / A, S blocks that a block sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from genus.errors import GenusError
+from genus.model.attention import Attention, AttentionLayer
+from genus.model.attention.block_products import Pairs, attend_blocks
+from genus.model.attention.blocks import Layout, draw_blocks, lay_out
+from genus.model.attention.softmax import Softmax
+from genus.model.demand import Demand, linear
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+
+
+class BlockSparse(Attention):
+    """Softmax attention in which a token sees few blocks of its sequence: time and memory are linear in its length.
+
+    A block of tokens sees the global tokens, the blocks around it, and blocks drawn at random, each once. Global tokens
+    see, and are seen by, their whole sequence: the first `lead` and the last `tail` blocks (ITC), or vectors added to
+    the sequence (ETC, `Extended`). A sequence of few blocks is seen in full, as nothing is left that is not.
+
+    Which blocks are drawn hangs on the seed, the head, the number of the block and the length of the sequence alone,
+    and never changes.
+    Deviations: sequences are cut into blocks each for itself, wherever it lies in a row, and the last block is the
+    sequence's own, not the padding's; released code draws by NumPy's generator, and drops no probability out.
+    """
+
+    heads: int
+    bias: bool = True
+    dropout: float = 0.1
+    """On the attention probabilities, in training."""
+    block: int = 64
+    """b, tokens of a block."""
+    lead: int = 64
+    """Global tokens at the beginning of a sequence; they have blocks of their own."""
+    tail: int = 1
+    """Global blocks at its end."""
+    window: int = 3
+    """Blocks around a block that it sees, itself among them; an odd number."""
+    random: int = 3
+    """Blocks drawn at random."""
+    focus: int | None = None
+    """Blocks at the beginning of a sequence among which they are drawn; None: all of it."""
+    seed: int = 0
+    """Layer n of a stack draws with this seed + n (released code: with n)."""
+
+    def of_layer(self, number: int) -> BlockSparse:
+        """Return the choice with the layer's own seed."""
+        return replace(self, seed=self.seed + number)
+
+    def check(self, hidden: int) -> None:
+        """Refuse heads that do not divide the hidden size, and numbers of blocks that cannot be."""
+        if self.heads < 1 or hidden % self.heads:
+            raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
+        if self.block < 1 or min(self.lead, self.tail, self.random, self.seed) < 0:
+            raise ValueError("attention: a block needs a token, and lead, tail, random and seed may not be below 0")
+        if self.window < 1 or self.window % 2 == 0:
+            raise ValueError(f"attention.window: expected an odd number of blocks, got {self.window}")
+        if self.focus is not None and self.focus < 1:
+            raise ValueError(f"attention.focus: expected a number of blocks or null, got {self.focus}")
+
+    def replaces(self, other: Attention) -> bool:
+        """Say yes to full attention, whose weights are the same (section 4: RoBERTa's checkpoint).
+
+        Raises:
+            GenusError: it has another number of heads.
+        """
+        if not isinstance(other, Softmax):
+            return False
+        if (other.heads, other.bias) != (self.heads, self.bias):
+            raise GenusError(f"the model read has {other.heads} attention heads, not {self.heads}: "
+                             "take a row of its size, or set model.attention.heads")  # fmt: skip
+        return True
+
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the layer."""
+        return BlockSparseLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the projections, two products with the blocks that a token sees, and two with the global ones."""
+        globals_ = (-(-self.lead // self.block) + self.tail) * self.block
+        seen = min(length, globals_ + (self.window + self.random) * self.block) + min(length, globals_)
+        products = Demand(flops=4.0 * min(length, seen) * hidden, kept=4 * hidden)
+        return linear(hidden, 3 * hidden, self.bias) + products + linear(hidden, hidden, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the layers of a stack share for a batch."""
+
+    layout: Layout
+    near: Tensor
+    """(X, E + W) int64: the global blocks and the window of each block."""
+    allowed: Tensor
+    """(X, E + W) bool: which of them there are; for global and empty blocks none."""
+    center: Tensor
+    """(X, E) int64: the global blocks."""
+    central: Tensor
+    """(X, E) bool: which of them there are."""
+    dropout: float
+
+
+class BlockSparseLayer(AttentionLayer):
+    """Block-sparse attention at work; its weights are those of full attention."""
+
+    def __init__(self, choice: BlockSparse, hidden: int) -> None:
+        super().__init__()
+        self.choice = choice
+        self.qkv = nn.Linear(hidden, 3 * hidden, bias=choice.bias)
+        self.out = nn.Linear(hidden, hidden, bias=choice.bias)
+
+    def prepare(self, packed: Packed) -> Seen:
+        """Return the blocks of the batch, and who sees whom but for what is drawn."""
+        choice = self.choice
+        layout = lay_out(packed, choice.block, choice.lead, choice.tail)
+        (center, central), (window, inside) = layout.global_blocks(), layout.window(choice.window)
+        sparse = ~layout.is_global()[:, None]
+        return Seen(
+            layout=layout,
+            near=torch.cat([center, window], 1),
+            allowed=torch.cat([central, inside], 1) & sparse,
+            center=center,
+            central=central,
+            dropout=choice.dropout if self.training else 0.0,
+        )
+
+    def forward(self, x: Tensor, shared: Seen) -> Tensor:
+        """Return (T, H)."""
+        return self.out(self._mix(self.qkv(x), shared))  # type: ignore[no-any-return]
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _mix(self, qkv_T3H: Tensor, seen: Seen) -> Tensor:
+        """Return what each token takes up (T, H)."""
+        layout, heads = seen.layout, self.choice.heads
+        cells = qkv_T3H.index_select(0, layout.token).view(*layout.real.shape, 3, heads, -1)
+        q_XAbD, k_XAbD, v_XAbD = cells.permute(2, 0, 3, 1, 4).contiguous().unbind()
+        out_XAbD = attend_blocks(q_XAbD, k_XAbD, v_XAbD, self.pairs(seen), seen.dropout)
+        return out_XAbD.transpose(1, 2).reshape(len(layout.token), -1).index_select(0, layout.cell)
+
+    def pairs(self, seen: Seen) -> Pairs:
+        """Return which blocks see which in this layer."""
+        layout, choice = seen.layout, self.choice
+        drawn_XAR = self.draw(layout)
+        there = (drawn_XAR >= 0) & ~layout.is_global()[:, None, None]
+        near, allowed = (x[:, None].expand(-1, choice.heads, -1) for x in (seen.near, seen.allowed))
+        return Pairs(
+            seen=torch.cat([near, layout.blocks(drawn_XAR, there)], 2),
+            allowed=torch.cat([allowed, there], 2),
+            center=seen.center,
+            central=seen.central,
+            real=layout.real,
+        )
+
+    def draw(self, layout: Layout) -> Tensor:
+        """Return (X, A, R) the numbers, in their sequence, of the blocks drawn for each block; -1 for none."""
+        choice = self.choice
+        return draw_blocks(layout, choice.window, choice.random, choice.focus, choice.seed, choice.heads)

@@ -1,0 +1,140 @@
+"""Sequences cut into blocks, and the blocks that the tokens of each block see.
+
+A packed stream becomes one axis of blocks: every sequence is laid out in whole blocks of its own, the rest of its last
+one filled up. There are as many blocks as the worst lengths need, so that shapes hang on T, N and the choices only.
+What no sequence needs stays empty at the end: a block that sees nothing and is seen by none.
+Legend: T tokens, N sequences, X blocks, b cells of a block, C = X b cells, E global blocks a sequence, W blocks of the
+window, A heads, R blocks drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+
+MASK = 0xFFFF_FFFF
+MULTIPLIER = 0x045D_9F3B
+"""Of a 32-bit hash by multiplications, which 64-bit integers hold without overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tokens of a batch lie on the axis of blocks, and which blocks are global."""
+
+    block: int
+    """b."""
+    cell: Tensor
+    """(T,) int64: the cell of each token."""
+    token: Tensor
+    """(C,) int64: the token in each cell; in cells without one, any of the same sequence."""
+    real: Tensor
+    """(X, b) bool: whether a token is in the cell."""
+    start: Tensor
+    """(X,) int64: the first block of each block's sequence."""
+    place: Tensor
+    """(X,) int64: its number in its sequence."""
+    count: Tensor
+    """(X,) int64: the blocks of its sequence; 0 for empty blocks."""
+    lead: int
+    """Blocks at the beginning of a sequence that are global."""
+    tail: int
+    """Blocks at its end that are global."""
+
+    @property
+    def end(self) -> Tensor:
+        """(X,) int64: the number of the first block of the sequence's global end."""
+        return torch.maximum(self.count - self.tail, self.count.clamp(max=self.lead))
+
+    def is_global(self) -> Tensor:
+        """(X,) bool: which blocks see their whole sequence; empty blocks are counted as such."""
+        return (self.place < self.lead) | (self.place >= self.end)
+
+    def global_blocks(self) -> tuple[Tensor, Tensor]:
+        """Return (X, E) the global blocks of each block's sequence, and which of them there are."""
+        ahead = torch.arange(self.lead, device=self.place.device).expand(len(self.place), -1)
+        behind = self.count[:, None] - 1 - torch.arange(self.tail, device=self.place.device)
+        there = torch.cat([ahead < self.count[:, None], behind >= self.end[:, None]], 1)
+        return self.blocks(torch.cat([ahead, behind], 1), there), there
+
+    def window(self, width: int) -> tuple[Tensor, Tensor]:
+        """Return (X, W) the blocks around each one, global ones left out, and which of them there are."""
+        around = self.place[:, None] + torch.arange(width, device=self.place.device) - width // 2
+        there = (around >= self.lead) & (around < self.end[:, None])
+        return self.blocks(around, there), there
+
+    def blocks(self, number: Tensor, there: Tensor) -> Tensor:
+        """Return blocks by their number in the sequence of each of the X; where there is none, any."""
+        start = self.start.view(-1, *[1] * (number.dim() - 1))
+        return torch.where(there, start + number, start)
+
+
+def lay_out(packed: Packed, block: int, lead: int, tail: int) -> Layout:
+    """Cut sequences into blocks of `block` tokens; the first `lead` tokens have blocks of their own, filled up."""
+    device, tokens = packed.ids.device, packed.ids.numel()
+    offsets = packed.offsets.long()
+    starts_N, lengths_N = offsets[:-1], offsets.diff()
+    lead_blocks = -(-lead // block)
+    gap = lead_blocks * block - lead
+    counts_N = torch.where(lengths_N > lead, lengths_N + gap, lengths_N).add(block - 1) // block
+    ends_N = counts_N.cumsum(0)
+    number = (tokens + len(starts_N) * (gap + block - 1)) // block
+
+    order_T = torch.arange(tokens, device=device)
+    sequence_T = torch.searchsorted(offsets[1:], order_T, right=True)
+    place_T = order_T - starts_N[sequence_T]
+    cell_T = (ends_N - counts_N)[sequence_T] * block + torch.where(place_T < lead, place_T, place_T + gap)
+
+    order_X = torch.arange(number, device=device)
+    sequence_X = torch.searchsorted(ends_N, order_X, right=True).clamp(max=len(starts_N) - 1)
+    start_X = (ends_N - counts_N)[sequence_X]
+    token_C = starts_N[sequence_X].clamp(max=tokens - 1).repeat_interleave(block).index_copy(0, cell_T, order_T)
+    real_C = torch.zeros(number * block, dtype=torch.bool, device=device).index_fill(0, cell_T, True)
+    return Layout(
+        block=block,
+        cell=cell_T,
+        token=token_C,
+        real=real_C.view(number, block),
+        start=start_X,
+        place=order_X - start_X,
+        count=torch.where(order_X < ends_N[-1], counts_N[sequence_X], 0),
+        lead=lead_blocks,
+        tail=tail,
+    )
+
+
+def draw_blocks(layout: Layout, window: int, number: int, focus: int | None, seed: int, heads: int) -> Tensor:
+    """Return (X, A, R) numbers in the sequence of blocks drawn at random without replacement, -1 where none is left.
+
+    A block draws among those of its sequence that are neither global nor in its window, and come before block `focus`.
+    The draw is a hash of (seed, head, number of the block, number of the draw), of nothing beside the sequence.
+    """
+    first = torch.full_like(layout.place, layout.lead)
+    end = layout.end if focus is None else layout.end.clamp(max=focus)
+    below = torch.minimum(layout.place - window // 2, end).maximum(first) - first
+    above = torch.minimum(layout.place + window // 2 + 1, end).maximum(first)
+    choices = (below + (end - above).clamp(min=0))[:, None]
+    head_A = _hash(_hash(torch.tensor(seed & MASK, device=first.device)) ^ torch.arange(heads, device=first.device))
+    block_XA = _hash(head_A ^ layout.place[:, None])
+    drawn: list[Tensor] = []
+    for turn in range(number):
+        rank = _hash(block_XA + turn) * (choices - turn).clamp(min=0) >> 32
+        for earlier in torch.stack(drawn, -1).sort(-1).values.unbind(-1) if drawn else ():
+            rank = rank + (rank >= earlier)
+        drawn.append(rank)
+    rank_XAR = torch.stack(drawn, -1) if drawn else block_XA.new_zeros(*block_XA.shape, 0)
+    shift_XAR = torch.where(rank_XAR < below[:, None, None], first[:, None, None], (above - below)[:, None, None])
+    left = choices[..., None] > torch.arange(number, device=first.device)
+    return torch.where(left, rank_XAR + shift_XAR, -1)
+
+
+def _hash(x: Tensor) -> Tensor:
+    """Mix the bits of 32-bit numbers, kept in 64."""
+    for _ in range(2):
+        x = ((x ^ x >> 16) * MULTIPLIER) & MASK
+    return x ^ x >> 16

@@ -1,0 +1,79 @@
+"""An encoder with global tokens of its own: BigBird-ETC (Zaheer et al. 2020, section 2, extended construction).
+
+Legend: T tokens, N sequences, G global tokens added to each, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from genus.model.attention.block_sparse import BlockSparse  # noqa: TC001  (the type of a choice is read at run time)
+from genus.model.demand import Demand
+from genus.model.encoder import Encoder, EncoderNetwork
+
+if TYPE_CHECKING:
+    from genus.batch import Batch, Packed
+    from genus.model import Network
+
+
+class Extended(Encoder):
+    """An encoder that puts G = `attention.lead` vectors before every sequence: places for what concerns all of it.
+
+    They go through all layers, see every token of their sequence and are seen by it, and are left out at the end.
+    Deviations: which token a global one stands for (a paragraph, a sentence) is not said, so all sequences share G
+    learned vectors; positions are absolute, as in ITC, not relative; and no contrastive loss trains the global tokens
+    (appendix E.2).
+    """
+
+    attention: BlockSparse
+
+    def build(self, vocab_size: int) -> Network:
+        """Return the network with fresh weights."""
+        return ExtendedNetwork(self, vocab_size)
+
+    def demand(self, vocab_size: int, length: int) -> Demand:
+        """Return what the encoder needs for as many tokens more, and their vectors."""
+        longer = length + self.attention.lead
+        needs = super().demand(vocab_size, longer).on(longer / length)
+        return needs + Demand(parameters=self.attention.lead * self.hidden)
+
+
+class ExtendedNetwork(EncoderNetwork):
+    """An encoder with global tokens at work."""
+
+    def __init__(self, choice: Extended, vocab_size: int) -> None:
+        super().__init__(choice, vocab_size)
+        self.extra = choice.attention.lead
+        self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # as large as the normalized ones
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return `tokens`, the last layer's states (T, H)."""
+        packed = batch.tokens
+        place, longer = lengthened(packed, self.extra)
+        extra_GH = cast("nn.Embedding", self.embed.get_submodule("extra")).weight
+        x = self.embed(packed)
+        every = extra_GH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
+        x = torch.cat([x, every]).index_select(0, longer.ids)
+        return {"tokens": self.norm(self.layers(x, longer)).index_select(0, place)}
+
+
+def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:
+    """Return where each token lies (T,) in a stream whose sequences begin with `extra` more, and that stream.
+
+    Its ids say which of (the T tokens, then `extra` for each of the N sequences) lies where.
+    """
+    device, tokens, sequences = packed.ids.device, packed.ids.numel(), packed.offsets.numel() - 1
+    offsets = packed.offsets + extra * torch.arange(sequences + 1, device=device, dtype=packed.offsets.dtype)
+    order = torch.arange(tokens, device=device)
+    sequence = torch.searchsorted(packed.offsets[1:], order, right=True)
+    place = order + extra * (sequence + 1)
+    ahead = (offsets[:-1, None] + torch.arange(extra, device=device)).flatten().long()
+    ids = torch.empty(tokens + extra * sequences, dtype=torch.int64, device=device)
+    ids[place], ids[ahead] = order, tokens + torch.arange(extra * sequences, device=device)
+    positions = torch.empty_like(ids)
+    positions[place], positions[ahead] = packed.positions + extra, torch.arange(extra, device=device).repeat(sequences)
+    return place, replace(packed, ids=ids, positions=positions, segments=ids * 0, offsets=offsets)

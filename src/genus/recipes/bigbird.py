@@ -1,0 +1,199 @@
+"""BigBird: a window, random blocks and global tokens, for texts of 4,096 tokens (Zaheer et al. 2020, arXiv:2007.14062).
+
+"Released code" is google-research/bigbird. The authors start from RoBERTa's checkpoint (appendix E.1), which is a flag
+of the command: `genus pretrain bigbird TEXT --start ROBERTA`; its 512 positions are then taken again and again. Rows
+without a suffix are the internal construction (ITC), whose first and last blocks are global; rows with `-etc` add
+global tokens of their own (ETC). Question answering with the first 128 tokens as global ones (appendix E.2) is
+model.attention.lead=128 and model.attention.tail=0. `bigbird/mini` and `bigbird/tiny` are ours, not published, at the
+sizes of `bert/mini` and `bert/tiny` and with as many tokens in a step, in long rows of short blocks.
+"""
+
+from dataclasses import replace
+
+from genus.examples.full_sentences import FullSentences
+from genus.model.activation import Gelu
+from genus.model.attention.block_sparse import BlockSparse
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.extended import Extended
+from genus.model.feedforward import Dense
+from genus.model.heads import Pooler
+from genus.model.position import Learned
+from genus.objectives.masked import Masked
+from genus.objectives.masking import WholeWordMasking
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.unigram import Unigram
+
+GELU = Gelu(approximate="tanh")  # appendix, table 8: gelu; released code, utils.py: its tanh form
+
+ITC = BlockSparse(
+    heads=12,  # appendix, table 8
+    dropout=0.1,  # appendix, table 8
+    block=64,  # appendix, table 8
+    lead=64,  # appendix, table 8: 2b global tokens; released code, attention.py: the first block
+    tail=1,  # and the last
+    window=3,  # appendix, table 8: 3b
+    random=3,  # appendix, table 8: 3b
+    focus=16,  # released code, attention.py: last_idx=1024, the plan used in the paper
+)
+
+ETC = BlockSparse(
+    heads=12,  # appendix, table 8
+    dropout=0.1,  # appendix, table 8
+    block=84,  # appendix, table 8
+    lead=256,  # appendix, table 8: g
+    tail=0,  # appendix, table 8: no more than these are global
+    window=3,  # appendix, table 8: 3b
+    random=0,  # appendix, table 8
+)
+
+ENCODER = Encoder(
+    layers=12,  # appendix, table 8
+    hidden=768,  # appendix, table 8
+    attention=ITC,
+    feedforward=Dense(size=3072, activation=GELU),  # released code, flags.py: intermediate_size
+    embedding=Embedding(
+        segments=2,  # released code, flags.py: type_vocab_size
+        position=Learned(length=4096),  # appendix, table 8
+        dropout=0.1,  # appendix, table 8
+    ),
+    dropout=0.1,  # appendix, table 8
+    init_std=0.02,  # released code, flags.py: initializer_range
+)
+
+EXTENDED = Extended(
+    layers=12,  # appendix, table 8
+    hidden=768,  # appendix, table 8
+    attention=ETC,
+    feedforward=ENCODER.feedforward,
+    embedding=ENCODER.embedding,
+    dropout=0.1,  # appendix, table 8
+    init_std=0.02,  # released code, flags.py: initializer_range
+)
+
+BASE = Recipe(
+    name="bigbird/base",
+    published=Published(
+        title="Big Bird: Transformers for Longer Sequences",
+        paper="arXiv:2007.14062",
+        year=2020,
+        data="Books (1.0B tokens), CC-News (7.4B), Stories (7.7B) and Wikipedia (3.1B)",  # appendix, table 9
+    ),
+    tokens=Unigram(
+        vocab_size=50_358,  # appendix, table 14: GPT-2's pieces as a sentencepiece vocabulary, and reserved ones
+        lowercase=False,  # released vocabulary, gpt2.model
+        plain=False,
+    ),
+    examples=FullSentences(),  # appendix E.1: documents over 4,096 are split, short ones joined; as in RoBERTa
+    model=ENCODER,
+    objectives=(
+        Masked(
+            masking=WholeWordMasking(rate=0.15),  # appendix E.1: 15 %; released code, run_pretraining.py: whole words
+            activation=GELU,
+        ),
+    ),
+    optimizer=AdamW(
+        lr=1e-4,  # appendix, table 8
+        betas=(0.9, 0.999),  # released code, flags.py
+        eps=1e-6,  # released code, flags.py
+        weight_decay=0.01,  # released code, flags.py
+        clip_norm=None,  # released code, optimization.py
+        bias_correction=False,  # released code, optimization.py
+    ),
+    schedule=Linear(warmup=0.1),  # appendix E.1: 10,000 steps
+    stages=(Stage(max_length=4096, batch=256, micro_batch=2),),  # appendix, table 8
+    budget=Budget(amount=100_000, unit="steps"),  # released code, run_pretraining.py; the paper does not say
+    finetuning=FineTuning(  # appendix, table 14: the column of Arxiv
+        optimizer=AdamW(lr=3e-5, eps=1e-6, weight_decay=0.01, clip_norm=None, bias_correction=False),
+        schedule=Linear(warmup=0.1),  # appendix E.4: the first 10 % of the steps
+        epochs=10,
+        batch=64,
+        max_length=4096,
+        pooler=Pooler(activation=GELU),  # Hugging Face's head
+    ),
+)
+
+BASE_ETC = replace(BASE, name="bigbird/base-etc", model=EXTENDED)
+
+LARGE = replace(
+    BASE,
+    name="bigbird/large",
+    model=replace(
+        ENCODER,
+        layers=24,  # appendix E.1
+        hidden=1024,
+        attention=replace(ITC, heads=16),
+        feedforward=Dense(size=4096, activation=GELU),  # released code, classifier/large_size.sh
+    ),
+    stages=(Stage(max_length=4096, batch=2048, micro_batch=1),),  # appendix E.1
+)
+
+LARGE_ETC = replace(
+    LARGE,
+    name="bigbird/large-etc",
+    model=replace(
+        EXTENDED,
+        layers=24,  # appendix E.1
+        hidden=1024,
+        attention=replace(ETC, heads=16, block=169),  # appendix E.1
+        feedforward=Dense(size=4096, activation=GELU),
+    ),
+)
+
+SMALL = BlockSparse(heads=4, dropout=0.0, block=16, lead=16, tail=1, window=3, random=3)  # ours
+
+MINI = replace(
+    BASE,
+    name="bigbird/mini",
+    tokens=replace(BASE.tokens, vocab_size=30_522),  # ours, and so is every number of this row: as bert/mini
+    model=replace(
+        ENCODER,
+        layers=4,  # ours: as bert/mini
+        hidden=256,
+        attention=SMALL,
+        feedforward=Dense(size=1024, activation=GELU),
+        embedding=Embedding(segments=2, position=Learned(length=512), dropout=0.0),
+        dropout=0.0,
+    ),
+    optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours
+    schedule=Linear(warmup=0.1),  # ours
+    stages=(Stage(max_length=512, batch=8, micro_batch=8),),  # ours: bert/mini's tokens, in rows of 32 blocks
+    budget=Budget(amount=1_000, unit="steps"),  # ours: 4 million tokens
+    finetuning=replace(
+        BASE.finetuning,
+        optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+        epochs=4,
+        batch=32,
+        max_length=512,
+    ),
+)
+
+TINY = replace(
+    MINI,
+    name="bigbird/tiny",
+    model=replace(
+        ENCODER,
+        layers=2,  # ours: as bert/tiny
+        hidden=128,
+        attention=replace(SMALL, heads=2),
+        feedforward=Dense(size=512, activation=GELU),
+        embedding=MINI.model.embedding,
+        dropout=0.0,
+    ),
+)
+
+TINY_ETC = replace(
+    TINY,
+    name="bigbird/tiny-etc",
+    model=replace(
+        EXTENDED,
+        layers=2,  # ours: as bert/tiny
+        hidden=128,
+        attention=BlockSparse(heads=2, dropout=0.0, block=16, lead=32, tail=0, window=3, random=0),
+        feedforward=Dense(size=512, activation=GELU),
+        embedding=MINI.model.embedding,
+        dropout=0.0,
+    ),
+)

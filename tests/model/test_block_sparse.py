@@ -1,0 +1,345 @@
+"""Block-sparse attention against its definition, a dense mask written pair by pair; its cost, and what it draws."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from genus.batch import Batch, Packed
+from genus.model.attention import block_products
+from genus.model.attention.block_products import attend_blocks
+from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
+from genus.model.attention.softmax import Softmax
+from genus.model.encoder import Encoder
+from genus.model.extended import Extended
+from genus.model.speed import compile_learner
+from genus.objectives import Learner
+
+FLOAT64 = 1e-13
+"""float64 has 53 bits, 1e-16; sums of tens of terms in another order."""
+COMPILED = 1e-11
+"""The same, through three layers forward and backward, which magnify."""
+FLOPS = 0.1
+"""What only fills up the last blocks is computed, and not counted."""
+ROWS = [[50, 9, 1], [60], [3, 4, 53], [17, 30]]
+LENGTH = 60
+MakePacked = Callable[..., Packed]
+MakeBatch = Callable[..., Batch]
+MakeEncoder = Callable[..., Encoder]
+MakeLearner = Callable[..., Learner]
+
+CHOICES = {
+    "both ends": BlockSparse(heads=3, dropout=0.0, block=4, lead=4, tail=1, window=3, random=2),
+    "front only": BlockSparse(heads=3, dropout=0.0, block=4, lead=8, tail=0, window=3, random=1),
+    "front fills no block": BlockSparse(heads=3, dropout=0.0, block=4, lead=6, tail=0, window=1, random=0),
+    "end only, wide": BlockSparse(heads=3, dropout=0.0, block=3, lead=0, tail=2, window=5, random=3),
+    "focus": BlockSparse(heads=3, dropout=0.0, block=4, lead=10, tail=1, random=2, focus=6, seed=7),
+    "nothing global": BlockSparse(heads=3, dropout=0.0, block=2, lead=0, tail=0, random=1),
+}
+choices = pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES.keys())
+
+
+def layer(choice: BlockSparse, hidden: int = 12) -> BlockSparseLayer:
+    torch.manual_seed(0)
+    built = choice.build(hidden).double()
+    assert isinstance(built, BlockSparseLayer)
+    return built
+
+
+def spare(packed: Packed, number: int = 3) -> Packed:
+    """Return the packed stream as a feed gives it, with places for sequences that there are not."""
+    return replace(packed, offsets=torch.cat([packed.offsets, packed.offsets[-1:].repeat(number)]))
+
+
+def apart(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference."""
+    return float((found - expected).detach().abs().max())
+
+
+def blocks(choice: BlockSparse, length: int) -> list[int]:
+    """Return the block of each token of a sequence: the first `lead` tokens have blocks of their own."""
+    ahead = -(-choice.lead // choice.block)
+    return [p // choice.block if p < choice.lead else ahead + (p - choice.lead) // choice.block for p in range(length)]
+
+
+def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int]]]) -> Tensor:
+    """Return (A, T, T) bool by the definition; `drawn` are the random blocks of each block in turn and each head."""
+    tokens, done = packed.ids.numel(), 0
+    seen = torch.zeros(choice.heads, tokens, tokens, dtype=torch.bool)
+    for start, stop in zip(packed.offsets[:-1].tolist(), packed.offsets[1:].tolist(), strict=True):
+        of = blocks(choice, stop - start)
+        count = max(of, default=-1) + 1
+        central = {b for b in range(count) if b < -(-choice.lead // choice.block) or b >= count - choice.tail}
+        for b in range(count):
+            around = {b + d for d in range(-(choice.window // 2), choice.window // 2 + 1)}
+            for head in range(choice.heads):
+                mine = set(range(count)) if b in central else central | around | set(drawn[done + b][head])
+                rows = [start + p for p, one in enumerate(of) if one == b]
+                keys = [start + p for p, one in enumerate(of) if one in mine]
+                seen[head, torch.tensor(rows)[:, None], torch.tensor(keys)] = True
+        done += count
+    return seen
+
+
+def defined(built: BlockSparseLayer, x: Tensor, seen: Tensor) -> Tensor:
+    q, k, v = built.qkv(x).view(len(x), 3, built.choice.heads, -1).unbind(1)
+    scores = torch.einsum("qad,kad->aqk", q, k) / q.shape[-1] ** 0.5
+    return built.out(torch.einsum("aqk,kad->qad", scores.masked_fill(~seen, -torch.inf).softmax(-1), v).flatten(1))
+
+
+@choices
+@pytest.mark.parametrize("scores", [1, 1 << 20], ids=["block by block", "at once"])
+def test_it_is_attention_under_a_mask(
+    make_packed: MakePacked, choice: BlockSparse, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(block_products.SCORES, "cpu", scores)
+    packed, built = spare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))), layer(choice)
+    shared = built.prepare(packed)
+    seen = who_sees_whom(choice, packed, built.draw(shared.layout).tolist())
+    x = torch.randn(240, 12, dtype=torch.double, requires_grad=True)
+    out, expected = built(x, shared), defined(built, x, seen)
+    assert apart(out, expected) <= FLOAT64
+    weights = torch.randn_like(out)
+    wanted = [x, *built.parameters()]
+    ours, theirs = (torch.autograd.grad((y * weights).sum(), wanted) for y in (out, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        assert apart(a, b) <= FLOAT64 * max(1.0, float(b.abs().max()))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> None:
+    """With dropout too: what is dropped is the same in the backward pass."""
+    built = layer(replace(CHOICES["both ends"], heads=2, block=2, lead=2, random=1), 4)
+    shared = built.prepare(make_packed([[13, 4]], 20, torch.ones(20, dtype=torch.long)))
+    size = (*shared.layout.place.shape, 2, 2, 2)
+    drawn = [torch.randn(size, dtype=torch.double, requires_grad=True) for _ in range(3)]
+
+    def attend(*qkv: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return attend_blocks(*qkv, built.pairs(shared), dropout)
+
+    assert torch.autograd.gradcheck(attend, drawn)
+
+
+def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
+    built = layer(replace(CHOICES["both ends"], dropout=0.5))
+    shared = built.prepare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)))
+    x = torch.randn(240, 12, dtype=torch.double)
+    built.eval()
+    with torch.no_grad():
+        plain = built(x, built.prepare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))))
+        tries = torch.stack([built(x, shared) for _ in range(200)])
+    assert not torch.equal(tries[0], tries[1])
+    error = (tries.mean(0) - plain).abs() / (tries.std(0) / 200**0.5)
+    assert float(error.mean()) < 1  # of a normal distribution, 0.8
+
+
+@pytest.mark.parametrize("length", [1, 16, 27, 28])
+def test_a_short_sequence_is_seen_in_full(make_packed: MakePacked, length: int) -> None:
+    """Up to seven blocks: two are global, three in the window, and two others are drawn."""
+    built = layer(BlockSparse(heads=3, dropout=0.0, block=4, lead=4, tail=1, window=3, random=3))
+    full = Softmax(heads=3, dropout=0.0).build(12).double()
+    full.load_state_dict(built.state_dict())
+    packed = make_packed([[length, 30 - length]], 30, torch.ones(30, dtype=torch.long))
+    x = torch.randn(30, 12, dtype=torch.double)
+    out, expected = built(x, built.prepare(packed)), full(x, full.prepare(packed))  # type: ignore[operator]
+    assert apart(out[:length], expected[:length]) <= FLOAT64
+
+
+def with_attention(model: Encoder, name: str, dropout: float = 0.0) -> Encoder:
+    """Return an encoder with block-sparse attention, of the internal or the extended construction."""
+    if name == "internal":
+        return replace(model, attention=BlockSparse(heads=4, dropout=dropout, block=4, lead=4, tail=1, random=1))
+    extended = BlockSparse(heads=4, dropout=dropout, block=4, lead=6, tail=0, random=0)
+    choices = {field: getattr(model, field) for field in model.__dataclass_fields__} | {"attention": extended}
+    return Extended(**choices)
+
+
+constructions = pytest.mark.parametrize("name", ["internal", "extended"])
+
+
+def alone(batch: Batch, start: int, stop: int) -> Batch:
+    packed = batch.tokens
+    cut = {name: getattr(packed, name)[start:stop] for name in ("ids", "positions", "segments")}
+    offsets = torch.tensor([0, stop - start], dtype=torch.int32)
+    return Batch({"tokens": Packed(**cut, offsets=offsets, max_length=stop - start, live=stop - start)}, {})
+
+
+@constructions
+def test_packed_equals_one_by_one(make_batch: MakeBatch, make_encoder: MakeEncoder, name: str) -> None:
+    torch.manual_seed(0)
+    network = with_attention(make_encoder(), name).build(67).double()
+    batch = make_batch(ROWS, LENGTH)
+    batch = replace(batch, streams={"tokens": spare(batch.tokens)})
+    weights = torch.randn(240, 32, dtype=torch.double)
+    found = network(batch)["tokens"]
+    (found * weights).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad()
+    for start, stop in zip(batch.tokens.offsets[:-1].tolist(), batch.tokens.offsets[1:].tolist(), strict=True):
+        if stop > start:
+            one = network(alone(batch, start, stop))["tokens"]
+            assert apart(one, found[start:stop]) <= FLOAT64 * 10
+            (one * weights[start:stop]).sum().backward()
+    assert gradients.keys() == {key for key, _ in network.named_parameters() if not key.startswith("pooler")}
+    for key, parameter in network.named_parameters():
+        if key in gradients and parameter.grad is not None:
+            scale = float(parameter.grad.abs().max())
+            torch.testing.assert_close(gradients[key], parameter.grad, rtol=0, atol=COMPILED * max(1.0, scale), msg=key)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
+@constructions
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_no_document_reaches_another(
+    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner, name: str, half: bool, compiled: bool
+) -> None:
+    learner = make_learner(with_attention(make_encoder(), name)).eval()
+    if compiled:
+        assert compile_learner(learner.network, [])
+    batch = make_batch(ROWS, LENGTH)
+    for sequence in (0, 1, 6):
+        start, stop = (int(x) for x in batch.tokens.offsets[sequence : sequence + 2])
+        ids = batch.tokens.ids.clone()
+        ids[start:stop] = ids[start:stop] % 60 + 3
+        other = replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            before, after = learner.network(batch)["tokens"], learner.network(other)["tokens"]
+        changed = torch.zeros(len(before), dtype=torch.bool)
+        changed[start:stop] = True
+        assert torch.equal(before[~changed], after[~changed])
+        assert not torch.equal(before[changed], after[changed])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
+def test_compiled_equals_eager_and_layers_are_compiled_once(
+    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner
+) -> None:
+    from torch._dynamo.utils import counters
+
+    batch, graphs = make_batch(ROWS, LENGTH), []
+    for layers in (1, 3):
+        model = with_attention(make_encoder(layers=layers), "internal")
+        eager, compiled = make_learner(model).double(), make_learner(model).double()
+        torch._dynamo.reset()
+        counters.clear()
+        assert compile_learner(compiled.network, [])
+        for one in (eager, compiled):
+            one.objective(one(batch), one.counts(batch)).backward()
+        graphs.append(counters["stats"]["unique_graphs"])
+        for (key, a), (_, b) in zip(eager.named_parameters(), compiled.named_parameters(), strict=True):
+            assert a.grad is not None
+            assert b.grad is not None
+            assert apart(a.grad, b.grad) <= COMPILED * max(1.0, float(a.grad.abs().max())), key
+    assert graphs[0] == graphs[1]
+
+
+def test_shapes_hang_on_the_size_of_the_batch_alone(make_packed: MakePacked) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for choice in CHOICES.values():
+        shapes = set()
+        for _ in range(20):
+            cuts = torch.randint(1, 59, (4, 2), generator=generator).sort(-1).values.tolist()
+            rows = [[a, b - a, 60 - b] if a < b else [a, 60 - a] for a, b in cuts]
+            packed = make_packed(rows, LENGTH, torch.ones(240, dtype=torch.long))
+            packed = spare(packed, 12 - (len(packed.offsets) - 1))
+            layout = layer(choice).prepare(packed).layout
+            assert sorted(layout.token[layout.real.flatten()].tolist()) == list(range(240))
+            assert torch.equal(layout.token[layout.cell], torch.arange(240))
+            shapes.add((layout.token.shape, layout.place.shape))
+        assert len(shapes) == 1
+
+
+def drawn(choice: BlockSparse, rows: list[list[int]], length: int, make_packed: MakePacked) -> Tensor:
+    built = layer(choice)
+    packed = make_packed(rows, length, torch.ones(len(rows) * length, dtype=torch.long))
+    return built.draw(built.prepare(packed).layout)
+
+
+def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePacked) -> None:
+    """Of 20 blocks the 10th may draw all but the first, the last, and the three of its window."""
+    counts: Counter[int] = Counter()
+    seeds = 500
+    for seed in range(seeds):
+        choice = BlockSparse(heads=1, block=1, lead=1, tail=1, random=3, seed=seed)
+        found = drawn(choice, [[20]], 20, make_packed)[10, 0].tolist()
+        assert len(set(found)) == 3
+        counts.update(found)
+    allowed = set(range(1, 19)) - {9, 10, 11}
+    assert counts.keys() == allowed
+    expected = 3 * seeds / len(allowed)
+    chi = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert chi < 36.1  # the 99.9th percentile of a chi-square distribution with 14 degrees of freedom
+
+
+def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_packed: MakePacked) -> None:
+    choice = BlockSparse(heads=2, block=4, lead=4, random=2)
+    one = drawn(choice, [[48]], 48, make_packed)[:12]
+    among = drawn(choice, [[48, 12], [5, 48, 7]], 60, make_packed)
+    assert torch.equal(among[:12], one)
+    assert torch.equal(among[12 + 3 + 2 :][:12], one)
+    assert not torch.equal(one[:, 0], one[:, 1])
+    assert not torch.equal(drawn(choice.of_layer(1), [[48]], 48, make_packed)[:12], one)
+
+
+def test_focus_keeps_draws_to_the_front(make_packed: MakePacked) -> None:
+    found = drawn(BlockSparse(heads=2, block=4, lead=4, random=2, focus=5), [[120]], 120, make_packed)
+    assert set(found[2:29].flatten().tolist()) <= {-1, 1, 2, 3, 4}
+    assert set(found[8:29].flatten().tolist()) == {1, 2, 3, 4}
+
+
+def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int, int, float]:
+    """Return FLOPs forward and backward, and bytes kept, of one layer; and the FLOPs that it says it needs forward."""
+    built = choice.build(16)
+    packed = make_packed([[length]], length, torch.ones(length, dtype=torch.long))
+    x, kept = torch.randn(length, 16, requires_grad=True), {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with FlopCounterMode(display=False) as forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y):
+        out = built(x, built.prepare(packed))
+    with FlopCounterMode(display=False) as backward:
+        out.sum().backward()
+    assert forward.get_total_flops() == pytest.approx(choice.demand(16, length).flops * length, rel=FLOPS)
+    return forward.get_total_flops() + backward.get_total_flops(), sum(kept.values()), choice.demand(16, length).flops
+
+
+def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
+    choice = BlockSparse(heads=2, dropout=0.0, block=8, lead=8, tail=1, random=2)
+    short, long = cost(choice, 512, make_packed), cost(choice, 4096, make_packed)
+    assert long[0] / short[0] == pytest.approx(8, rel=0.02)
+    assert long[1] / short[1] == pytest.approx(8, rel=0.02)
+    assert long[2] == short[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 5}, "5 attention heads do not divide a hidden size of 12"),
+        ({"window": 2}, "attention.window: expected an odd number of blocks, got 2"),
+        ({"block": 0}, "a block needs a token"),
+        ({"random": -1}, "may not be below 0"),
+        ({"focus": 0}, "attention.focus: expected a number of blocks or null, got 0"),
+    ],
+)
+def test_choices_that_cannot_be_are_one_line(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CHOICES["both ends"], **changes).check(12)  # type: ignore[arg-type]
+
+
+def test_an_extended_encoder_takes_no_other_attention(make_encoder: MakeEncoder) -> None:
+    from genus.errors import UsageError
+
+    model = with_attention(make_encoder(), "extended")
+    assert Extended.from_json(model.to_json()) == model
+    with pytest.raises(UsageError, match="attention: there is no BlockSparse 'Softmax'"):
+        model.overlay({"attention": {"kind": "Softmax", "heads": 4}})
