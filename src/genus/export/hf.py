@@ -116,6 +116,7 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
     try:
         model, found = layout.parts(config, heads, absent)
+    heads = [head for head in heads if layout.heads[head].fits(config)]
     except LookupError as error:
         raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
     if isinstance(classify := found.get("classify"), Classify):
@@ -174,6 +175,8 @@ def _has(tensors: dict[str, Tensor], layout: Layout, heads: Sequence[str], modul
     return all(name in tensors for name in theirs(f"{module}.weight", layout.table(heads)))
 
 
+        if key in {setting.key for setting in layout.settings}:
+            continue
 def _rows(tensors: dict[str, Tensor], layout: Layout) -> int:
     """Return the number of token vectors."""
     (name,) = theirs("network.embed.tokens.weight", layout.tensors)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LEGACY = {".gamma": ".weight", ".beta": ".bias"}
 """How norms were called in the first releases."""
-BUFFERS = (".position_ids", ".token_type_ids")
+BUFFERS = (".position_ids", ".token_type_ids", "mask_value_float16", "mask_value_float32")
 """What old files hold besides parameters."""
 
 

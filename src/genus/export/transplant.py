@@ -12,6 +12,7 @@ from genus.model.embed import Embed
 from genus.model.heads import TokenHead
 from genus.model.output import TiedLayer
 from genus.model.position import LearnedPositions
+from genus.model.untied import UntiedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,11 +108,15 @@ def means(rows: Tensor, origin: Sequence[Sequence[int]]) -> Tensor:
 def _by_vocabulary(learner: Learner) -> list[str]:
     """Return the names of the tensors that have a row for every piece."""
     embedding = learner.network.token_embedding
-    return [
-        f"{name}.{'weight' if module is embedding else 'bias'}"
-        for name, module in learner.named_modules()
-        if module is embedding or isinstance(module, (TokenHead, TiedLayer))
-    ]
+    found = []
+    for name, module in learner.named_modules():
+        if module is embedding:
+            found.append(f"{name}.weight")
+        if isinstance(module, (TokenHead, TiedLayer, UntiedLayer)):
+            found.append(f"{name}.bias")
+        if isinstance(module, UntiedLayer):
+            found.append(f"{name}.decoder.weight")
+    return found
 
 
 def _texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load
+from genus.export.layouts import layout_of
 from genus.export.native import is_native
 from genus.export.weights import read_json
 from genus.model.heads import TokenHead
@@ -105,11 +106,14 @@ def _witness(folder: Path, config: Json, tokens: Packed, names: list[str]) -> di
     import transformers
 
     (architecture,) = config["architectures"]
-    model = getattr(transformers, architecture).from_pretrained(folder).float().eval()
+    told = layout_of(config, []).witness
+    model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
+    hidden: list[Tensor] = []
+    model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
     rows = {"input_ids": tokens.ids, "token_type_ids": tokens.segments}
     inputs = {name: ids.view(-1, tokens.max_length) for name, ids in rows.items()}
-    found = model(**inputs, output_hidden_states=True, return_dict=True)
-    values = [found.hidden_states[-1], *(value for name, value in found.items() if name.endswith("logits"))]
+    found = model(**inputs, return_dict=True)
+    values = [*hidden, *(value for name, value in found.items() if name.endswith("logits"))]
     return dict(zip(names, values, strict=True))
 
 

@@ -64,6 +64,11 @@ class Model(Part, ABC):
         return self.width
 
     @property
+    def pooled_width(self) -> int:
+        """Width of what stands for a whole sequence."""
+        return self.width
+
+    @property
     @abstractmethod
     def max_length(self) -> int | None:
         """The longest sequence the positions allow, None where they have no end."""

@@ -70,6 +70,11 @@ class Encoder(Model):
         """The longest sequence that both positions and attention serve."""
         ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
         return min(ends, default=None)
+    @property
+    def pooled_width(self) -> int:
+        """Width of what the pooler gives, where there is one."""
+        return self.width if self.pooler is None else self.pooler.width(self.width)
+
 
     def layer(self, number: int) -> Encoder:
         """Return the encoder all of whose layers are as the one of that number: they may differ in their attention."""

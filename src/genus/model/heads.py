@@ -26,12 +26,16 @@ class Pooler(Part):
     activation: Activation = Tanh()
 
     def build(self, hidden: int) -> nn.Module:
-        """Return the module, from (N, H) to (N, H)."""
-        return nn.Sequential(nn.Linear(hidden, hidden), self.activation.build())
+        """Return the module, from (N, H) to (N, width)."""
+        return nn.Sequential(nn.Linear(hidden, self.width(hidden)), self.activation.build())
+
+    def width(self, hidden: int) -> int:
+        """Return how wide what it gives is, for states of `hidden` numbers."""
+        return hidden
 
     def demand(self, hidden: int) -> Demand:
         """Return a linear map, for one sequence."""
-        return linear(hidden, hidden)
+        return linear(hidden, self.width(hidden))
 
 
 def token_head_demand(hidden: int, size: int, vocab_size: int, norm: Norm) -> Demand:

@@ -172,7 +172,7 @@ class Undone(torch.autograd.Function):
             second, d_first = second - on_grid(out), d_first + d
             out, d = back(walk.attend, number, second.to(walk.dtype), d_first, walk, total)
             first, d_second = first - on_grid(out), d_second + d
-        return d_first + d_second, None, *(total.get(parameter) for parameter in ctx.parameters)
+        return d_first + d_second, None, *(total.pop(parameter, None) for parameter in ctx.parameters)
 
 
 def back(

@@ -26,15 +26,13 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
-class Masked(Objective):
-    """-Σ log p(original token | corrupted sequence) over the chosen tokens; the output layer is the embedding."""
+class MaskedTokens(Objective):
+    """-Σ log p(original token | corrupted sequence) over the chosen tokens."""
 
     over_tokens: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"masked"})
 
     masking: Masking = TokenMasking()
-    activation: Activation = Gelu()
-    norm: Norm = LayerNorm()
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Replace the chosen tokens and put what they were into the target `masked`."""
@@ -46,6 +44,13 @@ class Masked(Objective):
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return rate x tokens and one more a sequence, since each rounds its own share and has at least one."""
         return {"masked": min(tokens, math.ceil(self.masking.rate * tokens) + sequences)}
+
+
+class Masked(MaskedTokens):
+    """The masked language model whose output layer is the embedding, with a map and a norm before it."""
+
+    activation: Activation = Gelu()
+    norm: Norm = LayerNorm()
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""

@@ -49,7 +49,7 @@ class OnSequence(Objective):
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the linear map and of the pooler, once a sequence."""
-        return (linear(model.width, self.outputs) + Demand(flops=model.pool_flops())).on(1 / length)
+        return (linear(model.pooled_width, self.outputs) + Demand(flops=model.pool_flops())).on(1 / length)
 
     @property
     @abstractmethod
@@ -150,7 +150,7 @@ class SequenceHead(Head):
         super().__init__()
         self.name = choice.name
         self.dropout = nn.Dropout(choice.dropout)
-        self.classes = nn.Linear(model.width, choice.outputs)
+        self.classes = nn.Linear(model.pooled_width, choice.outputs)
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:

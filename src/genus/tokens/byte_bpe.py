@@ -117,6 +117,8 @@ class ByteBPE(Tokens):
         part = cls(vocab_size=len(pieces), prefix_space=prefix_space, specials=specials)
         return part, backend or part.of_vocabulary(pieces, merges)
 
+            if not split.use_regex:
+                return None
     def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
         """Return the backend of a finished vocabulary; its mask token takes in the white space before it."""
         special = self.specials

@@ -39,7 +39,10 @@ def same(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a configuration, and the choices it stands for: `model.layers`, or a head's `masked.norm.eps`."""
+    """One key of a configuration, and the choices it stands for: `model.layers`, or a head's `masked.norm.eps`.
+
+    A number in a path is a place in a list. A path of one step is a whole part, of which a table of choices is read.
+    """
 
     key: str
     paths: tuple[str, ...]
@@ -58,12 +61,18 @@ class HeadLayout:
     """The head's own rows, and rows in place of the network's where this architecture has a module in its head."""
     constants: Json = field(default_factory=dict)
     """What the configuration says where this head is present."""
+    only: Json = field(default_factory=dict)
+    """What the configuration must say for this head to be the one that the tensors are; a missing key is false."""
     settings: tuple[Setting, ...] = ()
     """Keys that say more of the network where this head is present."""
     free: frozenset[str] = frozenset()
     """Choices of the objective that leave no trace in a folder."""
     needs: frozenset[str] = frozenset()
     """Choices of the model that may not be null beside this head."""
+
+    def fits(self, config: Json) -> bool:
+        """Return whether a configuration says what it must for this head."""
+        return all(config.get(key, False) == value for key, value in self.only.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +97,9 @@ class Layout:
     """The padding id on which this architecture's position numbers hang."""
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Ends of foreign names whose tensors have their axes in another order, and the order that makes ours theirs."""
+
+    witness: Json = field(default_factory=dict)
+    """What the class is told when its outputs are compared with ours, such as a seed for what it draws."""
 
     def turn(self, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
         """Return a tensor of ours with its axes as the foreign name has them, or the other way back."""
@@ -131,6 +143,8 @@ class Layout:
                     config[setting.key] = setting.write(values[0])
         except LookupError:
             return None
+        if not all(self.heads[head].fits(config) for head in heads):
+            return None
         model, found = self.parts(config, heads, absent)
         alike = model == recipe.model and all(
             replace(mine, **{choice: getattr(found[name], choice) for choice in self.heads[name].free}) == found[name]
@@ -156,12 +170,9 @@ class Layout:
                 continue
             value = _read(setting, config[setting.key])
             for path in setting.paths:
-                owner, *steps, last = path.split(".")
+                owner, *steps = path.split(".")
                 if owner in changes:
-                    table = changes[owner]
-                    for step in steps:
-                        table = table.setdefault(step, {})
-                    table[last] = value
+                    _lay(changes[owner], functools.reduce(lambda inner, step: {step: inner}, reversed(steps), value))
         model = self.template.model.overlay(changes.pop("model"))
         return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
 
@@ -229,7 +240,16 @@ def _at(choices: Json, path: str) -> Any:
     """Return the choice at a dotted path; `LookupError` where the parts on the way have no such choice."""
     value: Any = choices
     for step in path.split("."):
-        if not isinstance(value, Mapping):
+        if not isinstance(value, (Mapping, list)):
             raise LookupError(path)
-        value = value[step]
+        value = value[int(step) if isinstance(value, list) else step]
     return value
+
+
+def _lay(table: Json, changes: Json) -> None:
+    """Put changes into a table, and those within them into the tables within it."""
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            _lay(table[key], value)
+        else:
+            table[key] = value

@@ -29,8 +29,9 @@ class Alternating(Attention):
         last = len(self.attentions) - 1
         if not self.order or not all(0 <= number <= last for number in self.order):
             raise ValueError(f"attention.order: expected numbers from 0 to {last}, got {list(self.order)}")
-        if shortest(self.order) != self.order:
-            raise ValueError(f"attention.order: goes round by itself; write {list(shortest(self.order))}")
+        size = len(shortest(self.order))
+        if size < len(self.order) and len(self.order) % size == 0:
+            raise ValueError(f"attention.order: goes round by itself; write {list(self.order[:size])}")
 
     def of_layer(self, number: int) -> Attention:
         """Return the one whose turn it is."""
@@ -51,6 +52,6 @@ class Alternating(Attention):
 
 
 def shortest(order: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shortest order that, going round, comes to the same."""
+    """Return the shortest order that, going round, begins so."""
     size = next(size for size in range(1, len(order) + 1) if order == (order[:size] * len(order))[: len(order)])
     return order[:size]

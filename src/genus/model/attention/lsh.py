@@ -36,7 +36,8 @@ class Lsh(Chunked):
     the tokens of its own chunk and of neighboring ones, which hash alike for the most part. No map has a bias.
 
     Source: section 2, equations 2 to 6. As in the released code, and unlike appendix A: a token that is met in several
-    rounds counts in each of them, and the chunk before the first one of a round is the last one of the round before.
+    rounds counts in each of them, and the chunk before the first one of a round is the last one of the round before. Where
+    tokens see only those before them, those after them still move the borders of chunks.
     """
 
     rounds: int = 1
@@ -130,7 +131,7 @@ class LshLayer(AttentionLayer):
         place_ART = torch.empty_like(order_ART)
         place_ART.scatter_(-1, order_ART, torch.arange(tokens, device=q_ATD.device).expand_as(order_ART))
         seat_AX = seats.seat.expand_as(place_ART).gather(-1, place_ART).flatten(1)
-        weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART)
+        weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART).masked_fill(seats.absent, -torch.inf)
         share_ART = (weight_ART - weight_ART.logsumexp(1, keepdim=True)).exp().to(out_ASD.dtype)
         return (share_ART[..., None] * _taken(out_ASD, seat_AX).unflatten(1, order_ART.shape[1:])).sum(1)
 

@@ -60,8 +60,11 @@ class Seats:
     """(C M,) who sits there: r T + p, the p-th of all tokens in the order of round r; R T where nobody does."""
     seat: Tensor
     """(R, T) where they sit, of each round."""
+    absent: Tensor
+    """(R, T) bool: a sequence of one chunk, in which all see each other anyhow, takes part in the first round only."""
     neighbors: Tensor
-    """(C, W) the chunks seen from each, of the same sequence and in rounds one after the other, in a circle."""
+    """(C, W) the chunks seen from each, of the same sequence and in rounds one after the other, in a circle; from the
+    one chunk of a sequence no other is seen but the last of all, which is empty."""
 
 
 class Seating:
@@ -82,18 +85,23 @@ class Seating:
     def _assign(self, chunk: int, before: int, after: int, rounds: int) -> Seats:
         """Lay every sequence out; how many chunks there are hangs on the lengths, for which the device is waited for."""
         number, device = self.number, self.number.device
-        own_N = rounds * ((torch.bincount(number) + chunk - 1) // chunk)
+        length_N = torch.bincount(number)
+        chunks_N = torch.cat([(length_N + chunk - 1) // chunk, torch.ones_like(length_N[:1])])  # the empty one at the end
+        own_N = torch.where(chunks_N > 1, rounds * chunks_N, 1)
         first_N = own_N.cumsum(0) - own_N
         sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
-        round_R1 = torch.arange(rounds, device=device)[:, None]
-        seat_RT = chunk * (first_N + round_R1 * (own_N // rounds))[:, number] + self.positions
-        cells = rounds * len(number)
-        taker = torch.full((chunk * len(sequence_C),), cells, device=device)
-        taker[seat_RT.flatten()] = torch.arange(cells, device=device)
         place_C = torch.arange(len(sequence_C), device=device) - first_N[sequence_C]
         look_W = torch.arange(-before, after + 1, device=device)
-        around_CW = (place_C[:, None] + look_W) % own_N[sequence_C, None]
-        return Seats(taker, seat_RT, first_N[sequence_C, None] + around_CW)
+        around_CW = first_N[sequence_C, None] + (place_C[:, None] + look_W) % own_N[sequence_C, None]
+        alone_CW = (chunks_N[sequence_C, None] == 1) & (look_W != 0)
+        neighbors_CW = around_CW.masked_fill(alone_CW, len(sequence_C) - 1)
+        round_R1 = torch.arange(rounds, device=device)[:, None]
+        absent_RT = (chunks_N[number] == 1) & (round_R1 > 0)
+        within_RT = (round_R1 * chunks_N[number]).masked_fill(absent_RT, 0)
+        seat_RT = chunk * (first_N[number] + within_RT) + self.positions
+        taker = torch.full((chunk * len(sequence_C),), seat_RT.numel(), device=device)
+        taker[seat_RT[~absent_RT]] = torch.arange(seat_RT.numel(), device=device).view_as(seat_RT)[~absent_RT]
+        return Seats(taker, seat_RT, absent_RT, neighbors_CW)
 
 
 def with_neighbors(x_ASD: Tensor, seats: Seats) -> Tensor:

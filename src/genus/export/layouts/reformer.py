@@ -1,0 +1,232 @@
+"""Hugging Face's Reformer classes: `ReformerModel`, `ReformerModelWithLMHead`, `ReformerForMaskedLM`, ...
+
+Rotations are drawn there in evaluation too, unless `hash_seed` is set, which then draws the same in training: it is left
+unset. `lm_head.bias` is held there and, in transformers 5, left out of the logits. Where tokens see both directions and
+local and LSH chunks are of different lengths, sequences that are no multiple of both differ: they are padded there to a
+common multiple, so that the first local chunk looks at an empty one where ours looks at the last.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from genus.examples.contiguous import Contiguous
+from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts.bert import (
+    CLASSIFY,
+    POOLER,
+    REGRESS,
+    read_activation,
+    read_labels,
+    under,
+    write_activation,
+    write_labels,
+)
+from genus.export.layouts.xlnet import only
+from genus.model.attention.alternating import Alternating, shortest
+from genus.model.attention.local import Local
+from genus.model.attention.lsh import SEED, Lsh
+from genus.model.axial import Axial
+from genus.model.chunked import ChunkedDense
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.half_pooler import HalfPooler
+from genus.model.norm import NoNorm
+from genus.model.reversible import Reversible, Unscaled
+from genus.model.untied import Untied
+from genus.model.visibility import Causal, Full
+from genus.objectives.masked_direct import MaskedDirect
+from genus.objectives.next_token import NextToken
+from genus.objectives.sequence import Classify, Regress
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.bytes import Bytes
+
+if TYPE_CHECKING:
+    from genus.part import Json
+
+KINDS = ("local", "lsh")
+"""In the order in which the attentions stand that take turns."""
+LOCAL, LSH = "model.attention.attentions.0", "model.attention.attentions.1"
+POSITION = "model.embedding.position"
+
+
+def write_layers(model: Json) -> list[str]:
+    """Return the kind of each layer."""
+    order = model["attention"]["order"]
+    return [KINDS[order[number % len(order)]] for number in range(model["layers"])]
+
+
+def read_layers(kinds: list[str]) -> Json:
+    """Return how many layers there are, and whose turn it is when."""
+    order = tuple(KINDS.index(kind) for kind in kinds)
+    return {"layers": len(kinds), "attention": {"order": list(shortest(order))}}
+
+
+def write_buckets(buckets: list[int]) -> int | list[int]:
+    """Return the number of buckets, or its factors."""
+    return buckets[0] if len(buckets) == 1 else buckets
+
+
+def read_buckets(buckets: int | list[int]) -> list[int]:
+    """Return the factors of the number of buckets."""
+    return [buckets] if isinstance(buckets, int) else list(buckets)
+
+
+def write_decoder(visibility: Json) -> bool:
+    """Return whether tokens see only those before them."""
+    return {Causal.__name__: True, Full.__name__: False}[visibility["kind"]]
+
+
+def read_decoder(decoder: bool) -> Json:
+    """Return who sees whom."""
+    return (Causal() if decoder else Full()).to_json()
+
+
+def write_longest(model: Json) -> int:
+    """Return how many positions there are."""
+    return math.prod(model["embedding"]["position"]["shape"])
+
+
+def read_longest(longest: int) -> Json:
+    """Return nothing: the grid says it."""
+    return {}
+
+
+def both(choice: str) -> tuple[str, str]:
+    """Return the paths of a choice of both attentions."""
+    return (f"{LOCAL}.{choice}", f"{LSH}.{choice}")
+
+
+LAYERS = {
+    "network.layers.{}.attention.qkv": (
+        "encoder.layers.{}.attention.self_attention.query",
+        "encoder.layers.{}.attention.self_attention.key",
+        "encoder.layers.{}.attention.self_attention.value",
+    ),
+    "network.layers.{}.attention.query_key": ("encoder.layers.{}.attention.self_attention.query_key",),
+    "network.layers.{}.attention.value": ("encoder.layers.{}.attention.self_attention.value",),
+    "network.layers.{}.attention.out": ("encoder.layers.{}.attention.output.dense",),
+    "network.layers.{}.attention_norm": ("encoder.layers.{}.attention.layer_norm",),
+    "network.layers.{}.feedforward.inner": ("encoder.layers.{}.feed_forward.dense.dense",),
+    "network.layers.{}.feedforward.out": ("encoder.layers.{}.feed_forward.output.dense",),
+    "network.layers.{}.feedforward_norm": ("encoder.layers.{}.feed_forward.layer_norm",),
+    "network.norm.0": ("encoder.layer_norm",),
+    "network.embed.tokens": ("embeddings.word_embeddings",),
+    "network.embed.positions.tables": ("embeddings.position_embeddings.weights",),
+}
+DENSE = {"network.pooler.0": ("classifier.dense",)}
+
+
+def lm_head(head: str) -> dict[str, tuple[str, ...]]:
+    """Return the rows of an output layer."""
+    return {f"heads.{head}.tokens": ("lm_head",), f"heads.{head}.tokens.decoder": ("lm_head.decoder",)}
+
+
+LAYOUT = Layout(
+    model_type="reformer",
+    prefix="reformer.",
+    template=Recipe(
+        name="reformer/imported",
+        published=Published(title="Reformer", paper="arXiv:2001.04451", year=2020),
+        tokens=Bytes(),
+        examples=Contiguous(),
+        model=Encoder(
+            layers=6,
+            hidden=256,
+            attention=Alternating(
+                attentions=(
+                    Local(heads=12, size=64, dropout=0.05),
+                    Lsh(heads=12, size=64, dropout=0.0),
+                ),
+            ),
+            feedforward=ChunkedDense(size=512, dropout=0.05),
+            embedding=Embedding(
+                segments=0, position=Axial(shape=(64, 64), widths=(64, 192)), norm=NoNorm(), dropout=0.05
+            ),
+            block=Unscaled(),
+            stack=Reversible(),
+            pooler=HalfPooler(),
+            dropout=0.05,
+        ),
+        objectives=(MaskedDirect(),),
+        # Ours, for further pretraining, as in the layout of BERT.
+        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.05),
+        stages=(Stage(max_length=512, batch=64, micro_batch=8),),
+        budget=Budget(amount=10_000, unit="steps"),
+        finetuning=FineTuning(
+            optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+            schedule=Linear(warmup=0.1),
+            epochs=3,
+            batch=32,
+            pooler=HalfPooler(),
+        ),
+    ),
+    settings=(
+        Setting("attn_layers", ("model",), write_layers, read_layers),
+        Setting("hidden_size", ("model.hidden",)),
+        Setting("num_attention_heads", both("heads")),
+        Setting("attention_head_size", both("size")),
+        Setting("is_decoder", both("visibility"), write_decoder, read_decoder),
+        Setting("local_attn_chunk_length", (f"{LOCAL}.chunk",)),
+        Setting("local_num_chunks_before", (f"{LOCAL}.before",)),
+        Setting("local_num_chunks_after", (f"{LOCAL}.after",)),
+        Setting("local_attention_probs_dropout_prob", (f"{LOCAL}.dropout",)),
+        Setting("lsh_attn_chunk_length", (f"{LSH}.chunk",)),
+        Setting("lsh_num_chunks_before", (f"{LSH}.before",)),
+        Setting("lsh_num_chunks_after", (f"{LSH}.after",)),
+        Setting("lsh_attention_probs_dropout_prob", (f"{LSH}.dropout",)),
+        Setting("num_hashes", (f"{LSH}.rounds",)),
+        Setting("num_buckets", (f"{LSH}.buckets",), write_buckets, read_buckets),
+        Setting("feed_forward_size", ("model.feedforward.size",)),
+        Setting("hidden_act", ("model.feedforward.activation",), write_activation, read_activation),
+        Setting("chunk_size_feed_forward", ("model.feedforward.chunk",)),
+        Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout", "model.feedforward.dropout")),
+        Setting("layer_norm_eps", ("model.norm.eps",)),
+        Setting("initializer_range", ("model.init_std",)),
+        Setting("axial_pos_embds", (), read=only(True)),
+        Setting("axial_pos_shape", (f"{POSITION}.shape",), read=list),
+        Setting("axial_pos_embds_dim", (f"{POSITION}.widths",), read=list),
+        Setting("axial_norm_std", (f"{POSITION}.std",)),
+        Setting("max_position_embeddings", ("model",), write_longest, read_longest),
+        Setting("classifier_dropout", ("classify.dropout", "regress.dropout")),
+        Setting("id2label", ("classify.labels",), write_labels, read_labels),
+    ),
+    tensors=under("reformer.", LAYERS) | DENSE,
+    optional={"pooler": "network.pooler.0"},
+    heads={
+        "next_token": HeadLayout(objective=NextToken(output=Untied()), tensors=lm_head("next_token"), only={"is_decoder": True}),
+        "masked": HeadLayout(
+            objective=MaskedDirect(),
+            tensors=lm_head("masked"),
+            only={"is_decoder": False},
+            free=frozenset({"masking"}),
+        ),
+        "classify": HeadLayout(
+            objective=Classify(labels=()),
+            tensors={"heads.classify.classes": ("classifier.out_proj",)},
+            constants=CLASSIFY,
+            only={"is_decoder": False},
+            needs=POOLER,
+        ),
+        "regress": HeadLayout(
+            objective=Regress(),
+            tensors={"heads.regress.classes": ("classifier.out_proj",)},
+            constants=REGRESS,
+            only={"is_decoder": False},
+            needs=POOLER,
+        ),
+    },
+    architectures={
+        frozenset({"next_token"}): "ReformerModelWithLMHead",
+        frozenset({"masked"}): "ReformerForMaskedLM",
+        frozenset({"classify"}): "ReformerForSequenceClassification",
+        frozenset({"regress"}): "ReformerForSequenceClassification",
+        frozenset(): "ReformerModel",
+    },
+    tied={"lm_head.decoder.bias": "lm_head.bias"},
+    witness={"hash_seed": SEED, "chunk_size_feed_forward": 0},
+)

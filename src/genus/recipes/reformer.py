@@ -1,0 +1,216 @@
+"""Reformer: attention by hashing, and layers that can be undone, for long texts (Kitaev et al. 2020, arXiv:2001.04451).
+
+"Released code" is google/trax: resources/supervised/configs/reformer_enwik8.gin in its first form, and the notebook
+trax/models/reformer/text_generation.ipynb; "released configuration" is that of the checkpoints made with it, as the
+Hugging Face hub has them (google/reformer-enwik8, google/reformer-crime-and-punishment). Deviations: the output layer's
+bias stays at 0; dropout falls on the sum of token and position vectors, not on each. `reformer/mini` and `reformer/tiny`
+are ours, not published: masked language models over WordPiece at the sizes and the cost of `bert/mini` and `bert/tiny`,
+so that the ideas can be compared with BERT by fine-tuning. imagenet64, the paper's other task, is not here.
+"""
+
+from dataclasses import replace
+
+from genus.examples.contiguous import Contiguous
+from genus.examples.full_sentences import FullSentences
+from genus.model.activation import Relu
+from genus.model.attention.alternating import Alternating
+from genus.model.attention.local import Local
+from genus.model.attention.lsh import Lsh
+from genus.model.axial import Axial
+from genus.model.chunked import ChunkedDense
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.half_pooler import HalfPooler
+from genus.model.norm import NoNorm
+from genus.model.reversible import Reversible, Unscaled
+from genus.model.untied import Untied
+from genus.model.visibility import Causal
+from genus.objectives.masked_direct import MaskedDirect
+from genus.objectives.next_token import NextToken
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Cosine, InverseSquareRoot, Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.bytes import Bytes
+from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.wordpiece import WordPiece
+
+DECODER = Encoder(
+    layers=12,  # section 5.2; released code: n_layers
+    hidden=1024,  # section 5: d_model
+    attention=Alternating(
+        attentions=(
+            Local(
+                heads=8,  # section 5: n_heads
+                size=128,  # released code: attn_kv
+                chunk=128,  # released code: SelfAttention.chunk_len
+                before=1,  # released code: SelfAttention.n_chunks_before
+                dropout=0.2,  # released code: SelfAttention.attention_dropout
+                visibility=Causal(),
+            ),
+            Lsh(
+                heads=8,
+                size=128,
+                chunk=256,  # released code: LSHSelfAttention.chunk_len
+                before=1,  # released code: LSHSelfAttention.n_chunks_before
+                rounds=4,  # released configuration; section 5.2 has 4 in figure 5, the released code 2
+                buckets=(512,),  # released code: LSHSelfAttention.n_buckets, 2 l / m of section 2
+                dropout=0.1,  # released configuration
+                visibility=Causal(),
+            ),
+        ),
+        order=(0, 0, 1, 0),  # released code: attn_type
+    ),
+    feedforward=ChunkedDense(
+        size=4096,  # section 5: d_ff
+        activation=Relu(),
+        dropout=0.2,  # released code: dropout
+        chunk=0,  # released configuration: chunk_size_feed_forward
+    ),
+    embedding=Embedding(
+        segments=0,
+        position=Axial(shape=(128, 512), widths=(256, 768)),  # released code: axial_pos_shape, d_axial_pos_embs
+        norm=NoNorm(),
+        dropout=0.2,  # released code: dropout
+    ),
+    block=Unscaled(),
+    stack=Reversible(),
+    dropout=0.2,  # released code: dropout
+    init_std=0.02,  # released configuration: initializer_range
+)
+
+ENWIK8 = Recipe(
+    name="reformer/enwik8",
+    published=Published(
+        title="Reformer: The Efficient Transformer",
+        paper="arXiv:2001.04451",
+        year=2020,
+        data="enwik8 (100 million bytes of Wikipedia)",  # section 5
+    ),
+    tokens=Bytes(vocab_size=258),  # released code: includes pad token and unused EOS token
+    examples=Contiguous(),  # section 5: chunked into subsequences of 2^16 tokens
+    model=DECODER,
+    objectives=(NextToken(output=Untied()),),  # released code: ReformerLM
+    optimizer=AdamW(
+        lr=6.9877e-4,  # released code, multifactor: 0.03125 / √2000 at the end of warm-up
+        betas=(0.9, 0.98),  # released code: Adam; section 5 names Adafactor
+        eps=1e-9,  # released code
+        weight_decay=0.0,  # released code
+    ),
+    schedule=InverseSquareRoot(warmup=0.02),  # released code, multifactor: 2,000 of 100,000 steps, rsqrt_decay
+    stages=(Stage(max_length=65_536, batch=8, micro_batch=1),),  # section 5: 8 sequences of 64K, one a device
+    budget=Budget(amount=100_000, unit="steps"),  # released code: train.steps
+    finetuning=FineTuning(  # ours: the paper does not fine-tune
+        optimizer=AdamW(lr=5e-5, weight_decay=0.01, clip_norm=1.0),  # ours
+        schedule=Linear(warmup=0.1),  # ours
+        epochs=3,  # ours
+        batch=32,  # ours
+        max_length=512,  # ours
+        pooler=HalfPooler(),
+    ),
+)
+
+CRIME_AND_PUNISHMENT = replace(
+    ENWIK8,
+    name="reformer/crime-and-punishment",
+    published=replace(ENWIK8.published, data="Crime and Punishment, once"),  # released code, the notebook
+    tokens=Unigram(
+        vocab_size=320,  # released code, the notebook; there sentencepiece's BPE, which no part here has
+        lowercase=False,
+        plain=False,
+        specials=XLNET,
+    ),
+    model=replace(
+        DECODER,
+        layers=6,  # released code, the notebook: n_layers
+        hidden=256,  # d_model
+        attention=Alternating(
+            attentions=(
+                Local(heads=2, size=64, chunk=64, dropout=0.05, visibility=Causal()),  # SelfAttention; n_heads, attn_kv
+                Lsh(
+                    heads=2,
+                    size=64,
+                    chunk=64,  # LSHSelfAttention.chunk_len
+                    rounds=1,  # n_hashes
+                    buckets=(64, 128),  # n_buckets
+                    dropout=0.0,  # attention_dropout
+                    visibility=Causal(),
+                ),
+            ),
+            order=(0, 1),  # attn_type
+        ),
+        feedforward=ChunkedDense(size=512, activation=Relu(), dropout=0.05),  # d_ff, dropout
+        embedding=replace(
+            DECODER.embedding,
+            position=Axial(shape=(512, 1024), widths=(64, 192)),  # axial_pos_shape, d_axial_pos_embs
+            dropout=0.05,  # dropout
+        ),
+        dropout=0.05,  # dropout
+    ),
+    optimizer=AdamW(
+        lr=0.01,  # multifactor.constant
+        betas=(0.86, 0.92),  # Adam
+        eps=1e-9,  # Adam
+        weight_decay=0.0,  # Adam
+    ),
+    schedule=Cosine(warmup=0.1),  # multifactor: warmup_steps 100, then steps_per_cycle 900
+    stages=(Stage(max_length=524_288, batch=8, micro_batch=1),),  # n_tokens, one sequence a device
+    budget=Budget(amount=1_000, unit="steps"),  # warm-up and one cycle; the notebook stops at 600
+)
+
+MINI = replace(
+    ENWIK8,
+    name="reformer/mini",  # ours, and so is every number of this row
+    published=replace(ENWIK8.published, data=""),
+    tokens=WordPiece(vocab_size=30_522, lowercase=True),  # ours: as bert/mini
+    examples=FullSentences(),
+    model=replace(
+        DECODER,
+        layers=4,  # ours: as bert/mini
+        hidden=256,
+        attention=Alternating(
+            attentions=(
+                Local(heads=4, size=64, chunk=32, dropout=0.0),  # ours: so that sequences have several chunks
+                Lsh(heads=4, size=64, chunk=32, rounds=2, buckets=(8,), dropout=0.0),  # ours; section 2: 2 l / m
+            ),
+            order=(0, 1),  # ours
+        ),
+        feedforward=ChunkedDense(size=1024, activation=Relu()),  # ours
+        embedding=Embedding(
+            segments=0,
+            position=Axial(shape=(16, 32), widths=(64, 192), std=0.02),  # ours: std of the tokens
+            norm=NoNorm(),
+            dropout=0.0,
+        ),
+        dropout=0.0,
+    ),
+    objectives=(MaskedDirect(),),
+    optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+    schedule=Linear(warmup=0.1),  # ours
+    stages=(Stage(max_length=128, batch=32, micro_batch=32),),  # ours
+    budget=Budget(amount=1_000, unit="steps"),  # ours: 4 million tokens
+    finetuning=replace(
+        ENWIK8.finetuning,
+        optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+        epochs=4,  # ours
+        max_length=128,  # ours
+    ),
+)
+
+TINY = replace(
+    MINI,
+    name="reformer/tiny",
+    model=replace(
+        MINI.model,
+        layers=2,  # ours: as bert/tiny
+        hidden=128,
+        attention=Alternating(
+            attentions=(
+                Local(heads=2, size=64, chunk=32, dropout=0.0),
+                Lsh(heads=2, size=64, chunk=32, rounds=2, buckets=(8,), dropout=0.0),
+            ),
+            order=(0, 1),  # ours
+        ),
+        feedforward=ChunkedDense(size=512, activation=Relu()),  # ours
+        embedding=replace(MINI.model.embedding, position=Axial(shape=(16, 32), widths=(32, 96), std=0.02)),  # ours
+    ),
+)

@@ -1,0 +1,128 @@
+"""Bytes: every text is a sequence of 256 pieces, none is unknown, and nothing is learned."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+
+from genus.errors import GenusError
+from genus.tokens import Specials, Tokens
+from genus.tokens.chunks import WholeText
+from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.chunks import Encoder
+
+ENWIK8 = Specials(
+    pad="<pad>", unk="<pad>", cls="<eos>", sep="<eos>", mask="<pad>", single="$A <eos>", pair="$A <eos> $B:1 <eos>:1"
+)
+"""As the byte-level models of trax number them: padding 0, the end 1, byte b as b + 2."""
+WHITE_SPACE = b" \t\n\v\f\r"
+
+
+def _written() -> list[str]:
+    """Return how byte-level vocabularies write each byte (GPT-2's released code, encoder.py, bytes_to_unicode)."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
+
+
+WRITTEN = _written()
+
+
+class Bytes(Tokens):
+    """The bytes of a text's UTF-8: special tokens have the first ids, in the order of their roles, then byte 0 to 255.
+
+    Ids left over up to `vocab_size` stand for nothing.
+    """
+
+    vocab_size: int = 258
+    specials: Specials = ENWIK8
+
+    def __post_init__(self) -> None:
+        """Refuse a vocabulary too small for the bytes.
+
+        Raises:
+            ValueError: fewer than the special tokens and 256.
+        """
+        least = len(self._special()) + 256
+        if self.vocab_size < least:
+            raise ValueError(f"vocab_size: expected at least {least} (256 bytes and the special tokens), "
+                             f"got {self.vocab_size}")  # fmt: skip
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Return the tokenizer, for which the texts are not needed: but there are to be some."""
+        next(some(texts))
+        return Tokenizer.of(self, self.of_vocabulary())
+
+    def of_vocabulary(self) -> Backend:
+        """Return the backend: a byte-level BPE without merges."""
+        special = self._special()
+        spare = [f"<unused{number}>" for number in range(self.vocab_size - len(special) - 256)]
+        pieces = {piece: number for number, piece in enumerate([*special, *WRITTEN, *spare])}
+        backend = Backend(models.BPE(pieces, []))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens([*special, *spare])
+        frame(backend, self.specials)
+        return backend
+
+    def _special(self) -> list[str]:
+        """Return the special tokens, each once."""
+        return list(dict.fromkeys([self.specials.pad, self.specials.sep, *self.specials.names()]))
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for white space: a word is what follows it, as in byte-level BPE."""
+        spaces = {WRITTEN[byte] for byte in WHITE_SPACE}
+        return [piece in spaces for piece in pieces]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return an encoder that adds to bytes; texts with the name of a special token are the backend's."""
+        return _BytesPlus(WholeText(backend, typecode), backend.token_to_id(WRITTEN[0]))
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the class that reads any `tokenizer.json`."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.specials.sep}
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a byte-level BPE that has no merges, and the bytes in order."""
+        if backend is None or not isinstance(backend.model, models.BPE):
+            return None
+        if json.loads(backend.to_str())["model"]["merges"]:
+            return None
+        pieces = backend.get_vocab()
+        first = pieces.get(WRITTEN[0], -1)
+        if [pieces.get(piece) for piece in WRITTEN] != list(range(first, first + 256)):
+            return None
+        specials = read_specials(read_config(folder), ENWIK8, pieces, folder)
+        part = cls(vocab_size=len(pieces), specials=specials)
+        if part._special() != sorted(part._special(), key=pieces.__getitem__) or len(part._special()) != first:
+            raise GenusError(f"{folder / 'tokenizer.json'}: the {first} pieces before the bytes are to be the special tokens, "
+                             f"in the order {', '.join(part._special())}")  # fmt: skip
+        return part, backend
+
+
+class _BytesPlus:
+    """Bytes to ids by an addition."""
+
+    def __init__(self, whole: WholeText, first: int) -> None:
+        self.whole, self.first = whole, first
+        added = [re.escape(token.content) for token in whole.backend.get_added_tokens_decoder().values()]
+        self.has_added = re.compile("|".join(added)).search
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        if self.has_added(text):
+            return self.whole(text)
+        ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(self.whole.typecode) + self.first
+        return ids.astype(self.whole.typecode).tobytes()

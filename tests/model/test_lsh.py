@@ -1,0 +1,293 @@
+"""Attention in chunks against its equations, written out pair by pair; and nothing crosses from text to text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from genus.batch import Batch, Packed
+from genus.errors import UsageError
+from genus.model import Network
+from genus.model.attention.alternating import Alternating
+from genus.model.attention.local import Local, LocalLayer
+from genus.model.attention.lsh import HIDDEN, ITSELF, Lsh, LshLayer
+from genus.model.attention.seating import Chunked, Seating
+from genus.model.axial import Axial
+from genus.model.chunked import ChunkedDense
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.norm import NoNorm
+from genus.model.reversible import Reversible, Unscaled
+from genus.model.stack import Separate, Stack
+from genus.model.visibility import Causal, Full, Visibility
+
+DOUBLE = 1e-12
+"""Sums of a few dozen float64 products."""
+ALONE = 1e-10
+"""What a token that sees only itself weighs is the exponential of a difference of numbers near -1e5, in float64."""
+SINGLE = 1e-5
+"""Relative; the same sums in float32, in another order."""
+HIDDEN_SIZE, VOCABULARY = 12, 67
+ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
+LENGTH = 40
+Make = Callable[..., Packed]
+sights = pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
+
+
+def circle(sequence: list[int], rounds: list[list[int]], choice: Chunked) -> list[tuple[list[int], list[int]]]:
+    """Return (who asks, who is asked) for every chunk of a sequence, whose rounds are orders of its tokens."""
+    size = choice.chunk
+    if len(sequence) <= size:
+        return [(rounds[0], rounds[0])]
+    chunks = [order[at : at + size] for order in rounds for at in range(0, len(order), size)]
+    look = range(-choice.before, choice.after + 1)
+    return [(own, [t for d in look for t in chunks[(c + d) % len(chunks)]]) for c, own in enumerate(chunks)]
+
+
+def stretches(packed: Packed) -> list[list[int]]:
+    ends = packed.offsets.tolist()
+    return [list(range(start, end)) for start, end in zip(ends, ends[1:], strict=False)]
+
+
+def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Packed, choice: Lsh) -> Tensor:
+    """Return (A, T, D): for every head, sequence, round and token the softmax over what it sees, one after the other."""
+    out = torch.zeros_like(v_ATD)
+    scale = q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() * math.sqrt(choice.size)
+    for head, sequence in ((a, s) for a in range(len(q_ATD)) for s in stretches(packed)):
+        told = bucket_ART[head].tolist()
+        rounds = [sorted(sequence, key=lambda t: (told[r][t], t)) for r in range(choice.rounds)]  # noqa: B023
+        bucket = {(c, t): (r, told[r][t]) for c, r, t in chunk_rounds(sequence, rounds, choice)}
+        found: dict[int, list[tuple[Tensor, Tensor]]] = {token: [] for token in sequence}
+        for c, (own, asked) in enumerate(circle(sequence, rounds, choice)):
+            for token in own:
+                scores = torch.stack([q_ATD[head, token] @ (q_ATD[head, other] / scale[head, other]) for other in asked])
+                for at, other in enumerate(asked):
+                    far = isinstance(choice.visibility, Causal) and other > token
+                    apart = not choice.across and other_bucket(bucket, c, asked, at, choice, sequence) != bucket[c, token]
+                    scores[at] = ITSELF if other == token else HIDDEN if far or apart else scores[at]
+                found[token].append((scores.logsumexp(0), scores.softmax(0) @ v_ATD[head, asked]))
+        for token, each in found.items():
+            weights = torch.stack([weight for weight, _ in each]).softmax(0)
+            out[head, token] = sum(weight * value for weight, (_, value) in zip(weights, each, strict=True))
+    return out
+
+
+def chunk_rounds(sequence: list[int], rounds: list[list[int]], choice: Lsh) -> list[tuple[int, int, int]]:
+    """Return (chunk, round, token) for all who sit in a chunk."""
+    size, per_round = choice.chunk, -(-len(sequence) // choice.chunk)
+    return [(r * per_round + at // size, r, t) for r, order in enumerate(rounds) for at, t in enumerate(order)]
+
+
+def other_bucket(
+    bucket: dict[tuple[int, int], tuple[int, int]], c: int, asked: list[int], at: int, choice: Lsh, sequence: list[int]
+) -> tuple[int, int]:
+    """Return the round and bucket in which the one who is asked sits in the chunk where it is found."""
+    if len(sequence) <= choice.chunk:
+        return bucket[0, asked[at]]
+    chunks = 1 + max(number for number, _ in bucket)
+    passed = 0
+    for d in range(-choice.before, choice.after + 1):
+        number = (c + d) % chunks
+        size = sum(1 for one, _ in bucket if one == number)
+        if at < passed + size:
+            return bucket[number, asked[at]]
+        passed += size
+    raise AssertionError
+
+
+def drawn(packed: Packed, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    q, v = (torch.randn(2, len(packed.ids), 3, generator=generator, dtype=torch.float64) for _ in range(2))
+    return q, v
+
+
+CHOICES = [
+    Lsh(heads=2, size=3, chunk=4, buckets=(4,)),
+    Lsh(heads=2, size=3, chunk=4, buckets=(2, 4), rounds=3),
+    Lsh(heads=2, size=3, chunk=3, buckets=(4,), rounds=2, before=2, after=1),
+    Lsh(heads=2, size=3, chunk=4, buckets=(4,), rounds=2, across=False),
+    Lsh(heads=2, size=3, chunk=64, buckets=(4,), rounds=2),
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=range(len(CHOICES)))
+@sights
+def test_lsh_is_its_equations(make_packed: Make, choice: Lsh, visibility: Visibility) -> None:
+    choice = replace(choice, visibility=visibility)
+    packed = make_packed([[5, 4, 1, 2], [11]], 12, torch.ones(24, dtype=torch.long))
+    layer = LshLayer(choice, HIDDEN_SIZE).eval()
+    q, v = drawn(packed)
+    bucket = layer.hash(q)
+    found = layer.attend(q, v, bucket, Seating(packed))
+    assert bucket.shape == (2, choice.rounds, 24)
+    assert int(bucket.max()) < math.prod(choice.buckets)
+    torch.testing.assert_close(found, lsh_written_out(q, v, bucket, packed, choice), atol=ALONE, rtol=0)
+
+
+@pytest.mark.parametrize("choice", [Local(heads=2, size=3, chunk=4), Local(heads=2, size=3, chunk=3, before=0, after=2)])
+@sights
+def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Visibility) -> None:
+    choice = replace(choice, visibility=visibility, dropout=0.0)
+    packed = make_packed([[5, 4, 1, 2], [11]], 12, torch.ones(24, dtype=torch.long))
+    layer = LocalLayer(choice, HIDDEN_SIZE).double()
+    x = torch.randn(24, HIDDEN_SIZE, dtype=torch.float64)
+    q, k, v = layer.qkv(x).view(24, 3, 2, 3).unbind(1)
+    out = torch.zeros(24, 2, 3, dtype=torch.float64)
+    for sequence in stretches(packed):
+        for own, asked in circle(sequence, [sequence], choice):
+            for token in own:
+                seen = [t for t in asked if t <= token or isinstance(visibility, Full)]
+                for head in range(2):
+                    scores = k[seen, head] @ q[token, head] / math.sqrt(3)
+                    out[token, head] = scores.softmax(0) @ v[seen, head]
+    torch.testing.assert_close(layer(x, layer.prepare(packed)), layer.out(out.flatten(1)), atol=DOUBLE, rtol=0)
+
+
+def test_alike_vectors_hash_alike() -> None:
+    """Vectors 0.1 apart share a bucket far more often than those drawn alone, which do once in 8."""
+    layer = LshLayer(Lsh(heads=1, size=32, buckets=(8,), rounds=16), HIDDEN_SIZE).eval()
+    x = torch.randn(1, 200, 32)
+    near, far = layer.hash(x + 0.1 * torch.randn(1, 200, 32)), layer.hash(torch.randn(1, 200, 32))
+    assert (layer.hash(x) == near).float().mean() > 0.8
+    assert 0.09 < (layer.hash(x) == far).float().mean() < 0.16
+    assert torch.equal(layer.hash(x), layer.hash(3 * x))
+
+
+@sights
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_gradients_of_lsh_agree_with_differences(make_packed: Make, visibility: Visibility, rounds: int) -> None:
+    choice = Lsh(heads=1, size=3, chunk=2, buckets=(4,), rounds=rounds, visibility=visibility)
+    packed = make_packed([[5, 3]], 8, torch.ones(8, dtype=torch.long))
+    layer = LshLayer(choice, 4).double().eval()
+    x = torch.randn(8, 4, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(1))
+    shared = layer.prepare(packed)
+    assert torch.autograd.gradcheck(lambda y: layer(y, shared), (x,))
+
+
+def network(visibility: Visibility, stack: Stack, chunk: int = 4) -> Network:
+    attention = Alternating(
+        attentions=(
+            Local(heads=2, size=8, chunk=chunk, dropout=0.0, visibility=visibility),
+            Lsh(heads=2, size=8, chunk=chunk, rounds=2, buckets=(2, 4), visibility=visibility),
+        )
+    )
+    model = Encoder(
+        layers=4,
+        hidden=16,
+        attention=attention,
+        feedforward=ChunkedDense(size=24, chunk=50),
+        embedding=Embedding(segments=0, position=Axial(shape=(5, 8), widths=(6, 10)), norm=NoNorm(), dropout=0.0),
+        block=Unscaled(),
+        stack=stack,
+        dropout=0.0,
+        init_std=0.3,
+    )
+    torch.manual_seed(0)
+    return model.build(VOCABULARY)
+
+
+def batch(make_packed: Make, seed: int = 0) -> Batch:
+    ids = torch.randint(1, VOCABULARY, (len(ROWS) * LENGTH,), generator=torch.Generator().manual_seed(seed))
+    return Batch({"tokens": make_packed(ROWS, LENGTH, ids)}, {})
+
+
+def of(given: Batch, start: int, end: int) -> Batch:
+    """Return a sequence of a batch alone."""
+    packed = given.tokens
+    offsets = torch.tensor([0, end - start], dtype=torch.int32)
+    cut = {name: getattr(packed, name)[start:end] for name in ("ids", "positions", "segments")}
+    return Batch({"tokens": Packed(**cut, offsets=offsets, max_length=end - start, live=end - start)}, {})
+
+
+@sights
+@pytest.mark.parametrize("stack", [Reversible(), Separate()], ids=lambda stack: type(stack).__name__)
+def test_packed_equals_one_by_one(make_packed: Make, visibility: Visibility, stack: Stack) -> None:
+    """In evaluation; in training too, where both draw the same rotations."""
+    net, given = network(visibility, stack).eval(), batch(make_packed)
+    ends = given.tokens.offsets.tolist()
+    found = net(given)["tokens"]
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward()
+    together = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}  # type: ignore[union-attr]
+    net.zero_grad()
+    alone = torch.cat([net(of(given, start, end))["tokens"] for start, end in zip(ends, ends[1:], strict=False)])
+    torch.testing.assert_close(found, alone, rtol=SINGLE, atol=SINGLE)
+    (alone * weights).sum().backward()
+    for name, parameter in net.named_parameters():
+        gradient = parameter.grad
+        assert gradient is not None
+        torch.testing.assert_close(together[name], gradient, rtol=0, atol=SINGLE * gradient.abs().max().item(), msg=name)
+
+
+@sights
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("training", [False, True])
+def test_no_document_reaches_another(make_packed: Make, visibility: Visibility, half: bool, training: bool) -> None:
+    net, given = network(visibility, Reversible()).train(training), batch(make_packed)
+    start, end = given.tokens.offsets[1:3].tolist()
+    ids = given.tokens.ids.clone()
+    ids[start:end] = ids[start:end] % 60 + 3
+    other = replace(given, streams={"tokens": replace(given.tokens, ids=ids)})
+    states = []
+    for one in (given, other):
+        torch.manual_seed(3)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            states.append(net(one)["tokens"])
+    moved = torch.zeros(len(ids), dtype=torch.bool)
+    moved[start:end] = True
+    assert torch.equal(states[0][~moved], states[1][~moved])
+    assert not torch.equal(states[0][moved], states[1][moved])
+
+
+def test_work_grows_in_proportion_to_length(make_packed: Make) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    layer = LshLayer(Lsh(heads=2, size=8, chunk=16, rounds=2, buckets=(8,)), 16)
+    flops = []
+    for length in (256, 1024):
+        shared = layer.prepare(make_packed([[length]], length, torch.ones(length, dtype=torch.long)))
+        with FlopCounterMode(display=False) as counter:
+            layer(torch.randn(length, 16), shared)
+        flops.append(counter.get_total_flops())
+    assert flops[1] == pytest.approx(4 * flops[0], rel=0.02)
+    demand = layer.choice.demand(16, 1024)
+    assert flops[1] == pytest.approx(1024 * (demand.flops + demand.once), rel=0.05)
+
+
+def test_nothing_comes_from_what_follows(make_packed: Make) -> None:
+    """What follows moves the borders of chunks, as in the released code; what is attended to lies before."""
+    net, packed = network(Causal(), Reversible()).eval(), batch(make_packed).tokens
+    x = net.embed(packed).detach().requires_grad_()  # type: ignore[operator, union-attr]
+    start, place = int(packed.offsets[1]), int(packed.offsets[1]) + 11
+    net.layers(x, packed)[place].sum().backward()  # type: ignore[operator, union-attr]
+    assert x.grad is not None
+    assert not x.grad[place + 1 :].any()
+    assert not x.grad[:start].any()
+    assert (x.grad[start : place + 1] != 0).all(-1).sum() > 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (["stages.0.max_length=1024"], "max_length 1024 is past the model's 512 positions"),
+        (["model.embedding.position.widths=[64, 64]"], "sum to 128, not to 256"),
+        (["model.attention.attentions.1.buckets=[7]"], "an even number"),
+        (["model.attention.attentions.0.chunk=0"], "chunk: expected 1 or more, got 0"),
+        (["model.attention.order=[0, 2]"], "expected numbers from 0 to 1"),
+        (["model.attention.order=[0, 1, 0, 1]"], r"write \[0, 1\]"),
+        (["model.attention.attentions.1.rounds=0"], "rounds: expected 1 or more"),
+        (["model.feedforward.chunk=-1"], "or 0 for all at once"),
+        (["model.block=PostNorm"], "reversible layers need model.block=PreNorm"),
+    ],
+)
+def test_bad_choices_are_one_line(changes: list[str], problem: str) -> None:
+    from genus import catalog
+
+    with pytest.raises(UsageError, match=problem) as caught:
+        catalog.load("reformer/mini", changes)
+    assert "\n" not in str(caught.value)

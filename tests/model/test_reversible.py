@@ -1,0 +1,257 @@
+"""Layers that are undone: the gradients are those of layers that are kept, and what is kept does not grow with them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genus.batch import Batch, Packed
+from genus.model.attention.alternating import Alternating
+from genus.model.attention.local import Local
+from genus.model.attention.lsh import Lsh
+from genus.model.attention.softmax import Softmax
+from genus.model.axial import Axial
+from genus.model.chunked import ChunkedDense, ChunkedDenseLayer
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder, EncoderNetwork
+from genus.model.feedforward import Dense
+from genus.model.norm import NoNorm
+from genus.model.pre_norm import PreNorm, PreNormLayer
+from genus.model.reversible import GRID, Reversible, Unscaled, on_grid
+
+Make = Callable[..., Packed]
+VOCABULARY = 67
+DOUBLE = 1e-8
+"""Relative; states are multiples of 2^-36, 1.5e-11, and derivatives magnify what that rounds off."""
+SINGLE = 1e-5
+"""Relative; the same sums in float32, in another order."""
+
+
+def encoder(layers: int, dropout: float = 0.0, chunk: int = 0, **more: Any) -> Encoder:
+    attentions = (
+        Local(heads=2, size=8, chunk=4, dropout=dropout),
+        Lsh(heads=2, size=8, chunk=4, rounds=2, buckets=(4,), dropout=dropout),
+    )
+    choices = {
+        "attention": Alternating(attentions=attentions),
+        "feedforward": ChunkedDense(size=24, chunk=chunk, dropout=dropout),
+        "block": Unscaled(),
+    } | more
+    position = Axial(shape=(5, 8), widths=(6, 10))
+    embedding = Embedding(segments=0, position=position, norm=NoNorm(), dropout=0.0)
+    return Encoder(
+        layers=layers, hidden=16, embedding=embedding, stack=Reversible(), dropout=dropout, init_std=0.3, **choices
+    )
+
+
+def built(model: Encoder) -> EncoderNetwork:
+    torch.manual_seed(0)
+    return cast("EncoderNetwork", model.build(VOCABULARY))
+
+
+def packed(make_packed: Make) -> Packed:
+    return make_packed([[12, 20, 5], [30]], 40, torch.randint(1, VOCABULARY, (80,), generator=torch.Generator().manual_seed(1)))
+
+
+def kept_whole(network: EncoderNetwork, x: Tensor, given: Packed, key: int) -> Tensor:
+    """Return what the layers give, by ordinary sums that autograd keeps, with the draws of each sub-layer."""
+    layers = cast("list[PreNormLayer]", list(network.layers.children()))
+    shared = layers[0].attention.prepare(given)
+    first = second = x
+    for number, layer in enumerate(layers):
+        torch.manual_seed(key + 2 * number)
+        first = first + layer.attend(second, shared)
+        torch.manual_seed(key + 2 * number + 1)
+        second = second + layer.feed(first)
+    return torch.cat([first, second], -1)
+
+
+def gradients(network: nn.Module, out: Tensor, x: Tensor) -> dict[str, Tensor]:
+    network.zero_grad()
+    x.grad = None
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(out.dtype)
+    (out * weights).sum().backward()
+    return {"x": x.grad} | {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, SINGLE), (torch.float64, DOUBLE)])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("chunk", [0, 7])
+def test_gradients_are_those_of_layers_that_are_kept(
+    make_packed: Make, dtype: torch.dtype, tolerance: float, dropout: float, chunk: int
+) -> None:
+    """In training: with dropout, and with rotations that are drawn, the same on the way back."""
+    network, given = built(encoder(5, dropout, chunk)).to(dtype).train(), packed(make_packed)
+    x = network.embed(given).detach().requires_grad_()
+    torch.manual_seed(7)
+    key = int(torch.randint(1 << 62, ()))
+    expected_states = kept_whole(network, x, given, key)
+    expected = gradients(network.layers, expected_states, x)
+    torch.manual_seed(7)
+    states = network.layers(x, given)
+    found = gradients(network.layers, states, x)
+    assert found.keys() == expected.keys() == {"x", *dict(network.layers.named_parameters())}
+    torch.testing.assert_close(states, expected_states, rtol=tolerance, atol=tolerance)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=10 * tolerance * gradient.abs().max().item(), msg=name)
+
+
+def test_gradients_agree_with_differences(make_packed: Make) -> None:
+    """Steps of 1e-4, as a step must be far above the grid of the states."""
+    model = encoder(2, attention=Softmax(heads=2, dropout=0.0), feedforward=Dense(size=6))
+    network = built(model).double().eval()
+    given = make_packed([[2, 3]], 5, torch.arange(1, 6))
+    x = network.embed(given).detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: network.layers(y, given), (x,), eps=1e-4, atol=1e-5)
+    weights = [parameter for name, parameter in network.layers.named_parameters() if "norm" in name or "inner" in name]
+    assert torch.autograd.gradcheck(lambda *_: network.layers(x, given), weights, eps=1e-4, atol=1e-5)
+
+
+def test_states_come_back_to_the_last_bit(make_packed: Make) -> None:
+    x = torch.randn(1000, dtype=torch.float64) * 50
+    sums = [on_grid(x)]
+    adds = [on_grid(torch.randn(1000).bfloat16()) for _ in range(100)]
+    for add in adds:
+        sums.append(sums[-1] + add)
+    back = sums[-1]
+    for add, expected in zip(reversed(adds), reversed(sums[:-1]), strict=True):
+        back = back - add
+        assert torch.equal(back, expected)
+    assert (on_grid(x) - x).abs().max() <= 0.5 / GRID
+    assert on_grid(torch.tensor([torch.nan, torch.inf])).isfinite().logical_not().all()
+
+
+@pytest.mark.parametrize("block", [PreNorm(), Unscaled()], ids=lambda block: type(block).__name__)
+def test_any_attention_is_reversible(make_packed: Make, block: PreNorm) -> None:
+    model = encoder(3, attention=Softmax(heads=4, dropout=0.1), feedforward=Dense(size=24), block=block)
+    network, given = built(model).train(), packed(make_packed)
+    x = network.embed(given).detach().requires_grad_()
+    torch.manual_seed(7)
+    expected = gradients(network.layers, kept_whole(network, x, given, int(torch.randint(1 << 62, ()))), x)
+    torch.manual_seed(7)
+    found = gradients(network.layers, network.layers(x, given), x)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=SINGLE * gradient.abs().max().item(), msg=name)
+
+
+def test_the_way_back_is_in_the_precision_of_the_way_onward(make_packed: Make) -> None:
+    """Backward passes run outside of autocast; with other rounding, what is undone would not be what was done."""
+    network, given = built(encoder(6, dropout=0.1)).train(), packed(make_packed)
+    x = network.embed(given).detach().requires_grad_()
+    torch.manual_seed(7)
+    key = int(torch.randint(1 << 62, ()))
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        whole = kept_whole(network, x, given, key)
+    expected = gradients(network.layers, whole, x)
+    torch.manual_seed(7)
+    with torch.autocast("cpu", torch.bfloat16):
+        states = network.layers(x, given)
+    found = gradients(network.layers, states, x)
+    torch.testing.assert_close(states, whole, rtol=1e-4, atol=1e-4)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=0.02 * gradient.abs().max().item(), msg=name)
+
+
+def test_draws_follow_pytorchs_generator_and_leave_it_as_one_draw_does(make_packed: Make) -> None:
+    network, given = built(encoder(2, dropout=0.2)).train(), packed(make_packed)
+    batch = Batch({"tokens": given}, {})
+    torch.manual_seed(3)
+    first, after = network(batch)["tokens"], torch.rand(3)
+    second = network(batch)["tokens"]
+    assert not torch.equal(first, second)
+    torch.manual_seed(3)
+    assert torch.equal(network(batch)["tokens"], first)
+    assert torch.equal(torch.rand(3), after)
+    network.eval()
+    state = torch.get_rng_state()
+    assert torch.equal(network(batch)["tokens"], network(batch)["tokens"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def saved(network: EncoderNetwork, batch: Batch) -> int:
+    """Return the bytes that autograd keeps after a forward pass, each storage once, without parameters."""
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        out = network(batch)["tokens"]
+        total = sum(kept.values())
+    out.sum().backward()
+    return total
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of storages that are alive, and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in self.known:
+                storage = x.untyped_storage()
+                self.known.add(storage._cdata)
+                self.now += storage.nbytes()
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        return out
+
+    def _gone(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def test_what_is_kept_does_not_grow_with_depth(make_packed: Make) -> None:
+    batch = Batch({"tokens": packed(make_packed)}, {})
+    few, many = (saved(built(encoder(layers, dropout=0.1)).train(), batch) for layers in (2, 12))
+    assert few == many
+    plain = [saved(built(encoder(layers).override("stack", {"kind": "Separate"})).train(), batch) for layers in (2, 12)]  # type: ignore[arg-type]
+    assert plain[1] > 5 * plain[0]
+
+
+def test_nor_does_what_is_alive_at_once(make_packed: Make) -> None:
+    """On the way onward and back, but for the gradients of the parameters: there are more, twice while handed over."""
+    batch = Batch({"tokens": packed(make_packed)}, {})
+    growth = {}
+    for kind in ("Reversible", "Separate"):
+        most, own = [], []
+        for layers in (2, 12):
+            network = built(encoder(layers, dropout=0.1).override("stack", {"kind": kind}))  # type: ignore[arg-type]
+            with Alive() as alive:
+                network(batch)["tokens"].sum().backward()
+            most.append(alive.most)
+            own.append(sum(4 * p.numel() for p in network.parameters()))
+        growth[kind] = (most[1] - most[0]) / (own[1] - own[0])
+    assert growth["Reversible"] < 2.2
+    assert growth["Separate"] > 10
+
+
+def test_the_chunks_of_a_feed_forward_layer_change_nothing_but_memory() -> None:
+    whole, parts = (ChunkedDenseLayer(ChunkedDense(size=512, chunk=chunk), 16) for chunk in (0, 8))
+    parts.load_state_dict(whole.state_dict())
+    x = torch.randn(400, 16, requires_grad=True)
+    torch.testing.assert_close(parts(x), whole(x))
+    expected = torch.autograd.grad(whole(x).square().sum(), [x, *whole.parameters()])
+    found = torch.autograd.grad(parts(x).square().sum(), [x, *parts.parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    most = []
+    for layer in (whole, parts):
+        with Alive() as alive:
+            layer(x).square().sum().backward()
+        most.append(alive.most)
+    assert most[1] < most[0] / 3
