@@ -69,4 +69,7 @@ def _publish(work: Path, folder: Path) -> None:
         work.rename(folder)
         return
     for file in sorted(work.iterdir(), key=lambda path: path.stat().st_mtime_ns):
-        file.replace(folder / file.name)
+        if file.is_dir():
+            _publish(file, folder / file.name)
+        else:
+            file.replace(folder / file.name)

@@ -133,12 +133,12 @@ def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, 
     """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer."""
     source = load(start)
     recipe, learner = fresh(replace(recipe, model=recipe.model.over(source.recipe.model)), tokenizer)
-    transplant(source, learner, tokenizer)
+    fresh_names = transplant(source, learner, tokenizer)
+    if parts := sorted({".".join(name.split(".")[: 2]) for name in fresh_names}):
+        say(f"{start}: has no weights for {', '.join(parts)}: they start afresh")
     return recipe, learner
 
 
-def settle(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved recipe into the run folder, or find the same one there."""
 def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) -> None:
     """Give a learner its teacher and, if wanted, weights of the teacher's; a run that begins says which."""
     teaching.begin(learner)
@@ -147,6 +147,8 @@ def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) 
         say(line)
 
 
+def settle(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved recipe into the run folder, or find the same one there."""
     path = folder / "recipe.json"
     if not path.exists():
         return write_json(path, recipe.to_json())
@@ -210,7 +212,7 @@ def measure(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[
     """Return the losses, accuracies, perplexities and bits per byte of a learner on held-out text."""
     size = bytes_per_token(feed.shares[0].feed.store)
     measured = learner.heads.keys() & {name for share in feed.shares for name in share.heads}
-    over_tokens = {one.name: size for one in recipe.objectives if one.over_tokens and one.name in measured}
+    over_tokens = {loss: size for one in recipe.objectives if one.name in measured for loss in one.token_losses}
     return evaluate(learner, feed.evaluation_batches(), run, bytes_per_target=over_tokens)
 
 

@@ -177,4 +177,6 @@ class Recipe(Part):
                 raise ValueError(f"{where}: {kind} learns from {other}, not {named}; give it a turn of its own")
             if missing := objective.needs - given:
                 raise ValueError(f"objectives: {kind} needs {', '.join(missing)}, which {named} does not give")
+            if twice := objective.gives & given:
+                raise ValueError(f"{where}: {kind} gives {', '.join(sorted(twice))}, which is given already; take one")
             given |= objective.gives

@@ -44,7 +44,7 @@ def fill(
     """Return the `top` most probable tokens for every mask of a text, the best first.
 
     Args:
-        learner: with a masked-language-model head.
+        learner: with a masked-language-model head, or a whole model within that has one, as ELECTRA's generator.
         tokenizer: the learner's own.
         text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`.
         top: how many tokens.
@@ -54,9 +54,7 @@ def fill(
         UsageError: the text has no mask, or more tokens than there are positions.
         GenusError: the model has no masked-language-model head.
     """
-    head = next((head for head in learner.heads.values() if isinstance(head, MaskedHead)), None)
-    if head is None:
-        raise GenusError("this model has no masked-language-model head; take a pretrained one, not a fine-tuned one")
+    learner, head = _restorer(learner)
     mask = tokenizer.tokens.specials.mask
     text = BLANK.sub(lambda _: mask, text)
     if mask not in text:
@@ -71,6 +69,15 @@ def fill(
         [_completion(tokenizer, text, mask, place, i, p) for i, p in zip(best, chances, strict=True)]
         for place, (best, chances) in enumerate(zip(ids.tolist(), values.tolist(), strict=True))
     ]
+
+
+def _restorer(learner: Learner) -> tuple[Learner, MaskedHead]:
+    """Return the learner and its head that restore masked tokens: this one, or one of the whole models within."""
+    for one in (learner, *(companion.learner for companion in learner.companions().values())):
+        for head in one.heads.values():
+            if isinstance(head, MaskedHead):
+                return one, head
+    raise GenusError("this model has no masked-language-model head, nor a generator beside it; take a pretrained one")
 
 
 def _example(tokenizer: Tokenizer, text: str) -> Example:

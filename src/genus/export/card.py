@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from genus.part import Json
     from genus.recipe import Recipe
 
-TASKS = {"MaskedLM": "fill-mask", "PreTraining": "fill-mask", "SequenceClassification": "text-classification"}
-"""A model hub's task by the end of the class's name."""
+TASKS = {
+    "ElectraForPreTraining": "feature-extraction",  # it tells replaced tokens, and completes none
+    "ForMaskedLM": "fill-mask",
+    "ForPreTraining": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+}
+"""A model hub's task by the end of the class's name; the first that fits."""
 
 NATIVE = """No class of transformers has this architecture with these heads, so only genus reads this folder:
 
@@ -77,5 +82,5 @@ def _library(config: Json, architecture: str) -> str:
     """Return what a model hub asks for: who reads the folder, and for what."""
     if is_native(config):
         return "library_name: genus"
-    task = next((task for name, task in TASKS.items() if architecture.endswith(f"For{name}")), "feature-extraction")
+    task = next((task for name, task in TASKS.items() if architecture.endswith(name)), "feature-extraction")
     return f"library_name: transformers\npipeline_tag: {task}"

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from genus.errors import GenusError, UsageError
 from genus.export import native
 from genus.export.card import card
+from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.translate import clean, heads_in, to_foreign, to_ours
 from genus.export.weights import read_json, read_weights
@@ -74,7 +75,8 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         tokenizer.save(work, recipe.model.max_length)
         save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
         write_json(work / "recipe.json", recipe.to_json())
-        page = card(recipe, config, tensors, kept, notes)
+        notes = _save_companions(work, recipe, learner, tokenizer) + notes
+        page = card(recipe, config, tensors, {*kept, *housed(learner)}, notes)
         (work / "README.md").write_text(page, encoding="utf-8")
         write_json(work / "config.json", config)
 
@@ -91,9 +93,10 @@ def load(folder: Path) -> Imported:
     tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
     read = _rebuild if native.is_native(config) else assemble
     try:
-        return read(config, weights, tokenizer, own)
+        found = read(config, weights, tokenizer, own)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
+    return with_companions(folder, found, load, own is not None)
 
 
 def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own: Recipe | None = None) -> Imported:
@@ -113,10 +116,10 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     tensors = clean(weights, layout)
     problem = config.get("problem_type")
     heads = heads_in(tensors, layout, None if problem is None else problem == "regression")
+    heads = [head for head in heads if layout.heads[head].fits(config)]
     absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
     try:
         model, found = layout.parts(config, heads, absent)
-    heads = [head for head in heads if layout.heads[head].fits(config)]
     except LookupError as error:
         raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
     if isinstance(classify := found.get("classify"), Classify):
@@ -133,6 +136,17 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
         del learner.heads[name]
     learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)
     return Imported(recipe, learner, tokenizer)
+
+
+def _save_companions(work: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer) -> str:
+    """Write the whole models within the learner into folders of their own; return what the card says of them."""
+    notes = ""
+    for name, one in learner.companions().items():
+        stages = tuple(stage.whole() for stage in recipe.stages)
+        own = replace(recipe, name=f"{recipe.name}-{name}", model=one.model, objectives=one.objectives, stages=stages)
+        save(work / name, own, one.learner, tokenizer)
+        notes += f"Trained with a model that lies beside it, in `{name}/`.\n\n"
+    return notes
 
 
 def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, dict[str, Tensor], Collection[str]]:
@@ -161,6 +175,8 @@ def _check(config: Json, layout: Layout) -> None:
         if architecture not in known:
             raise GenusError(f"config.json: {architecture} cannot be read; known are {', '.join(known)}")
     for key, value in FIXED.items():
+        if key in {setting.key for setting in layout.settings}:
+            continue
         if config.get(key) not in (None, value):
             raise GenusError(f"config.json: {key} = {config[key]!r} cannot be read, only {value!r}")
     if config.get("problem_type") == "multi_label_classification":
@@ -175,8 +191,6 @@ def _has(tensors: dict[str, Tensor], layout: Layout, heads: Sequence[str], modul
     return all(name in tensors for name in theirs(f"{module}.weight", layout.table(heads)))
 
 
-        if key in {setting.key for setting in layout.settings}:
-            continue
 def _rows(tensors: dict[str, Tensor], layout: Layout) -> int:
     """Return the number of token vectors."""
     (name,) = theirs("network.embed.tokens.weight", layout.tensors)
@@ -200,8 +214,13 @@ def _match(tokenizer: Tokenizer, rows: int) -> None:
 
 
 def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer) -> Recipe:
-    """Return a recipe for what came without one: its architecture, and the layout's settings for further training."""
+    """Return a recipe for what came without one: its architecture, and the layout's settings for further training.
+
+    Where its objectives cannot do without another of the layout's, as a discriminator without a generator, that is in.
+    """
     template = layout.template
+    needs: frozenset[str] = frozenset().union(*(objective.needs for objective in objectives))
+    objectives = [*(one for one in template.objectives if one.gives & needs), *objectives]
     longest = model.max_length
     stages = tuple(
         replace(stage, max_length=min(stage.max_length, longest or stage.max_length)) for stage in template.stages

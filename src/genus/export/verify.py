@@ -15,7 +15,7 @@ from genus.export.hf import load
 from genus.export.layouts import layout_of
 from genus.export.native import is_native
 from genus.export.weights import read_json
-from genus.model.heads import TokenHead
+from genus.model.heads import BinaryHead, TokenHead
 from genus.model.output import OutputLayer
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     differences = _compare(found, reference, "")
     if find_spec("transformers") is not None and not is_native(config):
         differences |= _compare(_witness(folder, config, batch.tokens, list(reference)), reference, "transformers/")
+    for name, companion in learner.companions().items():
+        differences |= {f"{name}/{output}": value for output, value in verify(folder / name, companion.learner).items()}
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
             raise GenusError(f"{folder}: {name} differs by {difference:.1e} of its size, more than {TOLERANCE:.0e}")
@@ -56,7 +58,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
 
 @torch.no_grad()
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """Return the hidden states (T, H), logits of token heads (T, V) and of sequence heads (N, C) by the head's name.
+    """Return the hidden states (T, H), logits of token heads (T, V or T) and of sequence heads (N, C) by the head's name.
 
     Every sequence fills a row of its own; the target `whole` says where the token stands that stands for it.
     """
@@ -68,6 +70,8 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
             found[name] = tokens(hidden, learner.network.token_embedding.weight)
         if isinstance(tokens, OutputLayer):
             found[name] = tokens(hidden, learner.network.token_embedding)
+        if isinstance(scores := getattr(head, "scores", None), BinaryHead):
+            found[name] = scores(hidden)
         if isinstance(classes := getattr(head, "classes", None), nn.Linear):
             found[name] = classes(learner.network.pool(hidden[batch.targets["whole"].index]))
     return found

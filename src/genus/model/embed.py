@@ -63,7 +63,11 @@ class Embed(nn.Module):
         self.dropout = nn.Dropout(choice.dropout)
 
     def forward(self, packed: Packed) -> Tensor:
-        """Return vectors (T, E) of the packed tokens."""
+        """Return vectors (T, H) of the packed tokens; here E is H."""
+        return self.vectors(packed)
+
+    def vectors(self, packed: Packed) -> Tensor:
+        """Return vectors (T, E) as the tables give them, which another network may share."""
         return self.dropout(self.norm(self.total(packed)))  # type: ignore[no-any-return]
 
     def total(self, packed: Packed) -> Tensor:

@@ -47,4 +47,4 @@ class FactorizedEmbed(Embed):
 
     def forward(self, packed: Packed) -> Tensor:
         """Return vectors (T, H) of the packed tokens."""
-        return self.projection(super().forward(packed))  # type: ignore[no-any-return]
+        return self.projection(self.vectors(packed))  # type: ignore[no-any-return]

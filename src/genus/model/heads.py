@@ -72,13 +72,37 @@ class TokenHead(nn.Module):
         return self.norm(self.activation(self.dense(hidden_MH)))  # type: ignore[no-any-return]
 
     def loss(self, hidden_MH: Tensor, embedding_VE: Tensor, label_M: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit.
+        """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit."""
+        return likelihood(self.filled(hidden_MH, embedding_VE), label_M)
 
-        Where the device likes it the vocabulary is filled up, here and nowhere else, with tokens of logit -inf.
-        """
+    def filled(self, hidden_MH: Tensor, embedding_VE: Tensor) -> Tensor:
+        """Return logits (M, V); where the device likes it, the vocabulary is filled up with tokens of logit -inf."""
         embedding, bias = embedding_VE, cast("Tensor", self.bias)
         if extra := extra_tokens(hidden_MH, len(embedding)):
             embedding, bias = F.pad(embedding, (0, 0, 0, extra)), F.pad(bias, (0, extra), value=-torch.inf)
-        logits_MV = F.linear(self.states(hidden_MH), embedding, bias)
-        loss = F.cross_entropy(logits_MV.float(), label_M, ignore_index=IGNORE, reduction="sum")
-        return loss, (logits_MV.detach().argmax(-1) == label_M).sum()
+        return F.linear(self.states(hidden_MH), embedding, bias)
+
+
+def likelihood(logits_MV: Tensor, label_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit."""
+    loss = F.cross_entropy(logits_MV.float(), label_M, ignore_index=IGNORE, reduction="sum")
+    return loss, (logits_MV.detach().argmax(-1) == label_M).sum()
+
+
+class BinaryHead(nn.Module):
+    """One logit a state: w · f(W h + b) + c (Clark et al. 2020, released code, _get_discriminator_output)."""
+
+    def __init__(self, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.activation = activation.build()
+        self.out = nn.Linear(hidden, 1)
+
+    def forward(self, hidden_MH: Tensor) -> Tensor:
+        """Return logits (M,)."""
+        return self.out(self.activation(self.dense(hidden_MH)))[:, 0]  # type: ignore[no-any-return]
+
+
+def binary_head_demand(hidden: int) -> Demand:
+    """Return what a `BinaryHead` demands, at one state."""
+    return linear(hidden, hidden) + Demand(kept=hidden) + linear(hidden, 1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from torch import Tensor, nn
 
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from genus.batch import Batch, Memory
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and further sums over these, such as `masked/correct`."""
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A whole model within a head, as ELECTRA's generator: it is written into a folder of its own beside the model's."""
+
+    model: Model
+    objectives: tuple[Objective, ...]
+    learner: Learner
+    """Of the same tensors that head and network have, no copies."""
 
 
 class Head(nn.Module, ABC):
@@ -37,6 +50,14 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
         """Return the losses, summed over targets, under the names that `counts` uses, and any `name/metric` sums."""
+
+    def regions(self) -> list[nn.Module]:
+        """Return the modules to compile, each by itself; those that are alike are compiled once."""
+        return [self]
+
+    def companions(self, network: Network) -> dict[str, Companion]:
+        """Return the whole models within the head, by the names of their folders; then it has no tensors but theirs."""
+        return {}
 
 
 class Objective(Part, ABC):
@@ -55,9 +76,19 @@ class Objective(Part, ABC):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
+    def token_losses(self) -> frozenset[str]:
+        """The losses that are negative log-likelihoods of tokens."""
+        return frozenset({self.name} if self.over_tokens else ())
+
+    @property
     def brings(self) -> Examples | None:
         """The example format that this objective needs for itself; None where the recipe's serves."""
         return None
+
+    @property
+    def exported(self) -> Objective:
+        """What is left of this objective in a model folder: itself, but for what training alone needs, as a teacher."""
+        return self
 
     @abstractmethod
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
@@ -79,17 +110,20 @@ class Objective(Part, ABC):
         """Return the weight of each loss in the sum that is minimized; a name that is missing counts 1."""
         return {}
 
+    def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
+        """Return the objective whose head has these companions, found beside a model that came without its recipe.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self
+
 
 class Learner(nn.Module):
     """A network and its objectives: the one thing the training loop knows. Fine-tuning tasks are objectives too."""
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
         super().__init__()
-    @property
-    def exported(self) -> Objective:
-        """What is left of this objective in a model folder: itself, but for what training alone needs, as a teacher."""
-        return self
-
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.weights = weights or {}
@@ -121,6 +155,17 @@ class Learner(nn.Module):
         for loss in losses[1:]:
             total = total + loss
         return total
+
+    def regions(self) -> list[nn.Module]:
+        """Return the heads' modules to compile, each by itself; those that are alike are compiled once."""
+        return [region for head in self._heads() for region in head.regions()]
+
+    def companions(self) -> dict[str, Companion]:
+        """Return the whole models within the heads, by the names of their folders."""
+        return {name: one for head in self._heads() for name, one in head.companions(self.network).items()}
+
+    def _heads(self) -> list[Head]:
+        return cast("list[Head]", list(self.heads.values()))
 
     def _each(self, batch: Batch) -> list[Head]:
         """Return the heads that learn from a batch."""

@@ -35,7 +35,8 @@ def evaluate(
     `loss`, the number that training minimizes. For losses over tokens also `name/perplexity` = exp(name) and
     `name/bits_per_byte` = name / (ln 2 x bytes per target). Every process computes all of it.
 
-    What the network remembers of one batch serves the next.
+    What the network remembers of one batch serves the next. What a forward pass draws, as a generator's samples, is
+    keyed by the batch, so that it is the same at every call too, and nobody else's draws are disturbed.
 
     Args:
         learner: on the run's device.
@@ -49,10 +50,12 @@ def evaluate(
     training = learner.training
     memories = Memories()
     learner.eval()
-    for batch in islice(batches, run.evaluate_batches):
-        counts.update(_numbers(learner.counts(batch)))
-        with autocast(run.precision, device):
-            sums.update(_numbers(memories.go_on(learner, batch.to(device), 0)))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for number, batch in enumerate(islice(batches, run.evaluate_batches)):
+            counts.update(_numbers(learner.counts(batch)))
+            torch.manual_seed(number)
+            with autocast(run.precision, device):
+                sums.update(_numbers(memories.go_on(learner, batch.to(device), 0)))
     learner.train(training)
     totals, numbers = _tensors(sums), _tensors(counts)
     found = {"loss": learner.objective(totals, numbers).item()} | means(totals, numbers)

@@ -54,7 +54,7 @@ class Updater:
             by_depth(self.optimizer, learner.network.levels(), choice.layer_decay)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if run.compile:
-            compile_learner(learner.network, learner.heads.values())
+            compile_learner(learner.network, learner.regions())
 
     def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float) -> Outcome:
         """Make one update from this process's micro-batches by number, at `factor` of the peak rates.

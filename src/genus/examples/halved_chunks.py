@@ -1,0 +1,89 @@
+"""ELECTRA's data: chunks of consecutive sentences of one document, most of them halved into two segments.
+
+Legend: S sentences of a block, E examples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Examples, Plan, Sequence
+from genus.examples.blocks import Block, blocks, follow
+from genus.examples.keys import PLAN, generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+    Ends = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+LEAST = 5
+"""The shortest length that is drawn (released code)."""
+
+
+class HalvedChunks(Examples):
+    """Chunks of whole sentences that just reach the sequence length, with a segment each for their halves; no label.
+
+    A chunk ends with the sentence that brings it to its target, or with its document. The target is the sequence
+    length, but for a share `short` of the chunks a number from [5, that]. The first segment takes whole sentences while
+    it is under half of the target, and with even odds the one that exceeds it; a share `single` of the chunks stays one
+    segment. What is then too long is cut off at the end of each segment.
+
+    Deviation: the released code lets a short sentence go back to the first segment when the second has begun.
+
+    Source: Clark et al. 2020, released code, build_pretraining_dataset.py.
+    """
+
+    short: float = 0.05
+    single: float = 0.1
+
+    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into chunks.
+
+        Raises:
+            GenusError: no document, or no room for a token in each segment.
+        """
+        pair, alone = vocabulary.framing(2), vocabulary.framing(1)
+        if max_length < pair + 2:
+            raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {pair + 2} or more")
+        parts = [self._chunks(block, max_length, pair, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)]
+        start, middle, stop = (np.concatenate(part) for part in zip(*parts, strict=True))
+        first = np.minimum(middle - start, max_length - alone)
+        second = np.clip(max_length - pair - first, 0, stop - middle)
+        spans = 1 + (second > 0)
+        kept = np.stack([np.ones_like(spans), second], axis=1) > 0
+        return Plan(
+            offsets=np.concatenate([[0], np.cumsum(spans)]),
+            start=np.stack([start, middle], axis=1)[kept],
+            stop=np.stack([start + first, middle + second], axis=1)[kept],
+            segment=np.broadcast_to(np.array([0, 1], dtype=np.int8), kept.shape)[kept],
+            label=np.full(len(spans), -1, dtype=np.int8),
+            lengths=first + second + np.where(second > 0, pair, alone),
+        )
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed segment or pair."""
+        spans = range(plan.offsets[index], plan.offsets[index + 1])
+        return Example({"tokens": Sequence(*vocabulary.frame(*(plan.text(span, store) for span in spans)))}, {})
+
+    def _chunks(self, block: Block, max_length: int, pair: int, rng: np.random.Generator) -> Ends:
+        """Return where each chunk of a block begins, where its second segment does, and where it ends (E,).
+
+        What a chunk is depends on its first sentence only: it is drawn for every sentence as if a chunk began there,
+        and the chunks that do occur are found by going from one to the next.
+        """
+        sentences = len(block.start)
+        drawn = rng.integers(min(LEAST, max_length), max_length + 1, sentences)
+        target = np.where(rng.random(sentences) < self.short, drawn, max_length)
+        begin = follow(np.minimum(np.searchsorted(block.stop, block.start + target) + 1, block.end))
+        end, start = np.append(begin[1:], sentences), block.start[begin]
+        half = np.maximum(0, target[begin] - pair) // 2
+        under = np.searchsorted(block.stop, start + half)
+        split = np.maximum(under, begin + 1) + ((under > begin) & (rng.random(len(begin)) < 0.5))
+        split = np.where(rng.random(len(begin)) < self.single, end, np.minimum(split, end))
+        return start, block.stop[split - 1], block.stop[end - 1]

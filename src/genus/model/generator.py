@@ -1,0 +1,143 @@
+"""A smaller network over the embeddings of another.
+
+Legend: T tokens, E embedding size, H hidden size of the smaller network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from genus.errors import UsageError
+from genus.model.demand import Demand
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder, EncoderNetwork
+from genus.model.factorized import Factorized
+from genus.model.projected import Projected, projection, projection_demand
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+    from genus.model import Model
+    from genus.model.embed import Embed
+
+HEAD_SIZE = 64
+"""Numbers that an attention head is given where nobody says how many heads there are."""
+SHARED = (Embedding, Factorized, Projected)
+"""Embeddings made of tables that a second network can read with."""
+
+
+class Generator(Part):
+    """The encoder that is a model at a fraction of its width and depth, and reads with the model's own embeddings.
+
+    Tables of tokens, positions and segments, and their norm, are the model's; a projection brings them to the smaller
+    width. All other choices are the model's too.
+
+    Source: Clark et al. 2020, ELECTRA, section 3.2, weight sharing and smaller generators; released code,
+    run_pretraining.py, get_generator_config, and modeling.py, where the scope of all embeddings is the discriminator's.
+    """
+
+    width: float = 0.25
+    """Hidden size over the model's."""
+    depth: float = 1.0
+    """Number of layers over the model's."""
+    heads: int | None = None
+    """Attention heads; None: one for 64 numbers, at least one, and as many as divide the hidden size."""
+    inner: int | None = None
+    """Width of the feed-forward layers; None: four times the hidden size."""
+
+    def __post_init__(self) -> None:
+        """Refuse a smaller network that is larger.
+
+        Raises:
+            ValueError: `width` or `depth` outside (0, 1].
+        """
+        for name, share in {"width": self.width, "depth": self.depth}.items():
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} is {share:g} of the model's own, but a generator may not be larger than the "
+                                 "model that judges it: take a share above 0, and 1 at most")  # fmt: skip
+
+    def encoder(self, model: Model) -> Encoder:
+        """Return the generator of a model as an encoder of its own.
+
+        Raises:
+            UsageError: the model has parts that cannot be made smaller, or embeddings that cannot be shared.
+        """
+        if type(model) is not Encoder or type(model.embedding) not in SHARED:
+            kinds = " or ".join(kind.__name__ for kind in SHARED)
+            raise UsageError(f"generator: cannot share the embeddings of this model; take an Encoder with {kinds}")
+        hidden = max(1, round(self.width * model.hidden))
+        changes = {
+            "layers": max(1, round(self.depth * model.layers)),
+            "hidden": hidden,
+            "attention": {"heads": self.heads or _heads(hidden)},
+            "feedforward": {"size": self.inner or 4 * hidden},
+            "embedding": {"kind": Projected.__name__, "size": model.embedding_width},
+            "pooler": None,
+        }
+        return model.overlay(changes)
+
+    def build(self, model: Model) -> GeneratorNetwork:
+        """Return the network, without embeddings."""
+        return GeneratorNetwork(self.encoder(model))
+
+    def demand(self, model: Model, length: int) -> Demand:
+        """Return what it demands beside the model's embeddings, for sequences of `length` tokens."""
+        encoder = self.encoder(model)
+        ends = projection_demand(encoder.embedding_width, encoder.hidden) + encoder.block.closing(encoder).demand(encoder.hidden)
+        return ends + encoder.stack.demand(encoder, length)
+
+
+class GeneratorNetwork(nn.Module):
+    """A smaller network at work: all but the embeddings, which it is lent."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projection = projection(encoder.embedding_width, encoder.hidden)
+        self.layers = encoder.stack.build(encoder.layers, lambda: encoder.block.build(encoder))
+        self.norm = encoder.block.closing(encoder).build(encoder.hidden)
+        encoder.initialize(self)
+        encoder.block.initialize(self.layers, encoder)
+
+    def forward(self, embed: Embed, packed: Packed) -> Tensor:
+        """Return the last layer's states (T, H) of tokens that the model's embeddings read."""
+        return self.norm(self.layers(self.projection(embed.vectors(packed)), packed))  # type: ignore[no-any-return]
+
+    def whole(self, embed: Embed) -> EncoderNetwork:
+        """Return the encoder network that it makes with the model's embeddings: the same tensors, no copies."""
+        with torch.device("meta"):  # what is drawn is replaced
+            network = EncoderNetwork(self.encoder, embed.tokens.num_embeddings)
+        for name, table in embed.named_children():
+            if name in dict(network.embed.named_children()):
+                setattr(network.embed, name, table)
+        network.embed.projection = self.projection
+        network.layers, network.norm = self.layers, self.norm
+        return network
+
+
+def _heads(hidden: int) -> int:
+    """Return the largest number of heads of at least 64 numbers, or the one head there can be."""
+    return next(heads for heads in range(max(1, hidden // HEAD_SIZE), 0, -1) if hidden % heads == 0)
+
+
+def fitted(generator: Model, model: Model) -> Generator:
+    """Return the choice by which a model's generator is this very encoder.
+
+    Raises:
+        UsageError: it is larger than the model, or differs from it in more than its size.
+    """
+    if isinstance(generator, Encoder) and isinstance(model, Encoder):
+        sizes = generator.to_json()
+        try:
+            plain = Generator(width=generator.hidden / model.hidden, depth=generator.layers / model.layers)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        exact = replace(plain, heads=sizes["attention"]["heads"], inner=sizes["feedforward"]["size"])
+        for choice in (plain, exact):
+            if choice.encoder(model) == generator:
+                return choice
+    raise UsageError("differs from the model it generates for in more than its size; they cannot be trained together")

@@ -1,0 +1,181 @@
+"""ELECTRA: a discriminator of replaced tokens, taught by a small generator (Clark et al. 2020, arXiv:2003.10555).
+
+"Released code" is google-research/electra. The generator reads with the discriminator's embeddings: tokens, positions,
+segments and their norm. `electra/mini` and `electra/tiny` are ours, not published: the same ideas at the sizes of
+`bert/mini` and `bert/tiny`, with the same cost of training.
+"""
+
+from dataclasses import replace
+
+from genus.examples.halved_chunks import HalvedChunks
+from genus.model.activation import Gelu
+from genus.model.attention.softmax import Softmax
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.generator import Generator
+from genus.model.heads import Pooler
+from genus.model.projected import Projected
+from genus.objectives.generated import Generated
+from genus.objectives.masked import Masked
+from genus.objectives.masking import TokenMasking
+from genus.objectives.replaced import Replaced
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens.wordpiece import WordPiece
+
+MASKED = Masked(
+    masking=TokenMasking(
+        rate=0.15,  # appendix A, table 6
+        mask=0.85,  # released code, pretrain_helpers.py: the rest is left as it is, and guessed all the same
+        random=0.0,
+    )
+)
+
+SMALL = Recipe(
+    name="electra/small",
+    published=Published(
+        title="ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
+        paper="arXiv:2003.10555",
+        year=2020,
+        parameters=14_000_000,  # table 1
+        data="English Wikipedia and BooksCorpus, 3.3B tokens",  # section 3.1
+    ),
+    tokens=WordPiece(vocab_size=30_522, lowercase=True),  # README: BERT's uncased vocabulary
+    examples=HalvedChunks(short=0.05, single=0.1),  # released code, build_pretraining_dataset.py
+    model=Encoder(
+        layers=12,  # appendix A, table 6
+        hidden=256,  # table 6
+        attention=Softmax(heads=4, dropout=0.1),  # table 6
+        feedforward=Dense(size=1024),  # table 6
+        embedding=Projected(size=128, segments=2, dropout=0.1),  # table 6
+        dropout=0.1,  # table 6
+        init_std=0.02,  # released code, modeling.py: initializer_range
+    ),
+    objectives=(
+        Generated(generator=Generator(width=0.25), masked=MASKED),  # table 6: 1/4
+        Replaced(weight=50.0),  # appendix A: λ = 50; released code, configure_pretraining.py: disc_weight
+    ),
+    optimizer=AdamW(
+        lr=5e-4,  # table 6
+        betas=(0.9, 0.999),  # table 6
+        eps=1e-6,  # table 6
+        weight_decay=0.01,  # table 6
+        clip_norm=1.0,  # released code, optimization.py
+        bias_correction=False,  # released code, optimization.py
+    ),
+    schedule=Linear(warmup=0.01),  # table 6: 10,000 of 1,000,000 steps
+    stages=(Stage(max_length=128, batch=128, micro_batch=128),),  # table 6; section 3.3: length 128
+    budget=Budget(amount=1_000_000, unit="steps"),  # table 6
+    finetuning=FineTuning(
+        optimizer=AdamW(
+            lr=3e-4,  # appendix B, table 7
+            eps=1e-6,  # table 7
+            weight_decay=0.0,  # table 7
+            clip_norm=1.0,  # released code, optimization.py
+            bias_correction=False,  # released code, optimization.py
+            layer_decay=0.8,  # table 7
+        ),
+        schedule=Linear(warmup=0.1),  # table 7
+        epochs=3,  # table 7; 10 for RTE and STS
+        batch=32,  # table 7
+        max_length=128,  # released code, configure_finetuning.py
+        pooler=Pooler(activation=Gelu()),  # Hugging Face's head; the released code has no layer between
+    ),
+)
+
+BASE = replace(
+    SMALL,
+    name="electra/base",
+    published=replace(SMALL.published, parameters=110_000_000),  # table 1
+    model=replace(
+        SMALL.model,
+        hidden=768,  # table 6
+        attention=Softmax(heads=12, dropout=0.1),
+        feedforward=Dense(size=3072),
+        embedding=Projected(size=768, segments=2, dropout=0.1),
+    ),
+    objectives=(
+        Generated(generator=Generator(width=0.33333), masked=MASKED),  # table 6: 1/3; released code: 0.33333
+        Replaced(weight=50.0),
+    ),
+    optimizer=replace(SMALL.optimizer, lr=2e-4),  # table 6
+    schedule=Linear(warmup=0.013055),  # table 6: 10,000 of 766,000 steps
+    stages=(Stage(max_length=512, batch=256, micro_batch=16),),  # table 6; released code, configure_pretraining.py: 512
+    budget=Budget(amount=766_000, unit="steps"),  # table 6
+    finetuning=replace(
+        SMALL.finetuning,
+        optimizer=replace(SMALL.finetuning.optimizer, lr=1e-4),  # table 7
+    ),
+)
+
+LARGE = replace(
+    BASE,
+    name="electra/large",
+    published=replace(
+        SMALL.published,
+        parameters=335_000_000,  # table 2
+        data="the data of XLNet, 33B tokens",  # section 3.1
+    ),
+    model=replace(
+        BASE.model,
+        layers=24,  # table 6
+        hidden=1024,
+        attention=Softmax(heads=16, dropout=0.1),
+        feedforward=Dense(size=4096),
+        embedding=Projected(size=1024, segments=2, dropout=0.1),
+    ),
+    objectives=(
+        Generated(
+            generator=Generator(width=0.25),  # table 6: 1/4
+            masked=replace(MASKED, masking=replace(MASKED.masking, rate=0.25)),  # table 6
+        ),
+        Replaced(weight=50.0),
+    ),
+    schedule=Linear(warmup=0.025),  # table 6: 10,000 of 400,000 steps
+    stages=(Stage(max_length=512, batch=2048, micro_batch=8),),  # table 6
+    budget=Budget(amount=400_000, unit="steps"),  # table 6: ELECTRA-400K
+    finetuning=replace(
+        SMALL.finetuning,
+        optimizer=replace(SMALL.finetuning.optimizer, lr=5e-5, layer_decay=0.9),  # table 7
+    ),
+)
+
+LARGE_1750K = replace(
+    LARGE,
+    name="electra/large-1750k",
+    schedule=Linear(warmup=0.0057143),  # 10,000 steps, as with 400,000
+    budget=Budget(amount=1_750_000, unit="steps"),  # section 3.4: ELECTRA-1.75M, the released one
+)
+
+MINI = replace(
+    SMALL,
+    name="electra/mini",
+    published=replace(SMALL.published, parameters=None),  # ours, and so is every number of this row
+    model=replace(
+        SMALL.model,
+        layers=4,  # ours: as bert/mini
+        hidden=256,
+        attention=Softmax(heads=4, dropout=0.0),
+        feedforward=Dense(size=1024),
+        embedding=Projected(size=128, segments=2, dropout=0.0),
+        dropout=0.0,
+    ),
+    optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
+    schedule=Linear(warmup=0.1),  # ours
+    stages=(Stage(max_length=128, batch=32, micro_batch=32),),  # ours
+    budget=Budget(amount=1_000, unit="steps"),  # ours: 4 million tokens
+)
+
+TINY = replace(
+    MINI,
+    name="electra/tiny",
+    model=replace(
+        MINI.model,
+        layers=2,  # ours: as bert/tiny
+        hidden=128,
+        attention=Softmax(heads=2, dropout=0.0),
+        feedforward=Dense(size=512),
+        embedding=Projected(size=64, segments=2, dropout=0.0),  # ours: half the hidden size, as in electra/small
+    ),
+)
