@@ -7,10 +7,11 @@ V vocabulary.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from genus.batch import IGNORE
@@ -149,9 +150,18 @@ class DistilledHead(MaskedHead, TaughtHead):
 
     def __init__(self, choice: Distilled, model: Model, vocab_size: int) -> None:
         super().__init__(choice, model, vocab_size)
-        self.choice = choice
+        self.choice, self.compare = choice, Comparison(choice.temperature)
         if choice.teacher is not None:
             self.learn_from(choice.teacher.learner(vocab_size))
+
+    @property
+    def taught_tokens(self) -> nn.Module:
+        """What makes logits of the teacher's hidden states."""
+        return cast("MaskedHead", self.teacher.heads[self.choice.name]).tokens
+
+    def regions(self) -> list[nn.Module]:
+        """Return the teacher's, both token heads and the comparison."""
+        return [*self.teacher.network.regions(), self.taught_tokens, self.tokens, self.compare]
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of tokens that each loss is a sum over."""
@@ -162,36 +172,37 @@ class DistilledHead(MaskedHead, TaughtHead):
     def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
         """Return `masked` and `distilled` in nats, `hidden_cosine`, and `masked/correct`."""
         masked, every = batch.targets["masked"], batch.targets["taught"]
-        states_TH, taught_TH = hidden["tokens"], self._taught(batch)
         everywhere = self.choice.compared == "all"
         at = slice(None) if everywhere else masked.index
-        logits_KV = self.tokens(states_TH[at], network.token_embedding.weight).float()
-        divergence_K = self._divergence(logits_KV, taught_TH[at])
+        states_TH = hidden["tokens"]
+        with torch.no_grad():
+            taught_TH = self.teacher.network(batch)["tokens"]
+            taught_KV = self.taught_tokens(taught_TH[at], self.teacher.network.token_embedding.weight)
+        logits_KV = self.tokens(states_TH[at], network.token_embedding.weight)
+        divergence_K = self.compare(logits_KV, taught_KV)
         logits_MV = logits_KV[masked.index] if everywhere else logits_KV
-        found = {
-            "masked": F.cross_entropy(logits_MV, masked.label, ignore_index=IGNORE, reduction="sum"),
+        sums = {
+            "masked": F.cross_entropy(logits_MV.float(), masked.label, ignore_index=IGNORE, reduction="sum"),
             "masked/correct": (logits_MV.detach().argmax(-1) == masked.label).sum(),
             "distilled": _total(divergence_K[every.index], every) if everywhere else _total(divergence_K, masked),
         }
         if self.choice.hidden_cosine:
             cosine_T = F.cosine_similarity(states_TH.float(), taught_TH.float(), dim=-1)
-            found["hidden_cosine"] = _total(1 - cosine_T[every.index], every)
-        return found
+            sums["hidden_cosine"] = _total(1 - cosine_T[every.index], every)
+        return sums
 
-    @torch.no_grad()
-    def _taught(self, batch: Batch) -> Tensor:
-        """Return the teacher's hidden states (T, H)."""
-        return self.teacher.network(batch)["tokens"]  # type: ignore[no-any-return]
 
-    def _divergence(self, logits_KV: Tensor, taught_KH: Tensor) -> Tensor:
-        """Return τ² KL (K,) from the teacher's softened distributions to the student's."""
-        with torch.no_grad():
-            head, embedding = self.teacher.heads[self.choice.name], self.teacher.network.token_embedding
-            theirs_KV = head.tokens(taught_KH, embedding.weight).float()
-            theirs_KV = F.log_softmax(theirs_KV / self.choice.temperature, -1)
-        own_KV = F.log_softmax(logits_KV / self.choice.temperature, -1)
-        divergence_KV = F.kl_div(own_KV, theirs_KV, reduction="none", log_target=True)
-        return self.choice.temperature**2 * divergence_KV.sum(-1)
+class Comparison(nn.Module):
+    """τ² KL(softmax(t / τ) || softmax(s / τ)), from student's logits s and teacher's t."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, own_KV: Tensor, taught_KV: Tensor) -> Tensor:
+        """Return (K,)."""
+        own, taught = (F.log_softmax(logits.float() / self.temperature, -1) for logits in (own_KV, taught_KV))
+        return self.temperature**2 * F.kl_div(own, taught, reduction="none", log_target=True).sum(-1)
 
 
 def _total(values: Tensor, targets: Targets) -> Tensor:

@@ -49,5 +49,5 @@ class TaughtHead(Head):
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
         """Move the teacher too, to a device or another type."""
         for teacher in self._teachers:
-            teacher._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+            teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
