@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
@@ -37,6 +38,12 @@ class Part:
 
         super().__init_subclass__()
         dataclass(frozen=True, kw_only=True)(cls)
+
+    @property
+    def in_words(self) -> str:
+        """What a table says of this part: its kind in words, where it has no better ones; nothing of the usual."""
+        words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]|[A-Z]{2})", " ", type(self).__name__).split()
+        return " ".join(word.lower() if word[1:].islower() else word for word in words)
 
     def to_json(self) -> Json:
         """Return this part, and the parts inside it, as JSON values, each with its `kind`."""
@@ -88,6 +95,19 @@ def slots_of(slot: type[P]) -> dict[str, type[P]]:
             found[part.__name__] = part
         pending.extend(part.__subclasses__())
     return dict(sorted(found.items()))
+
+
+def parts_within(part: Part, slot: type[P]) -> list[P]:
+    """Return the parts of a slot that a part holds at any depth, in order, those within a found one left out."""
+    found: list[P] = []
+    for field in fields(part):  # type: ignore[arg-type]
+        value = getattr(part, field.name)
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, slot):
+                found.append(inner)
+            elif isinstance(inner, Part):
+                found += parts_within(inner, slot)
+    return found
 
 
 def diff(left: Part, right: Part) -> list[tuple[str, object, object]]:

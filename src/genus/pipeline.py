@@ -203,7 +203,14 @@ def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
 def stretches(recipe: Recipe, feeds: Sequence[Turns], text: str) -> list[Stretch]:
     """Return the recipe's stages, each with its feed and its cost a token; `text` tells one corpus from others."""
     return [
-        Stretch(feed, stage.batch // stage.micro_batch, stage.share, stage_cost(recipe, stage).flops_training, text)
+        Stretch(
+            feed,
+            accumulate=stage.batch // stage.micro_batch,
+            share=stage.share,
+            flops_per_token=stage_cost(recipe, stage).flops_training,
+            text=text,
+            growth=stage.batch / recipe.stages[0].batch,
+        )
         for feed, stage in zip(feeds, recipe.stages, strict=True)
     ]
 

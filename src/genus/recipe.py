@@ -88,6 +88,22 @@ class Published(Part):
     """As the paper rounds it."""
     data: str = ""
 
+    @property
+    def why(self) -> str | None:
+        """Why our number of parameters is another one, where it is by more than rounding and heads explain."""
+        return None
+
+
+class Explained(Published):
+    """What the authors report, with a number of parameters that is not ours."""
+
+    reason: str
+
+    @property
+    def why(self) -> str:
+        """The reason."""
+        return self.reason
+
 
 class Recipe(Part):
     """One row of the family's table."""

@@ -71,14 +71,6 @@ def test_show_diff_lists_what_differs(capsys: Captured) -> None:
     assert "model.hidden" in said(capsys, "show", "bert/base", "--diff", "bert/large")
 
 
-def test_table_has_a_row_for_every_row(capsys: Captured) -> None:
-    found = answer(capsys, "table")
-    assert [row["name"] for row in found] == catalog.names()
-    large = next(row for row in found if row["name"] == "bert/large")
-    assert (large["layers"], large["hidden"], large["vocabulary"], large["tokens"]) == (24, 1024, 30_522, "WordPiece")
-    assert said(capsys, "table", "--markdown").count("\n") == len(found) + 2
-
-
 def test_words_and_a_store_serve_a_run(capsys: Captured, place: Place, tmp_path: Path) -> None:
     text = place.folder / "text.jsonl"
     words = answer(

@@ -55,7 +55,8 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows as a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""A row in words: as a tree of choices, as facts for a table, as what it costs, and as a page of the documentation."""
+"""A row in words: as a tree of choices, as what it costs, and as a page of the documentation."""
 
 import importlib
 import inspect
@@ -35,31 +35,6 @@ def costs(row: Recipe) -> str:
         ]
     lines.append(["hash", row.hash(), "of the recipe"])
     return columns(["cost", "", ""], lines)
-
-
-def facts(row: Recipe) -> dict[str, Any]:
-    """Return a row's cells in the columns of the comparison table; a cell that its kind of model lacks is empty."""
-    model = row.model.to_json()
-    published = row.published
-    return {
-        "name": row.name,
-        "year": published.year,
-        "model": model["kind"],
-        "objectives": " + ".join(type(objective).__name__ for objective in row.objectives),
-        "examples": type(row.examples).__name__,
-        "tokens": type(row.tokens).__name__,
-        "vocabulary": row.tokens.vocab_size,
-        "layers": model.get("layers", ""),
-        "hidden": row.model.width,
-        "attention": _kind(model, "attention"),
-        "activation": _kind(model, "feedforward", "activation"),
-        "positions": _kind(model, "embedding", "position"),
-        "parameters": cost(row).parameters,
-        "published": published.parameters or "",
-        "batch": " then ".join(f"{stage.batch} x {stage.max_length}" for stage in row.stages),
-        "budget": f"{row.budget.amount:,.0f} {row.budget.unit}",
-        "data": published.data,
-    }
 
 
 def member_page(member: str) -> str:
@@ -108,13 +83,6 @@ def _size(row: Recipe) -> list[str]:
 
 def _cell(value: object) -> str:
     return "" if value is None else f"`{value}`"
-
-
-def _kind(model: dict[str, Any], *path: str) -> str:
-    part: Any = model
-    for step in path:
-        part = part.get(step) if isinstance(part, dict) else None
-    return part["kind"] if isinstance(part, dict) else ""
 
 
 def _branches(value: dict[str, Any], indent: str) -> Iterator[str]:

@@ -1,13 +1,22 @@
 """The catalog on the command line: `list`, `show` and `table`."""
 
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from genus.cli.options import AsJson, RecipeName, Settings
 from genus.cli.output import columns, document, markdown
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
+TITLE = "The BERT family, compared"
+NOTE = (
+    "Made by genus table from the recipes. Parameters are counted from each recipe; published ones are as the authors "
+    "round them, and the deviation is that of the count with or without heads, whichever comes nearer."
+)
 
 
 def list_members(as_json: AsJson = False) -> None:
@@ -66,14 +75,37 @@ def show(
         print(costs(row))
 
 
-def table(as_json: AsJson = False, as_markdown: Markdown = False) -> None:
-    """Compare all rows in one table."""
-    from genus import catalog
-    from genus.cli.page import facts
+class Format(StrEnum):
+    """How a table is written."""
 
-    rows = [facts(row) for sizes in catalog.members().values() for row in sizes.values()]
+    text = "text"
+    markdown = "markdown"
+    csv = "csv"
+    html = "html"
+
+
+def table(
+    every_size: Annotated[bool, typer.Option("--all", help="A row for every size, not one a member.")] = False,
+    written: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.text,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the members in one table, in the columns of the field's surveys.
+
+    As text, wrapped to the terminal; as Markdown, CSV, or a page of HTML that needs no other file.
+    """
+    from genus.cli import formats
+    from genus.cli.compared import GROUPS, cells, compared
+
+    rows = compared(every_size)
     if as_json:
         document(rows)
         return
-    header = list(rows[0])
-    print((markdown if as_markdown else columns)(header, [[str(row[name]) for name in header] for row in rows]))
+    header, lines = cells(rows)
+    notes = [f"{row['name']} deviates: {row['why']}" for row in rows if row["why"]]
+    writers: dict[Format, Callable[[], str]] = {
+        Format.text: lambda: formats.text(header, lines, GROUPS, notes),
+        Format.markdown: lambda: markdown(header, lines) + "\n",
+        Format.csv: lambda: formats.comma_separated(header, lines),
+        Format.html: lambda: formats.page(TITLE, NOTE, header, lines),
+    }
+    print(writers[written](), end="")

@@ -40,6 +40,11 @@ class Gelu(Activation):
 
     approximate: Literal["none", "tanh"] = "none"
 
+    @property
+    def in_words(self) -> str:
+        """The name in common use."""
+        return "GELU" if self.approximate == "none" else f"GELU ({self.approximate})"
+
     def __call__(self, x: Tensor) -> Tensor:
         """Return x Φ(x)."""
         return F.gelu(x, approximate=self.approximate)
@@ -47,6 +52,11 @@ class Gelu(Activation):
 
 class Relu(Activation):
     """max(0, x)."""
+
+    @property
+    def in_words(self) -> str:
+        """The name in common use."""
+        return "ReLU"
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return max(0, x)."""

@@ -34,6 +34,11 @@ class Adaptive(Embedding):
     """The ids at which clusters end; those past the vocabulary are left out."""
     ratio: int = 1
 
+    @property
+    def in_words(self) -> str:
+        """What is summed, and what is spent on rare tokens."""
+        return f"{super().in_words}, adaptive" + (f" (each cluster 1/{self.ratio} as wide)" if self.ratio > 1 else "")
+
     def table(self, vocab_size: int, size: int) -> nn.Embedding:
         """Return the tables of all clusters as one."""
         return cast("nn.Embedding", Clusters(self.clusters(vocab_size), size, self.ratio))  # it answers as one does

@@ -39,6 +39,11 @@ class Block(Part, ABC):
 class PostNorm(Block):
     """x = norm(x + f(x)) after each sub-layer f (Vaswani et al. 2017, section 3.1; BERT)."""
 
+    @property
+    def in_words(self) -> str:
+        """The usual case."""
+        return ""
+
     def build(self, model: Encoder) -> nn.Module:
         """Return the layer."""
         return PostNormLayer(model)

@@ -28,6 +28,12 @@ class Embedding(Part):
     dropout: float = 0.1
 
     @property
+    def in_words(self) -> str:
+        """What is summed."""
+        summed = ["token", *(["segment"] if self.segments > 1 else []), self.position.in_words]
+        return " + ".join(part for part in summed if part)
+
+    @property
     def known_tasks(self) -> int | None:
         """How many task vectors there are; None: the task is not asked for."""
         return None

@@ -20,6 +20,8 @@ from genus.model.feedforward import FeedForward
 from genus.model.heads import Pooler
 from genus.model.norm import LayerNorm, Norm
 from genus.model.stack import Separate, Stack
+from genus.model.visibility import Visibility
+from genus.part import parts_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +53,14 @@ class Encoder(Model):
         self.stack.check(self)
 
     @property
+    def in_words(self) -> str:
+        """What it is used as, its size, and what of the layers is out of the ordinary."""
+        rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
+        use = "decoder" if rules and all(rule.causal for rule in rules) else "encoder"
+        unusual = [part.in_words for part in (self.block, self.stack) if part.in_words]
+        return ", ".join([f"{use}, {self.layers} layers of {self.hidden}", *unusual])
+
+    @property
     def width(self) -> int:
         """How many numbers the stack gives a token: the hidden size, unless it keeps several states."""
         return self.stack.width(self.hidden)
@@ -59,6 +69,11 @@ class Encoder(Model):
     def embedding_width(self) -> int:
         """Width of the token embedding."""
         return self.embedding.width(self.hidden)
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of what the pooler gives, where there is one."""
+        return self.width if self.pooler is None else self.pooler.width(self.width)
 
     @property
     def known_tasks(self) -> int | None:
@@ -70,11 +85,6 @@ class Encoder(Model):
         """The longest sequence that both positions and attention serve."""
         ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
         return min(ends, default=None)
-    @property
-    def pooled_width(self) -> int:
-        """Width of what the pooler gives, where there is one."""
-        return self.width if self.pooler is None else self.pooler.width(self.width)
-
 
     def layer(self, number: int) -> Encoder:
         """Return the encoder all of whose layers are as the one of that number: they may differ in their attention."""

@@ -39,6 +39,11 @@ class NoPosition(Position):
     """Nothing: attention itself knows how far tokens are apart."""
 
     @property
+    def in_words(self) -> str:
+        """Nothing."""
+        return ""
+
+    @property
     def max_length(self) -> int | None:
         """No end."""
         return None
@@ -69,6 +74,11 @@ class Learned(Position):
 
     length: int = 512
     offset: int = 0
+
+    @property
+    def in_words(self) -> str:
+        """How many there are."""
+        return f"learned position ({self.length})"
 
     @property
     def max_length(self) -> int | None:

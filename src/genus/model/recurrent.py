@@ -34,6 +34,11 @@ class Recurrent(Encoder):
     memory: int = 0
     """M, for each layer; 0 for none."""
 
+    @property
+    def in_words(self) -> str:
+        """Its size, and how far back it remembers."""
+        return f"recurrent {super().in_words}, remembering {self.memory} positions"
+
     def __post_init__(self) -> None:
         """Refuse sizes that contradict each other, and shared layers: each layer remembers its own states."""
         super().__post_init__()

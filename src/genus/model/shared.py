@@ -27,6 +27,11 @@ class Shared(Stack):
     groups: int = 1
     """G."""
 
+    @property
+    def in_words(self) -> str:
+        """How many layers have weights of their own."""
+        return "all sharing their weights" if self.groups == 1 else f"sharing the weights of {self.groups}"
+
     def check(self, model: Encoder) -> None:
         """Refuse no group, and more groups than layers."""
         if not 1 <= self.groups <= model.layers:

@@ -46,6 +46,11 @@ class Stack(Part, ABC):
 class Separate(Stack):
     """One layer after the other, each with weights of its own."""
 
+    @property
+    def in_words(self) -> str:
+        """The usual case."""
+        return ""
+
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack."""
         return SeparateLayers(make() for _ in range(layers))

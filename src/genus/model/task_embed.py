@@ -26,6 +26,11 @@ class TaskEmbedding(Embedding):
     """How many task vectors."""
 
     @property
+    def in_words(self) -> str:
+        """What is summed."""
+        return f"{super().in_words} + task"
+
+    @property
     def known_tasks(self) -> int:
         """As many as there are vectors."""
         return self.tasks

@@ -32,6 +32,11 @@ class Visibility(Part, ABC):
 class Full(Visibility):
     """Everyone sees everyone."""
 
+    @property
+    def in_words(self) -> str:
+        """The usual case."""
+        return ""
+
     def allowed(self, query: Tensor, key: Tensor) -> Tensor | None:
         """Return None."""
         return None

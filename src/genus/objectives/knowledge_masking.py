@@ -30,6 +30,11 @@ class KnowledgeMasking(JointMasking):
 
     chunker: Chunker = RuleChunker()
 
+    @property
+    def in_words(self) -> str:
+        """What is chosen."""
+        return "entities, phrases and words"
+
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the positions of what is chosen, max(1, round(rate x L)) at most."""
         candidates, word = words(sequence, vocabulary)

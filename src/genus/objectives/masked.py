@@ -34,6 +34,11 @@ class MaskedTokens(Objective):
 
     masking: Masking = TokenMasking()
 
+    @property
+    def in_words(self) -> str:
+        """How much is masked, and what is masked together."""
+        return f"{super().in_words} ({self.masking.rate:.0%}, {self.masking.in_words})"
+
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Replace the chosen tokens and put what they were into the target `masked`."""
         sequence = example.tokens

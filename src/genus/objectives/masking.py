@@ -77,6 +77,11 @@ class JointMasking(Masking):
 class TokenMasking(Masking):
     """Single tokens, drawn without replacement (BERT's released code, create_masked_lm_predictions)."""
 
+    @property
+    def in_words(self) -> str:
+        """What is chosen."""
+        return "single tokens"
+
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return max(1, round(rate x L)) positions, or all there are."""
         candidates = np.flatnonzero(~sequence.fixed)
@@ -92,6 +97,11 @@ class WholeWordMasking(Masking):
 
     Source: BERT's released code, create_pretraining_data.py, `do_whole_word_mask`.
     """
+
+    @property
+    def in_words(self) -> str:
+        """What is chosen."""
+        return "whole words"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the positions of the chosen words, max(1, round(rate x L)) at most."""

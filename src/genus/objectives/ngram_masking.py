@@ -32,6 +32,11 @@ class NGramMasking(Masking):
     longest: int = 3
     """Words in a run at most."""
 
+    @property
+    def in_words(self) -> str:
+        """What is chosen."""
+        return f"runs of up to {self.longest} words"
+
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the positions of the chosen runs, max(1, round(rate x L)) at most."""
         candidates, word = words(sequence, vocabulary)

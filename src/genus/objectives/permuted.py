@@ -42,6 +42,11 @@ class Permuted(Objective):
     partial: Partial = ContextSpans()
     output: Output = Tied()
 
+    @property
+    def in_words(self) -> str:
+        """What is predicted."""
+        return f"{super().in_words} order ({self.partial.in_words})"
+
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with an order, and the tokens to predict as the target `permuted`; none is replaced."""
         tokens = example.tokens

@@ -34,6 +34,11 @@ class SpanMasking(JointMasking):
     longest: int = 10
     """Words."""
 
+    @property
+    def in_words(self) -> str:
+        """What is chosen."""
+        return f"spans of up to {self.longest} words"
+
     def __post_init__(self) -> None:
         """Refuse what is no distribution.
 

@@ -24,6 +24,11 @@ class Optimizer(Part, ABC):
     layer_decay: float = 1.0
     """Factor on the peak rate from one level of the network to the one below it; 1 for the same rate everywhere."""
 
+    @property
+    def in_words(self) -> str:
+        """Its name and its peak."""
+        return f"{type(self).__name__}, peak rate {self.lr:g}"
+
     @abstractmethod
     def build(self, module: nn.Module) -> TorchOptimizer:
         """Return the optimizer over the module's parameters, in groups; each holds its peak rate as `peak`."""
@@ -35,3 +40,7 @@ class Schedule(Part, ABC):
     @abstractmethod
     def factor(self, spent: float) -> float:
         """Return the factor on the peak rate when `spent` (0 to 1) of the budget is spent."""
+
+    def scale(self, growth: float) -> float:
+        """Return a further factor for a stage whose batch is `growth` times that of the first stage."""
+        return 1.0

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the fraction of the budget that is spent."""
+"""Learning-rate schedules: functions of the fraction of the budget that is spent, and of the batch where it grows."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ class Linear(Schedule):
 
     warmup: float = 0.01
 
+    @property
+    def in_words(self) -> str:
+        """Its shape and its warm-up."""
+        return _risen(super().in_words, self.warmup)
+
     def factor(self, spent: float) -> float:
         """Return min(spent / warmup, (1 - spent) / (1 - warmup))."""
         if spent < self.warmup:
@@ -28,6 +33,11 @@ class Constant(Schedule):
 
     warmup: float = 0.0
 
+    @property
+    def in_words(self) -> str:
+        """Its shape and its warm-up."""
+        return _risen(super().in_words, self.warmup)
+
     def factor(self, spent: float) -> float:
         """Return min(spent / warmup, 1)."""
         return spent / self.warmup if spent < self.warmup else 1.0
@@ -39,6 +49,11 @@ class Cosine(Schedule):
     warmup: float = 0.01
     floor: float = 0.0
     """Of the peak, at the end."""
+
+    @property
+    def in_words(self) -> str:
+        """Its shape and its warm-up."""
+        return _risen(super().in_words, self.warmup)
 
     def factor(self, spent: float) -> float:
         """Return spent / warmup, then floor + (1 - floor) (1 + cos(π (spent - warmup) / (1 - warmup))) / 2."""
@@ -53,6 +68,11 @@ class InverseSquareRoot(Schedule):
 
     warmup: float = 0.01
 
+    @property
+    def in_words(self) -> str:
+        """Its shape and its warm-up."""
+        return _risen(super().in_words, self.warmup)
+
     def __post_init__(self) -> None:
         """Refuse no warm-up: the fall is measured by it."""
         if self.warmup <= 0:
@@ -61,3 +81,33 @@ class InverseSquareRoot(Schedule):
     def factor(self, spent: float) -> float:
         """Return min(spent / warmup, √(warmup / spent))."""
         return spent / self.warmup if spent < self.warmup else math.sqrt(self.warmup / spent)
+
+
+class ScaledWithBatch(Schedule):
+    """Another schedule's curve, times (batch / batch of the first stage)^power.
+
+    With a power of 1 the rate is scaled linearly (Goyal et al. 2017, section 2.1; Smith et al. 2018, arXiv:1711.00489),
+    with 1/2 as the square root (Krizhevsky 2014). A batch that grows in place of a rate that falls, as Smith et al.
+    have it, needs no scaling: it is stages of growing batches under `Constant`.
+    """
+
+    curve: Schedule = Constant()
+    power: float = 1.0
+
+    @property
+    def in_words(self) -> str:
+        """The curve, and how it goes with the batch."""
+        return f"{self.curve.in_words}, times batch" + ("" if self.power == 1 else f"^{self.power:g}")
+
+    def factor(self, spent: float) -> float:
+        """Return the curve's factor."""
+        return self.curve.factor(spent)
+
+    def scale(self, growth: float) -> float:
+        """Return growth^power."""
+        return math.pow(growth, self.power) * self.curve.scale(growth)
+
+
+def _risen(shape: str, warmup: float) -> str:
+    """Return a curve's name with its warm-up."""
+    return f"{shape}, warm-up {100 * warmup:.3g}%" if warmup else shape

@@ -23,7 +23,7 @@ from genus.objectives.sentence_order import SentenceOrder
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
 from genus.tokens.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")
@@ -122,9 +122,12 @@ XLARGE = replace(
 XXLARGE = replace(
     BASE,
     name="albert/xxlarge",
-    published=replace(
-        BASE.published,
-        parameters=235_000_000,  # table 1; one layer, embeddings and pooler of these sizes make 223 million
+    published=Explained(
+        title=BASE.published.title,
+        paper=BASE.published.paper,
+        year=BASE.published.year,
+        parameters=235_000_000,  # table 1
+        reason="one layer, embeddings and pooler of the sizes in the paper's table 1 make 223 million",
         data="BookCorpus, English Wikipedia, and the data of XLNet and RoBERTa, about 160 GB",  # section 4.9
     ),
     model=replace(

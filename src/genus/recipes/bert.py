@@ -18,7 +18,7 @@ from genus.objectives.masking import WholeWordMasking
 from genus.objectives.next_sentence import NextSentence
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
 from genus.tokens.wordpiece import WordPiece
 
 ENCODER = Encoder(
@@ -104,14 +104,28 @@ LARGE_CASED = replace(LARGE, name="bert/large-cased", tokens=BASE_CASED.tokens)
 BASE_CHINESE = replace(
     BASE,
     name="bert/base-chinese",
-    published=replace(BASE.published, data="Chinese Wikipedia, simplified and traditional"),  # multilingual.md
+    published=Explained(
+        title=BASE.published.title,
+        paper=BASE.published.paper,
+        year=BASE.published.year,
+        parameters=110_000_000,  # multilingual.md
+        data="Chinese Wikipedia, simplified and traditional",  # multilingual.md
+        reason="the authors give the number of the English model, whose vocabulary is larger",
+    ),
     tokens=WordPiece(vocab_size=21_128, lowercase=True),  # released vocabulary; tokenization.py: lower_models
 )
 
 BASE_MULTILINGUAL_CASED = replace(
     BASE,
     name="bert/base-multilingual-cased",
-    published=replace(BASE.published, data="the 104 largest Wikipedias"),  # multilingual.md
+    published=Explained(
+        title=BASE.published.title,
+        paper=BASE.published.paper,
+        year=BASE.published.year,
+        parameters=110_000_000,  # multilingual.md
+        data="the 104 largest Wikipedias",  # multilingual.md
+        reason="the authors give the number of the English model, whose vocabulary is a quarter as large",
+    ),
     tokens=WordPiece(vocab_size=119_547, lowercase=False),  # released vocabulary
 )
 

@@ -21,7 +21,7 @@ from genus.objectives.partial import ContextSpans
 from genus.objectives.permuted import Permuted
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
 from genus.tokens.unigram import XLNET, Unigram
 
 ENCODER = Recurrent(
@@ -36,14 +36,22 @@ ENCODER = Recurrent(
     memory=384,  # README: mem_len
 )
 
+PAPER = Published(
+    title="XLNet: Generalized Autoregressive Pretraining for Language Understanding",
+    paper="arXiv:1906.08237",
+    year=2019,  # arXiv:1906.08237
+    data="BooksCorpus and English Wikipedia (13 GB)",  # section 3.3
+)
+
 BASE = Recipe(
     name="xlnet/base",
-    published=Published(
-        title="XLNet: Generalized Autoregressive Pretraining for Language Understanding",
-        paper="arXiv:1906.08237",
-        year=2019,
+    published=Explained(
+        title=PAPER.title,
+        paper=PAPER.paper,
+        year=PAPER.year,
         parameters=110_000_000,  # section 3.1: as BERT-Base
-        data="BooksCorpus and English Wikipedia (13 GB)",  # section 3.3
+        data=PAPER.data,
+        reason="the authors call it as large as BERT, which has no map for distances in each layer",
     ),
     tokens=Unigram(vocab_size=32_000, lowercase=False, specials=XLNET),  # README: vocab_size, cased
     examples=CarriedPairs(
@@ -95,7 +103,7 @@ LARGE = replace(
 MINI = replace(
     BASE,
     name="xlnet/mini",
-    published=replace(BASE.published, parameters=None),  # ours, and so is every number of this row
+    published=PAPER,  # without a number of parameters: ours, and so is every number of this row
     tokens=Unigram(vocab_size=30_522, lowercase=False, specials=XLNET),  # ours: as bert/mini
     model=replace(
         ENCODER,

@@ -46,6 +46,11 @@ class Tokens(Part, ABC):
     vocab_size: int
     specials: Specials
 
+    @property
+    def unknown(self) -> str:
+        """What becomes of a word that the vocabulary does not have, in words."""
+        return f"cut into pieces; a character that is none becomes {self.specials.unk}"
+
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the vocabulary on texts and return the tokenizer; it may come out smaller than `vocab_size`.

@@ -47,6 +47,16 @@ class ByteBPE(Tokens):
     """In training, how often a pair of pieces must occur to be joined."""
     specials: Specials = ROBERTA
 
+    @property
+    def in_words(self) -> str:
+        """The name in common use."""
+        return "byte-level BPE"
+
+    @property
+    def unknown(self) -> str:
+        """Nothing is unknown."""
+        return "cut into pieces, bytes at worst: none is unknown"
+
     def __post_init__(self) -> None:
         """Refuse a vocabulary too small for the bytes.
 
@@ -107,6 +117,8 @@ class ByteBPE(Tokens):
             split = backend.pre_tokenizer
             if not isinstance(backend.model, models.BPE) or not isinstance(split, pre_tokenizers.ByteLevel):
                 return None
+            if not split.use_regex:
+                return None
             pieces, prefix_space = backend.get_vocab(), split.add_prefix_space
         elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
             pieces, merges = read_vocabulary(folder / "vocab.json", folder / "merges.txt")
@@ -117,8 +129,6 @@ class ByteBPE(Tokens):
         part = cls(vocab_size=len(pieces), prefix_space=prefix_space, specials=specials)
         return part, backend or part.of_vocabulary(pieces, merges)
 
-            if not split.use_regex:
-                return None
     def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
         """Return the backend of a finished vocabulary; its mask token takes in the white space before it."""
         special = self.specials

@@ -48,6 +48,11 @@ class Bytes(Tokens):
     vocab_size: int = 258
     specials: Specials = ENWIK8
 
+    @property
+    def unknown(self) -> str:
+        """Nothing is unknown."""
+        return "there are no words, only bytes: none is unknown"
+
     def __post_init__(self) -> None:
         """Refuse a vocabulary too small for the bytes.
 

@@ -44,6 +44,16 @@ class SegmentedWords(Tokens):
     """How often a word must occur in training."""
     specials: Specials = ROBERTA
 
+    @property
+    def in_words(self) -> str:
+        """Whose words they are."""
+        return f"words ({self.segmenter.in_words})"
+
+    @property
+    def unknown(self) -> str:
+        """A word is known or not."""
+        return f"a word that is not in the vocabulary becomes {self.specials.unk}"
+
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count the words of texts: special tokens first, then the space, then the most frequent words."""
         cut = Cutter(self)

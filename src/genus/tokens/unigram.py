@@ -67,6 +67,11 @@ class Unigram(Tokens):
     """In training, characters of a piece at most."""
     specials: Specials = ALBERT
 
+    @property
+    def in_words(self) -> str:
+        """The model, and where it is from."""
+        return "unigram (sentencepiece), lower-cased" if self.lowercase else "unigram (sentencepiece)"
+
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the vocabulary on texts: special tokens first, then pieces by falling probability.
 

@@ -58,6 +58,16 @@ class WordPiece(Tokens):
     """In training, how often a pair of pieces must occur to be joined."""
     specials: Specials = BERT
 
+    @property
+    def in_words(self) -> str:
+        """The name its authors gave it."""
+        return "WordPiece, lower-cased" if self.lowercase else "WordPiece"
+
+    @property
+    def unknown(self) -> str:
+        """One unknown character takes the whole word with it."""
+        return f"cut into pieces; a word with a character that is none becomes {self.specials.unk} whole"
+
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the vocabulary on texts: special tokens first, then characters, then joined pieces.
 

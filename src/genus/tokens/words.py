@@ -42,6 +42,11 @@ class Words(Tokens):
     """How often a word must occur in training; WikiText leaves out what occurs less than 3 times."""
     specials: Specials = LINES
 
+    @property
+    def unknown(self) -> str:
+        """A word is known or not."""
+        return f"a word that is not in the vocabulary becomes {self.specials.unk}"
+
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count the words of texts: special tokens first, then the most frequent words."""
         backend = self._backend({})

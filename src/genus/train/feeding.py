@@ -45,6 +45,8 @@ class Stretch:
     """FLOPs that a live token costs in training, forward and backward; 0 where nobody counted."""
     text: str = ""
     """Tells the text apart from others, so that no run goes on with another; empty where nobody asks."""
+    growth: float = 1.0
+    """Its batch over that of the first."""
 
 
 def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Generator[dict[int, Batch]]:

@@ -62,7 +62,7 @@ def train(
         learner: what learns.
         stretches: the run's feeds in order, each for its share of the budget.
         optimizer: the update rule, at its peak rate.
-        schedule: the factor on the rate by the fraction of the budget that is spent before an update.
+        schedule: the factor on the rate by the fraction of the budget that is spent before an update, and by the batch.
         budget: when to end.
         run: where and how.
         folder: where checkpoints and records go; None leaves no file behind.
@@ -117,7 +117,8 @@ class Loop:
             with closing(steps(stretch, self.progress.stage_step, self.ranks, self.run.workers)) as feeding:
                 while self._spent() < end and not stop:
                     begun = time.perf_counter()
-                    outcome = self.updater(next(feeding), stage, self.schedule.factor(self._spent()))
+                    factor = self.schedule.factor(self._spent()) * self.schedule.scale(stretch.growth)
+                    outcome = self.updater(next(feeding), stage, factor)
                     seconds, stops = self.ranks.sum([time.perf_counter() - begun, float(interruption.seen)])
                     self.progress = self._after(stretch, outcome, seconds / self.ranks.size)
                     self.record.step(self.progress, outcome)

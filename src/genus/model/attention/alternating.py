@@ -20,6 +20,11 @@ class Alternating(Attention):
     attentions: tuple[Attention, ...]
     order: tuple[int, ...] = (0, 1)
 
+    @property
+    def in_words(self) -> str:
+        """Each of them once."""
+        return " and ".join(dict.fromkeys(attention.in_words for attention in self.attentions))
+
     def __post_init__(self) -> None:
         """Refuse an order of what is not there, and one that repeats itself.
 

@@ -54,6 +54,11 @@ class BlockSparse(Attention):
     seed: int = 0
     """Layer n of a stack draws with this seed + n (released code: with n)."""
 
+    @property
+    def in_words(self) -> str:
+        """What a block sees beside the global tokens, and the heads."""
+        return f"block-sparse (window of {self.window}, {self.random} random, of {self.block} tokens), {self.heads} heads"
+
     def of_layer(self, number: int) -> BlockSparse:
         """Return the choice with the layer's own seed."""
         return replace(self, seed=self.seed + number)

@@ -48,6 +48,12 @@ class LowRank(Attention):
     """On the attention probabilities, in training."""
 
     @property
+    def in_words(self) -> str:
+        """Its rank, and who shares a projection."""
+        shared = {"none": "no sharing", "heads": "shared by heads", "key-value": "shared by heads, keys and values"}
+        return f"low-rank (k = {self.rank} of n = {self.length}, {shared[self.sharing]}), {self.heads} heads"
+
+    @property
     def max_length(self) -> int:
         """Columns of a projection."""
         return self.length
@@ -187,6 +193,11 @@ def reaches(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]
 
 class SharedProjection(Stack):
     """Layers of low-rank attention with one projection in common (section 4, layer-wise sharing)."""
+
+    @property
+    def in_words(self) -> str:
+        """What is shared."""
+        return "sharing one projection"
 
     def check(self, model: Encoder) -> None:
         """Refuse attention that has another number of projections than one."""

@@ -50,6 +50,11 @@ class Lsh(Chunked):
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
 
+    @property
+    def in_words(self) -> str:
+        """What it hashes by, and how often."""
+        return f"locality-sensitive hashing ({self.rounds} rounds)"
+
     def __post_init__(self) -> None:
         """Refuse no round, and numbers of buckets that no rotation gives.
 

@@ -41,6 +41,11 @@ class Relative(Attention):
     longest: int | None = None
     """Distances beyond this one are taken for it."""
 
+    @property
+    def in_words(self) -> str:
+        """Its heads, and who sees whom."""
+        return ", ".join(part for part in (super().in_words, f"{self.heads} heads", self.visibility.in_words) if part)
+
     def check(self, hidden: int) -> None:
         """Refuse heads that do not divide the hidden size, and a hidden size that sines and cosines do not halve."""
         if self.heads < 1 or hidden % self.heads:

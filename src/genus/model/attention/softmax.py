@@ -27,6 +27,11 @@ class Softmax(Attention):
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
 
+    @property
+    def in_words(self) -> str:
+        """Its heads, and who sees whom."""
+        return ", ".join(part for part in ("softmax", f"{self.heads} heads", self.visibility.in_words) if part)
+
     def check(self, hidden: int) -> None:
         """Refuse heads that do not divide the hidden size."""
         if self.heads < 1 or hidden % self.heads:
