@@ -13,6 +13,8 @@ from genus.errors import GenusError
 from genus.tasks.encode import Encoded, encode, longest_first
 from genus.tasks.feed import Shuffled, by_length
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.wordpiece import WordPiece
 
 
 def truncate_seq_pair(first: int, second: int, room: int) -> tuple[int, int]:
@@ -54,6 +56,18 @@ def test_framing_and_cutting_equal_hugging_face(tokenizer: Tokenizer, pair: bool
     assert [ours.example(i).tokens.ids.tolist() for i in range(len(ours))] == expected["input_ids"]
     assert [ours.example(i).tokens.segments.tolist() for i in range(len(ours))] == expected["token_type_ids"]
     assert ours.lengths.tolist() == [len(ids) for ids in expected["input_ids"]]
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_target_stands_where_the_frame_says(pair: bool) -> None:
+    """XLNet's frame ends with the token that stands for the whole sequence, BERT's begins with it."""
+    for kind, specials in ((WordPiece, None), (Unigram, XLNET)):
+        part = kind(vocab_size=60) if specials is None else kind(vocab_size=60, specials=specials)
+        tokenizer = part.train(["a cat and a dog and a saw"] * 20)
+        ours = encode(tokenizer, [("a cat", "a dog")[: 1 + pair]], np.zeros(1), "regress", 21)
+        (place,), _ = ours.example(0).targets["regress"]
+        assert ours.example(0).tokens.ids[place] == tokenizer.vocabulary.cls
+        assert place == (0 if specials is None else len(ours.example(0).tokens.ids) - 1)
 
 
 def test_no_room_for_text(tokenizer: Tokenizer) -> None:

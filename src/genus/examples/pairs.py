@@ -65,12 +65,12 @@ class Pairs(Examples):
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed pair, with its label as a target at its first token."""
+        """Return the framed pair, with its label as a target at the token that stands for it."""
         (target,) = self.gives
         spans = range(plan.offsets[index], plan.offsets[index + 1])
         framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
         label = np.array([plan.label[index]], dtype=np.int64)
-        return Example({"tokens": Sequence(*framed)}, {target: (np.zeros(1, dtype=np.int64), label)})
+        return Example({"tokens": Sequence(*framed)}, {target: (np.array([vocabulary.whole(len(framed[0]))]), label)})
 
 
 class NextPairs(Pairs):

@@ -74,10 +74,11 @@ class ShuffledSegments(Examples):
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed segments, with the target `sentence_reordering` at the first token."""
+        """Return the framed segments, with the target `sentence_reordering` at the token that stands for the whole."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
-        target = np.zeros(1, dtype=np.int64), np.array([plan.label[index]], dtype=np.int64)
-        return Example({"tokens": framed(texts, vocabulary, separators=1)}, {"sentence_reordering": target})
+        tokens = framed(texts, vocabulary, separators=1)
+        target = np.array([vocabulary.whole(len(tokens.ids))]), np.array([plan.label[index]], dtype=np.int64)
+        return Example({"tokens": tokens}, {"sentence_reordering": target})
 
 
 def distinct(below: NDArray[np.int64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:

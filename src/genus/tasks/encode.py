@@ -41,9 +41,10 @@ class Encoded:
         return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
 
     def example(self, index: int) -> Example:
-        """Return one example, framed; its target stands at the first token."""
+        """Return one example, framed; its target stands at the token that stands for the whole of it."""
         sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
-        return Example({"tokens": sequence}, {self.target: (np.zeros(1, np.int64), self.labels[index : index + 1])})
+        whole = np.array([self.vocabulary.whole(len(sequence.ids))])
+        return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
 
 
 def encode(

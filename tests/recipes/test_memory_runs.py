@@ -1,0 +1,121 @@
+"""Runs of members that remember: resumed in the middle of an epoch bit for bit, and not on another text."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from genus import catalog, pipeline
+from genus.errors import UsageError
+from genus.export.hf import load
+from genus.tokens.store import prepare
+from genus.tokens.tokenizer import Tokenizer
+from genus.train.run import Run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from small import documents, shrunk, write_corpus
+
+if TYPE_CHECKING:
+    from genus.recipe import Recipe
+
+RUN = Run(
+    device="cpu",
+    precision="float32",
+    workers=0,
+    held_out=0.1,
+    keep=9,
+    checkpoint_every=4,
+    evaluate_every=6,
+    log_every=1,
+    tracker="none",
+)
+MEMBERS = ["xlnet/tiny", "transformer-xl/tiny"]
+
+
+def small(name: str) -> Recipe:
+    """Return the row made small, with dropout, and two micro-batches a step, each with a memory of its own."""
+    recipe = shrunk(catalog.load(name)).overlay({"budget": {"amount": 12.0}, "model": {"dropout": 0.1, "memory": 24}})
+    return recipe.override("stages.0.micro_batch", 8)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module", params=MEMBERS)
+def trained(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of twelve steps with checkpoints at 4, 8 and 12."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    pipeline.pretrain(small(request.param), [corpus], folder, RUN)
+    return folder
+
+
+def cut(trained: Path, folder: Path, step: int) -> Path:
+    """Return a copy of a run as a kill would leave it right after a checkpoint."""
+    shutil.copytree(trained, folder)
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(path)
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in rows(folder) if "loss" in row]
+
+
+@pytest.mark.parametrize("step", [4])
+def test_a_killed_run_is_bit_for_bit_the_run_that_was_not(
+    trained: Path, corpus: Path, tmp_path: Path, step: int
+) -> None:
+    folder = cut(trained, tmp_path / "run", step)
+    recipe = load(trained / "model").recipe
+    pipeline.pretrain(recipe, [corpus], folder, RUN, resume=True)
+    assert losses(folder) == losses(trained)
+    assert [row["held_out/loss"] for row in rows(folder) if "held_out/loss" in row] == [
+        row["held_out/loss"] for row in rows(trained) if "held_out/loss" in row
+    ]
+    before, after = (load(one / "model").learner.state_dict() for one in (trained, folder))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_the_middle_of_an_epoch_has_a_memory(trained: Path) -> None:
+    """What is saved is of two micro-batches, and some of it is of texts that go on."""
+    saved = load_file(trained / "checkpoints" / "checkpoint-4" / "memory.safetensors")
+    assert {name.rsplit(".", 1)[0] for name in saved} == {"0.0", "0.1"}
+    assert any(bool(tensor.any()) for name, tensor in saved.items() if name.endswith("remembered"))
+    assert rows(trained)[3]["epochs"] % 1 > 0
+
+
+def test_without_its_memory_a_run_is_another(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    """The memory matters: forgetting at a checkpoint changes the losses after it."""
+    from genus.train import memory
+
+    folder = cut(trained, tmp_path / "run", 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory.Memories, "restore", lambda *_: None)
+        pipeline.pretrain(load(trained / "model").recipe, [corpus], folder, RUN, resume=True)
+    assert losses(folder)[:4] == losses(trained)[:4]
+    assert losses(folder)[4:] != losses(trained)[4:]
+
+
+def test_memory_of_another_corpus_is_refused(trained: Path, tmp_path: Path) -> None:
+    folder = cut(trained, tmp_path / "run", 4)
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()[::-1]))
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    prepare([other], tokenizer, tmp_path / "store", workers=1)
+    with pytest.raises(UsageError, match="checkpoint-4: made on other text; resume with what it began with") as error:
+        pipeline.pretrain(load(trained / "model").recipe, [tmp_path / "store"], folder, RUN, resume=True)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,77 @@
+"""Table 6 of XLNet's paper: every row is an override of a row, and trains."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from genus import catalog, pipeline
+from genus.examples.carried_pairs import CarriedPairs
+from genus.model.recurrent import Recurrent
+from genus.objectives.partial import ContextSpans, LoneTokens
+from genus.objectives.permuted import Permuted
+from genus.part import diff
+from genus.train.run import Run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
+from small import shrunk, write_corpus
+
+K7 = "objectives.0.partial.one_in=7"
+ROWS = {
+    "K = 6": ([], set()),
+    "K = 7": ([K7], {"objectives.0.partial.one_in"}),
+    "- memory": ([K7, "model.memory=0"], {"objectives.0.partial.one_in", "model.memory"}),
+    "- span-based prediction": (
+        ["objectives.0.partial=LoneTokens", K7],
+        {"objectives.0.partial.kind", "objectives.0.partial.longest", "objectives.0.partial.one_in"},
+    ),
+    "- bidirectional data": (
+        [K7, "examples.bidirectional=false"],
+        {"objectives.0.partial.one_in", "examples.bidirectional"},
+    ),
+    "+ next-sentence prediction": (["objectives=['Permuted', 'NextSentence']", K7], {"objectives.0.partial.one_in"}),
+}
+RUN = Run(device="cpu", precision="float32", workers=0, held_out=0.0, log_every=1, tracker="none")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_is_an_override_and_nothing_else(row: str) -> None:
+    changes, paths = ROWS[row]
+    found = {path for path, _, _ in diff(catalog.load("xlnet/base"), catalog.load("xlnet/base", changes))}
+    assert {path for path in found if not path.startswith("objectives.1")} == paths
+
+
+def test_the_rows_say_what_the_table_says() -> None:
+    def row(name: str) -> tuple[Recurrent, CarriedPairs, Permuted]:
+        recipe = catalog.load("xlnet/base", ROWS[name][0])
+        model, examples, objective = recipe.model, recipe.examples, recipe.objectives[0]
+        assert isinstance(model, Recurrent)
+        assert isinstance(examples, CarriedPairs)
+        assert isinstance(objective, Permuted)
+        return model, examples, objective
+
+    assert row("K = 6")[2].partial == ContextSpans(one_in=6, longest=5)
+    assert row("K = 7")[2].partial == ContextSpans(one_in=7, longest=5)
+    assert row("- memory")[0].memory == 0
+    assert row("- span-based prediction")[2].partial == LoneTokens(one_in=7)
+    assert not row("- bidirectional data")[1].bidirectional
+    names = [
+        objective.name for objective in catalog.load("xlnet/base", ROWS["+ next-sentence prediction"][0]).objectives
+    ]
+    assert names == ["permuted", "next_sentence"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("text"))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_row_trains(row: str, corpus: Path, tmp_path: Path) -> None:
+    recipe = shrunk(catalog.load("xlnet/tiny", ROWS[row][0])).override("budget.amount", 3.0)
+    pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
