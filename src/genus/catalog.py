@@ -58,17 +58,26 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:
     """Return a part with `path=value` settings applied in order; errors name the option they came with.
 
+    One that does not fit by itself is applied together with those after it: two sizes may only change at once.
+
     Raises:
         UsageError: a setting that is none, or one that does not fit.
     """
+    waiting: dict[str, str] = {}
+    problem = ""
     for setting in settings:
         path, separator, value = setting.partition("=")
         if not separator or not path.strip():
             raise UsageError(f"{option} {setting}: expected name=value")
+        waiting[path.strip()] = value.strip()
         try:
-            part = part.override(path.strip(), value.strip())
+            part = part.overrides(waiting)
         except UsageError as error:
-            raise UsageError(f"{option} {setting}: {error}") from None
+            problem = problem or f"{option} {setting}: {error}"
+        else:
+            waiting, problem = {}, ""
+    if waiting:
+        raise UsageError(problem)
     return part
 
 

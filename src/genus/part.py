@@ -73,11 +73,20 @@ class Part:
         `null`). A part is replaced by naming its kind (`model.norm=RMSNorm`), or by a table; choices that the new kind
         shares are kept.
         """
-        first, *rest = path.split(".")
-        parsed = _toml_value(value) if isinstance(value, str) else value
-        for step in reversed(rest):
-            parsed = {step: parsed}
-        return self.overlay({first: parsed})
+        return self.overrides({path: value})
+
+    def overrides(self, values: Mapping[str, object]) -> Self:
+        """Return a copy with the choices at several dotted paths replaced at once."""
+        changes: Json = {}
+        for path, value in values.items():
+            *steps, last = path.split(".")
+            table = changes
+            for step in steps:
+                if not isinstance(table.setdefault(step, {}), dict):
+                    table[step] = {"kind": table[step]}  # a part was named before a choice of it
+                table = table[step]
+            table[last] = _toml_value(value) if isinstance(value, str) else value
+        return self.overlay(changes)
 
     def overlay(self, changes: Mapping[str, object]) -> Self:
         """Return a copy with a nested table of changes laid over it, as a TOML overlay gives them."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,7 +14,6 @@ from torch import Tensor
 
 from genus.batch import Batch, Packed
 from genus.errors import UsageError
-from genus.model import Network
 from genus.model.attention.alternating import Alternating
 from genus.model.attention.local import Local, LocalLayer
 from genus.model.attention.lsh import HIDDEN, ITSELF, Lsh, LshLayer
@@ -26,6 +27,9 @@ from genus.model.reversible import Reversible, Unscaled
 from genus.model.stack import Separate, Stack
 from genus.model.visibility import Causal, Full, Visibility
 
+if TYPE_CHECKING:
+    from genus.model import Network
+
 DOUBLE = 1e-12
 """Sums of a few dozen float64 products."""
 ALONE = 1e-10
@@ -36,68 +40,50 @@ HIDDEN_SIZE, VOCABULARY = 12, 67
 ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
 LENGTH = 40
 Make = Callable[..., Packed]
+Seat = tuple[int, int]
+"""A round, and a token."""
 sights = pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
 
 
-def circle(sequence: list[int], rounds: list[list[int]], choice: Chunked) -> list[tuple[list[int], list[int]]]:
+def circle(rounds: list[list[int]], choice: Chunked) -> list[tuple[list[Seat], list[Seat]]]:
     """Return (who asks, who is asked) for every chunk of a sequence, whose rounds are orders of its tokens."""
+    orders = [[(r, token) for token in order] for r, order in enumerate(rounds)]
     size = choice.chunk
-    if len(sequence) <= size:
-        return [(rounds[0], rounds[0])]
-    chunks = [order[at : at + size] for order in rounds for at in range(0, len(order), size)]
+    if len(orders[0]) <= size:
+        return [(orders[0], orders[0])]
+    chunks = [order[at : at + size] for order in orders for at in range(0, len(order), size)]
     look = range(-choice.before, choice.after + 1)
-    return [(own, [t for d in look for t in chunks[(c + d) % len(chunks)]]) for c, own in enumerate(chunks)]
+    return [(own, [seat for d in look for seat in chunks[(c + d) % len(chunks)]]) for c, own in enumerate(chunks)]
 
 
 def stretches(packed: Packed) -> list[list[int]]:
-    ends = packed.offsets.tolist()
-    return [list(range(start, end)) for start, end in zip(ends, ends[1:], strict=False)]
+    return [list(range(start, end)) for start, end in itertools.pairwise(packed.offsets.tolist())]
 
 
 def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Packed, choice: Lsh) -> Tensor:
-    """Return (A, T, D): for every head, sequence, round and token the softmax over what it sees, one after the other."""
+    """Return (A, T, D): for every head, sequence, round and token the softmax over what it sees, one by one."""
     out = torch.zeros_like(v_ATD)
-    scale = q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() * math.sqrt(choice.size)
-    for head, sequence in ((a, s) for a in range(len(q_ATD)) for s in stretches(packed)):
-        told = bucket_ART[head].tolist()
-        rounds = [sorted(sequence, key=lambda t: (told[r][t], t)) for r in range(choice.rounds)]  # noqa: B023
-        bucket = {(c, t): (r, told[r][t]) for c, r, t in chunk_rounds(sequence, rounds, choice)}
+    k_ATD = q_ATD / q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() / math.sqrt(choice.size)
+    for head, sequence in itertools.product(range(len(q_ATD)), stretches(packed)):
+        bucket = bucket_ART[head].tolist()
+        rounds = [sorted(sequence, key=lambda token, told=told: (told[token], token)) for told in bucket]
         found: dict[int, list[tuple[Tensor, Tensor]]] = {token: [] for token in sequence}
-        for c, (own, asked) in enumerate(circle(sequence, rounds, choice)):
-            for token in own:
-                scores = torch.stack([q_ATD[head, token] @ (q_ATD[head, other] / scale[head, other]) for other in asked])
-                for at, other in enumerate(asked):
-                    far = isinstance(choice.visibility, Causal) and other > token
-                    apart = not choice.across and other_bucket(bucket, c, asked, at, choice, sequence) != bucket[c, token]
-                    scores[at] = ITSELF if other == token else HIDDEN if far or apart else scores[at]
-                found[token].append((scores.logsumexp(0), scores.softmax(0) @ v_ATD[head, asked]))
+        for own, asked in circle(rounds, choice):
+            for r, token in own:
+                others = [other for _, other in asked]
+                scores = k_ATD[head, others] @ q_ATD[head, token]
+                for at, (round_, other) in enumerate(asked):
+                    follows = isinstance(choice.visibility, Causal) and other > token
+                    elsewhere = (round_, bucket[round_][other]) != (r, bucket[r][token])
+                    if follows or (elsewhere and not choice.across):
+                        scores[at] = HIDDEN
+                    if other == token:
+                        scores[at] = ITSELF
+                found[token].append((scores.logsumexp(0), scores.softmax(0) @ v_ATD[head, others]))
         for token, each in found.items():
             weights = torch.stack([weight for weight, _ in each]).softmax(0)
-            out[head, token] = sum(weight * value for weight, (_, value) in zip(weights, each, strict=True))
+            out[head, token] = (weights[:, None] * torch.stack([value for _, value in each])).sum(0)
     return out
-
-
-def chunk_rounds(sequence: list[int], rounds: list[list[int]], choice: Lsh) -> list[tuple[int, int, int]]:
-    """Return (chunk, round, token) for all who sit in a chunk."""
-    size, per_round = choice.chunk, -(-len(sequence) // choice.chunk)
-    return [(r * per_round + at // size, r, t) for r, order in enumerate(rounds) for at, t in enumerate(order)]
-
-
-def other_bucket(
-    bucket: dict[tuple[int, int], tuple[int, int]], c: int, asked: list[int], at: int, choice: Lsh, sequence: list[int]
-) -> tuple[int, int]:
-    """Return the round and bucket in which the one who is asked sits in the chunk where it is found."""
-    if len(sequence) <= choice.chunk:
-        return bucket[0, asked[at]]
-    chunks = 1 + max(number for number, _ in bucket)
-    passed = 0
-    for d in range(-choice.before, choice.after + 1):
-        number = (c + d) % chunks
-        size = sum(1 for one, _ in bucket if one == number)
-        if at < passed + size:
-            return bucket[number, asked[at]]
-        passed += size
-    raise AssertionError
 
 
 def drawn(packed: Packed, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -129,7 +115,9 @@ def test_lsh_is_its_equations(make_packed: Make, choice: Lsh, visibility: Visibi
     torch.testing.assert_close(found, lsh_written_out(q, v, bucket, packed, choice), atol=ALONE, rtol=0)
 
 
-@pytest.mark.parametrize("choice", [Local(heads=2, size=3, chunk=4), Local(heads=2, size=3, chunk=3, before=0, after=2)])
+@pytest.mark.parametrize(
+    "choice", [Local(heads=2, size=3, chunk=4), Local(heads=2, size=3, chunk=3, before=0, after=2)], ids=str
+)
 @sights
 def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Visibility) -> None:
     choice = replace(choice, visibility=visibility, dropout=0.0)
@@ -139,9 +127,9 @@ def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Vis
     q, k, v = layer.qkv(x).view(24, 3, 2, 3).unbind(1)
     out = torch.zeros(24, 2, 3, dtype=torch.float64)
     for sequence in stretches(packed):
-        for own, asked in circle(sequence, [sequence], choice):
-            for token in own:
-                seen = [t for t in asked if t <= token or isinstance(visibility, Full)]
+        for own, asked in circle([sequence], choice):
+            for _, token in own:
+                seen = [other for _, other in asked if other <= token or isinstance(visibility, Full)]
                 for head in range(2):
                     scores = k[seen, head] @ q[token, head] / math.sqrt(3)
                     out[token, head] = scores.softmax(0) @ v[seen, head]
@@ -207,21 +195,21 @@ def of(given: Batch, start: int, end: int) -> Batch:
 @sights
 @pytest.mark.parametrize("stack", [Reversible(), Separate()], ids=lambda stack: type(stack).__name__)
 def test_packed_equals_one_by_one(make_packed: Make, visibility: Visibility, stack: Stack) -> None:
-    """In evaluation; in training too, where both draw the same rotations."""
     net, given = network(visibility, stack).eval(), batch(make_packed)
-    ends = given.tokens.offsets.tolist()
     found = net(given)["tokens"]
     weights = torch.randn_like(found)
     (found * weights).sum().backward()
     together = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}  # type: ignore[union-attr]
     net.zero_grad()
-    alone = torch.cat([net(of(given, start, end))["tokens"] for start, end in zip(ends, ends[1:], strict=False)])
+    ends = itertools.pairwise(given.tokens.offsets.tolist())
+    alone = torch.cat([net(of(given, start, end))["tokens"] for start, end in ends])
     torch.testing.assert_close(found, alone, rtol=SINGLE, atol=SINGLE)
     (alone * weights).sum().backward()
     for name, parameter in net.named_parameters():
         gradient = parameter.grad
         assert gradient is not None
-        torch.testing.assert_close(together[name], gradient, rtol=0, atol=SINGLE * gradient.abs().max().item(), msg=name)
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(together[name], gradient, rtol=0, atol=SINGLE * scale, msg=name)
 
 
 @sights

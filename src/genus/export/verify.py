@@ -41,7 +41,8 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     """
     again = load(folder)
     config = read_json(folder / "config.json")
-    batch = _probe(again.tokenizer.vocabulary, again.recipe.model.max_length, config)
+    ends = [again.recipe.model.max_length, None if is_native(config) else layout_of(config, []).witness.alike(config)]
+    batch = _probe(again.tokenizer.vocabulary, min((end for end in ends if end is not None), default=None), config)
     found = outputs(again.learner, batch)
     whole = outputs(copy.deepcopy(learner).float().cpu(), batch)
     reference = {name: value for name, value in whole.items() if name in found}
@@ -58,7 +59,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
 
 @torch.no_grad()
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """Return the hidden states (T, H), logits of token heads (T, V or T) and of sequence heads (N, C) by the head's name.
+    """Return the hidden states (T, H), logits of token heads (T, V or T), of sequence heads (N, C) by the head's name.
 
     Every sequence fills a row of its own; the target `whole` says where the token stands that stands for it.
     """
@@ -110,7 +111,7 @@ def _witness(folder: Path, config: Json, tokens: Packed, names: list[str]) -> di
     import transformers
 
     (architecture,) = config["architectures"]
-    told = layout_of(config, []).witness
+    told = layout_of(config, []).witness.told
     model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))

@@ -15,7 +15,7 @@ from genus.model.position import Position
 
 
 class Axial(Position):
-    """[u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid: n₁ + n₂ vectors serve n₁ n₂ positions, and so for any axes.
+    """[u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid: n₁ + n₂ vectors serve n₁ n₂ positions; so for more axes.
 
     Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
     """

@@ -62,9 +62,10 @@ class ChunkedDenseLayer(nn.Module):
         """Return (T, H)."""
         if not 0 < self.chunk < len(x):
             return self.one(x)
+        parts = torch.split(x, self.chunk)
         if not torch.is_grad_enabled():
-            return torch.cat([self.one(part) for part in x.split(self.chunk)])
-        return torch.cat([checkpoint(self.one, part, use_reentrant=False) for part in x.split(self.chunk)])
+            return torch.cat([self.one(part) for part in parts])
+        return torch.cat([checkpoint(self.one, part, use_reentrant=False) for part in parts])
 
     def one(self, x: Tensor) -> Tensor:
         """Return what is said of a chunk's tokens."""

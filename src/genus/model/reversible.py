@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from genus.batch import Packed
-    from genus.model.attention import AttentionLayer
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
 
 GRID = 2.0**36
-"""States are multiples of 1 / GRID, below float32's precision for all above 0.0002. As float64 they are summed and
-subtracted without rounding up to 2^53 / GRID = 131,072: what is undone is what there was, to the last bit, hashes too."""
+"""States are multiples of 1 / GRID, finer than float32 above 0.0002. In float64 they are summed and subtracted without
+rounding up to 2^53 / GRID = 131,072: what is undone is what there was, to the last bit, and so hashes alike."""
 
 
 class Reversible(Stack):
@@ -64,6 +63,11 @@ class Reversible(Stack):
 class Unscaled(PreNorm):
     """`PreNorm` all of whose maps start alike, with dropout after the last norm (trax, ReformerLM)."""
 
+    @property
+    def in_words(self) -> str:
+        """Where the norms are."""
+        return "pre-norm"
+
     def closing(self, model: Encoder) -> Norm:
         """Return the norm of the sum, with dropout."""
         return Dropped(norm=model.norm, dropout=model.dropout)
@@ -93,7 +97,7 @@ class ReversibleLayers(nn.ModuleList):
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
         """Return (T, 2 H)."""
         layers = cast("list[PreNormLayer]", list(self))
-        shared: Any = cast("AttentionLayer", layers[0].attention).prepare(packed)
+        shared: Any = layers[0].attention.prepare(packed)
         walk = Walk(layers, shared, x, int(torch.randint(1 << 62, ())) if self.training else None)
         if not torch.is_grad_enabled():
             return walk.joined(*walk.onward(x))
@@ -162,7 +166,7 @@ class Undone(torch.autograd.Function):
         return walk.joined(*states)
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of what came in and of each parameter."""
         walk, (first, second), (d_first, d_second) = ctx.walk, ctx.saved_tensors, grad.chunk(2, -1)
@@ -178,7 +182,7 @@ class Undone(torch.autograd.Function):
 def back(
     add: Callable[[int, Tensor], Tensor], number: int, x: Tensor, grad: Tensor, walk: Walk, total: dict[Any, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Return what a sub-layer added, computed anew, and the gradient of x; add those of its parameters to the totals."""
+    """Return what a sub-layer added, computed anew, and the gradient of x; add its parameters' to the totals."""
     x = x.detach().requires_grad_()
     wanted = [parameter for parameter in walk.layers[number].parameters() if parameter.requires_grad]
     with torch.enable_grad():

@@ -3,9 +3,10 @@
 "Released code" is google/trax: resources/supervised/configs/reformer_enwik8.gin in its first form, and the notebook
 trax/models/reformer/text_generation.ipynb; "released configuration" is that of the checkpoints made with it, as the
 Hugging Face hub has them (google/reformer-enwik8, google/reformer-crime-and-punishment). Deviations: the output layer's
-bias stays at 0; dropout falls on the sum of token and position vectors, not on each. `reformer/mini` and `reformer/tiny`
-are ours, not published: masked language models over WordPiece at the sizes and the cost of `bert/mini` and `bert/tiny`,
-so that the ideas can be compared with BERT by fine-tuning. imagenet64, the paper's other task, is not here.
+bias stays at 0; dropout falls on the sum of token and position vectors, not on each. `reformer/mini` and
+`reformer/tiny` are ours, not published: masked language models over WordPiece at the sizes and the budgets of
+`bert/mini` and `bert/tiny`, so that the ideas can be compared with BERT by fine-tuning; the output matrix, which BERT
+shares with its embedding, is beside it. The paper's imagenet64 is not here.
 """
 
 from dataclasses import replace
@@ -157,32 +158,34 @@ CRIME_AND_PUNISHMENT = replace(
     budget=Budget(amount=1_000, unit="steps"),  # warm-up and one cycle; the notebook stops at 600
 )
 
+SMALL = replace(
+    DECODER,
+    layers=4,  # ours: as bert/mini
+    hidden=256,  # ours
+    attention=Alternating(
+        attentions=(
+            Local(heads=4, size=64, chunk=32, dropout=0.0),  # ours: so that sequences have several chunks
+            Lsh(heads=4, size=64, chunk=32, rounds=2, buckets=(8,), dropout=0.0),  # ours; section 2: 2 l / m
+        ),
+        order=(0, 1),  # ours
+    ),
+    feedforward=ChunkedDense(size=1024, activation=Relu()),  # ours
+    embedding=Embedding(
+        segments=0,
+        position=Axial(shape=(16, 32), widths=(64, 192), std=0.02),  # ours: std of the tokens
+        norm=NoNorm(),
+        dropout=0.0,
+    ),
+    dropout=0.0,  # ours
+)
+
 MINI = replace(
     ENWIK8,
     name="reformer/mini",  # ours, and so is every number of this row
     published=replace(ENWIK8.published, data=""),
     tokens=WordPiece(vocab_size=30_522, lowercase=True),  # ours: as bert/mini
     examples=FullSentences(),
-    model=replace(
-        DECODER,
-        layers=4,  # ours: as bert/mini
-        hidden=256,
-        attention=Alternating(
-            attentions=(
-                Local(heads=4, size=64, chunk=32, dropout=0.0),  # ours: so that sequences have several chunks
-                Lsh(heads=4, size=64, chunk=32, rounds=2, buckets=(8,), dropout=0.0),  # ours; section 2: 2 l / m
-            ),
-            order=(0, 1),  # ours
-        ),
-        feedforward=ChunkedDense(size=1024, activation=Relu()),  # ours
-        embedding=Embedding(
-            segments=0,
-            position=Axial(shape=(16, 32), widths=(64, 192), std=0.02),  # ours: std of the tokens
-            norm=NoNorm(),
-            dropout=0.0,
-        ),
-        dropout=0.0,
-    ),
+    model=SMALL,
     objectives=(MaskedDirect(),),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
@@ -200,7 +203,7 @@ TINY = replace(
     MINI,
     name="reformer/tiny",
     model=replace(
-        MINI.model,
+        SMALL,
         layers=2,  # ours: as bert/tiny
         hidden=128,
         attention=Alternating(
@@ -211,6 +214,6 @@ TINY = replace(
             order=(0, 1),  # ours
         ),
         feedforward=ChunkedDense(size=512, activation=Relu()),  # ours
-        embedding=replace(MINI.model.embedding, position=Axial(shape=(16, 32), widths=(32, 96), std=0.02)),  # ours
+        embedding=replace(SMALL.embedding, position=Axial(shape=(16, 32), widths=(32, 96), std=0.02)),  # ours
     ),
 )

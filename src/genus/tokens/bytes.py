@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -26,6 +27,8 @@ ENWIK8 = Specials(
     pad="<pad>", unk="<pad>", cls="<eos>", sep="<eos>", mask="<pad>", single="$A <eos>", pair="$A <eos> $B:1 <eos>:1"
 )
 """As the byte-level models of trax number them: padding 0, the end 1, byte b as b + 2."""
+ROLES = replace(ENWIK8, unk="<unk>", cls="<s>", mask="<mask>")
+"""The same frame with a name for each role, by which a folder's own names are told apart."""
 WHITE_SPACE = b" \t\n\v\f\r"
 
 
@@ -92,7 +95,7 @@ class Bytes(Tokens):
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
         """Return an encoder that adds to bytes; texts with the name of a special token are the backend's."""
-        return _BytesPlus(WholeText(backend, typecode), backend.token_to_id(WRITTEN[0]))
+        return _BytesPlus(WholeText(backend, typecode), backend.get_vocab()[WRITTEN[0]])
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
@@ -109,11 +112,11 @@ class Bytes(Tokens):
         first = pieces.get(WRITTEN[0], -1)
         if [pieces.get(piece) for piece in WRITTEN] != list(range(first, first + 256)):
             return None
-        specials = read_specials(read_config(folder), ENWIK8, pieces, folder)
+        specials = read_specials(read_config(folder), ROLES, pieces, folder)
         part = cls(vocab_size=len(pieces), specials=specials)
         if part._special() != sorted(part._special(), key=pieces.__getitem__) or len(part._special()) != first:
-            raise GenusError(f"{folder / 'tokenizer.json'}: the {first} pieces before the bytes are to be the special tokens, "
-                             f"in the order {', '.join(part._special())}")  # fmt: skip
+            named = ", ".join(part._special())
+            raise GenusError(f"{folder / 'tokenizer.json'}: {first} pieces stand before the bytes; expected {named}")
         return part, backend
 
 

@@ -37,6 +37,10 @@ def same(value: Any) -> Any:
     return value
 
 
+def nothing(config: Json) -> None:
+    """Return None."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One key of a configuration, and the choices it stands for: `model.layers`, or a head's `masked.norm.eps`.
@@ -49,6 +53,16 @@ class Setting:
     write: Callable[[Any], Any] = same
     """Our value to theirs; `LookupError` where they have none."""
     read: Callable[[Any], Any] = same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """How the foreign class is asked when its outputs are compared with ours."""
+
+    told: Json = field(default_factory=dict)
+    """Settings that it is given on top, such as a seed for what it draws."""
+    alike: Callable[[Json], int | None] = nothing
+    """The longest sequence for which the class of a configuration computes what we do; None for no end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +112,8 @@ class Layout:
     axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Ends of foreign names whose tensors have their axes in another order, and the order that makes ours theirs."""
 
-    witness: Json = field(default_factory=dict)
-    """What the class is told when its outputs are compared with ours, such as a seed for what it draws."""
+    witness: Witness = field(default_factory=Witness)
+    """How the class is asked when its outputs are compared with ours."""
 
     def turn(self, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
         """Return a tensor of ours with its axes as the foreign name has them, or the other way back."""
@@ -240,9 +254,11 @@ def _at(choices: Json, path: str) -> Any:
     """Return the choice at a dotted path; `LookupError` where the parts on the way have no such choice."""
     value: Any = choices
     for step in path.split("."):
-        if not isinstance(value, (Mapping, list)):
+        if isinstance(value, list):
+            value = dict(zip(map(str, range(len(value))), value, strict=True))
+        if not isinstance(value, Mapping):
             raise LookupError(path)
-        value = value[int(step) if isinstance(value, list) else step]
+        value = value[step]
     return value
 
 

@@ -1,9 +1,9 @@
 """Hugging Face's Reformer classes: `ReformerModel`, `ReformerModelWithLMHead`, `ReformerForMaskedLM`, ...
 
-Rotations are drawn there in evaluation too, unless `hash_seed` is set, which then draws the same in training: it is left
-unset. `lm_head.bias` is held there and, in transformers 5, left out of the logits. Where tokens see both directions and
-local and LSH chunks are of different lengths, sequences that are no multiple of both differ: they are padded there to a
-common multiple, so that the first local chunk looks at an empty one where ours looks at the last.
+Rotations are drawn there in evaluation too, unless `hash_seed` is set, which then draws the same in training: it is
+left unset. `lm_head.bias` is held there and, in transformers 5, left out of the logits. Where tokens see both
+directions and local and LSH chunks are of different lengths, sequences that are no multiple of both differ: they are
+padded there to a common multiple, so that the first local chunk looks at an empty one where ours looks at the last.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from genus.examples.contiguous import Contiguous
-from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts import HeadLayout, Layout, Setting, Witness
 from genus.export.layouts.bert import (
     CLASSIFY,
     POOLER,
@@ -198,7 +198,9 @@ LAYOUT = Layout(
     tensors=under("reformer.", LAYERS) | DENSE,
     optional={"pooler": "network.pooler.0"},
     heads={
-        "next_token": HeadLayout(objective=NextToken(output=Untied()), tensors=lm_head("next_token"), only={"is_decoder": True}),
+        "next_token": HeadLayout(
+            objective=NextToken(output=Untied()), tensors=lm_head("next_token"), only={"is_decoder": True}
+        ),
         "masked": HeadLayout(
             objective=MaskedDirect(),
             tensors=lm_head("masked"),
@@ -228,5 +230,5 @@ LAYOUT = Layout(
         frozenset(): "ReformerModel",
     },
     tied={"lm_head.decoder.bias": "lm_head.bias"},
-    witness={"hash_seed": SEED, "chunk_size_feed_forward": 0},
+    witness=Witness(told={"hash_seed": SEED, "chunk_size_feed_forward": 0}),
 )

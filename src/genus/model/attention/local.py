@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import AttentionLayer
-from genus.model.attention.seating import Chunked, Seating, Seats, padded, with_neighbors
+from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Local(Chunked):
-    """concat_a softmax(q_a k_aᵀ / √D) v_a, projected, among the tokens of the chunks seen; chunks are stretches of text.
+    """concat_a softmax(q_a k_aᵀ / √D) v_a, projected, among the tokens of the chunks seen, which are stretches of text.
 
     No map has a bias.
     """
@@ -59,11 +59,11 @@ class LocalLayer(AttentionLayer):
         seats = shared.seats(choice)
         qkv_TXAD = self.qkv(x).view(len(x), 3, choice.heads, choice.size)
         q_ASD, k_ASD, v_ASD = padded(qkv_TXAD)[seats.taker].permute(1, 2, 0, 3)
-        q_CAMD = q_ASD.unflatten(1, (-1, choice.chunk)).transpose(0, 1)
+        q_CAMD = in_chunks(q_ASD, seats).transpose(0, 1)
         k_CAKD, v_CAKD = (with_neighbors(y, seats).transpose(0, 1) for y in (k_ASD, v_ASD))
         mask_CMK = self._mask(seats, shared)
         dropout = choice.dropout if self.training else 0.0
-        out_CAMD = F.scaled_dot_product_attention(q_CAMD, k_CAKD, v_CAKD, attn_mask=mask_CMK[:, None], dropout_p=dropout)
+        out_CAMD = F.scaled_dot_product_attention(q_CAMD, k_CAKD, v_CAKD, mask_CMK[:, None], dropout)
         return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.seat[0]].flatten(1))  # type: ignore[no-any-return]
 
     def _mask(self, seats: Seats, shared: Seating) -> Tensor:

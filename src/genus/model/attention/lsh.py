@@ -1,7 +1,7 @@
 """Attention to what hashes alike (Kitaev et al. 2020, section 2 and appendix A).
 
-Legend: T tokens, H hidden size, A heads, D numbers a head, R rounds of hashing, S seats of all rounds, C chunks, M seats
-of a chunk, W chunks seen from one, K = W M, B buckets.
+Legend: T tokens, H hidden size, A heads, D numbers a head, R rounds of hashing, X = R T, S seats of all rounds, C
+chunks, M seats of a chunk, W chunks seen from one, K = W M.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import AttentionLayer
-from genus.model.attention.seating import Chunked, Seating, Seats, padded, with_neighbors
+from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
 
@@ -32,12 +32,12 @@ SEED = 0
 class Lsh(Chunked):
     """Σ_r exp(z_r - log Σ exp z) softmax_r(q kᵀ / √D) v, projected, k = q √D / |q|, and z_r the softmax's normalizer.
 
-    In each of R rounds the tokens of a sequence are sorted by bucket, then by position, and cut into chunks; a token sees
-    the tokens of its own chunk and of neighboring ones, which hash alike for the most part. No map has a bias.
+    In each of R rounds the tokens of a sequence are sorted by bucket, then by position, and cut into chunks; a token
+    sees the tokens of its own chunk and of neighboring ones, which hash alike for the most part. No map has a bias.
 
     Source: section 2, equations 2 to 6. As in the released code, and unlike appendix A: a token that is met in several
-    rounds counts in each of them, and the chunk before the first one of a round is the last one of the round before. Where
-    tokens see only those before them, those after them still move the borders of chunks.
+    rounds counts in each of them, and the chunk before the first one of a round is the last one of the round before.
+    Where tokens see only those before them, those after them still move the borders of chunks.
     """
 
     rounds: int = 1
@@ -108,7 +108,7 @@ class LshLayer(AttentionLayer):
         with torch.autocast(q_ATD.device.type, enabled=False):
             x_ATD = q_ATD.to(wide)
             bucket_ART, scale = torch.zeros((), dtype=torch.int64, device=q_ATD.device), 1
-            for turned in self._rotations(x_ATD, sum(halves)).split(halves, -1):
+            for turned in torch.split(self._rotations(x_ATD, sum(halves)), halves, -1):
                 told = [x_ATD @ turned[:, :, r] for r in range(choice.rounds)]
                 bucket_ART = bucket_ART + scale * torch.stack([torch.cat([y, -y], -1).argmax(-1) for y in told], 1)
                 scale *= 2 * turned.shape[-1]
@@ -138,7 +138,8 @@ class LshLayer(AttentionLayer):
         seat_AX = seats.seat.expand_as(place_ART).gather(-1, place_ART).flatten(1)
         weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART).masked_fill(seats.absent, -torch.inf)
         share_ART = (weight_ART - weight_ART.logsumexp(1, keepdim=True)).exp().to(out_ASD.dtype)
-        return (share_ART[..., None] * _taken(out_ASD, seat_AX).unflatten(1, order_ART.shape[1:])).sum(1)
+        out_ARTD = _taken(out_ASD, seat_AX).view(*order_ART.shape, -1)
+        return (share_ART[..., None] * out_ARTD).sum(1)
 
     def _by_chunk(
         self, q_ATD: Tensor, v_ATD: Tensor, token_AS: Tensor, group_AS: Tensor, seats: Seats, shared: Seating
@@ -146,7 +147,7 @@ class LshLayer(AttentionLayer):
         """Return the outputs (A, S, D) of each seat, and the logarithms (A, S) of the sums over what it attends to."""
         k_ATD = q_ATD * ((q_ATD * q_ATD).mean(-1, keepdim=True) + EPSILON).rsqrt() / self.choice.size**0.5
         q_ASD, k_ASD, v_ASD = (_taken(F.pad(y, (0, 0, 0, 1)), token_AS) for y in (q_ATD, k_ATD, v_ATD))
-        q_ACMD = q_ASD.unflatten(1, (len(seats.neighbors), -1))
+        q_ACMD = in_chunks(q_ASD, seats)
         score_ACMK = q_ACMD @ with_neighbors(k_ASD, seats).mT
         score_ACMK = score_ACMK.to(torch.promote_types(score_ACMK.dtype, torch.float32))
         asking_ACM1, asked_AC1K = _pairs(token_AS, seats)
@@ -166,7 +167,7 @@ class LshLayer(AttentionLayer):
 
 def _pairs(of_AS: Tensor, seats: Seats) -> tuple[Tensor, Tensor]:
     """Return what is known of each seat, as (A, C, M, 1) for those who look and (A, C, 1, K) for those looked at."""
-    return of_AS.view(len(of_AS), len(seats.neighbors), -1, 1), with_neighbors(of_AS[..., None], seats).mT
+    return in_chunks(of_AS[..., None], seats), with_neighbors(of_AS[..., None], seats).mT
 
 
 def _taken(x_ATD: Tensor, index_AS: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """How packed sequences sit in chunks: each in whole chunks of its own, the last of which it may leave partly empty.
 
-Legend: T cells, N sequences, R rounds, M seats of a chunk, C chunks of all sequences and rounds, W chunks seen from one.
+Legend: T cells, N sequences, R rounds, M seats of a chunk, C chunks of all sequences and rounds, W chunks seen from
+one, A heads, D numbers a head, S = C M seats.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ class Seating:
         return self._seats[key]
 
     def _assign(self, chunk: int, before: int, after: int, rounds: int) -> Seats:
-        """Lay every sequence out; how many chunks there are hangs on the lengths, for which the device is waited for."""
+        """Lay every sequence out; their number hangs on the lengths, for which the device is waited for."""
         number, device = self.number, self.number.device
-        length_N = torch.bincount(number)
-        chunks_N = torch.cat([(length_N + chunk - 1) // chunk, torch.ones_like(length_N[:1])])  # the empty one at the end
+        chunks_N = (torch.bincount(number) + chunk - 1) // chunk
+        chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last is the empty one
         own_N = torch.where(chunks_N > 1, rounds * chunks_N, 1)
         first_N = own_N.cumsum(0) - own_N
         sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
@@ -106,8 +107,12 @@ class Seating:
 
 def with_neighbors(x_ASD: Tensor, seats: Seats) -> Tensor:
     """Return (A, C, W M, D): beside each chunk of seats S = C M, those seen from it."""
-    chunks = x_ASD.unflatten(1, (len(seats.neighbors), -1))
-    return chunks[:, seats.neighbors].flatten(2, 3)
+    return in_chunks(x_ASD, seats)[:, seats.neighbors].flatten(2, 3)
+
+
+def in_chunks(x_ASD: Tensor, seats: Seats) -> Tensor:
+    """Return (A, C, M, D), the same seats chunk by chunk."""
+    return x_ASD.view(len(x_ASD), len(seats.neighbors), -1, x_ASD.shape[-1])
 
 
 def padded(x: Tensor, value: int = 0) -> Tensor:
