@@ -35,12 +35,12 @@ MakeEncoder = Callable[..., Encoder]
 MakeLearner = Callable[..., Learner]
 
 CHOICES = {
-    "both ends": BlockSparse(heads=3, dropout=0.0, block=4, lead=4, tail=1, window=3, random=2),
-    "front only": BlockSparse(heads=3, dropout=0.0, block=4, lead=8, tail=0, window=3, random=1),
-    "front fills no block": BlockSparse(heads=3, dropout=0.0, block=4, lead=6, tail=0, window=1, random=0),
-    "end only, wide": BlockSparse(heads=3, dropout=0.0, block=3, lead=0, tail=2, window=5, random=3),
-    "focus": BlockSparse(heads=3, dropout=0.0, block=4, lead=10, tail=1, random=2, focus=6, seed=7),
-    "nothing global": BlockSparse(heads=3, dropout=0.0, block=2, lead=0, tail=0, random=1),
+    "both ends": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=4, tail=1, window=3, random=2),
+    "front only": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=8, tail=0, window=3, random=1),
+    "front fills no block": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=6, tail=0, window=1, random=0),
+    "end only, wide": BlockSparse(heads=3, dropout=0.0, block_size=3, lead=0, tail=2, window=5, random=3),
+    "focus": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=10, tail=1, random=2, focus=6, seed=7),
+    "nothing global": BlockSparse(heads=3, dropout=0.0, block_size=2, lead=0, tail=0, random=1),
 }
 choices = pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES.keys())
 
@@ -64,8 +64,8 @@ def apart(found: Tensor, expected: Tensor) -> float:
 
 def blocks(choice: BlockSparse, length: int) -> list[int]:
     """Return the block of each token of a sequence: the first `lead` tokens have blocks of their own."""
-    ahead = -(-choice.lead // choice.block)
-    return [p // choice.block if p < choice.lead else ahead + (p - choice.lead) // choice.block for p in range(length)]
+    size, lead = choice.block_size, choice.lead
+    return [p // size if p < lead else -(-lead // size) + (p - lead) // size for p in range(length)]
 
 
 def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int]]]) -> Tensor:
@@ -75,7 +75,7 @@ def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int
     for start, stop in zip(packed.offsets[:-1].tolist(), packed.offsets[1:].tolist(), strict=True):
         of = blocks(choice, stop - start)
         count = max(of, default=-1) + 1
-        central = {b for b in range(count) if b < -(-choice.lead // choice.block) or b >= count - choice.tail}
+        central = {b for b in range(count) if b < -(-choice.lead // choice.block_size) or b >= count - choice.tail}
         for b in range(count):
             around = {b + d for d in range(-(choice.window // 2), choice.window // 2 + 1)}
             for head in range(choice.heads):
@@ -115,7 +115,7 @@ def test_it_is_attention_under_a_mask(
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> None:
     """With dropout too: what is dropped is the same in the backward pass."""
-    built = layer(replace(CHOICES["both ends"], heads=2, block=2, lead=2, random=1), 4)
+    built = layer(replace(CHOICES["both ends"], heads=2, block_size=2, lead=2, random=1), 4)
     shared = built.prepare(make_packed([[13, 4]], 20, torch.ones(20, dtype=torch.long)))
     size = (*shared.layout.place.shape, 2, 2, 2)
     drawn = [torch.randn(size, dtype=torch.double, requires_grad=True) for _ in range(3)]
@@ -143,7 +143,7 @@ def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
 @pytest.mark.parametrize("length", [1, 16, 27, 28])
 def test_a_short_sequence_is_seen_in_full(make_packed: MakePacked, length: int) -> None:
     """Up to seven blocks: two are global, three in the window, and two others are drawn."""
-    built = layer(BlockSparse(heads=3, dropout=0.0, block=4, lead=4, tail=1, window=3, random=3))
+    built = layer(BlockSparse(heads=3, dropout=0.0, block_size=4, lead=4, tail=1, window=3, random=3))
     full = Softmax(heads=3, dropout=0.0).build(12).double()
     full.load_state_dict(built.state_dict())
     packed = make_packed([[length, 30 - length]], 30, torch.ones(30, dtype=torch.long))
@@ -155,8 +155,8 @@ def test_a_short_sequence_is_seen_in_full(make_packed: MakePacked, length: int) 
 def with_attention(model: Encoder, name: str, dropout: float = 0.0) -> Encoder:
     """Return an encoder with block-sparse attention, of the internal or the extended construction."""
     if name == "internal":
-        return replace(model, attention=BlockSparse(heads=4, dropout=dropout, block=4, lead=4, tail=1, random=1))
-    extended = BlockSparse(heads=4, dropout=dropout, block=4, lead=6, tail=0, random=0)
+        return replace(model, attention=BlockSparse(heads=4, dropout=dropout, block_size=4, lead=4, tail=1, random=1))
+    extended = BlockSparse(heads=4, dropout=dropout, block_size=4, lead=6, tail=0, random=0)
     choices = {field: getattr(model, field) for field in model.__dataclass_fields__} | {"attention": extended}
     return Extended(**choices)
 
@@ -268,7 +268,7 @@ def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePack
     counts: Counter[int] = Counter()
     seeds = 500
     for seed in range(seeds):
-        choice = BlockSparse(heads=1, block=1, lead=1, tail=1, random=3, seed=seed)
+        choice = BlockSparse(heads=1, block_size=1, lead=1, tail=1, random=3, seed=seed)
         found = drawn(choice, [[20]], 20, make_packed)[10, 0].tolist()
         assert len(set(found)) == 3
         counts.update(found)
@@ -280,7 +280,7 @@ def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePack
 
 
 def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_packed: MakePacked) -> None:
-    choice = BlockSparse(heads=2, block=4, lead=4, random=2)
+    choice = BlockSparse(heads=2, block_size=4, lead=4, random=2)
     one = drawn(choice, [[48]], 48, make_packed)[:12]
     among = drawn(choice, [[48, 12], [5, 48, 7]], 60, make_packed)
     assert torch.equal(among[:12], one)
@@ -290,7 +290,7 @@ def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_pack
 
 
 def test_focus_keeps_draws_to_the_front(make_packed: MakePacked) -> None:
-    found = drawn(BlockSparse(heads=2, block=4, lead=4, random=2, focus=5), [[120]], 120, make_packed)
+    found = drawn(BlockSparse(heads=2, block_size=4, lead=4, random=2, focus=5), [[120]], 120, make_packed)
     assert set(found[2:29].flatten().tolist()) <= {-1, 1, 2, 3, 4}
     assert set(found[8:29].flatten().tolist()) == {1, 2, 3, 4}
 
@@ -314,7 +314,7 @@ def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int
 
 
 def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
-    choice = BlockSparse(heads=2, dropout=0.0, block=8, lead=8, tail=1, random=2)
+    choice = BlockSparse(heads=2, dropout=0.0, block_size=8, lead=8, tail=1, random=2)
     short, long = cost(choice, 512, make_packed), cost(choice, 4096, make_packed)
     assert long[0] / short[0] == pytest.approx(8, rel=0.02)
     assert long[1] / short[1] == pytest.approx(8, rel=0.02)
@@ -326,7 +326,7 @@ def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     [
         ({"heads": 5}, "5 attention heads do not divide a hidden size of 12"),
         ({"window": 2}, "attention.window: expected an odd number of blocks, got 2"),
-        ({"block": 0}, "a block needs a token"),
+        ({"block_size": 0}, "a block needs a token"),
         ({"random": -1}, "may not be below 0"),
         ({"focus": 0}, "attention.focus: expected a number of blocks or null, got 0"),
     ],

@@ -31,7 +31,7 @@ GELU = Gelu(approximate="tanh")  # appendix, table 8: gelu; released code, utils
 ITC = BlockSparse(
     heads=12,  # appendix, table 8
     dropout=0.1,  # appendix, table 8
-    block=64,  # appendix, table 8
+    block_size=64,  # appendix, table 8
     lead=64,  # appendix, table 8: 2b global tokens; released code, attention.py: the first block
     tail=1,  # and the last
     window=3,  # appendix, table 8: 3b
@@ -42,7 +42,7 @@ ITC = BlockSparse(
 ETC = BlockSparse(
     heads=12,  # appendix, table 8
     dropout=0.1,  # appendix, table 8
-    block=84,  # appendix, table 8
+    block_size=84,  # appendix, table 8
     lead=256,  # appendix, table 8: g
     tail=0,  # appendix, table 8: no more than these are global
     window=3,  # appendix, table 8: 3b
@@ -137,12 +137,12 @@ LARGE_ETC = replace(
         EXTENDED,
         layers=24,  # appendix E.1
         hidden=1024,
-        attention=replace(ETC, heads=16, block=169),  # appendix E.1
+        attention=replace(ETC, heads=16, block_size=169),  # appendix E.1
         feedforward=Dense(size=4096, activation=GELU),
     ),
 )
 
-SMALL = BlockSparse(heads=4, dropout=0.0, block=16, lead=16, tail=1, window=3, random=3)  # ours
+SMALL = BlockSparse(heads=4, dropout=0.0, block_size=16, lead=16, tail=1, window=3, random=3)  # ours
 
 MINI = replace(
     BASE,
@@ -191,7 +191,7 @@ TINY_ETC = replace(
         EXTENDED,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=BlockSparse(heads=2, dropout=0.0, block=16, lead=32, tail=0, window=3, random=0),
+        attention=BlockSparse(heads=2, dropout=0.0, block_size=16, lead=32, tail=0, window=3, random=0),
         feedforward=Dense(size=512, activation=GELU),
         embedding=MINI.model.embedding,
         dropout=0.0,

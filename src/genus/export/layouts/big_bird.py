@@ -7,10 +7,10 @@ more. `random_focus` and `random_seed` are keys of ours, for what they leave ope
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from genus.examples.full_sentences import FullSentences
-from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.examples.segment_pairs import SegmentPairs
+from genus.export.layouts import HeadLayout, Layout, Setting, Witness
 from genus.export.layouts.bert import (
     CLASSIFY,
     LAYERS,
@@ -37,10 +37,18 @@ from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.unigram import Unigram
 
+if TYPE_CHECKING:
+    from genus.part import Json
+
 GELU = Gelu(approximate="tanh")
 POOLED = (Setting("hidden_act", ("model.pooler.activation",), write_activation, read_activation),)
 """These heads have a layer before their last one, with the network's own activation."""
 BEFORE = {"network.pooler.0": ("classifier.dense",)}
+
+
+def seen_in_full(config: Json) -> int:
+    """Return the length of four blocks, all of which see each other here and there."""
+    return 4 * int(config["block_size"])
 
 
 def write_focus(focus: int | None) -> int:
@@ -53,7 +61,7 @@ def read_focus(focus: int) -> int | None:
     return focus or None
 
 
-def head(objective: Classify | Regress, constants: dict[str, Any]) -> HeadLayout:
+def head(objective: Classify | Regress, constants: Json) -> HeadLayout:
     """Return the layout of a head over whole sequences."""
     return HeadLayout(
         objective=objective,
@@ -71,16 +79,16 @@ LAYOUT = Layout(
         name="bigbird/imported",
         published=Published(title="Big Bird", paper="arXiv:2007.14062", year=2020),
         tokens=Unigram(vocab_size=50_358, lowercase=False, plain=False),
-        examples=FullSentences(),
+        examples=SegmentPairs(short=0.1, random_next=0.5),
         model=Encoder(
             layers=12,
             hidden=768,
-            attention=BlockSparse(heads=12, block=64, lead=64, tail=1, window=3, random=3, focus=16),
+            attention=BlockSparse(heads=12, block_size=64, lead=64, tail=1, window=3, random=3, focus=16),
             feedforward=Dense(size=3072, activation=GELU),
             embedding=Embedding(segments=2, position=Learned(length=4096)),
             pooler=Pooler(),
         ),
-        objectives=(Masked(activation=GELU),),
+        objectives=(Masked(activation=GELU), NextSentence()),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         schedule=Linear(warmup=0.05),
@@ -99,7 +107,7 @@ LAYOUT = Layout(
         *WIDTHS,
         Setting("max_position_embeddings", ("model.embedding.position.length",)),
         Setting("hidden_act", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
-        Setting("block_size", ("model.attention.block", "model.attention.lead")),
+        Setting("block_size", ("model.attention.block_size", "model.attention.lead")),
         Setting("num_random_blocks", ("model.attention.random",)),
         Setting("random_focus", ("model.attention.focus",), write_focus, read_focus),
         Setting("random_seed", ("model.attention.seed",)),
@@ -134,6 +142,7 @@ LAYOUT = Layout(
         frozenset({"regress"}): "BigBirdForSequenceClassification",
         frozenset(): "BigBirdModel",
     },
+    witness=Witness(alike=seen_in_full),
     tied={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",

@@ -39,7 +39,7 @@ class BlockSparse(Attention):
     bias: bool = True
     dropout: float = 0.1
     """On the attention probabilities, in training."""
-    block: int = 64
+    block_size: int = 64
     """b, tokens of a block."""
     lead: int = 64
     """Global tokens at the beginning of a sequence; they have blocks of their own."""
@@ -57,7 +57,8 @@ class BlockSparse(Attention):
     @property
     def in_words(self) -> str:
         """What a block sees beside the global tokens, and the heads."""
-        return f"block-sparse (window of {self.window}, {self.random} random, of {self.block} tokens), {self.heads} heads"
+        sizes = f"window of {self.window}, {self.random} random, of {self.block_size} tokens"
+        return f"block-sparse ({sizes}), {self.heads} heads"
 
     def of_layer(self, number: int) -> BlockSparse:
         """Return the choice with the layer's own seed."""
@@ -67,7 +68,7 @@ class BlockSparse(Attention):
         """Refuse heads that do not divide the hidden size, and numbers of blocks that cannot be."""
         if self.heads < 1 or hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
-        if self.block < 1 or min(self.lead, self.tail, self.random, self.seed) < 0:
+        if self.block_size < 1 or min(self.lead, self.tail, self.random, self.seed) < 0:
             raise ValueError("attention: a block needs a token, and lead, tail, random and seed may not be below 0")
         if self.window < 1 or self.window % 2 == 0:
             raise ValueError(f"attention.window: expected an odd number of blocks, got {self.window}")
@@ -93,8 +94,8 @@ class BlockSparse(Attention):
 
     def demand(self, hidden: int, length: int) -> Demand:
         """Return the projections, two products with the blocks that a token sees, and two with the global ones."""
-        globals_ = (-(-self.lead // self.block) + self.tail) * self.block
-        seen = min(length, globals_ + (self.window + self.random) * self.block) + min(length, globals_)
+        globals_ = (-(-self.lead // self.block_size) + self.tail) * self.block_size
+        seen = min(length, globals_ + (self.window + self.random) * self.block_size) + min(length, globals_)
         products = Demand(flops=4.0 * min(length, seen) * hidden, kept=4 * hidden)
         return linear(hidden, 3 * hidden, self.bias) + products + linear(hidden, hidden, self.bias)
 
@@ -127,7 +128,7 @@ class BlockSparseLayer(AttentionLayer):
     def prepare(self, packed: Packed) -> Seen:
         """Return the blocks of the batch, and who sees whom but for what is drawn."""
         choice = self.choice
-        layout = lay_out(packed, choice.block, choice.lead, choice.tail)
+        layout = lay_out(packed, choice.block_size, choice.lead, choice.tail)
         (center, central), (window, inside) = layout.global_blocks(), layout.window(choice.window)
         sparse = ~layout.is_global()[:, None]
         return Seen(

@@ -1,0 +1,323 @@
+"""Random BigBirds of Hugging Face, read and written back: states, logits, gradients, weights; starting from RoBERTa.
+
+Its random blocks are read off as it draws them, and given to ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from oracle import Shape, transformers
+from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
+
+from genus import catalog, pipeline
+from genus.batch import Batch, Packed
+from genus.errors import GenusError
+from genus.export.hf import Imported, load, save
+from genus.export.layouts import layout_for, theirs
+from genus.export.verify import verify
+from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
+from genus.model.heads import Pooler
+from genus.objectives.sequence import Classify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from genus.model.attention.blocks import Layout
+    from genus.recipe import Recipe
+
+FLOAT32 = 1e-5
+"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
+FLOAT64 = 1e-12
+"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
+
+
+@dataclass(frozen=True)
+class BigBird(Shape):
+    """BigBird with BERT's tokenizer, which is as good as any here."""
+
+    block: int
+    random: int
+
+    def config(self, **more: Any) -> Any:
+        settings = {
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.hidden,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.inner,
+            "vocab_size": self.vocab,
+            "max_position_embeddings": self.positions,
+            "hidden_act": self.activation,
+            "type_vocab_size": self.segments,
+            "layer_norm_eps": self.eps,
+            "block_size": self.block,
+            "num_random_blocks": self.random,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        }
+        return transformers.BigBirdConfig(**settings | more)
+
+
+SHAPES = [
+    BigBird("bert", 1, 8, 2, 16, 30, 80, "gelu_new", 2, 1e-12, 4, 2),
+    BigBird("bert", 2, 24, 3, 40, 101, 80, "gelu", 2, 1e-12, 4, 1),
+    BigBird("bert", 3, 32, 4, 96, 64, 80, "relu", 3, 1e-6, 4, 3),
+]
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}-{shape.random}")
+ROWS = ((48, 11, 3), (61, 5), (45, 17), (66,))
+"""Of 4 tokens a block: 12, 16, 12 (one of them cut short) and 17 blocks, and short ones that are seen in full."""
+LENGTH = 66
+
+
+def reading(folder: Path, model: Any, shape: Shape) -> Imported:
+    model.save_pretrained(folder)
+    oracle.write_tokenizer(folder, "bert", shape.vocab)
+    return load(folder)
+
+
+def packed(rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
+    """Return random sequences, several a row, each row filled up by a dead one."""
+    lengths = [cell for row in rows for cell in (*row, LENGTH - sum(row)) if cell]
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(oracle.SPECIAL, shape.vocab, (len(rows) * LENGTH,), generator=generator)
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
+    return Batch({"tokens": Packed(ids, positions, positions % 2, offsets, LENGTH, len(ids))}, {})
+
+
+def drawn(model: Any, ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Return the blocks that each layer of theirs draws for a sequence (A, B - 2, R), in training."""
+    found: list[np.ndarray] = []
+    original = BigBirdBlockSparseAttention._bigbird_block_rand_mask_with_head
+
+    def record(self: Any, **arguments: Any) -> Any:
+        blocks = original(self, **arguments)
+        found.append(np.stack(blocks))
+        return blocks
+
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(BigBirdBlockSparseAttention, "_bigbird_block_rand_mask_with_head", record)
+        fresh(model).train()(ids[None])
+    return found
+
+
+def fresh(model: Any) -> Any:
+    """Return a copy: a short sequence turns a model of theirs to full attention for good."""
+    copy = type(model)(model.config).to(model.dtype)
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def impose(learner: Any, tables: dict[int, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give our layers the blocks that theirs draw for sequences of as many blocks."""
+
+    def draw(self: BlockSparseLayer, layout: Layout) -> torch.Tensor:
+        number = self.choice.seed
+        out = torch.full((len(layout.place), self.choice.heads, self.choice.random), -1)
+        for x, (place, count) in enumerate(zip(layout.place.tolist(), layout.count.tolist(), strict=True)):
+            if 0 < place < count - 1:
+                table = tables.get(count)
+                inside = [b for b in range(1, count - 1) if abs(b - place) > 1]
+                full = torch.tensor((inside + [-1] * self.choice.random)[: self.choice.random])
+                out[x] = full if table is None else torch.from_numpy(table[number][:, place - 1])
+        return out
+
+    monkeypatch.setattr(BlockSparseLayer, "draw", draw)
+
+
+@shapes
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)], ids=str)
+def test_block_sparse_states_logits_and_gradients(
+    tmp_path: Path, shape: BigBird, dtype: torch.dtype, bound: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = oracle.build(shape, "BigBirdForMaskedLM").to(dtype)
+    found = reading(tmp_path, oracle.build(shape, "BigBirdForMaskedLM"), shape)
+    learner = found.learner.to(dtype)
+    batch = packed(ROWS, shape)
+    offsets = batch.tokens.offsets.tolist()
+    spans = list(itertools.pairwise(offsets))
+    long = {-(-(b - a) // 4): batch.tokens.ids[a:b] for a, b in spans if b - a > 4 * (5 + 2 * shape.random)}
+    impose(learner, {count: drawn(model, ids, monkeypatch) for count, ids in long.items()}, monkeypatch)
+
+    hidden = learner.network(batch)["tokens"]
+    logits = learner.heads["masked"].tokens(hidden, learner.network.token_embedding.weight)
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for a, b in spans:
+        one = fresh(model).train()
+        ids = batch.tokens.ids[a:b][None]
+        expected = one(ids, token_type_ids=batch.tokens.segments[a:b][None], output_hidden_states=True)
+        assert oracle.relative(hidden[a:b], expected.hidden_states[-1][0]) <= bound
+        assert oracle.relative(logits[a:b], expected.logits[0]) <= bound
+        (expected.logits[0] * weights[a:b]).sum().backward()
+        for name, parameter in one.named_parameters():
+            if parameter.grad is not None:
+                total = dict(model.named_parameters())[name]
+                total.grad = parameter.grad if total.grad is None else total.grad + parameter.grad
+
+    (logits * weights).sum().backward()
+    layout, _ = layout_for(found.recipe, learner.heads) or pytest.fail("no layout")
+    table = layout.table(learner.heads)
+    exact = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    largest = max(float(gradient.abs().max()) for gradient in exact.values())
+    ours = oracle.gradients(learner)
+    assert {foreign for name in ours for foreign in theirs(name, table)} == exact.keys()
+    for name, gradient in ours.items():
+        names = theirs(name, table)
+        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
+            scale = largest if foreign.endswith("key.bias") else float(exact[foreign].abs().max())
+            assert float((part - exact[foreign]).abs().max()) <= 3 * bound * scale, foreign
+
+
+@shapes
+def test_full_attention_of_short_sequences(tmp_path: Path, shape: BigBird) -> None:
+    """What they call `original_full`, and turn to by themselves up to 5 + 2r blocks."""
+    model = oracle.build(shape, "BigBirdForMaskedLM", attention_type="original_full")
+    sparse = oracle.build(shape, "BigBirdForMaskedLM")
+    sparse.load_state_dict(model.state_dict())
+    learner = reading(tmp_path, sparse, shape).learner.eval()
+    hidden = learner.network(oracle.packed(shape))["tokens"]
+    expected = model(**oracle.padded(shape), output_hidden_states=True)
+    assert oracle.relative(oracle.in_order(hidden), oracle.live(expected.hidden_states[-1])) <= FLOAT32
+
+
+KINDS = {
+    "Model": {},
+    "ForPreTraining": {},
+    "ForMaskedLM": {},
+    "ForSequenceClassification": {"num_labels": 4, "classifier_dropout": 0.2},
+    "ForSequenceClassification ": {"num_labels": 1, "classifier_dropout": 0.2},
+}
+
+
+@shapes
+@pytest.mark.parametrize(("kind", "more"), KINDS.items(), ids=KINDS)
+def test_from_there_to_here_and_back(tmp_path: Path, shape: BigBird, kind: str, more: dict[str, Any]) -> None:
+    model = oracle.build(shape, f"BigBird{kind.strip()}", **more)
+    found = reading(tmp_path / "theirs", model, shape)
+    if "Sequence" in kind:
+        inputs = oracle.padded(shape)
+        batch = oracle.packed(shape)
+        pooled = found.learner.eval().network.pool(oracle.first(found.learner.network(batch)["tokens"]))
+        (head,) = found.learner.heads.values()
+        assert oracle.relative(head.classes(pooled), model(**inputs).logits) <= FLOAT32
+    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
+    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    unused = {"bert.pooler.weight", "bert.pooler.bias"} if "Sequence" in kind else set()
+    assert problems.pop("missing_keys") == unused
+    assert not any(problems.values()), problems
+    weights = again.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], x) for name, x in model.state_dict().items() if name not in unused)
+    before, after = model.config.to_dict(), again.config.to_dict()
+    free = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
+    free |= {"random_focus", "random_seed", "dtype"}  # keys of ours
+    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+    assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
+    third = load(tmp_path / "ours")
+    assert third.recipe == found.recipe
+    assert list(third.learner.heads) == list(found.learner.heads)
+
+
+def test_a_row_goes_out_without_the_pooler_that_it_has_not(tmp_path: Path) -> None:
+    recipe = small(tokens := oracle.tokenizer(tmp_path, "bert", 64))
+    learner = recipe.learner()
+    save(tmp_path / "out", recipe, learner, tokens)
+    _, problems = transformers.BigBirdForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert problems["missing_keys"] == {"bert.pooler.weight", "bert.pooler.bias"}
+    assert not problems["unexpected_keys"]
+    again = load(tmp_path / "out").recipe.model.to_json()["attention"]
+    assert again == recipe.model.to_json()["attention"]
+
+
+@pytest.mark.parametrize("name", ["bigbird/base", "bigbird/large"])
+def test_the_same_number_of_parameters(name: str) -> None:
+    recipe = catalog.load(name).override("model.pooler", Pooler().to_json())
+    _, config = layout_for(recipe, ["masked"]) or pytest.fail("no layout")
+    settings = transformers.BigBirdConfig(**config, vocab_size=recipe.tokens.vocab_size)
+    published = {"block_size": 64, "num_random_blocks": 3, "max_position_embeddings": 4096, "vocab_size": 50_358}
+    assert published.items() <= settings.to_dict().items()
+    with torch.device("meta"):
+        model, learner = transformers.BigBirdForMaskedLM(settings), recipe.learner()
+    for ours, official in ((learner, model), (learner.network, model.bert)):
+        assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in official.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_type": "original_full"}, "attention_type = 'original_full' has no counterpart here"),
+        ({"use_bias": False}, "use_bias = False has no counterpart here"),
+        ({"rescale_embeddings": True}, "rescale_embeddings = True has no counterpart here"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    model = oracle.build(SHAPES[0], "BigBirdModel", **changes)
+    with pytest.raises(GenusError, match=message):
+        reading(tmp_path, model, SHAPES[0])
+
+
+def test_the_classifier_has_a_layer_with_the_activation_of_the_network(tmp_path: Path) -> None:
+    model = oracle.build(SHAPES[2], "BigBirdForSequenceClassification", num_labels=3)
+    recipe = reading(tmp_path, model, SHAPES[2]).recipe
+    assert isinstance(recipe.objectives[0], Classify)
+    choices = recipe.model.to_json()
+    assert choices["pooler"]["activation"] == choices["feedforward"]["activation"] == {"kind": "Relu"}
+    assert layout_for(replace(recipe, model=recipe.model.override("pooler", Pooler().to_json())), ["classify"]) is None
+
+
+def small(tokenizer: Any, **changes: Any) -> Recipe:
+    """Return `bigbird/tiny` with blocks of 4, as wide as the middle one of RoBERTa's shapes."""
+    sizes = {
+        "layers": 2,
+        "hidden": 24,
+        "feedforward": {"size": 40},
+        "attention": {"heads": 3, "block_size": 4, "lead": 4},
+    }
+    recipe = catalog.load("bigbird/tiny").overlay({"model": sizes | changes})
+    return replace(recipe, tokens=tokenizer.tokens)
+
+
+def test_it_starts_from_roberta(tmp_path: Path) -> None:
+    """The 40 positions of RoBERTa serve 512; short sequences are given the very same states, whatever their segment."""
+    shape = oracle.ROBERTA[1]
+    model = oracle.build(replace(shape, segments=1, activation="gelu_new"), "RobertaForMaskedLM")
+    model.save_pretrained(tmp_path)
+    tokenizer = oracle.tokenizer(tmp_path, "roberta", shape.vocab)
+    eps = {"norm": {"eps": 1e-5}, "embedding": {"norm": {"eps": 1e-5}}}
+    recipe, learner = pipeline.started(small(tokenizer, **eps), tokenizer, tmp_path)
+    assert isinstance(recipe.model.attention, BlockSparse)  # type: ignore[attr-defined]
+    state, old = learner.state_dict(), model.state_dict()
+    positions = state["network.embed.positions.table.weight"]
+    assert positions.shape == (512, 24)
+    expected = old["roberta.embeddings.position_embeddings.weight"][2:]
+    assert all(torch.equal(positions[p], expected[p % 40]) for p in range(512))
+    assert torch.equal(*state["network.embed.segments.weight"])
+    ids = torch.randint(4, shape.vocab - 1, (1, 26), generator=torch.Generator().manual_seed(0))
+    offsets = torch.tensor([0, 26], dtype=torch.int32)
+    place = torch.arange(26)
+    hidden = learner.eval().network(Batch({"tokens": Packed(ids[0], place, place % 2, offsets, 26, 26)}, {}))["tokens"]
+    assert oracle.relative(hidden, model(ids, output_hidden_states=True).hidden_states[-1][0]) <= FLOAT32
+
+
+def test_a_start_of_another_size_is_one_line(tmp_path: Path) -> None:
+    for shape, heads in ((oracle.ROBERTA[2], 8), (oracle.ROBERTA[0], 2)):
+        oracle.build(shape, "RobertaForMaskedLM").save_pretrained(tmp_path)
+        tokenizer = oracle.tokenizer(tmp_path, "roberta", shape.vocab)
+        with pytest.raises(GenusError, match=f"the model read has {heads} attention heads, not 3"):
+            pipeline.started(small(tokenizer), tokenizer, tmp_path)
+
+
+def test_another_bigbird_is_started_from_as_it_is(tmp_path: Path) -> None:
+    tokenizer = oracle.tokenizer(tmp_path, "bert", SHAPES[1].vocab)
+    source = reading(tmp_path, oracle.build(SHAPES[1], "BigBirdForMaskedLM"), SHAPES[1])
+    recipe, learner = pipeline.started(small(tokenizer).override("stages.0.max_length", 80), tokenizer, tmp_path)
+    assert recipe.model == source.recipe.model
+    given = source.learner.state_dict()
+    assert all(torch.equal(x, given[name]) for name, x in learner.state_dict().items())
