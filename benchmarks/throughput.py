@@ -3,6 +3,7 @@
     python benchmarks/throughput.py                                         # bert/mini on the CPU
     python benchmarks/throughput.py --device cuda --recipe bert/base        # on a GPU, with model-FLOPs utilization
     python benchmarks/throughput.py --levers                                # what each trick gains, turned off alone
+    python benchmarks/throughput.py --all                                   # every member beside its class
     python benchmarks/throughput.py --busy                                  # on a CPU that has other work too
 
 All contenders live in one process and take turns, step by step; a ratio is taken within each round, so that what else
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from contenders import Levers, Ours, Theirs, process, sequences
+from contenders import Levers, Ours, Shared, Theirs, process, sequences, shared
 
 from genus import catalog
 from genus.cost import TRAINING, demand
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Example
-    from genus.recipe import Recipe
 
 CORPUS = Path(__file__).parents[2] / "shared" / "data" / "en_wikipedia" / "validation.jsonl.xz"
 RESULTS = Path(__file__).parent / "results"
@@ -48,6 +48,8 @@ TOKENS = {"cpu": 8_192, "cuda": 131_072}
 """Cells of a padded training batch."""
 PIECES_A_WORD = 1.3
 """WordPiece on English, about."""
+LENGTH, PLAIN = 128, 512
+"""With `--all`: the length of all, and the positions beyond which a member is one for long text, timed there too."""
 FILL = 0.34
 """Mean share of a padded row that is real, where the corpus is missing and lengths are drawn."""
 INFERENCE = (1, 8, 32)
@@ -61,7 +63,7 @@ EAGER = Levers(compiled=False)
 class Match:
     """What all contenders share."""
 
-    recipe: Recipe
+    work: Shared
     device: torch.device
     rounds: int
     clock: Callable[[], float]
@@ -79,6 +81,8 @@ class Turn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="bert/mini")
+    parser.add_argument("--all", action="store_true", help="a training step of every member's mini row, in one table")
+    parser.add_argument("--members", nargs="+", help="with --all: these alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--lengths", type=int, nargs="*", default=[128, 512])
     parser.add_argument("--tokens", type=int, help="cells of a padded batch")
@@ -92,22 +96,66 @@ def main() -> None:
     torch._dynamo.config.recompile_limit = 64  # every contender and length is a graph of its own
     if options.busy:
         torch.set_num_threads(1)
-    clock = time.process_time if options.busy else time.perf_counter
-    match = Match(catalog.load(options.recipe), torch.device(options.device), options.rounds, clock)
+    if options.all:
+        return whole_family(options)
+    match = make_match(options, options.recipe)
     tokens = options.tokens or TOKENS[match.device.type]
     rows = []
     for length in options.lengths:
-        for kind, lengths in both(tokens, length, match.recipe.seed):
+        for kind, lengths in both(tokens, length, match.work.recipe.seed):
             rows.append(training(match, lengths, length, kind, ours_with_levers if options.levers else contenders))
     if not (options.no_inference or options.levers):
         for size in INFERENCE:
-            rows += [inference(match, lengths, 128, kind) for kind, lengths in both(128 * size, 128, match.recipe.seed)]
-    row = match.recipe
+            drawn = both(128 * size, 128, match.work.recipe.seed)
+            rows += [inference(match, lengths, 128, kind) for kind, lengths in drawn]
+    row = match.work.recipe
     told = {"recipe": row.name, "recipe_hash": row.hash(), "seed": row.seed, "busy": options.busy}
     name = f"throughput-{row.name.replace('/', '-')}-{match.device.type}{'-levers' if options.levers else ''}.json"
     write_json(
         options.out or RESULTS / name, {**surroundings(match.device), **told, "lengths": corpus_note(), "results": rows}
     )
+
+
+def make_match(options: argparse.Namespace, name: str) -> Match:
+    """Return what all contenders for a row share."""
+    clock = time.process_time if options.busy else time.perf_counter
+    return Match(shared(catalog.load(name)), torch.device(options.device), options.rounds, clock)
+
+
+def whole_family(options: argparse.Namespace) -> None:
+    """Time a training step of every member's mini row, print one table and write all numbers."""
+    rows, lines = [], []
+    for member, sizes in catalog.members().items():
+        if (name := f"{member}/mini") not in sizes or member not in (options.members or [member]):
+            continue
+        match = make_match(options, name)
+        longest = match.work.recipe.model.max_length or 0
+        for length in [LENGTH, longest] if longest > PLAIN else [LENGTH]:
+            told = {"recipe": name, "recipe_hash": match.work.recipe.hash(), "class": match.work.architecture}
+            for kind, lengths in both(max(length, options.tokens or TOKENS[match.device.type]), length, 0):
+                try:
+                    row = training(match, lengths, length, kind, contenders)
+                except Exception as error:  # a class that refuses, as one that wants another length
+                    row = {"setting": f"training, {kind} length {length}", "failed": f"{type(error).__name__}: {error}"}
+                    print(f"{name}: {row['failed'][:200]}", flush=True)
+                rows.append(told | row)
+                lines.append(line_of(told, row))
+    print("\n".join(["| row | class | setting | tokens/s | times as fast as their best |", "|" + " --- |" * 5, *lines]))
+    where = options.out or RESULTS / f"throughput-family-{options.device}.json"
+    found = {"busy": options.busy, "lengths": corpus_note(), "results": rows}
+    write_json(where, {**surroundings(torch.device(options.device)), **found})
+
+
+def line_of(told: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return the line of one measurement; the smallest ratio to any way of theirs is what tells."""
+    cells = [told["recipe"], told["class"] or "none", row["setting"]]
+    if "failed" in row:
+        return f"| {' | '.join([*cells, '', row['failed'].splitlines()[0][:80]])} |"
+    ratios = [one["ours_is_times_as_fast"] for name, one in row["contenders"].items() if name.startswith("theirs")]
+    least = min(ratios, key=lambda ratio: ratio["median"], default=None)
+    rate = f"{row['contenders']['ours']['tokens_per_second']:,.0f}"
+    told_ratio = f"{least['median']:.2f} ({least['lowest']:.2f} to {least['highest']:.2f})" if least else "alone"
+    return f"| {' | '.join([*cells, rate, told_ratio])} |"
 
 
 def both(tokens: int, length: int, seed: int) -> list[tuple[str, NDArray[np.int64]]]:
@@ -138,11 +186,11 @@ def training(
     match: Match, lengths: NDArray[np.int64], length: int, kind: str, make: Callable[..., list[Turn]]
 ) -> dict[str, Any]:
     """Time a training step of every contender."""
-    examples = sequences(lengths, match.recipe.tokens.vocab_size, match.recipe.seed)
+    examples = sequences(match.work, lengths)
     found = take_turns(make(match, examples, length), match)
     row = table(f"training, {kind} length {length}", found, lengths, length)
     seen = round(float((lengths**2).sum() / lengths.sum()))  # the mean length as tokens see it: long ones hold more
-    row["flops_per_token"] = TRAINING * demand(match.recipe, seen).flops
+    row["flops_per_token"] = TRAINING * demand(match.work.recipe, seen).flops
     if match.device.type == "cuda":
         rate = row["contenders"]["ours"]["tokens_per_second"] * row["flops_per_token"]
         row["utilization"] = rate / peak_flops(match.device, torch.bfloat16)
@@ -155,18 +203,16 @@ def contenders(match: Match, examples: list[Example], length: int) -> list[Turn]
     """Return ours, ours in float32, their default and their best, with and without kept memory."""
 
     def ours(levers: Levers) -> Callable[[], None]:
-        return Ours(match.recipe, examples, length, levers, match.device).step
+        return Ours(match.work.recipe, examples, length, levers, match.device).step
 
     def theirs(levers: Levers) -> Callable[[], None]:
-        return Theirs(match.recipe, examples, length, levers, match.device).step
+        return Theirs(match.work, examples, length, levers, match.device).step
 
+    turns = [Turn("ours", Levers(), ours(Levers())), Turn("ours, float32", SINGLE, ours(SINGLE))]
+    if match.work.architecture is None:
+        return turns
     best = theirs(BEST)
-    turns = [
-        Turn("ours", Levers(), ours(Levers())),
-        Turn("ours, float32", SINGLE, ours(SINGLE)),
-        Turn("theirs, default", OFF, theirs(OFF)),
-        Turn("theirs, best", BEST, best),
-    ]
+    turns += [Turn("theirs, default", OFF, theirs(OFF)), Turn("theirs, best", BEST, best)]
     return [*turns, Turn("theirs, best, memory kept", Levers(), best)] if match.device.type == "cpu" else turns
 
 
@@ -175,21 +221,21 @@ def ours_with_levers(match: Match, examples: list[Example], length: int) -> list
     chosen = {"ours": Levers(), "ours, float32": SINGLE}
     for lever in Levers.__dataclass_fields__:
         chosen[f"without {lever}"] = replace(SINGLE if lever == "onednn" else Levers(), **{lever: False})
-    made = {name: Ours(match.recipe, examples, length, own, match.device) for name, own in chosen.items()}
+    made = {name: Ours(match.work.recipe, examples, length, own, match.device) for name, own in chosen.items()}
     return [Turn(name, one.levers, one.step) for name, one in made.items()]
 
 
 def inference(match: Match, lengths: NDArray[np.int64], length: int, kind: str) -> dict[str, Any]:
     """Time forward passes; none is compiled, and theirs is in float32, as it comes."""
-    recipe, device = match.recipe, match.device
-    examples = sequences(lengths, recipe.tokens.vocab_size, recipe.seed)
+    recipe, device = match.work.recipe, match.device
+    examples = sequences(match.work, lengths)
     single = replace(EAGER, half=False)
     half = Ours(recipe, examples, length, EAGER, device)
     round_products(half.learner.network, torch.bfloat16)
     turns = [
         Turn("ours", EAGER, half.infer),
         Turn("ours, float32", single, Ours(recipe, examples, length, single, device).infer),
-        Turn("theirs, default", OFF, Theirs(recipe, examples, length, OFF, device).infer),
+        Turn("theirs, default", OFF, Theirs(match.work, examples, length, OFF, device).infer),
     ]
     found = take_turns(turns, replace(match, rounds=3 * match.rounds))
     return table(f"inference, {len(lengths)} of {kind} length {length}", found, lengths, length)

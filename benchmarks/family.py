@@ -1,0 +1,226 @@
+"""Every member at one budget of tokens and at one of FLOPs: pretrained on Wikipedia, fine-tuned on tasks of GLUE.
+
+    python benchmarks/family.py --data ../shared/data --out runs/family --jobs 2
+
+Members are those of the catalog that have the size. Each is pretrained with two seeds and fine-tuned with three from
+each of them, on SST-2, MRPC and RTE, all with the same settings. The FLOPs are those of the reference for the tokens;
+a member that costs as much a token is run once for both. What is finished is not done again: stop it at any moment, by
+Ctrl-C or by force, and run the same command. Results go to `benchmarks/family/`, a table and all numbers behind it;
+`--report` writes it from what is finished so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from family_runs import TASKS, TUNING, TUNING_SEEDS, Training, Words, write_corpus, write_tables
+from family_table import page
+from jobs import Job, carry_out
+
+from genus import catalog
+from genus.cost import stage_cost
+from genus.files import write_json, write_text
+from genus.objectives.taught import Taught
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, Recipe
+from genus.train.provenance import surroundings
+
+RESULTS = Path(__file__).parent / "family"
+REFERENCE = "bert"
+"""Whose FLOPs are the budget, and with whom every member is compared."""
+SEEDS = (0, 1)
+ALIKE = 0.03
+"""A member whose FLOPs a token differ from the reference's by less is run once for both budgets."""
+VOCABULARY = 8192
+"""Pieces: in a short run all of them are seen often."""
+LENGTH, BATCH = 128, 16
+"""Rows of one update: many small ones."""
+OPTIMIZER = AdamW(lr=7e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0)
+SCHEDULE = Linear(warmup=0.05)
+TEXT = 8e6
+"""Bytes of the corpus for `--tokens` up to half a million; more where a run would see text again."""
+BYTES_PER_TOKEN = 16
+"""Of text for each token of the budget: about 4 are one, and cheap members see more of them for their FLOPs."""
+TUNING_TOKENS = 90_000
+"""An epoch of all tasks and its evaluations, in training tokens at 1,000 examples; for the time left only."""
+FAILED = 1
+
+
+def settled(recipe: Recipe, seed: int) -> Recipe:
+    """Return the recipe with what all members have in common here; what makes the member stays.
+
+    Vocabulary size (each its own kind of tokenizer, trained on the same text), length and batch of every stage,
+    optimizer and schedule, settings of fine-tuning but the pooler.
+    """
+    stages = tuple(replace(stage, max_length=LENGTH, batch=BATCH, micro_batch=BATCH) for stage in recipe.stages)
+    return replace(
+        recipe,
+        tokens=replace(recipe.tokens, vocab_size=VOCABULARY),
+        stages=stages,
+        optimizer=OPTIMIZER,
+        schedule=SCHEDULE,
+        finetuning=replace(TUNING, pooler=recipe.finetuning.pooler),
+        seed=seed,
+    )
+
+
+def flops_per_token(recipe: Recipe) -> float:
+    """Return FLOPs of training a token, in the mean over the stages."""
+    return sum(stage.share * stage_cost(recipe, stage).flops_training for stage in recipe.stages)
+
+
+def members(size: str, wanted: list[str] | None) -> dict[str, Recipe]:
+    """Return the rows of a size, by member; the reference first."""
+    found = {member: sizes.get(f"{member}/{size}") for member, sizes in catalog.members().items()}
+    rows = {member: row for member, row in found.items() if row is not None}
+    if unknown := {*(wanted or ())} - rows.keys():
+        sys.exit(f"--members: no {size} row of {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
+    chosen = [REFERENCE, *(member for member in wanted or rows if member != REFERENCE)]
+    return {member: rows[member] for member in chosen}
+
+
+def plan(options: argparse.Namespace, rows: dict[str, Recipe]) -> list[Job]:
+    """Return all jobs: vocabularies, then pretraining with fine-tuning, then fine-tuning from random weights."""
+    jobs: dict[str, Job] = {}
+    flops = options.tokens * flops_per_token(settled(rows[REFERENCE], 0))
+    for seed in SEEDS:
+        for member, row in rows.items():
+            recipe = settled(row, seed)
+            words = words_of(options, recipe)
+            jobs.setdefault(words.name, words)
+            budgets = {"tokens": Budget(amount=options.tokens, unit="tokens")}
+            if not alike(flops_per_token(recipe), flops_per_token(settled(rows[REFERENCE], seed))):
+                budgets["flops"] = Budget(amount=flops, unit="flops")
+            for name, budget in budgets.items():
+                job = training(options, member, replace(recipe, budget=budget), words, f"{member} {name} {seed}")
+                jobs[job.name] = job
+    for member in options.random:
+        recipe = replace(settled(rows[member], 0), budget=Budget(amount=options.tokens, unit="tokens"))
+        job = training(options, member, recipe, words_of(options, recipe), f"{member} random 0", pretrained=False)
+        jobs[job.name] = job
+    return sorted(jobs.values(), key=lambda job: bool(job.needs))
+
+
+def alike(flops: float, reference: float) -> bool:
+    """Return whether a token costs as much as the reference's."""
+    return abs(flops / reference - 1) <= ALIKE
+
+
+def words_of(options: argparse.Namespace, recipe: Recipe) -> Job:
+    """Return the job of a recipe's vocabulary and token store."""
+    kind = recipe.tokens.hash()
+    folder = options.out / "tokens" / kind
+    work = Words(recipe, options.text, folder)
+    name = f"vocabulary {type(recipe.tokens).__name__} {kind[:8]}"
+    return Job(name, work, folder / "done.json", {"tokens": kind, "text": options.text.stat().st_size}, 0.0)
+
+
+def training(
+    options: argparse.Namespace, member: str, recipe: Recipe, words: Job, name: str, *, pretrained: bool = True
+) -> Job:
+    """Return the job of one pretraining, or of random weights, and its fine-tunings."""
+    folder = options.out / name.replace(" ", "-")
+    needs, teacher = [words.name], None
+    if pretrained and any(isinstance(objective, Taught) for objective in recipe.objectives):
+        needs.append(f"{REFERENCE} tokens {recipe.seed}")
+        teacher = options.out / f"{REFERENCE}-tokens-{recipe.seed}" / "model"
+    work = Training(recipe, folder, words.result.parent, options.tables, teacher, pretrained, options.compile)
+    choices = {
+        "member": member,
+        "budget": name.split()[1],
+        "recipe": recipe.to_json(),
+        "taught": teacher is not None,
+        "examples": options.fine_tuning_examples,
+        "text": words.choices["text"],
+        "tuning_seeds": TUNING_SEEDS,
+    }
+    amount = recipe.budget.amount if recipe.budget.unit == "flops" else recipe.budget.amount * flops_per_token(recipe)
+    tuned = TUNING_TOKENS * len(TUNING_SEEDS) * TUNING.epochs * options.fine_tuning_examples / 1000
+    cost = pretrained * amount + tuned * flops_per_token(recipe)
+    return Job(name, work, folder / "result.json", choices, cost, tuple(needs))
+
+
+def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]) -> dict[str, Any]:
+    """Return everything that is finished, as JSON."""
+    found = {job.name: job.done() for job in jobs}
+    return {
+        **surroundings(torch.device("cpu")),
+        "command": {
+            "size": options.size,
+            "tokens": options.tokens,
+            "fine_tuning_examples": options.fine_tuning_examples,
+            "compile": options.compile,
+            "jobs": options.jobs,
+            "threads": options.threads,
+            "text_bytes": options.text.stat().st_size,
+        },
+        "reference": REFERENCE,
+        "alike": ALIKE,
+        "tasks": TASKS,
+        "seeds": {"pretraining": SEEDS, "fine_tuning": TUNING_SEEDS},
+        "truth": {task: truth(options.tables / task / "validation.jsonl") for task in TASKS},
+        "runs": {name: result for name, result in found.items() if result},
+        "missing": {name: failed.get(name, "not finished") for name, result in found.items() if not result},
+    }
+
+
+def truth(table: Path) -> str:
+    """Return the labels of a table, a character each."""
+    from genus.tasks.table import rows
+
+    return "".join(str(row["label"]) for _, row in rows(table))
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options, with the folders that follow from them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds en_wikipedia and glue")
+    parser.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
+    parser.add_argument("--size", default="mini", help="rows of which size")
+    parser.add_argument("--members", nargs="+", help="by default all that have the size")
+    parser.add_argument("--tokens", type=float, default=2e5, help="budget of each pretraining")
+    parser.add_argument("--fine-tuning-examples", type=int, default=1000, help="training rows of each task, at most")
+    parser.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
+    parser.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
+    parser.add_argument("--report", action="store_true", help="write the report only")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
+    options.text = options.out / f"text-{size}.jsonl"
+    options.tables = options.out / f"tables-{options.fine_tuning_examples}"
+    return options
+
+
+def main() -> None:
+    options = read_options()
+    rows = members(options.size, options.members and list(dict.fromkeys([*options.members, *options.random])))
+    write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, int(options.text.stem.split("-")[1]))
+    for task in TASKS:
+        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_examples)
+    jobs = plan(options, rows)
+    failed: dict[str, str] = {}
+    try:
+        failed = {} if options.report else carry_out(jobs, options.jobs, options.threads)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+    found = results(options, [job for job in jobs if isinstance(job.work, Training)], failed)
+    write_json(options.results / "results.json", found)
+    write_text(options.results / "README.md", page(found))
+    print(f"{options.results / 'README.md'}: {len(found['runs'])} runs, {len(found['missing'])} missing")
+    for name, why in failed.items():
+        print(f"{name}: {why}", file=sys.stderr)
+    if failed:
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()
