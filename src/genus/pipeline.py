@@ -130,12 +130,16 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
 
 
 def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
-    """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer."""
+    """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer.
+
+    What has no weights there is said, and starts afresh.
+    """
     source = load(start)
-    recipe, learner = fresh(replace(recipe, model=recipe.model.over(source.recipe.model)), tokenizer)
-    fresh_names = transplant(source, learner, tokenizer)
-    if parts := sorted({".".join(name.split(".")[: 2]) for name in fresh_names}):
-        say(f"{start}: has no weights for {', '.join(parts)}: they start afresh")
+    model, beside = source.recipe.model, {name: one.model for name, one in source.learner.companions().items()}
+    objectives = tuple(objective.fitted(model, beside) for objective in recipe.objectives)
+    recipe, learner = fresh(replace(recipe, model=recipe.model.over(model), objectives=objectives), tokenizer)
+    if parts := sorted({".".join(name.split(".")[:2]) for name in transplant(source, learner, tokenizer)}):
+        say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
     return recipe, learner
 
 

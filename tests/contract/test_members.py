@@ -104,10 +104,11 @@ def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Sm
 
 
 def overfit(learner: Learner, it: Small) -> list[float]:
-    """Train on the same batches over and over and return the losses."""
+    """Train on the same batches over and over, with the same draws, and return the losses."""
     optimizer = OVERFIT.build(learner)
     losses = []
     for _ in range(OVERFIT_STEPS):
+        torch.manual_seed(0)
         loss = torch.stack([learner.objective(learner(batch), learner.counts(batch)) for batch in it.batches]).sum()
         optimizer.zero_grad()
         loss.backward()

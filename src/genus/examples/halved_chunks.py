@@ -51,7 +51,9 @@ class HalvedChunks(Examples):
         pair, alone = vocabulary.framing(2), vocabulary.framing(1)
         if max_length < pair + 2:
             raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {pair + 2} or more")
-        parts = [self._chunks(block, max_length, pair, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)]
+        parts = [
+            self._chunks(block, max_length, pair, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)
+        ]
         start, middle, stop = (np.concatenate(part) for part in zip(*parts, strict=True))
         first = np.minimum(middle - start, max_length - alone)
         second = np.clip(max_length - pair - first, 0, stop - middle)

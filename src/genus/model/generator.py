@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from genus.errors import UsageError
-from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder, EncoderNetwork
 from genus.model.factorized import Factorized
-from genus.model.projected import Projected, projection, projection_demand
+from genus.model.projected import Projected, projection_demand
 from genus.part import Part
 
 if TYPE_CHECKING:
     from genus.batch import Packed
     from genus.model import Model
+    from genus.model.demand import Demand
     from genus.model.embed import Embed
 
 HEAD_SIZE = 64
@@ -87,8 +87,8 @@ class Generator(Part):
     def demand(self, model: Model, length: int) -> Demand:
         """Return what it demands beside the model's embeddings, for sequences of `length` tokens."""
         encoder = self.encoder(model)
-        ends = projection_demand(encoder.embedding_width, encoder.hidden) + encoder.block.closing(encoder).demand(encoder.hidden)
-        return ends + encoder.stack.demand(encoder, length)
+        projection = projection_demand(encoder.embedding_width, encoder.hidden)
+        return projection + encoder.stack.demand(encoder, length) + encoder.block.closing(encoder).demand(encoder.width)
 
 
 class GeneratorNetwork(nn.Module):
@@ -97,11 +97,8 @@ class GeneratorNetwork(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.projection = projection(encoder.embedding_width, encoder.hidden)
-        self.layers = encoder.stack.build(encoder.layers, lambda: encoder.block.build(encoder))
-        self.norm = encoder.block.closing(encoder).build(encoder.hidden)
-        encoder.initialize(self)
-        encoder.block.initialize(self.layers, encoder)
+        made = EncoderNetwork(encoder, vocab_size=1)  # whose tables are left behind
+        self.projection, self.layers, self.norm = made.embed.projection, made.layers, made.norm
 
     def forward(self, embed: Embed, packed: Packed) -> Tensor:
         """Return the last layer's states (T, H) of tokens that the model's embeddings read."""

@@ -72,7 +72,7 @@ class TokenHead(nn.Module):
         return self.norm(self.activation(self.dense(hidden_MH)))  # type: ignore[no-any-return]
 
     def loss(self, hidden_MH: Tensor, embedding_VE: Tensor, label_M: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit."""
+        """Return the summed negative log-likelihood in nats of the labels, and how many have the highest logit."""
         return likelihood(self.filled(hidden_MH, embedding_VE), label_M)
 
     def filled(self, hidden_MH: Tensor, embedding_VE: Tensor) -> Tensor:

@@ -26,6 +26,11 @@ class Projected(Embedding):
     size: int
     """E, the width of the tables."""
 
+    @property
+    def in_words(self) -> str:
+        """What is summed, and how wide."""
+        return f"{super().in_words}, {self.size} wide"
+
     def width(self, hidden: int) -> int:
         """Return E."""
         return self.size

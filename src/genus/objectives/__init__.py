@@ -28,7 +28,7 @@ Sums = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Companion:
-    """A whole model within a head, as ELECTRA's generator: it is written into a folder of its own beside the model's."""
+    """A whole model within a head, as ELECTRA's generator: it is written into a folder of its own beside the model."""
 
     model: Model
     objectives: tuple[Objective, ...]
@@ -111,10 +111,10 @@ class Objective(Part, ABC):
         return {}
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
-        """Return the objective whose head has these companions, found beside a model that came without its recipe.
+        """Return the objective whose head has those of these companions that are its own, found beside a model.
 
         Raises:
-            UsageError: there is none.
+            UsageError: one of them cannot be.
         """
         return self
 

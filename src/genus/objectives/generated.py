@@ -13,7 +13,6 @@ import torch
 
 from genus.batch import IGNORE, Targets
 from genus.examples import Example
-from genus.model.encoder import EncoderNetwork
 from genus.model.generator import Generator, fitted
 from genus.model.heads import likelihood, token_head_demand
 from genus.objectives import Companion, Head, Learner, Objective, Sums
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.model import Model, Network
     from genus.model.demand import Demand
+    from genus.model.encoder import EncoderNetwork
     from genus.tokens.vocabulary import Vocabulary
 
 FOLDER = "generator"
@@ -73,13 +73,13 @@ class Generated(Objective):
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the generator at all tokens, and of its token head at the chosen ones."""
-        width, size = self.generator.encoder(model).hidden, model.embedding_width
+        width, size = self.generator.encoder(model).width, model.embedding_width
         head = token_head_demand(width, size, vocab_size, self.masked.norm).on(self.masked.masking.rate)
         return self.generator.demand(model, length) + head
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
-        """Return the objective with this generator."""
-        return replace(self, generator=fitted(companions[FOLDER], model))
+        """Return the objective with the generator among them."""
+        return replace(self, generator=fitted(companions[FOLDER], model)) if FOLDER in companions else self
 
 
 class GeneratedHead(Head):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Replaced(Objective):
-    """-Σ log σ(±logit) over all tokens, special ones too: was the token replaced by another, or is it the original?
+    """-Σ log p(replaced or not) over all tokens, special ones too: is it the original?
 
     What replaces tokens is an objective before it, such as `Generated`.
 
@@ -83,7 +83,9 @@ class ReplacedHead(Head):
         """
         targets = batch.targets.get("replaced")
         if targets is None:
-            raise GenusError("nothing replaces tokens here: the model's folder has no generator/ beside its config.json")
+            raise GenusError(
+                "nothing replaces tokens here: the model's folder has no generator/ beside its config.json"
+            )
         logits_M, real_M = self.scores(hidden["tokens"][targets.index]).float(), targets.counted()
         truly_M, said_M = targets.label == 1, logits_M.detach() > 0
         loss_M = F.binary_cross_entropy_with_logits(logits_M, truly_M.float(), reduction="none")

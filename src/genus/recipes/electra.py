@@ -32,6 +32,16 @@ MASKED = Masked(
     )
 )
 
+ENCODER = Encoder(
+    layers=12,  # appendix A, table 6
+    hidden=256,  # table 6
+    attention=Softmax(heads=4, dropout=0.1),  # table 6
+    feedforward=Dense(size=1024),  # table 6
+    embedding=Projected(size=128, segments=2, dropout=0.1),  # table 6
+    dropout=0.1,  # table 6
+    init_std=0.02,  # released code, modeling.py: initializer_range
+)
+
 SMALL = Recipe(
     name="electra/small",
     published=Published(
@@ -43,15 +53,7 @@ SMALL = Recipe(
     ),
     tokens=WordPiece(vocab_size=30_522, lowercase=True),  # README: BERT's uncased vocabulary
     examples=HalvedChunks(short=0.05, single=0.1),  # released code, build_pretraining_dataset.py
-    model=Encoder(
-        layers=12,  # appendix A, table 6
-        hidden=256,  # table 6
-        attention=Softmax(heads=4, dropout=0.1),  # table 6
-        feedforward=Dense(size=1024),  # table 6
-        embedding=Projected(size=128, segments=2, dropout=0.1),  # table 6
-        dropout=0.1,  # table 6
-        init_std=0.02,  # released code, modeling.py: initializer_range
-    ),
+    model=ENCODER,
     objectives=(
         Generated(generator=Generator(width=0.25), masked=MASKED),  # table 6: 1/4
         Replaced(weight=50.0),  # appendix A: λ = 50; released code, configure_pretraining.py: disc_weight
@@ -89,7 +91,7 @@ BASE = replace(
     name="electra/base",
     published=replace(SMALL.published, parameters=110_000_000),  # table 1
     model=replace(
-        SMALL.model,
+        ENCODER,
         hidden=768,  # table 6
         attention=Softmax(heads=12, dropout=0.1),
         feedforward=Dense(size=3072),
@@ -118,7 +120,7 @@ LARGE = replace(
         data="the data of XLNet, 33B tokens",  # section 3.1
     ),
     model=replace(
-        BASE.model,
+        ENCODER,
         layers=24,  # table 6
         hidden=1024,
         attention=Softmax(heads=16, dropout=0.1),
@@ -153,7 +155,7 @@ MINI = replace(
     name="electra/mini",
     published=replace(SMALL.published, parameters=None),  # ours, and so is every number of this row
     model=replace(
-        SMALL.model,
+        ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
         attention=Softmax(heads=4, dropout=0.0),
@@ -171,11 +173,12 @@ TINY = replace(
     MINI,
     name="electra/tiny",
     model=replace(
-        MINI.model,
+        ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
         attention=Softmax(heads=2, dropout=0.0),
         feedforward=Dense(size=512),
         embedding=Projected(size=64, segments=2, dropout=0.0),  # ours: half the hidden size, as in electra/small
+        dropout=0.0,
     ),
 )

@@ -1,0 +1,350 @@
+"""Random ELECTRAs of Hugging Face, read and written back: states, logits, losses, gradients; pairs of both models."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from folders import edit
+from oracle import Shape, transformers
+
+from genus import catalog
+from genus.errors import GenusError
+from genus.evaluate.fill import fill
+from genus.export.hf import Imported, load, save
+from genus.export.layouts import layout_for, theirs
+from genus.export.transplant import transplant
+from genus.export.verify import verify
+from genus.model.encoder import Encoder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.objectives import Learner
+    from genus.recipe import Recipe
+    from genus.tokens.tokenizer import Tokenizer
+
+FLOAT32 = 1e-5
+"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
+FLOAT64 = 1e-13
+"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
+
+
+@dataclass(frozen=True)
+class Electra(Shape):
+    embedding: int
+
+    def config(self, **more: Any) -> Any:
+        sizes = {
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.hidden,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.inner,
+            "vocab_size": self.vocab,
+            "max_position_embeddings": self.positions,
+            "hidden_act": self.activation,
+            "type_vocab_size": self.segments,
+            "layer_norm_eps": self.eps,
+            "embedding_size": self.embedding,
+        }
+        return transformers.ElectraConfig(**sizes | more)
+
+
+SHAPES = [
+    Electra("bert", 1, 8, 1, 16, 30, 12, "gelu", 2, 1e-12, 8),  # no projection
+    Electra("bert", 2, 24, 3, 40, 101, 40, "gelu_new", 2, 1e-12, 12),
+    Electra("bert", 3, 32, 4, 96, 64, 16, "relu", 3, 1e-6, 48),
+]
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}")
+
+
+def reading(folder: Path, model: Any, shape: Shape) -> Imported:
+    model.save_pretrained(folder)
+    oracle.write_tokenizer(folder, "bert", shape.vocab)
+    return load(folder)
+
+
+@shapes
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+def test_states(tmp_path: Path, shape: Electra, dtype: torch.dtype, tolerance: float) -> None:
+    model = oracle.build(shape, "ElectraModel")
+    learner = reading(tmp_path, model, shape).learner.to(dtype).eval()
+    assert not learner.heads
+    with torch.no_grad():
+        expected = model.to(dtype)(**oracle.padded(shape)).last_hidden_state
+        hidden = learner.network(oracle.packed(shape))["tokens"]
+        assert oracle.relative(oracle.in_order(hidden), oracle.live(expected)) <= tolerance
+
+
+@shapes
+@pytest.mark.parametrize("labels", [1, 3])
+def test_classification_logits(tmp_path: Path, shape: Electra, labels: int) -> None:
+    """Over `[CLS]`: a linear map, GELU whatever the layers have, and a linear map."""
+    model = oracle.build(shape, "ElectraForSequenceClassification", num_labels=labels)
+    found = reading(tmp_path, model, shape)
+    (head,) = found.learner.heads
+    assert head == ("regress" if labels == 1 else "classify")
+    with torch.no_grad():
+        expected = model(**oracle.padded(shape)).logits
+        network = found.learner.eval().network
+        first = oracle.first(network(oracle.packed(shape))["tokens"])
+        assert oracle.relative(found.learner.heads[head].classes(network.pool(first)), expected) <= FLOAT32
+
+
+def targets(shape: Shape) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Return two masked tokens a sequence, and the same as Hugging Face takes them."""
+    rng = np.random.default_rng(2)
+    given, labels = [], torch.full((len(oracle.LENGTHS), max(oracle.LENGTHS)), -100)
+    for row, length in enumerate(oracle.LENGTHS):
+        index = np.sort(rng.permutation(length)[:2])
+        label = rng.integers(oracle.SPECIAL, shape.vocab - 1, 2)
+        labels[row, index] = torch.from_numpy(label)
+        given.append({"masked": (index, label)})
+    return given, labels
+
+
+def same_gradients(found: Imported, model: Any) -> None:
+    """Every gradient, over the largest of its tensor; keys' biases, whose gradient is 0, over the largest of all."""
+    fitting = layout_for(found.recipe, found.learner.heads)
+    assert fitting is not None
+    table = fitting[0].table(found.learner.heads)
+    exact = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    largest = max(float(gradient.abs().max()) for gradient in exact.values())
+    compared = set()
+    for name, gradient in oracle.gradients(found.learner).items():
+        names = theirs(name, table)
+        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
+            scale = largest if foreign.endswith("key.bias") else float(exact[foreign].abs().max())
+            assert float((part - exact[foreign]).abs().max()) <= FLOAT32 * scale, foreign
+            compared.add(foreign)
+    assert exact.keys() == compared
+
+
+@shapes
+def test_generator_logits_loss_and_gradients(tmp_path: Path, shape: Electra) -> None:
+    model = oracle.build(shape, "ElectraForMaskedLM")
+    found = reading(tmp_path, model, shape)
+    learner = found.learner.eval()
+    given, labels = targets(shape)
+    expected = model(**oracle.padded(shape), labels=labels)
+    expected.loss.backward()
+    batch = oracle.packed(shape, given)
+    with torch.no_grad():
+        hidden = oracle.in_order(learner.network(batch)["tokens"])
+        logits = learner.heads["masked"].tokens(hidden, learner.network.token_embedding.weight)
+        assert oracle.relative(logits, oracle.live(expected.logits)) <= FLOAT32
+    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss.backward()
+    assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
+    same_gradients(found, model)
+
+
+@shapes
+def test_discriminator_logits_loss_and_gradients(tmp_path: Path, shape: Electra) -> None:
+    """On tokens of which it is known which are replaced: the loss is a mean over all that is no padding."""
+    model = oracle.build(shape, "ElectraForPreTraining")
+    found = reading(tmp_path, model, shape)
+    learner = found.learner.eval()
+    assert list(learner.heads) == ["replaced"]
+    rng = np.random.default_rng(3)
+    truly = [rng.integers(0, 2, length) for length in oracle.LENGTHS]
+    labels = torch.zeros(len(oracle.LENGTHS), max(oracle.LENGTHS), dtype=torch.int64)
+    for row, label in enumerate(truly):
+        labels[row, : len(label)] = torch.from_numpy(label)
+    expected = model(**oracle.padded(shape), labels=labels)
+    expected.loss.backward()
+    every = [{"replaced": (np.arange(len(label)), label)} for label in truly]
+    batch = oracle.packed(shape, every)
+    batch = replace(batch, targets=batch.targets | {"original": batch.targets["replaced"]})  # which is only counted
+    sums, counts = learner(batch), learner.counts(batch)
+    assert int(counts["replaced"]) == sum(oracle.LENGTHS)
+    with torch.no_grad():
+        scores = learner.heads["replaced"].scores(oracle.in_order(learner.network(batch)["tokens"]))
+        assert oracle.relative(scores, oracle.live(expected.logits)) <= FLOAT32
+        correct = ((oracle.live(expected.logits) > 0).long() == oracle.live(labels)).sum()
+        assert sums["replaced/correct"] == correct
+    loss = sums["replaced"] / counts["replaced"]
+    loss.backward()
+    assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
+    same_gradients(found, model)
+
+
+KINDS = ["Model", "ForPreTraining", "ForMaskedLM", "ForSequenceClassification"]
+
+
+@shapes
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_there_to_here_and_back(tmp_path: Path, shape: Electra, kind: str) -> None:
+    model = oracle.build(
+        shape, f"Electra{kind}", **({"num_labels": 4, "classifier_dropout": 0.2} if "Sequence" in kind else {})
+    )
+    found = reading(tmp_path / "theirs", model, shape)
+    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
+    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(problems.values()), problems
+    weights = again.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+    before, after = model.config.to_dict(), again.config.to_dict()
+    tokens = {"pad_token_id", "bos_token_id", "eos_token_id"}  # written from the tokenizer
+    free = {"_name_or_path", "transformers_version", "problem_type"} | tokens
+    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+    assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
+    third = load(tmp_path / "ours")
+    assert third.recipe == found.recipe
+    assert list(third.learner.heads) == list(found.learner.heads)
+
+
+# --- a model and its generator ------------------------------------------------------------------------------------
+
+
+def tiny(folder: Path, *more: str) -> tuple[Recipe, Learner, Tokenizer]:
+    tokenizer = oracle.tokenizer(folder / "tokenizer", "bert", 40)
+    changes = ["model.hidden=16", "model.attention.heads=2", "model.feedforward.size=24", "model.embedding.size=12"]
+    recipe = catalog.load("electra/tiny", [*changes, "objectives.0.generator.width=0.5", *more])
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    torch.manual_seed(0)
+    return recipe, recipe.learner(), tokenizer
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Learner]:
+    """A folder of a discriminator with its generator beside it, and the learner that is in it."""
+    recipe, learner, tokenizer = tiny(tmp_path)
+    save(tmp_path / "model", recipe, learner, tokenizer)
+    return tmp_path / "model", learner
+
+
+def same(found: Learner, expected: Learner) -> bool:
+    state, wanted = found.state_dict(), expected.state_dict()
+    return state.keys() == wanted.keys() and all(torch.equal(tensor, wanted[name]) for name, tensor in state.items())
+
+
+def test_a_run_s_folder_holds_both_models(pair: tuple[Path, Learner]) -> None:
+    folder, learner = pair
+    found = load(folder)
+    assert same(found.learner, learner)
+    assert list(found.learner.heads) == ["generated", "replaced"]
+    embed = found.learner.network.token_embedding.weight
+    assert len(list(found.learner.parameters())) == len(found.learner.state_dict())
+    assert found.learner.companions()["generator"].learner.network.token_embedding.weight is embed
+    page = (folder / "README.md").read_text()
+    assert "Trained with a model that lies beside it, in `generator/`." in page
+    assert "not in this folder" not in page
+    assert "pipeline_tag: feature-extraction" in page
+    assert "pipeline_tag: fill-mask" in (folder / "generator" / "README.md").read_text()
+
+
+def test_hugging_face_reads_both(pair: tuple[Path, Learner]) -> None:
+    folder, learner = pair
+    discriminator = transformers.AutoModelForPreTraining.from_pretrained(folder)
+    generator = transformers.AutoModelForMaskedLM.from_pretrained(folder / "generator")
+    assert (type(discriminator).__name__, type(generator).__name__) == ("ElectraForPreTraining", "ElectraForMaskedLM")
+    tables = [model.get_input_embeddings().weight for model in (discriminator, generator)]
+    assert all(torch.equal(table, learner.network.token_embedding.weight) for table in tables)
+    assert generator.config.hidden_size == 8
+    pieces = transformers.AutoTokenizer.from_pretrained(folder / "generator").get_vocab()
+    assert pieces == transformers.AutoTokenizer.from_pretrained(folder).get_vocab()
+
+
+def test_both_are_verified(pair: tuple[Path, Learner]) -> None:
+    folder, learner = pair
+    names = {"hidden", "replaced", "generator/hidden", "generator/masked"}
+    witnessed = {"transformers/hidden", "transformers/replaced"}
+    found = verify(folder, learner)
+    assert found.keys() == names | witnessed | {
+        f"generator/{name}" for name in ("transformers/hidden", "transformers/masked")
+    }
+    with torch.no_grad():
+        learner.heads["generated"].network.projection.bias += 1
+    with pytest.raises(GenusError, match="generator: hidden differs"):
+        verify(folder, learner)
+
+
+def test_a_newer_model_takes_the_place_of_an_older(pair: tuple[Path, Learner], tmp_path: Path) -> None:
+    folder, learner = pair
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.add_(1)
+    recipe, _, tokenizer = tiny(tmp_path)
+    save(folder, recipe, learner, tokenizer)
+    assert same(load(folder).learner, learner)
+
+
+def test_the_generator_alone_is_a_masked_language_model(pair: tuple[Path, Learner]) -> None:
+    folder, _ = pair
+    found = load(folder / "generator")
+    assert list(found.learner.heads) == ["masked"]
+    assert found.recipe.name == "electra/tiny-generator"
+    own = load(folder)
+    texts = fill(own.learner, own.tokenizer, "p1 ___ p2", top=3)
+    assert texts == fill(found.learner, found.tokenizer, "p1 ___ p2", top=3)
+
+
+def test_without_its_generator_a_new_one_begins(pair: tuple[Path, Learner], tmp_path: Path) -> None:
+    folder, learner = pair
+    shutil.rmtree(folder / "generator")
+    found = load(folder)
+    assert list(found.learner.heads) == ["replaced"]
+    with pytest.raises(GenusError, match="nor a generator beside it"):
+        fill(found.learner, found.tokenizer, "p1 ___ p2")
+    recipe, fresh, tokenizer = tiny(tmp_path)
+    assert {name.split(".")[1] for name in transplant(found, fresh, tokenizer)} == {"generated"}
+    assert torch.equal(fresh.network.token_embedding.weight, learner.network.token_embedding.weight)
+    assert recipe.objectives == found.recipe.objectives
+
+
+@pytest.mark.parametrize("width", [24, 6])
+def test_pairs_of_strangers(tmp_path: Path, width: int) -> None:
+    """Two folders of Hugging Face without a recipe: the generator's own sizes are taken up, whatever they are."""
+    shape = SHAPES[1]
+    smaller = {"hidden_size": width, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 1}
+    discriminator = oracle.build(shape, "ElectraForPreTraining")
+    generator = oracle.build(shape, "ElectraForMaskedLM", seed=1, **smaller)
+    generator.electra.embeddings.load_state_dict(discriminator.electra.embeddings.state_dict())
+    generator.save_pretrained(tmp_path / "generator")
+    oracle.write_tokenizer(tmp_path / "generator", "bert", shape.vocab)
+    found = reading(tmp_path, discriminator, shape)
+    assert list(found.learner.heads) == ["generated", "replaced"]
+    companion = found.learner.companions()["generator"]
+    assert isinstance(companion.model, Encoder)
+    assert companion.model.hidden == width
+    with torch.no_grad():
+        hidden = companion.learner.eval().network(oracle.packed(shape))["tokens"]
+        logits = companion.learner.heads["masked"].tokens(hidden, companion.learner.network.token_embedding.weight)
+        expected = generator(**oracle.padded(shape)).logits
+    assert oracle.relative(oracle.in_order(logits), oracle.live(expected)) <= FLOAT32
+    save(tmp_path / "again", found.recipe, found.learner, found.tokenizer)
+    assert same(load(tmp_path / "again").learner, found.learner)
+
+
+def test_strangers_that_are_no_pair_are_refused(pair: tuple[Path, Learner], tmp_path: Path) -> None:
+    folder, _ = pair
+    shape = SHAPES[1]
+    reading(tmp_path / "other" / "generator", oracle.build(shape, "ElectraForMaskedLM"), shape)
+    with pytest.raises(
+        GenusError, match=r"generator: its network\.embed\.tokens\.weight differs from the model's; here the two"
+    ):
+        reading(tmp_path / "other", oracle.build(shape, "ElectraForPreTraining", seed=1), shape)
+    larger = oracle.build(shape, "ElectraForMaskedLM", hidden_size=48, num_attention_heads=4)
+    reading(tmp_path / "large" / "generator", larger, shape)
+    with pytest.raises(GenusError, match="generator: width is 2 of the model's own, but a generator may not be larger"):
+        reading(tmp_path / "large", oracle.build(shape, "ElectraForPreTraining"), shape)
+    recipe, learner, tokenizer = tiny(tmp_path, "objectives.0.generator.width=1.0")
+    save(tmp_path / "wider", recipe, learner, tokenizer)
+    shutil.rmtree(folder / "generator")
+    shutil.copytree(tmp_path / "wider" / "generator", folder / "generator")
+    with pytest.raises(GenusError, match="generator: is of another architecture than the recipe of the model has"):
+        load(folder)
+
+
+def test_a_damaged_generator_is_named(pair: tuple[Path, Learner]) -> None:
+    folder, _ = pair
+    edit(folder / "generator" / "config.json", hidden_act="swish")
+    with pytest.raises(GenusError, match=r"generator: config.json: hidden_act = 'swish' has no counterpart here"):
+        load(folder)
