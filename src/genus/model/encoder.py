@@ -58,7 +58,8 @@ class Encoder(Model):
         rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
         use = "decoder" if rules and all(rule.causal for rule in rules) else "encoder"
         unusual = [part.in_words for part in (self.block, self.stack) if part.in_words]
-        return ", ".join([f"{use}, {self.layers} layers of {self.hidden}", *unusual])
+        layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
+        return ", ".join([f"{use}, {layers} of {self.hidden}", *unusual])
 
     @property
     def width(self) -> int:

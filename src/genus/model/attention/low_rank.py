@@ -97,9 +97,8 @@ class Stretch:
     """(M, C, 1) bool."""
 
     def of(self, x: Tensor) -> Tensor:
-        """Return (M, C, H) what stands there, 0 where nothing does, out of (T, H)."""
-        found = x.index_select(0, self.cells.flatten()).view(*self.cells.shape, -1)
-        return found.masked_fill(self.ended, 0.0)
+        """Return (M, C, H) what stands there out of (T, H); where a sequence has ended, whatever stands in cell 0."""
+        return x.index_select(0, self.cells.flatten()).view(*self.cells.shape, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,8 @@ class LowRankLayer(AttentionLayer):
         total: Tensor | None = None
         for stretch in shared.stretches:
             places = slice(stretch.first, stretch.first + stretch.cells.shape[1])
-            x_MCGH = torch.unflatten(stretch.of(kv_TH), -1, (self.choice.projections, -1))
+            real_MCH = stretch.of(kv_TH).masked_fill(stretch.ended, 0.0)
+            x_MCGH = torch.unflatten(real_MCH, -1, (self.choice.projections, -1))
             part = torch.einsum("gkc,mcgh->mkgh", weight_GkL[:, :, places], x_MCGH).flatten(2)
             # the first stretch is that of all sequences
             total = part if total is None else total + F.pad(part, (0, 0, 0, 0, 0, len(total) - len(part)))
