@@ -131,11 +131,13 @@ TINY = replace(
     MINI,
     name="distilbert/tiny",
     model=replace(
-        MINI.model,
+        ENCODER,
         layers=1,  # ours: half of bert/tiny
         hidden=128,
         attention=Softmax(heads=2, dropout=0.0),
         feedforward=Dense(size=512),
+        embedding=Embedding(segments=0, dropout=0.0),
+        dropout=0.0,
     ),
     objectives=(Distilled(teacher=Teacher(model=bert.TINY.model), compared="masked"),),
 )
