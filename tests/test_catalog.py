@@ -44,6 +44,15 @@ def test_overrides_apply_in_order() -> None:
     assert diff(catalog.load("bert/tiny"), recipe) == [("model.layers", 2, 3), ("seed", 0, 1)]
 
 
+def test_overrides_that_only_fit_together_apply_at_once() -> None:
+    widths = "model.embedding.position.widths=[16, 48]"
+    for order in (["model.hidden=64", widths], [widths, "seed=1", "model.hidden=64"]):
+        found = diff(catalog.load("reformer/mini"), catalog.load("reformer/mini", order))
+        assert {"model.hidden", "model.embedding.position.widths"} <= {path for path, _, _ in found}
+    with pytest.raises(UsageError, match=r"--set model.hidden=64: model: position.widths: \[64, 192\] sum to 256"):
+        catalog.load("reformer/mini", ["seed=1", "model.hidden=64", "budget.amount=3"])
+
+
 def test_a_recipe_json_and_the_folder_it_lies_in(tmp_path: Path) -> None:
     recipe = catalog.load("bert/mini", ["seed=5"])
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))

@@ -158,7 +158,7 @@ class LshLayer(AttentionLayer):
             seen = seen & rule
         if not self.choice.across:
             seen = seen & torch.eq(*_pairs(group_AS, seats))
-        score_ACMK = score_ACMK.masked_fill(~seen, HIDDEN).masked_fill(asking_ACM1 == asked_AC1K, ITSELF)
+        score_ACMK.masked_fill_(~seen, HIDDEN).masked_fill_(asking_ACM1 == asked_AC1K, ITSELF)
         weight_ACM1 = score_ACMK.logsumexp(-1, keepdim=True)
         chance_ACMK = F.dropout((score_ACMK - weight_ACM1).exp(), self.choice.dropout, self.training)
         out_ACMD = chance_ACMK.to(v_ASD.dtype) @ with_neighbors(v_ASD, seats)
