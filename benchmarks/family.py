@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from family_runs import TASKS, TUNING, TUNING_SEEDS, Training, Words, write_corpus, write_tables
+from family_runs import TASKS, TUNING, TUNINGS, Training, Words, tuning_seeds, write_corpus, write_tables
 from family_table import page
 from jobs import Job, carry_out
 
@@ -139,10 +139,10 @@ def training(
         "taught": teacher is not None,
         "examples": options.fine_tuning_examples,
         "text": words.choices["text"],
-        "tuning_seeds": TUNING_SEEDS,
+        "tuning_seeds": tuning_seeds(recipe.seed),
     }
     amount = recipe.budget.amount if recipe.budget.unit == "flops" else recipe.budget.amount * flops_per_token(recipe)
-    tuned = TUNING_TOKENS * len(TUNING_SEEDS) * TUNING.epochs * options.fine_tuning_examples / 1000
+    tuned = TUNING_TOKENS * TUNINGS * TUNING.epochs * options.fine_tuning_examples / 1000
     cost = pretrained * amount + tuned * flops_per_token(recipe)
     return Job(name, work, folder / "result.json", choices, cost, tuple(needs))
 
@@ -164,7 +164,7 @@ def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]
         "reference": REFERENCE,
         "alike": ALIKE,
         "tasks": TASKS,
-        "seeds": {"pretraining": SEEDS, "fine_tuning": TUNING_SEEDS},
+        "seeds": {"pretraining": SEEDS, "fine_tuning": {seed: tuning_seeds(seed) for seed in SEEDS}},
         "truth": {task: truth(options.tables / task / "validation.jsonl") for task in TASKS},
         "runs": {name: result for name, result in found.items() if result},
         "missing": {name: failed.get(name, "not finished") for name, result in found.items() if not result},
@@ -186,7 +186,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--size", default="mini", help="rows of which size")
     parser.add_argument("--members", nargs="+", help="by default all that have the size")
     parser.add_argument("--tokens", type=float, default=2e5, help="budget of each pretraining")
-    parser.add_argument("--fine-tuning-examples", type=int, default=1000, help="training rows of each task, at most")
+    parser.add_argument("--fine-tuning-examples", type=int, default=600, help="training rows of each task, at most")
     parser.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
     parser.add_argument("--compile", action="store_true", help="pays from about a million tokens on")

@@ -43,7 +43,8 @@ TUNING = FineTuning(
     max_length=128,
 )
 """Of every member alike, and such that fine-tuning can learn from scratch too; the pooler is the member's."""
-TUNING_SEEDS = (0, 1, 2)
+TUNINGS = 3
+"""Fine-tunings of each pretraining, with seeds of their own, so that what seeds do is not alike in all of them."""
 NEVER = 1 << 40
 """Steps: what is published and measured is what stands at the end."""
 CHECKPOINT_EVERY = 100
@@ -112,7 +113,9 @@ class Training:
         settings = self.recipe.finetuning
         run = Run(device="cpu", workers=0, tracker="none")
         where = self.folder / task
-        report = finetune(start, GLUE[task], files, where, settings=settings, seeds=TUNING_SEEDS, run=run)
+        report = finetune(
+            start, GLUE[task], files, where, settings=settings, seeds=tuning_seeds(self.recipe.seed), run=run
+        )
         trials = {str(trial.seed): trial for trial in report.trials}
         return {
             "metrics": {seed: trial.metrics["validation"] for seed, trial in trials.items()},
@@ -137,6 +140,11 @@ class Words:
         store = pipeline.ids([self.text], tokenizer, self.folder / "store")
         seconds = {"vocabulary": trained - begun, "store": time.monotonic() - trained}
         return {"pieces": tokenizer.vocabulary.size, "tokens": len(store.ids), "seconds": seconds}
+
+
+def tuning_seeds(seed: int) -> list[int]:
+    """Return the seeds of the fine-tunings of a pretraining of that seed."""
+    return list(range(TUNINGS * seed, TUNINGS * (seed + 1)))
 
 
 def write_corpus(source: Path, path: Path, size: int) -> None:

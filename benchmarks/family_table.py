@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DRAWS = 1000
 CONFIDENCE = 0.95
+FREEDOM = 5
+"""Degrees of freedom below which no difference is claimed: a few runs can agree by luck."""
 HEADER = """# The family at one budget
 
 Written by `benchmarks/family.py` from `results.json`; do not edit.
@@ -35,20 +37,22 @@ READING = """
 ## How to read it
 
 * **Interval of a mean**: 95 %, for new pretraining and fine-tuning seeds on the same validation rows. Runs from one
-  pretraining are not independent, so the unit is a pretraining (the mean of its {F} fine-tunings). {P} of them say
+  pretraining are not independent, so the unit is a pretraining (the mean of its {F} fine-tunings, with seeds that no
+  other pretraining of the member has). {P} of them say
   little about their own spread, so the variance between pretrainings is pooled over all members: mean ± t √(s² /
   {P}), where s² is the mean square of pretrainings within members and t has {within} degrees of freedom in a full
   table. It assumes that members vary alike.
 * **Difference from {reference}**: paired by pretraining seed, in a two-way layout of members and seeds: difference
   ± t √(2 s² / {P}), where s² is the mean square of what neither explains. In brackets behind it is the paired
   bootstrap over validation rows, which tells how much hangs on those rows.
-* **better, worse** stand only where both intervals exclude 0; everything else is no difference that was shown.
+* **better, worse** stand only where both intervals exclude 0, the first with {least} degrees of freedom or more;
+  everything else is no difference that was shown.
   Nothing is corrected for the number of comparisons: of 20 pairs that are alike, about one would be marked by
   either interval.
 * **constant** is the score of always giving the answer that scores best; who does not reach above it has learned
   nothing.
-* **FLOPs** are of matrix products as `genus show` counts them, without what a teacher costs: a member that learns
-  from a trained model was taught by {reference}'s run of the same seed, whose budget is *not* in its own.
+* **FLOPs** are of matrix products as `genus show` counts them. A member that learns from a trained model was taught by
+  {reference}'s run of the same seed: the teacher's answers are counted, its own pretraining is *not* in the budget.
 * Each member has its own kind of tokenizer, trained on the same text to {reference}'s vocabulary size. That of
   `wangchanberta` is made for Thai: every space is a piece of its own, so that as many tokens are less English text.
 * A comparison at this size and budget says nothing of published sizes.
@@ -95,7 +99,7 @@ class Scores:
     def over_rows(self, member: str, reference: str) -> Interval:
         """Return the same difference with its interval over validation rows."""
         truth, ours, theirs = _numbers([self.truth])[:, 0], self._answers(member), self._answers(reference)
-        return paired_bootstrap(OverRuns(self.metric), truth, ours, theirs, draws=DRAWS)
+        return paired_bootstrap(OverRuns(metric=self.metric), truth, ours, theirs, draws=DRAWS)
 
     def constant(self) -> float:
         """Return the score of the better of the two constant answers."""
@@ -109,13 +113,14 @@ class Scores:
 def page(found: dict[str, Any]) -> str:
     """Return the page as Markdown."""
     told = found["command"]
-    seeds, tuning = len(found["seeds"]["pretraining"]), len(found["seeds"]["fine_tuning"])
+    seeds, tuning = len(found["seeds"]["pretraining"]), len(next(iter(found["seeds"]["fine_tuning"].values())))
     tables = {budget: by_member(found, budget) for budget in ("tokens", "flops")}
     words = {
         "P": seeds,
         "F": tuning,
         "reference": found["reference"],
         "alike": found["alike"],
+        "least": FREEDOM,
         "within": len(tables["tokens"]) * (seeds - 1),
         "size": told["size"],
         "tokens": told["tokens"],
@@ -179,7 +184,8 @@ def compared(scores: Sequence[Scores], reference: str) -> list[str]:
 
 def _difference(scores: Scores, member: str, reference: str) -> str:
     seeds, rows = scores.difference(member, reference), scores.over_rows(member, reference)
-    sides = {_side(seeds), _side(rows)}
+    shown = (len(scores.runs) - 1) * (len(scores.runs[member]) - 1) >= FREEDOM
+    sides = {_side(seeds) * shown, _side(rows)}
     verdict = {1: " **better**", -1: " **worse**"}.get(sides.pop(), "") if len(sides) == 1 else ""
     return f"{_told(seeds, sign=True)} ({rows.low:+.3f} to {rows.high:+.3f}){verdict}"
 
