@@ -223,7 +223,7 @@ def test_a_student_goes_on_from_a_folder_of_its_own(
 
 
 def test_the_command_line(corpus: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A teacher by its run's folder; then the student is measured, exported and completes words."""
+    """A teacher by its run's folder; then the student is measured and completes words."""
     small = ["--set", "stages=[{max_length=32, batch=8, micro_batch=4}]", "--set", "budget.amount=4"]
     small += ["--set", "model.layers=2", "--set", "model.hidden=32", "--set", "model.attention.heads=2"]
     small += ["--set", "model.feedforward.size=64", "--set", "model.embedding.position.length=64"]
@@ -240,10 +240,15 @@ def test_the_command_line(corpus: Path, teacher: Path, tmp_path: Path, capsys: p
     assert main(["evaluate", str(out), str(corpus), *running[:4], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["masked/perplexity"] > 1
     assert main(["fill", str(out), "the old ___ carries seven stones"]) == 0
-    assert main(["export", str(out), "--out", str(tmp_path / "exported")]) == 0
     capsys.readouterr()
     assert main(["pretrain", "bert/mini", str(corpus), "--out", str(tmp_path / "b"), "--teacher", str(teacher)]) == 2
     assert "--teacher: bert/mini learns from none" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_transformers_reads_the_student(taught: Path, tmp_path: Path) -> None:
+    """`genus export` refuses what transformers makes other logits of."""
+    assert main(["export", str(taught), "--out", str(tmp_path / "exported")]) == 0
 
 
 def test_a_task_needs_no_teacher(taught: Path) -> None:
