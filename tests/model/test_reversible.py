@@ -74,11 +74,13 @@ def kept_whole(network: EncoderNetwork, x: Tensor, given: Packed, key: int) -> T
 
 
 def gradients(network: nn.Module, out: Tensor, x: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of a random weighted sum, the same wherever it is computed."""
     network.zero_grad()
     x.grad = None
-    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(out.dtype)
-    (out * weights).sum().backward()
-    return {"x": x.grad} | {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}  # type: ignore[dict-item]
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    (out * weights.to(out)).sum().backward()
+    assert x.grad is not None
+    return {"x": x.grad} | {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, SINGLE), (torch.float64, DOUBLE)])
@@ -257,3 +259,24 @@ def test_the_chunks_of_a_feed_forward_layer_change_nothing_but_memory() -> None:
             layer(x).square().sum().backward()
         most.append(alive.most)
     assert most[1] < most[0] / 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("training", [False, True])
+def test_a_gpu_gives_what_the_cpu_gives(make_packed: Make, training: bool) -> None:
+    """In evaluation, where rotations are the CPU's; in training, what layers that are kept give with the same draws."""
+    network, given = built(encoder(4, dropout=0.1 if training else 0.0)).train(training), packed(make_packed)
+    x = network.embed(given).detach().requires_grad_()
+    if not training:
+        expected = gradients(network.layers, network.layers(x, given), x)
+    network, on_gpu = network.cuda(), x.detach().cuda().requires_grad_()
+    there = given.to(torch.device("cuda"))
+    torch.manual_seed(7)
+    if training:
+        key = int(torch.randint(1 << 62, ()))
+        expected = gradients(network.layers, kept_whole(network, on_gpu, there, key), on_gpu)
+        torch.manual_seed(7)
+    found = gradients(network.layers, network.layers(on_gpu, there), on_gpu)
+    for name, gradient in expected.items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(found[name].cpu(), gradient.cpu(), rtol=0, atol=1e-3 * scale, msg=name)
