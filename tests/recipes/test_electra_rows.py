@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from genus import catalog
+from genus.batch import Batch, Packed, Targets
+from genus.cost import demand
 from genus.export.layouts import layout_for
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 transformers = pytest.importorskip("transformers")
 
 NAMES = [name for name in catalog.names() if name.startswith("electra/")]
+FLOPS = 0.02
+"""Targets are a rounded share of the tokens."""
 ROUNDED = 0.04
 """Authors round to millions, and count heads or not."""
 
@@ -56,6 +61,21 @@ def test_parameters_equal_hugging_faces(name: str) -> None:
     shared = sum(parameters(part) for part in (embed.tokens, embed.segments, embed.positions, embed.norm))
     both = official(recipe, ["replaced"]) + official(generator, ["masked"])
     assert parameters(learner) == both - shared
+
+
+@pytest.mark.parametrize("name", ["electra/small", "electra/base", "electra/large"])
+def test_flops_of_both_models_are_what_pytorch_counts(name: str) -> None:
+    """Of a forward pass; the token head of the generator works at the chosen tokens only."""
+    recipe = catalog.load(name, ["tokens.vocab_size=1000", "model.layers=2"])
+    rows, length = 2, 128
+    cells = rows * length
+    ids, positions = torch.randint(5, 1000, (cells,)), torch.arange(length).repeat(rows)
+    chosen = torch.randperm(cells)[: round(generated(recipe).masked.masking.rate * cells)]
+    packed = Packed(ids, positions, 0 * ids, torch.arange(rows + 1, dtype=torch.int32) * length, length, cells)
+    targets = {"masked": Targets(chosen, ids[chosen]), "original": Targets(torch.arange(cells), ids)}
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        recipe.learner().eval()(Batch({"tokens": packed}, targets))
+    assert demand(recipe, length).flops == pytest.approx(counted.get_total_flops() / cells, rel=FLOPS)
 
 
 @pytest.mark.parametrize("name", ["electra/small", "electra/base", "electra/large"])
