@@ -117,12 +117,11 @@ def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> No
     """With dropout too: what is dropped is the same in the backward pass."""
     built = layer(replace(CHOICES["both ends"], heads=2, block_size=2, lead=2, random=1), 4)
     shared = built.prepare(make_packed([[13, 4]], 20, torch.ones(20, dtype=torch.long)))
-    size = (*shared.layout.place.shape, 2, 2, 2)
-    drawn = [torch.randn(size, dtype=torch.double, requires_grad=True) for _ in range(3)]
+    drawn = torch.randn(3, *shared.layout.place.shape, 2, 2, 2, dtype=torch.double, requires_grad=True)
 
-    def attend(*qkv: Tensor) -> Tensor:
+    def attend(qkv: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return attend_blocks(*qkv, built.pairs(shared), dropout)
+        return attend_blocks(qkv, built.pairs(shared), dropout)
 
     assert torch.autograd.gradcheck(attend, drawn)
 

@@ -142,6 +142,7 @@ LARGE_ETC = replace(
     ),
 )
 
+SHORT = Embedding(segments=2, position=Learned(length=512), dropout=0.0)  # ours
 SMALL = BlockSparse(heads=4, dropout=0.0, block_size=16, lead=16, tail=1, window=3, random=3)  # ours
 
 MINI = replace(
@@ -154,7 +155,7 @@ MINI = replace(
         hidden=256,
         attention=SMALL,
         feedforward=Dense(size=1024, activation=GELU),
-        embedding=Embedding(segments=2, position=Learned(length=512), dropout=0.0),
+        embedding=SHORT,
         dropout=0.0,
     ),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours
@@ -179,7 +180,7 @@ TINY = replace(
         hidden=128,
         attention=replace(SMALL, heads=2),
         feedforward=Dense(size=512, activation=GELU),
-        embedding=MINI.model.embedding,
+        embedding=SHORT,
         dropout=0.0,
     ),
 )
@@ -193,7 +194,7 @@ TINY_ETC = replace(
         hidden=128,
         attention=BlockSparse(heads=2, dropout=0.0, block_size=16, lead=32, tail=0, window=3, random=0),
         feedforward=Dense(size=512, activation=GELU),
-        embedding=MINI.model.embedding,
+        embedding=SHORT,
         dropout=0.0,
     ),
 )

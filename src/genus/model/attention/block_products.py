@@ -40,11 +40,10 @@ class Pairs:
     """(X, b) bool: cells with a token, which alone are seen."""
 
 
-def attend_blocks(q_XAbD: Tensor, k_XAbD: Tensor, v_XAbD: Tensor, pairs: Pairs, dropout: float) -> Tensor:
+def attend_blocks(qkv_3XAbD: Tensor, pairs: Pairs, dropout: float) -> Tensor:
     """Return softmax(q kᵀ / sqrt(D)) v among the pairs (X, A, b, D); 0 for queries of empty blocks."""
     seed = int(torch.randint(1 << 62, ())) if dropout else 0
-    scaled = q_XAbD * q_XAbD.shape[-1] ** -0.5
-    return _Attention.apply(scaled, k_XAbD, v_XAbD, pairs, dropout, seed)  # type: ignore[no-any-return, no-untyped-call]
+    return _Attention.apply(qkv_3XAbD, pairs, dropout, seed)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,9 @@ class Chunk:
     seed: int
 
     def probabilities(self, q: Tensor, k: Tensor, logs: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return softmax(q kᵀ) (C, A, n b, m b), and the logarithms of its sums (C, A, n, b), as given or computed."""
+        """Return the softmax (C, A, n b, m b), and the logarithms of its sums (C, A, n, b), as given or computed."""
         scores = (q @ k.transpose(-1, -2)).to(wide(q)).view(*self.queries.shape, -1, k.shape[-2])
-        scores = scores.masked_fill_(~self.mask, -torch.inf)
+        scores = scores.mul_(scale(q)).masked_fill_(~self.mask, -torch.inf)
         logs = scores.logsumexp(-1) if logs is None else logs
         floor = logs.masked_fill(logs == -torch.inf, torch.inf)  # what sees nothing shares out nothing
         return scores.sub_(floor[..., None]).exp_().flatten(2, 3), logs
@@ -107,23 +106,26 @@ class _Attention(torch.autograd.Function):
     """The two passes and their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, dropout: float, seed: int) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, pairs: Pairs, dropout: float, seed: int) -> Tensor:
         """Return (X, A, b, D)."""
-        with torch.autocast(q.device.type, enabled=False):
-            out, logs = _each_alone(q, k, v, chunks(pairs, dropout, seed)[0])
-            global_out, global_logs = _together(q, k, v, pairs, dropout, seed)
-        out, logs = (out + global_out).to(q.dtype), torch.maximum(logs, global_logs)  # no row is in both passes
-        ctx.save_for_backward(q, k, v, out, logs)
+        out = torch.zeros_like(qkv[0], dtype=wide(qkv))
+        with torch.autocast(qkv.device.type, enabled=False):
+            logs = _each_alone(out, qkv, chunks(pairs, dropout, seed)[0])
+            global_logs = _together(out, qkv, pairs, dropout, seed)
+        out, logs = out.to(qkv.dtype), torch.maximum(logs, global_logs)  # no row is in both passes
+        ctx.save_for_backward(qkv, out, logs)
         ctx.choices = pairs, dropout, seed
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of queries, keys and values."""
-        q, k, v, out, logs = ctx.saved_tensors
+        """Return the gradient of queries, keys and values."""
+        qkv, out, logs = ctx.saved_tensors
+        q, k, v = qkv.unbind()
         delta = (gradient.to(wide(q)) * out).sum(-1)
-        q_grad, k_grad, v_grad = (torch.zeros_like(x, dtype=wide(x)) for x in (q, k, v))
+        change_of = torch.zeros_like(qkv, dtype=wide(qkv))
+        q_grad, k_grad, v_grad = change_of.unbind()
         own, of_globals = chunks(*ctx.choices)
         with torch.autocast(q.device.type, enabled=False):
             for chunk in (*own, *of_globals):
@@ -132,26 +134,27 @@ class _Attention(torch.autograd.Function):
                 chances, _ = chunk.probabilities(queries, keys, at(logs, chunk.queries))
                 add(v_grad, chunk.keys, chunk.drop(chances).to(v.dtype).transpose(-1, -2) @ back)
                 change = chunk.drop((back @ values.transpose(-1, -2)).to(wide(q)))
-                change = change.sub_(at(delta, chunk.queries).flatten(2)[..., None]).mul_(chances).to(q.dtype)
+                change = change.sub_(at(delta, chunk.queries).flatten(2)[..., None]).mul_(chances)
+                change = change.mul_(scale(q)).to(q.dtype)
                 add(q_grad, chunk.queries, change @ keys)
                 add(k_grad, chunk.keys, change.transpose(-1, -2) @ queries)
-        return q_grad.to(q.dtype), k_grad.to(k.dtype), v_grad.to(v.dtype), None, None, None
+        return change_of.to(qkv.dtype), None, None, None
 
 
-def _each_alone(q: Tensor, k: Tensor, v: Tensor, parts: Iterator[Chunk]) -> tuple[Tensor, Tensor]:
-    """Return outputs (X, A, b, D) and logarithms of sums (X, A, b) where each row of queries comes once."""
-    out = torch.zeros_like(q, dtype=wide(q))
+def _each_alone(out: Tensor, qkv: Tensor, parts: Iterator[Chunk]) -> Tensor:
+    """Add outputs (X, A, b, D) and return logarithms of sums (X, A, b) where each row of queries comes once."""
+    q, k, v = qkv.unbind()
     logs = torch.full_like(out[..., 0], -torch.inf)
     for part in parts:
         chances, sums = part.probabilities(take(q, part.queries), take(k, part.keys))
         add(out, part.queries, part.drop(chances).to(v.dtype) @ take(v, part.keys))
         logs.flatten(0, 1).index_copy_(0, part.queries.flatten(), sums.flatten(0, 2))
-    return out, logs
+    return logs
 
 
-def _together(q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, dropout: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the same where rows of queries come again and again, with other keys: sums first, then outputs."""
-    out = torch.zeros_like(q, dtype=wide(q))
+def _together(out: Tensor, qkv: Tensor, pairs: Pairs, dropout: float, seed: int) -> Tensor:
+    """Do the same where rows of queries come again and again, with other keys: sums first, then outputs."""
+    q, k, v = qkv.unbind()
     parts = [
         (part.queries, part.probabilities(take(q, part.queries), take(k, part.keys))[1])
         for part in chunks(pairs, dropout, seed)[1]
@@ -160,7 +163,7 @@ def _together(q: Tensor, k: Tensor, v: Tensor, pairs: Pairs, dropout: float, see
     for part in chunks(pairs, dropout, seed)[1]:
         chances, _ = part.probabilities(take(q, part.queries), take(k, part.keys), at(logs, part.queries))
         add(out, part.queries, part.drop(chances).to(v.dtype) @ take(v, part.keys))
-    return out, logs
+    return logs
 
 
 def _summed(out: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -178,6 +181,11 @@ def _summed(out: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 def wide(x: Tensor) -> torch.dtype:
     """Return the precision in which sums are taken."""
     return torch.promote_types(torch.float32, x.dtype)
+
+
+def scale(x: Tensor) -> float:
+    """Return 1 / sqrt(D)."""
+    return float(x.shape[-1] ** -0.5)
 
 
 def take(x_XAbD: Tensor, rows: Tensor) -> Tensor:

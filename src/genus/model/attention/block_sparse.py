@@ -142,16 +142,20 @@ class BlockSparseLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H)."""
-        return self.out(self._mix(self.qkv(x), shared))  # type: ignore[no-any-return]
+        mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
+        mixed_CH = mixed_XAbD.transpose(1, 2).reshape(len(shared.layout.token), -1)
+        return self.out(mixed_CH.index_select(0, shared.layout.cell))  # type: ignore[no-any-return]
+
+    def _blocks(self, x: Tensor, layout: Layout) -> Tensor:
+        """Return queries, keys and values on the axis of blocks (3, X, A, b, D)."""
+        cells_CH = self.qkv(x).index_select(0, layout.token)
+        cells_XbA = cells_CH.view(*layout.real.shape, 3, self.choice.heads, -1)
+        return cells_XbA.permute(2, 0, 3, 1, 4).contiguous()  # type: ignore[no-any-return]
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _mix(self, qkv_T3H: Tensor, seen: Seen) -> Tensor:
-        """Return what each token takes up (T, H)."""
-        layout, heads = seen.layout, self.choice.heads
-        cells = qkv_T3H.index_select(0, layout.token).view(*layout.real.shape, 3, heads, -1)
-        q_XAbD, k_XAbD, v_XAbD = cells.permute(2, 0, 3, 1, 4).contiguous().unbind()
-        out_XAbD = attend_blocks(q_XAbD, k_XAbD, v_XAbD, self.pairs(seen), seen.dropout)
-        return out_XAbD.transpose(1, 2).reshape(len(layout.token), -1).index_select(0, layout.cell)
+    def _attend(self, qkv_3XAbD: Tensor, seen: Seen) -> Tensor:
+        """Return what the cells take up (X, A, b, D): by a kernel of its own, with indices of this layer's own."""
+        return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
 
     def pairs(self, seen: Seen) -> Pairs:
         """Return which blocks see which in this layer."""
