@@ -120,6 +120,17 @@ def test_it_can_be_started_from(tmp_path: Path) -> None:
     assert alike(fresh, learner)
 
 
+def test_clusters_keep_their_vocabulary(tmp_path: Path) -> None:
+    recipe, learner, words = made("clusters", tmp_path)
+    save(tmp_path / "model", recipe, learner, words)
+    other = oracle.tokenizer(tmp_path / "other", "bert", SIZE + 3)
+    fresh = replace(recipe, tokens=other.tokens).learner()
+    with pytest.raises(
+        GenusError, match="clusters by frequency, so no other vocabulary can take it over: start without"
+    ):
+        transplant(load(tmp_path / "model"), fresh, other)
+
+
 WORD = "network.layers.1.attention.qkv.weight"
 WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / "recipe.json").unlink(), "recipe.json is missing, which says what this model is"),

@@ -46,6 +46,9 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
     """
     given, own = source.learner.state_dict() | _continued(source.learner, learner), learner.state_dict()
     if tokenizer.hash() != source.tokenizer.hash():
+        if absent := [name for name in _by_vocabulary(source.learner) if name not in given]:
+            raise GenusError(f"{absent[0]} is made of clusters by frequency, so no other vocabulary can take it over: "
+                             "start without --tokenizer")  # fmt: skip
         origin = origins(source.tokenizer, tokenizer)
         given |= {name: means(given[name], origin) for name in _by_vocabulary(source.learner)}
     for name, tensor in given.items():
