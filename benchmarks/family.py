@@ -185,7 +185,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
     parser.add_argument("--size", default="mini", help="rows of which size")
     parser.add_argument("--members", nargs="+", help="by default all that have the size")
-    parser.add_argument("--tokens", type=float, default=2e5, help="budget of each pretraining")
+    parser.add_argument("--tokens", type=float, default=5e5, help="budget of each pretraining")
     parser.add_argument("--fine-tuning-examples", type=int, default=600, help="training rows of each task, at most")
     parser.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")

@@ -39,7 +39,7 @@ TUNING = FineTuning(
     optimizer=AdamW(lr=3e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
     schedule=Linear(warmup=0.1),
     epochs=1,
-    batch=32,
+    batch=16,
     max_length=128,
 )
 """Of every member alike, and such that fine-tuning can learn from scratch too; the pooler is the member's."""
