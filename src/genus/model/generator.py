@@ -6,7 +6,7 @@ Legend: T tokens, E embedding size, H hidden size of the smaller network.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from genus.model import Model
     from genus.model.demand import Demand
     from genus.model.embed import Embed
+    from genus.model.projected import ProjectedEmbed
 
 HEAD_SIZE = 64
 """Numbers that an attention head is given where nobody says how many heads there are."""
@@ -48,6 +49,11 @@ class Generator(Part):
     """Attention heads; None: one for 64 numbers, at least one, and as many as divide the hidden size."""
     inner: int | None = None
     """Width of the feed-forward layers; None: four times the hidden size."""
+
+    @property
+    def in_words(self) -> str:
+        """How wide it is, and how deep where that is another."""
+        return f"a generator {self.width:.2g} as wide" + ("" if self.depth == 1 else f", {self.depth:.2g} as deep")
 
     def __post_init__(self) -> None:
         """Refuse a smaller network that is larger.
@@ -98,7 +104,8 @@ class GeneratorNetwork(nn.Module):
         super().__init__()
         self.encoder = encoder
         made = EncoderNetwork(encoder, vocab_size=1)  # whose tables are left behind
-        self.projection, self.layers, self.norm = made.embed.projection, made.layers, made.norm
+        self.projection = cast("ProjectedEmbed", made.embed).projection
+        self.layers, self.norm = made.layers, made.norm
 
     def forward(self, embed: Embed, packed: Packed) -> Tensor:
         """Return the last layer's states (T, H) of tokens that the model's embeddings read."""

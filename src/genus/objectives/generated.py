@@ -49,6 +49,11 @@ class Generated(Objective):
     """What the generator learns, and from which masks."""
 
     @property
+    def in_words(self) -> str:
+        """By what, and what it learns."""
+        return f"{self.masked.in_words} by {self.generator.in_words}"
+
+    @property
     def token_losses(self) -> frozenset[str]:
         """That of the generator."""
         return frozenset({"masked"})

@@ -39,6 +39,11 @@ class Replaced(Objective):
     """λ, beside the generator's loss, which counts 1."""
     activation: Activation = Gelu()
 
+    @property
+    def in_words(self) -> str:
+        """What is told, and its weight."""
+        return f"replaced tokens (times {self.weight:g})"
+
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as it is."""
         return example
