@@ -51,9 +51,9 @@ LARGEST = 4096
 """Longest sequence of which probabilities are written out."""
 OTHERS = ("bigbird/base", "bigbird/base-etc", "linformer/base", "reformer/enwik8@0", "reformer/enwik8@2")
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16_384)
-PATIENCE = 1.0
+PATIENCE = 0.5
 """Seconds of steps after which no further one is made."""
-STEPS = 5
+STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,14 @@ def main() -> None:
             one = measure(name, layer, options.hidden, length, device)
             found[name].append(one)
             print(f"{length:>7,}  {name:<24} {1e3 * one.seconds:>10,.1f} ms {one.bytes / 1e6:>10,.1f} MB", flush=True)
-    crossed = [crossover(found[full], found[name]) for name in names[2:] for full in (FULL, WRITTEN_OUT)]
+        crossed = [crossover(found[full], found[name]) for name in names[2:] for full in (FULL, WRITTEN_OUT)]
+        told = {"hidden": options.hidden, "heads": options.heads}
+        told |= {"recipes": {name: catalog.load(name.partition("@")[0]).hash() for name in (FULL, *names[2:])}}
+        told |= {"crossovers": [asdict(one) for one in crossed]}
+        told |= {"results": [asdict(row) for name in names for row in found[name]]}
+        write_json(options.out or RESULTS / f"long-{device.type}.json", {**surroundings(device), **told})
     for met in crossed:
         print(f"{met.attention} against {met.full}: faster {said(met.faster)}, smaller {said(met.smaller)}")
-    rows = [asdict(row) for name in names for row in found[name]]
-    told = {"hidden": options.hidden, "heads": options.heads, "full": FULL}
-    told |= {"recipes": {name: catalog.load(name.partition("@")[0]).hash() for name in (FULL, *names[2:])}}
-    path = options.out or RESULTS / f"long-{device.type}.json"
-    write_json(path, {**surroundings(device), **told, "crossovers": [asdict(one) for one in crossed], "results": rows})
 
 
 def fitted(name: str, hidden: int, heads: int, length: int) -> Attention:

@@ -20,8 +20,10 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCORES = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""How many are computed at once: few enough for a processor's cache, enough to keep a GPU busy."""
+SCORES = {"cpu": 1 << 20}
+"""How many are computed at once, by device: few enough for a processor's cache."""
+MANY_SCORES = 1 << 26
+"""How many elsewhere: enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def chunks(pairs: Pairs, dropout: float, seed: int) -> tuple[Iterator[Chunk], It
     head = torch.arange(heads, device=device)[:, None]
 
     def steps(wide: int) -> Iterator[tuple[slice, int]]:
-        size = max(1, SCORES[device.type] // (heads * cells * cells * max(1, wide)))
+        size = max(1, SCORES.get(device.type, MANY_SCORES) // (heads * cells * cells * max(1, wide)))
         return ((slice(first, first + size), seed + 2 * first) for first in range(0, blocks if wide else 0, size))
 
     def first() -> Iterator[Chunk]:
