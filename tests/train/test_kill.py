@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STEPS, EVERY = 60, 5
+PATIENCE = 120.0
+"""Seconds for a run of two: one that takes longer hangs."""
 PRELOAD = ["genus.train.loop", "genus.model.encoder", "genus.objectives.masked", "torch._dynamo"]
 """`torch._dynamo` is imported by the first update of an optimizer, which would be most of the time of a short run."""
 
@@ -47,12 +49,18 @@ def start(folder: Path, resume: bool) -> BaseProcess:
     return process
 
 
+def finish(process: BaseProcess) -> None:
+    process.join(PATIENCE)
+    process.kill()
+    assert process.exitcode == 0
+
+
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill(tmp_path: Path, kills: int) -> None:
     undisturbed = tmp_path / "undisturbed"
-    start(tmp_path / "warm-up", resume=False).join()
+    finish(start(tmp_path / "warm-up", resume=False))
     begun = time.monotonic()
-    start(undisturbed, resume=False).join()
+    finish(start(undisturbed, resume=False))
     duration = time.monotonic() - begun
     wanted = rows(undisturbed)
     assert len(wanted) == STEPS + STEPS // 4
@@ -64,7 +72,7 @@ def test_kill(tmp_path: Path, kills: int) -> None:
         resume = False
         while True:
             process = start(folder, resume)
-            process.join(moments.uniform(0.0, duration) if landed < kills else None)
+            process.join(moments.uniform(0.0, duration) if landed < kills else PATIENCE)
             process.kill()
             process.join()
             resume = True
