@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genus.examples.ordered_pairs import OrderedPairs
-from genus.export.layouts import HeadLayout, Layout, Setting
-from genus.export.layouts.bert import CLASSIFY, POOLER, REGRESS, WIDTHS, read_activation, under, write_activation
+from genus.export.layouts import Layout, Setting
+from genus.export.layouts.bert import TEMPLATE, WIDTHS
+from genus.export.layouts.conventions import (
+    POSITIONS,
+    activation,
+    architectures,
+    masked_head,
+    pooled_head,
+    sequence_heads,
+    tied_decoder,
+    under,
+    without,
+)
 from genus.model.activation import Gelu
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
@@ -14,10 +27,9 @@ from genus.model.heads import Pooler
 from genus.model.shared import Shared
 from genus.objectives.masked import Masked
 from genus.objectives.sentence_order import SentenceOrder
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published
 from genus.tokens.unigram import Unigram
 
 
@@ -34,7 +46,8 @@ LAYER = "encoder.albert_layer_groups.{}.albert_layers.0."
 LAYOUT = Layout(
     model_type="albert",
     prefix="albert.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="albert/imported",
         published=Published(title="ALBERT", paper="arXiv:1909.11942", year=2019),
         tokens=Unigram(vocab_size=30_000),
@@ -50,11 +63,6 @@ LAYOUT = Layout(
             dropout=0.0,
         ),
         objectives=(Masked(activation=GELU), SentenceOrder()),
-        # Ours, for further pretraining, as in the layout of BERT.
-        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
-        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=1e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.06),
@@ -63,13 +71,13 @@ LAYOUT = Layout(
         ),
     ),
     settings=(
-        *(setting for setting in WIDTHS if setting.key != "classifier_dropout"),
+        *without(WIDTHS, "classifier_dropout"),
         Setting("classifier_dropout_prob", ("classify.dropout", "regress.dropout")),
         Setting("embedding_size", ("model.embedding.size",)),
         Setting("num_hidden_groups", ("model.stack.groups",)),
         Setting("inner_group_num", (), read=read_inner),
-        Setting("max_position_embeddings", ("model.embedding.position.length",)),
-        Setting("hidden_act", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
+        POSITIONS,
+        activation("model.feedforward.activation", "masked.activation"),
     ),
     tensors=under(
         "albert.",
@@ -94,42 +102,10 @@ LAYOUT = Layout(
     ),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": HeadLayout(
-            objective=Masked(activation=GELU),
-            tensors={
-                "heads.masked.tokens": ("predictions",),
-                "heads.masked.tokens.dense": ("predictions.dense",),
-                "heads.masked.tokens.norm": ("predictions.LayerNorm",),
-            },
-            free=frozenset({"masking"}),
-        ),
-        "sentence_order": HeadLayout(
-            objective=SentenceOrder(),
-            tensors={"heads.sentence_order.classes": ("sop_classifier.classifier",)},
-            needs=POOLER,
-        ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors={"heads.classify.classes": ("classifier",)},
-            constants=CLASSIFY,
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors={"heads.regress.classes": ("classifier",)},
-            constants=REGRESS,
-            needs=POOLER,
-        ),
+        "masked": masked_head("predictions", "predictions.dense", "predictions.LayerNorm", Masked(activation=GELU)),
+        "sentence_order": pooled_head(SentenceOrder(), "sop_classifier.classifier"),
+        **sequence_heads("classifier"),
     },
-    architectures={
-        frozenset({"masked", "sentence_order"}): "AlbertForPreTraining",
-        frozenset({"masked"}): "AlbertForMaskedLM",
-        frozenset({"classify"}): "AlbertForSequenceClassification",
-        frozenset({"regress"}): "AlbertForSequenceClassification",
-        frozenset(): "AlbertModel",
-    },
-    tied={
-        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-        "predictions.decoder.bias": "predictions.bias",
-    },
+    architectures=architectures("Albert", {("masked", "sentence_order"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
+    tied=tied_decoder("predictions", "albert."),
 )

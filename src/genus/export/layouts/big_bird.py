@@ -7,21 +7,23 @@ more. `random_focus` and `random_seed` are keys of ours, for what they leave ope
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.examples.segment_pairs import SegmentPairs
-from genus.export.layouts import HeadLayout, Layout, Setting, Witness
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    LAYERS,
-    POOLER,
-    REGRESS,
-    WIDTHS,
-    read_activation,
+from genus.export.layouts import Layout, Setting, Witness
+from genus.export.layouts.bert import LAYERS, MASKED, TEMPLATE, WIDTHS
+from genus.export.layouts.conventions import (
+    POSITIONS,
+    activation,
+    architectures,
+    masked_head,
+    only,
+    pooled_head,
+    sequence_heads,
+    tied_decoder,
     under,
-    write_activation,
 )
-from genus.export.layouts.xlnet import only
 from genus.model.activation import Gelu
 from genus.model.attention.block_sparse import BlockSparse
 from genus.model.embed import Embedding
@@ -31,19 +33,15 @@ from genus.model.heads import Pooler
 from genus.model.position import Learned
 from genus.objectives.masked import Masked
 from genus.objectives.next_sentence import NextSentence
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published, Stage
 from genus.tokens.unigram import Unigram
 
 if TYPE_CHECKING:
     from genus.part import Json
 
 GELU = Gelu(approximate="tanh")
-POOLED = (Setting("hidden_act", ("model.pooler.activation",), write_activation, read_activation),)
-"""These heads have a layer before their last one, with the network's own activation."""
-BEFORE = {"network.pooler.0": ("classifier.dense",)}
 
 
 def seen_in_full(config: Json) -> int:
@@ -61,21 +59,11 @@ def read_focus(focus: int) -> int | None:
     return focus or None
 
 
-def head(objective: Classify | Regress, constants: Json) -> HeadLayout:
-    """Return the layout of a head over whole sequences."""
-    return HeadLayout(
-        objective=objective,
-        tensors=BEFORE | {f"heads.{objective.name}.classes": ("classifier.out_proj",)},
-        constants=constants,
-        settings=POOLED,
-        needs=POOLER,
-    )
-
-
 LAYOUT = Layout(
     model_type="big_bird",
     prefix="bert.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="bigbird/imported",
         published=Published(title="Big Bird", paper="arXiv:2007.14062", year=2020),
         tokens=Unigram(vocab_size=50_358, lowercase=False, plain=False),
@@ -89,11 +77,7 @@ LAYOUT = Layout(
             pooler=Pooler(),
         ),
         objectives=(Masked(activation=GELU), NextSentence()),
-        # Ours, for further pretraining, as in the layout of BERT.
-        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
         stages=(Stage(max_length=4096, batch=16, micro_batch=1),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=3e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.1),
@@ -105,8 +89,8 @@ LAYOUT = Layout(
     ),
     settings=(
         *WIDTHS,
-        Setting("max_position_embeddings", ("model.embedding.position.length",)),
-        Setting("hidden_act", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
+        POSITIONS,
+        activation("model.feedforward.activation", "masked.activation"),
         Setting("block_size", ("model.attention.block_size", "model.attention.lead")),
         Setting("num_random_blocks", ("model.attention.random",)),
         Setting("random_focus", ("model.attention.focus",), write_focus, read_focus),
@@ -118,33 +102,16 @@ LAYOUT = Layout(
     tensors=under("bert.", LAYERS | {"network.pooler.0": ("pooler",)}),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": HeadLayout(
-            objective=Masked(activation=GELU),
-            tensors={
-                "heads.masked.tokens": ("cls.predictions",),
-                "heads.masked.tokens.dense": ("cls.predictions.transform.dense",),
-                "heads.masked.tokens.norm": ("cls.predictions.transform.LayerNorm",),
-            },
-            free=frozenset({"masking"}),
+        "masked": masked_head(*MASKED, Masked(activation=GELU)),
+        "next_sentence": pooled_head(NextSentence(), "cls.seq_relationship"),
+        # These have a layer before their last one, with the network's own activation.
+        **sequence_heads(
+            "classifier.out_proj",
+            {"network.pooler.0": ("classifier.dense",)},
+            settings=(activation("model.pooler.activation"),),
         ),
-        "next_sentence": HeadLayout(
-            objective=NextSentence(),
-            tensors={"heads.next_sentence.classes": ("cls.seq_relationship",)},
-            needs=POOLER,
-        ),
-        "classify": head(Classify(labels=()), CLASSIFY),
-        "regress": head(Regress(), REGRESS),
     },
-    architectures={
-        frozenset({"masked", "next_sentence"}): "BigBirdForPreTraining",
-        frozenset({"masked"}): "BigBirdForMaskedLM",
-        frozenset({"classify"}): "BigBirdForSequenceClassification",
-        frozenset({"regress"}): "BigBirdForSequenceClassification",
-        frozenset(): "BigBirdModel",
-    },
+    architectures=architectures("BigBird", {("masked", "next_sentence"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
     witness=Witness(alike=seen_in_full),
-    tied={
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
+    tied=tied_decoder("cls.predictions", "bert."),
 )

@@ -5,16 +5,19 @@ Their network has no pooler; that of the classifier is its own, with a ReLU.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genus.examples.doc_sentences import DocSentences
-from genus.export.layouts import HeadLayout, Layout, Setting
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    POOLER,
-    REGRESS,
-    WIDTHS,
-    read_activation,
+from genus.export.layouts import Layout, Setting
+from genus.export.layouts.bert import TEMPLATE
+from genus.export.layouts.conventions import (
+    LABELS,
+    POSITIONS,
+    activation,
+    architectures,
+    masked_head,
+    sequence_heads,
     under,
-    write_activation,
 )
 from genus.model.activation import Relu
 from genus.model.attention.softmax import Softmax
@@ -23,20 +26,18 @@ from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.objectives.masked import Masked
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published
 from genus.tokens.wordpiece import WordPiece
 
 LAYER = "transformer.layer.{}."
-KEYS = {"initializer_range", "id2label"}
-"""What is written as BERT's classes write it."""
 
 LAYOUT = Layout(
     model_type="distilbert",
     prefix="distilbert.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="distilbert/imported",
         published=Published(title="DistilBERT", paper="arXiv:1910.01108", year=2019),
         tokens=WordPiece(vocab_size=30_522, lowercase=True),
@@ -52,9 +53,6 @@ LAYOUT = Layout(
         objectives=(Masked(),),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
-        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=3e-5, eps=1e-8, weight_decay=0.0, clip_norm=1.0),
             schedule=Linear(warmup=0.0),
@@ -64,7 +62,8 @@ LAYOUT = Layout(
         ),
     ),
     settings=(
-        *(setting for setting in WIDTHS if setting.key in KEYS),
+        Setting("initializer_range", ("model.init_std",)),
+        LABELS,
         Setting("n_layers", ("model.layers",)),
         Setting("dim", ("model.hidden",)),
         Setting("n_heads", ("model.attention.heads",)),
@@ -72,8 +71,8 @@ LAYOUT = Layout(
         Setting("attention_dropout", ("model.attention.dropout",)),
         Setting("dropout", ("model.dropout", "model.embedding.dropout")),
         Setting("seq_classif_dropout", ("classify.dropout", "regress.dropout")),
-        Setting("max_position_embeddings", ("model.embedding.position.length",)),
-        Setting("activation", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
+        POSITIONS,
+        activation("model.feedforward.activation", "masked.activation", key="activation"),
     ),
     tensors={
         **under(
@@ -98,33 +97,9 @@ LAYOUT = Layout(
     },
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": HeadLayout(
-            objective=Masked(),
-            tensors={
-                "heads.masked.tokens": ("vocab_projector",),
-                "heads.masked.tokens.dense": ("vocab_transform",),
-                "heads.masked.tokens.norm": ("vocab_layer_norm",),
-            },
-            free=frozenset({"masking"}),
-        ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors={"heads.classify.classes": ("classifier",)},
-            constants=CLASSIFY,
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors={"heads.regress.classes": ("classifier",)},
-            constants=REGRESS,
-            needs=POOLER,
-        ),
+        "masked": masked_head("vocab_projector", "vocab_transform", "vocab_layer_norm"),
+        **sequence_heads("classifier"),
     },
-    architectures={
-        frozenset({"masked"}): "DistilBertForMaskedLM",
-        frozenset({"classify"}): "DistilBertForSequenceClassification",
-        frozenset({"regress"}): "DistilBertForSequenceClassification",
-        frozenset(): "DistilBertModel",
-    },
+    architectures=architectures("DistilBert", {("masked",): "ForMaskedLM"}),
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
 )

@@ -5,18 +5,12 @@ Both kinds of folder have one `model_type` and one network; what they were train
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genus.examples.halved_chunks import HalvedChunks
 from genus.export.layouts import HeadLayout, Layout, Setting
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    LAYERS,
-    POOLER,
-    REGRESS,
-    WIDTHS,
-    read_activation,
-    under,
-    write_activation,
-)
+from genus.export.layouts.bert import LAYERS, TEMPLATE, WIDTHS
+from genus.export.layouts.conventions import POSITIONS, activation, architectures, masked_head, sequence_heads, under
 from genus.model.activation import Gelu
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
@@ -27,19 +21,16 @@ from genus.objectives.generated import Generated
 from genus.objectives.masked import Masked
 from genus.objectives.masking import TokenMasking
 from genus.objectives.replaced import Replaced
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published, Stage
 from genus.tokens.wordpiece import WordPiece
-
-CLASSIFIER_DENSE = {"network.pooler.0": ("classifier.dense",)}
-"""The pooler is in the classifier's head, and nowhere else."""
 
 LAYOUT = Layout(
     model_type="electra",
     prefix="electra.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="electra/imported",
         published=Published(title="ELECTRA", paper="arXiv:2003.10555", year=2020),
         tokens=WordPiece(vocab_size=30_522, lowercase=True),
@@ -55,9 +46,7 @@ LAYOUT = Layout(
         objectives=(Generated(masked=Masked(masking=TokenMasking(mask=0.85, random=0.0))), Replaced()),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
         stages=(Stage(max_length=128, batch=128, micro_batch=32),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.0, clip_norm=1.0, layer_decay=0.8),
             schedule=Linear(warmup=0.1),
@@ -69,10 +58,8 @@ LAYOUT = Layout(
     settings=(
         *WIDTHS,
         Setting("embedding_size", ("model.embedding.size",)),
-        Setting("max_position_embeddings", ("model.embedding.position.length",)),
-        Setting(
-            "hidden_act", ("model.feedforward.activation", "replaced.activation"), write_activation, read_activation
-        ),
+        POSITIONS,
+        activation("model.feedforward.activation", "replaced.activation"),
     ),
     tensors=under("electra.", LAYERS | {"network.embed.projection": ("embeddings_project",)}),
     optional={"pooler": "network.pooler.0"},
@@ -85,34 +72,9 @@ LAYOUT = Layout(
             },
             free=frozenset({"weight"}),
         ),
-        "masked": HeadLayout(
-            objective=Masked(),
-            tensors={
-                "heads.masked.tokens": ("generator_lm_head",),
-                "heads.masked.tokens.dense": ("generator_predictions.dense",),
-                "heads.masked.tokens.norm": ("generator_predictions.LayerNorm",),
-            },
-            free=frozenset({"masking"}),
-        ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors=CLASSIFIER_DENSE | {"heads.classify.classes": ("classifier.out_proj",)},
-            constants=CLASSIFY,
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors=CLASSIFIER_DENSE | {"heads.regress.classes": ("classifier.out_proj",)},
-            constants=REGRESS,
-            needs=POOLER,
-        ),
+        "masked": masked_head("generator_lm_head", "generator_predictions.dense", "generator_predictions.LayerNorm"),
+        **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
     },
-    architectures={
-        frozenset({"replaced"}): "ElectraForPreTraining",
-        frozenset({"masked"}): "ElectraForMaskedLM",
-        frozenset({"classify"}): "ElectraForSequenceClassification",
-        frozenset({"regress"}): "ElectraForSequenceClassification",
-        frozenset(): "ElectraModel",
-    },
+    architectures=architectures("Electra", {("replaced",): "ForPreTraining", ("masked",): "ForMaskedLM"}),
     tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genus.export.layouts import Setting, bert
+from genus.export.layouts.conventions import tied_decoder, under
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
@@ -53,7 +54,7 @@ LAYOUT = replace(
         Setting("use_task_id", ("model.embedding.kind",), write_kind, read_kind),
         Setting("task_type_vocab_size", ("model.embedding.tasks",)),
     ),
-    tensors=bert.under("ernie.", bert.LAYERS | {"network.embed.tasks": ("embeddings.task_type_embeddings",)}),
+    tensors=under("ernie.", bert.LAYERS | {"network.embed.tasks": ("embeddings.task_type_embeddings",)}),
     architectures={heads: name.replace("Bert", "Ernie") for heads, name in bert.LAYOUT.architectures.items()},
-    tied={copy: name.replace("bert.", "ernie.") for copy, name in bert.LAYOUT.tied.items()},
+    tied=tied_decoder("cls.predictions", "ernie."),
 )

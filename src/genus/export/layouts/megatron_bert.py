@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from genus.examples.ordered_pairs import OrderedPairs
-from genus.export.layouts import HeadLayout, Layout, Setting
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    LAYERS,
-    POOLER,
-    REGRESS,
-    WIDTHS,
-    read_activation,
+from genus.export.layouts import Layout, Setting
+from genus.export.layouts.bert import LAYERS, MASKED, TEMPLATE, WIDTHS
+from genus.export.layouts.conventions import (
+    POSITIONS,
+    activation,
+    architectures,
+    masked_head,
+    pooled_head,
+    sequence_heads,
+    tied_decoder,
     under,
-    write_activation,
+    without,
 )
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
@@ -23,21 +27,16 @@ from genus.model.norm import NoNorm
 from genus.model.pre_norm import PreNorm
 from genus.objectives.masked import Masked
 from genus.objectives.sentence_order import SentenceOrder
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published, Stage
 from genus.tokens.wordpiece import WordPiece
-
-OTHERWISE = {"layer_norm_eps", "classifier_dropout"}
-"""What BERT writes, and these classes apply in other places, or not at all."""
-FREE = frozenset({"dropout"})
-"""A classifier here drops out as the layers do."""
 
 LAYOUT = Layout(
     model_type="megatron-bert",
     prefix="bert.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="megatron-bert/imported",
         published=Published(title="Megatron-LM", paper="arXiv:1909.08053", year=2019),
         tokens=WordPiece(vocab_size=29_056, lowercase=False),
@@ -54,9 +53,7 @@ LAYOUT = Layout(
         objectives=(Masked(), SentenceOrder()),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
         stages=(Stage(max_length=128, batch=256, micro_batch=16),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=1e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.065),
@@ -65,10 +62,10 @@ LAYOUT = Layout(
         ),
     ),
     settings=(
-        *(setting for setting in WIDTHS if setting.key not in OTHERWISE),
+        *without(WIDTHS, "layer_norm_eps", "classifier_dropout"),  # applied in other places, or not at all
         Setting("layer_norm_eps", ("model.norm.eps", "masked.norm.eps")),
-        Setting("max_position_embeddings", ("model.embedding.position.length",)),
-        Setting("hidden_act", ("model.feedforward.activation", "masked.activation"), write_activation, read_activation),
+        POSITIONS,
+        activation("model.feedforward.activation", "masked.activation"),
     ),
     tensors=under(
         "bert.",
@@ -81,45 +78,17 @@ LAYOUT = Layout(
     ),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": HeadLayout(
-            objective=Masked(),
-            tensors={
-                "heads.masked.tokens": ("cls.predictions",),
-                "heads.masked.tokens.dense": ("cls.predictions.transform.dense",),
-                "heads.masked.tokens.norm": ("cls.predictions.transform.LayerNorm",),
-            },
-            free=frozenset({"masking"}),
-        ),
-        "sentence_order": HeadLayout(
-            objective=SentenceOrder(),
-            tensors={"heads.sentence_order.classes": ("cls.seq_relationship",)},
-            needs=POOLER,
-        ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors={"heads.classify.classes": ("classifier",)},
-            constants=CLASSIFY,
-            free=FREE,
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors={"heads.regress.classes": ("classifier",)},
-            constants=REGRESS,
-            free=FREE,
-            needs=POOLER,
-        ),
+        "masked": masked_head(*MASKED),
+        "sentence_order": pooled_head(SentenceOrder(), "cls.seq_relationship"),
+        **sequence_heads("classifier", free=frozenset({"dropout"})),  # it drops out as the layers do
     },
-    architectures={
-        frozenset({"masked", "sentence_order"}): "MegatronBertForPreTraining",
-        frozenset({"masked"}): "MegatronBertForMaskedLM",
-        frozenset({"sentence_order"}): "MegatronBertForNextSentencePrediction",
-        frozenset({"classify"}): "MegatronBertForSequenceClassification",
-        frozenset({"regress"}): "MegatronBertForSequenceClassification",
-        frozenset(): "MegatronBertModel",
-    },
-    tied={
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
+    architectures=architectures(
+        "MegatronBert",
+        {
+            ("masked", "sentence_order"): "ForPreTraining",
+            ("masked",): "ForMaskedLM",
+            ("sentence_order",): "ForNextSentencePrediction",
+        },
+    ),
+    tied=tied_decoder("cls.predictions", "bert."),
 )

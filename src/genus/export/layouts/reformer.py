@@ -9,21 +9,13 @@ padded there to a common multiple, so that the first local chunk looks at an emp
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.examples.contiguous import Contiguous
 from genus.export.layouts import HeadLayout, Layout, Setting, Witness
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    POOLER,
-    REGRESS,
-    read_activation,
-    read_labels,
-    under,
-    write_activation,
-    write_labels,
-)
-from genus.export.layouts.xlnet import only
+from genus.export.layouts.bert import TEMPLATE
+from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
 from genus.model.attention.alternating import Alternating, shortest
 from genus.model.attention.local import Local
 from genus.model.attention.lsh import SEED, Lsh
@@ -38,10 +30,9 @@ from genus.model.untied import Untied
 from genus.model.visibility import Causal, Full
 from genus.objectives.masked_direct import MaskedDirect
 from genus.objectives.next_token import NextToken
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published, Stage
 from genus.tokens.bytes import Bytes
 
 if TYPE_CHECKING:
@@ -128,7 +119,8 @@ def lm_head(head: str) -> dict[str, tuple[str, ...]]:
 LAYOUT = Layout(
     model_type="reformer",
     prefix="reformer.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="reformer/imported",
         published=Published(title="Reformer", paper="arXiv:2001.04451", year=2020),
         tokens=Bytes(),
@@ -152,11 +144,7 @@ LAYOUT = Layout(
             dropout=0.05,
         ),
         objectives=(MaskedDirect(),),
-        # Ours, for further pretraining, as in the layout of BERT.
-        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
         stages=(Stage(max_length=512, batch=64, micro_batch=8),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.1),
@@ -182,7 +170,7 @@ LAYOUT = Layout(
         Setting("num_hashes", (f"{LSH}.rounds",)),
         Setting("num_buckets", (f"{LSH}.buckets",), write_buckets, read_buckets),
         Setting("feed_forward_size", ("model.feedforward.size",)),
-        Setting("hidden_act", ("model.feedforward.activation",), write_activation, read_activation),
+        activation("model.feedforward.activation"),
         Setting("chunk_size_feed_forward", ("model.feedforward.chunk",)),
         Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout", "model.feedforward.dropout")),
         Setting("layer_norm_eps", ("model.norm.eps",)),
@@ -193,7 +181,7 @@ LAYOUT = Layout(
         Setting("axial_norm_std", (f"{POSITION}.std",)),
         Setting("max_position_embeddings", ("model",), write_longest, read_longest),
         Setting("classifier_dropout", ("classify.dropout", "regress.dropout")),
-        Setting("id2label", ("classify.labels",), write_labels, read_labels),
+        LABELS,
     ),
     tensors=under("reformer.", LAYERS) | DENSE,
     optional={"pooler": "network.pooler.0"},
@@ -207,28 +195,9 @@ LAYOUT = Layout(
             only={"is_decoder": False},
             free=frozenset({"masking"}),
         ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors={"heads.classify.classes": ("classifier.out_proj",)},
-            constants=CLASSIFY,
-            only={"is_decoder": False},
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors={"heads.regress.classes": ("classifier.out_proj",)},
-            constants=REGRESS,
-            only={"is_decoder": False},
-            needs=POOLER,
-        ),
+        **sequence_heads("classifier.out_proj", only={"is_decoder": False}),
     },
-    architectures={
-        frozenset({"next_token"}): "ReformerModelWithLMHead",
-        frozenset({"masked"}): "ReformerForMaskedLM",
-        frozenset({"classify"}): "ReformerForSequenceClassification",
-        frozenset({"regress"}): "ReformerForSequenceClassification",
-        frozenset(): "ReformerModel",
-    },
+    architectures=architectures("Reformer", {("next_token",): "ModelWithLMHead", ("masked",): "ForMaskedLM"}),
     tied={"lm_head.decoder.bias": "lm_head.bias"},
     witness=Witness(told={"hash_seed": SEED, "chunk_size_feed_forward": 0}),
 )

@@ -8,17 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genus.examples.full_sentences import FullSentences
-from genus.export.layouts import HeadLayout, Layout, Setting
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    LAYERS,
-    POOLER,
-    REGRESS,
-    WIDTHS,
-    read_activation,
-    under,
-    write_activation,
-)
+from genus.export.layouts import Layout, Setting
+from genus.export.layouts.bert import LAYERS, TEMPLATE, WIDTHS
+from genus.export.layouts.conventions import activation, architectures, masked_head, sequence_heads, tied_decoder, under
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
@@ -26,10 +18,9 @@ from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.model.position import Learned
 from genus.objectives.masked import Masked
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published
 from genus.tokens.byte_bpe import ByteBPE
 
 PAD = 1
@@ -51,7 +42,8 @@ LAYOUT = Layout(
     model_type="roberta",
     prefix="roberta.",
     pad=PAD,
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="roberta/imported",
         published=Published(title="RoBERTa", paper="arXiv:1907.11692", year=2019),
         tokens=ByteBPE(vocab_size=50_265),
@@ -67,9 +59,6 @@ LAYOUT = Layout(
         objectives=(Masked(),),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
-        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, clip_norm=None),
             schedule=Linear(warmup=0.06),
@@ -80,59 +69,21 @@ LAYOUT = Layout(
     settings=(
         *WIDTHS,
         Setting("max_position_embeddings", ("model.embedding.position.length",), write_rows, read_rows),
-        Setting("hidden_act", ("model.feedforward.activation",), write_activation, read_activation),
+        activation("model.feedforward.activation"),
     ),
     tensors=under("roberta.", LAYERS),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": HeadLayout(
-            objective=Masked(),
-            tensors={
-                "heads.masked.tokens": ("lm_head",),
-                "heads.masked.tokens.dense": ("lm_head.dense",),
-                "heads.masked.tokens.norm": ("lm_head.layer_norm",),
-            },
-            free=frozenset({"masking"}),
-        ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors={
-                "network.pooler.0": ("classifier.dense",),
-                "heads.classify.classes": ("classifier.out_proj",),
-            },
-            constants=CLASSIFY,
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors={
-                "network.pooler.0": ("classifier.dense",),
-                "heads.regress.classes": ("classifier.out_proj",),
-            },
-            constants=REGRESS,
-            needs=POOLER,
-        ),
+        "masked": masked_head("lm_head", "lm_head.dense", "lm_head.layer_norm"),
+        **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
     },
-    architectures={
-        frozenset({"masked"}): "RobertaForMaskedLM",
-        frozenset({"classify"}): "RobertaForSequenceClassification",
-        frozenset({"regress"}): "RobertaForSequenceClassification",
-        frozenset(): "RobertaModel",
-    },
-    tied={
-        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
-        "lm_head.decoder.bias": "lm_head.bias",
-    },
+    architectures=architectures("Roberta", {("masked",): "ForMaskedLM"}),
+    tied=tied_decoder("lm_head", "roberta."),
 )
 
 CAMEMBERT = replace(
     LAYOUT,
     model_type="camembert",
     template=replace(LAYOUT.template, name="camembert/imported"),
-    architectures={
-        frozenset({"masked"}): "CamembertForMaskedLM",
-        frozenset({"classify"}): "CamembertForSequenceClassification",
-        frozenset({"regress"}): "CamembertForSequenceClassification",
-        frozenset(): "CamembertModel",
-    },
+    architectures=architectures("Camembert", {("masked",): "ForMaskedLM"}),
 )

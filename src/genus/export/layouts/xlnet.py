@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 from genus.examples.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
-from genus.export.layouts.bert import (
-    CLASSIFY,
-    POOLER,
-    REGRESS,
-    read_activation,
-    read_labels,
-    under,
-    write_activation,
-    write_labels,
-)
+from genus.export.layouts.bert import TEMPLATE
+from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
@@ -24,14 +16,10 @@ from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
 from genus.objectives.permuted import Permuted
-from genus.objectives.sequence import Classify, Regress
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import FineTuning, Published
 from genus.tokens.unigram import XLNET, Unigram
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NO_END = -1
 """How the configuration says that no distance is too long to tell."""
@@ -45,17 +33,6 @@ def write_longest(longest: int | None) -> int:
 def read_longest(length: int) -> int | None:
     """Return the longest distance that is told apart, None for no end."""
     return None if length == NO_END else length
-
-
-def only(expected: Any) -> Callable[[Any], Any]:
-    """Return a reader that takes one value; of other mathematics there is none here."""
-
-    def read(value: Any) -> Any:
-        if value != expected:
-            raise LookupError(value)
-        return value
-
-    return read
 
 
 LAYERS = {
@@ -80,7 +57,8 @@ TURNED = (2, 0, 1)
 LAYOUT = Layout(
     model_type="xlnet",
     prefix="transformer.",
-    template=Recipe(
+    template=replace(
+        TEMPLATE,
         name="xlnet/imported",
         published=Published(title="XLNet", paper="arXiv:1906.08237", year=2019),
         tokens=Unigram(vocab_size=32_000, lowercase=False, specials=XLNET),
@@ -95,11 +73,6 @@ LAYOUT = Layout(
             pooler=Pooler(),
         ),
         objectives=(Permuted(),),
-        # Ours, for further pretraining, as in the layout of BERT.
-        optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-        schedule=Linear(warmup=0.05),
-        stages=(Stage(max_length=128, batch=256, micro_batch=32),),
-        budget=Budget(amount=10_000, unit="steps"),
         finetuning=FineTuning(
             optimizer=AdamW(lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.1),
@@ -112,14 +85,14 @@ LAYOUT = Layout(
         Setting("d_model", ("model.hidden",)),
         Setting("n_head", ("model.attention.heads",)),
         Setting("d_inner", ("model.feedforward.size",)),
-        Setting("ff_activation", ("model.feedforward.activation",), write_activation, read_activation),
+        activation("model.feedforward.activation", key="ff_activation"),
         Setting("dropout", ("model.dropout", "model.embedding.dropout", "model.attention.dropout")),
         Setting("layer_norm_eps", ("model.norm.eps",)),
         Setting("initializer_range", ("model.init_std",)),
         Setting("mem_len", ("model.memory",)),
         Setting("clamp_len", ("model.attention.longest",), write_longest, read_longest),
         Setting("summary_last_dropout", ("classify.dropout", "regress.dropout")),
-        Setting("id2label", ("classify.labels",), write_labels, read_labels),
+        LABELS,
         Setting("attn_type", (), read=only("bi")),
         Setting("same_length", (), read=only(False)),
         Setting("bi_data", (), read=only(False)),
@@ -135,25 +108,9 @@ LAYOUT = Layout(
             tensors={"heads.permuted.tokens": ("lm_loss",)},
             free=frozenset({"partial"}),
         ),
-        "classify": HeadLayout(
-            objective=Classify(labels=()),
-            tensors={"heads.classify.classes": ("logits_proj",)},
-            constants=CLASSIFY,
-            needs=POOLER,
-        ),
-        "regress": HeadLayout(
-            objective=Regress(),
-            tensors={"heads.regress.classes": ("logits_proj",)},
-            constants=REGRESS,
-            needs=POOLER,
-        ),
+        **sequence_heads("logits_proj"),
     },
-    architectures={
-        frozenset({"permuted"}): "XLNetLMHeadModel",
-        frozenset({"classify"}): "XLNetForSequenceClassification",
-        frozenset({"regress"}): "XLNetForSequenceClassification",
-        frozenset(): "XLNetModel",
-    },
+    architectures=architectures("XLNet", {("permuted",): "LMHeadModel"}),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
     axes={f".rel_attn.{name}": TURNED for name in "qkvr"},
 )

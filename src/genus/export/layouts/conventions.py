@@ -1,0 +1,145 @@
+"""What Hugging Face's classes have in common: how they write activations and labels, and the heads they put on top."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from genus.export.layouts import HeadLayout, Setting
+from genus.model.activation import Activation, Gelu, Relu, Tanh
+from genus.objectives.masked import Masked
+from genus.objectives.sequence import Classify, Regress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from genus.export.layouts import Table
+    from genus.objectives import Objective
+    from genus.part import Json
+
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": Gelu(),
+    "gelu_new": Gelu(approximate="tanh"),
+    "gelu_pytorch_tanh": Gelu(approximate="tanh"),
+    "relu": Relu(),
+    "tanh": Tanh(),
+}
+"""By Hugging Face's name; of two names for one function the first is written."""
+
+
+def write_activation(value: Json) -> str:
+    """Return the name of an activation, given as JSON."""
+    names = {str(activation.to_json()): name for name, activation in reversed(ACTIVATIONS.items())}
+    return names[str(value)]
+
+
+def read_activation(name: str) -> Json:
+    """Return the activation of a name, as JSON."""
+    return ACTIVATIONS[name].to_json()
+
+
+def write_labels(labels: list[str]) -> dict[str, str]:
+    """Return `id2label`, whose keys are texts in JSON."""
+    return {str(number): label for number, label in enumerate(labels)}
+
+
+def read_labels(id2label: dict[Any, str]) -> list[str]:
+    """Return the labels in the order of their numbers."""
+    return [id2label[key] for key in sorted(id2label, key=int)]
+
+
+def only(expected: Any) -> Callable[[Any], Any]:
+    """Return a reader that takes one value; of other mathematics there is none here."""
+
+    def read(value: Any) -> Any:
+        if value != expected:
+            raise LookupError(value)
+        return value
+
+    return read
+
+
+def activation(*paths: str, key: str = "hidden_act") -> Setting:
+    """Return the setting of the activation of these choices."""
+    return Setting(key, paths, write_activation, read_activation)
+
+
+LABELS = Setting("id2label", ("classify.labels",), write_labels, read_labels)
+POSITIONS = Setting("max_position_embeddings", ("model.embedding.position.length",))
+
+
+def without(settings: Iterable[Setting], *keys: str) -> tuple[Setting, ...]:
+    """Return the settings but those of some keys."""
+    return tuple(setting for setting in settings if setting.key not in keys)
+
+
+def under(prefix: str, table: Table) -> dict[str, tuple[str, ...]]:
+    """Return a table with a prefix before all foreign names."""
+    return {ours: tuple(prefix + name for name in names) for ours, names in table.items()}
+
+
+POOLER = frozenset({"pooler"})
+CLASSIFY = {"problem_type": "single_label_classification"}
+REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
+
+
+def masked_head(tokens: str, dense: str, norm: str, objective: Masked | None = None) -> HeadLayout:
+    """Return the head of masked language modeling: its output bias, dense layer and norm, by their names."""
+    return HeadLayout(
+        objective=objective or Masked(),
+        tensors={
+            "heads.masked.tokens": (tokens,),
+            "heads.masked.tokens.dense": (dense,),
+            "heads.masked.tokens.norm": (norm,),
+        },
+        free=frozenset({"masking"}),
+    )
+
+
+def pooled_head(objective: Objective, classes: str) -> HeadLayout:
+    """Return a head of pretraining over the pooled first token, by the name of its linear map."""
+    return HeadLayout(objective=objective, tensors={f"heads.{objective.name}.classes": (classes,)}, needs=POOLER)
+
+
+def sequence_heads(
+    classes: str,
+    rows: Table = MappingProxyType({}),
+    *,
+    only: Json | None = None,
+    settings: tuple[Setting, ...] = (),
+    free: frozenset[str] = frozenset(),
+) -> dict[str, HeadLayout]:
+    """Return the heads of `...ForSequenceClassification`, which classify or regress.
+
+    Args:
+        classes: the name of their linear map.
+        rows: modules of ours that are in these heads there.
+        only: what the configuration must say.
+        settings: keys that say more of the network.
+        free: choices that leave no trace in a folder.
+    """
+    kinds: tuple[tuple[Objective, Json], ...] = ((Classify(labels=()), CLASSIFY), (Regress(), REGRESS))
+    return {
+        objective.name: HeadLayout(
+            objective=objective,
+            tensors={**rows, f"heads.{objective.name}.classes": (classes,)},
+            constants=constants,
+            only=only or {},
+            settings=settings,
+            free=free,
+            needs=POOLER,
+        )
+        for objective, constants in kinds
+    }
+
+
+def architectures(stem: str, pretraining: Mapping[tuple[str, ...], str]) -> dict[frozenset[str], str]:
+    """Return the classes by the heads they have: those of pretraining, those over sequences, and the bare network."""
+    sequences = {("classify",): "ForSequenceClassification", ("regress",): "ForSequenceClassification", (): "Model"}
+    return {frozenset(heads): stem + kind for heads, kind in {**pretraining, **sequences}.items()}
+
+
+def tied_decoder(head: str, prefix: str) -> dict[str, str]:
+    """Return the copies that a masked language model's head holds of the token table and of its own bias."""
+    table = f"{prefix}embeddings.word_embeddings.weight"
+    return {f"{head}.decoder.weight": table, f"{head}.decoder.bias": f"{head}.bias"}
