@@ -34,21 +34,29 @@ class Factorized(Embedding):
         """Return E."""
         return self.size
 
+    def projection(self, hidden: int) -> nn.Module:
+        """Return the map from (T, E) to (T, H)."""
+        return nn.Linear(self.size, hidden)
+
+    def projecting(self, hidden: int) -> Demand:
+        """Return what the map demands."""
+        return linear(self.size, hidden)
+
     def build(self, vocab_size: int, hidden: int) -> FactorizedEmbed:
         """Return the module."""
         return FactorizedEmbed(self, vocab_size, hidden)
 
     def demand(self, vocab_size: int, hidden: int) -> Demand:
-        """Return the narrow tables and the projection."""
-        return super().demand(vocab_size, hidden) + linear(self.size, hidden)
+        """Return the tables and the projection."""
+        return super().demand(vocab_size, hidden) + self.projecting(hidden)
 
 
 class FactorizedEmbed(Embed):
-    """Narrow embeddings at work, with their projection."""
+    """Embeddings at work, with their projection."""
 
     def __init__(self, choice: Factorized, vocab_size: int, hidden: int) -> None:
         super().__init__(choice, vocab_size, hidden)
-        self.projection = nn.Linear(choice.size, hidden)
+        self.projection = choice.projection(hidden)
 
     def forward(self, packed: Packed) -> Tensor:
         """Return vectors (T, H) of the packed tokens."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from genus.errors import UsageError
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder, EncoderNetwork
-from genus.model.factorized import Factorized
-from genus.model.projected import Projected, projection_demand
+from genus.model.factorized import Factorized, FactorizedEmbed
+from genus.model.projected import Projected
 from genus.part import Part
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from genus.model import Model
     from genus.model.demand import Demand
     from genus.model.embed import Embed
-    from genus.model.projected import ProjectedEmbed
 
 HEAD_SIZE = 64
 """Numbers that an attention head is given where nobody says how many heads there are."""
@@ -93,7 +92,7 @@ class Generator(Part):
     def demand(self, model: Model, length: int) -> Demand:
         """Return what it demands beside the model's embeddings, for sequences of `length` tokens."""
         encoder = self.encoder(model)
-        projection = projection_demand(encoder.embedding_width, encoder.hidden)
+        projection = cast("Projected", encoder.embedding).projecting(encoder.hidden)
         return projection + encoder.stack.demand(encoder, length) + encoder.block.closing(encoder).demand(encoder.width)
 
 
@@ -104,7 +103,7 @@ class GeneratorNetwork(nn.Module):
         super().__init__()
         self.encoder = encoder
         made = EncoderNetwork(encoder, vocab_size=1)  # whose tables are left behind
-        self.projection = cast("ProjectedEmbed", made.embed).projection
+        self.projection = cast("FactorizedEmbed", made.embed).projection
         self.layers, self.norm = made.layers, made.norm
 
     def forward(self, embed: Embed, packed: Packed) -> Tensor:
