@@ -14,7 +14,6 @@ from genus.errors import GenusError, UsageError
 from genus.model.generator import Generator, fitted
 from genus.optim.adamw import AdamW
 from genus.optim.groups import groups
-from genus.train.checkpoint import tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +31,7 @@ def names(optimizer: Any) -> Iterator[int]:
 def test_shared_embeddings_are_there_once() -> None:
     learner = made()
     state, parameters = learner.state_dict(), list(learner.parameters())
-    assert state.keys() == tensors(learner).keys()
+    assert state.keys() == learner.tensors().keys()
     assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
     assert not [name for name in state if name.startswith("heads.") and "embed" in name]
     optimizer = AdamW(lr=1.0).build(learner)

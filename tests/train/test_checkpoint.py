@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy_run import MODEL, RUN, Joined, ToyFeed, toy_learner, toy_train
 
-from genus.train.checkpoint import Checkpoints, tensors
+from genus.train.checkpoint import Checkpoints
 from genus.train.held_out import evaluate
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_shared_tensors_are_kept_once(tmp_path: Path) -> None:
     """Layers that share their weights, as ALBERT's, have several names in a state dict."""
     learner = toy_learner()
     learner.network.layers[1] = learner.network.layers[0]
-    names = tensors(learner)
+    names = learner.tensors()
     assert not [name for name in names if name.startswith("network.layers.1.")]
     toy_train(tmp_path, learner=learner)
     fresh = toy_learner(seed=1)

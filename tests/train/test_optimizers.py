@@ -14,7 +14,6 @@ from genus import catalog
 from genus.optim import Optimizer
 from genus.part import slots_of
 from genus.recipe import Budget
-from genus.train.checkpoint import tensors
 from genus.train.feeding import Stretch
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def test_ten_steps_are_six_and_the_rest(kind: str, tmp_path: Path) -> None:
     (last / "manifest.json").unlink()  # broken: the run goes on from checkpoint 6
     toy_train(tmp_path / "halves", learner=halves, optimizer=optimizer, run=run, resume=True)
     assert losses(tmp_path / "whole") == losses(tmp_path / "halves")
-    assert all(torch.equal(a, b) for a, b in zip(tensors(whole).values(), tensors(halves).values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.tensors().values(), halves.tensors().values(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from toy_run import RUN, ToyFeed, losses, rows, toy_learner, toy_train
 
 from genus.optim.adamw import AdamW
 from genus.recipe import Budget
-from genus.train.checkpoint import tensors
 from genus.train.feeding import Stretch
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def test_ten_steps_are_some_and_the_rest(tmp_path: Path, step: int, bias_correct
     assert not second.stopped
     assert losses(tmp_path / "whole") == losses(tmp_path / "halves")
     assert [number for number, _ in losses(tmp_path / "whole")] == list(range(1, 11))
-    assert all(torch.equal(a, b) for a, b in zip(tensors(whole).values(), tensors(fresh).values(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(whole.tensors().values(), fresh.tensors().values(), strict=True))
 
 
 def test_evaluation_disturbs_nothing(tmp_path: Path) -> None:

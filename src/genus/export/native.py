@@ -37,8 +37,7 @@ def describe(recipe: Recipe, learner: Learner) -> Json:
 
 def tensors(learner: Learner) -> dict[str, Tensor]:
     """Return the learner's tensors on the CPU, each once, under the first of its names."""
-    state = learner.state_dict()
-    return {name: state[name].detach().cpu().contiguous() for name in dict.fromkeys(_names(learner).values())}
+    return {name: tensor.cpu().contiguous() for name, tensor in learner.tensors().items()}
 
 
 def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe) -> Learner:
@@ -53,7 +52,7 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe) -> Lear
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
-    names = _names(learner)
+    names = learner.first_names()
     _check(learner, weights, set(names.values()))
     found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
     shared = {name: nn.Parameter(found[name]) for name, _ in learner.named_parameters()}  # one for all of its names
@@ -82,10 +81,3 @@ def _check(learner: Learner, weights: Mapping[str, Tensor], names: set[str]) -> 
     for problem, which in problems.items():
         if which:
             raise GenusError(f"the weights {problem} {few(sorted(which))}")
-
-
-def _names(learner: Learner) -> dict[str, str]:
-    """Return each name of a tensor, and the first name of the same one."""
-    state = learner.state_dict(keep_vars=True)
-    first = {id(tensor): name for name, tensor in reversed(state.items())}
-    return {name: first[id(tensor)] for name, tensor in state.items()}

@@ -164,6 +164,17 @@ class Learner(nn.Module):
         """Return the whole models within the heads, by the names of their folders."""
         return {name: one for head in self._heads() for name, one in head.companions(self.network).items()}
 
+    def first_names(self) -> dict[str, str]:
+        """Return each name of a tensor, and the first name of the same one: those of shared layers have several."""
+        state = self.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in reversed(state.items())}
+        return {name: first[id(tensor)] for name, tensor in state.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers that are saved, each once, under the first of its names."""
+        state = self.state_dict()
+        return {name: state[name] for name in dict.fromkeys(self.first_names().values())}
+
     def _heads(self) -> list[Head]:
         return cast("list[Head]", list(self.heads.values()))
 

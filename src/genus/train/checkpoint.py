@@ -121,7 +121,7 @@ class Checkpoints:
             _compare(path, self.choices)
         if state["text"] != self.text:
             raise UsageError(f"{path}: made on other text; resume with what it began with, or start in another folder")
-        own = tensors(learner)
+        own = learner.tensors()
         saved = load_file(path / "model.safetensors")
         if saved.keys() != own.keys():
             names = ", ".join(sorted(saved.keys() ^ own.keys())[:3])
@@ -140,12 +140,6 @@ class Checkpoints:
 def memory(path: Path) -> dict[str, Tensor]:
     """Return the memory of a whole checkpoint; empty where the network had none."""
     return load_file(path / MEMORY) if (path / MEMORY).exists() else {}
-
-
-def tensors(learner: Learner) -> dict[str, Tensor]:
-    """Return the learner's parameters and buffers by name, each once, however many names it has."""
-    first = {name for name, _ in [*learner.named_parameters(), *learner.named_buffers()]}
-    return {name: tensor for name, tensor in learner.state_dict().items() if name in first}
 
 
 def reason(error: Exception) -> str:
@@ -167,7 +161,7 @@ def _fill(
     for number, values in whole["state"].items():
         moments |= {f"{number}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
         plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-    save_file(_portable(tensors(learner)), folder / "model.safetensors")
+    save_file(_portable(learner.tensors()), folder / "model.safetensors")
     save_file(_portable(moments), folder / "optimizer.safetensors")
     kept = {"state": plain, "param_groups": whole["param_groups"]}
     _write_json(folder / "state.json", {"progress": asdict(progress), "optimizer": kept, "text": text})
