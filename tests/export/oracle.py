@@ -1,4 +1,4 @@
-"""Random Hugging Face models of several shapes, their tokenizers, and the same sequences padded and packed."""
+"""Random Hugging Face models of several shapes, the same sequences padded and packed, and what must be the same."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ import torch
 
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
+from genus.export.hf import Imported, load, save
+from genus.export.layouts import layout_for, theirs
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from genus.batch import Batch
     from genus.objectives import Learner
 
 transformers = pytest.importorskip("transformers")
+
+FLOAT32 = 1e-5
+"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
+FLOAT64 = 1e-13
+"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
+precisions = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
 
 LENGTHS = (12, 5, 9, 3, 7)
 SPECIAL = 5
@@ -40,20 +49,23 @@ class Shape:
     segments: int
     eps: float
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that BERT and the architectures made of its parts have."""
+        return {
+            "num_hidden_layers": self.layers,
+            "hidden_size": self.hidden,
+            "num_attention_heads": self.heads,
+            "intermediate_size": self.inner,
+            "vocab_size": self.vocab,
+            "max_position_embeddings": self.positions + (2 if self.kind == "roberta" else 0),
+            "hidden_act": self.activation,
+            "type_vocab_size": self.segments,
+            "layer_norm_eps": self.eps,
+        }
+
     def config(self, **more: Any) -> Any:
         make = {"bert": transformers.BertConfig, "roberta": transformers.RobertaConfig}[self.kind]
-        return make(
-            num_hidden_layers=self.layers,
-            hidden_size=self.hidden,
-            num_attention_heads=self.heads,
-            intermediate_size=self.inner,
-            vocab_size=self.vocab,
-            max_position_embeddings=self.positions + (2 if self.kind == "roberta" else 0),
-            hidden_act=self.activation,
-            type_vocab_size=self.segments,
-            layer_norm_eps=self.eps,
-            **more,
-        )
+        return make(**self.settings(), **more)
 
 
 BERT = [
@@ -69,12 +81,17 @@ ROBERTA = [
 
 
 def build(shape: Shape, architecture: str, seed: int = 0, **more: Any) -> Any:
-    """Return a model in which every parameter is random, biases and norms too, so that no wrong name goes unseen."""
+    """Return a random model."""
     torch.manual_seed(seed)
-    model = getattr(transformers, architecture)(shape.config(**more)).eval()
+    return scramble(getattr(transformers, architecture)(shape.config(**more)).eval())
+
+
+def scramble(model: Any, std: float = 0.2, held: Collection[str] = ()) -> Any:
+    """Make every parameter random, biases and norms too, so that no wrong name goes unseen; but those that are held."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.normal_(std=0.2)
+            if name not in held:
+                parameter.normal_(std=std)
             if "norm" in name.lower() and name.endswith("weight"):
                 parameter.add_(1)
     return model
@@ -100,6 +117,13 @@ def write_tokenizer(folder: Path, kind: str, size: int) -> None:
 def tokenizer(folder: Path, kind: str, size: int) -> Tokenizer:
     write_tokenizer(folder, kind, size)
     return Tokenizer.load(folder)
+
+
+def reading(folder: Path, model: Any, shape: Shape) -> Imported:
+    """Write a model as Hugging Face does, with a tokenizer, and read it."""
+    model.save_pretrained(folder)
+    write_tokenizer(folder, shape.kind, shape.vocab)
+    return load(folder)
 
 
 def sequences(shape: Shape, seed: int = 1) -> list[np.ndarray]:
@@ -136,6 +160,22 @@ def packed(shape: Shape, targets: list[dict[str, Any]] | None = None) -> Batch:
     return pack([[examples[0]], [examples[1], examples[4]], [examples[2], examples[3]]], max(LENGTHS), 0)
 
 
+def masked_targets(shape: Shape, pairs: str | None = None) -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Return two masked tokens a sequence, and the same as Hugging Face takes them.
+
+    With the name of an objective over pairs, each sequence has a label of it too: 0, 1, 0, ...
+    """
+    rng = np.random.default_rng(2)
+    given: list[dict[str, Any]] = []
+    labels = torch.full((len(LENGTHS), max(LENGTHS)), -100)
+    for row, length in enumerate(LENGTHS):
+        index = np.sort(rng.permutation(length)[:2])
+        label = rng.integers(SPECIAL, shape.vocab - 1, 2)
+        labels[row, index] = torch.from_numpy(label)
+        given.append({"masked": (index, label)} | ({pairs: (np.array([0]), np.array([row % 2]))} if pairs else {}))
+    return given, labels
+
+
 PLACES = {0: 0, 1: 12, 4: 17, 2: 24, 3: 33}
 """Where each sequence begins on the packed axis."""
 
@@ -164,3 +204,93 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 def gradients(learner: Learner) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+
+
+def pooled(learner: Learner, hidden: torch.Tensor, head: str) -> torch.Tensor:
+    """Return what a head says of each sequence, in the order of `LENGTHS`."""
+    return learner.heads[head].classes(learner.network.pool(first(hidden)))
+
+
+def token_logits(learner: Learner, hidden: torch.Tensor) -> torch.Tensor:
+    """Return the logits of each token, sequence by sequence."""
+    return learner.heads["masked"].tokens(in_order(hidden), learner.network.token_embedding.weight)
+
+
+def same_states(
+    learner: Learner,
+    model: Any,
+    shape: Shape,
+    tolerance: float,
+    *,
+    inputs: dict[str, torch.Tensor] | None = None,
+    batch: Batch | None = None,
+) -> None:
+    """Ask both for hidden states and the pooled first token."""
+    with torch.no_grad():
+        expected = model(**(inputs or padded(shape)))
+        hidden = learner.eval().network(batch or packed(shape))["tokens"]
+        assert relative(in_order(hidden), live(expected.last_hidden_state)) <= tolerance
+        assert relative(learner.network.pool(first(hidden)), expected.pooler_output) <= tolerance
+
+
+def same_classes(learner: Learner, model: Any, shape: Shape, inputs: dict[str, torch.Tensor] | None = None) -> None:
+    """Ask both for what their one head says of a sequence: of one label, it is a regression."""
+    (head,) = learner.heads
+    assert head == ("regress" if model.config.num_labels == 1 else "classify")
+    with torch.no_grad():
+        expected = model(**(inputs or padded(shape))).logits
+        hidden = learner.eval().network(packed(shape))["tokens"]
+        assert relative(pooled(learner, hidden, head), expected) <= FLOAT32
+
+
+def same_gradients(
+    found: Imported, model: Any, *, learner: Learner | None = None, bound: float = FLOAT32, still: str = "key.bias"
+) -> None:
+    """Compare every gradient, over the largest of its tensor; those that are 0, of keys' biases, over that of all.
+
+    Args:
+        found: what was read of the model.
+        model: theirs, its gradients computed.
+        learner: whose gradients are compared, if it is not the one that was read.
+        bound: the largest difference.
+        still: how the names of keys' biases end.
+    """
+    layout, _ = layout_for(found.recipe, found.learner.heads) or pytest.fail("no layout")
+    table = layout.table(found.learner.heads)
+    exact = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    largest = max(float(gradient.abs().max()) for gradient in exact.values())
+    compared = set()
+    for name, gradient in gradients(learner or found.learner).items():
+        names = theirs(name, table)
+        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
+            scale = largest if foreign.endswith(still) else float(exact[foreign].abs().max())
+            assert float((layout.turn(foreign, part) - exact[foreign]).abs().max()) <= bound * scale, foreign
+            compared.add(foreign)
+    assert exact.keys() == compared
+
+
+FREE = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
+"""What a configuration may say otherwise when it comes back; special tokens are written from the tokenizer."""
+
+
+def there_and_back(
+    folder: Path, found: Imported, model: Any, *, free: Collection[str] = (), unused: Collection[str] = ()
+) -> Imported:
+    """Write what was read of a model, and return how it is read again.
+
+    To Hugging Face it is the same model, bit for bit, but for tensors that are `unused` and keys that are `free`.
+    """
+    save(folder, found.recipe, found.learner, found.tokenizer)
+    again, problems = type(model).from_pretrained(folder, output_loading_info=True)
+    assert problems.pop("missing_keys") == set(unused)
+    assert not any(problems.values()), problems
+    weights = again.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], x) for name, x in model.state_dict().items() if name not in unused)
+    before, after = model.config.to_dict(), again.config.to_dict()
+    held = FREE | set(free)
+    assert {k: v for k, v in before.items() if k not in held} == {k: v for k, v in after.items() if k not in held}
+    third = load(folder)
+    assert third.recipe == found.recipe
+    assert list(third.learner.heads) == list(found.learner.heads)
+    return third

@@ -5,27 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import oracle
 import pytest
 import torch
-from oracle import Shape, transformers
+from oracle import FLOAT32, Shape, pooled, precisions, reading, token_logits, transformers
 
 from genus.errors import GenusError
-from genus.export.hf import Imported, load, save
-from genus.export.layouts import layout_for, theirs
+from genus.export.layouts import layout_for
 from genus.export.verify import verify
 from genus.objectives.sequence import Classify
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from genus.objectives import Learner
-
-FLOAT32 = 1e-5
-"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
-FLOAT64 = 1e-13
-"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +28,12 @@ class Albert(Shape):
 
     def config(self, **more: Any) -> Any:
         more |= {"embedding_size": self.embedding, "num_hidden_groups": self.groups}
-        return transformers.AlbertConfig(**settings(self), **more)
+        return transformers.AlbertConfig(**self.settings(), **more)
 
 
 class Megatron(Shape):
     def config(self, **more: Any) -> Any:
-        return transformers.MegatronBertConfig(**settings(self), **more)
-
-
-def settings(shape: Shape) -> dict[str, Any]:
-    return {
-        "num_hidden_layers": shape.layers,
-        "hidden_size": shape.hidden,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.inner,
-        "vocab_size": shape.vocab,
-        "max_position_embeddings": shape.positions,
-        "hidden_act": shape.activation,
-        "type_vocab_size": shape.segments,
-        "layer_norm_eps": shape.eps,
-    }
+        return transformers.MegatronBertConfig(**self.settings(), **more)
 
 
 SHAPES = [
@@ -74,67 +51,28 @@ def named(shape: Shape, kind: str) -> str:
     return ("Albert" if isinstance(shape, Albert) else "MegatronBert") + kind
 
 
-def reading(folder: Path, model: Any, shape: Shape) -> Imported:
-    model.save_pretrained(folder)
-    oracle.write_tokenizer(folder, "bert", shape.vocab)
-    return load(folder)
-
-
-def pooled(learner: Learner, hidden: torch.Tensor, head: str) -> torch.Tensor:
-    return learner.heads[head].classes(learner.network.pool(oracle.first(hidden)))
-
-
-def token_logits(learner: Learner, hidden: torch.Tensor) -> torch.Tensor:
-    return learner.heads["masked"].tokens(oracle.in_order(hidden), learner.network.token_embedding.weight)
-
-
 @shapes
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+@precisions
 def test_states_and_pooler(tmp_path: Path, shape: Shape, dtype: torch.dtype, tolerance: float) -> None:
     model = oracle.build(shape, named(shape, "Model"))
-    learner = reading(tmp_path, model, shape).learner.to(dtype).eval()
-    with torch.no_grad():
-        expected = model.to(dtype)(**oracle.padded(shape))
-        hidden = learner.network(oracle.packed(shape))["tokens"]
-        assert oracle.relative(oracle.in_order(hidden), oracle.live(expected.last_hidden_state)) <= tolerance
-        assert oracle.relative(learner.network.pool(oracle.first(hidden)), expected.pooler_output) <= tolerance
+    learner = reading(tmp_path, model, shape).learner.to(dtype)
+    oracle.same_states(learner, model.to(dtype), shape, tolerance)
 
 
 @shapes
 @pytest.mark.parametrize("labels", [1, 3])
 def test_classification_logits(tmp_path: Path, shape: Shape, labels: int) -> None:
     model = oracle.build(shape, named(shape, "ForSequenceClassification"), num_labels=labels)
-    found = reading(tmp_path, model, shape)
-    (head,) = found.learner.heads
-    assert head == ("regress" if labels == 1 else "classify")
-    with torch.no_grad():
-        expected = model(**oracle.padded(shape)).logits
-        hidden = found.learner.eval().network(oracle.packed(shape))["tokens"]
-        assert oracle.relative(pooled(found.learner, hidden, head), expected) <= FLOAT32
-
-
-def targets(shape: Shape) -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Return two masked tokens and an order label a sequence, and the former as Hugging Face takes them."""
-    rng = np.random.default_rng(2)
-    given, labels = [], torch.full((len(oracle.LENGTHS), max(oracle.LENGTHS)), -100)
-    for row, length in enumerate(oracle.LENGTHS):
-        index = np.sort(rng.permutation(length)[:2])
-        label = rng.integers(oracle.SPECIAL, shape.vocab - 1, 2)
-        labels[row, index] = torch.from_numpy(label)
-        given.append({"masked": (index, label), "sentence_order": (np.array([0]), np.array([row % 2]))})
-    return given, labels
+    oracle.same_classes(reading(tmp_path, model, shape).learner, model, shape)
 
 
 @shapes
 def test_pretraining_logits_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
-    """Every gradient, over the largest of its tensor; keys' biases, whose gradient is 0, over the largest of all.
-
-    In float64, but for losses, which take logits in float32: gradients through shared layers are sums of many.
-    """
+    """In float64, but for losses, which take logits in float32: gradients through shared layers are sums of many."""
     model = oracle.build(shape, named(shape, "ForPreTraining"))
     found = reading(tmp_path, model, shape)
     model, learner = model.double(), found.learner.double().eval()
-    given, labels = targets(shape)
+    given, labels = oracle.masked_targets(shape, "sentence_order")
     order = "sentence_order_label" if isinstance(shape, Albert) else "next_sentence_label"
     expected = model(**oracle.padded(shape), labels=labels, **{order: torch.arange(len(oracle.LENGTHS)) % 2})
     expected.loss.backward()
@@ -146,20 +84,7 @@ def test_pretraining_logits_loss_and_gradients(tmp_path: Path, shape: Shape) -> 
     loss = learner.objective(learner(batch), learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
-
-    layout, _ = layout_for(found.recipe, learner.heads)
-    table = layout.table(learner.heads)
-    theirs_by_name = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    largest = max(float(gradient.abs().max()) for gradient in theirs_by_name.values())
-    compared = set()
-    for name, gradient in oracle.gradients(learner).items():
-        names = theirs(name, table)
-        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
-            exact = theirs_by_name[foreign]
-            scale = largest if foreign.endswith("key.bias") else float(exact.abs().max())
-            assert float((part - exact).abs().max()) <= FLOAT32 * scale, foreign
-            compared.add(foreign)
-    assert theirs_by_name.keys() == compared
+    oracle.same_gradients(found, model)
 
 
 KINDS = ["Model", "ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction", "ForSequenceClassification"]
@@ -172,20 +97,8 @@ def test_from_there_to_here_and_back(tmp_path: Path, shape: Shape, kind: str) ->
         pytest.skip("ALBERT has no such class")
     model = oracle.build(shape, named(shape, kind), **({"num_labels": 4} if "Sequence" in kind else {}))
     found = reading(tmp_path / "theirs", model, shape)
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(problems.values()), problems
-    weights = again.state_dict()
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    before, after = model.config.to_dict(), again.config.to_dict()
-    tokens = {"pad_token_id", "bos_token_id", "eos_token_id"}  # written from the tokenizer
-    free = {"_name_or_path", "transformers_version", "problem_type"} | tokens
-    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+    oracle.there_and_back(tmp_path / "ours", found, model)
     assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
-    third = load(tmp_path / "ours")
-    assert third.recipe == found.recipe
-    assert list(third.learner.heads) == list(found.learner.heads)
 
 
 def test_several_layers_in_a_group_are_refused(tmp_path: Path) -> None:

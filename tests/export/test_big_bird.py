@@ -13,14 +13,14 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from oracle import Shape, transformers
+from oracle import FLOAT32, Shape, reading, transformers
 from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAttention
 
 from genus import catalog, pipeline
 from genus.batch import Batch, Packed
 from genus.errors import GenusError
-from genus.export.hf import Imported, load, save
-from genus.export.layouts import layout_for, theirs
+from genus.export.hf import load, save
+from genus.export.layouts import layout_for
 from genus.export.verify import verify
 from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
 from genus.model.heads import Pooler
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from genus.model.attention.blocks import Layout
     from genus.recipe import Recipe
 
-FLOAT32 = 1e-5
-"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
 FLOAT64 = 1e-12
 """The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
 
@@ -47,22 +45,9 @@ class BigBird(Shape):
     random: int
 
     def config(self, **more: Any) -> Any:
-        settings = {
-            "num_hidden_layers": self.layers,
-            "hidden_size": self.hidden,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.inner,
-            "vocab_size": self.vocab,
-            "max_position_embeddings": self.positions,
-            "hidden_act": self.activation,
-            "type_vocab_size": self.segments,
-            "layer_norm_eps": self.eps,
-            "block_size": self.block,
-            "num_random_blocks": self.random,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-        }
-        return transformers.BigBirdConfig(**settings | more)
+        sizes = {"block_size": self.block, "num_random_blocks": self.random}
+        sizes |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        return transformers.BigBirdConfig(**self.settings() | sizes | more)
 
 
 SHAPES = [
@@ -74,12 +59,6 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.lay
 ROWS = ((48, 11, 3), (61, 5), (45, 17), (66,))
 """Of 4 tokens a block: 12, 16, 12 (one of them cut short) and 17 blocks, and short ones that are seen in full."""
 LENGTH = 66
-
-
-def reading(folder: Path, model: Any, shape: Shape) -> Imported:
-    model.save_pretrained(folder)
-    oracle.write_tokenizer(folder, "bert", shape.vocab)
-    return load(folder)
 
 
 def packed(rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
@@ -162,17 +141,7 @@ def test_block_sparse_states_logits_and_gradients(
                 total.grad = parameter.grad if total.grad is None else total.grad + parameter.grad
 
     (logits * weights).sum().backward()
-    layout, _ = layout_for(found.recipe, learner.heads) or pytest.fail("no layout")
-    table = layout.table(learner.heads)
-    exact = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    largest = max(float(gradient.abs().max()) for gradient in exact.values())
-    ours = oracle.gradients(learner)
-    assert {foreign for name in ours for foreign in theirs(name, table)} == exact.keys()
-    for name, gradient in ours.items():
-        names = theirs(name, table)
-        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
-            scale = largest if foreign.endswith("key.bias") else float(exact[foreign].abs().max())
-            assert float((part - exact[foreign]).abs().max()) <= 3 * bound * scale, foreign
+    oracle.same_gradients(found, model, bound=3 * bound)
 
 
 @shapes
@@ -202,27 +171,15 @@ def test_from_there_to_here_and_back(tmp_path: Path, shape: BigBird, kind: str, 
     model = oracle.build(shape, f"BigBird{kind.strip()}", **more)
     found = reading(tmp_path / "theirs", model, shape)
     if "Sequence" in kind:
-        inputs = oracle.padded(shape)
-        batch = oracle.packed(shape)
-        pooled = found.learner.eval().network.pool(oracle.first(found.learner.network(batch)["tokens"]))
-        (head,) = found.learner.heads.values()
-        assert oracle.relative(head.classes(pooled), model(**inputs).logits) <= FLOAT32
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    unused = {"bert.pooler.weight", "bert.pooler.bias"} if "Sequence" in kind else set()
-    assert problems.pop("missing_keys") == unused
-    assert not any(problems.values()), problems
-    weights = again.state_dict()
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], x) for name, x in model.state_dict().items() if name not in unused)
-    before, after = model.config.to_dict(), again.config.to_dict()
-    free = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
-    free |= {"random_focus", "random_seed", "dtype"}  # keys of ours
-    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+        oracle.same_classes(found.learner, model, shape)
+    oracle.there_and_back(
+        tmp_path / "ours",
+        found,
+        model,
+        free={"random_focus", "random_seed", "dtype"},  # keys of ours
+        unused={"bert.pooler.weight", "bert.pooler.bias"} if "Sequence" in kind else set(),
+    )
     assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
-    third = load(tmp_path / "ours")
-    assert third.recipe == found.recipe
-    assert list(third.learner.heads) == list(found.learner.heads)
 
 
 def test_a_row_goes_out_without_the_pooler_that_it_has_not(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from oracle import Shape, transformers
+from oracle import FLOAT32, Shape, precisions, reading, token_logits, transformers
 from torch import nn
 
 from genus import catalog
-from genus.export.hf import Imported, load, save
-from genus.export.layouts import layout_for, theirs
+from genus.export.layouts import layout_for
 from genus.export.teaching import Teaching
 from genus.export.verify import verify
 from genus.objectives.distilled import Distilled
@@ -22,12 +21,6 @@ from genus.objectives.distilled import Distilled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.objectives import Learner
-
-FLOAT32 = 1e-5
-"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
-FLOAT64 = 1e-13
-"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
 ROUNDED = 0.03
 """Authors round to millions."""
 
@@ -60,18 +53,8 @@ def padded(shape: Shape) -> dict[str, torch.Tensor]:
     return {name: values for name, values in oracle.padded(shape).items() if name != "token_type_ids"}
 
 
-def reading(folder: Path, model: Any, shape: Shape) -> Imported:
-    model.save_pretrained(folder)
-    oracle.write_tokenizer(folder, "bert", shape.vocab)
-    return load(folder)
-
-
-def token_logits(learner: Learner, hidden: torch.Tensor) -> torch.Tensor:
-    return learner.heads["masked"].tokens(oracle.in_order(hidden), learner.network.token_embedding.weight)
-
-
 @shapes
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+@precisions
 def test_states_and_token_logits(tmp_path: Path, shape: Shape, dtype: torch.dtype, tolerance: float) -> None:
     model = oracle.build(shape, "DistilBertForMaskedLM")
     learner = reading(tmp_path, model, shape).learner.to(dtype).eval()
@@ -86,13 +69,7 @@ def test_states_and_token_logits(tmp_path: Path, shape: Shape, dtype: torch.dtyp
 @pytest.mark.parametrize("labels", [1, 3])
 def test_classification_logits(tmp_path: Path, shape: Shape, labels: int) -> None:
     model = oracle.build(shape, "DistilBertForSequenceClassification", num_labels=labels)
-    learner = reading(tmp_path, model, shape).learner.eval()
-    (head,) = learner.heads
-    assert head == ("regress" if labels == 1 else "classify")
-    with torch.no_grad():
-        hidden = learner.network(oracle.packed(shape))["tokens"]
-        found = learner.heads[head].classes(learner.network.pool(oracle.first(hidden)))
-        assert oracle.relative(found, model(**padded(shape)).logits) <= FLOAT32
+    oracle.same_classes(reading(tmp_path, model, shape).learner, model, shape, padded(shape))
 
 
 @shapes
@@ -100,19 +77,8 @@ def test_classification_logits(tmp_path: Path, shape: Shape, labels: int) -> Non
 def test_from_there_to_here_and_back(tmp_path: Path, shape: Shape, kind: str) -> None:
     model = oracle.build(shape, f"DistilBert{kind}", **({"num_labels": 4} if "Sequence" in kind else {}))
     found = reading(tmp_path / "theirs", model, shape)
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(problems.values()), problems
-    weights = again.state_dict()
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    before, after = model.config.to_dict(), again.config.to_dict()
-    free = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
-    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+    oracle.there_and_back(tmp_path / "ours", found, model)
     assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
-    third = load(tmp_path / "ours")
-    assert third.recipe == found.recipe
-    assert list(third.learner.heads) == list(found.learner.heads)
 
 
 def parameters(module: nn.Module) -> int:
@@ -140,14 +106,9 @@ def test_the_published_size() -> None:
 
 def targets(shape: Shape) -> tuple[list[dict[str, Any]], torch.Tensor]:
     """Return two masked tokens a sequence and every token, and the former as Hugging Face takes them."""
-    rng = np.random.default_rng(2)
-    given, labels = [], torch.full((len(oracle.LENGTHS), max(oracle.LENGTHS)), -100)
-    for row, length in enumerate(oracle.LENGTHS):
-        index = np.sort(rng.permutation(length)[:2])
-        label = rng.integers(oracle.SPECIAL, shape.vocab - 1, 2)
-        labels[row, index] = torch.from_numpy(label)
-        given.append({"masked": (index, label), "taught": (np.arange(length), np.zeros(length, dtype=np.int64))})
-    return given, labels
+    masked, labels = oracle.masked_targets(shape)
+    every = [(np.arange(length), np.zeros(length, dtype=np.int64)) for length in oracle.LENGTHS]
+    return [given | {"taught": taught} for given, taught in zip(masked, every, strict=True)], labels
 
 
 def released(student: Any, teacher: Any, shape: Shape, labels: torch.Tensor, restrict_ce_to_mask: bool) -> torch.Tensor:
@@ -189,16 +150,5 @@ def test_the_triple_loss_and_its_gradients_are_the_released_code_s(tmp_path: Pat
     loss = learner.objective(learner(batch), learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
-
-    found = layout_for(own.recipe, ["masked"])
-    assert found is not None
-    table = found[0].table(["masked"])
-    exact = {name: p.grad for name, p in student.named_parameters()}
-    largest, compared_names = max(float(gradient.abs().max()) for gradient in exact.values()), set()
-    for name, gradient in oracle.gradients(learner).items():
-        names = theirs(name, table)
-        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
-            scale = largest if foreign.endswith("k_lin.bias") else float(exact[foreign].abs().max())
-            assert float((part - exact[foreign]).abs().max()) <= FLOAT32 * scale, foreign
-            compared_names.add(foreign)
-    assert compared_names == exact.keys()
+    assert all(parameter.grad is not None for parameter in student.parameters())
+    oracle.same_gradients(own, student, learner=learner, still="k_lin.bias")

@@ -11,13 +11,12 @@ import oracle
 import pytest
 import torch
 from folders import edit
-from oracle import Shape, transformers
+from oracle import FLOAT32, Shape, precisions, reading, token_logits, transformers
 
 from genus import catalog
 from genus.errors import GenusError
 from genus.evaluate.fill import fill
-from genus.export.hf import Imported, load, save
-from genus.export.layouts import layout_for, theirs
+from genus.export.hf import load, save
 from genus.export.transplant import transplant
 from genus.export.verify import verify
 from genus.model.encoder import Encoder
@@ -29,30 +28,13 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tokens.tokenizer import Tokenizer
 
-FLOAT32 = 1e-5
-"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
-FLOAT64 = 1e-13
-"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
-
 
 @dataclass(frozen=True)
 class Electra(Shape):
     embedding: int
 
     def config(self, **more: Any) -> Any:
-        sizes = {
-            "num_hidden_layers": self.layers,
-            "hidden_size": self.hidden,
-            "num_attention_heads": self.heads,
-            "intermediate_size": self.inner,
-            "vocab_size": self.vocab,
-            "max_position_embeddings": self.positions,
-            "hidden_act": self.activation,
-            "type_vocab_size": self.segments,
-            "layer_norm_eps": self.eps,
-            "embedding_size": self.embedding,
-        }
-        return transformers.ElectraConfig(**sizes | more)
+        return transformers.ElectraConfig(**self.settings() | {"embedding_size": self.embedding} | more)
 
 
 SHAPES = [
@@ -63,14 +45,8 @@ SHAPES = [
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}")
 
 
-def reading(folder: Path, model: Any, shape: Shape) -> Imported:
-    model.save_pretrained(folder)
-    oracle.write_tokenizer(folder, "bert", shape.vocab)
-    return load(folder)
-
-
 @shapes
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+@precisions
 def test_states(tmp_path: Path, shape: Electra, dtype: torch.dtype, tolerance: float) -> None:
     model = oracle.build(shape, "ElectraModel")
     learner = reading(tmp_path, model, shape).learner.to(dtype).eval()
@@ -86,43 +62,7 @@ def test_states(tmp_path: Path, shape: Electra, dtype: torch.dtype, tolerance: f
 def test_classification_logits(tmp_path: Path, shape: Electra, labels: int) -> None:
     """Over `[CLS]`: a linear map, GELU whatever the layers have, and a linear map."""
     model = oracle.build(shape, "ElectraForSequenceClassification", num_labels=labels)
-    found = reading(tmp_path, model, shape)
-    (head,) = found.learner.heads
-    assert head == ("regress" if labels == 1 else "classify")
-    with torch.no_grad():
-        expected = model(**oracle.padded(shape)).logits
-        network = found.learner.eval().network
-        first = oracle.first(network(oracle.packed(shape))["tokens"])
-        assert oracle.relative(found.learner.heads[head].classes(network.pool(first)), expected) <= FLOAT32
-
-
-def targets(shape: Shape) -> tuple[list[dict[str, Any]], torch.Tensor]:
-    """Return two masked tokens a sequence, and the same as Hugging Face takes them."""
-    rng = np.random.default_rng(2)
-    given, labels = [], torch.full((len(oracle.LENGTHS), max(oracle.LENGTHS)), -100)
-    for row, length in enumerate(oracle.LENGTHS):
-        index = np.sort(rng.permutation(length)[:2])
-        label = rng.integers(oracle.SPECIAL, shape.vocab - 1, 2)
-        labels[row, index] = torch.from_numpy(label)
-        given.append({"masked": (index, label)})
-    return given, labels
-
-
-def same_gradients(found: Imported, model: Any) -> None:
-    """Every gradient, over the largest of its tensor; keys' biases, whose gradient is 0, over the largest of all."""
-    fitting = layout_for(found.recipe, found.learner.heads)
-    assert fitting is not None
-    table = fitting[0].table(found.learner.heads)
-    exact = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    largest = max(float(gradient.abs().max()) for gradient in exact.values())
-    compared = set()
-    for name, gradient in oracle.gradients(found.learner).items():
-        names = theirs(name, table)
-        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
-            scale = largest if foreign.endswith("key.bias") else float(exact[foreign].abs().max())
-            assert float((part - exact[foreign]).abs().max()) <= FLOAT32 * scale, foreign
-            compared.add(foreign)
-    assert exact.keys() == compared
+    oracle.same_classes(reading(tmp_path, model, shape).learner, model, shape)
 
 
 @shapes
@@ -130,18 +70,17 @@ def test_generator_logits_loss_and_gradients(tmp_path: Path, shape: Electra) -> 
     model = oracle.build(shape, "ElectraForMaskedLM")
     found = reading(tmp_path, model, shape)
     learner = found.learner.eval()
-    given, labels = targets(shape)
+    given, labels = oracle.masked_targets(shape)
     expected = model(**oracle.padded(shape), labels=labels)
     expected.loss.backward()
     batch = oracle.packed(shape, given)
     with torch.no_grad():
-        hidden = oracle.in_order(learner.network(batch)["tokens"])
-        logits = learner.heads["masked"].tokens(hidden, learner.network.token_embedding.weight)
+        logits = token_logits(learner, learner.network(batch)["tokens"])
         assert oracle.relative(logits, oracle.live(expected.logits)) <= FLOAT32
     loss = learner.objective(learner(batch), learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
-    same_gradients(found, model)
+    oracle.same_gradients(found, model)
 
 
 @shapes
@@ -171,7 +110,7 @@ def test_discriminator_logits_loss_and_gradients(tmp_path: Path, shape: Electra)
     loss = sums["replaced"] / counts["replaced"]
     loss.backward()
     assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
-    same_gradients(found, model)
+    oracle.same_gradients(found, model)
 
 
 KINDS = ["Model", "ForPreTraining", "ForMaskedLM", "ForSequenceClassification"]
@@ -184,20 +123,8 @@ def test_from_there_to_here_and_back(tmp_path: Path, shape: Electra, kind: str) 
         shape, f"Electra{kind}", **({"num_labels": 4, "classifier_dropout": 0.2} if "Sequence" in kind else {})
     )
     found = reading(tmp_path / "theirs", model, shape)
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(problems.values()), problems
-    weights = again.state_dict()
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    before, after = model.config.to_dict(), again.config.to_dict()
-    tokens = {"pad_token_id", "bos_token_id", "eos_token_id"}  # written from the tokenizer
-    free = {"_name_or_path", "transformers_version", "problem_type"} | tokens
-    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
+    oracle.there_and_back(tmp_path / "ours", found, model)
     assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
-    third = load(tmp_path / "ours")
-    assert third.recipe == found.recipe
-    assert list(third.learner.heads) == list(found.learner.heads)
 
 
 # --- a model and its generator ------------------------------------------------------------------------------------
@@ -316,9 +243,8 @@ def test_pairs_of_strangers(tmp_path: Path, width: int) -> None:
     assert companion.model.hidden == width
     with torch.no_grad():
         hidden = companion.learner.eval().network(oracle.packed(shape))["tokens"]
-        logits = companion.learner.heads["masked"].tokens(hidden, companion.learner.network.token_embedding.weight)
         expected = generator(**oracle.padded(shape)).logits
-    assert oracle.relative(oracle.in_order(logits), oracle.live(expected)) <= FLOAT32
+        assert oracle.relative(token_logits(companion.learner, hidden), oracle.live(expected)) <= FLOAT32
     save(tmp_path / "again", found.recipe, found.learner, found.tokenizer)
     assert same(load(tmp_path / "again").learner, found.learner)
 

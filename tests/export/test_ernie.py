@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pytest
 import torch
-from oracle import Shape
+from oracle import FLOAT32, Shape, precisions, reading, token_logits, transformers
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.hf import Imported, load, save
+from genus.export.hf import load
 from genus.export.layouts import layout_for
 from genus.export.weights import read_json
 from genus.files import write_json
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch
 
-transformers = pytest.importorskip("transformers")
-
-FLOAT32 = 1e-5
-"""float32 has 24 bits, 6e-8; sums over tens of terms and a few layers in another order lose two digits."""
-FLOAT64 = 1e-13
-"""The same sums with 53 bits, 1e-16: a wrong formula cannot hide here."""
 TASKS = 5
 
 
@@ -36,21 +30,13 @@ class Ernie(Shape):
     """ERNIE's configurations are BERT's, and the tasks; its tokenizers are BERT's."""
 
     def config(self, **more: Any) -> Any:
-        bert = super().config().to_dict()
-        del bert["model_type"], bert["architectures"]
-        return transformers.ErnieConfig(**bert | {"use_task_id": True, "task_type_vocab_size": TASKS} | more)
+        return transformers.ErnieConfig(**self.settings() | {"use_task_id": True, "task_type_vocab_size": TASKS} | more)
 
 
 SHAPES = [
     Ernie("bert", 1, 8, 1, 16, 30, 12, "gelu", 2, 1e-12),
     Ernie("bert", 2, 24, 3, 40, 101, 40, "relu", 4, 1e-5),
 ]
-
-
-def reading(folder: Path, model: Any, shape: Shape) -> Imported:
-    model.save_pretrained(folder)
-    oracle.write_tokenizer(folder, shape.kind, shape.vocab)
-    return load(folder)
 
 
 def of_task(batch: Batch, task: int) -> Batch:
@@ -64,17 +50,13 @@ def padded(shape: Shape, task: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("task", [0, 3])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+@precisions
 def test_hidden_states_and_pooler(
     tmp_path: Path, shape: Shape, task: int, dtype: torch.dtype, tolerance: float
 ) -> None:
     model = oracle.build(shape, "ErnieModel")
-    learner = reading(tmp_path, model, shape).learner.to(dtype).eval()
-    with torch.no_grad():
-        expected = model.to(dtype)(**padded(shape, task))
-        hidden = learner.network(of_task(oracle.packed(shape), task))["tokens"]
-        assert oracle.relative(oracle.in_order(hidden), oracle.live(expected.last_hidden_state)) <= tolerance
-        assert oracle.relative(learner.network.pool(oracle.first(hidden)), expected.pooler_output) <= tolerance
+    learner, batch = reading(tmp_path, model, shape).learner.to(dtype), of_task(oracle.packed(shape), task)
+    oracle.same_states(learner, model.to(dtype), shape, tolerance, inputs=padded(shape, task), batch=batch)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -84,7 +66,7 @@ def test_masked_logits_and_the_gradient_of_the_task_s_vector(tmp_path: Path, sha
     expected = model(**padded(shape, 2)).logits
     oracle.live(expected).sum().backward()
     hidden = learner.network(of_task(oracle.packed(shape), 2))["tokens"]
-    found = learner.heads["masked"].tokens(oracle.in_order(hidden), learner.network.token_embedding.weight)
+    found = token_logits(learner, hidden)
     found.sum().backward()
     assert oracle.relative(found.detach(), oracle.live(expected).detach()) <= FLOAT32
     theirs = model.ernie.embeddings.task_type_embeddings.weight.grad
@@ -97,14 +79,7 @@ def test_masked_logits_and_the_gradient_of_the_task_s_vector(tmp_path: Path, sha
 def test_there_and_back_is_the_identity(tmp_path: Path, architecture: str) -> None:
     model = oracle.build(SHAPES[1], architecture, **({"num_labels": 4} if "Sequence" in architecture else {}))
     found = reading(tmp_path / "theirs", model, SHAPES[1])
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(problems.values()), problems
-    weights = again.state_dict()
-    assert weights.keys() == model.state_dict().keys()
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
-    kept = ("use_task_id", "task_type_vocab_size", "type_vocab_size", "hidden_act", "layer_norm_eps", "vocab_size")
-    assert all(getattr(again.config, name) == getattr(model.config, name) for name in kept)
+    oracle.there_and_back(tmp_path / "ours", found, model, free={"classifier_dropout"})
 
 
 def test_a_model_without_task_ids_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pytest
 import torch
-from oracle import Shape
+from oracle import FLOAT32, Shape, token_logits
 
 from genus.errors import GenusError
 from genus.export import fairseq
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHAPE = Shape("roberta", 2, 24, 3, 40, 30, 20, "gelu", 1, 1e-5)
-FLOAT32 = 1e-5
-"""As in the parity tests."""
 
 LAYER = {
     "attention.self.query": "self_attn.q_proj",
@@ -82,8 +80,7 @@ def test_the_same_logits(tmp_path: Path, model: Any, old: bool) -> None:
     with torch.no_grad():
         expected = oracle.live(model(**oracle.padded(SHAPE)).logits)
         learner = found.learner.eval()
-        hidden = oracle.in_order(learner.network(oracle.packed(SHAPE))["tokens"])
-        logits = learner.heads["masked"].tokens(hidden, learner.network.token_embedding.weight)
+        logits = token_logits(learner, learner.network(oracle.packed(SHAPE))["tokens"])
     assert oracle.relative(logits, expected) <= FLOAT32
     assert found.tokenizer.encode(["w0 w3 nothing <mask>"]) == [[4, 7, 3, SHAPE.vocab - 1]]
 

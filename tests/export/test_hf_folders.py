@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from folders import edit, rewrite, same_weights, tiny, without_prefix
-from oracle import BERT
+from oracle import BERT, FLOAT32
 from safetensors.torch import load_file, save_file
 
 from genus.errors import GenusError
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-FLOAT32 = 1e-5
-"""As in the parity tests."""
 LABELS = ("bad", "so-so", "good")
 
 

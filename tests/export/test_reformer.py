@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pytest
 import torch
+from oracle import transformers
 from torch import Tensor
 
 from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
-from genus.export.hf import Imported, load, save
-from genus.export.layouts import layout_for, theirs
+from genus.export.hf import Imported, load
 from genus.export.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-transformers = pytest.importorskip("transformers")
 
 FLOAT32 = 1e-5
 """Relative; float32 has 24 bits, 6e-8, and a few layers of sums in another order lose two digits."""
@@ -68,13 +66,7 @@ def build(shape: Shape, kind: str, **more: Any) -> Any:
     """Return a model with every parameter random but the output bias, which transformers holds and does not add."""
     torch.manual_seed(0)
     model = getattr(transformers, f"Reformer{kind}")(shape.config(**more)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name != "lm_head.bias":
-                parameter.normal_(std=0.3)
-            if "layer_norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-    return model
+    return oracle.scramble(model, std=0.3, held={"lm_head.bias"})
 
 
 def reading(folder: Path, model: Any) -> Imported:
@@ -156,17 +148,7 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     loss = learner.objective(learner(batch), learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
-    fitting = layout_for(found.recipe, learner.heads)
-    assert fitting is not None
-    table, known = fitting[0].table(learner.heads), dict(model.named_parameters())
-    compared = set()
-    for ours, gradient in oracle.gradients(learner).items():
-        names = theirs(ours, table)
-        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
-            exact = known[foreign].grad
-            assert float((part - exact).abs().max()) <= FLOAT32 * float(exact.abs().max()), foreign
-            compared.add(foreign)
-    assert compared == {foreign for foreign, parameter in known.items() if parameter.grad is not None}
+    oracle.same_gradients(found, model)
 
 
 @pytest.mark.parametrize("labels", [1, 3])
@@ -191,16 +173,7 @@ def test_there_and_back_is_the_identity(tmp_path: Path, shape: Shape, kind: str)
     kind = with_head(shape) if kind == "head" else kind
     model = build(shape, kind, **({"num_labels": 4} if "Sequence" in kind else {}))
     found = reading(tmp_path / "theirs", model)
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(problems.values()), problems
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
-    before, after = model.config.to_dict(), again.config.to_dict()
-    free = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
-    free |= {"hash_seed", "use_cache", "classifier_dropout"}
-    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
-    third = load(tmp_path / "ours")
-    assert third.recipe == found.recipe
+    oracle.there_and_back(tmp_path / "ours", found, model, free={"hash_seed", "use_cache", "classifier_dropout"})
     names = {"hidden", *found.learner.heads}
     assert verify(tmp_path / "ours", found.learner).keys() == names | {f"transformers/{name}" for name in names}
 

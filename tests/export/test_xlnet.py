@@ -9,12 +9,12 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from oracle import transformers
 from torch import Tensor
 
 from genus.batch import Batch, Flow, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load, save
-from genus.export.layouts import layout_for, theirs
 from genus.export.verify import verify
 from genus.model.recurrent import RecurrentNetwork
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.export.hf import Imported
-
-transformers = pytest.importorskip("transformers")
 
 FLOAT32 = 1e-5
 """Relative; float32 has 24 bits, 6e-8, and a few layers of sums in another order lose two digits. Hugging Face computes
@@ -56,13 +54,7 @@ def build(shape: Shape, architecture: str = "XLNetLMHeadModel", **more: Any) -> 
         vocab_size=VOCABULARY, d_model=shape.hidden, n_layer=shape.layers, n_head=shape.heads, d_inner=shape.inner,
         ff_activation=shape.activation, clamp_len=shape.clamp, mem_len=MEMORY, **more,
     )  # fmt: skip
-    model = getattr(transformers, architecture)(config).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(std=0.3)
-            if "layer_norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-    return model
+    return oracle.scramble(getattr(transformers, architecture)(config).eval(), std=0.3)
 
 
 def reading(folder: Path, model: Any) -> Imported:
@@ -171,17 +163,7 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     loss = learner.objective(learner(batch), learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
-    layout, _ = layout_for(found.recipe, learner.heads)
-    table, known = layout.table(learner.heads), dict(model.named_parameters())
-    compared = set()
-    for name, gradient in oracle.gradients(learner).items():
-        names = theirs(name, table)
-        for foreign, part in zip(names, gradient.chunk(len(names)), strict=True):
-            exact = known[foreign].grad
-            difference = float((layout.turn(foreign, part) - exact).abs().max())
-            assert difference <= FLOAT32 * float(exact.abs().max()), foreign
-            compared.add(foreign)
-    assert compared == {name for name, parameter in known.items() if parameter.grad is not None}
+    oracle.same_gradients(found, model)
 
 
 @shapes
@@ -206,15 +188,7 @@ def test_sequence_classification(tmp_path: Path, shape: Shape, labels: int) -> N
 def test_there_and_back_is_the_identity(tmp_path: Path, shape: Shape, architecture: str) -> None:
     model = build(shape, architecture, **({"num_labels": 4} if "Sequence" in architecture else {}))
     found = reading(tmp_path / "theirs", model)
-    save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
-    again, problems = type(model).from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(problems.values()), problems
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
-    before, after = model.config.to_dict(), again.config.to_dict()
-    free = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
-    assert {k: v for k, v in before.items() if k not in free} == {k: v for k, v in after.items() if k not in free}
-    third = load(tmp_path / "ours")
-    assert third.recipe == found.recipe
+    third = oracle.there_and_back(tmp_path / "ours", found, model)
     assert isinstance(third.learner.network, RecurrentNetwork)
 
 
