@@ -1,8 +1,11 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share; small members stand beside the tests."""
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +16,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs ../shared")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of made-up text."""
+    from small import write_corpus
+
+    return write_corpus(tmp_path_factory.mktemp("text"))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,39 +20,17 @@ from genus.export.teaching import Teaching, spaced
 from genus.objectives.distilled import Distilled, DistilledHead, Teacher
 from genus.objectives.masked import Masked, MaskedHead
 from genus.tokens.tokenizer import Tokenizer
-from genus.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent / "contract"))
-from small import documents, shrunk, write_corpus
+from small import RUN, documents, losses, rows, shrunk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.objectives import Learner
     from genus.recipe import Recipe
-
-RUN = Run(
-    device="cpu",
-    precision="float32",
-    workers=0,
-    held_out=0.1,
-    checkpoint_every=4,
-    evaluate_every=5,
-    log_every=1,
-    tracker="none",
-)
 
 
 def student(**changes: Any) -> Recipe:
     return shrunk(catalog.load("distilbert/mini")).overlay(changes)
-
-
-def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +97,8 @@ def test_a_student_of_other_shapes_starts_fresh_and_says_so(teacher: Path, model
 
 
 def test_a_run_learns_and_records_its_teacher(taught: Path, teacher: Path) -> None:
-    rows = [json.loads(line) for line in (taught / "metrics.jsonl").read_text().splitlines()]
-    cosines = [row["hidden_cosine"] for row in rows if "hidden_cosine" in row]
+    recorded = rows(taught)
+    cosines = [row["hidden_cosine"] for row in recorded if "hidden_cosine" in row]
     assert cosines[-1] < 0.5 * cosines[0]
     recipe = catalog.load(taught)
     (objective,) = recipe.objectives
@@ -130,7 +106,7 @@ def test_a_run_learns_and_records_its_teacher(taught: Path, teacher: Path) -> No
     assert objective.teacher == Teacher(model=load(teacher).recipe.model)
     assert recipe.tokens == load(teacher).recipe.tokens
     assert json.loads((taught / "teacher.json").read_text())["folder"] == str(teacher)
-    assert {"held_out/masked/perplexity", "held_out/distilled", "held_out/hidden_cosine"} <= rows[-1].keys()
+    assert {"held_out/masked/perplexity", "held_out/distilled", "held_out/hidden_cosine"} <= recorded[-1].keys()
 
 
 def test_no_checkpoint_and_no_folder_holds_the_teacher(taught: Path) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,24 +16,12 @@ from genus.errors import GenusError, UsageError
 from genus.export.hf import load
 from genus.tokens.store import Store, prepare
 from genus.tokens.tokenizer import Tokenizer
-from genus.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parent / "contract"))
-from small import documents, shrunk, write_corpus
+from small import RUN, documents, losses, rows, shrunk
 
 if TYPE_CHECKING:
-    from genus.recipe import Recipe
+    from pathlib import Path
 
-RUN = Run(
-    device="cpu",
-    precision="float32",
-    workers=0,
-    held_out=0.1,
-    checkpoint_every=4,
-    evaluate_every=5,
-    log_every=1,
-    tracker="none",
-)
+    from genus.recipe import Recipe
 
 
 def two_stages(name: str) -> Recipe:
@@ -43,16 +29,6 @@ def two_stages(name: str) -> Recipe:
     recipe = shrunk(catalog.load(name))
     short, long = replace(recipe.stages[0], share=0.6), replace(recipe.stages[0], max_length=64, share=0.4)
     return replace(recipe, stages=(short, long))
-
-
-def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +55,7 @@ def test_a_run_folder_holds_all_it_should(name: str, corpus: Path, tmp_path: Pat
 
 
 def test_bits_per_byte_follow_from_the_loss(trained: Path) -> None:
-    row = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    row = rows(trained)[-1]
     _, held_out = Store.open(trained / "store").split(RUN.held_out)
     tokens = sum(int(held_out.sentences[last] - held_out.sentences[first]) for first, last in held_out.documents)
     per_byte = row["held_out/masked"] / math.log(2) * tokens / int(held_out.document_bytes.sum())

@@ -11,10 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from small import shrunk, write_corpus
-
 from genus import catalog, pipeline
 from genus.tokens.store import prepare
+from small import shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,20 +31,16 @@ class Small:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("contract"))
-
-
-@pytest.fixture(scope="session")
-def small(corpus: Path) -> Callable[[str], Small]:
+def small(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Small]:
     """Return a function from a member's name to it made small; names that shrink to the same row share it."""
     made: dict[str, Small] = {}
+    folder = tmp_path_factory.mktemp("contract")
 
     def make(name: str) -> Small:
         recipe = replace(shrunk(catalog.load(name)), name="small")
         key = replace(recipe, published=catalog.load("bert").published).hash()
         if key not in made:
-            made[key] = _make(recipe, corpus, corpus.parent / key)
+            made[key] = _make(recipe, corpus, folder / key)
         return made[key]
 
     return make

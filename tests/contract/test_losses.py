@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from small import documents, shrunk
 
 from genus import catalog, pipeline
 from genus.export.hf import save
 from genus.objectives.taught import Taught
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
+from small import documents, shrunk
 
 if TYPE_CHECKING:
     from genus.recipe import Recipe

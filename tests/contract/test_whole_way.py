@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from small import shrunk
 from test_losses import teacher
 
 from genus import catalog, pipeline
@@ -21,6 +20,7 @@ from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.text import Corpus
 from genus.train.run import Run
+from small import shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,25 +12,14 @@ import torch
 from genus import catalog, pipeline
 from genus.cli import main
 from genus.export.hf import load
-from genus.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contract"))
-from small import shrunk, write_corpus
+from small import RUN, losses, rows, shrunk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.objectives import Learner
     from genus.recipe import Recipe
 
-RUN = Run(
-    device="cpu",
-    precision="float32",
-    workers=0,
-    held_out=0.1,
-    checkpoint_every=4,
-    evaluate_every=5,
-    log_every=1,
-    tracker="none",
-)
 SUMMATION = 1e-5
 """Relative; float32 sums are taken in another order by compiled code."""
 
@@ -46,16 +33,6 @@ def small(*more: str) -> Recipe:
 
 
 STILL = ("model.dropout=0.0", "model.embedding.dropout=0.0")
-
-
-def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +55,9 @@ def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Pat
     shutil.rmtree(tmp_path / "run" / "model")
     again = pipeline.pretrain(small(), [corpus], tmp_path / "run", RUN, resume=True)
     assert losses(tmp_path / "run") == losses(trained)
-    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert again.progress.evaluation["replaced/correct"] == rows[-1]["held_out/replaced/correct"]
-    assert again.progress.evaluation["loss"] == rows[-1]["held_out/loss"]
+    last = rows(trained)[-1]
+    assert again.progress.evaluation["replaced/correct"] == last["held_out/replaced/correct"]
+    assert again.progress.evaluation["loss"] == last["held_out/loss"]
     assert same(load(tmp_path / "run" / "model").learner, load(trained / "model").learner)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,25 +16,15 @@ from genus.errors import UsageError
 from genus.export.hf import load
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
-from genus.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
-from small import documents, shrunk, write_corpus
+from small import RUN as SHORT
+from small import documents, losses, rows, shrunk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.recipe import Recipe
 
-RUN = Run(
-    device="cpu",
-    precision="float32",
-    workers=0,
-    held_out=0.1,
-    keep=9,
-    checkpoint_every=4,
-    evaluate_every=6,
-    log_every=1,
-    tracker="none",
-)
+RUN = replace(SHORT, keep=9, evaluate_every=6)
 MEMBERS = ["xlnet/tiny", "transformer-xl/tiny"]
 
 
@@ -43,11 +32,6 @@ def small(name: str) -> Recipe:
     """Return the row made small, with dropout, and two micro-batches a step, each with a memory of its own."""
     recipe = shrunk(catalog.load(name)).overlay({"budget": {"amount": 12.0}, "model": {"dropout": 0.1, "memory": 24}})
     return recipe.override("stages.0.micro_batch", 8)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module", params=MEMBERS)
@@ -65,14 +49,6 @@ def cut(trained: Path, folder: Path, step: int) -> Path:
         if int(path.name.removeprefix("checkpoint-")) > step:
             shutil.rmtree(path)
     return folder
-
-
-def rows(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in rows(folder) if "loss" in row]
 
 
 @pytest.mark.parametrize("step", [4])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ from genus import catalog, pipeline
 from genus.export.hf import load
 from genus.export.transplant import transplant
 from genus.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
 from small import documents, shrunk, write_corpus
 
 if TYPE_CHECKING:

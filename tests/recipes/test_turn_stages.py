@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,25 +15,15 @@ from genus.cost import cost
 from genus.errors import UsageError
 from genus.export.hf import load
 from genus.recipe import TurnStage
-from genus.train.run import Run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
-from small import shrunk, write_corpus
+from small import RUN as SHORT
+from small import rows, shrunk
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.recipe import Recipe
 
-RUN = Run(
-    device="cpu",
-    precision="float32",
-    workers=0,
-    held_out=0.1,
-    keep=4,
-    checkpoint_every=5,
-    evaluate_every=10,
-    log_every=1,
-    tracker="none",
-)
+RUN = replace(SHORT, keep=4, checkpoint_every=5, evaluate_every=10)
 STEPS = {"masked": 50, "sentence_reordering": 50, "discourse_relation": 50}
 """Thousands, of each task in each schedule (ERNIE 2.0, table 7)."""
 
@@ -112,15 +101,6 @@ def two_stages() -> Recipe:
     names = {turn["objectives"][0] for turn in turns}
     kept = [objective.to_json() for objective in recipe.objectives if objective.name in names]
     return recipe.overlay({"stages": [first, second], "objectives": kept, "budget": {"amount": 20.0}})
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +13,10 @@ from genus.objectives.partial import ContextSpans, LoneTokens
 from genus.objectives.permuted import Permuted
 from genus.part import diff
 from genus.train.run import Run
+from small import shrunk
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "contract"))
-from small import shrunk, write_corpus
+if TYPE_CHECKING:
+    from pathlib import Path
 
 K7 = "objectives.0.partial.one_in=7"
 ROWS = {
@@ -61,11 +61,6 @@ def test_the_rows_say_what_the_table_says() -> None:
         objective.name for objective in catalog.load("xlnet/base", ROWS["+ next-sentence prediction"][0]).objectives
     ]
     assert names == ["permuted", "next_sentence"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -1,4 +1,4 @@
-"""Any member made small, and made-up text to train it on.
+"""Any member made small, made-up text to train it on, and a run of a few steps.
 
 A member is shrunk by the names of its choices, so a new one needs nothing here while its sizes go by the usual names.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import random
 from typing import TYPE_CHECKING, Any
+
+from genus.train.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,17 @@ STAGE = {"max_length": 32, "batch": 16, "micro_batch": 16, "share": 1.0}
 WORDS = {"connectives": ["every", "our"]}
 """Lists of words, as the made-up text has them."""
 VOCABULARY = 400
+
+RUN = Run(
+    device="cpu",
+    precision="float32",
+    workers=0,
+    held_out=0.1,
+    checkpoint_every=4,
+    evaluate_every=5,
+    log_every=1,
+    tracker="none",
+)
 
 SUBJECTS = ["the old river", "a small train", "every teacher", "our neighbor", "the northern wind", "a quiet model"]
 VERBS = ["carries", "remembers", "follows", "answers", "builds", "measures", "forgets"]
@@ -75,3 +88,13 @@ def write_corpus(folder: Path) -> Path:
     path = folder / "corpus.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()), encoding="utf-8")
     return path
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Return what a run recorded, a step each."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the loss of every step of a run."""
+    return [row["loss"] for row in rows(folder) if "loss" in row]
