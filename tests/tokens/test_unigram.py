@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from hard_texts import HARD, neighborhoods
+from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
 from genus.tokens import Specials
@@ -179,29 +180,14 @@ def test_a_vocabulary_is_cut_to_size() -> None:
     assert Unigram(vocab_size=70).train(TEXTS).tokens.vocab_size == 70
 
 
-@pytest.mark.parametrize("removed", [(), ("tokens.json",), ("tokens.json", "tokenizer.json")], ids=["", "HF", "old"])
+@removals
 def test_reloads_as_trained_unigram(trained: Tokenizer, tmp_path: Path, removed: tuple[str, ...]) -> None:
-    trained.save(tmp_path)
-    for name in removed:
-        (tmp_path / name).unlink()
-    again = Tokenizer.load(tmp_path)
-    assert again.tokens == trained.tokens
-    assert again.pieces == trained.pieces
-    assert again.hash() == trained.hash()
-    assert again.encode([SENTENCE]) == trained.encode([SENTENCE])
+    same_again(trained, tmp_path, removed, SENTENCE)
 
 
 def test_the_hugging_face_library_reads_a_unigram_folder(trained: Tokenizer, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    trained.save(tmp_path, max_length=128)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs = read_by_hugging_face(trained, tmp_path, SENTENCE)
     facts = trained.vocabulary
-    [a, b] = (np.array(ids) for ids in trained.encode([SENTENCE, "The second."]))
-    for segments, texts in (((a,), (SENTENCE,)), ((a, b), (SENTENCE, "The second."))):
-        ids, numbers, _ = facts.frame(*segments)
-        encoding = theirs(*texts, return_token_type_ids=True)
-        assert encoding["input_ids"] == ids.tolist()
-        assert encoding["token_type_ids"] == numbers.tolist()
     named = (theirs.pad_token_id, theirs.unk_token_id, theirs.cls_token_id, theirs.sep_token_id, theirs.mask_token_id)
     assert named == (facts.pad, facts.unk, facts.cls, facts.sep, facts.mask)
     assert theirs.model_max_length == 128
