@@ -108,7 +108,8 @@ def write_model(path: Path, pieces: Pieces) -> None:
     """Write a `.model` file that sentencepiece reads; its other settings are its defaults."""
     out = b""
     for text, score, kind in zip(pieces.texts, pieces.scores, pieces.kinds, strict=True):
-        out += _field(1, _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score) + _field(3, kind))
+        piece = _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score)
+        out += _field(1, piece if kind == NORMAL else piece + _field(3, kind))  # as sentencepiece itself writes
     trainer = _field(3, UNIGRAM) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
     trainer += _field(45, pieces.texts[pieces.unknown].encode())
     path.write_bytes(out + _field(2, trainer) + _field(3, _field(2, pieces.charsmap or b"")))
