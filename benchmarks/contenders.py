@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from genus.objectives import Objective
     from genus.recipe import Recipe
 
+OF_TOKENS = ("masked", "permuted")
+"""Targets that are tokens of the sequence."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
 
@@ -280,14 +282,14 @@ def padded(examples: list[Example], length: int, pad: int, wanted: Mapping[str, 
     for row, example in enumerate(examples):
         size = len(example.tokens.ids)
         ids[row, :size], mask[row, :size] = example.tokens.ids, 1
-        where, what = next(example.targets[name] for name in ("masked", "permuted") if name in example.targets)
+        where, what = next(example.targets[name] for name in OF_TOKENS if name in example.targets)
         labels[row, where] = what
     inputs = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels)}
     if not mask.all():
         inputs["attention_mask"] = torch.from_numpy(mask)
     for name in wanted:
         if name.endswith("_label"):  # of two segments; one class calls their order `next_sentence`
-            classes = [value for one in examples for _, value in one.targets.values() if len(value) == 1]
+            classes = [one.targets[own][1] for one in examples for own in one.targets.keys() - {*OF_TOKENS}]
             inputs[name] = torch.from_numpy(np.concatenate(classes))
     return permuted(inputs, examples, length) if "perm_mask" in wanted else inputs
 
