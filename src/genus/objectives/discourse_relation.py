@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from genus.examples.connected_sentences import ConnectedSentences
-from genus.objectives.labeled import OfSequences
-
-if TYPE_CHECKING:
-    from genus.examples import Examples
+from genus.objectives.labeled import FromFormat, OfSequences
 
 
-class DiscourseRelation(OfSequences):
+class DiscourseRelation(FromFormat, OfSequences):
     """-Σ log p(the connective that stood between two sentences | pooled first token of the sentences without it)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"discourse_relation"})
 
     examples: ConnectedSentences = ConnectedSentences()
-
-    @property
-    def brings(self) -> Examples:
-        """The format whose labels these are."""
-        return self.examples
 
     @property
     def classes(self) -> int:

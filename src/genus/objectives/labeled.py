@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
+from genus.examples import Examples  # noqa: TC001  # a choice is read by its annotation
 from genus.model.demand import Demand, linear
 from genus.objectives import Head, Objective, Sums
 
@@ -34,6 +35,17 @@ class Labeled(Objective):
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as it is: its labels came with it."""
         return example
+
+
+class FromFormat(Labeled):
+    """Labels that an example format of the objective's own makes."""
+
+    examples: Examples
+
+    @property
+    def brings(self) -> Examples:
+        """The format whose labels these are."""
+        return self.examples
 
 
 class OfSequences(Labeled):

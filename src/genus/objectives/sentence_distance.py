@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from genus.examples.distant_sentences import DistantSentences
-from genus.objectives.labeled import OfSequences
-
-if TYPE_CHECKING:
-    from genus.examples import Examples
+from genus.objectives.labeled import FromFormat, OfSequences
 
 
-class SentenceDistance(OfSequences):
+class SentenceDistance(FromFormat, OfSequences):
     """-Σ log p(0: adjacent, 1: of one document, 2: of different documents | pooled first token of two sentences)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"sentence_distance"})
 
     examples: DistantSentences = DistantSentences()
-
-    @property
-    def brings(self) -> Examples:
-        """The format whose labels these are."""
-        return self.examples
 
     @property
     def classes(self) -> int:

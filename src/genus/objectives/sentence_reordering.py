@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from genus.examples.shuffled_segments import ShuffledSegments
-from genus.objectives.labeled import OfSequences
-
-if TYPE_CHECKING:
-    from genus.examples import Examples
+from genus.objectives.labeled import FromFormat, OfSequences
 
 
-class SentenceReordering(OfSequences):
+class SentenceReordering(FromFormat, OfSequences):
     """-Σ log p(into how many segments, and in which order | pooled first token of the shuffled paragraph)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"sentence_reordering"})
 
     examples: ShuffledSegments = ShuffledSegments()
-
-    @property
-    def brings(self) -> Examples:
-        """The format whose labels these are."""
-        return self.examples
 
     @property
     def classes(self) -> int:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from genus.examples.document_segments import DocumentSegments
-from genus.objectives.labeled import OfTokens
-
-if TYPE_CHECKING:
-    from genus.examples import Examples
+from genus.objectives.labeled import FromFormat, OfTokens
 
 
-class TokenDocument(OfTokens):
+class TokenDocument(FromFormat, OfTokens):
     """-Σ log p(the token occurs in other segments of its document, too | one segment), at each token."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"token_document"})
 
     examples: DocumentSegments = DocumentSegments()
-
-    @property
-    def brings(self) -> Examples:
-        """The format whose labels these are."""
-        return self.examples
 
     @property
     def classes(self) -> int:
