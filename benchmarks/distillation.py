@@ -111,7 +111,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds en_wikipedia and glue")
     parser.add_argument("--out", type=Path, default=Path("runs/distillation"), help="where runs go and are found")
     parser.add_argument("--tokens", type=float, default=2e6, help="budget of each pretraining")
-    parser.add_argument("--fine-tuning-examples", type=int, default=2000, help="training rows of each task, at most")
+    parser.add_argument(
+        "--fine-tuning-text", type=int, default=300_000, help="bytes of each task's training rows, at most"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="of the inference, each contender once")
     parser.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -119,15 +121,15 @@ def main() -> None:
     quicken_process()
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
     text, options.words = options.out / f"text-{size}.jsonl", options.out / f"tokens-{size}"
-    options.tables = options.out / f"tables-{options.fine_tuning_examples}"
+    options.tables = options.out / f"tables-{options.fine_tuning_text}"
     write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", text, size)
     for task in TASKS:
-        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_examples)
+        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)
     rows = contenders(options.tokens)
     Words(rows[TEACHER], text, options.words)()
     found = trained(options, rows)
     speed = timed(options, rows, {name: options.out / row["folder"] for name, row in found.items()})
-    command = {name: getattr(options, name) for name in ("tokens", "fine_tuning_examples", "rounds", "compile")}
+    command = {name: getattr(options, name) for name in ("tokens", "fine_tuning_text", "rounds", "compile")}
     made = {"command": command, "tasks": TASKS, "contenders": report(found, speed)}
     write_json(options.results, surroundings(torch.device("cpu")) | made)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from contenders import without_dropout
 from family_runs import TASKS, TUNING, TUNINGS, Training, Words, tuning_seeds, write_corpus, write_tables
 from family_table import page
 from jobs import Job, carry_out
@@ -40,7 +41,7 @@ ALIKE = 0.03
 """A member whose FLOPs a token differ from the reference's by less is run once for both budgets."""
 VOCABULARY = 8192
 """Pieces: in a short run all of them are seen often."""
-LENGTH, BATCH = 128, 16
+LENGTH, BATCH = 128, 8
 """Rows of one update: many small ones."""
 OPTIMIZER = AdamW(lr=7e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0)
 SCHEDULE = Linear(warmup=0.05)
@@ -48,8 +49,8 @@ TEXT = 8e6
 """Bytes of the corpus for `--tokens` up to half a million; more where a run would see text again."""
 BYTES_PER_TOKEN = 16
 """Of text for each token of the budget: about 4 are one, and cheap members see more of them for their FLOPs."""
-TUNING_TOKENS = 90_000
-"""An epoch of all tasks and its evaluations, in training tokens at 1,000 examples; for the time left only."""
+TUNING_TOKENS = 25_000, 0.5
+"""Evaluating all tasks once, and an epoch for a byte of text of each, in training tokens; for the time left only."""
 FAILED = 1
 
 
@@ -57,8 +58,9 @@ def settled(recipe: Recipe, seed: int) -> Recipe:
     """Return the recipe with what all members have in common here; what makes the member stays.
 
     Vocabulary size (each its own kind of tokenizer, trained on the same text), length and batch of every stage,
-    optimizer and schedule, settings of fine-tuning but the pooler.
+    optimizer and schedule, no dropout (nobody sees a text twice), settings of fine-tuning but the pooler.
     """
+    recipe = without_dropout(recipe)
     stages = tuple(replace(stage, max_length=LENGTH, batch=BATCH, micro_batch=BATCH) for stage in recipe.stages)
     return replace(
         recipe,
@@ -137,12 +139,13 @@ def training(
         "budget": name.split()[1],
         "recipe": recipe.to_json(),
         "taught": teacher is not None,
-        "examples": options.fine_tuning_examples,
+        "tuned_text": options.fine_tuning_text,
         "text": words.choices["text"],
         "tuning_seeds": tuning_seeds(recipe.seed),
     }
     amount = recipe.budget.amount if recipe.budget.unit == "flops" else recipe.budget.amount * flops_per_token(recipe)
-    tuned = TUNING_TOKENS * TUNINGS * TUNING.epochs * options.fine_tuning_examples / 1000
+    evaluated, a_byte = TUNING_TOKENS
+    tuned = TUNINGS * TUNING.epochs * (evaluated + a_byte * options.fine_tuning_text)
     cost = pretrained * amount + tuned * flops_per_token(recipe)
     return Job(name, work, folder / "result.json", choices, cost, tuple(needs))
 
@@ -155,7 +158,7 @@ def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]
         "command": {
             "size": options.size,
             "tokens": options.tokens,
-            "fine_tuning_examples": options.fine_tuning_examples,
+            "fine_tuning_text": options.fine_tuning_text,
             "compile": options.compile,
             "jobs": options.jobs,
             "threads": options.threads,
@@ -185,8 +188,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
     parser.add_argument("--size", default="mini", help="rows of which size")
     parser.add_argument("--members", nargs="+", help="by default all that have the size")
-    parser.add_argument("--tokens", type=float, default=5e5, help="budget of each pretraining")
-    parser.add_argument("--fine-tuning-examples", type=int, default=600, help="training rows of each task, at most")
+    parser.add_argument("--tokens", type=float, default=8e5, help="budget of each pretraining")
+    parser.add_argument(
+        "--fine-tuning-text", type=int, default=300_000, help="bytes of each task's training rows, at most"
+    )
     parser.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
     parser.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
@@ -196,7 +201,7 @@ def read_options() -> argparse.Namespace:
     options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
     options.text = options.out / f"text-{size}.jsonl"
-    options.tables = options.out / f"tables-{options.fine_tuning_examples}"
+    options.tables = options.out / f"tables-{options.fine_tuning_text}"
     return options
 
 
@@ -205,7 +210,7 @@ def main() -> None:
     rows = members(options.size, options.members and list(dict.fromkeys([*options.members, *options.random])))
     write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, int(options.text.stem.split("-")[1]))
     for task in TASKS:
-        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_examples)
+        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)
     jobs = plan(options, rows)
     failed: dict[str, str] = {}
     try:

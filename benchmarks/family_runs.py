@@ -162,15 +162,19 @@ def write_corpus(source: Path, path: Path, size: int) -> None:
 
 
 def write_tables(source: Path, folder: Path, most: int) -> None:
-    """Write a task's tables, training rows drawn at random where there are more than that; a test table stays away."""
+    """Write a task's tables, of its training rows drawn at random that many bytes; a test table stays away.
+
+    Bytes, because a row of one task is six times as long as one of another, and costs as much.
+    """
     found = Files.find(source)
     assert found.validation is not None
     for name, path, limit in (("train", found.train, most), ("validation", found.validation, None)):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             rows = list(lines)
-        if limit is not None and len(rows) > limit:
-            chosen = np.sort(generator(0, PLAN, 0, 0).permutation(len(rows))[:limit])
-            rows = [rows[number] for number in chosen.tolist()]
+        if limit is not None:
+            drawn = generator(0, PLAN, 0, 0).permutation(len(rows))
+            size = np.cumsum([len(rows[number].encode()) for number in drawn.tolist()])
+            rows = [rows[number] for number in np.sort(drawn[size <= limit]).tolist()]
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{name}.jsonl", "".join(rows))
 

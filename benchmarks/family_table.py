@@ -29,10 +29,10 @@ HEADER = """# The family at one budget
 Written by `benchmarks/family.py` from `results.json`; do not edit.
 
 Every member's `{size}` row, pretrained on English Wikipedia with {P} seeds and fine-tuned with {F} seeds from each,
-all with the same settings. "Same tokens" is {tokens:,.0f} tokens, "same FLOPs" what these cost {reference}; a
-member whose tokens cost as much (within {alike:.0%}) has one run for both. Fine-tuning saw at most {examples:,}
-training rows of a task. Scores are on GLUE's validation rows, on which the best of a run's evaluations was also
-chosen: they compare members, and are no test scores."""
+all with the same settings, without dropout. "Same tokens" is {tokens:,.0f} tokens, "same FLOPs" what these cost
+{reference}; a member whose tokens cost as much (within {alike:.0%}) has one run for both. Fine-tuning saw {text:,}
+bytes of the training rows of each task, once. Scores are on GLUE's validation rows, on which the best of a run's
+evaluations was also chosen: they compare members, and are no test scores."""
 READING = """
 ## How to read it
 
@@ -124,7 +124,7 @@ def page(found: dict[str, Any]) -> str:
         "within": len(tables["tokens"]) * (seeds - 1),
         "size": told["size"],
         "tokens": told["tokens"],
-        "examples": told["fine_tuning_examples"],
+        "text": told["fine_tuning_text"],
     }
     lines = [HEADER.format(**words) + "\n"]
     for budget, title in (("tokens", "Same tokens"), ("flops", "Same FLOPs")):
