@@ -1,10 +1,10 @@
-"""What distillation keeps: half of `bert/mini`, taught by it, beside it and beside the same half without a teacher.
+"""What distillation keeps: a student beside its teacher, and beside the same network without a teacher.
 
-    python benchmarks/distillation.py --data ../shared/data --out runs/distillation
+    python benchmarks/distillation.py --data ../shared/data --out runs/family --jobs 2
 
 As Sanh et al. 2019, tables 1 to 3, in small: score on tasks of GLUE, parameters, and tokens a second of inference on
-the CPU, taken in alternating turns. All are pretrained for the same tokens on the same text with the same settings and
-fine-tuned with three seeds (`family.py`). What is finished is not done again: stop it and run the same command.
+the CPU, taken in alternating turns. All are pretrained and fine-tuned as in `family.py`, whose runs serve here too: in
+its folder only the student without a teacher is left to train. Stop it at any moment and run the same command.
 """
 
 from __future__ import annotations
@@ -18,124 +18,110 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import BYTES_PER_TOKEN, TEXT, settled
-from family_runs import TASKS, Training, Words, write_corpus, write_tables
+from family import FAILED, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
+from family_runs import TASKS, Training
 
-from genus import catalog, pipeline
+from genus import pipeline
 from genus.cost import cost
 from genus.errors import GenusError
 from genus.evaluate.interval import interval
 from genus.export.hf import load
 from genus.files import write_json
 from genus.model.speed import quicken_process
-from genus.recipe import Budget
 from genus.tokens.store import Store
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from jobs import Job
 
     from genus.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "distillation.json"
-TEACHER, STUDENT, ALONE = "bert/mini", "distilbert/mini", "distilbert/mini without teacher"
+STUDENT, ALONE = "distilbert", "distilbert-without-teacher"
 BATCHES = 4
 """Different micro-batches that each forward pass of a round takes once."""
 SCORE = "accuracy"
 
 
-def contenders(tokens: float) -> dict[str, Recipe]:
-    """Return the rows, the teacher first: alike but for what each is, and `ALONE` the student's less its teacher."""
-    rows = {name: settled(catalog.load(name), 0) for name in (TEACHER, STUDENT)}
-    rows[ALONE] = replace(rows[STUDENT].exported, name="alone/mini")
-    return {name: replace(row, budget=Budget(amount=tokens, unit="tokens")) for name, row in rows.items()}
+def contenders(size: str) -> dict[str, Recipe]:
+    """Return the rows, the teacher first; `ALONE` is the student's less its teacher."""
+    rows = members(size, [STUDENT])
+    return {**rows, ALONE: replace(rows[STUDENT].exported, name=f"{ALONE}/{size}")}
 
 
-def trained(options: argparse.Namespace, rows: Mapping[str, Recipe]) -> dict[str, dict[str, Any]]:
-    """Return each row's pretraining and its scores."""
-    folders = {name: options.out / name.replace("/", "-").replace(" ", "-") for name in rows}
-    found = {}
-    for name, row in rows.items():
-        teacher = folders[TEACHER] / "model" if name == STUDENT else None
-        work = Training(row, folders[name], options.words, options.tables, teacher, True, options.compile)
-        made = work()
-        seeds = {task: [each[SCORE] for each in made["tasks"][task]["metrics"].values()] for task in TASKS}
-        found[name] = {
-            "folder": folders[name].name,
-            "pretraining": made["pretraining"],
-            "parameters": cost(row).network,
-            SCORE: {task: asdict(interval(values)) | {"seeds": values} for task, values in seeds.items()},
-            "score": fmean(fmean(values) for values in seeds.values()),
-        }
-    return found
+def scores(jobs: dict[str, Job], member: str) -> dict[str, Any]:
+    """Return a member's accuracy in each task over its pretrainings, each the mean of its fine-tunings, and of all."""
+    runs = [jobs[f"{member} tokens {seed}"].done() for seed in SEEDS]
+    each = {
+        task: [fmean(one[SCORE] for one in run["tasks"][task]["metrics"].values()) for run in runs if run]
+        for task in TASKS
+    }
+    return {
+        SCORE: {task: asdict(interval(values)) | {"pretrainings": values} for task, values in each.items()},
+        "score": fmean(fmean(values) for values in each.values()),
+        "pretraining": [run["pretraining"] for run in runs if run],
+    }
 
 
-def timed(options: argparse.Namespace, rows: Mapping[str, Recipe], folders: Mapping[str, Path]) -> dict[str, Any]:
-    """Return tokens a second of each network's forward pass over the same packed text, in alternating turns."""
-    tokenizer = Tokenizer.load(options.words / "words")
-    store = Store.open(options.words / "store", tokenizer)
-    feed = pipeline.examples(rows[ALONE], store, tokenizer, stage=0)
+def timed(rows: dict[str, Recipe], folders: dict[str, Path], words: Path, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each network's forward passes over the same packed text, in alternating turns."""
+    tokenizer = Tokenizer.load(words / "words")
+    feed = pipeline.examples(settled(rows[ALONE], 0), Store.open(words / "store", tokenizer), tokenizer, stage=0)
     batches = [feed[number] for number in range(BATCHES)]
-    networks = {name: load(folder / "model").learner.eval().network for name, folder in folders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    networks = {member: load(folder / "model").learner.eval().network for member, folder in folders.items()}
+    seconds: dict[str, list[float]] = {member: [] for member in networks}
     with torch.inference_mode():
-        for number in range(options.rounds + 1):  # the first does not count
-            for name, network in networks.items():
+        for number in range(rounds + 1):  # the first does not count
+            for member, network in networks.items():
                 begun = time.perf_counter()
                 for batch in batches:
                     network(batch)
                 if number:
-                    seconds[name].append(time.perf_counter() - begun)
-    tokens = sum(batch.tokens.live for batch in batches)
-    return {name: {"tokens_per_second": tokens / median(times), "seconds": times} for name, times in seconds.items()}
+                    seconds[member].append(time.perf_counter() - begun)
+    return seconds
 
 
-def report(found: dict[str, dict[str, Any]], speed: dict[str, Any]) -> dict[str, Any]:
+def compared(rows: dict[str, Recipe], found: dict[str, Any], seconds: dict[str, list[float]]) -> dict[str, Any]:
     """Return and print everything, relative to the teacher too."""
-    first = found[TEACHER]
-    for name, row in found.items():
-        ratios = [a / b for a, b in zip(speed[TEACHER]["seconds"], speed[name]["seconds"], strict=True)]
-        row["speed"] = speed[name] | {"times_as_fast": [median(ratios), min(ratios), max(ratios)]}
-        row["size"], row["kept"] = row["parameters"] / first["parameters"], row["score"] / first["score"]
+    teacher = cost(settled(rows[REFERENCE], 0)).network, found[REFERENCE]["score"]
+    for member, row in found.items():
+        ratios = [a / b for a, b in zip(seconds[REFERENCE], seconds[member], strict=True)]
+        row["parameters"] = cost(settled(rows[member], 0)).network
+        row["seconds"], row["times_as_fast"] = seconds[member], [median(ratios), min(ratios), max(ratios)]
+        row["size"], row["kept"] = row["parameters"] / teacher[0], row["score"] / teacher[1]
         tasks = ", ".join(f"{task} {row[SCORE][task]['mean']:.3f}" for task in TASKS)
         print(
-            f"{name:32} {row['parameters']:>11,} parameters ({row['size']:.0%}), {median(ratios):.2f} times as fast, "
+            f"{member:26} {row['parameters']:>11,} parameters ({row['size']:.0%}), {median(ratios):.2f} times as fast, "
             f"score {row['score']:.3f} ({row['kept']:.1%}): {tasks}"
         )
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds en_wikipedia and glue")
-    parser.add_argument("--out", type=Path, default=Path("runs/distillation"), help="where runs go and are found")
-    parser.add_argument("--tokens", type=float, default=2e6, help="budget of each pretraining")
-    parser.add_argument(
-        "--fine-tuning-text", type=int, default=300_000, help="bytes of each task's training rows, at most"
-    )
-    parser.add_argument("--rounds", type=int, default=20, help="of the inference, each contender once")
-    parser.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    command = parser(__doc__, RESULTS)
+    command.add_argument("--rounds", type=int, default=20, help="of the inference, each contender once")
+    options = argparse.Namespace(**vars(command.parse_args()), random=[])
+    rows = contenders(options.size)
+    prepare(options)
+    jobs = {job.name: job for job in plan(options, rows) if " flops " not in job.name}
+    if failed := carried_out(options, list(jobs.values())):
+        sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))
     quicken_process()
-    size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
-    text, options.words = options.out / f"text-{size}.jsonl", options.out / f"tokens-{size}"
-    options.tables = options.out / f"tables-{options.fine_tuning_text}"
-    write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", text, size)
-    for task in TASKS:
-        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)
-    rows = contenders(options.tokens)
-    Words(rows[TEACHER], text, options.words)()
-    found = trained(options, rows)
-    speed = timed(options, rows, {name: options.out / row["folder"] for name, row in found.items()})
-    command = {name: getattr(options, name) for name in ("tokens", "fine_tuning_text", "rounds", "compile")}
-    made = {"command": command, "tasks": TASKS, "contenders": report(found, speed)}
-    write_json(options.results, surroundings(torch.device("cpu")) | made)
+    works = {member: jobs[f"{member} tokens 0"].work for member in rows}
+    folders = {member: work.folder for member, work in works.items() if isinstance(work, Training)}
+    words = next(work.words for work in works.values() if isinstance(work, Training))
+    seconds = timed(rows, folders, words, options.rounds)
+    found = compared(rows, {member: scores(jobs, member) for member in rows}, seconds)
+    told = {name: getattr(options, name) for name in ("size", "tokens", "fine_tuning_text", "rounds", "compile")}
+    write_json(
+        options.results, surroundings(torch.device("cpu")) | {"command": told, "tasks": TASKS, "contenders": found}
+    )
 
 
 if __name__ == "__main__":
     try:
         main()
     except GenusError as error:
-        sys.exit(str(error))
+        print(error, file=sys.stderr)
+        sys.exit(FAILED)

@@ -181,42 +181,51 @@ def truth(table: Path) -> str:
     return "".join(str(row["label"]) for _, row in rows(table))
 
 
-def read_options() -> argparse.Namespace:
-    """Return the options, with the folders that follow from them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds en_wikipedia and glue")
-    parser.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
-    parser.add_argument("--size", default="mini", help="rows of which size")
-    parser.add_argument("--members", nargs="+", help="by default all that have the size")
-    parser.add_argument("--tokens", type=float, default=8e5, help="budget of each pretraining")
-    parser.add_argument(
+def parser(text: str, results: Path) -> argparse.ArgumentParser:
+    """Return the options of what pretrains and fine-tunes alike; what is finished in `--out` serves them all."""
+    made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", type=Path, required=True, help="the folder that holds en_wikipedia and glue")
+    made.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
+    made.add_argument("--size", default="mini", help="rows of which size")
+    made.add_argument("--tokens", type=float, default=8e5, help="budget of each pretraining")
+    made.add_argument(
         "--fine-tuning-text", type=int, default=300_000, help="bytes of each task's training rows, at most"
     )
-    parser.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
-    parser.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
-    parser.add_argument("--report", action="store_true", help="write the report only")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    made.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
+    made.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
+    made.add_argument("--results", type=Path, default=results)
+    return made
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Add to the options what follows from them, and write the text and the tables where they are missing."""
     options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
     options.text = options.out / f"text-{size}.jsonl"
     options.tables = options.out / f"tables-{options.fine_tuning_text}"
-    return options
+    write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, size)
+    for task in TASKS:
+        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)
+
+
+def carried_out(options: argparse.Namespace, jobs: list[Job]) -> dict[str, str]:
+    """Do what is not done; return why by the name of each job that failed."""
+    try:
+        return carry_out(jobs, options.jobs, options.threads)
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
 
 
 def main() -> None:
-    options = read_options()
+    command = parser(__doc__, RESULTS)
+    command.add_argument("--members", nargs="+", help="by default all that have the size")
+    command.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
+    command.add_argument("--report", action="store_true", help="write the report only")
+    options = command.parse_args()
     rows = members(options.size, options.members and list(dict.fromkeys([*options.members, *options.random])))
-    write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, int(options.text.stem.split("-")[1]))
-    for task in TASKS:
-        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)
+    prepare(options)
     jobs = plan(options, rows)
-    failed: dict[str, str] = {}
-    try:
-        failed = {} if options.report else carry_out(jobs, options.jobs, options.threads)
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+    failed = {} if options.report else carried_out(options, jobs)
     found = results(options, [job for job in jobs if isinstance(job.work, Training)], failed)
     write_json(options.results / "results.json", found)
     write_text(options.results / "README.md", page(found))

@@ -134,7 +134,7 @@ def whole_family(options: argparse.Namespace) -> None:
             told = {"recipe": name, "recipe_hash": match.work.recipe.hash(), "class": match.work.architecture}
             for kind, lengths in both(max(length, options.tokens or TOKENS[match.device.type]), length, 0):
                 try:
-                    row = training(match, lengths, length, kind, contenders)
+                    row = training(match, lengths, length, kind, beside_theirs)
                 except Exception as error:  # a class that refuses, as one that wants another length
                     row = {"setting": f"training, {kind} length {length}", "failed": f"{type(error).__name__}: {error}"}
                     print(f"{name}: {row['failed'][:200]}", flush=True)
@@ -200,19 +200,19 @@ def training(
 
 
 def contenders(match: Match, examples: list[Example], length: int) -> list[Turn]:
-    """Return ours, ours in float32, their default and their best, with and without kept memory."""
+    """Return ours, ours in float32, and theirs."""
+    single = Ours(match.work.recipe, examples, length, SINGLE, match.device)
+    first, *others = beside_theirs(match, examples, length)
+    return [first, Turn("ours, float32", SINGLE, single.step), *others]
 
-    def ours(levers: Levers) -> Callable[[], None]:
-        return Ours(match.work.recipe, examples, length, levers, match.device).step
 
-    def theirs(levers: Levers) -> Callable[[], None]:
-        return Theirs(match.work, examples, length, levers, match.device).step
-
-    turns = [Turn("ours", Levers(), ours(Levers())), Turn("ours, float32", SINGLE, ours(SINGLE))]
+def beside_theirs(match: Match, examples: list[Example], length: int) -> list[Turn]:
+    """Return ours, their default and their best, with and without kept memory."""
+    turns = [Turn("ours", Levers(), Ours(match.work.recipe, examples, length, Levers(), match.device).step)]
     if match.work.architecture is None:
         return turns
-    best = theirs(BEST)
-    turns += [Turn("theirs, default", OFF, theirs(OFF)), Turn("theirs, best", BEST, best)]
+    default, best = (Theirs(match.work, examples, length, levers, match.device).step for levers in (OFF, BEST))
+    turns += [Turn("theirs, default", OFF, default), Turn("theirs, best", BEST, best)]
     return [*turns, Turn("theirs, best, memory kept", Levers(), best)] if match.device.type == "cpu" else turns
 
 
