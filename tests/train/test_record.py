@@ -44,7 +44,10 @@ def test_a_peak_is_measured_once_and_is_in_flops_per_second() -> None:
     """A core of the last twenty years does more than 1e9; no single device does 1e17."""
     device = torch.device("cpu")
     assert peak_flops(device, torch.float32) == peak_flops(device, torch.float32)
+    threads = torch.get_num_threads()
+    peak_flops.cache_clear()
     assert 1e9 < peak_flops(device, torch.float32) < 1e17
+    assert torch.get_num_threads() == threads
 
 
 def test_run_json_has_an_entry_for_each_start(tmp_path: Path) -> None:
