@@ -5,6 +5,7 @@
     python benchmarks/throughput.py --levers                                # what each trick gains, turned off alone
     python benchmarks/throughput.py --all                                   # every member beside its class
     python benchmarks/throughput.py --busy                                  # on a CPU that has other work too
+    python benchmarks/throughput.py --all --busy --eager --rounds 3         # the same table sooner: nobody compiles
 
 All contenders live in one process and take turns, step by step; a ratio is taken within each round, so that what else
 the machine does falls on both sides. Told are the median over the rounds, and the lowest and the highest. Tokens are
@@ -89,6 +90,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--levers", action="store_true", help="turn our levers off one at a time instead")
     parser.add_argument("--busy", action="store_true", help="one thread, and processor time instead of the clock's")
+    parser.add_argument("--eager", action="store_true", help="compile nobody: a table in minutes")
     parser.add_argument("--no-inference", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -96,6 +98,8 @@ def main() -> None:
     torch._dynamo.config.recompile_limit = 64  # every contender and length is a graph of its own
     if options.busy:
         torch.set_num_threads(1)
+    if options.eager:
+        torch._dynamo.config.disable = True  # every call of torch.compile gives back what it got
     if options.all:
         return whole_family(options)
     match = make_match(options, options.recipe)
@@ -109,7 +113,13 @@ def main() -> None:
             drawn = both(128 * size, 128, match.work.recipe.seed)
             rows += [inference(match, lengths, 128, kind) for kind, lengths in drawn]
     row = match.work.recipe
-    told = {"recipe": row.name, "recipe_hash": row.hash(), "seed": row.seed, "busy": options.busy}
+    told = {
+        "recipe": row.name,
+        "recipe_hash": row.hash(),
+        "seed": row.seed,
+        "busy": options.busy,
+        "eager": options.eager,
+    }
     name = f"throughput-{row.name.replace('/', '-')}-{match.device.type}{'-levers' if options.levers else ''}.json"
     write_json(
         options.out or RESULTS / name, {**surroundings(match.device), **told, "lengths": corpus_note(), "results": rows}
@@ -142,7 +152,7 @@ def whole_family(options: argparse.Namespace) -> None:
                 lines.append(line_of(told, row))
     print("\n".join(["| row | class | setting | tokens/s | times as fast as their best |", "|" + " --- |" * 5, *lines]))
     where = options.out or RESULTS / f"throughput-family-{options.device}.json"
-    found = {"busy": options.busy, "lengths": corpus_note(), "results": rows}
+    found = {"busy": options.busy, "eager": options.eager, "lengths": corpus_note(), "results": rows}
     write_json(where, {**surroundings(torch.device(options.device)), **found})
 
 
