@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ RESULTS = Path(__file__).parent / "family"
 REFERENCE = "bert"
 """Whose FLOPs are the budget, and with whom every member is compared."""
 SEEDS = (0, 1)
-ALIKE = 0.03
+ALIKE = 0.06
 """A member whose FLOPs a token differ from the reference's by less is run once for both budgets."""
 VOCABULARY = 8192
 """Pieces: in a short run all of them are seen often."""
@@ -89,25 +90,19 @@ def members(size: str, wanted: list[str] | None) -> dict[str, Recipe]:
 
 
 def plan(options: argparse.Namespace, rows: dict[str, Recipe]) -> list[Job]:
-    """Return all jobs: vocabularies, then pretraining with fine-tuning, then fine-tuning from random weights."""
-    jobs: dict[str, Job] = {}
-    flops = options.tokens * flops_per_token(settled(rows[REFERENCE], 0))
-    for seed in SEEDS:
-        for member, row in rows.items():
-            recipe = settled(row, seed)
-            words = words_of(options, recipe)
-            jobs.setdefault(words.name, words)
-            budgets = {"tokens": Budget(amount=options.tokens, unit="tokens")}
-            if not alike(flops_per_token(recipe), flops_per_token(settled(rows[REFERENCE], seed))):
-                budgets["flops"] = Budget(amount=flops, unit="flops")
-            for name, budget in budgets.items():
-                job = training(options, member, replace(recipe, budget=budget), words, f"{member} {name} {seed}")
-                jobs[job.name] = job
-    for member in options.random:
-        recipe = replace(settled(rows[member], 0), budget=Budget(amount=options.tokens, unit="tokens"))
-        job = training(options, member, recipe, words_of(options, recipe), f"{member} random 0", pretrained=False)
-        jobs[job.name] = job
-    return sorted(jobs.values(), key=lambda job: bool(job.needs))
+    """Return all jobs: vocabularies, runs of so many tokens, fine-tuning from random weights, runs of so many FLOPs."""
+    words, tokens, flops, random = [], [], [], []
+    for seed, (member, row) in product(SEEDS, rows.items()):
+        recipe, reference = settled(row, seed), settled(rows[REFERENCE], seed)
+        words.append(own := words_of(options, recipe))
+        recipe = replace(recipe, budget=Budget(amount=options.tokens, unit="tokens"))
+        tokens.append(training(options, member, recipe, own, f"{member} tokens {seed}"))
+        if member in options.random and seed == SEEDS[0]:
+            random.append(training(options, member, recipe, own, f"{member} random {seed}", pretrained=False))
+        if not alike(flops_per_token(recipe), flops_per_token(reference)):
+            budget = Budget(amount=options.tokens * flops_per_token(reference), unit="flops")
+            flops.append(training(options, member, replace(recipe, budget=budget), own, f"{member} flops {seed}"))
+    return list({job.name: job for job in [*words, *tokens, *random, *flops]}.values())
 
 
 def alike(flops: float, reference: float) -> bool:
