@@ -49,8 +49,8 @@ TOKENS = {"cpu": 8_192, "cuda": 131_072}
 """Cells of a padded training batch."""
 PIECES_A_WORD = 1.3
 """WordPiece on English, about."""
-LENGTH, PLAIN = 128, 512
-"""With `--all`: the length of all, and the positions beyond which a member is one for long text, timed there too."""
+LENGTHS, LENGTH = [128, 512], [128]
+"""Of one row, and of each with `--all`."""
 FILL = 0.34
 """Mean share of a padded row that is real, where the corpus is missing and lengths are drawn."""
 INFERENCE = (1, 8, 32)
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="a training step of every member's mini row, in one table")
     parser.add_argument("--members", nargs="+", help="with --all: these alone")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--lengths", type=int, nargs="*", default=[128, 512])
+    parser.add_argument("--lengths", type=int, nargs="*", help="of a row of a batch; 128, and 512 without --all")
     parser.add_argument("--tokens", type=int, help="cells of a padded batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--levers", action="store_true", help="turn our levers off one at a time instead")
@@ -105,7 +105,7 @@ def main() -> None:
     match = make_match(options, options.recipe)
     tokens = options.tokens or TOKENS[match.device.type]
     rows = []
-    for length in options.lengths:
+    for length in options.lengths or LENGTHS:
         for kind, lengths in both(tokens, length, match.work.recipe.seed):
             rows.append(training(match, lengths, length, kind, ours_with_levers if options.levers else contenders))
     if not (options.no_inference or options.levers):
@@ -139,9 +139,8 @@ def whole_family(options: argparse.Namespace) -> None:
         if (name := f"{member}/mini") not in sizes or member not in (options.members or [member]):
             continue
         match = make_match(options, name)
-        longest = match.work.recipe.model.max_length or 0
-        for length in [LENGTH, longest] if longest > PLAIN else [LENGTH]:
-            told = {"recipe": name, "recipe_hash": match.work.recipe.hash(), "class": match.work.architecture}
+        told = {"recipe": name, "recipe_hash": match.work.recipe.hash(), "class": match.work.architecture}
+        for length in options.lengths or LENGTH:
             for kind, lengths in both(max(length, options.tokens or TOKENS[match.device.type]), length, 0):
                 try:
                     row = training(match, lengths, length, kind, beside_theirs)
@@ -151,7 +150,8 @@ def whole_family(options: argparse.Namespace) -> None:
                 rows.append(told | row)
                 lines.append(line_of(told, row))
     print("\n".join(["| row | class | setting | tokens/s | times as fast as their best |", "|" + " --- |" * 5, *lines]))
-    where = options.out or RESULTS / f"throughput-family-{options.device}.json"
+    which = "-".join(["family", *(options.members or []), *map(str, options.lengths or []), options.device])
+    where = options.out or RESULTS / f"throughput-{which}.json"
     found = {"busy": options.busy, "eager": options.eager, "lengths": corpus_note(), "results": rows}
     write_json(where, {**surroundings(torch.device(options.device)), **found})
 
