@@ -9,12 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genus import catalog
 from genus.errors import GenusError
+from genus.objectives import Learner
+from genus.objectives.sequence import Classify
 from genus.tasks.encode import Encoded, encode, longest_first
 from genus.tasks.feed import Shuffled, by_length
 from genus.tokens.tokenizer import Tokenizer
 from genus.tokens.unigram import XLNET, Unigram
 from genus.tokens.wordpiece import WordPiece
+from genus.train.memory import Memories
+from small import shrunk
 
 
 def truncate_seq_pair(first: int, second: int, room: int) -> tuple[int, int]:
@@ -120,3 +125,18 @@ def test_sorted_batches_hold_every_example_once(encoded: Encoded) -> None:
         numbers += chosen.tolist()
         assert batch.targets["classify"].label.tolist() == chosen.tolist()
     assert sorted(numbers) == list(range(50))
+
+
+def test_a_network_that_remembers_takes_micro_batches_of_any_number_of_rows(encoded: Encoded) -> None:
+    """They go on from nothing: what is remembered would be another example's."""
+    recipe = shrunk(catalog.load("transformer-xl/mini"))
+    objective = Classify(labels=tuple(map(str, range(50))))
+    network = recipe.model.build(encoded.vocabulary.size)
+    learner = Learner(network, {objective.name: objective.build(recipe.model, encoded.vocabulary.size)}).eval()
+    batches = [Shuffled(encoded, size=6, seed=0)[number] for number in range(8)]
+    assert len({len(batch.tokens.ids) for batch in batches}) > 1
+    memories = Memories()
+    for batch in batches:
+        sums = memories.go_on(learner, batch, 0)
+        assert sums["classify"] == learner(batch)["classify"]
+    assert not memories.slots

@@ -90,7 +90,7 @@ def _example(tokenizer: Tokenizer, text: str) -> Example:
 
 def _chances(learner: Learner, head: MaskedHead, example: Example, tokenizer: Tokenizer) -> Tensor:
     """Return probabilities (M, V); what special tokens would have is left out."""
-    batch = pack([[example]], len(example.tokens.ids), tokenizer.vocabulary.pad)
+    batch = pack([[example]], len(example.tokens.ids), tokenizer.vocabulary.pad, streams=False)
     embedding_VE = learner.network.token_embedding.weight
     batch, training = batch.to(embedding_VE.device), learner.training
     learner.eval()

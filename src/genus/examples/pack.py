@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,6 +88,8 @@ def pack(
     pad: int,
     max_sequences: int | None = None,
     max_targets: dict[str, int] | None = None,
+    *,
+    streams: bool = True,
 ) -> Batch:
     """Lay examples out in rows, each filled up by a dead sequence of padding.
 
@@ -97,13 +99,17 @@ def pack(
         pad: the id of padding.
         max_sequences: N, to which the offsets are filled up, dead sequences counted (None: as many as there are).
         max_targets: M by name, to which targets are filled up; others are left out (None: all, as many as there are).
+        streams: whether rows go on from those of the batch before; where none ever does, nothing is remembered.
 
     Raises:
         ValueError: a row, the sequences or the targets are more than fit.
     """
     names = next((list(example.streams) for row in rows for example in row), ["tokens"])
-    streams = {name: _lay(rows, name, max_length, pad, max_sequences) for name in names}
-    return Batch(streams, _targets(rows, max_length, max_targets))
+    laid = {name: _lay(rows, name, max_length, pad, max_sequences) for name in names}
+    if streams:
+        flows = {name: _flow([[example.streams[name] for example in row] for row in rows]) for name in names}
+        laid = {name: replace(packed, flow=flows[name]) for name, packed in laid.items()}
+    return Batch(laid, _targets(rows, max_length, max_targets))
 
 
 def _lay(rows: Sequence[Row], stream: str, max_length: int, pad: int, max_sequences: int | None) -> Packed:
@@ -135,7 +141,6 @@ def _lay(rows: Sequence[Row], stream: str, max_length: int, pad: int, max_sequen
         offsets=torch.tensor(offsets, dtype=torch.int32),
         max_length=max_length,
         live=live,
-        flow=_flow([[example.streams[stream] for example in row] for row in rows]),
         order=_order([[example.streams[stream] for example in row] for row in rows], max_length),
     )
 

@@ -106,8 +106,8 @@ class RecurrentNetwork(EncoderNetwork):
 
 def visible(packed: Packed, memory: Memory) -> Tensor:
     """Return (R, M) bool: what is remembered of the text that goes on in the row."""
-    remembered = memory["remembered"]
-    return torch.zeros_like(remembered) if packed.flow is None else remembered & packed.flow.continues[:, None]
+    assert packed.flow is not None, "only batches of streams are remembered"
+    return memory["remembered"] & packed.flow.continues[:, None]
 
 
 def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
@@ -115,7 +115,7 @@ def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
 
     What is of another sequence than the last of them is kept in its place, but not remembered.
     """
-    assert packed.flow is not None, "only batches of streams are remembered"
+    assert packed.flow is not None
     through, length = packed.flow.through, packed.max_length
     number = sequences(packed).view(-1, length)
     last = number.gather(1, (through - 1).clamp(min=0)[:, None])

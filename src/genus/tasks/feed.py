@@ -44,7 +44,7 @@ class Shuffled:
         length = int(self.encoded.lengths.max())
         rows = fill_rows(self.encoded.lengths[chosen], length)
         examples = [[self.encoded.example(i) for i in chosen[row].tolist()] for row in rows]
-        return pack(examples, length, self.encoded.vocabulary.pad)
+        return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
 
     def epoch(self, number: int) -> float:
         """Return how many passes over the examples are made after that many micro-batches."""
@@ -57,7 +57,8 @@ def by_length(encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     while len(order):
         longest = int(encoded.lengths[order[0]])
         chosen, order = np.split(order, [max(1, TOKENS // longest)])
-        yield chosen, pack([[encoded.example(i)] for i in chosen.tolist()], longest, encoded.vocabulary.pad)
+        rows = [[encoded.example(i)] for i in chosen.tolist()]
+        yield chosen, pack(rows, longest, encoded.vocabulary.pad, streams=False)
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,12 @@ class Memories:
         self.slots: dict[tuple[int, int], Memory] = {}
 
     def go_on(self, learner: Learner, batch: Batch, place: int) -> Sums:
-        """Return a learner's sums on the batch at a place of its step, which goes on from the last one there."""
+        """Return a learner's sums on the batch at a place of its step, which goes on from the last one there.
+
+        Batches that are no streams, as those of a task, go on from nothing and leave nothing behind.
+        """
+        if batch.tokens.flow is None:
+            return learner(batch)  # type: ignore[no-any-return]
         key = (batch.tokens.task, place)
         memory = self.slots.get(key)
         if memory is None:
