@@ -142,11 +142,7 @@ def whole_family(options: argparse.Namespace) -> None:
         told = {"recipe": name, "recipe_hash": match.work.recipe.hash(), "class": match.work.architecture}
         for length in options.lengths or LENGTH:
             for kind, lengths in both(max(length, options.tokens or TOKENS[match.device.type]), length, 0):
-                try:
-                    row = training(match, lengths, length, kind, beside_theirs)
-                except Exception as error:  # a class that refuses, as one that wants another length
-                    row = {"setting": f"training, {kind} length {length}", "failed": f"{type(error).__name__}: {error}"}
-                    print(f"{name}: {row['failed'][:200]}", flush=True)
+                row = training(match, lengths, length, kind, beside_theirs)
                 rows.append(told | row)
                 lines.append(line_of(told, row))
     print("\n".join(["| row | class | setting | tokens/s | times as fast as their best |", "|" + " --- |" * 5, *lines]))
@@ -159,12 +155,11 @@ def whole_family(options: argparse.Namespace) -> None:
 def line_of(told: dict[str, Any], row: dict[str, Any]) -> str:
     """Return the line of one measurement; the smallest ratio to any way of theirs is what tells."""
     cells = [told["recipe"], told["class"] or "none", row["setting"]]
-    if "failed" in row:
-        return f"| {' | '.join([*cells, '', row['failed'].splitlines()[0][:80]])} |"
     ratios = [one["ours_is_times_as_fast"] for name, one in row["contenders"].items() if name.startswith("theirs")]
     least = min(ratios, key=lambda ratio: ratio["median"], default=None)
     rate = f"{row['contenders']['ours']['tokens_per_second']:,.0f}"
     told_ratio = f"{least['median']:.2f} ({least['lowest']:.2f} to {least['highest']:.2f})" if least else "alone"
+    told_ratio += "".join(f"; {name} refused" for name in row["refused"])
     return f"| {' | '.join([*cells, rate, told_ratio])} |"
 
 
@@ -197,8 +192,8 @@ def training(
 ) -> dict[str, Any]:
     """Time a training step of every contender."""
     examples = sequences(match.work, lengths)
-    found = take_turns(make(match, examples, length), match)
-    row = table(f"training, {kind} length {length}", found, lengths, length)
+    turns, refused = able(make(match, examples, length))
+    row = table(f"training, {kind} length {length}", take_turns(turns, match), lengths, length) | {"refused": refused}
     seen = round(float((lengths**2).sum() / lengths.sum()))  # the mean length as tokens see it: long ones hold more
     row["flops_per_token"] = TRAINING * demand(match.work.recipe, seen).flops
     if match.device.type == "cuda":
@@ -207,6 +202,19 @@ def training(
         print(f"  model-FLOPs utilization {row['utilization']:.1%}", flush=True)
     torch._dynamo.reset()
     return row
+
+
+def able(turns: list[Turn]) -> tuple[list[Turn], dict[str, str]]:
+    """Return ours and those that can do a step, and what the others say, as a class that wants another length."""
+    refused = {}
+    for turn in turns[1:]:
+        try:
+            with process(turn.levers):
+                turn.work()
+        except Exception as error:  # whatever theirs may raise
+            refused[turn.name] = f"{type(error).__name__}: {error}"
+            print(f"  {turn.name}: {refused[turn.name].splitlines()[0][:150]}", flush=True)
+    return [turn for turn in turns if turn.name not in refused], refused
 
 
 def contenders(match: Match, examples: list[Example], length: int) -> list[Turn]:
