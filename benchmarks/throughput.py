@@ -21,6 +21,7 @@ import lzma
 import time
 import warnings
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ def main() -> None:
         "recipe": row.name,
         "recipe_hash": row.hash(),
         "seed": row.seed,
+        "transformers": version("transformers"),
         "busy": options.busy,
         "eager": options.eager,
     }
@@ -148,7 +150,8 @@ def whole_family(options: argparse.Namespace) -> None:
     print("\n".join(["| row | class | setting | tokens/s | times as fast as their best |", "|" + " --- |" * 5, *lines]))
     which = "-".join(["family", *(options.members or []), *map(str, options.lengths or []), options.device])
     where = options.out or RESULTS / f"throughput-{which}.json"
-    found = {"busy": options.busy, "eager": options.eager, "lengths": corpus_note(), "results": rows}
+    how = {"transformers": version("transformers"), "busy": options.busy, "eager": options.eager}
+    found = how | {"lengths": corpus_note(), "results": rows}
     write_json(where, {**surroundings(torch.device(options.device)), **found})
 
 
