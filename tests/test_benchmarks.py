@@ -37,9 +37,9 @@ def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path:
         assert row["accuracy"].keys() == TASKS
         assert all(len(found["pretrainings"]) == 2 for found in row["accuracy"].values())
 
-    table = study("family.py", tmp_path / "table" / "here", *where, "--members", "distilbert", "--report")
+    table = study("family.py", tmp_path / "table" / "here", *where, "--members", "distilbert", "xlnet", "--report")
     assert {f"{member} tokens {seed}" for member in ("bert", "distilbert") for seed in (0, 1)} <= table["runs"].keys()
-    assert {name.split()[1] for name in table["missing"]} == {"flops"}
+    assert {name.split()[0] for name in table["missing"]} == {"xlnet"}
     page = (tmp_path / "table" / "here" / "README.md").read_text(encoding="utf-8")
-    assert page.count("| distilbert |") == 2
-    assert "* distilbert flops 0: not finished" in page
+    assert page.count("| distilbert |") == 4  # scores and differences, at equal tokens and at equal FLOPs
+    assert "* xlnet tokens 0: not finished" in page
