@@ -39,12 +39,13 @@ READING = """
 * **Interval of a mean**: 95 %, for new pretraining and fine-tuning seeds on the same validation rows. Runs from one
   pretraining are not independent, so the unit is a pretraining (the mean of its {F} fine-tunings, with seeds that no
   other pretraining of the member has). {P} of them say
-  little about their own spread, so the variance between pretrainings is pooled over all members: mean ± t √(s² /
-  {P}), where s² is the mean square of pretrainings within members and t has {within} degrees of freedom in a full
-  table. It assumes that members vary alike.
+  little about their own spread, so the variance between pretrainings is pooled over members: mean ± t √(s² / {P}),
+  where s² is the mean square of pretrainings within members. Those whose pretrainings do not differ at all, as they
+  always give the same answer, are left out, since they would make everyone's interval narrower. t has as many degrees
+  of freedom as members are left. It assumes that these vary alike.
 * **Difference from {reference}**: paired by pretraining seed, in a two-way layout of members and seeds: difference
-  ± t √(2 s² / {P}), where s² is the mean square of what neither explains. In brackets behind it is the paired
-  bootstrap over validation rows, which tells how much hangs on those rows.
+  ± t √(2 s² / {P}), where s² is the mean square of what neither explains, among the same members. In brackets
+  behind it is the paired bootstrap over validation rows, which tells how much hangs on those rows.
 * **better, worse** stand only where both intervals exclude 0, the first with {least} degrees of freedom or more;
   everything else is no difference that was shown.
   Nothing is corrected for the number of comparisons: of 20 pairs that are alike, about one would be marked by
@@ -84,17 +85,26 @@ class Scores:
         tasks = [run["tasks"][self.task]["metrics"] for run in self.runs[member]]
         return np.array([np.mean([found[self.metric.name] for found in seeds.values()]) for seeds in tasks])
 
+    def varied(self) -> NDArray[np.float64]:
+        """Return y of the members whose pretrainings differ at all (M', P)."""
+        y = np.stack([self.each(one) for one in self.runs])
+        return y[np.ptp(y, 1) > 0]
+
     def mean(self, member: str) -> Interval:
         """Return a member's mean with its interval, the variance pooled over members."""
-        y = np.stack([self.each(one) for one in self.runs])
-        return _student(float(self.each(member).mean()), y - y.mean(1, keepdims=True), len(y), y.shape[1], 1.0)
+        y = self.varied()
+        return _student(float(self.each(member).mean()), y - y.mean(1, keepdims=True), self.freedom(0), 1.0)
 
     def difference(self, member: str, reference: str) -> Interval:
         """Return the difference of two members with its interval, paired by pretraining seed."""
-        y = np.stack([self.each(one) for one in self.runs])
-        rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
-        value = float((self.each(member) - self.each(reference)).mean())
-        return _student(value, rest, len(y) - 1, y.shape[1], 2.0)
+        y = self.varied()
+        rest = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean() if len(y) else y
+        return _student(float((self.each(member) - self.each(reference)).mean()), rest, self.freedom(1), 2.0)
+
+    def freedom(self, taken: int) -> int:
+        """Return the degrees of freedom of members that vary, less those taken, times (P - 1)."""
+        members, seeds = self.varied().shape
+        return max(0, members - taken) * (seeds - 1)
 
     def over_rows(self, member: str, reference: str) -> Interval:
         """Return the same difference with its interval over validation rows."""
@@ -121,7 +131,6 @@ def page(found: dict[str, Any]) -> str:
         "reference": found["reference"],
         "alike": found["alike"],
         "least": FREEDOM,
-        "within": len(tables["tokens"]) * (seeds - 1),
         "size": told["size"],
         "tokens": told["tokens"],
         "text": told["fine_tuning_text"],
@@ -184,8 +193,7 @@ def compared(scores: Sequence[Scores], reference: str) -> list[str]:
 
 def _difference(scores: Scores, member: str, reference: str) -> str:
     seeds, rows = scores.difference(member, reference), scores.over_rows(member, reference)
-    shown = (len(scores.runs) - 1) * (len(scores.runs[member]) - 1) >= FREEDOM
-    sides = {_side(seeds) * shown, _side(rows)}
+    sides = {_side(seeds) * (scores.freedom(1) >= FREEDOM), _side(rows)}
     verdict = {1: " **better**", -1: " **worse**"}.get(sides.pop(), "") if len(sides) == 1 else ""
     return f"{_told(seeds, sign=True)} ({rows.low:+.3f} to {rows.high:+.3f}){verdict}"
 
@@ -227,9 +235,9 @@ def place(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def _student(mean: float, residuals: NDArray[np.float64], rows: int, seeds: int, factor: float) -> Interval:
-    """Return mean ± t √(factor s² / P), s² the mean square of residuals with rows (P - 1) degrees of freedom."""
-    freedom = rows * (seeds - 1)
+def _student(mean: float, residuals: NDArray[np.float64], freedom: int, factor: float) -> Interval:
+    """Return mean ± t √(factor s² / P), s² the mean square of residuals (M', P) with these degrees of freedom."""
+    seeds = residuals.shape[1]
     if freedom < 1:
         return Interval(mean, None, None, seeds)
     variance = float((residuals**2).sum()) / freedom
