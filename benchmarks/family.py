@@ -4,14 +4,15 @@
 
 Members are those of the catalog that have the size. Each is pretrained with two seeds and fine-tuned with three from
 each of them, on SST-2, MRPC and RTE, all with the same settings. The FLOPs are those of the reference for the tokens;
-a member that costs as much a token is run once for both. What is finished is not done again: stop it at any moment, by
-Ctrl-C or by force, and run the same command. Results go to `benchmarks/family/`, a table and all numbers behind it;
-`--report` writes it from what is finished so far.
+a member that costs as much a token is run once for both. What is finished is not done again, even where its results
+alone are left: stop it at any moment, by Ctrl-C or by force, and run the same command. Results go to
+`benchmarks/family/`, a table and all numbers behind it; `--report` writes it from what is finished so far.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
@@ -169,6 +170,22 @@ def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]
     }
 
 
+def take_over(jobs: list[Job], path: Path) -> None:
+    """Let the runs in earlier results serve that had the same choices and device, so that their folders may be gone."""
+    if not path.exists():
+        return
+    earlier, device = json.loads(path.read_text(encoding="utf-8"))["runs"], surroundings(torch.device("cpu"))["device"]
+    needed: set[str] = set()
+    for job in reversed(jobs):  # what others need comes before them, and must have its folder
+        found = earlier.get(job.name)
+        if job.done() is not None:
+            continue
+        if found and job.name not in needed and job.fits(found) and found["surroundings"]["device"] == device:
+            job.take(found)
+        else:
+            needed |= {*job.needs}
+
+
 def truth(table: Path) -> str:
     """Return the labels of a table, a character each."""
     from genus.tasks.table import rows
@@ -220,6 +237,7 @@ def main() -> None:
     rows = members(options.size, options.members and list(dict.fromkeys([*options.members, *options.random])))
     prepare(options)
     jobs = plan(options, rows)
+    take_over(jobs, options.results / "results.json")
     failed = {} if options.report else carried_out(options, jobs)
     found = results(options, [job for job in jobs if isinstance(job.work, Training)], failed)
     write_json(options.results / "results.json", found)

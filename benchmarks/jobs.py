@@ -51,7 +51,16 @@ class Job:
         if not self.result.exists():
             return None
         found: dict[str, Any] = json.loads(self.result.read_text(encoding="utf-8"))
-        return found if found["choices"] == json.loads(json.dumps(self.choices)) else None
+        return found if self.fits(found) else None
+
+    def fits(self, found: dict[str, Any]) -> bool:
+        """Return whether a result was made with the same choices."""
+        return bool(found["choices"] == json.loads(json.dumps(self.choices)))
+
+    def take(self, found: dict[str, Any]) -> None:
+        """Make a result one's own."""
+        self.result.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.result, found)
 
     @property
     def log(self) -> Path:
