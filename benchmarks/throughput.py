@@ -114,18 +114,15 @@ def main() -> None:
             drawn = both(128 * size, 128, match.work.recipe.seed)
             rows += [inference(match, lengths, 128, kind) for kind, lengths in drawn]
     row = match.work.recipe
-    told = {
-        "recipe": row.name,
-        "recipe_hash": row.hash(),
-        "seed": row.seed,
-        "transformers": version("transformers"),
-        "busy": options.busy,
-        "eager": options.eager,
-    }
+    told = {"recipe": row.name, "recipe_hash": row.hash(), "seed": row.seed, **conditions(options)}
     name = f"throughput-{row.name.replace('/', '-')}-{match.device.type}{'-levers' if options.levers else ''}.json"
-    write_json(
-        options.out or RESULTS / name, {**surroundings(match.device), **told, "lengths": corpus_note(), "results": rows}
-    )
+    write_json(options.out or RESULTS / name, {**surroundings(match.device), **told, "results": rows})
+
+
+def conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the results hang on beside the machine."""
+    how = {"transformers": version("transformers"), "busy": options.busy, "eager": options.eager}
+    return how | {"lengths": corpus_note()}
 
 
 def make_match(options: argparse.Namespace, name: str) -> Match:
@@ -150,9 +147,7 @@ def whole_family(options: argparse.Namespace) -> None:
     print("\n".join(["| row | class | setting | tokens/s | times as fast as their best |", "|" + " --- |" * 5, *lines]))
     which = "-".join(["family", *(options.members or []), *map(str, options.lengths or []), options.device])
     where = options.out or RESULTS / f"throughput-{which}.json"
-    how = {"transformers": version("transformers"), "busy": options.busy, "eager": options.eager}
-    found = how | {"lengths": corpus_note(), "results": rows}
-    write_json(where, {**surroundings(torch.device(options.device)), **found})
+    write_json(where, {**surroundings(torch.device(options.device)), **conditions(options), "results": rows})
 
 
 def line_of(told: dict[str, Any], row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,15 +105,15 @@ def pack(
         ValueError: a row, the sequences or the targets are more than fit.
     """
     names = next((list(example.streams) for row in rows for example in row), ["tokens"])
-    laid = {name: _lay(rows, name, max_length, pad, max_sequences) for name in names}
-    if streams:
-        flows = {name: _flow([[example.streams[name] for example in row] for row in rows]) for name in names}
-        laid = {name: replace(packed, flow=flows[name]) for name, packed in laid.items()}
+    parts = {name: [[example.streams[name] for example in row] for row in rows] for name in names}
+    laid = {name: _lay(part, max_length, pad, max_sequences, streams) for name, part in parts.items()}
     return Batch(laid, _targets(rows, max_length, max_targets))
 
 
-def _lay(rows: Sequence[Row], stream: str, max_length: int, pad: int, max_sequences: int | None) -> Packed:
-    """Lay one stream end to end."""
+def _lay(
+    rows: Sequence[Sequence[Tokens]], max_length: int, pad: int, max_sequences: int | None, streams: bool
+) -> Packed:
+    """Lay one stream's sequences end to end."""
     cells = len(rows) * max_length
     ids, segments = np.full(cells, pad, dtype=np.int64), np.zeros(cells, dtype=np.int64)
     offsets = [0]
@@ -121,8 +121,7 @@ def _lay(rows: Sequence[Row], stream: str, max_length: int, pad: int, max_sequen
     for end in range(max_length, cells + 1, max_length):
         row = rows[end // max_length - 1]
         at = end - max_length
-        for example in row:
-            sequence = example.streams[stream]
+        for sequence in row:
             start, at = at, at + len(sequence.ids)
             if at > end:
                 raise ValueError(f"a row of {max_length} cells cannot hold {at - end + max_length} tokens")
@@ -141,7 +140,8 @@ def _lay(rows: Sequence[Row], stream: str, max_length: int, pad: int, max_sequen
         offsets=torch.tensor(offsets, dtype=torch.int32),
         max_length=max_length,
         live=live,
-        order=_order([[example.streams[stream] for example in row] for row in rows], max_length),
+        flow=_flow(rows) if streams else None,
+        order=_order(rows, max_length),
     )
 
 
