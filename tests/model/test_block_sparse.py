@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from genus.batch import Batch, Packed
-from genus.model.attention import block_products
+from genus.model.attention import block_products, block_sparse
 from genus.model.attention.block_products import attend_blocks
 from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
 from genus.model.attention.softmax import Softmax
@@ -43,6 +43,16 @@ CHOICES = {
     "nothing global": BlockSparse(heads=3, dropout=0.0, block_size=2, lead=0, tail=0, random=1),
 }
 choices = pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES.keys())
+
+
+@pytest.fixture(params=["by blocks", "by rows"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Compute attention between blocks, as in long rows, or between all tokens of a row, as in short ones."""
+    monkeypatch.setattr(block_sparse, "DENSE_LENGTH", 0 if request.param == "by blocks" else 1 << 20)
+    return str(request.param)
+
+
+by_blocks = pytest.mark.parametrize("way", ["by blocks"], indirect=True)
 
 
 def layer(choice: BlockSparse, hidden: int = 12) -> BlockSparseLayer:
@@ -96,11 +106,12 @@ def defined(built: BlockSparseLayer, x: Tensor, seen: Tensor) -> Tensor:
 @choices
 @pytest.mark.parametrize("scores", [1, 1 << 20], ids=["block by block", "at once"])
 def test_it_is_attention_under_a_mask(
-    make_packed: MakePacked, choice: BlockSparse, scores: int, monkeypatch: pytest.MonkeyPatch
+    make_packed: MakePacked, choice: BlockSparse, scores: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(block_products.SCORES, "cpu", scores)
     packed, built = spare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))), layer(choice)
     shared = built.prepare(packed)
+    assert (shared.rows is None) == (way == "by blocks")
     seen = who_sees_whom(choice, packed, built.draw(shared.layout).tolist())
     x = torch.randn(240, 12, dtype=torch.double, requires_grad=True)
     out, expected = built(x, shared), defined(built, x, seen)
@@ -112,6 +123,7 @@ def test_it_is_attention_under_a_mask(
         assert apart(a, b) <= FLOAT64 * max(1.0, float(b.abs().max()))
 
 
+@by_blocks
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> None:
     """With dropout too: what is dropped is the same in the backward pass."""
@@ -240,6 +252,7 @@ def test_compiled_equals_eager_and_layers_are_compiled_once(
     assert graphs[0] == graphs[1]
 
 
+@by_blocks
 def test_shapes_hang_on_the_size_of_the_batch_alone(make_packed: MakePacked) -> None:
     generator = torch.Generator().manual_seed(0)
     for choice in CHOICES.values():
@@ -262,6 +275,7 @@ def drawn(choice: BlockSparse, rows: list[list[int]], length: int, make_packed: 
     return built.draw(built.prepare(packed).layout)
 
 
+@by_blocks
 def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePacked) -> None:
     """Of 20 blocks the 10th may draw all but the first, the last, and the three of its window."""
     counts: Counter[int] = Counter()
@@ -278,6 +292,7 @@ def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePack
     assert chi < 36.1  # the 99.9th percentile of a chi-square distribution with 14 degrees of freedom
 
 
+@by_blocks
 def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_packed: MakePacked) -> None:
     choice = BlockSparse(heads=2, block_size=4, lead=4, random=2)
     one = drawn(choice, [[48]], 48, make_packed)[:12]
@@ -288,6 +303,7 @@ def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_pack
     assert not torch.equal(drawn(choice.of_layer(1), [[48]], 48, make_packed)[:12], one)
 
 
+@by_blocks
 def test_focus_keeps_draws_to_the_front(make_packed: MakePacked) -> None:
     found = drawn(BlockSparse(heads=2, block_size=4, lead=4, random=2, focus=5), [[120]], 120, make_packed)
     assert set(found[2:29].flatten().tolist()) <= {-1, 1, 2, 3, 4}
@@ -312,6 +328,7 @@ def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int
     return forward.get_total_flops() + backward.get_total_flops(), sum(kept.values()), choice.demand(16, length).flops
 
 
+@by_blocks
 def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     choice = BlockSparse(heads=2, dropout=0.0, block_size=8, lead=8, tail=1, random=2)
     short, long = cost(choice, 512, make_packed), cost(choice, 4096, make_packed)
@@ -320,6 +337,7 @@ def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     assert long[2] == short[2]
 
 
+@by_blocks
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -335,6 +353,7 @@ def test_choices_that_cannot_be_are_one_line(changes: dict[str, int], message: s
         replace(CHOICES["both ends"], **changes).check(12)  # type: ignore[arg-type]
 
 
+@by_blocks
 def test_an_extended_encoder_takes_no_other_attention(make_encoder: MakeEncoder) -> None:
     from genus.errors import UsageError
 

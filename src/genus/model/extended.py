@@ -64,7 +64,7 @@ class ExtendedNetwork(EncoderNetwork):
 def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:
     """Return where each token lies (T,) in a stream whose sequences begin with `extra` more, and that stream.
 
-    Its ids say which of (the T tokens, then `extra` for each of the N sequences) lies where.
+    Its ids say which of (the T tokens, then `extra` for each of the N sequences) lies where. It is one row.
     """
     device, tokens, sequences = packed.ids.device, packed.ids.numel(), packed.offsets.numel() - 1
     offsets = packed.offsets + extra * torch.arange(sequences + 1, device=device, dtype=packed.offsets.dtype)
@@ -76,4 +76,5 @@ def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:
     ids[place], ids[ahead] = order, tokens + torch.arange(extra * sequences, device=device)
     positions = torch.empty_like(ids)
     positions[place], positions[ahead] = packed.positions + extra, torch.arange(extra, device=device).repeat(sequences)
-    return place, replace(packed, ids=ids, positions=positions, segments=ids * 0, offsets=offsets)
+    segments, row = ids * 0, len(ids)
+    return place, replace(packed, ids=ids, positions=positions, segments=segments, offsets=offsets, max_length=row)

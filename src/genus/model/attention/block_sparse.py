@@ -12,14 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from genus.errors import GenusError
+from genus.model.attend import View, attend
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.attention.block_products import Pairs, attend_blocks
-from genus.model.attention.blocks import Layout, draw_blocks, lay_out
+from genus.model.attention.blocks import Layout, Rows, draw_blocks, in_rows, lay_out
 from genus.model.attention.softmax import Softmax
 from genus.model.demand import Demand, linear
 
 if TYPE_CHECKING:
     from genus.batch import Packed
+    from genus.model.attend import Way
+
+DENSE_LENGTH = 512
+"""Longest rows for which all pairs of tokens, under a mask, are faster than pairs of blocks."""
 
 
 class BlockSparse(Attention):
@@ -28,6 +33,7 @@ class BlockSparse(Attention):
     A block of tokens sees the global tokens, the blocks around it, and blocks drawn at random, each once. Global tokens
     see, and are seen by, their whole sequence: the first `lead` and the last `tail` blocks (ITC), or vectors added to
     the sequence (ETC, `Extended`). A sequence of few blocks is seen in full, as nothing is left that is not.
+    In rows of up to 512 tokens all pairs are computed, under a mask: the same function, and faster there.
 
     Which blocks are drawn hangs on the seed, the head, the number of the block and the length of the sequence alone,
     and never changes.
@@ -104,7 +110,10 @@ class BlockSparse(Attention):
 class Seen:
     """What the layers of a stack share for a batch."""
 
+    packed: Packed
     layout: Layout
+    rows: Rows | None
+    """The rows of tokens, where attention is computed for all pairs in them; None where it is for pairs of blocks."""
     near: Tensor
     """(X, E + W) int64: the global blocks and the window of each block."""
     allowed: Tensor
@@ -132,7 +141,9 @@ class BlockSparseLayer(AttentionLayer):
         (center, central), (window, inside) = layout.global_blocks(), layout.window(choice.window)
         sparse = ~layout.is_global()[:, None]
         return Seen(
+            packed=packed,
             layout=layout,
+            rows=in_rows(layout, packed.max_length, choice.window) if packed.max_length <= DENSE_LENGTH else None,
             near=torch.cat([center, window], 1),
             allowed=torch.cat([central, inside], 1) & sparse,
             center=center,
@@ -142,6 +153,10 @@ class BlockSparseLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H)."""
+        if shared.rows is not None:
+            q_TAD, k_TAD, v_TAD = self.qkv(x).view(len(x), 3, self.choice.heads, -1).unbind(1)
+            out_TAD = attend(q_TAD, k_TAD, v_TAD, self._view(shared, shared.rows))
+            return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]
         mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
         mixed_CH = mixed_XAbD.transpose(1, 2).reshape(len(shared.layout.token), -1)
         return self.out(mixed_CH.index_select(0, shared.layout.cell))  # type: ignore[no-any-return]
@@ -157,14 +172,20 @@ class BlockSparseLayer(AttentionLayer):
         """Return what the cells take up (X, A, b, D): by a kernel of its own, with indices of this layer's own."""
         return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _view(self, seen: Seen, rows: Rows) -> View:
+        """Return which tokens see which in this layer: with indices of its own, as above."""
+        way: Way = "explicit" if rows.place.device.type == "cpu" else "fused"
+        return View(seen.packed, way, seen.dropout, causal=False, mask=rows.allowed(self.draw(seen.layout)))
+
     def pairs(self, seen: Seen) -> Pairs:
         """Return which blocks see which in this layer."""
         layout, choice = seen.layout, self.choice
-        drawn_XAR = self.draw(layout)
-        there = (drawn_XAR >= 0) & ~layout.is_global()[:, None, None]
+        drawn_XAZ = self.draw(layout)
+        there = (drawn_XAZ >= 0) & ~layout.is_global()[:, None, None]
         near, allowed = (x[:, None].expand(-1, choice.heads, -1) for x in (seen.near, seen.allowed))
         return Pairs(
-            seen=torch.cat([near, layout.blocks(drawn_XAR, there)], 2),
+            seen=torch.cat([near, layout.blocks(drawn_XAZ, there)], 2),
             allowed=torch.cat([allowed, there], 2),
             center=seen.center,
             central=seen.central,

@@ -4,7 +4,7 @@ A packed stream becomes one axis of blocks: every sequence is laid out in whole 
 one filled up. There are as many blocks as the worst lengths need, so that shapes hang on T, N and the choices only.
 What no sequence needs stays empty at the end: a block that sees nothing and is seen by none.
 Legend: T tokens, N sequences, X blocks, b cells of a block, C = X b cells, E global blocks a sequence, W blocks of the
-window, A heads, R blocks drawn.
+window, A heads, Z blocks drawn; where the tokens lie in rows, R rows, L row length, P the most blocks of a sequence.
 """
 
 from __future__ import annotations
@@ -108,8 +108,44 @@ def lay_out(packed: Packed, block: int, lead: int, tail: int) -> Layout:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Who sees whom token by token, where tokens lie in rows."""
+
+    block: Tensor
+    """(R, L) int64: the block of each token."""
+    place: Tensor
+    """(R, L) int64: its number in its sequence."""
+    same: Tensor
+    """(R, L, L) bool, who is in the same sequence."""
+    always: Tensor
+    """(R, L, L) bool, who sees whom whatever is drawn."""
+    most: int
+    """P."""
+
+    def allowed(self, drawn_XAZ: Tensor) -> Tensor:
+        """Return (R, A, L, L) bool, who sees whom with these blocks drawn, by their numbers; -1 for none."""
+        if not drawn_XAZ.shape[2]:
+            return self.always[:, None]
+        hit_XAP = torch.zeros(*drawn_XAZ.shape[:2], self.most + 1, dtype=torch.bool, device=drawn_XAZ.device)
+        hit_XAP.scatter_(2, torch.where(drawn_XAZ < 0, self.most, drawn_XAZ), True)
+        hit_RALP = hit_XAP[self.block].transpose(1, 2)
+        key_RALL = self.place[:, None, None].expand(*hit_RALP.shape[:3], -1)
+        return self.always[:, None] | (hit_RALP.gather(3, key_RALL) & self.same[:, None])
+
+
+def in_rows(layout: Layout, length: int, window: int) -> Rows:
+    """Return who sees whom in rows of `length` tokens: all of a sequence its global blocks, and these all of it."""
+    block_RL = (layout.cell // layout.block).view(-1, length)
+    place_RL, start_RL, global_RL = (x[block_RL] for x in (layout.place, layout.start, layout.is_global()))
+    same = start_RL[:, :, None] == start_RL[:, None]
+    near = (place_RL[:, :, None] - place_RL[:, None]).abs() <= window // 2
+    most = layout.lead + -(-length // layout.block)
+    return Rows(block_RL, place_RL, same, same & (near | global_RL[:, :, None] | global_RL[:, None]), most)
+
+
 def draw_blocks(layout: Layout, window: int, number: int, focus: int | None, seed: int, heads: int) -> Tensor:
-    """Return (X, A, R) numbers in the sequence of blocks drawn at random without replacement, -1 where none is left.
+    """Return (X, A, Z) numbers in the sequence of blocks drawn at random without replacement, -1 where none is left.
 
     A block draws among those of its sequence that are neither global nor in its window, and come before block `focus`.
     The draw is a hash of (seed, head, number of the block, number of the draw), of nothing beside the sequence.
@@ -127,10 +163,10 @@ def draw_blocks(layout: Layout, window: int, number: int, focus: int | None, see
         for earlier in torch.stack(drawn, -1).sort(-1).values.unbind(-1) if drawn else ():
             rank = rank + (rank >= earlier)
         drawn.append(rank)
-    rank_XAR = torch.stack(drawn, -1) if drawn else block_XA.new_zeros(*block_XA.shape, 0)
-    shift_XAR = torch.where(rank_XAR < below[:, None, None], first[:, None, None], (above - below)[:, None, None])
+    rank_XAZ = torch.stack(drawn, -1) if drawn else block_XA.new_zeros(*block_XA.shape, 0)
+    shift_XAZ = torch.where(rank_XAZ < below[:, None, None], first[:, None, None], (above - below)[:, None, None])
     left = choices[..., None] > torch.arange(number, device=first.device)
-    return torch.where(left, rank_XAR + shift_XAR, -1)
+    return torch.where(left, rank_XAZ + shift_XAZ, -1)
 
 
 def _hash(x: Tensor) -> Tensor:
