@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from genus.batch import Batch, Packed, Targets
-from genus.catalog import load
+from genus.batch import Batch, Flow, Packed, Targets
+from genus.catalog import load, names
 from genus.cost import TRAINING, cost, demand
+from genus.model.adaptive import Adaptive, zipf
+from genus.model.attention import block_sparse
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
@@ -111,6 +115,69 @@ def test_flops_agree_with_pytorch(model: Encoder, length: int) -> None:
     ours = demand(row, length).flops * rows * length
     assert forward.get_total_flops() == pytest.approx(ours, rel=FLOPS)
     assert forward.get_total_flops() + backward.get_total_flops() == pytest.approx(TRAINING * ours, rel=FLOPS)
+
+
+def streams(rows: int, length: int, vocabulary: int) -> Packed:
+    """Return rows of one sequence each, all of which go on."""
+    packed = full_batch(rows, length, vocabulary, 0).tokens
+    return replace(packed, flow=Flow(torch.ones(rows, dtype=torch.bool), torch.full((rows,), length)))
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name.endswith("/mini")])
+def test_flops_of_every_member_agree_with_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its network, memory and all; by the definition where short rows are computed otherwise."""
+    monkeypatch.setattr(block_sparse, "DENSE_LENGTH", 0)
+    row, rows = load(name), 4
+    length, vocabulary = row.stages[-1].max_length, row.tokens.vocab_size
+    network = row.model.build(vocabulary)
+    batch = Batch({"tokens": streams(rows, length, vocabulary)}, {}, memory=network.blank(rows))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:  # the fused kernel is not counted
+        network(batch)
+    wanted = row.model.demand(vocabulary, length)
+    assert counted.get_total_flops() == pytest.approx(
+        (wanted.flops + wanted.once) * rows * length + wanted.unlearned, rel=FLOPS
+    )
+
+
+def labels(embedding: Embedding, vocabulary: int, number: int) -> Tensor:
+    """Return as many ids of each cluster as Zipf's law gives it, or the same id of a vocabulary without clusters."""
+    clusters = embedding.clusters(vocabulary) if isinstance(embedding, Adaptive) else [(0, vocabulary)]
+    found = torch.full((number,), clusters[0][1] - 1)
+    place = 0
+    for begin, end in clusters[1:]:
+        share = round(zipf(begin, end, vocabulary) * number)
+        found[place : place + share] = begin
+        place += share
+    return found
+
+
+@pytest.mark.parametrize("name", ["xlnet/mini", "transformer-xl/mini"])
+def test_flops_of_memory_second_states_and_rare_tokens(name: str) -> None:
+    """Forward and backward: what is remembered, and distances, learn nothing. XLNet predicts 24 tokens of 144."""
+    row, rows, length = load(name), 4, 144
+    learner, vocabulary = row.learner(), row.tokens.vocab_size
+    assert isinstance(row.model, Encoder)
+    (task,) = row.objectives
+    share = 6 if task.name == "permuted" else 1
+    index = torch.arange(0, rows * length, share)
+    targets = {task.name: Targets(index, labels(row.model.embedding, vocabulary, len(index)))}
+    packed = replace(streams(rows, length, vocabulary), order=torch.zeros(rows * length, dtype=torch.long))
+    batch = Batch({"tokens": packed}, targets, memory=learner.network.blank(rows))
+    with FlopCounterMode(display=False) as forward:
+        sums = learner(batch)
+    with FlopCounterMode(display=False) as backward:
+        learner.objective(sums, learner.counts(batch)).backward()
+    row = replace(row, stages=(Stage(max_length=length, batch=rows, micro_batch=rows),))
+    wanted = cost(row).stages[0]
+    assert forward.get_total_flops() == pytest.approx(wanted.flops_forward * rows * length, rel=FLOPS)
+    total = forward.get_total_flops() + backward.get_total_flops()
+    assert total == pytest.approx(wanted.flops_training * rows * length, rel=FLOPS)
+
+
+def test_zipf_shares_are_those_of_the_sums() -> None:
+    whole = sum(1 / n for n in range(1, 5001))
+    for begin, end in ((10, 200), (200, 5000)):
+        assert zipf(begin, end, 5000) == pytest.approx(sum(1 / n for n in range(begin + 1, end + 1)) / whole, rel=1e-3)
 
 
 def test_flops_of_a_stage_are_those_of_its_tokens() -> None:

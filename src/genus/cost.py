@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TRAINING = 3.0
 """FLOPs of forward and backward pass over those of the forward pass."""
+HALF_TRAINING = 2.0
+"""The same of maps of what does not learn."""
 FLOAT = 4
 """Bytes."""
 
@@ -88,10 +90,11 @@ def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
     """Return what a stage costs when every row is one sequence of full length, in the mean over its turns."""
     wanted = demand(recipe, stage.max_length, recipe.turns(stage))
-    training = TRAINING * wanted.flops + wanted.once
+    unlearned = wanted.unlearned / (stage.micro_batch * stage.max_length)
+    training = TRAINING * wanted.flops + wanted.once + HALF_TRAINING * unlearned
     return StageCost(
         max_length=stage.max_length,
-        flops_forward=wanted.flops + wanted.once,
+        flops_forward=wanted.flops + wanted.once + unlearned,
         flops_training=training,
         flops_step=training * stage.batch * stage.max_length,
         bytes_activations=round(FLOAT * wanted.kept * stage.micro_batch * stage.max_length),

@@ -23,6 +23,9 @@ from genus.model.output import Output, OutputLayer
 if TYPE_CHECKING:
     from genus.model import Model
 
+EULER = 0.5772156649
+"""What the sum of 1 / n up to N comes to exceed ln N by."""
+
 
 class Adaptive(Embedding):
     """√H W_c e for a token of cluster c, whose table is E_c = H / ratio^c wide (Baevski and Auli 2018, section 3.1).
@@ -116,12 +119,18 @@ class AdaptiveSoftmax(Output):
         return AdaptiveSoftmaxLayer(model.width, vocab_size, clusters, own_map=embedding.ratio > 1)
 
     def demand(self, model: Model, vocab_size: int) -> Demand:
-        """Return the first softmax; those of rare tokens, which few targets need, are left out."""
+        """Return the first softmax, and those of rare tokens on as many targets as Zipf's law gives them."""
         embedding, width = _adaptive(model), model.width
         clusters = embedding.clusters(vocab_size)
         further, own = len(clusters) - 1, (embedding.ratio > 1) * width * width
         first = clusters[0][1] + further
-        return Demand(vocab_size + further * (width + 1) + own, 2.0 * (width * first + own), width + first)
+        total = Demand(vocab_size + further * (width + 1) + own, 2.0 * (width * first + own), width + first)
+        for number, (begin, end) in enumerate(clusters[1:], 1):
+            narrow, tokens = width // embedding.ratio**number, end - begin
+            maps = (embedding.ratio > 1) * width * narrow
+            rare = Demand(flops=2.0 * (maps + narrow * tokens), kept=narrow + tokens)
+            total = total + rare.on(zipf(begin, end, vocab_size))
+        return total
 
 
 class AdaptiveSoftmaxLayer(OutputLayer):
@@ -167,6 +176,15 @@ class AdaptiveSoftmaxLayer(OutputLayer):
         first, end = table.clusters[cluster]
         logits = F.linear(table.narrowed(hidden_MH, cluster), table.rows(cluster), self.bias[first:end])
         return logits.float().log_softmax(-1)
+
+
+def zipf(begin: int, end: int, vocab_size: int) -> float:
+    """Return the share of tokens with ids from `begin` up to `end`, if the n-th most frequent has 1 / n of the first.
+
+    Σ 1 / n over them by that over all, where Σ 1 / n up to N is ln(N + 1/2) + `EULER`.
+    """
+    below, up, whole = (math.log(n + 0.5) + EULER for n in (begin, end, vocab_size))
+    return (up - below) / whole
 
 
 def _adaptive(model: Model) -> Adaptive:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Demand:
     """Parameters that do not learn, such as those of a teacher."""
     once: float = 0.0
     """FLOPs a token of what has no backward pass."""
+    unlearned: float = 0.0
+    """FLOPs of maps, made once for a micro-batch whatever its tokens, of what does not learn: half a backward pass."""
 
     def __add__(self, other: Demand) -> Demand:
         """Return the demand of both."""
@@ -31,17 +33,23 @@ class Demand:
             self.kept + other.kept,
             self.frozen + other.frozen,
             self.once + other.once,
+            self.unlearned + other.unlearned,
         )
 
     def times(self, copies: int) -> Demand:
         """Return the demand of several such parts, each with parameters of its own."""
         return Demand(
-            self.parameters * copies, self.flops * copies, self.kept * copies, self.frozen * copies, self.once * copies
+            self.parameters * copies,
+            self.flops * copies,
+            self.kept * copies,
+            self.frozen * copies,
+            self.once * copies,
+            self.unlearned * copies,
         )
 
     def on(self, share: float) -> Demand:
         """Return the needs where only a share of the tokens takes this way, as targets or first tokens do."""
-        return Demand(self.parameters, self.flops * share, self.kept * share, self.frozen, self.once * share)
+        return replace(self, flops=self.flops * share, kept=self.kept * share, once=self.once * share)
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> Demand:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genus.model.attend import sequences
 from genus.model.attention.relative import Relative, RelativeLayer
-from genus.model.demand import Demand
+from genus.model.demand import Demand, linear
 from genus.model.encoder import Encoder, EncoderNetwork
 from genus.model.stack import Separate
 
@@ -51,7 +51,21 @@ class Recurrent(Encoder):
 
     def demand(self, vocab_size: int, length: int) -> Demand:
         """Return what an encoder needs whose tokens see the memory too, and the first state of the second stream."""
-        return super().demand(vocab_size, length + self.memory) + Demand(self.attention.queries * self.hidden)
+        seen = super().demand(vocab_size, length + self.memory)
+        more = self._keys(self.memory / length) + self.attention.farther(self.hidden, length, self.memory)
+        return seen + more.times(self.layers) + Demand(self.attention.queries * self.hidden)
+
+    def second(self, length: int) -> Demand:
+        """Return what a second state demands: as much as a cell, but keys and values, of which it has none."""
+        cell = self.block.demand(self, length + self.memory)
+        cell = cell + self.attention.farther(self.hidden, length, self.memory)
+        own = linear(self.hidden, 2 * self.hidden)
+        return Demand(flops=cell.flops - own.flops, kept=cell.kept - own.kept).times(self.layers)
+
+    def _keys(self, share: float) -> Demand:
+        """Return the maps to keys and values of what is remembered, which does not learn: half a backward pass."""
+        flops = share * linear(self.hidden, 2 * self.hidden).flops
+        return Demand(flops=flops / 2, once=flops / 2)
 
 
 class RecurrentNetwork(EncoderNetwork):

@@ -13,7 +13,9 @@ import torch
 
 from genus.batch import IGNORE, Batch, Targets
 from genus.examples import Example
+from genus.model.demand import Demand
 from genus.model.output import Output, Tied
+from genus.model.recurrent import Recurrent
 from genus.objectives import Head, Objective, Sums
 from genus.objectives.partial import ContextSpans, Partial
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from genus.examples import Sequence
     from genus.model import Model, Network
-    from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -79,8 +80,9 @@ class Permuted(Objective):
         return PermutedHead(self, model, vocab_size)
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
-        """Return the demand of the output layer on one token in K."""
-        return self.output.demand(model, vocab_size).on(1 / self.partial.one_in)
+        """Return the demand of second states and of the output layer, on one token in K."""
+        second = model.second(length) if isinstance(model, Recurrent) else Demand()
+        return (second + self.output.demand(model, vocab_size)).on(1 / self.partial.one_in)
 
 
 def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:

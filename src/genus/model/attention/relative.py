@@ -58,12 +58,14 @@ class Relative(Attention):
         return RelativeLayer(self, hidden)
 
     def demand(self, hidden: int, length: int) -> Demand:
-        """Return the maps, and products with as many keys, distances and values.
-
-        Distances are projected once for all rows of a batch, which is left out.
-        """
+        """Return the maps, and products with as many keys, distances and values."""
         products = Demand(flops=3 * 2.0 * length * hidden, kept=4 * hidden)
         return Demand(5 * hidden * hidden + 2 * hidden, 2.0 * 4 * hidden * hidden, 2 * hidden) + products
+
+    def farther(self, hidden: int, length: int, memory: int) -> Demand:
+        """Return what distances demand beside those counted for as many keys: the others, and the map of them all."""
+        number = reach(length, memory, self.visibility)
+        return Demand(flops=2.0 * (number - length - memory) * hidden, unlearned=2.0 * number * hidden * hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,10 @@ class RelativeLayer(AttentionLayer):
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H), or (T + R P, H) for the cells and the second states after them."""
         rows, length = len(shared.mask), shared.packed.max_length
-        x_RLH = x[: rows * length].view(rows, length, -1)
-        known_RKH = x_RLH if shared.memory is None else torch.cat([shared.memory.to(x.dtype), x_RLH], 1)
         of_query, of_rest = torch.split(self.qkv.weight, [self.choice.heads, 2 * self.choice.heads])
-        q_TAD, kv_RKAD = to_heads(x, of_query), to_heads(known_RKH, of_rest)
+        q_TAD, kv_RKAD = to_heads(x, of_query), to_heads(x[: rows * length].view(rows, length, -1), of_rest)
+        if shared.memory is not None:  # apart from the cells, as it has no gradient
+            kv_RKAD = torch.cat([to_heads(shared.memory.to(x.dtype), of_rest), kv_RKAD], 1)
         k_RAKD, v_RAKD = kv_RKAD.transpose(1, 2).chunk(2, dim=1)
         q_RAQD = by_rows(q_TAD, rows, length).transpose(1, 2)
         scores = (q_RAQD + self.content_bias[:, None]) @ k_RAKD.transpose(-1, -2)

@@ -33,7 +33,7 @@ class TwoStream(Relative):
         return TwoStreamLayer(self, hidden)
 
     def demand(self, hidden: int, length: int) -> Demand:
-        """Return relative attention's demand and that of the segment encodings; the query stream is left out."""
+        """Return relative attention's demand and that of the segment encodings, of a cell."""
         return super().demand(hidden, length) + Demand(3 * hidden, 2.0 * 2 * hidden)
 
 
