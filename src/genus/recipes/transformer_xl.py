@@ -1,8 +1,9 @@
 """Transformer-XL: a language model over words that remembers the text before (Dai et al. 2019, arXiv:1901.02860).
 
 "Released code" is kimiyoung/transformer-xl: pytorch/run_wt103_base.sh and run_wt103_large.sh, with the defaults of
-train.py. Two choices are those of all rows: biases u and v of each layer's own, as in the released large model, and no
-dropout between the two maps of the feed-forward layer. `transformer-xl/mini` and `/tiny` are ours, at the sizes and
+train.py. Three choices are those of all rows: biases u and v of each layer's own, as in the released large model, no
+dropout between the two maps of the feed-forward layer, and maps of clusters that start as all weights do (released
+code, proj_init_std: half of it). `transformer-xl/mini` and `/tiny` are ours, at the sizes and
 the cost of `bert/mini` and `bert/tiny`. Its 12-layer model of enwik8 reads characters, for which there is no part yet.
 """
 
