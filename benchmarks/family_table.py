@@ -30,10 +30,10 @@ Written by `benchmarks/family.py` from `results.json`; do not edit.
 
 Every member's `{size}` row, pretrained on English Wikipedia with {P} seeds and fine-tuned with {F} seeds from each.
 Of the row are the model, the objectives, the examples and the kind of tokenizer; vocabulary size, optimizer, schedule,
-batch and length are those of all members alike, and there is no dropout. "Same tokens" is {tokens:,.0f} tokens, "same FLOPs" what these cost
-{reference}; a member whose tokens cost as much (within {alike:.0%}) has one run for both. Fine-tuning saw {text:,}
-bytes of the training rows of each task, once. Scores are on GLUE's validation rows, on which the best of a run's
-evaluations was also chosen: they compare members, and are no test scores."""
+batch and length are those of all members alike, and there is no dropout. "Same tokens" is {tokens:,.0f} tokens, "same
+FLOPs" what these cost {reference}; a member whose tokens cost as much (within {alike:.0%}) has one run for both.
+Fine-tuning saw {text:,} bytes of the training rows of each task, once. Scores are on GLUE's validation rows, on which
+the best of a run's evaluations was also chosen: they compare members, and are no test scores."""
 READING = """
 ## How to read it
 
