@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_layouts_are_found_by_scanning() -> None:
-    assert {"bert", "roberta"} <= layouts().keys()
+    assert {"bert", "roberta"} <= {layout.model_type for layout in layouts()}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from genus.examples.full_sentences import FullSentences
 from genus.model.activation import Gelu
 from genus.model.attention.block_sparse import BlockSparse
-from genus.model.embed import Embedding
+from genus.model.early_dropout import EarlyDropout
 from genus.model.encoder import Encoder
 from genus.model.extended import Extended
 from genus.model.feedforward import Dense
@@ -54,7 +54,7 @@ ENCODER = Encoder(
     hidden=768,  # appendix, table 8
     attention=ITC,
     feedforward=Dense(size=3072, activation=GELU),  # released code, flags.py: intermediate_size
-    embedding=Embedding(
+    embedding=EarlyDropout(  # released code, utils.py and encoder.py: dropout, then the norm
         segments=2,  # released code, flags.py: type_vocab_size
         position=Learned(length=4096),  # appendix, table 8
         dropout=0.1,  # appendix, table 8
@@ -142,7 +142,7 @@ LARGE_ETC = replace(
     ),
 )
 
-SHORT = Embedding(segments=2, position=Learned(length=512), dropout=0.0)  # ours
+SHORT = EarlyDropout(segments=2, position=Learned(length=512), dropout=0.0)  # ours
 SMALL = BlockSparse(heads=4, dropout=0.0, block_size=16, lead=16, tail=1, window=3, random=3)  # ours
 
 MINI = replace(

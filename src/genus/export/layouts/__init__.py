@@ -2,7 +2,7 @@
 
 Both are read in both directions. A layout is a module of this folder that holds a `Layout`; it is found by scanning.
 For a recipe it is chosen by whether the architecture survives the way into a configuration and back, for a folder by
-`model_type`.
+`model_type`, and among several of one `model_type` by how many keys of the network can be read.
 """
 
 from __future__ import annotations
@@ -137,6 +137,16 @@ class Layout:
         """Return the keys of a configuration where these heads are present."""
         return (*self.settings, *(setting for head in heads for setting in self.heads[head].settings))
 
+    def unread(self, config: Json) -> int:
+        """Return how many keys say something of the network that has no counterpart here."""
+        count = 0
+        for setting in self.settings:
+            try:
+                _ = config.get(setting.key) is None or _read(setting, config[setting.key])
+            except LookupError:
+                count += 1
+        return count
+
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
         """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
         heads = frozenset(heads)
@@ -205,11 +215,10 @@ def theirs(name: str, table: Table) -> tuple[str, ...]:
 
 
 @functools.cache
-def layouts() -> dict[str, Layout]:
-    """Return every layout by its `model_type`."""
+def layouts() -> tuple[Layout, ...]:
+    """Return every layout, in the order of the modules and within them."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    found = [value for module in modules for value in vars(module).values() if isinstance(value, Layout)]
-    return {layout.model_type: layout for layout in found}
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Layout))
 
 
 def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | None:
@@ -217,8 +226,8 @@ def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | No
 
     Heads that no layout at all has a place for stay out.
     """
-    heads = frozenset(head for head in heads if any(layout.kept([head]) for layout in layouts().values()))
-    for layout in layouts().values():
+    heads = frozenset(head for head in heads if any(layout.kept([head]) for layout in layouts()))
+    for layout in layouts():
         config = layout.config(recipe, heads)
         if config is not None:
             return layout, config
@@ -233,13 +242,15 @@ def layout_of(config: Json, names: Iterable[str]) -> Layout:
     """
     kind = config.get("model_type")
     if kind is None:
-        kind = next((one for one, layout in layouts().items() if any(n.startswith(layout.prefix) for n in names)), None)
+        kind = next((one.model_type for one in layouts() if any(n.startswith(one.prefix) for n in names)), None)
+    known = list(dict.fromkeys(layout.model_type for layout in layouts()))
     if kind is None:
         raise GenusError("config.json names no model_type, nor do the tensors' names; write one of these into it: "
-                         f"{', '.join(layouts())}")  # fmt: skip
-    if kind not in layouts():
-        raise GenusError(f"config.json: model_type {kind!r} cannot be read.{near(str(kind), list(layouts()))}")
-    return layouts()[kind]
+                         f"{', '.join(known)}")  # fmt: skip
+    if kind not in known:
+        raise GenusError(f"config.json: model_type {kind!r} cannot be read.{near(str(kind), known)}")
+    found = [layout for layout in layouts() if layout.model_type == kind]
+    return min(found, key=lambda layout: layout.unread(config))
 
 
 def _read(setting: Setting, value: Any) -> Any:

@@ -1,8 +1,10 @@
 """Hugging Face's BigBird classes: `BigBirdModel`, `BigBirdForMaskedLM`, `BigBirdForSequenceClassification`, ...
 
-These have the internal construction only, with blocks as long as the global tokens at the front. Up to 5 + 2r blocks
-they attend in full; beyond, they draw blocks of their own in training, and in evaluation take the first block r times
-more. `random_focus` and `random_seed` are keys of ours, for what they leave open.
+With `attention_type` `original_full` they attend in full at any length (`FULL`). With `block_sparse` they have the
+internal construction only, with blocks as long as the global tokens at the front. Up to 5 + 2r blocks they attend in
+full; beyond, they draw blocks of their own in training, and in evaluation take the first block r times more.
+`random_focus` and `random_seed` are keys of ours, for what they leave open. Their dropout stands before the norm of the
+embeddings, by which full attention in them is told from BERT.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from genus.export.layouts.conventions import (
     sequence_heads,
     tied_decoder,
     under,
+    without,
 )
 from genus.model.activation import Gelu
 from genus.model.attention.block_sparse import BlockSparse
-from genus.model.embed import Embedding
+from genus.model.attention.softmax import Softmax
+from genus.model.early_dropout import EarlyDropout
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
@@ -39,6 +43,7 @@ from genus.recipe import FineTuning, Published, Stage
 from genus.tokens.unigram import Unigram
 
 if TYPE_CHECKING:
+    from genus.model.attention import Attention
     from genus.part import Json
 
 GELU = Gelu(approximate="tanh")
@@ -59,6 +64,12 @@ def read_focus(focus: int) -> int | None:
     return focus or None
 
 
+def attention_type(kind: type[Attention], name: str) -> Setting:
+    """Return the setting of how these classes attend, of which each layout has one way."""
+    written, read = {kind.__name__: name}, {name: kind.__name__}
+    return Setting("attention_type", ("model.attention.kind",), written.__getitem__, read.__getitem__)
+
+
 LAYOUT = Layout(
     model_type="big_bird",
     prefix="bert.",
@@ -73,7 +84,7 @@ LAYOUT = Layout(
             hidden=768,
             attention=BlockSparse(heads=12, block_size=64, lead=64, tail=1, window=3, random=3, focus=16),
             feedforward=Dense(size=3072, activation=GELU),
-            embedding=Embedding(segments=2, position=Learned(length=4096)),
+            embedding=EarlyDropout(segments=2, position=Learned(length=4096)),
             pooler=Pooler(),
         ),
         objectives=(Masked(activation=GELU), NextSentence()),
@@ -95,7 +106,7 @@ LAYOUT = Layout(
         Setting("num_random_blocks", ("model.attention.random",)),
         Setting("random_focus", ("model.attention.focus",), write_focus, read_focus),
         Setting("random_seed", ("model.attention.seed",)),
-        Setting("attention_type", (), read=only("block_sparse")),
+        attention_type(BlockSparse, "block_sparse"),
         Setting("use_bias", (), read=only(True)),
         Setting("rescale_embeddings", (), read=only(False)),
     ),
@@ -114,4 +125,25 @@ LAYOUT = Layout(
     architectures=architectures("BigBird", {("masked", "next_sentence"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
     witness=Witness(alike=seen_in_full),
     tied=tied_decoder("cls.predictions", "bert."),
+)
+
+FULL = replace(
+    LAYOUT,
+    template=replace(
+        LAYOUT.template,
+        name="bigbird/imported-full",
+        model=Encoder(
+            layers=12,
+            hidden=768,
+            attention=Softmax(heads=12),
+            feedforward=Dense(size=3072, activation=GELU),
+            embedding=EarlyDropout(segments=2, position=Learned(length=4096)),
+            pooler=Pooler(),
+        ),
+    ),
+    settings=(
+        *without(LAYOUT.settings, "block_size", "num_random_blocks", "random_focus", "random_seed", "attention_type"),
+        attention_type(Softmax, "original_full"),
+    ),
+    witness=Witness(),
 )

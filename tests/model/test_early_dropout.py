@@ -1,0 +1,38 @@
+"""Dropout before the norm of the embeddings, against the formula."""
+
+from __future__ import annotations
+
+import torch
+
+from genus.batch import Packed
+from genus.model.early_dropout import EarlyDropout
+from genus.model.embed import Embedding
+from genus.model.position import Learned
+
+
+def packed() -> Packed:
+    positions = torch.arange(7)
+    ids = torch.tensor([3, 1, 4, 1, 5, 9, 2])
+    return Packed(ids, positions, positions % 2, torch.tensor([0, 7], dtype=torch.int32), 7, 7)
+
+
+def test_what_dropout_leaves_is_normed() -> None:
+    torch.manual_seed(0)
+    embed = EarlyDropout(segments=2, position=Learned(length=8), dropout=0.5).build(11, 64)
+    batch = packed()
+    torch.manual_seed(1)
+    found = embed(batch)
+    torch.manual_seed(1)
+    total = embed.tokens(batch.ids) + embed.positions(batch.positions) + embed.segments(batch.segments)
+    kept = torch.nn.functional.dropout(total, 0.5)
+    centered = kept - kept.mean(1, keepdim=True)
+    assert torch.allclose(found, centered / kept.var(1, unbiased=False, keepdim=True).add(1e-12).sqrt(), atol=1e-5)
+    assert (found != 0).all()
+
+
+def test_without_dropout_it_is_bert_s() -> None:
+    torch.manual_seed(0)
+    early = EarlyDropout(position=Learned(length=8)).build(11, 64).eval()
+    late = Embedding(position=Learned(length=8)).build(11, 64).eval()
+    late.load_state_dict(early.state_dict())
+    assert torch.equal(early(packed()), late(packed()))
