@@ -41,6 +41,7 @@ RELEASED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Configurations of google/reformer-enwik8 and google/reformer-crime-and-punishment."""
 VOCABULARIES = {"reformer/enwik8": 258, "reformer/crime-and-punishment": 320}
+BOOK = [f"On an exceptionally hot evening early in July {n}, a young man came out of the garret." for n in range(9)]
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -73,6 +74,12 @@ def test_parameters_equal_hugging_faces(name: str) -> None:
         ours = recipe.learner()
     assert parameters(ours) == parameters(official) - size
     assert parameters(ours.network) == parameters(official.reformer)
+
+
+def test_the_special_ids_are_the_released_ones() -> None:
+    """The configuration of google/reformer-crime-and-punishment has pad_token_id 0 and eos_token_id 2."""
+    facts = catalog.load("reformer/crime-and-punishment").tokens.train(BOOK).vocabulary
+    assert (facts.pad, facts.unk, facts.cls, facts.sep) == (0, 0, 1, 2)
 
 
 def test_the_rate_is_the_released_one_at_the_end_of_warm_up() -> None:

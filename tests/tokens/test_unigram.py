@@ -233,9 +233,9 @@ def damaged(folder: Path, change: Callable[[bytes], bytes]) -> None:
         (lambda data: data[: len(data) // 2], "is damaged, or no model of sentencepiece's"),
         (lambda data: b"", "is damaged, or no model of sentencepiece's"),
         (lambda data: b"\xff" * 50, "is damaged, or no model of sentencepiece's"),
-        (lambda data: data + b"\x12\x02\x18\x02", "of another kind than unigram"),
+        (lambda data: data + b"\x12\x02\x18\x03", "of another kind than unigram or BPE"),
     ],
-    ids=["half", "empty", "noise", "BPE"],
+    ids=["half", "empty", "noise", "words"],
 )
 def test_a_model_that_cannot_be_read(tmp_path: Path, change: Any, message: str) -> None:
     damaged(tmp_path, change)

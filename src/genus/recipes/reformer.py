@@ -32,7 +32,7 @@ from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, InverseSquareRoot, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.bytes import Bytes
-from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.wordpiece import WordPiece
 
 DECODER = Encoder(
@@ -114,12 +114,7 @@ CRIME_AND_PUNISHMENT = replace(
     ENWIK8,
     name="reformer/crime-and-punishment",
     published=replace(ENWIK8.published, data="Crime and Punishment, once"),  # released code, the notebook
-    tokens=Unigram(
-        vocab_size=320,  # released code, the notebook; there sentencepiece's BPE, which no part here has
-        lowercase=False,
-        plain=False,
-        specials=XLNET,
-    ),
+    tokens=SentencePieceBPE(vocab_size=320),  # released code, the notebook: cp.320.model
     model=replace(
         DECODER,
         layers=6,  # released code, the notebook: n_layers

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = range(1, 5)
 """ModelProto.SentencePiece.Type; user-defined symbols are never part of another piece."""
-UNIGRAM = 1
+UNIGRAM, BPE = 1, 2
 """TrainerSpec.ModelType."""
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
 """Wire types."""
@@ -32,10 +32,11 @@ class Pieces:
 
     texts: list[str]
     scores: list[float]
-    """Logarithms of probabilities; 0 for what is not learned."""
+    """Logarithms of probabilities, or of BPE the order of learning, falling; 0 for what is not learned."""
     kinds: list[int]
     charsmap: bytes | None = None
     """The normalizer's precompiled map from characters to texts; None: there is none."""
+    model: int = UNIGRAM
 
     @property
     def unknown(self) -> int:
@@ -52,7 +53,7 @@ def read_model(path: Path) -> Pieces:
     """Read a `.model` file.
 
     Raises:
-        GenusError: it is damaged, or none of a unigram model.
+        GenusError: it is damaged, or none of a unigram or BPE model.
     """
     texts, scores, kinds = [], [], []
     charsmap, model = None, UNIGRAM
@@ -67,12 +68,14 @@ def read_model(path: Path) -> Pieces:
                 model = int(inner.get(3, UNIGRAM))
             elif number == 3:
                 charsmap = _bytes(inner.get(2, b"")) or None
-        found = Pieces(texts, scores, kinds, charsmap)
+        found = Pieces(texts, scores, kinds, charsmap, model)
         _ = found.unknown
     except (ValueError, LookupError, TypeError, struct.error):
         raise GenusError(f"{path}: is damaged, or no model of sentencepiece's") from None
-    if model != UNIGRAM:
-        raise GenusError(f"{path}: is a sentencepiece model of another kind than unigram, which alone can be read")
+    if model not in (UNIGRAM, BPE):
+        raise GenusError(
+            f"{path}: is a sentencepiece model of another kind than unigram or BPE, which alone can be read"
+        )
     return found
 
 
@@ -110,7 +113,7 @@ def write_model(path: Path, pieces: Pieces) -> None:
     for text, score, kind in zip(pieces.texts, pieces.scores, pieces.kinds, strict=True):
         piece = _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score)
         out += _field(1, piece if kind == NORMAL else piece + _field(3, kind))  # as sentencepiece itself writes
-    trainer = _field(3, UNIGRAM) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
+    trainer = _field(3, pieces.model) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
     trainer += _field(45, pieces.texts[pieces.unknown].encode())
     path.write_bytes(out + _field(2, trainer) + _field(3, _field(2, pieces.charsmap or b"")))
 

@@ -14,7 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import SpacedWords, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
-from genus.tokens.sentencepiece import Pieces, kinds_of, read_model, read_vocab, short, write_model
+from genus.tokens.sentencepiece import UNIGRAM, Pieces, kinds_of, read_model, read_vocab, short, write_model
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -108,12 +108,7 @@ class Unigram(Tokens):
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
         """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
-        whole = WholeText(backend, typecode)
-        before = json.loads(backend.to_str())["pre_tokenizer"]
-        added = backend.get_added_tokens_decoder().values()
-        usual = before == json.loads(pre_tokenizers.Sequence(_words()).__getstate__())
-        usual = usual and not any(token.content.split() != [token.content] for token in added)
-        return SpacedWords(whole) if usual else whole
+        return by_words(backend, typecode)
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the options; the class is the one that reads any `tokenizer.json` to the letter."""
@@ -129,7 +124,7 @@ class Unigram(Tokens):
         texts, scores = [text for text, _ in vocabulary], [score for _, score in vocabulary]
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
         kinds = kinds_of(texts, scores, self.specials.unk, special)
-        write_model(folder / "spiece.model", Pieces(texts, scores, kinds, _charsmap(backend)))
+        write_model(folder / "spiece.model", Pieces(texts, scores, kinds, charsmap_of(backend)))
 
     @classmethod
     def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
@@ -177,15 +172,19 @@ class Unigram(Tokens):
             normalizers.NFKD(),
             normalizers.StripAccents(),
         ]
-        rules = [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
         lowercase = [normalizers.Lowercase()] if self.lowercase else []
-        backend.normalizer = normalizers.Sequence([*(plain if self.plain else []), *lowercase, *rules])
-        backend.pre_tokenizer = pre_tokenizers.Sequence(_words())
+        backend.normalizer = normalizers.Sequence([*(plain if self.plain else []), *lowercase, *rules(charsmap)])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(words())
         backend.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
         return backend
 
 
-def _words() -> list[pre_tokenizers.PreTokenizer]:
+def rules(charsmap: bytes | None) -> list[normalizers.Normalizer]:
+    """Return the normalization: the precompiled map of a model, or without one what sentencepiece's default does."""
+    return [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
+
+
+def words() -> list[pre_tokenizers.PreTokenizer]:
     """Return the steps that cut a text at white space and mark the space before every word."""
     return [
         pre_tokenizers.WhitespaceSplit(),
@@ -193,10 +192,27 @@ def _words() -> list[pre_tokenizers.PreTokenizer]:
     ]
 
 
+def by_words(backend: Backend, typecode: str) -> Encoder:
+    """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+    whole = WholeText(backend, typecode)
+    before = json.loads(backend.to_str())["pre_tokenizer"]
+    added = backend.get_added_tokens_decoder().values()
+    usual = before == json.loads(pre_tokenizers.Sequence(words()).__getstate__())
+    usual = usual and not any(token.content.split() != [token.content] for token in added)
+    return SpacedWords(whole) if usual else whole
+
+
+def charsmap_of(backend: Backend) -> bytes | None:
+    """Return the precompiled map of a backend's normalizer."""
+    maps = [step["precompiled_charsmap"] for step in _steps(backend) if step["type"] == "Precompiled"]
+    return base64.b64decode(maps[0]) if maps else None
+
+
 def _read(folder: Path) -> Pieces | None:
     """Return the vocabulary of a folder without `tokenizer.json`, None where it has none of sentencepiece's."""
     if (folder / "spiece.model").exists():
-        return read_model(folder / "spiece.model")
+        pieces = read_model(folder / "spiece.model")
+        return pieces if pieces.model == UNIGRAM else None
     for path in sorted(folder.glob("*.vocab")):
         return read_vocab(path, ALBERT.unk, [name for usual in FRAMES for name in usual.names()])
     return None
@@ -207,12 +223,6 @@ def _steps(backend: Backend) -> list[dict[str, Any]]:
     normalizer = json.loads(backend.to_str())["normalizer"] or {"normalizers": []}
     steps: list[dict[str, Any]] = normalizer.get("normalizers", [normalizer])
     return steps
-
-
-def _charsmap(backend: Backend) -> bytes | None:
-    """Return the precompiled map of a backend's normalizer."""
-    maps = [step["precompiled_charsmap"] for step in _steps(backend) if step["type"] == "Precompiled"]
-    return base64.b64decode(maps[0]) if maps else None
 
 
 def _is_of_one_kind(piece: str) -> bool:
