@@ -45,7 +45,7 @@ ENDINGS = ["in winter", "without a sound", "before the rain", "near the harbor",
 
 
 def shrunk(recipe: Recipe) -> Recipe:
-    """Return the same member with two narrow layers, a small vocabulary and one stage of short rows, of all turns."""
+    """Return the same member with two narrow layers, a small vocabulary one stage of short rows, a step a turn."""
     changes = {
         "model": _smaller(recipe.model.to_json()),
         "tokens": {"vocab_size": VOCABULARY},
@@ -61,7 +61,7 @@ def shrunk(recipe: Recipe) -> Recipe:
 
 def _stage(recipe: Recipe) -> dict[str, Any]:
     stage = recipe.stages[-1].to_json() | STAGE
-    turns = {turn.objectives: turn.to_json() for stage in recipe.stages for turn in recipe.turns(stage)}
+    turns = {turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.turns(stage)}
     return stage | {"turns": list(turns.values())} if "turns" in stage else stage
 
 

@@ -24,20 +24,19 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
 
 RUN = replace(SHORT, keep=4, checkpoint_every=5, evaluate_every=10)
-STEPS = {"masked": 50, "sentence_reordering": 50, "discourse_relation": 50}
-"""Thousands, of each task in each schedule (ERNIE 2.0, table 7)."""
 
 
-@pytest.mark.parametrize("name", ["continual", "multi-task", "continual-multi-task"])
+@pytest.mark.parametrize("name", ["base", "large", "base-continual", "base-multi-task", "base-continual-multi-task"])
 def test_each_schedule_gives_each_task_its_steps(name: str) -> None:
-    recipe = catalog.load(f"ernie2/base-{name}")
-    given = dict.fromkeys(STEPS, 0.0)
+    """50 thousand of each task (ERNIE 2.0, table 7), whatever their number."""
+    recipe = catalog.load(f"ernie2/{name}")
+    given = {objective.name: 0.0 for objective in recipe.objectives}
     for stage in recipe.stages:
         turns = recipe.turns(stage)
         for turn in turns:
             (task,) = turn.objectives
             given[task] += stage.share * turn.steps / sum(one.steps for one in turns) * recipe.budget.amount / 1000
-    assert given == pytest.approx(STEPS, rel=1e-5)
+    assert given == pytest.approx(dict.fromkeys(given, 50), rel=1e-5)
 
 
 def test_stages_of_the_schedules() -> None:
@@ -46,12 +45,20 @@ def test_stages_of_the_schedules() -> None:
         for name in ("continual", "multi-task", "continual-multi-task")
         for recipe in [catalog.load(f"ernie2/base-{name}")]
     }
-    masked, reordering, discourse = STEPS
+    masked, reordering, discourse = "masked", "sentence_reordering", "discourse_relation"
     assert active == {
         "continual": [[masked], [reordering], [discourse]],
         "multi-task": [[masked, reordering, discourse]],
         "continual-multi-task": [[masked], [masked, reordering], [masked, reordering, discourse]],
     }
+
+
+@pytest.mark.parametrize("name", ["base", "large"])
+def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
+    recipe = catalog.load(f"ernie2/{name}")
+    tasks = [objective.name for objective in recipe.objectives]
+    stages = [[turn.objectives[0] for turn in recipe.turns(stage)] for stage in recipe.stages]
+    assert stages == [tasks[:3], tasks[:5], tasks]
 
 
 @pytest.mark.parametrize(

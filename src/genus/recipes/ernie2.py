@@ -85,25 +85,44 @@ BASE = Recipe(
         clip_norm=1.0,  # released code, optimization.py
     ),
     schedule=InverseSquareRoot(warmup=0.0114),  # section 4.2: noam, 4,000 steps of warm-up; there anew for every task
-    stages=(  # section 4.2: 393,216 tokens; table 7: 50k steps a task; which come first is ours, as in section 3.2
-        TurnStage(share=0.1428572, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
-        TurnStage(share=0.2857143, max_length=512, batch=768, micro_batch=16, turns=(MASKED, CAPITALS, DOCUMENT)),
-        TurnStage(
-            share=0.2857143,
+    stages=(  # section 4.2: 393,216 tokens; as table 7's last row, a kind of tasks in place of its one
+        TurnStage(  # word-aware tasks, section 3.2.1: 20k steps each
+            share=0.1714286,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(MASKED, CAPITALS, DOCUMENT, REORDERING, DISTANCE),
+            turns=(MASKED, CAPITALS, DOCUMENT),
         ),
-        TurnStage(
-            share=0.2857142,
+        TurnStage(  # 10k steps each, and structure-aware tasks, section 3.2.2: 30k each
+            share=0.2571428,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(MASKED, CAPITALS, DOCUMENT, REORDERING, DISTANCE, DISCOURSE, RELEVANCE),
+            turns=(
+                MASKED,
+                CAPITALS,
+                DOCUMENT,
+                replace(REORDERING, steps=3),
+                replace(DISTANCE, steps=3),
+            ),
+        ),
+        TurnStage(  # 20k steps of each task before, and semantic-aware tasks, section 3.2.3: 50k each
+            share=0.5714286,
+            max_length=512,
+            batch=768,
+            micro_batch=16,
+            turns=(
+                replace(MASKED, steps=2),
+                replace(CAPITALS, steps=2),
+                replace(DOCUMENT, steps=2),
+                replace(REORDERING, steps=2),
+                replace(DISTANCE, steps=2),
+                replace(DISCOURSE, steps=5),
+                replace(RELEVANCE, steps=5),
+            ),
         ),
     ),
-    budget=Budget(amount=350_000, unit="steps"),  # ours: 50k steps for each of 7 tasks, as in table 7
+    budget=Budget(amount=350_000, unit="steps"),  # 50k steps of each of 7 tasks, as of each of 3 in table 7
     finetuning=FineTuning(
         optimizer=AdamW(lr=3e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),  # released code, README: MRPC, MNLI, CoLA
         schedule=Linear(warmup=0.1),  # released code, finetune_args.py: default
@@ -164,8 +183,8 @@ CONTINUAL_MULTI_TASK = replace(
             batch=768,
             micro_batch=16,
             turns=(
-                Turn(objectives=("masked",), steps=1),
-                Turn(objectives=("sentence_reordering",), steps=3),
+                MASKED,
+                replace(REORDERING, steps=3),
             ),
         ),
         TurnStage(
@@ -174,9 +193,9 @@ CONTINUAL_MULTI_TASK = replace(
             batch=768,
             micro_batch=16,
             turns=(
-                Turn(objectives=("masked",), steps=2),
-                Turn(objectives=("sentence_reordering",), steps=2),
-                Turn(objectives=("discourse_relation",), steps=5),
+                replace(MASKED, steps=2),
+                replace(REORDERING, steps=2),
+                replace(DISCOURSE, steps=5),
             ),
         ),
     ),
@@ -205,7 +224,7 @@ MINI = replace(
             batch=32,
             micro_batch=32,
             turns=(
-                Turn(objectives=("masked",), steps=3),
+                replace(MASKED, steps=3),
                 CAPITALS,
                 DOCUMENT,
                 REORDERING,
