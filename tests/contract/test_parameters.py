@@ -1,0 +1,73 @@
+"""The parameters of every row are Hugging Face's to the last one, by name and shape, where a class of theirs fits it.
+
+The class and its configuration are those that an export names, so that a new member is covered without a line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from genus import catalog
+from genus.export.layouts import layout_for, theirs
+
+if TYPE_CHECKING:
+    from genus.export.layouts import Layout
+    from genus.objectives import Learner
+    from genus.recipe import Recipe
+
+transformers = pytest.importorskip("transformers")
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_parameters_equal_hugging_faces(name: str) -> None:
+    """Of the model and of those that an export puts beside it."""
+    recipe = catalog.load(name)
+    with torch.device("meta"):
+        learner = recipe.learner()
+        companions = learner.companions().values()
+    beside = [(replace(recipe, model=one.model, objectives=one.objectives), one.learner) for one in companions]
+    checked = [same_parameters(*pair) for pair in [(recipe, learner), *beside]]
+    if not any(checked):
+        pytest.skip("no Hugging Face class has this architecture")
+
+
+def same_parameters(recipe: Recipe, learner: Learner) -> bool:
+    """Ask for the same tensors, but for a pooler that one side has no need of; say whether there is a class to ask."""
+    fitting = layout_for(recipe, learner.heads)
+    if fitting is None:
+        return False
+    layout, config = fitting
+    ours, official = placed(learner, layout), official_shapes(config, recipe.tokens.vocab_size)
+    free = tuple(f"{row}." for module in layout.optional.values() for row in layout.tensors[module])
+    for name in [name for name in ours.keys() ^ official.keys() if name.startswith(free)]:
+        (ours if name in ours else official).pop(name)
+    assert ours == official
+    return True
+
+
+def official_shapes(config: dict[str, Any], vocab_size: int) -> Shapes:
+    """Return the shape of every parameter of the class that an exported configuration names."""
+    (architecture,) = config["architectures"]
+    settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size)
+    with torch.device("meta"):
+        model = getattr(transformers, architecture)(settings)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def placed(learner: Learner, layout: Layout) -> Shapes:
+    """Return the shape of every tensor by its foreign name, without heads that the layout has no place for."""
+    table = layout.table(learner.heads)
+    out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
+    found = {}
+    for name, tensor in learner.state_dict().items():
+        if not name.startswith(out):
+            names = theirs(name, table)
+            parts = zip(names, tensor.chunk(len(names)), strict=True)
+            found |= {foreign: tuple(layout.turn(foreign, part).shape) for foreign, part in parts}
+    return found
