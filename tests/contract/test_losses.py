@@ -1,15 +1,17 @@
-"""Ten losses of a small run of the whole way from text to updates, for the first row of every member.
+"""Ten steps of the whole way from text to updates, for the first row of every member: their losses, and resuming.
 
-They change whenever anything on that way does: read why before writing them anew with `GOLDEN=write`.
+The losses change whenever anything on that way does: read why before writing them anew with `GOLDEN=write`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -19,18 +21,28 @@ from genus.export.hf import save
 from genus.objectives.taught import Taught
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
-from small import documents, shrunk
+from small import documents, losses, rows, shrunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from genus.recipe import Recipe
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 WRITE = os.environ.get("GOLDEN") == "write"
 TOLERANCE = 1e-3
 """Relative: float32 sums in another order (threads, processors) differ by 1e-7, which ten updates of Adam magnify."""
-STEPS = 10
+STEPS, STOP = 10, 4
+TIMED = {"seconds", "tokens_per_second", "utilization"}
 RUN = Run(
-    device="cpu", precision="float32", workers=0, held_out=0.05, log_every=1, evaluate_every=STEPS, tracker="none"
+    device="cpu",
+    precision="float32",
+    workers=0,
+    held_out=0.05,
+    log_every=1,
+    evaluate_every=STEPS,
+    checkpoint_every=STOP,
+    tracker="none",
 )
 
 
@@ -61,21 +73,59 @@ def teacher(recipe: Recipe, tokenizer: Path, folder: Path) -> Path | None:
     return folder
 
 
-@pytest.mark.parametrize("member", FIRST)
-def test_losses_of_a_small_run(member: str, corpus: Path, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """A run of ten steps that has ended, and what it was given."""
+
+    member: str
+    folder: Path
+    again: Callable[[], object]
+    """Goes on with it from its last checkpoint."""
+
+
+@pytest.fixture(scope="module", params=FIRST)
+def finished(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The run of a member's first row, which the tests of one process share."""
+    member, folder = request.param, tmp_path_factory.mktemp(request.param)
     recipe = shrunk(catalog.load(FIRST[member])).override("budget.amount", float(STEPS))
     tokenizer = words(recipe)
-    taught = teacher(recipe, tokenizer, tmp_path / "teacher")
-    pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, words=tokenizer, teacher=taught)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    found = {"loss": [row["loss"] for row in rows if "loss" in row], "held out": rows[-1]["held_out/loss"]}
-    path = GOLDEN / "losses" / f"{member}.json"
+    given = {"words": tokenizer, "teacher": teacher(recipe, tokenizer, folder / "teacher")}
+    run = partial(pipeline.pretrain, recipe, [corpus], folder / "run", RUN, **given)
+    run()
+    return Finished(member, folder / "run", partial(run, resume=True))
+
+
+def test_losses_of_a_small_run(finished: Finished) -> None:
+    recorded = rows(finished.folder)
+    found = {"loss": losses(finished.folder), "held out": recorded[-1]["held_out/loss"]}
+    path = GOLDEN / "losses" / f"{finished.member}.json"
     if WRITE:
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     golden = json.loads(path.read_text(encoding="utf-8"))
     assert len(found["loss"]) == STEPS
     assert found["loss"] == pytest.approx(golden["loss"], rel=TOLERANCE)
     assert found["held out"] == pytest.approx(golden["held out"], rel=TOLERANCE)
+
+
+def test_stopped_after_four_steps_it_goes_on_bit_for_bit(finished: Finished) -> None:
+    """In losses, weights and the optimizer's state; the first steps, told by the time each took, are not made anew."""
+    whole, metrics = written(finished.folder), rows(finished.folder)
+    for step in (2 * STOP, STEPS):
+        shutil.rmtree(finished.folder / "checkpoints" / f"checkpoint-{step}")
+    finished.again()
+    resumed = rows(finished.folder)
+    assert resumed[:STOP] == metrics[:STOP]
+    assert [untimed(row) for row in resumed] == [untimed(row) for row in metrics]
+    assert written(finished.folder) == whole
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """Return all tensors that a run has written, of its model and of its checkpoints."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+def untimed(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in TIMED}
 
 
 def test_no_golden_is_left_over() -> None:
