@@ -1,8 +1,9 @@
 """XLNet: a language model over random orders, reading both sides of each token (Yang et al. 2019, arXiv:1906.08237).
 
-"Released code" and "README" are those of zihangdai/xlnet. What table 6 takes away or adds is an override of
-`xlnet/base`: memory (`model.memory=0`), span-based prediction (`objectives.0.partial=LoneTokens`), bidirectional data
-(`examples.bidirectional=false`), next-sentence prediction (`objectives=[Permuted, NextSentence]`), and K
+"Released code" and "README" are those of zihangdai/xlnet. The rows of table 6: BERT-Base is `bert/base`, and what the
+others take away or add is an override of `xlnet/base`: DAE + Transformer-XL (`objectives=['Masked']`, which leaves the
+query stream idle), memory (`model.memory=0`), span-based prediction (`objectives.0.partial=LoneTokens`), bidirectional
+data (`examples.bidirectional=false`), next-sentence prediction (`objectives=['Permuted', 'NextSentence']`), and K
 (`objectives.0.partial.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
 `bert/tiny`.
 """
