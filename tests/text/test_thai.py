@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import builtins
 import sys
+import unicodedata
 
 import pytest
 
 from genus.errors import GenusError
 from genus.text.cleaning import ThaiCleaning
+from genus.text.emoji import EMOJI
 from genus.text.segment import DictionaryWords, StackedWords, newmm, sefr_cut
 
 PLAIN = ThaiCleaning(words=None)
+LAUGH, HEART = "\U0001f602", "\u2764"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,31 @@ def test_a_repeated_word_stands_once() -> None:
     like, water = "\u0e0a\u0e2d\u0e1a", "\u0e19\u0e49\u0e33"
     assert ThaiCleaning().clean(like + 4 * water) == like + water
     assert ThaiCleaning(words=None).clean(like + 4 * water) == like + 4 * water
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [  # released code: ungroup_emoji, then replace_wrep_post, on the words of newmm
+        ("\u0e14\u0e35" + 2 * LAUGH, "\u0e14\u0e35" + LAUGH),
+        (3 * LAUGH + 2 * HEART, LAUGH + HEART),
+        (LAUGH + HEART + LAUGH, LAUGH + HEART + LAUGH),
+        (2 * LAUGH + "ok", 2 * LAUGH + "ok"),  # one word, and not all of it emoji
+        ("\u0e14\u0e35 " + 2 * LAUGH, "\u0e14\u0e35 " + 2 * LAUGH),  # `<_>` and both are one word
+        (2 * (HEART + "\ufe0f"), 2 * (HEART + "\ufe0f")),  # what makes it colored is no emoji
+        (2 * "\U0001f1f9\U0001f1ed", 2 * "\U0001f1f9\U0001f1ed"),  # letters of a flag are none either
+        ("\u0e14\u0e35 >>>>", "\u0e14\u0e35 "),  # with the mark's they are five, and one is left, which closes it
+    ],
+)
+def test_emoji_stand_once(text: str, cleaned: str) -> None:
+    pytest.importorskip("pythainlp")
+    assert ThaiCleaning().clean(text) == cleaned
+
+
+def test_emoji_are_unicode_s() -> None:
+    regex = pytest.importorskip("regex")
+    every = {char for char in map(chr, range(0x80, sys.maxunicode)) if regex.match(r"\p{Emoji}", char)}
+    flags = {char for char in every if regex.match(r"\p{Regional_Indicator}", char)}
+    assert {char for char in every - flags if unicodedata.category(char) != "Cn"} <= EMOJI <= every - flags
 
 
 def test_words_are_the_library_s() -> None:

@@ -6,9 +6,14 @@ import html
 import re
 from abc import ABC, abstractmethod
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from genus.part import Part
+from genus.text.emoji import EMOJI
 from genus.text.segment import DictionaryWords, Segmenter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 ENTITIES = {
     "#39;": "'",
@@ -35,6 +40,8 @@ BRACKETS = tuple(
 )
 """Empty brackets, brackets around no letter, and what stands between a bracket and the first or last letter in it."""
 SPACES = re.compile(r"  +")
+MARK = "<_>"
+"""What a space is while words are cut."""
 
 
 class Cleaning(Part, ABC):
@@ -49,10 +56,14 @@ class ThaiCleaning(Cleaning):
     """The rules of WangchanBERTa (Lowphansirikul et al. 2021, arXiv:2101.09635; released code, preprocess.py).
 
     In order: small letters; HTML's names of characters as characters; empty brackets removed; line breaks as spaces;
-    several spaces as one; a character that stands more than `repeats` times as one; a repeated word as one. Emoji stay.
-    A space becomes a token of its own in the tokenizer.
+    several spaces as one; a character that stands more than `repeats` times as one; a word of nothing but emoji cut
+    into them; a repeated word as one. Emoji stay. A space becomes a token of its own in the tokenizer, whose name is
+    in its place when words are cut, as there: a run of emoji beside a space is then part of a longer word, and stays.
 
-    Deviation: spaces around a text stay, since a text may be a sentence of a document.
+    Deviations: spaces around a text stay, since a text may be a sentence of a document. Emoji are Unicode 17's, each
+    character for itself; the released code asks the `emoji` package, of no stated version, of which later ones take a
+    thumb and its color for one and so leave the word whole. Words are those of the PyThaiNLP that is installed, there
+    2.2.4. A last word `</s>` stays.
     """
 
     lowercase: bool = True
@@ -66,9 +77,11 @@ class ThaiCleaning(Cleaning):
         text = without_html(text.lower() if self.lowercase else text)
         for pattern in BRACKETS:
             text = pattern.sub("", text)
-        text = SPACES.sub(" ", text.replace("\n", " "))
+        text = SPACES.sub(" ", text.replace("\n", " ")).replace(" ", MARK)
         text = re.sub(rf"(\S)\1{{{self.repeats},}}", r"\1", text)
-        return text if self.words is None else "".join(word for word, _ in groupby(self.words.words(text)))
+        if self.words is not None:
+            text = "".join(word for word, _ in groupby(emoji_apart(self.words.words(text))))
+        return text.replace(MARK, " ")
 
 
 def without_html(text: str) -> str:
@@ -76,3 +89,9 @@ def without_html(text: str) -> str:
     for name, character in ENTITIES.items():
         text = text.replace(name, character)
     return SPACES.sub(" ", html.unescape(text))
+
+
+def emoji_apart(words: Iterable[str]) -> Iterator[str]:
+    """Yield words, and each emoji of a word that is nothing but emoji: a segmenter makes one word of a run of them."""
+    for word in words:
+        yield from word if EMOJI.issuperset(word) else (word,)
