@@ -33,6 +33,7 @@ from genus.objectives.taught import Taught
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Recipe
+from genus.tasks.glue import GLUE
 from genus.train.provenance import surroundings
 
 RESULTS = Path(__file__).parent / "family"
@@ -129,7 +130,9 @@ def training(
     if pretrained and any(isinstance(objective, Taught) for objective in recipe.objectives):
         needs.append(f"{REFERENCE} tokens {recipe.seed}")
         teacher = options.out / f"{REFERENCE}-tokens-{recipe.seed}" / "model"
-    work = Training(recipe, folder, words.result.parent, options.tables, teacher, pretrained, options.compile)
+    work = Training(
+        recipe, folder, words.result.parent, options.tables, options.tasks, teacher, pretrained, options.compile
+    )
     choices = {
         "member": member,
         "budget": name.split()[1],
@@ -196,7 +199,7 @@ def truth(table: Path) -> str:
 def parser(text: str, results: Path) -> argparse.ArgumentParser:
     """Return the options of what pretrains and fine-tunes alike; what is finished in `--out` serves them all."""
     made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--data", type=Path, required=True, help="the folder that holds en_wikipedia and glue")
+    made.add_argument("--data", type=Path, required=True, help="the folder that holds the corpora and the tasks")
     made.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
     made.add_argument("--size", default="mini", help="rows of which size")
     made.add_argument("--tokens", type=float, default=8e5, help="budget of each pretraining")
@@ -215,6 +218,7 @@ def prepare(options: argparse.Namespace) -> None:
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
     options.text = options.out / f"text-{size}.jsonl"
     options.tables = options.out / f"tables-{options.fine_tuning_text}"
+    options.tasks = {task: GLUE[task] for task in TASKS}
     write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, size)
     for task in TASKS:
         write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)

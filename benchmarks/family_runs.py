@@ -18,21 +18,23 @@ from genus.errors import GenusError
 from genus.examples.keys import PLAN, generator
 from genus.export.hf import load
 from genus.files import write_text
+from genus.objectives.sequence import Classify
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
-from genus.tasks.glue import GLUE
 from genus.tasks.start import Start
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
 from genus.train.run import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from genus.recipe import Recipe
+    from genus.tasks import Task
 
 TASKS = ("sst2", "mrpc", "rte")
 TUNING = FineTuning(
@@ -61,6 +63,7 @@ class Training:
     """Holds the tokenizer in `words` and the token store in `store`."""
     tables: Path
     """Holds a folder for each task."""
+    tasks: dict[str, Task]
     teacher: Path | None
     pretrained: bool
     compiled: bool
@@ -73,7 +76,7 @@ class Training:
         if self.pretrained:
             model = load(self.folder / "model")
             start = Start(model.recipe, model.tokenizer, model.learner)
-        tasks = {task: self._tune(start, task) for task in TASKS}
+        tasks = {task: self._tune(start, task) for task in self.tasks}
         return {
             **found,
             "recipe": start.recipe.hash(),
@@ -114,13 +117,15 @@ class Training:
         run = Run(device="cpu", workers=0, tracker="none")
         where = self.folder / task
         report = finetune(
-            start, GLUE[task], files, where, settings=settings, seeds=tuning_seeds(self.recipe.seed), run=run
+            start, self.tasks[task], files, where, settings=settings, seeds=tuning_seeds(self.recipe.seed), run=run
         )
+        assert isinstance(report.objective, Classify)
+        labels = report.objective.labels
         trials = {str(trial.seed): trial for trial in report.trials}
         return {
             "metrics": {seed: trial.metrics["validation"] for seed, trial in trials.items()},
             "seconds": {seed: trial.seconds for seed, trial in trials.items()},
-            "answers": {seed: _answers(where / f"seed-{seed}" / "validation.jsonl") for seed in trials},
+            "answers": {seed: _answers(where / f"seed-{seed}" / "validation.jsonl", labels) for seed in trials},
         }
 
 
@@ -179,6 +184,6 @@ def write_tables(source: Path, folder: Path, most: int) -> None:
         write_text(folder / f"{name}.jsonl", "".join(rows))
 
 
-def _answers(path: Path) -> str:
-    """Return a character an answer: the labels of these tasks are 0 and 1."""
-    return "".join(json.loads(line)["predicted"] for line in path.read_text(encoding="utf-8").splitlines())
+def _answers(path: Path, labels: Sequence[str]) -> str:
+    """Return a character an answer: the number of its label, of ten at most."""
+    return "".join(str(labels.index(json.loads(line)["predicted"])) for line in path.read_text("utf-8").splitlines())

@@ -109,16 +109,16 @@ class Scores:
 
     def over_rows(self, member: str, reference: str) -> Interval:
         """Return the same difference with its interval over validation rows."""
-        truth, ours, theirs = _numbers([self.truth])[:, 0], self._answers(member), self._answers(reference)
+        truth, ours, theirs = numbers([self.truth])[:, 0], self._answers(member), self._answers(reference)
         return paired_bootstrap(OverRuns(metric=self.metric), truth, ours, theirs, draws=DRAWS)
 
     def constant(self) -> float:
         """Return the score of the better of the two constant answers."""
-        truth = _numbers([self.truth])[:, 0]
+        truth = numbers([self.truth])[:, 0]
         return max(self.metric(truth, np.full_like(truth, answer)) for answer in (0, 1))
 
     def _answers(self, member: str) -> NDArray[np.int64]:
-        return _numbers([line for run in self.runs[member] for line in run["tasks"][self.task]["answers"].values()])
+        return numbers([line for run in self.runs[member] for line in run["tasks"][self.task]["answers"].values()])
 
 
 def page(found: dict[str, Any]) -> str:
@@ -246,7 +246,7 @@ def _student(mean: float, residuals: NDArray[np.float64], freedom: int, factor: 
     return Interval(mean, mean - half, mean + half, seeds)
 
 
-def _numbers(lines: Sequence[str]) -> NDArray[np.int64]:
+def numbers(lines: Sequence[str]) -> NDArray[np.int64]:
     """Return answers written as characters, a column a line."""
     return np.array([[int(character) for character in line] for line in lines]).T
 
