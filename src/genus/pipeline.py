@@ -170,11 +170,14 @@ def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> 
 
 def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> Share:
     """Return the feed of one turn of a stage."""
+    vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
+    if any(objective.counts_tokens for objective in learning):
+        vocabulary = replace(vocabulary, counts=store.counts(vocabulary.size))
     feed = Feed(
         store,
-        tokenizer.vocabulary,
+        vocabulary,
         recipe.format(turn),
-        recipe.learning(turn),
+        learning,
         max_length=stage.max_length,
         micro_batch=stage.micro_batch,
         seed=seed,

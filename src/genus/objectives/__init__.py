@@ -86,6 +86,11 @@ class Objective(Part, ABC):
         return None
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether its corruption must know how often each token occurs in the corpus."""
+        return False
+
+    @property
     def exported(self) -> Objective:
         """What is left of this objective in a model folder: itself, but for what training alone needs, as a teacher."""
         return self

@@ -60,7 +60,7 @@ class Distilled(Masked, Taught):
     with s, t the logits and h, h' the last hidden states of student and teacher, and a, b, c the weights `distilled`,
     `masked` and `hidden_cosine`. Each is a mean: over the tokens of `compared`, the masked ones, and all. Numbers are
     those of the released code (huggingface/transformers, research_projects/distillation: README.md, train.py,
-    distiller.py). Deviation: that code chooses rare tokens more often than frequent ones (train.py, mlm_smoothing).
+    distiller.py), which chooses rare tokens more often than frequent ones: the masking `RareMasking`.
 
     What is left after training is a masked language model, whose head goes by its name.
     """

@@ -58,6 +58,11 @@ class Generated(Objective):
         """That of the generator."""
         return frozenset({"masked"})
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the generator's masking does."""
+        return self.masked.counts_tokens
+
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Mask the chosen tokens, and put what each token was, masked or not, into the target `original`."""
         ids = example.tokens.ids

@@ -39,6 +39,11 @@ class MaskedTokens(Objective):
         """How much is masked, and what is masked together."""
         return f"{super().in_words} ({self.masking.rate:.0%}, {self.masking.in_words})"
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether its masking does."""
+        return self.masking.counts_tokens
+
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Replace the chosen tokens and put what they were into the target `masked`."""
         sequence = example.tokens

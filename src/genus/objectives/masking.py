@@ -6,7 +6,7 @@ Legend: L sequence length, K chosen tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,9 @@ class Masking(Part, ABC):
 
     Of these a share `mask` becomes the mask token, a share `random` a random one, and the rest stays.
     """
+
+    counts_tokens: ClassVar[bool] = False
+    """Whether it must know how often each token occurs in the corpus."""
 
     rate: float = 0.15
     mask: float = 0.8

@@ -5,7 +5,8 @@
 layer. `distilbert/mini` and `distilbert/tiny` are ours, not published: half of `bert/mini` and of `bert/tiny`.
 
 Deviations: layers drop out both sub-layers' outputs, as BERT's do, where released code leaves out attention's; and
-position vectors learn, which its configuration (sinusoidal_pos_embds) keeps as the teacher's are.
+position vectors learn, which its configuration (sinusoidal_pos_embds) keeps as the teacher's are. The rows of ours mask
+all tokens alike, as `bert/mini` does.
 """
 
 from dataclasses import replace
@@ -18,6 +19,7 @@ from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.objectives.distilled import Distilled, Teacher
+from genus.objectives.rare_masking import RareMasking
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -48,6 +50,7 @@ BASE = Recipe(
     model=ENCODER,
     objectives=(
         Distilled(
+            masking=RareMasking(rate=0.15, smoothing=0.7),  # released code, train.py: mlm_mask_prop, mlm_smoothing
             teacher=Teacher(model=bert.BASE.model),
             compared="all",  # released code, README: without --restrict_ce_to_mask
             temperature=2.0,  # released code, train.py

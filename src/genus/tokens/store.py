@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Raised when stores of old can no longer be read, or when sentences are cut in another way."""
 
+COUNTED_AT_ONCE = 1 << 24
+"""Tokens; counting takes 8 bytes each."""
+
 Progress = Callable[[int, int | None], None]
 """Told the UTF-8 bytes of text that are tokenized so far, and how many there will be by estimate (None: not known)."""
 
@@ -89,6 +92,13 @@ class Store:
             if not file.is_file() or file.stat().st_size != size or checksum(file, size) != crc:
                 raise GenusError(f"{file}: is damaged; delete {folder} and prepare it again")
         return _map(folder, meta)
+
+    def counts(self, size: int) -> NDArray[np.int64]:
+        """Return (size,) how often each id occurs in the whole store, held-out documents included, having read it."""
+        total = np.zeros(size, dtype=np.int64)
+        for start in range(0, len(self.ids), COUNTED_AT_ONCE):
+            total += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=size)
+        return total
 
     def split(self, held_out: float) -> tuple[Store, Store]:
         """Return the training documents and a held-out share of them, chosen by a hash of the document's number.

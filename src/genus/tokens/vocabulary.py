@@ -33,6 +33,8 @@ class Vocabulary:
     pair: tuple[tuple[int | None, int | None, int], ...]
     texts: tuple[str, ...] = ()
     """What each id reads as, without white space; the special ones as nothing."""
+    counts: NDArray[np.int64] | None = None
+    """(V,) how often each id occurs in the corpus; None: nobody has counted."""
 
     def framing(self, segments: int) -> int:
         """Return how many special tokens frame one segment or two."""

@@ -1,0 +1,51 @@
+"""Masking that chooses rare tokens more often than frequent ones.
+
+Legend: K chosen tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.objectives.masking import Masking
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Sequence
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class RareMasking(Masking):
+    """Single tokens, drawn without replacement, each draw in proportion to max(1, count in the corpus) ^ -smoothing.
+
+    Source: DistilBERT's released code, train.py (token_probs) and distiller.py (prepare_batch_mlm). Deviation: there a
+    batch has the share `rate` of masked tokens, and a sequence of frequent ones few; here each sequence has its own.
+    """
+
+    counts_tokens: ClassVar[bool] = True
+
+    smoothing: float = 0.7
+
+    @property
+    def in_words(self) -> str:
+        """What is chosen."""
+        return "single tokens, rare ones more often"
+
+    def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return max(1, round(rate x L)) positions, or all there are but special tokens.
+
+        The first K of exponential waiting times, each at its token's rate, are such draws (Efraimidis & Spirakis 2006).
+
+        Raises:
+            GenusError: nobody has counted the tokens of the corpus.
+        """
+        if vocabulary.counts is None:
+            raise GenusError("rare tokens cannot be told: the tokens of the corpus were not counted")
+        candidates = np.flatnonzero(~sequence.fixed & ~vocabulary.special[sequence.ids])
+        rates = np.maximum(vocabulary.counts[sequence.ids[candidates]], 1.0) ** -self.smoothing
+        waits = rng.exponential(size=len(candidates)) / rates
+        return np.sort(candidates[np.argsort(waits)[: self.number(sequence)]])
