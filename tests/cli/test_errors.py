@@ -14,6 +14,7 @@ import pytest
 from small_run import SMALL
 
 from genus.cli import main
+from genus.text.segment import newmm
 
 if TYPE_CHECKING:
     from small_run import Place
@@ -82,6 +83,20 @@ def test_text_that_cannot_be_used(case: str, capsys: Captured, tmp_path: Path) -
     (tmp_path / name).write_bytes(content)
     line = refused(capsys, 1, "pretrain", "bert/mini", tmp_path / name, "--out", tmp_path / "run", *SMALL)
     assert message in line
+
+
+def test_a_missing_extra_is_named_with_its_install_command(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ["pythainlp", *(name for name in sys.modules if name.startswith("pythainlp."))]:
+        monkeypatch.setitem(sys.modules, module, None)
+    newmm.cache_clear()
+    (tmp_path / "text.txt").write_text("\u0e01\u0e32\u0e0a\u0e2d\u0e1a\u0e19\u0e49\u0e33\n", encoding="utf-8")
+    command = ["pretrain", "wangchanberta/tiny", tmp_path / "text.txt", "--out", tmp_path / "run"]
+    assert main([*map(str, command)]) == 1
+    library = "genus: error: cutting Thai into words needs another library: pip install 'genus[thai]'\n"
+    assert capsys.readouterr() == ("", library)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_corpus_of_one_document_has_no_next_sentence_from_another(capsys: Captured, tmp_path: Path) -> None:
