@@ -104,6 +104,18 @@ def test_spans_begin_at_words_and_their_lengths_follow_the_law() -> None:
     assert np.abs(found - law / law.sum()).max() < 0.06  # the last span of a text is cut, and some spans touch
 
 
+def test_a_span_counts_tokens_and_may_end_within_a_word() -> None:
+    """In words of four tokens, where what is wanted leaves room for every span and none is made up of single tokens."""
+    starts = np.arange(600) % 4 == 0
+    lengths: Counter[int] = Counter()
+    for seed in range(100):
+        chosen = ContextSpans().choose(20, starts, np.ones(600, dtype=bool), np.random.default_rng(seed))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], chosen.astype(int), [0]])))
+        assert starts[edges[::2]].all()
+        lengths.update((edges[1::2] - edges[::2]).tolist())
+    assert {1, 2, 3, 4, 5} <= lengths.keys()
+
+
 def test_spans_of_backward_text_begin_where_words_do_as_it_reads() -> None:
     """A span is drawn in reading order: turned round, the choice is the one of the text turned round."""
     forward = framed(60, 33, 0)

@@ -60,10 +60,13 @@ class LoneTokens(Partial):
 class ContextSpans(LoneTokens):
     """Spans of n tokens, each in a context of its own of K n tokens, at a random place in it that starts a word.
 
-    n is at most `longest`, with p(n) ~ 1/n. What is then missing to the number is made up of single tokens.
+    n is at most `longest`, with p(n) ~ 1/n. What is then missing to the number is made up of single tokens. A span may
+    end within a word, as in the released code: whether the next word has begun it asks of the span's first token, which
+    always begins one, and so counts tokens.
 
-    Source: Yang et al. 2019, section 2.6; released code, data_utils.py, _sample_mask. Deviation: the fixed tokens of
-    the frame end a span and do not count.
+    Source: Yang et al. 2019, section 2.6; released code, data_utils.py, _sample_mask. Deviations: a span lies within
+    its K n tokens, as the paper says, not beside as many; one at the end is kept; the fixed tokens of the frame end a
+    span and do not count.
     """
 
     longest: int = 5
