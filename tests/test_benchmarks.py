@@ -1,14 +1,19 @@
-"""The studies that others can rerun do run, and what one has finished serves the other."""
+"""The studies that others can rerun do run, what one has finished serves the other; and crossovers."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 TASKS = {"sst2", "mrpc", "rte"}
@@ -43,3 +48,42 @@ def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path:
     page = (tmp_path / "table" / "here" / "README.md").read_text(encoding="utf-8")
     assert page.count("| distilbert |") == 4  # scores and differences, at equal tokens and at equal FLOPs
     assert "* xlnet tokens 0: not finished" in page
+
+
+LENGTHS = [512, 1024, 2048, 4096, 8192, 16_384]
+
+
+@pytest.fixture(scope="module")
+def long() -> ModuleType:
+    """The script that finds crossovers, as a module."""
+    spec = importlib.util.spec_from_file_location("long", BENCHMARKS / "long.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["long"] = module  # where its dataclasses look for the names in their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("ratios", "length"),
+    [
+        ([-1.0] * 6, 512),  # below from the first length on
+        ([1.0] * 6, None),
+        ([-1.0] * 5 + [0.0], None),  # as much at the end is not below
+        ([3.0, 1.0, -1.0, -2.0, -3.0, -4.0], 1448),  # midway on a logarithmic axis, 1,024 times the root of 2
+        ([1.0, -1.0, 3.0, -1.0, -1.0, -1.0], 3444),  # the last of three, 2,048 x 2^(3/4)
+        ([1.0, 1.0, 0.0, -1.0, -1.0, -1.0], 2048),
+    ],
+)
+def test_below_for_good(long: ModuleType, ratios: list[float], length: int | None) -> None:
+    assert long.below(LENGTHS, ratios) == length
+
+
+def test_a_crossover_is_where_the_lines_meet(long: ModuleType) -> None:
+    """L^2 nanoseconds and 3,000 L meet at 3,000 tokens, unless full attention is measured up to 2,048 only."""
+    full = [long.Measured("full", n, n * n * 1e-9, 8 * n * n) for n in LENGTHS]
+    other = [long.Measured("other", n, 3e-6 * n, round(n * math.log2(n))) for n in LENGTHS]
+    assert long.crossover(full, other) == long.Crossover("other", "full", faster=3000, smaller=512)
+    assert long.crossover(other, full) == long.Crossover("full", "other", faster=None, smaller=None)
+    assert long.crossover(full[:3], other).faster is None
