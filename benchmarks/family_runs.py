@@ -25,6 +25,7 @@ from genus.recipe import FineTuning
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
+from genus.text import Corpus
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
 from genus.train.run import Run
@@ -140,9 +141,9 @@ class Words:
     def __call__(self) -> dict[str, Any]:
         """Return how large they are and how long they took."""
         begun = time.monotonic()
-        tokenizer = pipeline.tokens(self.recipe, [self.text], self.folder / "words")
+        tokenizer = pipeline.tokens(self.recipe, Corpus([self.text]), self.folder / "words")
         trained = time.monotonic()
-        store = pipeline.ids([self.text], tokenizer, self.folder / "store")
+        store = pipeline.ids(Corpus([self.text]), tokenizer, self.folder / "store")
         seconds = {"vocabulary": trained - begun, "store": time.monotonic() - trained}
         return {"pieces": tokenizer.vocabulary.size, "tokens": len(store.ids), "seconds": seconds}
 

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
+    from genus.text import Fields
     from genus.tokens.store import Store, prepare
     from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
 
 __all__ = [
+    "Fields",
     "GenusError",
     "Recipe",
     "Run",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Fields": "text:Fields",
     "GenusError": "errors:GenusError",
     "Recipe": "recipe:Recipe",
     "Run": "train.run:Run",

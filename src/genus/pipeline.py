@@ -25,7 +25,7 @@ from genus.export.transplant import transplant
 from genus.files import write_json
 from genus.part import diff
 from genus.recipe import Recipe
-from genus.text import Corpus, Source
+from genus.text import TEXT, Corpus, Fields, Source
 from genus.tokens.store import Progress, Store, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.feeding import Stretch
@@ -35,7 +35,7 @@ from genus.train.parallel import join
 from genus.train.record import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from genus.objectives import Learner
     from genus.recipe import Stage, Turn
@@ -51,6 +51,7 @@ def pretrain(
     folder: Path,
     run: Run,
     *,
+    fields: Fields = TEXT,
     words: Path | None = None,
     start: Path | None = None,
     teacher: Path | None = None,
@@ -64,9 +65,9 @@ def pretrain(
         corpus: text files, folders of them, data set names; or one prepared store.
         folder: the run folder; a resumed run finds its tokenizer and its store there.
         run: where and how.
+        fields: what holds text and title in files that have fields.
         words: a folder with a tokenizer, instead of training one on the corpus.
-        start: a folder in the Hugging Face layout to start from: its architecture, its weights and, without `words`,
-            its tokenizer.
+        start: a model folder to start from: its architecture, its weights and, without `words`, its tokenizer.
         teacher: a model folder that teaches, for a recipe that learns from one: its tokenizer and, without `start`, as
             many of its weights as fit; a resumed run finds it where it was.
         resume: go on with the run in the folder.
@@ -80,8 +81,8 @@ def pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
-        tokenizer = tokens(recipe, corpus, folder / "tokenizer", words or start)
-        store = ids(corpus, tokenizer, folder / "store", progress)
+        tokenizer = tokens(recipe, Corpus(corpus, fields), folder / "tokenizer", words or start)
+        store = ids(Corpus(corpus, fields), tokenizer, folder / "store", progress)
         torch.manual_seed(recipe.seed)
         recipe, learner = fresh(recipe, tokenizer) if start is None else started(recipe, tokenizer, start)
         settle(recipe, folder)
@@ -89,7 +90,6 @@ def pretrain(
             teach(teaching, learner, folder, inherit=start is None)
     training, held_out = store.split(run.held_out)
     feeds = [examples(recipe, training, tokenizer, stage) for stage in range(len(recipe.stages))]
-    unseen = unseen_examples(recipe, held_out, tokenizer, learner) if run.held_out else None
     return train(
         learner,
         stretches(recipe, feeds, fingerprint(training)),
@@ -101,26 +101,26 @@ def pretrain(
         choices=recipe,
         seed=recipe.seed,
         title=recipe.name,
-        evaluate=None if unseen is None else partial(measure, recipe=recipe, feed=unseen, run=run),
+        evaluate=measurement(recipe, held_out, tokenizer, learner, run) if run.held_out else None,
         publish=lambda learner: save(folder / "model", recipe, learner, tokenizer),
         resume=resume,
     )
 
 
-def tokens(recipe: Recipe, corpus: Sequence[Source], folder: Path, given: Path | None = None) -> Tokenizer:
+def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = None) -> Tokenizer:
     """Return the tokenizer of a run: the one in the folder, else the given one, else one trained on the corpus."""
     if (folder / "tokenizer.json").exists():
         return Tokenizer.load(folder)
-    tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(Corpus(corpus))
+    tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
     tokenizer.save(folder)
     return tokenizer
 
 
-def ids(corpus: Sequence[Source], tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
+def ids(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
     """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on."""
-    if len(corpus) == 1 and Store.is_at(Path(corpus[0])):
-        return Store.open(Path(corpus[0]), tokenizer)
-    return prepare(corpus, tokenizer, folder, progress=progress)
+    if len(corpus.sources) == 1 and Store.is_at(Path(corpus.sources[0])):
+        return Store.open(Path(corpus.sources[0]), tokenizer)
+    return prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
 
 
 def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
@@ -220,6 +220,13 @@ def stretches(recipe: Recipe, feeds: Sequence[Turns], text: str) -> list[Stretch
         )
         for feed, stage in zip(feeds, recipe.stages, strict=True)
     ]
+
+
+def measurement(
+    recipe: Recipe, held_out: Store, tokenizer: Tokenizer, learner: Learner, run: Run
+) -> Callable[[Learner], dict[str, float]]:
+    """Return what measures a learner on held-out text during a run."""
+    return partial(measure, recipe=recipe, feed=unseen_examples(recipe, held_out, tokenizer, learner), run=run)
 
 
 def measure(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[str, float]:

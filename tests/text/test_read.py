@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from genus.errors import GenusError, UsageError
-from genus.text import find, read_blocks, read_documents
+from genus.text import Fields, find, read_blocks, read_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def test_packed_parts_end_to_end(tmp_path: Path, suffix: str) -> None:
 
 def test_parquet(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"id": [1, 2, 3], "body": TEXTS}), tmp_path / "a.parquet")
-    assert list(read_documents([tmp_path / "a.parquet"], field="body")) == TEXTS
+    assert list(read_documents([tmp_path / "a.parquet"], fields=Fields("body"))) == TEXTS
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,25 @@ def test_blocks_of_any_size_hold_the_same_documents(
     assert list(read_documents([tmp_path / "b.jsonl"])) == texts
 
 
+TITLED = [{"title": " A. Title \ud800", "text": "Text."}, {"title": None, "text": "one"}, {"title": "x", "text": " "}]
+
+
+def test_titles_stand_in_front(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, TITLED)))
+    table = {
+        name: [str(row[name]).replace("\ud800", "\ufffd") if row[name] else None for row in TITLED]
+        for name in TITLED[0]
+    }
+    parquet.write_table(pyarrow.table(table), tmp_path / "b.parquet")
+    for file, replaced in (("a.jsonl", 1), ("b.parquet", 0)):
+        [block] = read_blocks(find([tmp_path / file]), Fields(title="title"))
+        found = block.documents()
+        assert found.texts == ["A. Title \ufffd\nText.", "one"]
+        assert (found.titles, found.empty, found.replaced) == ([10, 0], 1, replaced)
+    message = "a.jsonl, line 1: there is no field 'name', but 'title', 'text'; name one of them with --title"
+    check_error(GenusError, message, lambda: read_documents([tmp_path / "a.jsonl"], Fields(title="name")))
+
+
 def test_folders_are_read_in_order_of_path(tmp_path: Path) -> None:
     for name, text in {
         "b.txt": "3",
@@ -118,7 +137,7 @@ def test_what_is_replaced_and_dropped_is_counted(tmp_path: Path) -> None:
     lines = [b'{"text": "bad \xff\xfe end"}', b'{"text": "\\ud83d lone"}', b'{"text": "\\ud83d\\ude00 pair"}']
     lines += [b'{"text": "true \xef\xbf\xbd"}', b'{"text": " "}', b'{"text": null}', b""]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
-    [block] = read_blocks(find([tmp_path / "a.jsonl"]), "text")
+    [block] = read_blocks(find([tmp_path / "a.jsonl"]), Fields())
     found = block.documents()
     assert found.texts == ["bad \ufffd\ufffd end", "\ufffd lone", "\U0001f600 pair", "true \ufffd"]
     assert (found.replaced, found.empty) == (3, 2)
@@ -210,7 +229,9 @@ def test_hub_by_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
         GenusError, "org/other: cannot be loaded .*Dataset does not exist", lambda: read_documents(["org/other"])
     )
     check_error(
-        GenusError, "org/name:en: there is no field 'body'", lambda: read_documents(["org/name:en"], field="body")
+        GenusError,
+        "org/name:en: there is no field 'body'",
+        lambda: read_documents(["org/name:en"], fields=Fields("body")),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from genus.errors import GenusError
+from genus.text import Fields
 from genus.text.sentences import split
 from genus.tokens.byte_bpe import ByteBPE
 from genus.tokens.store import Store, counts, prepare
@@ -239,8 +240,12 @@ def test_what_does_not_belong_to_it_is_refused(
             lambda: prepare([tmp_path / "more.txt"], wordpiece, tmp_path / "store", workers=1),
         ),
         (
+            "was made from the field 'text', not 'title' and 'text'",
+            lambda: prepare([corpus], wordpiece, tmp_path / "store", workers=1, fields=Fields(title="title")),
+        ),
+        (
             "was made from the field 'text', not 'b'",
-            lambda: prepare([corpus], wordpiece, tmp_path / "store", workers=1, field="b"),
+            lambda: prepare([corpus], wordpiece, tmp_path / "store", workers=1, fields=Fields("b")),
         ),
     ]
     for message, call in refused:

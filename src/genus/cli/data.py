@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Out, RecipeName, Settings, Sources
+from genus.cli.options import AsJson, Field, Out, RecipeName, Settings, Sources, Title
 from genus.cli.output import Counter, columns, document, scaled
 
 
@@ -17,13 +17,15 @@ def train_tokenizer(
     texts: Sources,
     out: Out,
     settings: Settings = [],
+    field: Field = "text",
+    title: Title = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the tokenizer of a recipe on text."""
     from genus import catalog
-    from genus.text import Corpus
+    from genus.text import Corpus, Fields
 
-    tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts))
+    tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts, Fields(field, title)))
     tokenizer.save(out)
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})
@@ -36,18 +38,21 @@ def prepare(
     words: Annotated[Path, typer.Option("--tokenizer", metavar="FOLDER", help="A tokenizer.", show_default=False)],
     out: Out,
     workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
-    field: Annotated[str, typer.Option(help="The name of the text in .jsonl and .parquet.")] = "text",
+    field: Field = "text",
+    title: Title = None,
     as_json: AsJson = False,
 ) -> None:
     """Tokenize text into a store.
 
     Any number of runs read it; a preparation that was stopped goes on where it was.
     """
+    from genus.text import Fields
     from genus.tokens.store import counts, prepare
     from genus.tokens.tokenizer import Tokenizer
 
     begun = time.perf_counter()
-    prepare(texts, Tokenizer.load(words), out, workers=workers, field=field, progress=Counter("tokenizing", "B"))
+    fields, progress = Fields(field, title), Counter("tokenizing", "B")
+    prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
     seconds = time.perf_counter() - begun
     found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
     if as_json:

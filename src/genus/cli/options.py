@@ -38,6 +38,11 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
+Field = Annotated[str, typer.Option(metavar="NAME", help="The field or column of the text in .jsonl and .parquet.")]
+Title = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A field or column that stands in front, as a sentence of its own: a title."),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
 Folder = Annotated[
     Path,

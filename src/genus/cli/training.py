@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Folder, Out, RecipeName, Running, Settings, Sources, chosen_run
+from genus.cli.options import AsJson, Field, Folder, Out, RecipeName, Running, Settings, Sources, Title, chosen_run
 from genus.cli.output import Counter, columns, document
 
 
@@ -29,6 +29,8 @@ def pretrain(
         Path | None,
         typer.Option(metavar="MODEL", help="Who teaches a recipe that learns from a trained model, as distilbert."),
     ] = None,
+    field: Field = "text",
+    title: Title = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -40,13 +42,14 @@ def pretrain(
 
     from genus import catalog, pipeline
     from genus.cli.folders import model_folder
+    from genus.text import Fields
 
     run = chosen_run(running)
     row = catalog.load(recipe, settings)
     source, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
-    counter = Counter("tokenizing", "B")
+    fields, counter = Fields(field, title), Counter("tokenizing", "B")
     summary = pipeline.pretrain(
-        row, texts, out, run, words=words, start=source, teacher=guide, resume=resume, progress=counter
+        row, texts, out, run, fields=fields, words=words, start=source, teacher=guide, resume=resume, progress=counter
     )
     reached = summary.progress
     if as_json:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Folder, Out, Running, Settings, Sources, chosen_run
+from genus.cli.options import AsJson, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
 from genus.cli.output import Counter, columns, document
 from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
     from genus.export.hf import Imported
+    from genus.text import Fields
     from genus.train.run import Run
 
 
@@ -27,6 +28,8 @@ def evaluate(
     answers: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")
     ] = None,
+    field: Field = "text",
+    title: Title = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -36,13 +39,14 @@ def evaluate(
     A pretrained one on text (losses, perplexity, bits per byte), a fine-tuned one on a table.
     """
     from genus.objectives.sequence import OnSequence
+    from genus.text import Fields
 
     run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
     if any(isinstance(objective, OnSequence) for objective in source.recipe.objectives):
         found = _on_table(source, data, _task(source, task, text, label), answers, run)
     else:
-        found = _on_text(source, data, run, settings)
+        found = _on_text(source, data, Fields(field, title), run, settings)
     if as_json:
         document(found)
     else:
@@ -99,7 +103,9 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
         print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
 
 
-def _on_text(source: "Imported", data: list[str], run: "Run", settings: list[str]) -> dict[str, float]:
+def _on_text(
+    source: "Imported", data: list[str], fields: "Fields", run: "Run", settings: list[str]
+) -> dict[str, float]:
     """Return what a pretrained model is worth on text, cut as its first stage cuts it."""
     import os
     from tempfile import TemporaryDirectory
@@ -116,8 +122,8 @@ def _on_text(source: "Imported", data: list[str], run: "Run", settings: list[str
         if len(data) == 1 and Store.is_at(Path(data[0])):
             store = Store.open(Path(data[0]), source.tokenizer)
         else:
-            counter = Counter("tokenizing", "B")
-            store = prepare(data, source.tokenizer, Path(work), workers=os.cpu_count() or 1, progress=counter)
+            workers, counter = os.cpu_count() or 1, Counter("tokenizing", "B")
+            store = prepare(data, source.tokenizer, Path(work), workers=workers, fields=fields, progress=counter)
         feed = pipeline.unseen_examples(row, store, source.tokenizer, source.learner)
         return pipeline.measure(source.learner, recipe=row, feed=feed, run=run)
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from genus.text.fields import Fields
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
@@ -23,9 +25,11 @@ class Documents:
     """The documents of a block, stripped of the white space around them."""
 
     texts: list[str]
-    """None of them is empty."""
+    """None of them is empty; a title and a line break stand in front of those that have a title."""
+    titles: list[int]
+    """Characters of each text that are its title, one sentence whatever stands in it; 0: it has none."""
     empty: int
-    """Documents that were dropped because they hold nothing but white space."""
+    """Documents that were dropped because their text is nothing but white space."""
     replaced: int
     """Invalid UTF-8 sequences and lone surrogates, each replaced by U+FFFD."""
 
@@ -59,7 +63,7 @@ class Lines(Block):
     def documents(self) -> Documents:
         """Return the lines that are not blank; blank lines are not counted as documents."""
         text, replaced = decode(self.data)
-        return _stripped((line for line in text.split("\n") if line and not line.isspace()), replaced)
+        return _stripped((("", line) for line in text.split("\n") if line and not line.isspace()), replaced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,54 +75,53 @@ class Paragraphs(Block):
     def documents(self) -> Documents:
         """Return what stands between blank lines."""
         text, replaced = decode(self.data)
-        return _stripped(BLANK_LINES.split(text.strip()), replaced)
+        return _stripped((("", part) for part in BLANK_LINES.split(text.strip())), replaced)
 
 
 @dataclass(frozen=True, slots=True)
 class JsonLines(Block):
-    """One JSON object a line, the document in one of its fields."""
+    """One JSON object a line, the document in its fields."""
 
     data: bytes
-    field: str
+    fields: Fields
 
     def documents(self) -> Documents:
-        """Return the field of every object; blank lines are skipped."""
+        """Return the fields of every object; blank lines are skipped."""
         text, replaced = decode(self.data)
-        found = []
+        found: list[tuple[str, str]] = []
         for number, line in enumerate(text.split("\n"), self.first):
             if line and not line.isspace():
-                document = self._document(line, number)
+                title, body = self._document(line, number)
                 if "\\ud" in line or "\\uD" in line:  # only an escape can hold a lone surrogate, which has no UTF-8
-                    document, lone = SURROGATE.subn(REPLACEMENT, document)
-                    replaced += lone
-                found.append(document)
+                    (title, lone), (body, more) = (SURROGATE.subn(REPLACEMENT, part) for part in (title, body))
+                    replaced += lone + more
+                found.append((title, body))
         return _stripped(found, replaced)
 
-    def _document(self, line: str, number: int) -> str:
+    def _document(self, line: str, number: int) -> tuple[str, str]:
+        where = f"{self.source}, line {number}"
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise GenusError(
-                f"{self.source}, line {number}: not a line of JSON ({error}); the file may be cut short"
-            ) from None
+            raise GenusError(f"{where}: not a line of JSON ({error}); the file may be cut short") from None
         if not isinstance(value, dict):
-            raise GenusError(f"{self.source}, line {number}: expected a JSON object, got {line[:40]!r}")
-        if self.field not in value:
-            raise GenusError(missing_field(f"{self.source}, line {number}", self.field, list(value)))
-        return checked(value[self.field], self.field, f"{self.source}, line {number}")
+            raise GenusError(f"{where}: expected a JSON object, got {line[:40]!r}")
+        self.fields.require(value, where)
+        return self.fields.document(value, where)
 
 
 @dataclass(frozen=True, slots=True)
 class Rows(Block):
-    """Values of one column of a table."""
+    """Rows of a table."""
 
-    values: Sequence[object]
-    field: str
+    columns: Mapping[str, Sequence[object]]
+    fields: Fields
 
     def documents(self) -> Documents:
-        """Return the values; null is an empty document."""
-        rows = enumerate(self.values, self.first)
-        return _stripped([checked(value, self.field, f"{self.source}, row {number}") for number, value in rows], 0)
+        """Return the fields of every row; null is an empty document."""
+        rows = (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
+        numbered = enumerate(rows, self.first)
+        return _stripped((self.fields.document(row, f"{self.source}, row {number}") for number, row in numbered), 0)
 
 
 def decode(data: bytes) -> tuple[str, int]:
@@ -130,21 +133,9 @@ def decode(data: bytes) -> tuple[str, int]:
         return text, text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
 
 
-def checked(value: object, field: str, where: str) -> str:
-    """Return a field that is text; null is an empty text."""
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise GenusError(f"{where}: field {field!r} is not text but {str(value)[:40]!r}; name another with --field")
-    return value
-
-
-def missing_field(where: str, field: str, fields: list[str]) -> str:
-    """Return the message for a field that is not there."""
-    return f"{where}: there is no field {field!r}, but {', '.join(map(repr, fields))}; name one of them with --field"
-
-
-def _stripped(texts: Iterable[str], replaced: int) -> Documents:
-    stripped = [text.strip() for text in texts]
-    kept = [text for text in stripped if text]
-    return Documents(kept, len(stripped) - len(kept), replaced)
+def _stripped(documents: Iterable[tuple[str, str]], replaced: int) -> Documents:
+    """Return documents given by title and text."""
+    stripped = [(title.strip(), text.strip()) for title, text in documents]
+    kept = [(title, text) for title, text in stripped if text]
+    texts = [f"{title}\n{text}" if title else text for title, text in kept]
+    return Documents(texts, [len(title) for title, _ in kept], len(stripped) - len(kept), replaced)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from genus.errors import GenusError
-from genus.text.blocks import Block, JsonLines, Lines, Paragraphs, Rows, missing_field
+from genus.text.blocks import Block, JsonLines, Lines, Paragraphs, Rows
+from genus.text.fields import TEXT, Fields
 from genus.text.sources import find, format_of, load_hub
 from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from genus.text.sources import Source
@@ -35,38 +36,38 @@ class Corpus:
     """The documents of several sources, which can be read more than once; see `read_documents`."""
 
     sources: Sequence[Path | str]
-    field: str = "text"
+    fields: Fields = TEXT
 
     def __iter__(self) -> Iterator[str]:
         """Read them from the first on."""
-        return read_documents(self.sources, self.field)
+        return read_documents(self.sources, self.fields)
 
 
-def read_documents(sources: Iterable[Path | str], field: str = "text") -> Iterator[str]:
+def read_documents(sources: Iterable[Path | str], fields: Fields = TEXT) -> Iterator[str]:
     """Yield the documents of .txt, .jsonl and .parquet files, of folders of them, and of Hugging Face dataset ids.
 
     Args:
         sources: paths, or ids such as `org/name` or `org/name:config`.
-        field: the field or column that holds the text, where there are several.
+        fields: the fields or columns that hold text and title, where there are several.
 
     Raises:
         UsageError: a path that does not exist, or a file of another format.
         GenusError: naming file and line: an unreadable, truncated or malformed file, a missing field.
     """
-    for block in read_blocks(find(sources), field):
+    for block in read_blocks(find(sources), fields):
         yield from block.documents().texts
 
 
-def read_blocks(sources: list[Source], field: str, start: int = 0) -> Iterator[Block]:
+def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterator[Block]:
     """Yield the blocks of files and datasets, the same ones at every call."""
     for source in sources:
         if isinstance(source, str):
-            yield from _read_hub(source, field, start)
+            yield from _read_hub(source, fields, start)
             continue
         try:
             size = source.stat().st_size
             read = _read_parquet if format_of(source) == ".parquet" else _read_lines
-            yield from read(source, field, start)
+            yield from read(source, fields, start)
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise GenusError(
@@ -75,7 +76,7 @@ def read_blocks(sources: list[Source], field: str, start: int = 0) -> Iterator[B
         start += size
 
 
-def _read_lines(path: Path, field: str, start: int) -> Iterator[Block]:
+def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[Block]:
     json = format_of(path) == ".jsonl"
     paragraphs = not json and _has_blank_lines(path)
     with path.open("rb") as raw, _unpacked(raw, path) as file:
@@ -86,7 +87,7 @@ def _read_lines(path: Path, field: str, start: int) -> Iterator[Block]:
                 data = data.removeprefix(BYTE_ORDER_MARK)
             place = (str(path), first, start + raw.tell())
             if json:
-                yield JsonLines(*place, data, field)
+                yield JsonLines(*place, data, fields)
             else:
                 yield Paragraphs(*place, data) if paragraphs else Lines(*place, data)
             first += lines
@@ -124,7 +125,7 @@ def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
     return cast("BinaryIO", io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)) if path.suffix == ".zst" else raw
 
 
-def _read_parquet(path: Path, field: str, start: int) -> Iterator[Block]:
+def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[Block]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -132,12 +133,10 @@ def _read_parquet(path: Path, field: str, start: int) -> Iterator[Block]:
         raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
     try:
         with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if field not in names:
-                raise GenusError(missing_field(str(path), field, names))
+            fields.require(file.schema_arrow.names, str(path))
             rows, size = max(1, file.metadata.num_rows), path.stat().st_size
-            batches = (batch.column(0).to_pylist() for batch in file.iter_batches(BLOCK_ROWS, columns=[field]))
-            yield from _rows(batches, str(path), field, start, size / rows)
+            batches = (batch.to_pydict() for batch in file.iter_batches(BLOCK_ROWS, columns=fields.names))
+            yield from _rows(batches, str(path), fields, start, size / rows)
     except pyarrow.ArrowException as error:
         reason = str(error).split("\n")[0]
         raise GenusError(
@@ -145,17 +144,18 @@ def _read_parquet(path: Path, field: str, start: int) -> Iterator[Block]:
         ) from None
 
 
-def _read_hub(name: str, field: str, start: int) -> Iterator[Block]:
+def _read_hub(name: str, fields: Fields, start: int) -> Iterator[Block]:
     dataset: Any = load_hub(name)
-    if field not in dataset.column_names:
-        raise GenusError(missing_field(name, field, dataset.column_names))
-    batches = (batch[field] for batch in dataset.select_columns([field]).iter(BLOCK_ROWS))
-    yield from _rows(batches, name, field, start, 0)
+    fields.require(dataset.column_names, name)
+    batches = dataset.select_columns(fields.names).iter(BLOCK_ROWS)
+    yield from _rows(batches, name, fields, start, 0)
 
 
-def _rows(batches: Iterable[list[object]], source: str, field: str, start: int, row_bytes: float) -> Iterator[Block]:
-    """Yield blocks of a column; how much of the file was read is told from the number of rows."""
+def _rows(
+    batches: Iterable[Mapping[str, list[object]]], source: str, fields: Fields, start: int, row_bytes: float
+) -> Iterator[Block]:
+    """Yield blocks of columns; how much of the file was read is told from the number of rows."""
     done = 0
-    for values in batches:
-        first, done = done + 1, done + len(values)
-        yield Rows(source, first, start + int(row_bytes * done), values, field)
+    for columns in batches:
+        first, done = done + 1, done + len(columns[fields.text])
+        yield Rows(source, first, start + int(row_bytes * done), columns, fields)

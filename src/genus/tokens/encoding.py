@@ -48,12 +48,13 @@ class Encoded:
 
 
 def encode_block(block: Block, tokenizer: Tokenizer) -> Encoded:
-    """Parse a block, cut its documents into sentences, and encode each sentence."""
+    """Parse a block, cut its documents into sentences, the title first, and encode each sentence."""
     found, encode, width = block.documents(), tokenizer.encoder, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
     documents: list[tuple[int, int]] = []
-    for text in found.texts:
-        sentences = list(filter(None, map(encode, split(text))))
+    for text, title in zip(found.texts, found.titles, strict=True):
+        first = [text[:title]] if title else []
+        sentences = list(filter(None, map(encode, [*first, *split(text[title:])])))
         if sentences:
             ids += sentences
             documents.append((len(sentences), len(text.encode())))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError
+from genus.text.fields import TEXT, Fields
 from genus.text.read import BLOCK_BYTES, read_blocks
 from genus.text.sources import changed, find, fingerprints
 from genus.tokens.encoding import encode_blocks
@@ -134,7 +135,7 @@ def prepare(
     folder: Path,
     *,
     workers: int | None = None,
-    field: str = "text",
+    fields: Fields = TEXT,
     progress: Progress | None = None,
 ) -> Store:
     """Tokenize a corpus into a store; a restart goes on after the last block that was written.
@@ -144,7 +145,7 @@ def prepare(
         tokenizer: trained or loaded.
         folder: a finished store of the same text and tokenizer is opened as it is.
         workers: processes, by default one a processor; the store does not depend on it.
-        field: the field or column that holds the text, where there are several.
+        fields: the fields or columns that hold text and title, where there are several.
         progress: called after every block.
 
     Raises:
@@ -154,7 +155,7 @@ def prepare(
     found = find(sources)
     known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
     if known is not None:
-        _check_same(known, found, tokenizer, field, folder)
+        _check_same(known, found, tokenizer, fields, folder)
     if Store.is_at(folder):
         return Store.open(folder, tokenizer)
     workers = workers or os.cpu_count() or 1
@@ -162,11 +163,12 @@ def prepare(
         "format": FORMAT,
         "tokenizer": tokenizer.hash(),
         "dtype": np.dtype(tokenizer.dtype).name,
-        "field": field,
+        "field": fields.text,
+        "title": fields.title,
         "text": fingerprints(found, workers),
     }
     try:
-        _write(found, tokenizer, Journal(folder, identity), workers, field, progress)
+        _write(found, tokenizer, Journal(folder, identity), workers, fields, progress)
     except OSError as error:
         reason = error.strerror or error
         raise GenusError(
@@ -181,12 +183,17 @@ def counts(folder: Path) -> Counts:
 
 
 def _write(
-    sources: list[Source], tokenizer: Tokenizer, journal: Journal, workers: int, field: str, progress: Progress | None
+    sources: list[Source],
+    tokenizer: Tokenizer,
+    journal: Journal,
+    workers: int,
+    fields: Fields,
+    progress: Progress | None,
 ) -> None:
     sizes = [source.stat().st_size if isinstance(source, Path) else 0 for source in sources]
     total = sum(sizes) if all(sizes) else 0
     most = max(1, total // BLOCK_BYTES) if total else workers
-    blocks = itertools.islice(read_blocks(sources, field), journal.state.counts.blocks, None)
+    blocks = itertools.islice(read_blocks(sources, fields), journal.state.counts.blocks, None)
     try:
         for block in encode_blocks(blocks, tokenizer, min(workers, most)):
             journal.append(block)
@@ -201,15 +208,17 @@ def _write(
         journal.close()
 
 
-def _check_same(known: dict[str, Any], sources: list[Source], tokenizer: Tokenizer, field: str, folder: Path) -> None:
+def _check_same(
+    known: dict[str, Any], sources: list[Source], tokenizer: Tokenizer, fields: Fields, folder: Path
+) -> None:
     """Refuse a folder that was begun with other text or another tokenizer."""
     why = None
     if known["format"] != FORMAT:
         why = f"written in format {known['format']}, not {FORMAT}"
     elif known["tokenizer"] != tokenizer.hash():
         why = f"made with another tokenizer ({known['tokenizer']}, not {tokenizer.hash()})"
-    elif known["field"] != field:
-        why = f"made from the field {known['field']!r}, not {field!r}"
+    elif (made_from := Fields(known["field"], known.get("title"))) != fields:
+        why = f"made from the field {made_from}, not {fields}"
     why = why or changed(known["text"], sources)
     if why:
         raise GenusError(f"{folder}: was {why}; delete the folder, or prepare into another")
