@@ -18,7 +18,7 @@ from genus.examples.connected_sentences import ConnectedSentences
 from genus.examples.distant_sentences import DistantSentences
 from genus.examples.document_segments import DocumentSegments
 from genus.examples.shuffled_segments import ShuffledSegments, distinct, rank
-from genus.examples.titled_sentences import TitledSentences
+from genus.examples.titled_paragraphs import TitledParagraphs
 
 if TYPE_CHECKING:
     from genus.examples import Example, Examples
@@ -143,11 +143,11 @@ class TestDistantSentences:
             made(DistantSentences(), corpus([[5, 5, 5]]))
 
 
-class TestTitledSentences:
+class TestTitledParagraphs:
     def test_labels_are_true(self) -> None:
         titles = STORE.documents[:, 0]
         long = np.diff(STORE.documents).ravel() > 1
-        found = made(TitledSentences())
+        found = made(TitledParagraphs())
         assert len(found) == long.sum()
         for example in found:
             one, other = (int(part[0]) for part in texts(example))
@@ -157,10 +157,28 @@ class TestTitledSentences:
             assert label(example) == (2 if not same else 0 if answer == title + 1 else 1)
             assert answer > title or not same
 
+    def test_a_paragraph_is_whole_sentences_until_the_row_or_the_document_ends(self) -> None:
+        """Where one sentence alone fits beside the title."""
+        ended, filled = 0, 0
+        for example in made(TitledParagraphs()):
+            title, paragraph = texts(example)
+            begin, end = int(paragraph[0]), int(paragraph[-1]) + 1
+            following = sentence_of(end) if end < len(STORE.ids) else len(STORE.sentences) - 1
+            if end == STORE.sentences[following] and begin in STORE.sentences:
+                last = int(STORE.documents[document_of(STORE, begin), 1])
+                room = LENGTH - 3 - len(title)
+                ended += following == last
+                filled += following < last
+                assert following == last or STORE.sentences[following + 1] - begin > room
+            else:
+                assert len(example.tokens.ids) == LENGTH
+                assert sentence_of(end - 1) == sentence_of(begin)
+        assert min(ended, filled) > 10
+
     def test_queries_of_a_user(self) -> None:
         """A query, what was clicked, what was shown: written as a document of three lines."""
         store = corpus([[3, 7, 7]] * 900)
-        found = made(TitledSentences(), store)
+        found = made(TitledParagraphs(sentences=1), store)
         kinds = Counter((label(example), int(texts(example)[1][0]) % 17 // 7) for example in found)
         assert kinds.keys() >= {(0, 0), (1, 1)}
         assert not {(0, 1), (1, 0)} & kinds.keys()
@@ -169,9 +187,13 @@ class TestTitledSentences:
             totals[kind] += count
         assert stats.chisquare([totals[kind] for kind in range(3)]).pvalue > UNLIKELY
 
+    def test_a_paragraph_of_nothing(self) -> None:
+        with pytest.raises(ValueError, match="1 or more, got 0"):
+            TitledParagraphs(sentences=0)
+
     def test_documents_of_one_sentence_make_no_pair(self) -> None:
-        with pytest.raises(GenusError, match="no text of which TitledSentences can make a pair"):
-            made(TitledSentences(), corpus([[5], [5]]))
+        with pytest.raises(GenusError, match="no text of which TitledParagraphs can make a pair"):
+            made(TitledParagraphs(), corpus([[5], [5]]))
 
 
 class TestDocumentSegments:

@@ -67,7 +67,10 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
         ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked'"),
         ([{"objectives": ["masked"], "steps": 0}], "at least one step"),
         ([{"objectives": []}], "needs an objective"),
-        ([{"objectives": ["sentence_distance", "relevance"]}], "Relevance learns from TitledSentences, not DistantSen"),
+        (
+            [{"objectives": ["sentence_distance", "relevance"]}],
+            "Relevance learns from TitledParagraphs, not DistantSen",
+        ),
     ],
 )
 def test_turns_that_cannot_be_taken(turns: list[dict[str, Any]], message: str) -> None:

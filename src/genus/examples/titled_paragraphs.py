@@ -1,4 +1,4 @@
-"""What a document is asked for by, and sentences that answer more or less.
+"""What a document is asked for by, and paragraphs that answer more or less.
 
 Legend: E examples, one a document.
 """
@@ -12,26 +12,35 @@ import numpy as np
 from genus.examples.pairs import Pairs, cut, elsewhere
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from genus.examples.blocks import Block
     from genus.examples.pairs import Labeled
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
 
-class TitledSentences(Pairs):
-    """The first sentence of each document, its title, with another one.
+class TitledParagraphs(Pairs):
+    """The first sentence of each document, its title or the query it answers, with a paragraph.
 
-    Label 0: the second sentence, which is strongly relevant; 1: a later one, weakly; 2: one of another document, not.
-    The label is drawn evenly; where the document has no later sentence, 1 becomes 2. A document of one sentence is left
-    out.
+    A paragraph is consecutive sentences: as many as fit and the document has, and always one. Label 0: it begins right
+    after the title, and is strongly relevant; 1: it begins later, weakly; 2: it is from another document, not. The
+    label is drawn evenly; where the document has no later sentence, 1 becomes 2. A document of one sentence is left
+    out. Titles are there where `--title` names a field; without, the first sentence of a text stands in.
 
-    Pairs of your own are documents too: the query, on the next line what was clicked, and on further lines what was
-    shown and not clicked.
-
-    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, IR relevance, whose pairs are from a search engine's log.
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, IR relevance, whose pairs are from a search engine's log: strong
+    is what was clicked, weak what was shown and not clicked. Titles and their paragraphs are ours.
     """
 
     gives: ClassVar[frozenset[str]] = frozenset({"relevance"})
+
+    sentences: int | None = None
+    """The most that a paragraph has; 1 for logs: a line for the query, one for what was clicked, more for the rest."""
+
+    def __post_init__(self) -> None:
+        """Refuse paragraphs of nothing."""
+        if self.sentences is not None and self.sentences < 1:
+            raise ValueError(f"sentences: expected 1 or more, got {self.sentences}")
 
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
@@ -40,9 +49,18 @@ class TitledSentences(Pairs):
         title, later = title[later >= 0], later[later >= 0]
         label = rng.integers(0, 3, len(title))
         label[(label == 1) & (later == 0)] = 2
-        shown = np.where(label == 1, title + 2 + (rng.random(len(title)) * later).astype(np.int64), title + 1)
-        start, stop = block.start[shown], block.stop[shown]
+        first = np.where(label == 1, title + 2 + (rng.random(len(title)) * later).astype(np.int64), title + 1)
+        titles, start = (block.start[title], block.stop[title]), block.start[first]
         away = label == 2
-        least = np.zeros(away.sum(), dtype=np.int64)  # tokens: one sentence is enough
-        start[away], stop[away] = elsewhere(store, block.document[title[away]], least, rng)
-        return *cut((block.start[title], block.stop[title]), (start, stop), room, rng), label.astype(np.int8)
+        start[away], _ = elsewhere(store, block.document[title[away]], np.zeros(away.sum(), dtype=np.int64), rng)
+        stop = self._stop(store, start, room - (titles[1] - titles[0]))
+        return *cut(titles, (start, stop), room, rng), label.astype(np.int8)
+
+    def _stop(self, store: Store, start: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return past the last token (E,) of the paragraphs that begin at tokens `start` (E,)."""
+        sentence = np.searchsorted(store.sentences, start)
+        last = store.documents[np.searchsorted(store.documents[:, 1], sentence, side="right"), 1]
+        if self.sentences is not None:
+            last = np.minimum(last, sentence + self.sentences)
+        full = np.searchsorted(store.sentences, start + room, side="right") - 1
+        return store.sentences[np.clip(full, sentence + 1, last)]

@@ -1,9 +1,10 @@
 """ERNIE 2.0: BERT that learns from ever more tasks, each with a vector of its own (Sun et al. 2019, arXiv:1907.12412).
 
 "Released code" is PaddlePaddle/ERNIE, which holds models and fine-tuning, but no pretraining of version 2.0. The labels
-of all tasks are made from the text itself. The published vocabulary is uncased, and how the case reached capitalization
-prediction is not told; ours keeps the case, at the same size. Heads but that of the masked language model have no place
-in Hugging Face's classes: a model folder holds the encoder with its pooler and that head, checkpoints hold all.
+of all tasks are made from the text itself; relevance takes its titles or queries from the field that `--title` names.
+The published vocabulary is uncased, and how the case reached capitalization prediction is not told; ours keeps the
+case, at the same size. Heads but that of the masked language model have no place in Hugging Face's classes: a model
+folder holds the encoder with its pooler and that head, checkpoints hold all.
 
 The three small schedules of table 7, which compare ways of training, are rows too. `ernie2/mini` and `ernie2/tiny` are
 ours, not published: the same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training.
