@@ -60,17 +60,24 @@ def test_hidden_states_and_pooler(
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_masked_logits_and_the_gradient_of_the_task_s_vector(tmp_path: Path, shape: Shape) -> None:
+def test_masked_logits_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
+    """Of every parameter, the task's vector among them; the other tasks' get none."""
     model = oracle.build(shape, "ErnieForMaskedLM")
-    learner = reading(tmp_path, model, shape).learner.eval()
-    expected = model(**padded(shape, 2)).logits
-    oracle.live(expected).sum().backward()
-    hidden = learner.network(of_task(oracle.packed(shape), 2))["tokens"]
-    found = token_logits(learner, hidden)
-    found.sum().backward()
-    assert oracle.relative(found.detach(), oracle.live(expected).detach()) <= FLOAT32
-    theirs = model.ernie.embeddings.task_type_embeddings.weight.grad
-    assert oracle.relative(learner.network.embed.tasks.weight.grad, theirs) <= FLOAT32
+    found = reading(tmp_path, model, shape)
+    learner = found.learner.eval()
+    given, labels = oracle.masked_targets(shape)
+    expected = model(**padded(shape, 2), labels=labels)
+    expected.loss.backward()
+    batch = of_task(oracle.packed(shape, given), 2)
+    with torch.no_grad():
+        logits = token_logits(learner, learner.network(batch)["tokens"])
+        assert oracle.relative(logits, oracle.live(expected.logits)) <= FLOAT32
+    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss.backward()
+    assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
+    oracle.same_gradients(found, model)
+    tasks = learner.network.embed.tasks.weight.grad.abs().sum(1)
+    assert tasks.nonzero().flatten().tolist() == [2]
 
 
 @pytest.mark.parametrize(
