@@ -16,7 +16,7 @@ from genus.errors import UsageError
 from genus.export.hf import load
 from genus.recipe import TurnStage
 from small import RUN as SHORT
-from small import rows, shrunk
+from small import losses, rows, shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,49 @@ def test_too_few_task_vectors_are_refused() -> None:
         catalog.load("ernie2/tiny", ["model.embedding.tasks=3"])
 
 
-def test_any_member_can_take_turns() -> None:
+IN_TURNS = {
+    "bert/tiny": (["masked"], ["masked", "next_sentence"]),
+    "xlnet/tiny": (["permuted"], ["next_sentence"]),
+    "electra/tiny": (["generated"], ["generated", "replaced"]),
+}
+"""Objectives of two turns: of single sequences, of streams with a memory for each turn, of two networks."""
+MORE = {"xlnet/tiny": [{"kind": "NextSentence"}]}
+"""Objectives beside a member's own."""
+LOSS = {"generated": "masked"}
+"""What an objective's loss is called, if not by its name."""
+
+
+def in_turns(name: str) -> Recipe:
+    """Return a small member that learns from its second turn in two steps of three."""
+    small = shrunk(catalog.load(name))
+    first, second = IN_TURNS[name]
+    turns = [{"objectives": first}, {"objectives": second, "steps": 2}]
+    stage = small.stages[0].to_json() | {"kind": "TurnStage", "turns": turns, "micro_batch": 8}
+    heads = [*(objective.to_json() for objective in small.objectives), *MORE.get(name, [])]
+    return small.overlay({"stages": [stage], "objectives": heads, "budget": {"amount": 4.0}})
+
+
+@pytest.mark.parametrize("name", IN_TURNS)
+def test_any_member_takes_turns_and_resumes_as_if_it_never_stopped(name: str, corpus: Path, tmp_path: Path) -> None:
+    """From step 2 of 4, in the middle of a round."""
+    run = replace(RUN, checkpoint_every=2, evaluate_every=4)
+    pipeline.pretrain(in_turns(name), [corpus], tmp_path / "whole", run)
+    expected = [sorted(LOSS.get(one, one) for one in turn) for turn in IN_TURNS[name]]
+    names = {one for turn in expected for one in turn}
+    learned = [sorted(row.keys() & names) for row in rows(tmp_path / "whole") if "loss" in row]
+    assert sorted(learned[:3]) == sorted([expected[0], expected[1], expected[1]])
+
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "checkpoint-4")
+    shutil.rmtree(tmp_path / "cut" / "model")
+    pipeline.pretrain(in_turns(name), [corpus], tmp_path / "cut", run, resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    before, after = (load(tmp_path / which / "model").learner.state_dict() for which in ("whole", "cut"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[one], after[one]) for one in before)
+
+
+def test_turns_of_a_member_cost_less_than_all_its_objectives() -> None:
     turns = [{"objectives": ["masked"], "steps": 3}, {"objectives": ["masked", "next_sentence"]}]
     recipe = catalog.load("bert/tiny").overlay({"stages": {"0": {"kind": "TurnStage", "turns": turns}}})
     (stage,) = recipe.stages
