@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from genus import catalog, pipeline
+from genus.batch import Batch, Flow, Packed, Targets
 from genus.errors import UsageError
 from genus.export.hf import load
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
+from genus.train.memory import Memories
 from small import RUN as SHORT
 from small import documents, losses, rows, shrunk
 
@@ -69,7 +71,8 @@ def test_a_killed_run_is_bit_for_bit_the_run_that_was_not(
 def test_the_middle_of_an_epoch_has_a_memory(trained: Path) -> None:
     """What is saved is of two micro-batches, and some of it is of texts that go on."""
     saved = load_file(trained / "checkpoints" / "checkpoint-4" / "memory.safetensors")
-    assert {name.rsplit(".", 1)[0] for name in saved} == {"0.0", "0.1"}
+    (objective,) = load(trained / "model").recipe.objectives
+    assert {name.rsplit(".", 1)[0] for name in saved} == {f"{objective.name}.0", f"{objective.name}.1"}
     assert any(bool(tensor.any()) for name, tensor in saved.items() if name.endswith("remembered"))
     assert rows(trained)[3]["epochs"] % 1 > 0
 
@@ -84,6 +87,23 @@ def test_without_its_memory_a_run_is_another(trained: Path, corpus: Path, tmp_pa
         pipeline.pretrain(load(trained / "model").recipe, [corpus], folder, RUN, resume=True)
     assert losses(folder)[:4] == losses(trained)[:4]
     assert losses(folder)[4:] != losses(trained)[4:]
+
+
+def test_turns_that_begin_with_the_same_objective_remember_apart() -> None:
+    """Each has streams of its own, so what one has read is no text before the other's."""
+    recipe = shrunk(catalog.load("xlnet/tiny")).overlay({"model": {"memory": 24}})
+    learner = recipe.learner().eval()
+    ids = torch.arange(5, 69)
+    flow = Flow(torch.ones(2, dtype=torch.bool), torch.full((2,), 32))
+    order, offsets = torch.arange(64), torch.tensor([0, 32, 64], dtype=torch.int32)
+    packed = Packed(ids, torch.arange(32).repeat(2), ids * 0, offsets, 32, 64, flow=flow, order=order)
+    alone = Batch({"tokens": packed}, {"permuted": Targets(torch.tensor([3, 40]), torch.tensor([9, 9]))})
+    first, other = (replace(alone, heads=frozenset(heads)) for heads in ({"permuted"}, {"permuted", "next_sentence"}))
+    memories = Memories()
+    found = [memories.go_on(learner, batch, 0)["permuted"] for batch in (first, other, first)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert len(memories.slots) == 2
 
 
 def test_memory_of_another_corpus_is_refused(trained: Path, tmp_path: Path) -> None:

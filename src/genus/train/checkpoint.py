@@ -4,7 +4,7 @@ A run's folder holds `checkpoints/checkpoint-<step>/` with
 
 * `model.safetensors`: the learner's parameters and buffers,
 * `optimizer.safetensors`: the optimizer's tensors, as `<number of the parameter>.<name>`,
-* `memory.safetensors`: what the network remembers, as `<task>.<place in the step>.<name>`, if it remembers anything,
+* `memory.safetensors`: what the network remembers, as `<turn>.<place in the step>.<name>`, if it remembers anything,
 * `state.json`: the progress, and what of the optimizer is no tensor,
 * `recipe.json`: the choices that made it,
 * `manifest.json`: the SHA-256 of each of these.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Memories:
-    """The memories of one process, by task and place; feeds that take turns are tasks, each with streams of its own."""
+    """The memories of one process, by turn and place; feeds that take turns have streams of their own, each."""
 
     def __init__(self) -> None:
-        self.slots: dict[tuple[int, int], Memory] = {}
+        self.slots: dict[tuple[str, int], Memory] = {}
 
     def go_on(self, learner: Learner, batch: Batch, place: int) -> Sums:
         """Return a learner's sums on the batch at a place of its step, which goes on from the last one there.
@@ -28,7 +28,7 @@ class Memories:
         """
         if batch.tokens.flow is None:
             return learner(batch)  # type: ignore[no-any-return]
-        key = (batch.tokens.task, place)
+        key = (turn(batch), place)
         memory = self.slots.get(key)
         if memory is None:
             memory = learner.network.blank(len(batch.tokens.ids) // batch.tokens.max_length)
@@ -42,25 +42,30 @@ class Memories:
         self.slots.clear()
 
     def tensors(self, ranks: Ranks) -> dict[str, Tensor]:
-        """Return the memories of all processes, as `<task>.<place>.<name>`; every process calls this.
+        """Return the memories of all processes, as `<turn>.<place>.<name>`; every process calls this.
 
-        Process r of R has the places r, r + R, ... of every task.
+        Process r of R has the places r, r + R, ... of every turn.
         """
         found = {}
-        for task in sorted({task for task, _ in self.slots}):
-            own = {place: memory for (one, place), memory in self.slots.items() if one == task}
+        for one in sorted({name for name, _ in self.slots}):
+            own = {place: memory for (name, place), memory in self.slots.items() if name == one}
             like = next(iter(own.values()))
             [total] = ranks.sum([float(len(own))])
             for place in range(int(total)):
                 memory = own.get(place) or {name: torch.empty_like(tensor) for name, tensor in like.items()}
                 for name, tensor in memory.items():
-                    found[f"{task}.{place}.{name}"] = ranks.share(tensor, place % ranks.size)
+                    found[f"{one}.{place}.{name}"] = ranks.share(tensor, place % ranks.size)
         return found
 
     def restore(self, tensors: dict[str, Tensor], ranks: Ranks) -> None:
         """Take back what is this process's of the tensors of all."""
         self.slots.clear()
         for key, tensor in tensors.items():
-            task, place, name = key.split(".", 2)
+            one, place, name = key.split(".", 2)
             if int(place) % ranks.size == ranks.rank:
-                self.slots.setdefault((int(task), int(place)), {})[name] = tensor.to(ranks.device)
+                self.slots.setdefault((one, int(place)), {})[name] = tensor.to(ranks.device)
+
+
+def turn(batch: Batch) -> str:
+    """Return the name of the turn that a batch is of: the objectives that learn from it."""
+    return "all" if batch.heads is None else ",".join(sorted(batch.heads))
