@@ -19,6 +19,7 @@ TASKS = {
     "ForMaskedLM": "fill-mask",
     "ForPreTraining": "fill-mask",
     "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
 }
 """A model hub's task by the end of the class's name; the first that fits."""
 

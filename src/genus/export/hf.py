@@ -13,10 +13,10 @@ from genus.export import native
 from genus.export.card import card
 from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
-from genus.export.translate import clean, heads_in, to_foreign, to_ours
+from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.weights import read_json, read_weights
 from genus.files import beside, write_json
-from genus.objectives.sequence import Classify
+from genus.objectives.fine_tuned import OfClasses
 from genus.part import diff
 from genus.recipe import Recipe
 from genus.tokens.tokenizer import Tokenizer
@@ -114,17 +114,17 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     layout = layout_of(config, weights)
     _check(config, layout)
     tensors = clean(weights, layout)
-    problem = config.get("problem_type")
-    heads = heads_in(tensors, layout, None if problem is None else problem == "regression")
-    heads = [head for head in heads if layout.heads[head].fits(config)]
+    heads = [head for head in heads_in(tensors, layout, config) if layout.heads[head].fits(config)]
+    tensors = serving(tensors, layout, heads)
     absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
     try:
         model, found = layout.parts(config, heads, absent)
     except LookupError as error:
         raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
-    if isinstance(classify := found.get("classify"), Classify):
-        (weight,) = theirs("heads.classify.classes.weight", layout.table(heads))
-        found["classify"] = _labeled(classify, len(tensors[weight]))
+    for name, objective in found.items():
+        if isinstance(objective, OfClasses):
+            (weight,) = theirs(f"heads.{name}.classes.weight", layout.table(heads))
+            found[name] = _labeled(objective, len(tensors[weight]))
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
@@ -199,7 +199,7 @@ def _rows(tensors: dict[str, Tensor], layout: Layout) -> int:
     return len(tensors[name])
 
 
-def _labeled(objective: Classify, rows: int) -> Classify:
+def _labeled(objective: OfClasses, rows: int) -> OfClasses:
     """Return the objective with as many labels as the head has rows; old configurations do not name them all."""
     if len(objective.labels) == rows:
         return objective

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from genus.export.layouts import Layout, Table
     from genus.objectives import Learner
+    from genus.part import Json
 
 LEGACY = {".gamma": ".weight", ".beta": ".bias"}
 """How norms were called in the first releases."""
@@ -62,23 +63,40 @@ def clean(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return found
 
 
-def heads_in(tensors: Mapping[str, Tensor], layout: Layout, regression: bool | None) -> list[str]:
+def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> list[str]:
     """Return the names of the heads of which there are tensors.
+
+    What one linear map is for, where several heads could have it, is told by the configuration: by the class that it
+    names, and its `problem_type`. Where it names none, words are tagged without a pooler, and one output is a number.
 
     Args:
         tensors: cleaned tensors.
         layout: their layout.
-        regression: whether a classifier is a regression; None where one output alone tells so.
+        config: their configuration.
     """
     names = []
     for head, choice in layout.heads.items():
         rows = [row for ours, rows in choice.tensors.items() if ours.startswith("heads.") for row in rows]
         if all(any(name.startswith(f"{row}.") for name in tensors) for row in rows):
             names.append(head)
+    if {"classify", "tag"} <= set(names):
+        (pooler,) = theirs("network.pooler.0.weight", layout.table(["classify"]))
+        tagging = layout.architectures[frozenset({"tag"})]
+        words = tagging in config["architectures"] if config.get("architectures") else pooler not in tensors
+        names = [name for name in names if name not in ({"classify", "regress"} if words else {"tag"})]
     if {"classify", "regress"} <= set(names):
         (weight,) = theirs("heads.regress.classes.weight", layout.heads["regress"].tensors)
-        names.remove("classify" if (len(tensors[weight]) == 1 if regression is None else regression) else "regress")
+        problem = config.get("problem_type")
+        number = len(tensors[weight]) == 1 if problem is None else problem == "regression"
+        names.remove("classify" if number else "regress")
     return names
+
+
+def serving(tensors: Mapping[str, Tensor], layout: Layout, heads: Collection[str]) -> dict[str, Tensor]:
+    """Return the tensors but for those of modules that the network does not have beside these heads."""
+    table = layout.table(heads)
+    gone = tuple(f"{row}." for choice in layout.lacking(heads) for row in table[layout.optional[choice]])
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(gone)}
 
 
 def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from genus.export.native import is_native
 from genus.export.weights import read_json
 from genus.model.heads import BinaryHead, TokenHead
 from genus.model.output import OutputLayer
+from genus.objectives.tag import TagHead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +60,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
 
 @torch.no_grad()
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """Return the hidden states (T, H), logits of token heads (T, V or T), of sequence heads (N, C) by the head's name.
+    """Return hidden states (T, H), logits of token heads (T, V or C, or T), of sequence heads (N, C), by their names.
 
     Every sequence fills a row of its own; the target `whole` says where the token stands that stands for it.
     """
@@ -74,7 +75,8 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
         if isinstance(scores := getattr(head, "scores", None), BinaryHead):
             found[name] = scores(hidden)
         if isinstance(classes := getattr(head, "classes", None), nn.Linear):
-            found[name] = classes(learner.network.pool(hidden[batch.targets["whole"].index]))
+            whole = batch.targets["whole"].index
+            found[name] = classes(hidden if isinstance(head, TagHead) else learner.network.pool(hidden[whole]))
     return found
 
 

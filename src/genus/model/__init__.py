@@ -86,6 +86,10 @@ class Model(Part, ABC):
         """Return the model as tasks over whole sequences need it: with its pooler or this one, if it can have one."""
         return self
 
+    def unpooled(self) -> Model:
+        """Return the model as tasks over single tokens need it: without a pooler."""
+        return self
+
     def over(self, source: Model) -> Model:
         """Return the architecture of a run of this one that starts from the weights of another: here that one."""
         return source

@@ -104,6 +104,10 @@ class Encoder(Model):
         """Return the encoder with a pooler, the one it has or this one."""
         return self if self.pooler else replace(self, pooler=pooler)
 
+    def unpooled(self) -> Model:
+        """Return the encoder without a pooler."""
+        return replace(self, pooler=None)
+
     def over(self, source: Model) -> Model:
         """Return the source, or the encoder itself where its attention goes on with the weights of the source's."""
         return self if isinstance(source, Encoder) and self.attention.replaces(source.attention) else source

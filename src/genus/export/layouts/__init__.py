@@ -83,6 +83,8 @@ class HeadLayout:
     """Choices of the objective that leave no trace in a folder."""
     needs: frozenset[str] = frozenset()
     """Choices of the model that may not be null beside this head."""
+    lacks: frozenset[str] = frozenset()
+    """Choices of the model that are null beside this head: what tensors a folder has of them serve nothing."""
 
     def fits(self, config: Json) -> bool:
         """Return whether a configuration says what it must for this head."""
@@ -133,6 +135,10 @@ class Layout:
         """Return those of the heads that this architecture has a place for."""
         return frozenset(heads) & self.heads.keys()
 
+    def lacking(self, heads: Iterable[str]) -> frozenset[str]:
+        """Return the choices of the model that are null beside these heads."""
+        return frozenset().union(*(self.heads[head].lacks for head in heads))
+
     def said(self, heads: Iterable[str]) -> tuple[Setting, ...]:
         """Return the keys of a configuration where these heads are present."""
         return (*self.settings, *(setting for head in heads for setting in self.heads[head].settings))
@@ -155,7 +161,7 @@ class Layout:
         absent = {choice for choice in self.optional if choices["model"].get(choice) is None}
         if heads not in self.architectures or objectives.keys() != heads:
             return None
-        if any(absent & self.heads[head].needs for head in heads):
+        if any(absent & self.heads[head].needs or self.heads[head].lacks - absent for head in heads):
             return None
         config: Json = {"architectures": [self.architectures[heads]], "model_type": self.model_type}
         for head in heads:

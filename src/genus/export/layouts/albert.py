@@ -1,4 +1,4 @@
-"""Hugging Face's ALBERT classes, from `AlbertModel` and `AlbertForPreTraining` to `AlbertForSequenceClassification`."""
+"""Hugging Face's ALBERT classes, from `AlbertModel` and `AlbertForPreTraining` to `AlbertForTokenClassification`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from genus.export.layouts.conventions import (
     tied_decoder,
     under,
     without,
+    word_head,
 )
 from genus.model.activation import Gelu
 from genus.model.attention.softmax import Softmax
@@ -72,7 +73,7 @@ LAYOUT = Layout(
     ),
     settings=(
         *without(WIDTHS, "classifier_dropout"),
-        Setting("classifier_dropout_prob", ("classify.dropout", "regress.dropout")),
+        Setting("classifier_dropout_prob", ("classify.dropout", "regress.dropout", "tag.dropout")),
         Setting("embedding_size", ("model.embedding.size",)),
         Setting("num_hidden_groups", ("model.stack.groups",)),
         Setting("inner_group_num", (), read=read_inner),
@@ -105,6 +106,7 @@ LAYOUT = Layout(
         "masked": masked_head("predictions", "predictions.dense", "predictions.LayerNorm", Masked(activation=GELU)),
         "sentence_order": pooled_head(SentenceOrder(), "sop_classifier.classifier"),
         **sequence_heads("classifier"),
+        **word_head(),
     },
     architectures=architectures("Albert", {("masked", "sentence_order"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
     tied=tied_decoder("predictions", "albert."),

@@ -1,4 +1,4 @@
-"""Hugging Face's BERT classes, from `BertModel` and `BertForPreTraining` to `BertForSequenceClassification`."""
+"""Hugging Face's BERT classes, from `BertModel` and `BertForPreTraining` to `BertForTokenClassification`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from genus.export.layouts.conventions import (
     sequence_heads,
     tied_decoder,
     under,
+    word_head,
 )
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
@@ -45,7 +46,7 @@ WIDTHS = (
     Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout")),
     Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked.norm.eps")),
     Setting("initializer_range", ("model.init_std",)),
-    Setting("classifier_dropout", ("classify.dropout", "regress.dropout")),
+    Setting("classifier_dropout", ("classify.dropout", "regress.dropout", "tag.dropout")),
     LABELS,
 )
 """What BERT and the architectures made of its parts write alike."""
@@ -116,6 +117,7 @@ LAYOUT = Layout(
         "masked": masked_head(*MASKED),
         "next_sentence": pooled_head(NextSentence(), "cls.seq_relationship"),
         **sequence_heads("classifier"),
+        **word_head(),
     },
     architectures=architectures(
         "Bert",

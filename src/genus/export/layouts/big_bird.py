@@ -26,6 +26,7 @@ from genus.export.layouts.conventions import (
     tied_decoder,
     under,
     without,
+    word_head,
 )
 from genus.model.activation import Gelu
 from genus.model.attention.block_sparse import BlockSparse
@@ -121,6 +122,7 @@ LAYOUT = Layout(
             {"network.pooler.0": ("classifier.dense",)},
             settings=(activation("model.pooler.activation"),),
         ),
+        **word_head(),
     },
     architectures=architectures("BigBird", {("masked", "next_sentence"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
     witness=Witness(alike=seen_in_full),

@@ -9,6 +9,7 @@ from genus.export.layouts import HeadLayout, Setting
 from genus.model.activation import Activation, Gelu, Relu, Tanh
 from genus.objectives.masked import Masked
 from genus.objectives.sequence import Classify, Regress
+from genus.objectives.tag import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +65,7 @@ def activation(*paths: str, key: str = "hidden_act") -> Setting:
     return Setting(key, paths, write_activation, read_activation)
 
 
-LABELS = Setting("id2label", ("classify.labels",), write_labels, read_labels)
+LABELS = Setting("id2label", ("classify.labels", "tag.labels"), write_labels, read_labels)
 POSITIONS = Setting("max_position_embeddings", ("model.embedding.position.length",))
 
 
@@ -133,10 +134,35 @@ def sequence_heads(
     }
 
 
-def architectures(stem: str, pretraining: Mapping[tuple[str, ...], str]) -> dict[frozenset[str], str]:
-    """Return the classes by the heads they have: those of pretraining, those over sequences, and the bare network."""
-    sequences = {("classify",): "ForSequenceClassification", ("regress",): "ForSequenceClassification", (): "Model"}
-    return {frozenset(heads): stem + kind for heads, kind in {**pretraining, **sequences}.items()}
+def word_head(free: frozenset[str] = frozenset()) -> dict[str, HeadLayout]:
+    """Return the head of `...ForTokenClassification`, which is alike in all classes: a linear map of tokens' states.
+
+    Args:
+        free: choices that leave no trace in a folder, beside the tag of words that no token stands for.
+    """
+    tensors = {"heads.tag.classes": ("classifier",)}
+    return {"tag": HeadLayout(objective=Tag(labels=()), tensors=tensors, free=free | {"usual"}, lacks=POOLER)}
+
+
+FINE_TUNED: dict[tuple[str, ...], str] = {
+    ("classify",): "ForSequenceClassification",
+    ("regress",): "ForSequenceClassification",
+    ("tag",): "ForTokenClassification",
+}
+
+
+def architectures(
+    stem: str, pretraining: Mapping[tuple[str, ...], str], missing: frozenset[str] = frozenset()
+) -> dict[frozenset[str], str]:
+    """Return the classes by the heads they have: those of pretraining, those of fine-tuning, and the bare network.
+
+    Args:
+        stem: what the classes' names begin with.
+        pretraining: how the names of classes of pretraining go on.
+        missing: heads of fine-tuning for which there is no class.
+    """
+    kinds = {**pretraining, **FINE_TUNED, (): "Model"}
+    return {frozenset(heads): stem + kind for heads, kind in kinds.items() if not missing.intersection(heads)}
 
 
 def tied_decoder(head: str, prefix: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from genus.export.layouts.conventions import (
     masked_head,
     sequence_heads,
     under,
+    word_head,
 )
 from genus.model.activation import Relu
 from genus.model.attention.softmax import Softmax
@@ -99,6 +100,7 @@ LAYOUT = Layout(
     heads={
         "masked": masked_head("vocab_projector", "vocab_transform", "vocab_layer_norm"),
         **sequence_heads("classifier"),
+        **word_head(free=frozenset({"dropout"})),  # it drops out as the layers do
     },
     architectures=architectures("DistilBert", {("masked",): "ForMaskedLM"}),
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},

@@ -1,4 +1,4 @@
-"""Hugging Face's ELECTRA classes, of the discriminator, of the generator, and `ElectraForSequenceClassification`.
+"""Hugging Face's ELECTRA classes, of the discriminator, of the generator, and of fine-tuning.
 
 Both kinds of folder have one `model_type` and one network; what they were trained for is told by their heads.
 """
@@ -10,7 +10,15 @@ from dataclasses import replace
 from genus.examples.halved_chunks import HalvedChunks
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import LAYERS, TEMPLATE, WIDTHS
-from genus.export.layouts.conventions import POSITIONS, activation, architectures, masked_head, sequence_heads, under
+from genus.export.layouts.conventions import (
+    POSITIONS,
+    activation,
+    architectures,
+    masked_head,
+    sequence_heads,
+    under,
+    word_head,
+)
 from genus.model.activation import Gelu
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
@@ -74,6 +82,7 @@ LAYOUT = Layout(
         ),
         "masked": masked_head("generator_lm_head", "generator_predictions.dense", "generator_predictions.LayerNorm"),
         **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
+        **word_head(),
     },
     architectures=architectures("Electra", {("replaced",): "ForPreTraining", ("masked",): "ForMaskedLM"}),
     tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},

@@ -1,4 +1,4 @@
-"""Hugging Face's Megatron-BERT classes, from `MegatronBertModel` to `MegatronBertForSequenceClassification`."""
+"""Hugging Face's Megatron-BERT classes, from `MegatronBertModel` to `MegatronBertForTokenClassification`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from genus.export.layouts.conventions import (
     tied_decoder,
     under,
     without,
+    word_head,
 )
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
@@ -80,7 +81,9 @@ LAYOUT = Layout(
     heads={
         "masked": masked_head(*MASKED),
         "sentence_order": pooled_head(SentenceOrder(), "cls.seq_relationship"),
-        **sequence_heads("classifier", free=frozenset({"dropout"})),  # it drops out as the layers do
+        # These drop out as the layers do.
+        **sequence_heads("classifier", free=frozenset({"dropout"})),
+        **word_head(free=frozenset({"dropout"})),
     },
     architectures=architectures(
         "MegatronBert",

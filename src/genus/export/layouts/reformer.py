@@ -197,7 +197,11 @@ LAYOUT = Layout(
         ),
         **sequence_heads("classifier.out_proj", only={"is_decoder": False}),
     },
-    architectures=architectures("Reformer", {("next_token",): "ModelWithLMHead", ("masked",): "ForMaskedLM"}),
+    architectures=architectures(
+        "Reformer",
+        {("next_token",): "ModelWithLMHead", ("masked",): "ForMaskedLM"},
+        missing=frozenset({"tag"}),
+    ),
     tied={"lm_head.decoder.bias": "lm_head.bias"},
     witness=Witness(told={"hash_seed": SEED, "chunk_size_feed_forward": 0}),
 )

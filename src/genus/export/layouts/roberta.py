@@ -10,7 +10,15 @@ from dataclasses import replace
 from genus.examples.full_sentences import FullSentences
 from genus.export.layouts import Layout, Setting
 from genus.export.layouts.bert import LAYERS, TEMPLATE, WIDTHS
-from genus.export.layouts.conventions import activation, architectures, masked_head, sequence_heads, tied_decoder, under
+from genus.export.layouts.conventions import (
+    activation,
+    architectures,
+    masked_head,
+    sequence_heads,
+    tied_decoder,
+    under,
+    word_head,
+)
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
@@ -76,6 +84,7 @@ LAYOUT = Layout(
     heads={
         "masked": masked_head("lm_head", "lm_head.dense", "lm_head.layer_norm"),
         **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
+        **word_head(),
     },
     architectures=architectures("Roberta", {("masked",): "ForMaskedLM"}),
     tied=tied_decoder("lm_head", "roberta."),

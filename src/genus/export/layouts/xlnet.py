@@ -7,7 +7,7 @@ from dataclasses import replace
 from genus.examples.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
-from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
+from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
@@ -109,6 +109,7 @@ LAYOUT = Layout(
             free=frozenset({"partial"}),
         ),
         **sequence_heads("logits_proj"),
+        **word_head(free=frozenset({"dropout"})),  # it has none
     },
     architectures=architectures("XLNet", {("permuted",): "LMHeadModel"}),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},

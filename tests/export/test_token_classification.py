@@ -1,0 +1,187 @@
+"""Hugging Face's random taggers of words, read and written back: logits, loss, gradients, weights, labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from folders import edit, rewrite, tiny
+from oracle import FLOAT32, LENGTHS, Shape, reading, transformers
+
+from genus import catalog
+from genus.errors import GenusError
+from genus.export.hf import load, save
+from genus.export.layouts import layout_for, layouts
+from genus.export.native import is_native
+from genus.export.verify import verify
+from genus.export.weights import read_json
+from genus.model.heads import Pooler
+from genus.objectives.tag import Tag
+from small import shrunk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+@dataclass(frozen=True)
+class Words(Shape):
+    """A tagger of any architecture; the tokenizer is BERT's or RoBERTa's, which are as good as any here."""
+
+    stem: str = "Bert"
+    own: tuple[tuple[str, Any], ...] = ()
+    """Settings beside the usual ones; of these classes that have others, all."""
+
+    def config(self, **more: Any) -> Any:
+        labels = {"id2label": dict(enumerate(NAMES)), "label2id": {name: n for n, name in enumerate(NAMES)}}
+        make = getattr(transformers, f"{self.stem}Config")
+        usual = {} if "vocab_size" in dict(self.own) else self.settings()
+        return make(**(usual | dict(self.own) | labels | more))
+
+    @property
+    def model(self) -> Any:
+        return oracle.build(self, f"{self.stem}ForTokenClassification")
+
+
+SIZES = ("bert", 2, 24, 3, 40, 101, 40, "gelu_new", 2, 1e-12)
+DISTIL = (("vocab_size", 101), ("n_layers", 2), ("dim", 24), ("n_heads", 3), ("hidden_dim", 40))
+XLNET = (("vocab_size", 101), ("n_layer", 2), ("d_model", 24), ("n_head", 3), ("d_inner", 40), ("mem_len", 6))
+SHAPES = [
+    Words(*SIZES, "Bert", (("classifier_dropout", 0.2),)),
+    Words("roberta", 2, 24, 3, 40, 300, 40, "gelu", 2, 1e-5, "Roberta"),
+    Words("roberta", 2, 24, 3, 40, 300, 40, "gelu", 2, 1e-5, "Camembert"),
+    Words(*SIZES, "Albert", (("embedding_size", 8), ("num_hidden_groups", 2))),
+    Words(*SIZES, "DistilBert", DISTIL),
+    Words(*SIZES, "Electra", (("embedding_size", 12),)),
+    Words(*SIZES, "XLNet", XLNET),
+    Words(*SIZES, "BigBird", (("block_size", 4), ("num_random_blocks", 1))),
+    Words(*SIZES, "BigBird", (("attention_type", "original_full"),)),
+    Words(*SIZES, "Ernie", (("use_task_id", True), ("task_type_vocab_size", 3))),
+    Words(*SIZES, "MegatronBert"),
+]
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.stem)
+
+
+def inputs(shape: Words) -> dict[str, torch.Tensor]:
+    """Return the padded sequences; DistilBERT knows no segments."""
+    return {k: v for k, v in oracle.padded(shape).items() if k != "token_type_ids" or shape.stem != "DistilBert"}
+
+
+def tags() -> tuple[list[dict[str, Any]], torch.Tensor]:
+    """Return a tag at every other token, and the same as Hugging Face takes them."""
+    rng = np.random.default_rng(3)
+    given, labels = [], torch.full((len(LENGTHS), max(LENGTHS)), -100)
+    for row, length in enumerate(LENGTHS):
+        index = np.arange(0, length, 2)
+        label = rng.integers(0, len(NAMES), len(index))
+        labels[row, index] = torch.from_numpy(label)
+        given.append({"tag": (index, label)})
+    return given, labels
+
+
+def test_every_architecture_with_such_a_class_is_here() -> None:
+    theirs = {name for layout in layouts() for name in layout.architectures.values() if "Token" in name}
+    assert all(hasattr(transformers, name) for name in theirs)
+    assert {f"{shape.stem}ForTokenClassification" for shape in SHAPES} == theirs
+
+
+@shapes
+def test_logits_loss_and_gradients(tmp_path: Path, shape: Words) -> None:
+    """In float64, but for what they compute in float32 whatever the precision: losses of ours, distances of XLNet's."""
+    model = shape.model
+    found = reading(tmp_path, model, shape)
+    assert found.recipe.objectives == (Tag(labels=NAMES, dropout=found.recipe.objectives[0].dropout),)
+    model, learner = model.double(), found.learner.double().eval()
+    given, labels = tags()
+    expected = model(**inputs(shape), labels=labels)
+    expected.loss.backward()
+    batch = oracle.packed(shape, given)
+    head = learner.heads["tag"]
+    logits = head.outputs(learner.network, learner.network(batch), batch)
+    there = batch.targets["tag"].index
+    every = torch.zeros(len(batch.tokens.ids), len(NAMES), dtype=logits.dtype).index_copy(0, there, logits.detach())
+    kept = oracle.live(labels) != -100
+    assert oracle.relative(oracle.in_order(every)[kept], oracle.live(expected.logits)[kept]) <= FLOAT32
+    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss.backward()
+    assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
+    oracle.same_gradients(found, model, still="k_lin.bias" if shape.stem == "DistilBert" else "key.bias")
+
+
+@shapes
+def test_there_and_back_is_the_identity(tmp_path: Path, shape: Words) -> None:
+    model = shape.model
+    found = reading(tmp_path / "theirs", model, shape)
+    if shape.stem == "Camembert":  # it is written as RoBERTa
+        camembert, model = model, replace(shape, stem="Roberta").model
+        model.load_state_dict(camembert.state_dict())
+        model.save_pretrained(tmp_path / "renamed")
+    unused = {name for name in model.state_dict() if ".pooler." in name}  # BigBird's has one, which it does not call
+    free = {"classifier_dropout", "random_focus", "random_seed"}
+    oracle.there_and_back(tmp_path / "ours", found, model, free=free, unused=unused)
+    config = read_json(tmp_path / "ours" / "config.json")
+    assert config["id2label"] == {str(number): name for number, name in enumerate(NAMES)}
+    assert verify(tmp_path / "ours", found.learner).keys() >= {"hidden", "tag", "transformers/tag"}
+    assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
+    assert "pipeline_tag: token-classification" in (tmp_path / "ours" / "README.md").read_text()
+
+
+def test_a_pooler_in_an_old_file_is_left_out(tmp_path: Path) -> None:
+    """Before transformers 4, taggers were saved with a pooler, which nothing read."""
+    shape = SHAPES[0]
+    expected = reading(tmp_path, shape.model, shape)
+    pooler = {"bert.pooler.dense.weight": torch.ones(24, 24), "bert.pooler.dense.bias": torch.ones(24)}
+    rewrite(tmp_path, lambda tensors: tensors | pooler)
+    found = load(tmp_path)
+    assert found.recipe == expected.recipe
+    assert found.learner.state_dict().keys() == expected.learner.state_dict().keys()
+
+
+@pytest.mark.parametrize("stem", ["Bert", "Roberta"])
+@pytest.mark.parametrize(("kind", "head"), [("Token", "tag"), ("Sequence", "classify")])
+def test_without_the_name_of_a_class_words_are_what_has_no_pooler(
+    tmp_path: Path, stem: str, kind: str, head: str
+) -> None:
+    (shape,) = [shape for shape in SHAPES if shape.stem == stem]
+    reading(tmp_path, oracle.build(shape, f"{stem}For{kind}Classification"), shape)
+    edit(tmp_path / "config.json", architectures=None)
+    assert list(load(tmp_path).learner.heads) == [head]
+
+
+def test_a_folder_of_ours_keeps_dropout_and_the_usual_tag(tmp_path: Path) -> None:
+    tag = Tag(labels=("NN", "VB"), usual="NN", dropout=0.3)
+    recipe, _, tokenizer = tiny("bert", tmp_path, tag)
+    recipe = replace(recipe, model=recipe.model.unpooled())
+    save(tmp_path / "model", recipe, recipe.learner(), tokenizer)
+    assert read_json(tmp_path / "model" / "config.json")["classifier_dropout"] == 0.3
+    assert load(tmp_path / "model").recipe.objectives == (tag,)
+
+
+def test_a_tagger_with_a_pooler_fits_no_class(tmp_path: Path) -> None:
+    recipe, _, _ = tiny("bert", tmp_path, Tag(labels=("NN", "VB")))
+    assert recipe.model.pooler == Pooler()
+    assert layout_for(recipe, ["tag"]) is None
+
+
+def test_a_reformer_s_tags_are_for_us_to_read(tmp_path: Path) -> None:
+    """There is no such class."""
+    recipe = shrunk(catalog.load("reformer/tiny"))
+    tokenizer = recipe.tokens.train(["every word of a text"] * 9)
+    recipe = replace(recipe, tokens=tokenizer.tokens, objectives=(Tag(labels=NAMES),), model=recipe.model.unpooled())
+    learner = recipe.learner()
+    save(tmp_path / "model", recipe, learner, tokenizer)
+    assert is_native(read_json(tmp_path / "model" / "config.json"))
+    assert max(verify(tmp_path / "model", learner).values()) == 0
+
+
+def test_the_name_of_a_class_that_there_is_not(tmp_path: Path) -> None:
+    shape = SHAPES[0]
+    reading(tmp_path, shape.model, shape)
+    edit(tmp_path / "config.json", architectures=["BertForQuestionAnswering"])
+    with pytest.raises(GenusError, match=r"BertForQuestionAnswering cannot be read; known are .*TokenClassification"):
+        load(tmp_path)
