@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 class Metric(Part, ABC):
     """A number that says how good predictions are; larger is better."""
+
+    per: ClassVar[str] = "row"
+    """Whose label it judges: a row's, or a word's."""
 
     @property
     def name(self) -> str:
