@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from genus.tasks import Task
 
 
+def kind_of(task: "Task") -> str:
+    """Return the name of a task's kind."""
+    return type(task).__name__.lower()
+
+
 def choose(name: str, texts: Sequence[str] = (), label: str | None = None, metrics: Sequence[str] = ()) -> "Task":
     """Return a task by the name of its kind or of one of GLUE's, with the columns and metrics that are named.
 

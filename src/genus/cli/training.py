@@ -68,16 +68,22 @@ Data = Annotated[
     Path,
     typer.Argument(metavar="DATA", help="A folder with train and validation tables, or one table.", show_default=False),
 ]
-TaskName = Annotated[str, typer.Option("--task", help="classification, regression, or one of GLUE such as sst2.")]
+TaskName = Annotated[
+    str, typer.Option("--task", help="classification, regression, tagging, or one of GLUE such as sst2.")
+]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
 Text = Annotated[
-    list[str], typer.Option("--text", metavar="COLUMN", help="The column of the text; given twice, of a pair.")
+    list[str],
+    typer.Option("--text", metavar="COLUMN", help="The column of the text, or of the words; given twice, of a pair."),
 ]
-Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label.")]
+Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label, or of the tags.")]
 MetricName = Annotated[
     list[str],
     typer.Option(
-        "--metric", metavar="NAME", help="accuracy, f1, macro_f1, matthews, pearson, spearman; the first decides."
+        "--metric",
+        metavar="NAME",
+        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
+        "word_accuracy; the first decides.",
     ),
 ]
 

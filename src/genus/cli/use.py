@@ -38,12 +38,12 @@ def evaluate(
 
     A pretrained one on text (losses, perplexity, bits per byte), a fine-tuned one on a table.
     """
-    from genus.objectives.sequence import OnSequence
+    from genus.objectives.fine_tuned import FineTuned
     from genus.text import Fields
 
     run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
-    if any(isinstance(objective, OnSequence) for objective in source.recipe.objectives):
+    if any(isinstance(objective, FineTuned) for objective in source.recipe.objectives):
         found = _on_table(source, data, _task(source, task, text, label), answers, run)
     else:
         found = _on_text(source, data, Fields(field, title), run, settings)
@@ -130,28 +130,26 @@ def _on_text(
 
 def _task(source: "Imported", name: str | None, text: list[str], label: str | None) -> Any:
     """Return the task whose rows are answered: by name, or of the kind of the model's head."""
-    from genus.cli.task import choose
-    from genus.objectives.sequence import Classify
+    from genus.cli.task import choose, kind_of
+    from genus.tasks import task_of
+    from genus.tasks.predict import objective_of
 
-    kind = "classification" if isinstance(source.recipe.objectives[0], Classify) else "regression"
-    return choose(name or kind, text, label)
+    objective = objective_of(source)
+    return choose(name or kind_of(task_of(objective)), text, label).fitting(objective)
 
 
 def _on_table(source: "Imported", data: list[str], task: Any, answers: Path | None, run: "Run") -> dict[str, float]:
     """Return the metrics of a fine-tuned model on the labeled rows of a table; write its answers to all."""
     from genus.files import write_text
-    from genus.tasks.answer import answers as explained
-    from genus.tasks.answer import lines, measure, outputs
+    from genus.tasks.answer import lines
     from genus.tasks.dataset import read
+    from genus.tasks.predict import score
     from genus.tasks.splits import Split
 
     if len(data) != 1:
         raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}")
-    objective: Any = source.recipe.objectives[0]
     split = Split(Path(data[0]), read(Path(data[0]), task, labeled=answers is None))
-    encoded = split.encode(source.tokenizer, objective, source.recipe.finetuning.max_length)
-    found = outputs(source.learner, encoded, run.precision)
+    found, metrics = score(source, task, split, run)
     if answers is not None:
-        write_text(answers, lines(split.rows, explained(objective, found)))
-    labeled = any(row.label is not None for row in split.rows)
-    return measure(task.metrics, objective, encoded, found) if labeled else {}
+        write_text(answers, lines(split.rows, found))
+    return metrics

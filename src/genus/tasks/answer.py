@@ -1,4 +1,4 @@
-"""What a fine-tuned learner answers. N examples, C classes."""
+"""What a fine-tuned learner answers. M targets, C classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from genus.evaluate.metrics import Metric
     from genus.objectives import Learner
-    from genus.objectives.sequence import OnSequence, SequenceHead
+    from genus.objectives.fine_tuned import FineTuned, FineTunedHead
     from genus.tasks.dataset import Row
     from genus.tasks.encode import Encoded
 
@@ -28,40 +28,40 @@ if TYPE_CHECKING:
 class Answer:
     """What is answered for one row."""
 
-    predicted: str | float
-    """A label in the user's words, or a number."""
-    scores: dict[str, float]
-    """The probability of each label; empty where a number is predicted."""
+    predicted: str | float | list[str]
+    """A label in the user's words, a number, or a tag for each word."""
+    scores: dict[str, float] | list[float | None]
+    """The probability of each label, or of each word's tag; empty where a number is predicted."""
 
 
 def outputs(learner: Learner, encoded: Encoded, precision: str) -> NDArray[np.float32]:
-    """Return the head's outputs (N, C) for every example, in the examples' order and without dropout."""
-    head = cast("SequenceHead", learner.heads[encoded.target])
+    """Return the head's outputs (M, C) for every target, in the examples' order and without dropout."""
+    head = cast("FineTunedHead", learner.heads[encoded.target])
     device = head.classes.weight.device
-    found = np.empty((len(encoded), head.classes.out_features), np.float32)
+    found = np.empty((len(encoded.labels), head.classes.out_features), np.float32)
     training = learner.training
     learner.eval()
     with torch.no_grad(), autocast(precision, device):
         for chosen, batch in by_length(encoded):
             moved = batch.to(device)
-            found[chosen] = head.outputs(learner.network, learner.network(moved), moved).float().cpu().numpy()
+            found[encoded.places(chosen)] = (
+                head.outputs(learner.network, learner.network(moved), moved).float().cpu().numpy()
+            )
     learner.train(training)
     return found
 
 
 def measure(
-    metrics: Iterable[Metric], objective: OnSequence, encoded: Encoded, outputs_NC: NDArray[np.float32]
+    metrics: Iterable[Metric], objective: FineTuned, encoded: Encoded, outputs_MC: NDArray[np.float32]
 ) -> dict[str, float]:
-    """Return each metric over the examples that have a label."""
-    labels = encoded.labels
-    labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.target(None)
-    predicted = objective.decide(outputs_NC)
-    return {metric.name: metric(labels[labeled], predicted[labeled]) for metric in metrics}
+    """Return each metric over what has a label."""
+    truth, predicted = encoded.judged(objective, outputs_MC)
+    return {metric.name: metric(truth, predicted) for metric in metrics}
 
 
-def answers(objective: OnSequence, outputs_NC: NDArray[np.float32]) -> list[Answer]:
-    """Return the answer for every row of outputs."""
-    return [Answer(*objective.explain(row)) for row in outputs_NC]
+def answers(objective: FineTuned, encoded: Encoded, outputs_MC: NDArray[np.float32]) -> list[Answer]:
+    """Return the answer for every row."""
+    return [Answer(*one) for one in encoded.explained(objective, outputs_MC)]
 
 
 def lines(rows: Iterable[Row], found: Iterable[Answer]) -> str:

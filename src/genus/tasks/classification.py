@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from genus.errors import GenusError
 from genus.evaluate.metrics import Accuracy, Metric
@@ -10,24 +10,34 @@ from genus.objectives.sequence import Classify
 from genus.tasks import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Classification(Task):
     """One of the classes that occur in training."""
 
+    learns: ClassVar = Classify
     metrics: tuple[Metric, ...] = (Accuracy(),)
 
-    def objective(self, labels: Iterable[str]) -> Classify:
-        """Return the classes in order, of numbers or of the alphabet.
+    def objective(self, labels: Sequence[str]) -> Classify:
+        """Return the classes in order.
 
         Raises:
             GenusError: there is but one class.
         """
-        found = set(labels)
-        if len(found) < 2:
-            raise GenusError(f"column {self.label!r}: all rows have the label {min(found)!r}; nothing is to be learned")
-        return Classify(labels=tuple(sorted(found, key=_in_order)), dropout=self.dropout)
+        return Classify(labels=classes(labels, self.label), dropout=self.dropout)
+
+
+def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:
+    """Return the distinct labels in order, of numbers or of the alphabet.
+
+    Raises:
+        GenusError: there is but one.
+    """
+    found = set(labels)
+    if len(found) < 2:
+        raise GenusError(f"column {column!r}: all rows have the label {min(found)!r}; nothing is to be learned")
+    return tuple(sorted(found, key=_in_order))
 
 
 def _in_order(label: str) -> tuple[bool, float, str]:

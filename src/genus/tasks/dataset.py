@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.objectives.sequence import OnSequence
+    from genus.objectives.fine_tuned import FineTuned
     from genus.tasks import Task
 
+Label = str | tuple[str, ...]
+"""A row's label, or those of its words."""
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 """How the file of a split begins."""
 UNLABELED = "-1"
@@ -54,8 +56,14 @@ class Row:
 
     line: int
     texts: tuple[str, ...]
-    label: str | None
+    """The text, the two of a pair, or the words."""
+    label: Label | None
     """None where the row has no label."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its label, or those of its words; none where it has none."""
+        return self.label if isinstance(self.label, tuple) else tuple(filter(None, [self.label]))
 
 
 def read(path: Path, task: Task, *, labeled: bool = True) -> list[Row]:
@@ -67,15 +75,17 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[Row]:
         labeled: whether there must be a column of labels.
 
     Raises:
-        GenusError: the file cannot be read or is empty, a column is missing.
+        GenusError: the file cannot be read or is empty, a column is missing or holds something else.
     """
     found = []
     for line, row in rows(path):
         for column in task.texts + ((task.label,) if labeled else ()):
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
-        texts = tuple("" if row[column] is None else str(row[column]) for column in task.texts)
-        found.append(Row(line, texts, spell(row.get(task.label))))
+        try:
+            found.append(Row(line, *task.read(row)))
+        except ValueError as error:
+            raise GenusError(f"{path}, line {line}: {error}") from None
     if not found:
         raise GenusError(f"{path}: holds no rows")
     if not labeled and {row.label for row in found} == {UNLABELED}:
@@ -90,7 +100,7 @@ def spell(label: Any) -> str | None:
     return None if label is None or str(label).strip() == "" else str(label).strip()
 
 
-def targets(path: Path, rows: Sequence[Row], objective: OnSequence) -> NDArray[Any]:
+def targets(path: Path, rows: Sequence[Row], objective: FineTuned) -> NDArray[Any]:
     """Return the numbers (rows,) that stand for the labels.
 
     Raises:
@@ -98,8 +108,9 @@ def targets(path: Path, rows: Sequence[Row], objective: OnSequence) -> NDArray[A
     """
     numbers = []
     for row in rows:
+        (label,) = row.labels or (None,)
         try:
-            numbers.append(objective.target(row.label))
+            numbers.append(objective.target(label))
         except ValueError as error:
             raise GenusError(f"{path}, line {row.line}: {error}") from None
     return np.asarray(numbers, np.float32 if any(isinstance(number, float) for number in numbers) else np.int64)

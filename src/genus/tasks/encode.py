@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from genus.objectives.fine_tuned import FineTuned
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Single or paired texts, ready to be framed one by one. N is their number."""
+    """Single or paired texts, ready to be framed one by one. N examples, M targets, of which here each has one."""
 
     texts: list[tuple[NDArray[np.int32], ...]]
     labels: NDArray[Any]
-    """(N,) int64 classes or float32 numbers."""
+    """(M,) int64 classes or float32 numbers."""
     target: str
     """The name of the target that the labels serve."""
     vocabulary: Vocabulary
@@ -45,6 +46,20 @@ class Encoded:
         sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
         whole = np.array([self.vocabulary.whole(len(sequence.ids))])
         return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
+
+    def places(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the targets of some examples, one example after the other."""
+        return chosen
+
+    def judged(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return truth and predictions, as metrics take them, of what has a label."""
+        labels = self.labels
+        labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.target(None)
+        return labels[labeled], objective.decide(outputs_MC)[labeled]
+
+    def explained(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+        """Return what is predicted for each row, in the user's words, and how probable it is."""
+        return [objective.explain(outputs_C) for outputs_C in outputs_MC]
 
 
 def encode(

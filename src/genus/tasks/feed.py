@@ -52,7 +52,7 @@ class Shuffled:
 
 
 def by_length(encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield all examples in batches, the longest first, with the number of the example of each target."""
+    """Yield all examples in batches, the longest first, with the number of each example."""
     order = np.argsort(-encoded.lengths, kind="stable")
     while len(order):
         longest = int(encoded.lengths[order[0]])

@@ -66,7 +66,8 @@ def finetune(
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
         say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
-    objective = task.objective([row.label for row in training if row.label is not None])
+    objective = task.objective([label for row in training for label in row.labels])
+    task = task.fitting(objective)
     recipe = start.fine_tuned(objective, settings)
     report = Report(
         recipe=recipe.name,

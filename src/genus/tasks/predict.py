@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from genus.errors import GenusError
-from genus.objectives.sequence import OnSequence
+from genus.objectives.fine_tuned import FineTuned
+from genus.tasks import Task, task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
-from genus.tasks.encode import encode
+from genus.tasks.dataset import Row
+from genus.tasks.splits import Split
 from genus.train.parallel import join
 from genus.train.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from genus.export.hf import Imported
-    from genus.tasks import Task
-    from genus.tasks.encode import Encoded
     from genus.tasks.report import Metrics
-    from genus.tasks.splits import Split
 
 
-def objective_of(model: Imported) -> OnSequence:
+def objective_of(model: Imported) -> FineTuned:
     """Return what a model was fine-tuned for.
 
     Raises:
         GenusError: it was not.
     """
     for objective in model.recipe.objectives:
-        if isinstance(objective, OnSequence) and objective.name in model.learner.heads:
+        if isinstance(objective, FineTuned) and objective.name in model.learner.heads:
             return objective
     raise GenusError(f"{model.recipe.name}: this model was not fine-tuned; run `genus finetune` first")
 
 
 def predict(model: Imported, texts: Sequence[tuple[str, ...]], run: Run | None = None) -> list[Answer]:
-    """Return the answer to every single or paired text, in order; long ones are cut as in training.
+    """Return the answer to every single or paired text, or to the words of each; long ones are cut as in training.
 
     Raises:
         GenusError: the model was not fine-tuned.
     """
-    objective = objective_of(model)
-    labels = np.array([objective.target(None)] * len(texts))
-    encoded = encode(model.tokenizer, texts, labels, objective.name, model.recipe.finetuning.max_length)
-    return answers(objective, _outputs(model, encoded, run))
+    rows = [Row(number, each, None) for number, each in enumerate(texts, 1)]
+    return score(model, task_of(objective_of(model)), Split(Path(), rows), run)[0]
 
 
 def score(model: Imported, task: Task, split: Split, run: Run | None = None) -> tuple[list[Answer], Metrics]:
@@ -56,13 +50,10 @@ def score(model: Imported, task: Task, split: Split, run: Run | None = None) -> 
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
     """
     objective = objective_of(model)
-    encoded = split.encode(model.tokenizer, objective, model.recipe.finetuning.max_length)
-    found = _outputs(model, encoded, run)
-    labeled = any(row.label is not None for row in split.rows)
-    return answers(objective, found), measure(task.metrics, objective, encoded, found) if labeled else {}
-
-
-def _outputs(model: Imported, encoded: Encoded, run: Run | None) -> NDArray[np.float32]:
+    encoded = split.encode(task, model.tokenizer, objective, model.recipe.finetuning.max_length)
     run = run or Run()
     model.learner.to(join(run.device).device)
-    return outputs(model.learner, encoded, run.precision)
+    found = outputs(model.learner, encoded, run.precision)
+    explained = answers(objective, encoded, found)
+    labeled = any(row.label is not None for row in split.rows)
+    return explained, measure(task.metrics, objective, encoded, found) if labeled else {}

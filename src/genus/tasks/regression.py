@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from genus.evaluate.metrics import Metric, Pearson, Spearman
 from genus.objectives.sequence import Regress
 from genus.tasks import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 
 class Regression(Task):
     """A number, in the units of the labels."""
 
+    learns: ClassVar = Regress
     metrics: tuple[Metric, ...] = (Spearman(), Pearson())
 
-    def objective(self, labels: Iterable[str]) -> Regress:
+    def objective(self, labels: Sequence[str]) -> Regress:
         """Return the squared error."""
         return Regress(dropout=self.dropout)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from genus.evaluate.interval import Interval, interval
 
 if TYPE_CHECKING:
-    from genus.objectives.sequence import OnSequence
+    from genus.objectives.fine_tuned import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
 
@@ -46,7 +46,7 @@ class Report:
     initial: str
     """`pretrained` or `random` weights."""
     task: Task
-    objective: OnSequence
+    objective: FineTuned
     """With the labels in the order of their numbers."""
     settings: FineTuning
     data: dict[str, Data]

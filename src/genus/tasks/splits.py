@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
-from genus.tasks.dataset import Row, hold_out, read, targets
-from genus.tasks.encode import Encoded, encode
+from genus.tasks.dataset import Row, hold_out, read
 from genus.tasks.report import Data
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.objectives.sequence import OnSequence
+    from genus.objectives.fine_tuned import FineTuned
     from genus.tasks import Task
     from genus.tasks.dataset import Files
+    from genus.tasks.encode import Encoded
     from genus.tokens.tokenizer import Tokenizer
 
 HELD_OUT = 0.1
@@ -30,10 +30,9 @@ class Split:
     rows: list[Row]
     held_out: bool = False
 
-    def encode(self, tokenizer: Tokenizer, objective: OnSequence, max_length: int) -> Encoded:
+    def encode(self, task: Task, tokenizer: Tokenizer, objective: FineTuned, max_length: int) -> Encoded:
         """Return what the network reads of the rows."""
-        labels = targets(self.path, self.rows, objective)
-        return encode(tokenizer, [row.texts for row in self.rows], labels, objective.name, max_length)
+        return task.encode(tokenizer, self.path, self.rows, objective, max_length)
 
     def data(self) -> Data:
         """Return where the rows come from."""

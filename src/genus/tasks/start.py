@@ -12,7 +12,7 @@ from genus.export.weights import fingerprint
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
-    from genus.objectives.sequence import OnSequence
+    from genus.objectives.fine_tuned import FineTuned
     from genus.recipe import FineTuning, Recipe
     from genus.tokens.tokenizer import Tokenizer
 
@@ -26,10 +26,10 @@ class Start:
     learner: Learner | None = None
     """None: random weights, drawn anew for every seed."""
 
-    def fine_tuned(self, objective: OnSequence, settings: FineTuning) -> Recipe:
-        """Return the recipe of what is fine-tuned: the same network, with a pooler, under another objective.
+    def fine_tuned(self, objective: FineTuned, settings: FineTuning) -> Recipe:
+        """Return the recipe of what is fine-tuned: the same network under another objective.
 
-        A network without a pooler gets the one of the settings.
+        It has a pooler where the objective needs one: its own, or that of the settings.
 
         Raises:
             GenusError: the tokenizer and the weights do not belong together.
@@ -44,7 +44,7 @@ class Start:
         tokens = self.tokenizer.tokens
         return replace(
             self.recipe,
-            model=model.pooled(settings.pooler),
+            model=objective.reads(model, settings.pooler),
             tokens=tokens,
             objectives=(objective,),
             stages=tuple(stage.whole() for stage in self.recipe.stages),
@@ -57,7 +57,7 @@ class Start:
         learner = recipe.learner()
         if self.learner is not None:
             missing, unknown = learner.network.load_state_dict(self.learner.network.state_dict(), strict=False)
-            lost = [*unknown, *(name for name in missing if not name.startswith("pooler."))]
+            lost = [name for name in (*unknown, *missing) if not name.startswith("pooler.")]
             if lost:
                 raise GenusError(f"the weights do not belong to {recipe.name}: {', '.join(lost[:3])} on one side only")
         return learner

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.objectives import Learner
-    from genus.objectives.sequence import OnSequence
+    from genus.objectives.fine_tuned import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.encode import Encoded
@@ -45,7 +45,7 @@ class Study:
     task: Task
     recipe: Recipe
     """Of what is fine-tuned, with the settings."""
-    objective: OnSequence
+    objective: FineTuned
     splits: dict[str, Split]
     folder: Path
     run: Run
@@ -54,8 +54,12 @@ class Study:
     @cached_property
     def encoded(self) -> dict[str, Encoded]:
         """What the network reads of each split."""
-        length = self.recipe.finetuning.max_length
-        return {name: split.encode(self.start.tokenizer, self.objective, length) for name, split in self.splits.items()}
+        tokenizer, length = self.start.tokenizer, self.recipe.finetuning.max_length
+        splits = self.splits.items()
+        found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
+        if not len(found["train"]):
+            raise GenusError(f"{self.splits['train'].path}: the tokenizer leaves nothing of any word; take another")
+        return found
 
     def trials(self, seeds: Sequence[int]) -> list[Trial]:
         """Return the trials of the folder, by seed, having tried the seeds that are not there."""
@@ -112,7 +116,7 @@ class Study:
             if name == "train":
                 continue
             found = outputs(learner, self.encoded[name], self.run.precision)
-            write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, found)))
+            write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, self.encoded[name], found)))
             if any(row.label is not None for row in split.rows):
                 metrics[name] = measure(self.task.metrics, self.objective, self.encoded[name], found)
         return metrics

@@ -63,6 +63,10 @@ class Tokens(Part, ABC):
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return, for every piece of the vocabulary in order of id, whether it starts a word."""
 
+    def within(self, word: str) -> str:
+        """Return a word, of those that a text is given as, so written that its ids alone are those within the text."""
+        return word
+
     def beforehand(self) -> list[Part]:
         """Return what changes a text before the backend sees it, and so decides ids beside the backend."""
         return []

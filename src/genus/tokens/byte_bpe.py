@@ -88,6 +88,10 @@ class ByteBPE(Tokens):
         """Return true for the pieces that begin with white space (fairseq's whole-word masks: with a space)."""
         return [piece.startswith(WHITE_SPACE) for piece in pieces]
 
+    def within(self, word: str) -> str:
+        """Return the word after a space, as all but the first stand (as the Hugging Face library, the first too)."""
+        return word if word[:1].isspace() else f" {word}"
+
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
         """Return the encoder by pieces, or the backend where it is not GPT-2's to the letter."""
         whole = WholeText(backend, typecode)

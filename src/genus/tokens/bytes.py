@@ -93,6 +93,10 @@ class Bytes(Tokens):
         spaces = {WRITTEN[byte] for byte in WHITE_SPACE}
         return [piece in spaces for piece in pieces]
 
+    def within(self, word: str) -> str:
+        """Return the word after a space, with which it begins."""
+        return word if word[:1].isspace() else f" {word}"
+
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
         """Return an encoder that adds to bytes; texts with the name of a special token are the backend's."""
         return _BytesPlus(WholeText(backend, typecode), backend.get_vocab()[WRITTEN[0]])

@@ -1,0 +1,96 @@
+"""Tagging of words: names, parts of speech."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from genus.errors import UsageError
+from genus.evaluate.metrics import Metric  # noqa: TC001  # a choice is read by its annotation
+from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy, of_names
+from genus.objectives.tag import OUTSIDE, Tag
+from genus.tasks import Task
+from genus.tasks.classification import classes
+from genus.tasks.dataset import Label, Row, spell, targets
+from genus.tasks.words import encode_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from genus.objectives.fine_tuned import FineTuned
+    from genus.tasks.words import EncodedWords
+    from genus.tokens.tokenizer import Tokenizer
+
+
+class Tagging(Task):
+    """One of the tags that occur in training, for each word of a column of lists of words."""
+
+    learns: ClassVar = Tag
+    per: ClassVar[str] = "word"
+
+    texts: tuple[str, ...] = ("tokens",)
+    label: str = "ner_tags"
+    metrics: tuple[Metric, ...] = ()
+    """None: whole names where the tags are of names (IOB2), words where they are not."""
+
+    def __post_init__(self) -> None:
+        """Refuse more than one column of words, and metrics of other labels."""
+        if len(self.texts) != 1:
+            raise UsageError(f"texts: expected the one column of the words, got {len(self.texts)}")
+        if self.metrics:
+            super().__post_init__()
+
+    def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
+        """Return words and tags."""
+        (column,) = self.texts
+        words = _several(row, column, "words")
+        if not words:
+            raise ValueError(f"column {column!r} holds no words")
+        texts = tuple("" if word is None else str(word) for word in words)
+        if row.get(self.label) is None:
+            return texts, None
+        tags = [spell(tag) for tag in _several(row, self.label, "tags")]
+        if len(tags) != len(words):
+            raise ValueError(f"{len(words)} words in column {column!r}, but {len(tags)} tags in column {self.label!r}")
+        if None in tags:
+            raise ValueError(f"word {tags.index(None) + 1} has no tag in column {self.label!r}")
+        return texts, tuple(tag for tag in tags if tag)
+
+    def objective(self, labels: Sequence[str]) -> Tag:
+        """Return the tags in order.
+
+        Raises:
+            GenusError: there is but one tag.
+        """
+        found = classes(labels, self.label)
+        usual = OUTSIDE if OUTSIDE in found else max(found, key=Counter(labels).__getitem__)
+        return Tag(labels=found, dropout=self.dropout, usual=usual)
+
+    def fitting(self, objective: FineTuned) -> Task:
+        """Return the task with metrics: of whole names where the tags are of names, else of words."""
+        names = of_names(cast("Tag", objective).labels)
+        usual = (EntityF1(), EntityPrecision(), EntityRecall()) if names else ()
+        return self if self.metrics else replace(self, metrics=(*usual, WordAccuracy()))
+
+    def encode(
+        self, tokenizer: Tokenizer, path: Path, rows: Sequence[Row], objective: FineTuned, max_length: int
+    ) -> EncodedWords:
+        """Return what the network reads of the sentences of a table.
+
+        Raises:
+            GenusError: a tag that does not occur in training, or no room for text.
+        """
+        pairs = [(row, tag) for row in rows for tag in row.labels or [None] * len(row.texts)]
+        labels = targets(path, [replace(row, label=tag) for row, tag in pairs], objective)
+        return encode_words(tokenizer, rows, labels, objective.name, max_length)
+
+
+def _several(row: dict[str, Any], column: str, what: str) -> list[Any]:
+    """Return the list in a column."""
+    if not isinstance(row[column], list):
+        raise ValueError(
+            f"column {column!r} holds no list of {what}, which .jsonl and .parquet can; got {row[column]!r:.40}"
+        )
+    return list(row[column])

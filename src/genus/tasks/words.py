@@ -1,0 +1,127 @@
+"""Sentences that are given as words, as ids with a target at the first piece of each word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Sequence
+from genus.tasks.encode import Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Several
+
+    from numpy.typing import NDArray
+
+    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.tag import Tag
+    from genus.tasks.dataset import Row
+    from genus.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class EncodedWords(Encoded):
+    """Parts of sentences, ready to be framed one by one. M is the number of words that have a piece, W that of all."""
+
+    firsts: list[NDArray[np.int64]]
+    """Of each part, where the first pieces of its words stand among its ids."""
+    seen: NDArray[np.int64]
+    """(M,) the number of each target's word, counted through all sentences."""
+    rows: Several[Row]
+    """The sentences."""
+
+    def example(self, index: int) -> Example:
+        """Return one part, framed; its targets stand at the first pieces."""
+        ids, segments, fixed = self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index]))
+        pieces = np.flatnonzero(~fixed)
+        numbers = self.places(np.array([index]))
+        sequence = Sequence(ids, segments, fixed)
+        return Example({"tokens": sequence}, {self.target: (pieces[self.firsts[index]], self.labels[numbers])})
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64]:
+        return np.cumsum([0, *map(len, self.firsts)])
+
+    def places(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the numbers of the targets of some parts, one part after the other."""
+        return np.concatenate([chosen[:0], *(np.arange(*self._offsets[i : i + 2]) for i in chosen)])
+
+    def judged(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the tags of each labeled sentence, those of words without a piece as the usual one."""
+        predicted = [tags for tags, _ in self.explained(objective, outputs_MC)]
+        both = [(row.labels, tags) for row, tags in zip(self.rows, predicted, strict=True) if row.label is not None]
+        truth, found = (np.fromiter((pair[side] for pair in both), object, len(both)) for side in (0, 1))
+        return truth, found
+
+    def explained(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+        """Return the tags of each sentence's words and their probabilities, None for words without a piece."""
+        tag = cast("Tag", objective)
+        raised = np.exp(outputs_MC - outputs_MC.max(-1, keepdims=True))
+        chances = (raised.max(-1) / raised.sum(-1)).tolist()
+        tags = [tag.labels[number] for number in tag.decide(outputs_MC).tolist()]
+        words: list[tuple[str, float | None]] = [(tag.usual, None)] * sum(len(row.texts) for row in self.rows)
+        for number, one, chance in zip(self.seen.tolist(), tags, chances, strict=True):
+            words[number] = (one, chance)
+        rest = iter(words)
+        sentences = [[next(rest) for _ in row.texts] for row in self.rows]
+        return [([one for one, _ in each], [chance for _, chance in each]) for each in sentences]
+
+
+def encode_words(
+    tokenizer: Tokenizer, rows: Several[Row], labels: NDArray[np.int64], target: str, max_length: int
+) -> EncodedWords:
+    """Encode sentences word by word; one that has more than `max_length` tokens when framed is cut between words.
+
+    Each part is an example of its own. The first piece of a word has its target, as in Devlin et al. 2018, section 5.3,
+    the others none. Of a word that is longer than a whole part, the pieces at its end are lost.
+
+    Args:
+        tokenizer: of the network; what it makes of a word does not depend on the words beside it.
+        rows: the sentences.
+        labels: (W,) of all words.
+        target: the name of the target.
+        max_length: tokens of a part.
+
+    Raises:
+        GenusError: the frame alone is as long.
+    """
+    vocabulary = tokenizer.vocabulary
+    room = max_length - vocabulary.framing(1)
+    if room < 1:
+        raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+    known = _pieces(tokenizer, {word for row in rows for word in row.texts})
+    texts: list[tuple[NDArray[np.int32], ...]] = []
+    firsts, seen, at = [], [], 0
+    for row in rows:
+        pieces = [known[word][:room] for word in row.texts]
+        present = [number for number, ids in enumerate(pieces) if ids]
+        for part in _parts([len(pieces[number]) for number in present], room):
+            several = [pieces[number] for number in present[part]]
+            texts.append((np.array([id for ids in several for id in ids], np.int32),))
+            firsts.append(np.cumsum([0, *map(len, several[:-1])]))
+        seen += [at + number for number in present]
+        at += len(row.texts)
+    places = np.array(seen, np.int64)
+    return EncodedWords(texts, labels[places], target, vocabulary, firsts, places, rows)
+
+
+def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
+    """Return the ids of each word, as it stands in a text."""
+    words = list(words)
+    return dict(zip(words, tokenizer.encode([tokenizer.tokens.within(word) for word in words]), strict=True))
+
+
+def _parts(lengths: Several[int], room: int) -> list[slice]:
+    """Cut a row of lengths into stretches of at most `room`, each as long as can be."""
+    cuts, held = [0], 0
+    for number, length in enumerate(lengths):
+        if held + length > room:
+            cuts.append(number)
+            held = 0
+        held += length
+    return [slice(*cut) for cut in zip(cuts, [*cuts[1:], len(lengths)], strict=True)] if lengths else []
