@@ -1,8 +1,8 @@
 """Tables of words and tags: their columns, what is learned of them, how it is measured; and real ones."""
 
 import gzip
+import itertools
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +29,13 @@ from genus.tasks.splits import read_splits
 from genus.tasks.start import Start
 from genus.tasks.tagging import Tagging
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import Unigram
 from genus.tokens.wordpiece import WordPiece
 from genus.train.run import Run
 
 ROUNDING = 1e-5
 """Float32 sums in another order."""
+QUIET = dict.fromkeys(("model.dropout", "model.embedding.dropout", "model.attention.dropout"), 0.0)
+"""Without dropout, a small network learns in seconds."""
 ROWS = [
     {"tokens": ["a", "cat", "and", "a", "saw"], "ner_tags": ["O", "B-ANIMAL", "O", "O", "B-TOOL"]},
     {"tokens": ["horse", "bird"], "ner_tags": ["B-ANIMAL", "I-ANIMAL"]},
@@ -171,8 +172,7 @@ def tuned(recipe: Recipe, tokenizer: Tokenizer, run: Run, tmp_path_factory: pyte
 
 def pretrained(recipe: Recipe, tokenizer: Tokenizer) -> Start:
     torch.manual_seed(0)
-    quiet = dict.fromkeys(("model.dropout", "model.embedding.dropout", "model.attention.dropout"), 0.0)
-    recipe = recipe.overrides(quiet | {"finetuning.optimizer.lr": 5e-3})
+    recipe = recipe.overrides(QUIET | {"finetuning.optimizer.lr": 5e-3})
     return Start(recipe, tokenizer, replace(recipe, tokens=tokenizer.tokens).learner())
 
 
@@ -230,41 +230,23 @@ def test_hugging_face_gives_the_same_tags(tuned: Path, run: Run) -> None:
         assert answer.scores == pytest.approx(chances[first].max(-1).values.tolist(), abs=ROUNDING)
 
 
-def sample(shared: Path, folder: Path, name: str, sizes: tuple[int, int]) -> Files:
-    """Write the first sentences of a data set as tables."""
-    with gzip.open(shared / "data" / name / "train.jsonl.gz", "rt", encoding="utf-8") as file:
-        lines = [next(file) for _ in range(sum(sizes))]
-    files = folder / "train.jsonl", folder / "validation.jsonl"
-    for path, part in zip(files, (lines[: sizes[0]], lines[sizes[0] :]), strict=True):
-        path.write_text("".join(part), encoding="utf-8")
-    return Files(*files)
-
-
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("conll2003", 0.3), ("thainer_1.3", 0.1)])
-def test_real_names_are_found(
-    shared: Path, tmp_path: Path, run: Run, name: str, least: float, write_words: Callable[..., Tokenizer]
-) -> None:
-    """From random weights, in seconds: nobody who answers O to all finds one."""
-    files = sample(shared, tmp_path, name, (2000, 400))
-    tokenizer = write_words(read(files.train, Tagging()))
-    row = catalog.load(
-        "bert/mini", ["model.layers=2", "model.dropout=0.0", "finetuning.epochs=6", "finetuning.batch=32"]
-    )
-    row = row.overrides({"finetuning.optimizer.lr": 1e-3, "finetuning.optimizer.bias_correction": True})
+@pytest.mark.parametrize("name", ["conll2003", "thainer_1.3"])
+def test_real_names_are_found_from_random_weights(shared: Path, tmp_path: Path, run: Run, name: str) -> None:
+    """Some 150 updates on 900 sentences; who answers O to every word finds no name, and is right four times of five."""
+    with gzip.open(shared / "data" / name / "train.jsonl.gz", "rt", encoding="utf-8") as file:
+        short = [line for line in itertools.islice(file, 2000) if len(json.loads(line)["tokens"]) <= 40][:900]
+    (tmp_path / "train.jsonl").write_text("".join(short), encoding="utf-8")
+    rows = read(tmp_path / "train.jsonl", Tagging())
+    tokenizer = WordPiece(vocab_size=3000, lowercase=False).train([" ".join(row.texts) for row in rows])
+    row = catalog.load("bert/mini", ["model.layers=2", "model.hidden=128", "model.attention.heads=2"])
+    row = row.overrides(QUIET | {"model.feedforward.size": 256, "finetuning.epochs": 3, "finetuning.batch": 16})
+    row = row.overrides({"finetuning.optimizer.lr": 2e-3, "finetuning.optimizer.bias_correction": True})
+    files = Files(tmp_path / "train.jsonl")
     report = finetune(Start(row, tokenizer), Tagging(), files, tmp_path / "out", seeds=(0,), run=run)
-    assert report.trials[0].metrics["validation"]["entity_f1"] > least
-
-
-@pytest.fixture
-def write_words() -> Callable[..., Tokenizer]:
-    """Train a tokenizer on sentences: of WordPiece, or of unigram where words are not spaced."""
-
-    def train(rows: list[Row]) -> Tokenizer:
-        spaced = all(word.isascii() for word in rows[0].texts)
-        texts = [(" " if spaced else "").join(row.texts) for row in rows]
-        part = WordPiece(vocab_size=4000, lowercase=False) if spaced else Unigram(vocab_size=2000, plain=False)
-        return part.train(texts)
-
-    return train
+    answers = map(json.loads, (tmp_path / "out" / "seed-0" / "validation.jsonl").read_text().splitlines())
+    truth = [tag for answer in answers for tag in answer["label"]]
+    found = report.trials[0].metrics["validation"]
+    assert found["entity_f1"] > 0.2
+    assert found["word_accuracy"] > truth.count("O") / len(truth)
