@@ -1,8 +1,11 @@
 """Words are encoded as the tokenizers library encodes split text, and each has its target at its first piece."""
 
+import gzip
 import itertools
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from genus.text.cleaning import ThaiCleaning
 from genus.tokens import Tokens
 from genus.tokens.byte_bpe import ByteBPE
 from genus.tokens.bytes import Bytes
-from genus.tokens.segmented import CUT, SegmentedWords
+from genus.tokens.segmented import CUT, SPACE, SegmentedWords
 from genus.tokens.spaceless_unigram import SpacelessUnigram
 from genus.tokens.tokenizer import Tokenizer
 from genus.tokens.unigram import XLNET, Unigram
@@ -59,25 +62,31 @@ def encoded(tokenizer: Tokenizer, sentences: list[list[str]], max_length: int = 
     return encode_words(tokenizer, rows, np.arange(sum(map(len, sentences))), "tag", max_length)
 
 
-def split_text(tokenizer: Tokenizer, words: list[str]) -> tokenizers.Encoding:
-    """Return what the library makes of text that is split into words, set as Hugging Face's classes set it."""
+def reference(tokenizer: Tokenizer) -> Callable[[list[str]], tokenizers.Encoding]:
+    """Return the library, as it encodes text that is split into words, set as Hugging Face's classes set it."""
     backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     if isinstance(tokenizer.tokens, ByteBPE):
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    if isinstance(tokenizer.tokens, SegmentedWords):
-        words = [CUT.join("<_>" if cut == " " else cut for cut in tokenizer.tokens.segmenter.words(w)) for w in words]
-    if isinstance(tokenizer.tokens, SpacelessUnigram):
-        words = [tokenizer.tokens.cleaning.clean(word) for word in words]
-    return backend.encode(words, is_pretokenized=True)
+
+    def encode(words: list[str]) -> tokenizers.Encoding:
+        if isinstance(tokenizer.tokens, SegmentedWords):
+            words = [
+                CUT.join(SPACE if cut == " " else cut for cut in tokenizer.tokens.segmenter.words(w)) for w in words
+            ]
+        if isinstance(tokenizer.tokens, SpacelessUnigram):
+            words = [tokenizer.tokens.cleaning.clean(word) for word in words]
+        return backend.encode(words, is_pretokenized=True)
+
+    return encode
 
 
 @kinds
 def test_ids_and_first_pieces_are_the_library_s(kind: str) -> None:
     tokenizer, sentences = trained(kind)
-    ours, before = encoded(tokenizer, sentences), 0
+    ours, library, before = encoded(tokenizer, sentences), reference(tokenizer), 0
     assert len(ours) == len(sentences)
     for number, words in enumerate(sentences):
-        theirs, example = split_text(tokenizer, words), ours.example(number)
+        theirs, example = library(words), ours.example(number)
         index, label = example.targets["tag"]
         assert example.tokens.ids.tolist() == theirs.ids
         first = {word: place for place, word in reversed(list(enumerate(theirs.word_ids))) if word is not None}
@@ -101,6 +110,14 @@ def test_words_stand_from_target_to_target(kind: str) -> None:
                 both = (tokenizer.decode(pieces.tolist()), words[which])
                 found, expected = (re.sub(f"[ {NOTHING}]", "", text).lower() for text in both)
                 assert found == expected
+
+
+@pytest.mark.parametrize("kind", ["unigram without spaces", "words by a dictionary"])
+def test_a_space_is_a_word_where_it_is_a_token(kind: str) -> None:
+    tokenizer, _ = trained(kind)
+    ours = encoded(tokenizer, [["นก", " ", "อีก"]])
+    assert ours.seen.tolist() == [0, 1, 2]
+    assert tokenizer.pieces[ours.texts[0][0][ours.firsts[0][1]]] == SPACE
 
 
 def test_a_byte_model_reads_the_spaces_between_words() -> None:
@@ -133,6 +150,23 @@ def test_long_sentences_are_cut_between_words(kind: str, max_length: int) -> Non
         assert sentence[left[-1]] != sentence[right[0]] or held + sizes[right[0]] > room
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("vocabulary", "data"),
+    [("bert-base-cased", "conll2003"), ("roberta-base", "conll2003"), ("bert-base-multilingual-cased", "thainer_1.3")],
+)
+def test_real_sentences_with_published_vocabularies(shared: Path, vocabulary: str, data: str) -> None:
+    tokenizer = Tokenizer.load(shared / "vocab" / vocabulary)
+    with gzip.open(shared / "data" / data / "train.jsonl.gz", "rt", encoding="utf-8") as file:
+        sentences = [json.loads(line)["tokens"] for line in itertools.islice(file, 300)]
+    ours, library = encoded(tokenizer, sentences, 10_000), reference(tokenizer)
+    for number, words in enumerate(sentences):
+        theirs = library(words)
+        assert ours.example(number).tokens.ids.tolist() == theirs.ids
+        first = {word: place for place, word in reversed(list(enumerate(theirs.word_ids))) if word is not None}
+        assert sorted(first.values()) == ours.example(number).targets["tag"][0].tolist()
+
+
 def test_no_room_for_text() -> None:
     tokenizer, sentences = trained("wordpiece")
     with pytest.raises(GenusError, match="max_length: 2 leaves no room"):
@@ -142,6 +176,7 @@ def test_no_room_for_text() -> None:
 def test_batches_hold_every_target_once() -> None:
     tokenizer, sentences = trained("byte bpe")
     ours = encoded(tokenizer, sentences, 12)
+    assert not ours.notice
     found = np.full(len(ours.labels), -1)
     for chosen, batch in by_length(ours):
         found[ours.places(chosen)] = batch.targets["tag"].label
@@ -155,6 +190,7 @@ def test_words_without_a_piece_have_the_usual_tag() -> None:
     rows = [Row(1, tuple(sentences[-1]), ("X", "Y", "Y", "X", "X", "X")), Row(2, (NOTHING,), None)]
     ours = encode_words(tokenizer, rows, np.array([0, 1, 1, 0, 0, 0, -100]), "tag", 64)
     assert ours.seen.tolist() == [0, 1, 3, 4, 5]
+    assert ours.notice == "the tokenizer leaves nothing of 2 of 7 words, which get the usual tag"
     tag = Tag(labels=("X", "Y"), usual="Y")
     outputs = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], np.float32))
     (first, chances), second = ours.explained(tag, outputs)

@@ -47,6 +47,11 @@ class Encoded:
         whole = np.array([self.vocabulary.whole(len(sequence.ids))])
         return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
 
+    @property
+    def notice(self) -> str:
+        """What is worth saying of what could not be encoded; nothing where all could."""
+        return ""
+
     def places(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the targets of some examples, one example after the other."""
         return chosen

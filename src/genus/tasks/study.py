@@ -17,6 +17,7 @@ from genus.tasks.feed import Shuffled
 from genus.tasks.report import Metrics, Trial
 from genus.train.feeding import Stretch
 from genus.train.loop import train
+from genus.train.record import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +58,9 @@ class Study:
         tokenizer, length = self.start.tokenizer, self.recipe.finetuning.max_length
         splits = self.splits.items()
         found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
+        for name, encoded in found.items():
+            if encoded.notice:
+                say(f"{name}: {encoded.notice}")
         if not len(found["train"]):
             raise GenusError(f"{self.splits['train'].path}: the tokenizer leaves nothing of any word; take another")
         return found

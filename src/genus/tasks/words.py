@@ -43,6 +43,13 @@ class EncodedWords(Encoded):
         sequence = Sequence(ids, segments, fixed)
         return Example({"tokens": sequence}, {self.target: (pieces[self.firsts[index]], self.labels[numbers])})
 
+    @property
+    def notice(self) -> str:
+        """How many words have no piece, where there are any."""
+        words = sum(len(row.texts) for row in self.rows)
+        lost = words - len(self.seen)
+        return f"the tokenizer leaves nothing of {lost:,} of {words:,} words, which get the usual tag" if lost else ""
+
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
         return np.cumsum([0, *map(len, self.firsts)])
