@@ -83,7 +83,7 @@ def test_blank_lines_separate_documents_where_there_are_any(tmp_path: Path, cont
     assert list(read_documents([tmp_path / "a.txt"])) == documents
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(st.sampled_from("ab \u00e4\u4e2d.\n"), max_size=30), max_size=12), size=st.integers(1, 40)
 )

@@ -55,7 +55,7 @@ def test_characters(small: Tokenizer) -> None:
     assert_same(small, neighborhoods(step=97))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     text=st.text(max_size=30)
     | st.text(st.sampled_from(" \n\t\x1c\x85\u00a0\u2028ab'sI1.\u00e9\u0301\u4e2d<>mask[]MASK"), max_size=40)
