@@ -40,8 +40,8 @@ BRACKETS = tuple(
 )
 """Empty brackets, brackets around no letter, and what stands between a bracket and the first or last letter in it."""
 SPACES = re.compile(r"  +")
-MARK = "<_>"
-"""What a space is while words are cut."""
+SPACE = "<_>"
+"""What a space is while words are cut, and as a token (Lowphansirikul et al. 2021, arXiv:2101.09635, section 3)."""
 
 
 class Cleaning(Part, ABC):
@@ -77,11 +77,11 @@ class ThaiCleaning(Cleaning):
         text = without_html(text.lower() if self.lowercase else text)
         for pattern in BRACKETS:
             text = pattern.sub("", text)
-        text = SPACES.sub(" ", text.replace("\n", " ")).replace(" ", MARK)
+        text = SPACES.sub(" ", text.replace("\n", " ")).replace(" ", SPACE)
         text = re.sub(rf"(\S)\1{{{self.repeats},}}", r"\1", text)
         if self.words is not None:
             text = "".join(word for word, _ in groupby(emoji_apart(self.words.words(text))))
-        return text.replace(MARK, " ")
+        return text.replace(SPACE, " ")
 
 
 def without_html(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from genus.text.cleaning import Cleaning  # noqa: TC001  # a choice is read by its annotation
+from genus.text.cleaning import SPACE, Cleaning
 from genus.text.segment import DictionaryWords, Segmenter
 from genus.tokens import Specials, Tokens
 from genus.tokens.byte_bpe import ROBERTA
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from genus.part import Part
     from genus.tokens.chunks import Encoder
 
-SPACE = "<_>"
-"""The token that a space is (Lowphansirikul et al. 2021, arXiv:2101.09635, section 3)."""
 CUT = "<|>"
 """What stands between words in a text that was cut beforehand, which is what the files of this tokenizer read."""
 

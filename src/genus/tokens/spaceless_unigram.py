@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from genus.text.cleaning import Cleaning  # noqa: TC001  # a choice is read by its annotation
-from genus.tokens import Specials  # noqa: TC001  # likewise
+from genus.text.cleaning import SPACE, Cleaning
+from genus.tokens import Specials  # noqa: TC001  # a choice is read by its annotation
 from genus.tokens.byte_bpe import ROBERTA
 from genus.tokens.layout import read_config, read_specials
-from genus.tokens.segmented import SPACE, ordered
+from genus.tokens.segmented import ordered
 from genus.tokens.sentencepiece import Pieces, kinds_of
 from genus.tokens.unigram import Unigram
 
