@@ -116,7 +116,7 @@ def words_of(options: argparse.Namespace, recipe: Recipe) -> Job:
     """Return the job of a recipe's vocabulary and token store."""
     kind = recipe.tokens.hash()
     folder = options.out / "tokens" / kind
-    work = Words(recipe, options.text, folder)
+    work = Words(recipe, options.text, options.sample, folder)
     name = f"vocabulary {type(recipe.tokens).__name__} {kind[:8]}"
     return Job(name, work, folder / "done.json", {"tokens": kind, "text": options.text.stat().st_size}, 0.0)
 
@@ -216,7 +216,7 @@ def prepare(options: argparse.Namespace) -> None:
     """Add to the options what follows from them, and write the text and the tables where they are missing."""
     options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
-    options.text = options.out / f"text-{size}.jsonl"
+    options.text = options.sample = options.out / f"text-{size}.jsonl"
     options.tables = options.out / f"tables-{options.fine_tuning_text}"
     options.tasks = {task: GLUE[task] for task in TASKS}
     write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, size)

@@ -136,12 +136,14 @@ class Words:
 
     recipe: Recipe
     text: Path
+    sample: Path
+    """Of the text, or all of it: what the vocabulary is trained on."""
     folder: Path
 
     def __call__(self) -> dict[str, Any]:
         """Return how large they are and how long they took."""
         begun = time.monotonic()
-        tokenizer = pipeline.tokens(self.recipe, Corpus([self.text]), self.folder / "words")
+        tokenizer = pipeline.tokens(self.recipe, Corpus([self.sample]), self.folder / "words")
         trained = time.monotonic()
         store = pipeline.ids(Corpus([self.text]), tokenizer, self.folder / "store")
         seconds = {"vocabulary": trained - begun, "store": time.monotonic() - trained}

@@ -2,11 +2,11 @@
 
     python benchmarks/thai.py --data ../shared/data --jobs 2
 
-The whole of th_gov_news is cleaned, and read in pieces (unigram) and in words (newmm), 8,192 of each. Networks are
-pretrained on it for so many tokens, on pieces with two seeds and on words with one, and fine-tuned on Wisesight's
-sentiment with three seeds from each pretraining, and with the same seeds from random weights. Settings are those of
-`family.py`. What is finished is not done again, even where its results alone are left: stop it at any moment and run
-the same command.
+The whole of th_gov_news is cleaned, and read in pieces (unigram) and in words (newmm), 8,192 of each, found in part of
+it. Networks are pretrained on it for so many tokens, on pieces with two seeds and on words with one, and fine-tuned on
+Wisesight's sentiment with three seeds from each pretraining, and with the same seeds from random weights. Settings are
+those of `family.py`. What is finished is not done again, even where its results alone are left: stop it at any moment
+and run the same command.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def plan(options: Namespace) -> list[Job]:
             own = words_of(options, recipe)
             tokens = training(options, kind, recipe, own, f"{kind} tokens {seed}")
             random = training(options, kind, recipe, own, f"{kind} random {seed}", pretrained=False)
-            jobs |= {job.name: job for job in (own, tokens, random)}
+            told = {"vocabulary_text": options.vocabulary_text}
+            jobs |= {job.name: replace(job, choices=job.choices | told) for job in (own, tokens, random)}
     return list(jobs.values())
 
 
@@ -80,7 +81,9 @@ def prepare(options: Namespace) -> None:
     options.text = options.out / f"text-{options.pretraining_text}.jsonl"
     options.tables = options.out / f"tables-{options.fine_tuning_text}"
     options.tasks = {TASK: SENTIMENT}
-    write_corpus(options.data / CORPUS / "train.jsonl.xz", options.text, options.pretraining_text)
+    options.sample = options.out / f"text-{options.vocabulary_text}.jsonl"
+    for path, size in ((options.text, options.pretraining_text), (options.sample, options.vocabulary_text)):
+        write_corpus(options.data / CORPUS / "train.jsonl.xz", path, size)
     write_tables(options.data / TASK, options.tables / TASK, options.fine_tuning_text)
 
 
@@ -154,7 +157,7 @@ def results(options: Namespace, jobs: list[Job], failed: dict[str, str]) -> dict
     """Return everything that is finished, as JSON."""
     done = {job.name: job.done() for job in jobs}
     runs = {job.name: done[job.name] for job in jobs if isinstance(job.work, Training)}
-    told = ("size", "tokens", "pretraining_text", "fine_tuning_text", "compile", "jobs", "threads")
+    told = ("size", "tokens", "pretraining_text", "vocabulary_text", "fine_tuning_text", "compile", "jobs", "threads")
     validation = [str(row["category"]) for _, row in rows(options.tables / TASK / "validation.jsonl")]
     labels = SENTIMENT.objective(validation).labels
     finished = {name: run for name, run in runs.items() if run}
@@ -176,8 +179,9 @@ def results(options: Namespace, jobs: list[Job], failed: dict[str, str]) -> dict
 def main() -> None:
     command = parser(__doc__, RESULTS)
     command.add_argument("--pretraining-text", type=int, default=10**9, help="bytes of the news, by default all")
+    command.add_argument("--vocabulary-text", type=int, default=10**7, help="bytes of the news that vocabularies see")
     command.add_argument("--report", action="store_true", help="write the results of what is finished only")
-    command.set_defaults(out=Path("runs/thai"), tokens=1.5e6, fine_tuning_text=800_000)
+    command.set_defaults(out=Path("runs/thai"), fine_tuning_text=1_500_000)
     options = command.parse_args()
     prepare(options)
     jobs = plan(options)

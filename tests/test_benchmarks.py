@@ -50,6 +50,27 @@ def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path:
     assert "* xlnet tokens 0: not finished" in page
 
 
+@pytest.mark.slow
+def test_thai_in_pieces_and_words_and_again_from_the_results_alone(shared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pythainlp")
+    results = tmp_path / "kept" / "thai.json"
+    where = ("--data", shared / "data", "--jobs", "1", "--pretraining-text", "200000", "--vocabulary-text", "100000")
+    found = study("thai.py", results, *where, "--out", tmp_path / "runs")
+    kinds = [f"{kind} {start}" for kind in ("pieces", "words") for start in ("tokens", "random")]
+    assert {name.rsplit(" ", 1)[0] for name in found["runs"]} == {*kinds}
+    assert not found["missing"]
+    for told in found["compared"].values():
+        assert {start: score["runs"] for start, score in told["scores"].items()} == dict(
+            zip(kinds, (2, 6, 1, 3), strict=True)
+        )
+        for name, difference in told["differences"].items():
+            ours, theirs = (told["scores"].get(start, {"mean": told["constant"]}) for start in name.split(" - "))
+            if not name.startswith("words tokens - pieces"):  # of which there is one more
+                assert difference["over_rows"]["mean"] == pytest.approx(ours["mean"] - theirs["mean"])
+    again = study("thai.py", results, *where, "--out", tmp_path / "elsewhere", "--report")
+    assert again["compared"] == found["compared"]
+
+
 LENGTHS = [512, 1024, 2048, 4096, 8192, 16_384]
 
 
