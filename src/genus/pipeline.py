@@ -75,8 +75,10 @@ def pretrain(
 
     Raises:
         GenusError: text, tokenizer, weights or checkpoints that cannot be used.
-        UsageError: the folder holds a run already, or one of other choices.
+        UsageError: the folder holds a run already, or one of other choices, or a fine-tuning.
     """
+    if (folder / "report.json").exists() or any(folder.glob("seed-*")):
+        raise UsageError(f"{folder}: holds a fine-tuning, whose model would be replaced; take another folder")
     with join(run.device).in_turn():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:

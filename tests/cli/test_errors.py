@@ -164,6 +164,29 @@ def test_a_missing_column_names_the_near_one(capsys: Captured, place: Place, tmp
     assert "there is no column 'lable'. Did you mean 'label'?" in line
 
 
+def test_fine_tuning_does_not_write_over_a_pretraining_run(capsys: Captured, place: Place) -> None:
+    kept = (place.run / "model" / "model.safetensors").read_bytes()
+    line = refused(capsys, 2, "finetune", place.run, place.folder / "task", "--out", place.run, "--run", "device=cpu")
+    assert "mini: holds a pretraining run, whose model would be replaced; take another folder" in line
+    assert (place.run / "model" / "model.safetensors").read_bytes() == kept
+    assert not (place.run / "report.json").exists()
+
+
+def test_fine_tuning_goes_on_in_its_own_folder_where_no_pretraining_is_let_in(
+    capsys: Captured, place: Place, tmp_path: Path
+) -> None:
+    out, text = tmp_path / "out", place.folder / "text.jsonl"
+    command = ["finetune", str(place.run), str(place.folder / "task"), "--out", str(out), "--set", "finetuning.epochs=1"]
+    command += ["--set", "finetuning.max_length=32", "--run", "device=cpu", "--run", "workers=0"]
+    assert main([*command, "--seeds", "2"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--seeds", "1"]) == 0
+    assert "mean of 2 seeds" in capsys.readouterr().out
+    line = refused(capsys, 2, "pretrain", "bert/mini", text, "--out", out, *SMALL)
+    assert "out: holds a fine-tuning, whose model would be replaced; take another folder" in line
+    assert not (out / "tokenizer").exists()
+
+
 def test_a_text_without_a_mask(capsys: Captured, place: Place) -> None:
     assert "has no mask" in refused(capsys, 2, "fill", place.run, "no blank")
 

@@ -131,5 +131,6 @@ def finetune(
         document(report.to_json())
         return
     rows = [[split, name, str(found)] for split, metrics in report.summary().items() for name, found in metrics.items()]
-    print(columns(["split", "metric", f"mean of {seeds} seeds [95 % interval]"], rows))
+    tried = len(report.trials)  # those that the folder already had among them
+    print(columns(["split", "metric", f"mean of {tried} seed{'s' if tried > 1 else ''} [95 % interval]"], rows))
     print(f"the best seed's model is {report.model}")

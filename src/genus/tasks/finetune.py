@@ -61,6 +61,7 @@ def finetune(
         raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
+    _spare(folder)
     splits = read_splits(files, task)
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
@@ -81,3 +82,11 @@ def finetune(
     )
     write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _spare(folder: Path) -> None:
+    """Refuse a folder with a pretraining run, or with any model that is not of seeds tried there."""
+    if any((folder / name).exists() for name in ("recipe.json", "checkpoints")):
+        raise UsageError(f"{folder}: holds a pretraining run, whose model would be replaced; take another folder")
+    if (folder / "model").exists() and not any(folder.glob("seed-*")):
+        raise UsageError(f"{folder / 'model'}: is not from fine-tuning and would be replaced; take another folder")
