@@ -113,6 +113,10 @@ def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = No
     """Return the tokenizer of a run: the one in the folder, else the given one, else one trained on the corpus."""
     if (folder / "tokenizer.json").exists():
         return Tokenizer.load(folder)
+    if not given and len(corpus.sources) == 1 and Store.is_at(Path(corpus.sources[0])):
+        raise UsageError(
+            f"{corpus.sources[0]}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER"
+        )
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
     tokenizer.save(folder)
     return tokenizer

@@ -105,6 +105,24 @@ def test_a_corpus_of_one_document_has_no_next_sentence_from_another(capsys: Capt
     assert "document" in line
 
 
+def test_what_is_said_of_too_few_documents_helps(capsys: Captured, tmp_path: Path) -> None:
+    text = tmp_path / "two.txt"
+    text.write_text("One sentence. Another sentence.\n" * 2)
+    command = ["pretrain", "bert/mini", text, "--out", tmp_path / "run", *SMALL]
+    line = refused(capsys, 1, *command)
+    assert "give four or more, with blank lines between them, or two with --run held_out=0" in line
+    assert main([*map(str, command), "--run", "held_out=0"]) == 0
+    text.write_text("One sentence. Another sentence.\n")
+    line = refused(capsys, 1, "pretrain", "roberta/mini", text, "--out", tmp_path / "other", *SMALL)
+    assert "put blank lines between documents, or take --run held_out=0" in line
+
+
+def test_a_prepared_store_without_its_tokenizer(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    line = refused(capsys, 2, "pretrain", "bert/mini", place.run / "store", "--out", tmp_path / "run", *SMALL)
+    assert "store: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_invalid_utf8_is_replaced_and_counted(capsys: Captured, place: Place, tmp_path: Path) -> None:
     content = (place.folder / "text.jsonl").read_bytes()
     (tmp_path / "text.jsonl").write_bytes(content.replace(b"Wave", b"W\xffve"))

@@ -304,7 +304,7 @@ def test_a_plan_is_a_function_of_seed_and_epoch(monkeypatch: pytest.MonkeyPatch)
 def test_errors(examples: Examples) -> None:
     with pytest.raises(GenusError, match="the corpus is empty"):
         plan_of(examples, corpus([]))
-    with pytest.raises(GenusError, match="the corpus has one document"):
+    with pytest.raises(GenusError, match="there is one document"):
         plan_of(examples, corpus([[4, 5, 6]]))
     with pytest.raises(GenusError, match="choose max_length 5 or more"):
         plan_of(examples, max_length=4)

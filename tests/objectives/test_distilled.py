@@ -162,7 +162,7 @@ def test_all_tokens_are_targets_and_the_masked_ones_as_ever() -> None:
 
 def test_a_teacher_of_another_width_leaves_the_hidden_states_alone() -> None:
     wide = {"model": SMALL | {"layers": 2, "hidden": 32}}
-    with pytest.raises(UsageError, match=r"32 wide, the student's 16: .* \(hidden_cosine=0\)"):
+    with pytest.raises(UsageError, match=r"32 wide, the student's 16: .* \(--set objectives.0.hidden_cosine=0\)"):
         learner(teacher=wide)
     made = learner(teacher=wide, hidden_cosine=0.0)
     sums, counts = made(packed(examples())), made.counts(packed(examples()))

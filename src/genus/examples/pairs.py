@@ -96,8 +96,8 @@ class NextPairs(Pairs):
         """
         if len(store.documents) == 1:
             raise GenusError(
-                "the corpus has one document, but random next segments come from another: "
-                "put blank lines between documents, or set examples=FullSentences"
+                "there is one document, but random next segments come from another: "
+                "give four or more, with blank lines between them, or two with --run held_out=0"
             )
         return super().plan(store, vocabulary, max_length, seed, epoch)
 
@@ -154,7 +154,10 @@ def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int
         GenusError: there is no other document.
     """
     if len(store.documents) == 1:
-        raise GenusError("the corpus has one document, but text of another is needed: part it by blank lines")
+        raise GenusError(
+            "there is one document, but text of another is needed: "
+            "give four or more, with blank lines between them, or two with --run held_out=0"
+        )
     other = rng.integers(0, len(store.documents) - 1, len(document))
     first, end = store.documents[other + (other >= document)].T
     sentence = rng.integers(first, end)

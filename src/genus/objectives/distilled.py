@@ -124,7 +124,7 @@ class Distilled(Masked, Taught):
         if self.hidden_cosine and self.teacher is not None and self.teacher.model.width != model.width:
             raise UsageError(
                 f"the teacher's hidden states are {self.teacher.model.width} wide, the student's {model.width}: "
-                "leave out the loss that compares them (hidden_cosine=0)"
+                "leave out the loss that compares them (--set objectives.0.hidden_cosine=0)"
             )
         return DistilledHead(self, model, vocab_size)
 

@@ -111,7 +111,10 @@ class Store:
             GenusError: the store has one document, and a share of it is to be held out.
         """
         if held_out > 0 and len(self.documents) < 2:
-            raise GenusError("the corpus has one document, so none can be held out; separate documents, or hold out 0")
+            raise GenusError(
+                "the corpus has one document, so none can be held out: "
+                "put blank lines between documents, or take --run held_out=0"
+            )
         return self._side(held_out, False), self._side(held_out, True)
 
     def _side(self, held_out: float, is_held_out: bool) -> Store:
