@@ -26,7 +26,8 @@ from genus.files import write_json
 from genus.part import diff
 from genus.recipe import Recipe
 from genus.text import TEXT, Corpus, Fields, Source
-from genus.tokens.store import Progress, Store, prepare
+from genus.text.blocks import REPLACEMENT
+from genus.tokens.store import Progress, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.feeding import Stretch
 from genus.train.held_out import evaluate
@@ -113,20 +114,33 @@ def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = No
     """Return the tokenizer of a run: the one in the folder, else the given one, else one trained on the corpus."""
     if (folder / "tokenizer.json").exists():
         return Tokenizer.load(folder)
-    if not given and len(corpus.sources) == 1 and Store.is_at(Path(corpus.sources[0])):
-        raise UsageError(
-            f"{corpus.sources[0]}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER"
-        )
+    if not given and (store := _prepared(corpus)):
+        raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
     tokenizer.save(folder)
     return tokenizer
 
 
 def ids(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
-    """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on."""
-    if len(corpus.sources) == 1 and Store.is_at(Path(corpus.sources[0])):
-        return Store.open(Path(corpus.sources[0]), tokenizer)
-    return prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
+    """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on.
+
+    Characters that are not valid in it are told of.
+    """
+    prepared = _prepared(corpus)
+    if prepared is not None:
+        folder, store = prepared, Store.open(prepared, tokenizer)
+    else:
+        store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
+    if replaced := counts(folder).replaced:
+        sources = ", ".join(map(str, corpus.sources))
+        say(f"{sources}: {replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
+    return store
+
+
+def _prepared(corpus: Corpus) -> Path | None:
+    """Return the folder of the prepared store that a corpus is, if it is one."""
+    folders = [Path(source) for source in corpus.sources]
+    return folders[0] if len(folders) == 1 and Store.is_at(folders[0]) else None
 
 
 def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:

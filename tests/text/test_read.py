@@ -143,6 +143,15 @@ def test_what_is_replaced_and_dropped_is_counted(tmp_path: Path) -> None:
     assert (found.replaced, found.empty) == (3, 2)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl"])
+def test_text_in_units_of_two_bytes_is_refused(tmp_path: Path, name: str, encoding: str) -> None:
+    file = tmp_path / name
+    content = jsonl(TEXTS).decode() if ".jsonl" in name else "\n\n".join(TEXTS)
+    file.write_bytes(PACK[".gz" if name.endswith(".gz") else ""](content.encode(encoding)))
+    check_error(GenusError, f"{file}: is UTF-16, or no text; convert it to UTF-8", lambda: read_documents([file]))
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 @pytest.mark.parametrize("form", [".jsonl", ".txt"])
 @pytest.mark.parametrize("cut", [1, 100, 4_000])

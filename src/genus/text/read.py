@@ -29,6 +29,8 @@ BLOCK_BYTES = 1 << 22
 """Unpacked bytes in a block: large beside the cost of sending it to a worker, small beside memory."""
 BLOCK_ROWS = 2_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""UTF-16's byte-order marks, of which the first is UTF-32's too. Without one, a letter of ASCII has a NUL beside it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[Block]:
         while data := _whole_documents(file, paragraphs):
             lines = data.count(b"\n")
             if first == 1:
+                if data.startswith(WIDE_MARKS) or b"\0" in data[:2]:
+                    raise GenusError(f"{path}: is UTF-16, or no text; convert it to UTF-8")
                 data = data.removeprefix(BYTE_ORDER_MARK)
             place = (str(path), first, start + raw.tell())
             if json:
