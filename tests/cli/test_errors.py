@@ -132,13 +132,15 @@ def test_invalid_utf8_is_replaced_and_counted(capsys: Captured, place: Place, tm
     assert json.loads(capsys.readouterr().out)["replaced"] == content.count(b"Wave") > 0
 
 
-def test_invalid_utf8_is_told_of_where_it_is_learned_from(capsys: Captured, tmp_path: Path) -> None:
+def test_invalid_utf8_is_told_of_where_it_is_read(capsys: Captured, place: Place, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_bytes("Caf\u00e9 au lait.\n".encode("latin-1") * 40)
     capsys.readouterr()
     assert main(["pretrain", "roberta/mini", str(text), "--out", str(tmp_path / "run"), *SMALL]) == 0
     said = capsys.readouterr().err
     assert f"{text}: 40 invalid characters are read as \ufffd; convert the text to UTF-8\n" in said
+    assert main(["evaluate", str(place.run), str(text), "--run", "device=cpu", "--run", "workers=0"]) == 0
+    assert "40 invalid characters" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_a_run_is_not_written_over(capsys: Captured, place: Place) -> None:

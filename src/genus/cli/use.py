@@ -107,11 +107,10 @@ def _on_text(
     source: "Imported", data: list[str], fields: "Fields", run: "Run", settings: list[str]
 ) -> dict[str, float]:
     """Return what a pretrained model is worth on text, cut as its first stage cuts it."""
-    import os
     from tempfile import TemporaryDirectory
 
     from genus import catalog, pipeline
-    from genus.tokens.store import Store, prepare
+    from genus.text import Corpus
     from genus.train.parallel import join
 
     if not source.learner.heads:
@@ -119,11 +118,7 @@ def _on_text(
     row = catalog.overridden(source.recipe, settings)
     source.learner.to(join(run.device).device)
     with TemporaryDirectory(prefix="genus-") as work:
-        if len(data) == 1 and Store.is_at(Path(data[0])):
-            store = Store.open(Path(data[0]), source.tokenizer)
-        else:
-            workers, counter = os.cpu_count() or 1, Counter("tokenizing", "B")
-            store = prepare(data, source.tokenizer, Path(work), workers=workers, fields=fields, progress=counter)
+        store = pipeline.ids(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
         feed = pipeline.unseen_examples(row, store, source.tokenizer, source.learner)
         return pipeline.measure(source.learner, recipe=row, feed=feed, run=run)
 
