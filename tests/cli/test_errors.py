@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from safetensors.torch import load_file, save_file
 from small_run import SMALL
 
 from genus.cli import main
+from genus.cli.output import document
+from genus.errors import GenusError
 from genus.text.segment import newmm
 
 if TYPE_CHECKING:
@@ -270,3 +275,28 @@ def test_ctrl_c_stops_a_run_at_a_checkpoint(place: Place, tmp_path: Path) -> Non
     assert run.returncode == 130
     assert said.endswith("genus: stopped\n")
     assert list((tmp_path / "run" / "checkpoints").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("number", [math.nan, -math.inf])
+@pytest.mark.parametrize(
+    "command", [["fill", "A [MASK]."], ["evaluate", "held-out.jsonl"], ["export", "--out", "out"]], ids=lambda c: c[0]
+)
+def test_weights_that_are_not_finite_are_refused(
+    command: list[str], number: float, capsys: Captured, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.folder)
+    model = tmp_path / "model"
+    shutil.copytree(place.run / "model", model)
+    tensors = load_file(model / "model.safetensors")
+    tensors["bert.encoder.layer.0.output.dense.bias"][3] = number
+    save_file(tensors, model / "model.safetensors")
+    message = refused(capsys, 1, command[0], model, *command[1:], "--json")
+    assert f"{model}: bert.encoder.layer.0.output.dense.bias has numbers that are not finite" in message
+    assert not (place.folder / "out").exists()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_document_is_json_or_an_error(number: float, capsys: Captured) -> None:
+    with pytest.raises(GenusError, match="not finite"):
+        document({"metrics": {"loss": [1.0, number]}})
+    assert capsys.readouterr().out == ""

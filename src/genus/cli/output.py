@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from genus.errors import GenusError
+
 
 def document(value: object) -> None:
-    """Print one JSON document; paths become text."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    """Print one JSON document; paths become text.
+
+    Raises:
+        GenusError: a number is NaN or infinite, for which JSON has no word.
+    """
+    try:
+        print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+    except ValueError:
+        raise GenusError("a number of the result is not finite, which JSON cannot say; ask without --json") from None
 
 
 def note(line: str) -> None:

@@ -26,8 +26,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Return the tensors of a model folder by their foreign names, in the types in which they are stored.
 
     Raises:
-        GenusError: there is no file of weights, or one is damaged, or holds more than tensors.
+        GenusError: there is no file of weights, or one is damaged, or holds more than tensors, or NaN or infinities.
     """
+    tensors = _read(folder)
+    broken = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
+    if broken is not None:
+        raise GenusError(f"{folder}: {broken} has numbers that are not finite, as where training diverged; "
+                         "take another model")  # fmt: skip
+    return tensors
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of a model folder, whole or in shards."""
     for name in WHOLE:
         if (folder / name).is_file():
             return read_tensors(folder / name)
