@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from torch import Tensor
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,6 +42,20 @@ def write_json(path: Path, value: object) -> None:
         ValueError: a number that is not finite.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file that others may read as they may any new file; the library lets its owner alone.
+
+    Raises:
+        OSError or SafetensorError: the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode  # what the umask makes of it
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 @contextmanager

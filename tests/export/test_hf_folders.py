@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 import oracle
@@ -125,11 +127,20 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_folder(
         raise OSError(28, "No space left on device")
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(hf, "save_file", full)
+    monkeypatch.setattr(hf, "write_tensors", full)
     with pytest.raises(GenusError, match="model: cannot be written: No space left on device"):
         save(folder, *tiny("bert", tmp_path))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"model", "tokenizer"}
+
+
+def test_weights_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save(tmp_path / "model", *tiny("bert", tmp_path))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").iterdir()} == {0o640}
 
 
 def test_verify_refuses_weights_that_are_not_the_learner_s(tmp_path: Path, folder: Path) -> None:

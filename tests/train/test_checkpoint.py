@@ -27,6 +27,7 @@ def test_files(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "checkpoint-10"
     names = {"model.safetensors", "optimizer.safetensors", "state.json", "recipe.json", "manifest.json"}
     assert {path.name for path in folder.iterdir()} == names
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
     model = load_file(folder / "model.safetensors")
     assert all(torch.equal(model[name], tensor) for name, tensor in learner.state_dict().items())
     assert type(MODEL).from_json(json.loads((folder / "recipe.json").read_text())) == MODEL

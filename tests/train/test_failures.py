@@ -98,16 +98,16 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    save = genus.train.checkpoint.save_file
+    save = genus.train.checkpoint.write_tensors
 
-    def save_until_full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def save_until_full(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         written.append(path)
         if len(written) == 6:  # the second file of the third checkpoint
             path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        save(tensors, path)
+        save(path, tensors)
 
-    monkeypatch.setattr(genus.train.checkpoint, "save_file", save_until_full)
+    monkeypatch.setattr(genus.train.checkpoint, "write_tensors", save_until_full)
     with pytest.raises(GenusError) as caught:
         toy_train(tmp_path)
     text = one_line(caught.value)

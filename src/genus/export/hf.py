@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import save_file
 
 from genus.errors import GenusError, UsageError
 from genus.export import native
@@ -15,7 +14,7 @@ from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.weights import read_json, read_weights
-from genus.files import beside, write_json
+from genus.files import beside, write_json, write_tensors
 from genus.objectives.fine_tuned import OfClasses
 from genus.part import diff
 from genus.recipe import Recipe
@@ -73,7 +72,7 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
     recipe = replace(recipe, tokens=tokenizer.tokens)
     with beside(folder) as work:
         tokenizer.save(work, recipe.model.max_length)
-        save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(work / "model.safetensors", tensors)
         write_json(work / "recipe.json", recipe.to_json())
         notes = _save_companions(work, recipe, learner, tokenizer) + notes
         page = card(recipe, config, tensors, {*kept, *housed(learner)}, notes)

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from genus.errors import GenusError, UsageError
+from genus.files import write_tensors
 from genus.part import Part, diff
 from genus.train.progress import Progress
 
@@ -73,7 +74,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             if memory:
-                save_file(_portable(memory), partial / MEMORY)
+                write_tensors(partial / MEMORY, _portable(memory))
             _fill(partial, learner, optimizer, progress, self.choices, self.text)
             partial.rename(target)
             _sync(self.folder)
@@ -161,8 +162,8 @@ def _fill(
     for number, values in whole["state"].items():
         moments |= {f"{number}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
         plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-    save_file(_portable(learner.tensors()), folder / "model.safetensors")
-    save_file(_portable(moments), folder / "optimizer.safetensors")
+    write_tensors(folder / "model.safetensors", _portable(learner.tensors()))
+    write_tensors(folder / "optimizer.safetensors", _portable(moments))
     kept = {"state": plain, "param_groups": whole["param_groups"]}
     _write_json(folder / "state.json", {"progress": asdict(progress), "optimizer": kept, "text": text})
     if choices is not None:
