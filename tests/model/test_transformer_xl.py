@@ -12,6 +12,7 @@ from torch import Tensor
 
 from genus import catalog
 from genus.batch import IGNORE, Batch
+from genus.errors import UsageError
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
 from genus.model.activation import Relu
@@ -166,5 +167,5 @@ def test_published_sizes_have_as_many_parameters(size: str) -> None:
 
 def test_the_adaptive_softmax_wants_adaptive_embeddings() -> None:
     model = Recurrent(layers=1, hidden=8, attention=Relative(heads=2), feedforward=Dense(size=8), embedding=Embedding())
-    with pytest.raises(ValueError, match=r"set model\.embedding=Adaptive"):
+    with pytest.raises(UsageError, match=r"set model\.embedding=Adaptive"):
         AdaptiveSoftmax().build(model, VOCABULARY)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from genus import catalog
+from genus.errors import UsageError
 from genus.examples import Example, Sequence
 from genus.objectives.partial import ContextSpans, LoneTokens, Partial
 from genus.objectives.permuted import Permuted
@@ -124,6 +127,12 @@ def test_spans_of_backward_text_begin_where_words_do_as_it_reads() -> None:
     _, index, _ = corrupted(ContextSpans(), forward, 4)
     _, other, _ = corrupted(ContextSpans(), Example({"tokens": turned}, {}), 4)
     np.testing.assert_array_equal(np.sort(len(tokens.ids) - 1 - other), index)
+
+
+@pytest.mark.parametrize("other", ["transformer-xl/tiny", "bert/tiny"])
+def test_a_model_without_second_states_is_refused(other: str) -> None:
+    with pytest.raises(UsageError, match=r"Permuted predicts from second states.*model\.attention=TwoStream"):
+        replace(catalog.load("xlnet/tiny"), model=catalog.load(other).model).learner()
 
 
 def test_even_the_shortest_sequence_has_a_target() -> None:

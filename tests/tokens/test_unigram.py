@@ -247,6 +247,11 @@ def test_a_text_vocabulary_that_cannot_be_read(tmp_path: Path) -> None:
     check_error("is no vocabulary of sentencepiece's with the piece <unk>", tmp_path)
 
 
+def test_a_vocabulary_too_small_for_its_characters() -> None:
+    with pytest.raises(GenusError, match=r"tokens\.vocab_size: 10 is too small for this text .*; take a larger one"):
+        Unigram(vocab_size=10).train(["abcdefghijklmnopqrstuvwxyz"])
+
+
 def test_training_a_unigram_needs_text() -> None:
     with pytest.raises(GenusError, match="the corpus is empty"):
         KINDS["uncased"].train([" ", "\n"])

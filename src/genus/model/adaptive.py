@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.batch import IGNORE
+from genus.errors import UsageError
 from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
@@ -191,10 +192,10 @@ def _adaptive(model: Model) -> Adaptive:
     """Return the adaptive embedding of a model.
 
     Raises:
-        ValueError: it has another one.
+        UsageError: it has another one.
     """
     if not isinstance(model, Encoder) or not isinstance(model.embedding, Adaptive):
-        raise ValueError(
+        raise UsageError(
             "the adaptive softmax shares the clusters of adaptive embeddings: set model.embedding=Adaptive"
         )
     return model.embedding

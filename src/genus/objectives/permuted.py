@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE, Batch, Targets
+from genus.errors import UsageError
 from genus.examples import Example
 from genus.model.demand import Demand
 from genus.model.output import Output, Tied
@@ -76,7 +77,16 @@ class Permuted(Objective):
         return {"permuted": tokens // self.partial.one_in + sequences}
 
     def build(self, model: Model, vocab_size: int) -> Head:
-        """Return the head."""
+        """Return the head.
+
+        Raises:
+            UsageError: the model has no second states.
+        """
+        if not isinstance(model, Recurrent) or not model.attention.queries:
+            raise UsageError(
+                f"objectives: Permuted predicts from second states, which this {type(model).__name__} does not have; "
+                "take a model with model.attention=TwoStream, such as XLNet's"
+            )
         return PermutedHead(self, model, vocab_size)
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:

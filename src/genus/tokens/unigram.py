@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from genus.errors import GenusError
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import SpacedWords, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
@@ -78,6 +79,9 @@ class Unigram(Tokens):
         Letters, digits and other characters are never joined in a piece, as in sentencepiece. They are kept apart
         after training: the library takes for pieces only what occurs in two different words, for which a word with and
         without a comma counts.
+
+        Raises:
+            GenusError: there is no text, or more characters in it than pieces are wanted.
         """
         backend = self._backend(models.Unigram(), None)
         trainer = trainers.UnigramTrainer(
@@ -87,7 +91,14 @@ class Unigram(Tokens):
             max_piece_length=self.longest,
             show_progress=sys.stderr.isatty(),
         )
-        backend.train_from_iterator(some(texts), trainer)
+        try:
+            backend.train_from_iterator(some(texts), trainer)
+        except GenusError:
+            raise
+        except Exception as error:  # the library raises no narrower one
+            raise GenusError(
+                f"tokens.vocab_size: {self.vocab_size:,} is too small for this text ({error}); take a larger one"
+            ) from None
         learned = [(text, short(score)) for text, score in json.loads(backend.to_str())["model"]["vocab"] if score]
         return Tokenizer.of(self, self.of_vocabulary(self._kept(learned)))
 
