@@ -82,6 +82,43 @@ def test_a_run_of_another_recipe_is_refused_and_kept(trained: Path, corpus: Path
     assert (trained / "recipe.json").read_bytes() == kept
 
 
+def fail(corpus: Path, run: Path) -> None:
+    """Begin a run that ends before its first checkpoint."""
+    wild = two_stages("bert").overrides({"optimizer.lr": 1e30, "optimizer.clip_norm": None})
+    with pytest.raises(GenusError, match="the loss is"):
+        pipeline.pretrain(wild, [corpus], run, RUN)
+
+
+def test_what_failed_before_its_first_checkpoint_is_begun_anew_with_other_choices(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fail(corpus, run)
+    smaller = two_stages("bert").override("tokens.vocab_size", "300")
+    pipeline.pretrain(smaller, [corpus], run, RUN)
+    assert catalog.load(run).optimizer == two_stages("bert").optimizer
+    assert load(run / "model").tokenizer.hash() == smaller.tokens.train(documents()).hash()
+
+
+def test_a_given_tokenizer_takes_the_place_of_one_that_no_checkpoint_is_of(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, given = tmp_path / "run", other(tmp_path)
+    fail(corpus, run)
+    pipeline.pretrain(two_stages("bert"), [corpus], run, RUN, words=given)
+    assert "made anew" in capsys.readouterr().err
+    assert Tokenizer.load(run / "tokenizer").hash() == Tokenizer.load(given).hash()
+    pipeline.pretrain(two_stages("bert"), [corpus], run, RUN, resume=True)
+
+
+def test_a_run_keeps_its_tokenizer(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    recipe = two_stages("bert")
+    with pytest.raises(UsageError, match=r"tokens\.vocab_size was 400, not 300"):
+        pipeline.pretrain(recipe.override("tokens.vocab_size", "300"), [corpus], trained, RUN, resume=True)
+    with pytest.raises(UsageError, match="another tokenizer than"):
+        pipeline.pretrain(recipe, [corpus], trained, RUN, resume=True, words=other(tmp_path))
+    pipeline.pretrain(recipe, [corpus], trained, RUN, resume=True, words=trained / "model")
+    pipeline.pretrain(catalog.load(trained), [corpus], trained, RUN, resume=True)
+
+
 def test_a_prepared_store_gives_the_same_run_as_its_text(trained: Path, corpus: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(trained / "tokenizer")
     prepare([corpus], tokenizer, tmp_path / "store", workers=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,10 @@ from genus.part import diff
 from genus.recipe import Recipe
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.blocks import REPLACEMENT
+from genus.tokens import Tokens
 from genus.tokens.store import Progress, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
+from genus.train.checkpoint import Checkpoints
 from genus.train.feeding import Stretch
 from genus.train.held_out import evaluate
 from genus.train.loop import Summary, train
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 32
 """Numbers that a seed can have: stage n draws from the seeds after those of stage n - 1, so that no two draw alike."""
+ASKED = "asked.json"
+"""Beside a tokenizer that a run has trained: what its recipe asked for, of which there may not have been as much."""
 
 
 def pretrain(
@@ -110,15 +115,51 @@ def pretrain(
     )
 
 
+def begun(run: Path) -> bool:
+    """Return whether something is learned in a run's folder; until then its choices may change."""
+    return bool(Checkpoints(run, keep=1, choices=None).steps()) or (run / "model").exists()
+
+
 def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = None) -> Tokenizer:
-    """Return the tokenizer of a run: the one in the folder, else the given one, else one trained on the corpus."""
-    if (folder / "tokenizer.json").exists():
-        return Tokenizer.load(folder)
+    """Return the tokenizer of a run: the given one, or one trained on the corpus; or the same one in the folder.
+
+    Where nothing is learned yet, another one there is made anew, and the store beside it is removed.
+
+    Raises:
+        UsageError: the run has begun with another one.
+    """
+    found = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
+    if found is not None:
+        if not (why := _another(recipe, folder, found, given)):
+            return found
+        if begun(folder.parent):
+            raise UsageError(f"{folder}: {why}; take another folder")
+        say(f"{folder}: {why}; made anew")
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
+    if found is not None and tokenizer.hash() != found.hash():
+        shutil.rmtree(folder)
+        if not _prepared(corpus):  # which may lie there too
+            shutil.rmtree(folder.with_name("store"), ignore_errors=True)
     tokenizer.save(folder)
+    if not given:
+        write_json(folder / ASKED, recipe.tokens.to_json())
     return tokenizer
+
+
+def _another(recipe: Recipe, folder: Path, found: Tokenizer, given: Path | None) -> str:
+    """Return how the tokenizer found in the folder is another than the given one or the recipe's; "" if it is not."""
+    if given:
+        same = Tokenizer.load(given).hash() == found.hash()
+        return "" if same else f"holds another tokenizer than {given}"
+    if found.tokens == recipe.tokens:
+        return ""
+    if not (folder / ASKED).exists():  # it was given, which need not be said again to resume
+        return "" if begun(folder.parent) else "holds a tokenizer that was not trained for this run"
+    asked = Tokens.from_json(json.loads((folder / ASKED).read_text(encoding="utf-8")))
+    changes = [f"tokens.{where} was {old}, not {new}" for where, old, new in diff(asked, recipe.tokens)]
+    return f"holds a tokenizer of other choices ({'; '.join(changes[:3])})" if changes else ""
 
 
 def ids(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
@@ -172,9 +213,9 @@ def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) 
 
 
 def settle(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved recipe into the run folder, or find the same one there."""
+    """Write the resolved recipe into the run folder, or find the same one there if the run has begun."""
     path = folder / "recipe.json"
-    if not path.exists():
+    if not path.exists() or not begun(folder):
         return write_json(path, recipe.to_json())
     before = Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
     if changes := [f"{where} was {old}, not {new}" for where, old, new in diff(before, recipe)]:
