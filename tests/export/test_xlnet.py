@@ -12,16 +12,23 @@ import torch
 from oracle import transformers
 from torch import Tensor
 
+from genus import catalog
 from genus.batch import Batch, Flow, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load, save
 from genus.export.verify import verify
 from genus.model.recurrent import RecurrentNetwork
+from genus.objectives.sequence import Classify
+from genus.tasks.predict import predict
+from genus.tokens.unigram import XLNET, Unigram
+from genus.train.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.export.hf import Imported
+    from genus.objectives import Learner
+    from genus.tokens.tokenizer import Tokenizer
 
 FLOAT32 = 1e-5
 """Relative; float32 has 24 bits, 6e-8, and a few layers of sums in another order lose two digits. Hugging Face computes
@@ -197,6 +204,44 @@ def test_an_export_is_verified_by_both_libraries(tmp_path: Path) -> None:
     save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
     compared = verify(tmp_path / "ours", found.learner)
     assert {"hidden", "permuted", "transformers/hidden", "transformers/permuted"} == compared.keys()
+
+
+TEXTS = [" ".join(("the wave", "a gull and", "storms of salt", "sail")[: n % 4 + 1] * (n % 3 + 1)) for n in range(20)]
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> tuple[Path, Learner, Tokenizer]:
+    """A folder of a small classifier with a frame that ends with `<cls>`, and what it was written from."""
+    words = Unigram(vocab_size=60, specials=XLNET).train(TEXTS)
+    sizes = ["model.layers=2", "model.hidden=16", "model.attention.heads=2", "model.feedforward.size=24"]
+    recipe = replace(catalog.load("xlnet/base", sizes), tokens=words.tokens, objectives=(Classify(labels=("a", "b")),))
+    recipe = recipe.override("model.pooler", {"kind": "Pooler"})
+    learner = oracle.scramble(recipe.learner().eval(), std=0.3)
+    save(tmp_path / "model", recipe, learner, words)
+    return tmp_path / "model", learner, words
+
+
+def test_texts_of_several_lengths_are_classified_alike(classifier: tuple[Path, Learner, Tokenizer]) -> None:
+    """Their padding must not stand where the summary looks for `<cls>`."""
+    folder, _, _ = classifier
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs(**inputs).logits.softmax(-1)
+    assert not inputs["attention_mask"].all()
+    found = predict(load(folder), [(text,) for text in TEXTS], Run(device="cpu", precision="float32"))
+    scores = torch.tensor([[answer.scores["a"], answer.scores["b"]] for answer in found])
+    torch.testing.assert_close(scores, expected, atol=FLOAT32, rtol=FLOAT32)
+    assert scores.std(0).min() > 0.01
+
+
+def test_padding_on_the_other_side_is_no_export(classifier: tuple[Path, Learner, Tokenizer]) -> None:
+    folder, learner, _ = classifier
+    assert max(verify(folder, learner).values()) <= FLOAT32
+    path = folder / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"left"', '"right"'))
+    with pytest.raises(GenusError, match="transformers/classify differs"):
+        verify(folder, learner)
 
 
 @pytest.mark.parametrize("other", [{"attn_type": "uni"}, {"same_length": True}, {"summary_type": "first"}])

@@ -71,7 +71,7 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     recipe = replace(recipe, tokens=tokenizer.tokens)
     with beside(folder) as work:
-        tokenizer.save(work, recipe.model.max_length)
+        tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
         write_tensors(work / "model.safetensors", tensors)
         write_json(work / "recipe.json", recipe.to_json())
         notes = _save_companions(work, recipe, learner, tokenizer) + notes

@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load
-from genus.export.layouts import layout_of
+from genus.export.layouts import Witness, layout_of
 from genus.export.native import is_native
 from genus.export.weights import read_json
 from genus.model.heads import BinaryHead, TokenHead
@@ -20,6 +21,7 @@ from genus.model.output import OutputLayer
 from genus.objectives.tag import TagHead
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from genus.objectives import Learner
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """Largest allowed difference over the largest output: float32 sums in another order differ by 1e-6 in 24 layers."""
-ROWS, LENGTH, SEED = 2, 64, 0
+LENGTH, SEED = 64, 0
 
 
 def verify(folder: Path, learner: Learner) -> dict[str, float]:
     """Compare a folder's hidden states and logits with a learner's, in float32 on the CPU, on random tokens.
+
+    Sequences of several lengths are packed here, and there padded as the folder's tokenizer does it.
 
     Returns:
         The largest relative difference of each output, `hidden` and one a head, and again under `transformers/`.
@@ -42,14 +46,15 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     """
     again = load(folder)
     config = read_json(folder / "config.json")
-    ends = [again.recipe.model.max_length, None if is_native(config) else layout_of(config, []).witness.alike(config)]
-    batch = _probe(again.tokenizer.vocabulary, min((end for end in ends if end is not None), default=None), config)
+    witness = Witness() if is_native(config) else layout_of(config, []).witness
+    longest = min(LENGTH, again.recipe.model.max_length or LENGTH, witness.alike(config) or LENGTH)
+    batch = _probe(again.tokenizer.vocabulary, longest, witness.padded, config)
     found = outputs(again.learner, batch)
     whole = outputs(copy.deepcopy(learner).float().cpu(), batch)
     reference = {name: value for name, value in whole.items() if name in found}
     differences = _compare(found, reference, "")
     if find_spec("transformers") is not None and not is_native(config):
-        differences |= _compare(_witness(folder, config, batch.tokens, list(reference)), reference, "transformers/")
+        differences |= _compare(_witness(folder, config, batch.tokens, reference), reference, "transformers/")
     for name, companion in learner.companions().items():
         differences |= {f"{name}/{output}": value for output, value in verify(folder / name, companion.learner).items()}
     for name, difference in differences.items():
@@ -62,7 +67,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     """Return hidden states (T, H), logits of token heads (T, V or C, or T), of sequence heads (N, C), by their names.
 
-    Every sequence fills a row of its own; the target `whole` says where the token stands that stands for it.
+    The target `whole` says where in each sequence the token stands that stands for it.
     """
     learner.eval()
     hidden = learner.network(batch)["tokens"]
@@ -80,32 +85,38 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def _probe(vocabulary: Vocabulary, longest: int | None, config: Json) -> Batch:
-    """Return full rows of random tokens, framed by `cls` as sequences are, one in two segments where there are two."""
-    length = min(LENGTH, longest or LENGTH)
+def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> Batch:
+    """Return two rows of random tokens, the second one sequence or two shorter ones, in two segments if there are two.
+
+    Sequences are framed by `cls` as texts are.
+    """
+    lengths = [longest, longest - longest // 3, longest // 3] if ragged and longest > 2 else [longest, longest]
+    ends = torch.tensor(lengths).cumsum(0)
+    starts = ends - torch.tensor(lengths)
+    whole = starts + torch.tensor([vocabulary.whole(length) for length in lengths])
     generator = torch.Generator().manual_seed(SEED)
     plain = torch.from_numpy(~vocabulary.special).nonzero()[:, 0]
-    ids = plain[torch.randint(len(plain), (ROWS, length), generator=generator)]
-    ids[:, vocabulary.whole(length)] = vocabulary.cls
-    segments = torch.zeros(ROWS, length, dtype=torch.int64)
-    segments[1:, length // 2 :] = int(not is_native(config) and config.get("type_vocab_size", 2) > 1)
+    ids = plain[torch.randint(len(plain), (2 * longest,), generator=generator)]
+    ids[whole] = vocabulary.cls
+    second = [torch.arange(length) >= length // 2 for length in lengths[1:]]
+    segments = torch.cat([torch.zeros(longest), *second]).long()
     return Batch(
         {
             "tokens": Packed(
-                ids=ids.flatten(),
-                positions=torch.arange(length).repeat(ROWS),
-                segments=segments.flatten(),
-                offsets=torch.arange(0, ROWS * length + 1, length, dtype=torch.int32),
-                max_length=length,
-                live=ROWS * length,
+                ids=ids,
+                positions=torch.cat([torch.arange(length) for length in lengths]),
+                segments=segments * int(not is_native(config) and config.get("type_vocab_size", 2) > 1),
+                offsets=F.pad(ends, (1, 0)).int(),
+                max_length=longest,
+                live=2 * longest,
             )
         },
-        {"whole": Targets(torch.arange(ROWS) * length + vocabulary.whole(length), torch.zeros(ROWS).long())},
+        {"whole": Targets(whole, torch.zeros(len(lengths)).long())},
     )
 
 
 @torch.no_grad()
-def _witness(folder: Path, config: Json, tokens: Packed, names: list[str]) -> dict[str, Tensor]:
+def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what transformers makes of the folder, under our names, which stand in the order of its outputs.
 
     It is a witness only: nothing here needs it, so it is asked where it is, and is no dependency.
@@ -117,11 +128,15 @@ def _witness(folder: Path, config: Json, tokens: Packed, names: list[str]) -> di
     model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
+    sizes = tokens.offsets.diff().tolist()
     rows = {"input_ids": tokens.ids, "token_type_ids": tokens.segments}
-    inputs = {name: ids.view(-1, tokens.max_length) for name, ids in rows.items()}
-    found = model(**inputs, return_dict=True)
+    texts = {name: [row.tolist() for row in ids.split(sizes)] for name, ids in rows.items()}
+    padded = transformers.AutoTokenizer.from_pretrained(folder).pad(texts, return_tensors="pt")
+    found = model(**padded, return_dict=True)
     values = [*hidden, *(value for name, value in found.items() if name.endswith("logits"))]
-    return dict(zip(names, values, strict=True))
+    named = dict(zip(reference, values, strict=True))
+    live, count = padded["attention_mask"].bool(), len(tokens.ids)
+    return {name: value[live] if len(reference[name]) == count else value for name, value in named.items()}
 
 
 def _compare(found: dict[str, Tensor], reference: dict[str, Tensor], prefix: str) -> dict[str, float]:

@@ -115,18 +115,22 @@ class Tokenizer:
         decisive = [*(part.to_json() for part in parts), *(state[section] for section in WHAT_DECIDES_IDS)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
-    def save(self, folder: Path, max_length: int | None = None) -> None:
+    def save(self, folder: Path, max_length: int | None = None, segments: bool = True) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the legacy vocabulary files.
 
         Args:
             folder: made if missing; files of the same names are replaced.
             max_length: the longest sequence that the model takes, for the readers of `tokenizer_config.json`.
+            segments: the model can tell segments of a text apart; its readers leave their numbers out where it cannot.
 
         Raises:
             GenusError: the files cannot be written.
         """
         named = self._special_names()
         config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
+        numbers = ["token_type_ids"] if segments and self.vocabulary.segmented else []
+        config |= {"model_input_names": ["input_ids", *numbers, "attention_mask"]}
+        config |= {"padding_side": self.vocabulary.padding_side}
         with beside(folder) as new:
             self.backend.save(str(new / "tokenizer.json"))
             self.tokens.save_legacy(self.backend, new)

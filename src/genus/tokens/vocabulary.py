@@ -47,6 +47,19 @@ class Vocabulary:
         """
         return 0 if self.single[0][0] == self.cls else length - 1
 
+    @property
+    def segmented(self) -> bool:
+        """Whether a frame gives any token another segment number than 0."""
+        return any(segment for _, _, segment in (*self.single, *self.pair))
+
+    @property
+    def padding_side(self) -> str:
+        """On which side of a sequence other libraries put padding: never where `cls` stands for the whole of it.
+
+        A mark of a text's end that serves as `cls` besides, as in streams, leaves padding on the right.
+        """
+        return "left" if self.single[-1][0] == self.cls != self.sep else "right"
+
     def frame(self, *texts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Frame one segment or two with special tokens.
 

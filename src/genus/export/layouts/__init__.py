@@ -63,6 +63,8 @@ class Witness:
     """Settings that it is given on top, such as a seed for what it draws."""
     alike: Callable[[Json], int | None] = nothing
     """The longest sequence for which the class of a configuration computes what we do; None for no end."""
+    padded: bool = True
+    """Whether the class makes of a sequence beside padding what it makes of it alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
