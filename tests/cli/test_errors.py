@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from small_run import SMALL
 
+import genus.export.verify
 from genus.cli import main
 from genus.cli.output import document
 from genus.errors import GenusError
@@ -293,6 +294,16 @@ def test_weights_that_are_not_finite_are_refused(
     message = refused(capsys, 1, command[0], model, *command[1:], "--json")
     assert f"{model}: bert.encoder.layer.0.output.dense.bias has numbers that are not finite" in message
     assert not (place.folder / "out").exists()
+
+
+def test_an_export_that_differs_names_what_was_to_be_exported(
+    capsys: Captured, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(genus.export.verify, "TOLERANCE", -1)
+    message = refused(capsys, 1, "export", place.run, "--out", tmp_path / "out")
+    assert message.startswith(f"{place.run}: hidden differs by 0.0e+00 of its size")
+    assert message.endswith("; nothing is exported")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])

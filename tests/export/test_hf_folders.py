@@ -153,6 +153,18 @@ def test_verify_refuses_weights_that_are_not_the_learner_s(tmp_path: Path, folde
     assert TOLERANCE == 1e-4
 
 
+def test_verification_says_nothing_and_leaves_transformers_as_it_was(
+    tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logging = transformers.utils.logging
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    assert verify(folder, tiny("bert", tmp_path)[1])
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    transformers.AutoModel.from_pretrained(folder)
+    assert "Loading weights" in capfd.readouterr().err
+
+
 def old_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return tensors as the first releases wrote them: gamma and beta, tied copies, buffers."""
     old = {

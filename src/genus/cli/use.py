@@ -91,7 +91,10 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     with TemporaryDirectory(prefix="genus-") as work:
         trial = Path(work) / "model"
         save(trial, source.recipe, source.learner, source.tokenizer)
-        differences = verify(trial, source.learner)
+        try:
+            differences = verify(trial, source.learner)
+        except GenusError as error:
+            raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
     save(out, source.recipe, source.learner, source.tokenizer)
     config = read_json(out / "config.json")
     if as_json:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from genus.model.output import OutputLayer
 from genus.objectives.tag import TagHead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from genus.objectives import Learner
@@ -54,7 +56,8 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     reference = {name: value for name, value in whole.items() if name in found}
     differences = _compare(found, reference, "")
     if find_spec("transformers") is not None and not is_native(config):
-        differences |= _compare(_witness(folder, config, batch.tokens, reference), reference, "transformers/")
+        with _quietly():
+            differences |= _compare(_witness(folder, config, batch.tokens, reference), reference, "transformers/")
     for name, companion in learner.companions().items():
         differences |= {f"{name}/{output}": value for output, value in verify(folder / name, companion.learner).items()}
     for name, difference in differences.items():
@@ -137,6 +140,24 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     named = dict(zip(reference, values, strict=True))
     live, count = padded["attention_mask"].bool(), len(tokens.ids)
     return {name: value[live] if len(reference[name]) == count else value for name, value in named.items()}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers from reporting on what is compared anyway; afterwards it says what it did before."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _compare(found: dict[str, Tensor], reference: dict[str, Tensor], prefix: str) -> dict[str, float]:
