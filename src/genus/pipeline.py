@@ -83,8 +83,7 @@ def pretrain(
         GenusError: text, tokenizer, weights or checkpoints that cannot be used.
         UsageError: the folder holds a run already, or one of other choices, or a fine-tuning.
     """
-    if (folder / "report.json").exists() or any(folder.glob("seed-*")):
-        raise UsageError(f"{folder}: holds a fine-tuning, whose model would be replaced; take another folder")
+    spare(folder)
     with join(run.device).in_turn():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
@@ -113,6 +112,16 @@ def pretrain(
         publish=lambda learner: save(folder / "model", recipe, learner, tokenizer),
         resume=resume,
     )
+
+
+def spare(folder: Path) -> None:
+    """Refuse a folder whose model is from fine-tuning.
+
+    Raises:
+        UsageError: it would be replaced.
+    """
+    if (folder / "report.json").exists() or any(folder.glob("seed-*")):
+        raise UsageError(f"{folder}: holds a fine-tuning, whose model would be replaced; take another folder")
 
 
 def begun(run: Path) -> bool:

@@ -212,7 +212,8 @@ def test_fine_tuning_goes_on_in_its_own_folder_where_no_pretraining_is_let_in(
 ) -> None:
     out, text = tmp_path / "out", place.folder / "text.jsonl"
     command = ["finetune", str(place.run), str(place.folder / "task"), "--out", str(out)]
-    command += ["--set", "finetuning.epochs=1", "--set", "finetuning.max_length=32", "--run", "device=cpu", "--run", "workers=0"]
+    command += ["--set", "finetuning.epochs=1", "--set", "finetuning.max_length=32"]
+    command += ["--run", "device=cpu", "--run", "workers=0"]
     assert main([*command, "--seeds", "2"]) == 0
     capsys.readouterr()
     assert main([*command, "--seeds", "1"]) == 0

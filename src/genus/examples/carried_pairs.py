@@ -66,7 +66,8 @@ class CarriedPairs(Streams):
         if len(store.documents) < 2:
             raise GenusError(
                 "there is one document, but random next segments come from another: "
-                "give four or more, with blank lines between them, or two with --run held_out=0, or set examples=Contiguous"
+                "give four or more, with blank lines between them, or two with --run held_out=0, "
+                "or set examples=Contiguous"
             )
         rng = generator(seed, PLAN, epoch)
         ways = [self._cut(store, carry, room, way, rng) for way in ((False, True) if self.bidirectional else (False,))]
