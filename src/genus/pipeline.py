@@ -96,10 +96,9 @@ def pretrain(
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
     training, held_out = store.split(run.held_out)
-    feeds = [examples(recipe, training, tokenizer, stage) for stage in range(len(recipe.stages))]
     return train(
         learner,
-        stretches(recipe, feeds, fingerprint(training)),
+        stretches(recipe, training, tokenizer),
         recipe.optimizer,
         recipe.schedule,
         recipe.budget,
@@ -277,18 +276,19 @@ def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     return Turns(tuple(shares), 1, recipe.seed)
 
 
-def stretches(recipe: Recipe, feeds: Sequence[Turns], text: str) -> list[Stretch]:
-    """Return the recipe's stages, each with its feed and its cost a token; `text` tells one corpus from others."""
+def stretches(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[Stretch]:
+    """Return the recipe's stages, each with its feed and its cost a token."""
+    text = fingerprint(store)
     return [
         Stretch(
-            feed,
+            examples(recipe, store, tokenizer, number),
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
             flops_per_token=stage_cost(recipe, stage).flops_training,
             text=text,
             growth=stage.batch / recipe.stages[0].batch,
         )
-        for feed, stage in zip(feeds, recipe.stages, strict=True)
+        for number, stage in enumerate(recipe.stages)
     ]
 
 
