@@ -21,12 +21,15 @@ def train_tokenizer(
     title: Title = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the tokenizer of a recipe on text."""
+    """Train the tokenizer of a recipe on text. Only a tokenizer that genus wrote is written over."""
     from genus import catalog
+    from genus.export.replacing import remove, replaced_by_tokenizer, tokenizer_files
     from genus.text import Corpus, Fields
 
+    old = replaced_by_tokenizer(out)
     tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts, Fields(field, title)))
     tokenizer.save(out)
+    remove(out, old - tokenizer_files(out))
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})
     else:

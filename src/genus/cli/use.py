@@ -78,15 +78,17 @@ def fill(
 def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     """Write a model in the Hugging Face layout, or in ours where no class of theirs fits.
 
-    Refused unless it gives the same logits when it is read again.
+    Refused unless it gives the same logits when it is read again. Only a model that genus wrote is written over.
     """
     from tempfile import TemporaryDirectory
 
     from genus.export.hf import save
     from genus.export.native import is_native
+    from genus.export.replacing import files_in, remove, replaced_by_model
     from genus.export.verify import verify
     from genus.export.weights import read_json
 
+    old = replaced_by_model(out)
     source = read_model(model)
     with TemporaryDirectory(prefix="genus-") as work:
         trial = Path(work) / "model"
@@ -95,7 +97,9 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
             differences = verify(trial, source.learner)
         except GenusError as error:
             raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
+        old -= files_in(trial)
     save(out, source.recipe, source.learner, source.tokenizer)
+    remove(out, old)
     config = read_json(out / "config.json")
     if as_json:
         document({"folder": out, "model_type": config["model_type"], "differences": differences})

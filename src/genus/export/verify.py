@@ -6,6 +6,7 @@ import copy
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -131,9 +132,9 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
-    sizes = tokens.offsets.diff().tolist()
+    cuts = list(pairwise(tokens.offsets.tolist()))
     rows = {"input_ids": tokens.ids, "token_type_ids": tokens.segments}
-    texts = {name: [row.tolist() for row in torch.split(ids, sizes)] for name, ids in rows.items()}
+    texts = {name: [ids[start:end].tolist() for start, end in cuts] for name, ids in rows.items()}
     padded = transformers.AutoTokenizer.from_pretrained(folder).pad(texts, return_tensors="pt")
     found = model(**padded, return_dict=True)
     values = [*hidden, *(value for name, value in found.items() if name.endswith("logits"))]
@@ -145,9 +146,9 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep transformers from reporting on what is compared anyway; afterwards it says what it did before."""
-    from transformers.utils import logging as module
+    import transformers
 
-    logging: Any = module  # its functions are not annotated
+    logging: Any = transformers.utils.logging  # half of it is not annotated
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

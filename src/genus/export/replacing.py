@@ -1,0 +1,91 @@
+"""Writing over what is there: only over what genus itself wrote, and then nothing of that stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from genus.errors import GenusError, UsageError
+from genus.export.weights import read_json
+from genus.recipe import Recipe
+from genus.tokens.tokenizer import CHOICES, Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BESIDE_THE_TOKENIZER = ("README.md", "config.json", "model.safetensors", "recipe.json")
+"""What every model folder of ours has besides the files of its tokenizer."""
+
+
+def replaced_by_model(folder: Path) -> set[Path]:
+    """Return the files in a folder, relative to it, that a model written there takes the place of.
+
+    Raises:
+        UsageError: something is there that is no model of ours.
+    """
+    found = _of_model(folder)
+    if not found:
+        _refuse_unless_empty(folder, "a model")
+    return found
+
+
+def replaced_by_tokenizer(folder: Path) -> set[Path]:
+    """Return the files in a folder, relative to it, that a tokenizer written there takes the place of.
+
+    Raises:
+        UsageError: something is there that is no tokenizer of ours, or lies beside one, as a model does.
+    """
+    found = tokenizer_files(folder)
+    if not found or files_in(folder) - found:
+        _refuse_unless_empty(folder, "a tokenizer alone")
+    return found
+
+
+def files_in(folder: Path) -> set[Path]:
+    """Return all files in a folder and below, relative to it."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def remove(folder: Path, files: Iterable[Path]) -> None:
+    """Remove files in a folder, relative to it, and the folders below it that are empty then."""
+    for path in sorted(files):
+        (folder / path).unlink(missing_ok=True)
+        if path.parent != Path() and not any((folder / path.parent).iterdir()):
+            (folder / path.parent).rmdir()
+
+
+def tokenizer_files(folder: Path) -> set[Path]:
+    """Return the files of a tokenizer of ours, those that it writes today; none where there is none."""
+    if not (folder / CHOICES).is_file():
+        return set()
+    try:
+        tokenizer = Tokenizer.load(folder)
+    except (GenusError, ValueError):
+        return set()
+    with TemporaryDirectory(prefix="genus-") as work:
+        tokenizer.save(Path(work) / "tokenizer")
+        return files_in(Path(work) / "tokenizer")
+
+
+def _of_model(folder: Path, name: str | None = None) -> set[Path]:
+    """Return the files of a model of ours, of that name if one is given, and of those that lie within it; or none.
+
+    It is ours if `recipe.json` is a recipe, of the tokenizer beside it, and `config.json` names an architecture.
+    """
+    try:
+        recipe = Recipe.from_json(read_json(folder / "recipe.json"))
+        ours = "architectures" in read_json(folder / "config.json") and recipe.tokens == Tokenizer.load(folder).tokens
+    except (GenusError, ValueError):
+        return set()
+    if not ours or name not in (None, recipe.name):
+        return set()
+    found = tokenizer_files(folder).union(map(Path, BESIDE_THE_TOKENIZER))
+    for inner in folder.iterdir():
+        found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
+    return found
+
+
+def _refuse_unless_empty(folder: Path, what: str) -> None:
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder}: is not empty, and not {what} that genus wrote; write to a new folder")
