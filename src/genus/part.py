@@ -12,12 +12,24 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Literal, Self, TypeVar, dataclass_transform, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import cattrs
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
@@ -26,6 +38,21 @@ from genus.errors import UsageError, near
 
 P = TypeVar("P", bound="Part")
 Json = dict[str, Any]
+
+
+class Range(NamedTuple):
+    """Which numbers a choice takes, in words and as a test; stands in `Annotated`, and is checked as a part is read."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Range("at least 1", lambda number: number >= 1)]
+Natural = Annotated[int, Range("at least 0", lambda number: number >= 0)]
+Positive = Annotated[float, Range("more than 0", lambda number: number > 0)]
+NotNegative = Annotated[float, Range("at least 0", lambda number: number >= 0)]
+Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
+Fraction = Annotated[float, Range("a fraction from 0 to below 1", lambda number: 0 <= number < 1)]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -161,16 +188,30 @@ def _codec() -> cattrs.Converter:
         def read_one(value: object, _: object) -> Part:
             kind, choices = _choose(slot, value)
             if kind not in readers:
-                readers[kind] = make_dict_structure_fn(kind, codec)
+                readers[kind] = make_dict_structure_fn(_with_types(kind), codec)
             return readers[kind](choices, kind)  # type: ignore[no-any-return]
 
         return read_one
 
     for plain, accepted in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
         codec.register_structure_hook(plain, functools.partial(_strict, plain, accepted))
+
+    @codec.register_structure_hook_factory(lambda kind: get_origin(kind) is Annotated)
+    def read_within(kind: Any) -> Callable[[object, object], object]:
+        plain, within = get_args(kind)
+        return lambda value, _: _in_range(within, codec.structure(value, plain))
+
     codec.register_structure_hook_func(_is_literal, _one_of)
     codec.register_unstructure_hook(float, float)  # 1 and 1.0 are one value, with one hash
     return codec
+
+
+def _with_types(kind: type[P]) -> type[P]:
+    """Return a part whose fields have types, not the names of types, which cattrs reads without their ranges."""
+    types = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):  # type: ignore[arg-type]
+        field.type = types[field.name]
+    return kind
 
 
 def _choose(slot: type[P], value: object) -> tuple[type[P], Json]:
@@ -199,7 +240,16 @@ def _strict(plain: type, accepted: type | tuple[type, ...], value: object, _: ob
     """Take a plain value of the right type only: neither '6' nor 6.5 nor true is an integer."""
     if not isinstance(value, accepted) or (isinstance(value, bool) and plain is not bool):
         raise TypeError(f"expected {plain.__name__}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"expected a finite number, got {value!r}")
     return plain(value)
+
+
+def _in_range(within: Range, number: float) -> float:
+    """Take a number that a choice takes."""
+    if not within.holds(number):
+        raise ValueError(f"expected {within.words}, got {number:g}")
+    return number
 
 
 def _is_literal(kind: object) -> bool:

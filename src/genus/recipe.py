@@ -11,14 +11,14 @@ from genus.model import Model
 from genus.model.heads import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
-from genus.part import Part
+from genus.part import Count, Natural, Part, Positive, Share
 from genus.tokens import Tokens
 
 
 class Budget(Part):
     """How much training: the one number by which schedules and stages measure their fraction spent."""
 
-    amount: float
+    amount: Positive
     unit: Literal["steps", "tokens", "flops", "seconds", "epochs"] = "steps"
 
 
@@ -27,19 +27,19 @@ class Turn(Part):
 
     objectives: tuple[str, ...]
     """Their names, such as `masked`."""
-    steps: int = 1
+    steps: Count = 1
 
 
 class Stage(Part):
     """A stretch of training at one sequence length, as BERT's 90 % of steps at 128 and 10 % at 512."""
 
-    max_length: int
+    max_length: Count
     """Row length: the longest sequence, special tokens included."""
-    batch: int
+    batch: Count
     """Rows of `max_length` tokens in one update, over all processes and accumulation steps."""
-    micro_batch: int
+    micro_batch: Count
     """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
-    share: float = 1.0
+    share: Share = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
 
     def whole(self) -> Stage:
@@ -70,10 +70,10 @@ class FineTuning(Part):
 
     optimizer: Optimizer
     schedule: Schedule
-    epochs: float
-    batch: int
+    epochs: Positive
+    batch: Count
     """Examples in one update."""
-    max_length: int = 128
+    max_length: Count = 128
     pooler: Pooler = Pooler()
     """What a network without a pooler gets: what Hugging Face's heads have before their last layer."""
 
@@ -120,7 +120,7 @@ class Recipe(Part):
     stages: tuple[Stage, ...]
     budget: Budget
     finetuning: FineTuning
-    seed: int = 0
+    seed: Natural = 0
 
     def learner(self) -> Learner:
         """Build the network and the heads of the objectives with fresh weights, drawn from PyTorch's generator."""

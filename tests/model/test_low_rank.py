@@ -229,7 +229,7 @@ def test_dropout_is_active_in_training_only(make_batch: MakeBatch, make_encoder:
     ("settings", "complaint"),
     [
         (["model.stack=SharedProjection"], "sharing = 'key-value'"),
-        (["model.attention.rank=0"], "attention.rank: expected 1 or more"),
+        (["model.attention.rank=0"], "attention.rank: expected at least 1"),
         (["model.attention.heads=5"], "do not divide"),
         (["model.attention.length=64"], "max_length 128 is past the model's 64"),
         (["model.attention.sharing=rows"], "expected one of 'none', 'heads', 'key-value'"),

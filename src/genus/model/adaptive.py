@@ -20,6 +20,7 @@ from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.output import Output, OutputLayer
+from genus.part import Count
 
 if TYPE_CHECKING:
     from genus.model import Model
@@ -34,9 +35,9 @@ class Adaptive(Embedding):
     With a ratio of 1 there is one table, as wide as the hidden states, and no W.
     """
 
-    cutoffs: tuple[int, ...] = (20_000, 40_000, 200_000)
+    cutoffs: tuple[Count, ...] = (20_000, 40_000, 200_000)
     """The ids at which clusters end; those past the vocabulary are left out."""
-    ratio: int = 1
+    ratio: Count = 1
 
     @property
     def in_words(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genus.model.demand import Demand
 from genus.model.position import Position
+from genus.part import NotNegative
 
 
 class Axial(Position):
@@ -24,7 +25,7 @@ class Axial(Position):
     """n₁, n₂, ...: their product is the longest sequence."""
     widths: tuple[int, ...]
     """Numbers told by each axis; they sum to the embedding size."""
-    std: float = 1.0
+    std: NotNegative = 1.0
     """Standard deviation of the normal distribution that they start from."""
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from genus.model.activation import Activation, Relu
 from genus.model.demand import Demand, linear
 from genus.model.feedforward import FeedForward
+from genus.part import Count, Fraction
 
 
 class ChunkedDense(FeedForward):
@@ -21,10 +22,10 @@ class ChunkedDense(FeedForward):
     On the way back each chunk is computed anew, so that the inner layer takes the memory of one chunk there too.
     """
 
-    size: int
+    size: Count
     """Width of the inner layer."""
     activation: Activation = Relu()
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     """On the inner layer, in training (released code)."""
     chunk: int = 0
     """Tokens of a chunk, over all sequences; 0: all at once, which recomputes nothing."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genus.model.demand import Demand
 from genus.model.norm import LayerNorm, Norm
 from genus.model.position import Learned, Position
-from genus.part import Part
+from genus.part import Fraction, Natural, Part
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Embedding(Part):
     """norm(token + segment + position), then dropout (BERT, section 3 and figure 2)."""
 
-    segments: int = 2
+    segments: Natural = 2
     """How many segment vectors; 0 for none."""
     position: Position = Learned()
     norm: Norm = LayerNorm()
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
 
     @property
     def in_words(self) -> str:

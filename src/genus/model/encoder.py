@@ -21,7 +21,7 @@ from genus.model.heads import Pooler
 from genus.model.norm import LayerNorm, Norm
 from genus.model.stack import Separate, Stack
 from genus.model.visibility import Visibility
-from genus.part import parts_within
+from genus.part import Count, Fraction, NotNegative, parts_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Encoder(Model):
     """A Transformer encoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
 
-    layers: int
-    hidden: int
+    layers: Count
+    hidden: Count
     attention: Attention
     feedforward: FeedForward
     embedding: Embedding = Embedding()
@@ -41,9 +41,9 @@ class Encoder(Model):
     block: Block = PostNorm()
     stack: Stack = Separate()
     pooler: Pooler | None = None
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On the output of each sub-layer, in training."""
-    init_std: float = 0.02
+    init_std: NotNegative = 0.02
     """Standard deviation of the normal distribution that weights start from; biases start at 0."""
 
     def __post_init__(self) -> None:

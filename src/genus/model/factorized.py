@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genus.model.demand import Demand, linear
 from genus.model.embed import Embed, Embedding
+from genus.part import Count
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -22,7 +23,7 @@ class Factorized(Embedding):
     V x E + E x H parameters instead of V x H; output heads that share the token table are E wide too.
     """
 
-    size: int
+    size: Count
     """E, the width of the tables."""
 
     @property

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from genus.model.activation import Activation, Gelu
 from genus.model.demand import Demand, linear
-from genus.part import Part
+from genus.part import Count, Part
 
 
 class FeedForward(Part, ABC):
@@ -26,7 +26,7 @@ class FeedForward(Part, ABC):
 class Dense(FeedForward):
     """W2 f(W1 x + b1) + b2 (Vaswani et al. 2017, equation 2)."""
 
-    size: int
+    size: Count
     """Width of the inner layer."""
     activation: Activation = Gelu()
 

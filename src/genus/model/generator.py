@@ -16,7 +16,7 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder, EncoderNetwork
 from genus.model.factorized import Factorized, FactorizedEmbed
 from genus.model.projected import Projected
-from genus.part import Part
+from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -44,9 +44,9 @@ class Generator(Part):
     """Hidden size over the model's."""
     depth: float = 1.0
     """Number of layers over the model's."""
-    heads: int | None = None
+    heads: Count | None = None
     """Attention heads; None: one for 64 numbers, at least one, and as many as divide the hidden size."""
-    inner: int | None = None
+    inner: Count | None = None
     """Width of the feed-forward layers; None: four times the hidden size."""
 
     @property

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from torch import nn
 
 from genus.model.demand import Demand
-from genus.part import Part
+from genus.part import NotNegative, Part
 
 
 class Norm(Part, ABC):
@@ -37,7 +37,7 @@ class NoNorm(Norm):
 class LayerNorm(Norm):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016, equation 4)."""
 
-    eps: float = 1e-12
+    eps: NotNegative = 1e-12
 
     def build(self, size: int) -> nn.Module:
         """Return PyTorch's own layer normalization."""

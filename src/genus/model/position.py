@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.model.demand import Demand
-from genus.part import Part
+from genus.part import Count, Natural, Part
 
 
 class Position(Part, ABC):
@@ -72,8 +72,8 @@ class Learned(Position):
     its table for 512 positions has 514 rows, and checkpoints are laid out so.
     """
 
-    length: int = 512
-    offset: int = 0
+    length: Count = 512
+    offset: Natural = 0
 
     @property
     def in_words(self) -> str:

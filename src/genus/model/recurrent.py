@@ -16,6 +16,7 @@ from genus.model.attention.relative import Relative, RelativeLayer
 from genus.model.demand import Demand, linear
 from genus.model.encoder import Encoder, EncoderNetwork
 from genus.model.stack import Separate
+from genus.part import Natural
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed
@@ -31,7 +32,7 @@ class Recurrent(Encoder):
     """
 
     attention: Relative
-    memory: int = 0
+    memory: Natural = 0
     """M, for each layer; 0 for none."""
 
     @property

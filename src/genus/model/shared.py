@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor, nn
 
 from genus.model.stack import SeparateLayers, Stack
+from genus.part import Count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ class Shared(Stack):
     Layer i of the stack is layer floor(i G / L); one group shares all, as many groups as layers share nothing.
     """
 
-    groups: int = 1
+    groups: Count = 1
     """G."""
 
     @property

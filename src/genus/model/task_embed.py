@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genus.model.demand import Demand
 from genus.model.embed import Embed, Embedding
+from genus.part import Count
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -22,7 +23,7 @@ class TaskEmbedding(Embedding):
     Each task of pretraining has a vector; in fine-tuning any will do, and it is that of task 0.
     """
 
-    tasks: int
+    tasks: Count
     """How many task vectors."""
 
     @property

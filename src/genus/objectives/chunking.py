@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from genus.part import Part
+from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class RuleChunker(Chunker):
     """
 
     kinds: tuple[Kind, ...] = ("entity", "phrase")
-    longest: int = 4
+    longest: Count = 4
     """Words; a longer run is cut."""
     stop_words: tuple[str, ...] | None = None
     """In small letters; None: those of English."""

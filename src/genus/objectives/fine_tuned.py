@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from genus.batch import IGNORE, Batch
 from genus.objectives import Head, Objective, Sums
+from genus.part import Fraction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,7 @@ SHOWN = 20
 class FineTuned(Objective):
     """What is learned from people's labels, by a linear map of states."""
 
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On what is mapped, in training (released code, run_classifier.py)."""
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.objectives.masking import Masking, words
+from genus.part import Count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class NGramMasking(Masking):
     a run may reach over the separator into the second segment; here it stays within one.
     """
 
-    longest: int = 3
+    longest: Count = 3
     """Words in a run at most."""
 
     @property

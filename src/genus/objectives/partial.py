@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.part import Part
+from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class ContextSpans(LoneTokens):
     span and do not count.
     """
 
-    longest: int = 5
+    longest: Count = 5
 
     def choose(
         self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator

@@ -11,6 +11,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.objectives.masking import Masking
+from genus.part import NotNegative
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class RareMasking(Masking):
 
     counts_tokens: ClassVar[bool] = True
 
-    smoothing: float = 0.7
+    smoothing: NotNegative = 0.7
 
     @property
     def in_words(self) -> str:

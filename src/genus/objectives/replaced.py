@@ -13,6 +13,7 @@ from genus.errors import GenusError
 from genus.model.activation import Activation, Gelu
 from genus.model.heads import BinaryHead, binary_head_demand
 from genus.objectives import Head, Objective, Sums
+from genus.part import NotNegative
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,7 @@ class Replaced(Objective):
 
     needs: ClassVar[frozenset[str]] = frozenset({"original"})
 
-    weight: float = 50.0
+    weight: NotNegative = 50.0
     """λ, beside the generator's loss, which counts 1."""
     activation: Activation = Gelu()
 

@@ -16,6 +16,7 @@ from genus.model.demand import Demand, linear
 from genus.model.heads import TokenHead, token_head_demand
 from genus.model.norm import LayerNorm, Norm
 from genus.objectives import Head, Objective, Sums
+from genus.part import Count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,9 +43,9 @@ class SpanBoundary(Objective):
 
     needs: ClassVar[frozenset[str]] = frozenset({"masked"})
 
-    positions: int = 15
+    positions: Count = 15
     """Tokens of a span that are predicted, the first ones."""
-    width: int = 200
+    width: Count = 200
     """P."""
     activation: Activation = Gelu()
     norm: Norm = LayerNorm()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from genus.part import Part
+from genus.part import NotNegative, Part, Positive, Share
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,10 +18,10 @@ class Optimizer(Part, ABC):
     moments: ClassVar[int] = 2
     """Numbers that are kept beside each parameter, as wide as the parameter."""
 
-    lr: float
-    clip_norm: float | None = None
+    lr: NotNegative
+    clip_norm: Positive | None = None
     """Largest global L2 norm of the gradient, None for no clipping."""
-    layer_decay: float = 1.0
+    layer_decay: Share = 1.0
     """Factor on the peak rate from one level of the network to the one below it; 1 for the same rate everywhere."""
 
     @property

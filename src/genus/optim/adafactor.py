@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genus.optim import Optimizer
 from genus.optim.groups import groups
 from genus.optim.rule import Rule
+from genus.part import NotNegative, Positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,18 +29,18 @@ class Adafactor(Optimizer):
 
     moments: ClassVar[int] = 0
 
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     relative: bool = True
     """Rates are bounded by the number of updates, besides the schedule."""
     scaled: bool = True
     """A tensor moves by a share of its own root mean square."""
-    moment_decay: float = 0.8
+    moment_decay: NotNegative = 0.8
     """How fast the share of the past nears 1 (section 7.2)."""
-    update_clip: float = 1.0
+    update_clip: Positive = 1.0
     """Largest root mean square of u (section 6)."""
-    floor: float = 1e-30
+    floor: NotNegative = 1e-30
     """ε₁, which is added to squared gradients (section 9)."""
-    least_scale: float = 1e-3
+    least_scale: NotNegative = 1e-3
     """ε₂: what a tensor near 0 moves by a share of (section 8)."""
 
     def build(self, module: nn.Module) -> FactoredMoments:

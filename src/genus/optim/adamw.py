@@ -8,6 +8,7 @@ import torch
 
 from genus.optim import Optimizer
 from genus.optim.groups import groups
+from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,10 +23,10 @@ class AdamW(Optimizer):
     with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) at update t, or the bare m and v without bias correction.
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    clip_norm: float | None = 1.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: NotNegative = 1e-8
+    weight_decay: NotNegative = 0.01
+    clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient, None for no clipping."""
     bias_correction: bool = True
     """False as in BERT's released code: the moments are used as they are."""

@@ -9,6 +9,7 @@ import torch
 from genus.optim import Optimizer
 from genus.optim.groups import groups
 from genus.optim.rule import Rule
+from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +27,10 @@ class LAMB(Optimizer):
     code (lamb_optimizer.py, exclude_from_layer_adaptation). φ of the paper is the identity.
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
-    weight_decay: float = 0.01
-    clip_norm: float | None = 1.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: NotNegative = 1e-6
+    weight_decay: NotNegative = 0.01
+    clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient, None for no clipping."""
     bias_correction: bool = True
     """False as in ALBERT's released code: the moments are used as they are."""

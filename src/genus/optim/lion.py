@@ -9,6 +9,7 @@ import torch
 from genus.optim import Optimizer
 from genus.optim.groups import groups
 from genus.optim.rule import Rule
+from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +27,9 @@ class Lion(Optimizer):
 
     moments: ClassVar[int] = 1
 
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    clip_norm: float | None = 1.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.99)
+    weight_decay: NotNegative = 0.01
+    clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient, None for no clipping."""
 
     def build(self, module: nn.Module) -> SignMomentum:

@@ -9,6 +9,7 @@ import torch
 from genus.optim import Optimizer
 from genus.optim.groups import groups
 from genus.optim.lamb import LayerwiseAdam
+from genus.part import Fraction, NotNegative
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,9 +25,9 @@ class NVLAMB(Optimizer):
     use_nvlamb).
     """
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
-    weight_decay: float = 0.01
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    eps: NotNegative = 1e-6
+    weight_decay: NotNegative = 0.01
 
     def build(self, module: nn.Module) -> NormalizedLayerwiseAdam:
         """Return the rule with ratios on every tensor."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from genus.optim import Schedule
+from genus.part import Fraction, Share
 
 
 class Linear(Schedule):
@@ -14,7 +15,7 @@ class Linear(Schedule):
     the peak to 1 - warmup of it where the warm-up ends; here, as in RoBERTa's code, the fall starts at the peak.
     """
 
-    warmup: float = 0.01
+    warmup: Fraction = 0.01
 
     @property
     def in_words(self) -> str:
@@ -31,7 +32,7 @@ class Linear(Schedule):
 class Constant(Schedule):
     """Rises linearly over `warmup` (a fraction of the budget), then stays at the peak."""
 
-    warmup: float = 0.0
+    warmup: Share = 0.0
 
     @property
     def in_words(self) -> str:
@@ -46,8 +47,8 @@ class Constant(Schedule):
 class Cosine(Schedule):
     """Rises linearly over `warmup`, then falls along half a cosine to `floor` (Loshchilov and Hutter 2016, eq. 5)."""
 
-    warmup: float = 0.01
-    floor: float = 0.0
+    warmup: Fraction = 0.01
+    floor: Share = 0.0
     """Of the peak, at the end."""
 
     @property
@@ -66,7 +67,7 @@ class Cosine(Schedule):
 class InverseSquareRoot(Schedule):
     """Rises linearly over `warmup`, then falls as 1 / √spent (Vaswani et al. 2017, section 5.3)."""
 
-    warmup: float = 0.01
+    warmup: Share = 0.01
 
     @property
     def in_words(self) -> str:

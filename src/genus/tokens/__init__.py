@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
-from genus.part import Part
+from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +43,7 @@ class Tokens(Part, ABC):
     Every concrete part has the fields `vocab_size` (the size asked for, special tokens included) and `specials`.
     """
 
-    vocab_size: int
+    vocab_size: Count
     specials: Specials
 
     @property

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
+from genus.part import Count, Natural
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import Gpt2Pieces, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
@@ -40,10 +41,10 @@ class ByteBPE(Tokens):
     Ids as fairseq gives them: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last.
     """
 
-    vocab_size: int
+    vocab_size: Count
     prefix_space: bool = False
     """Put a space before a text that has none, so that its first word is encoded like one within a sentence."""
-    min_frequency: int = 2
+    min_frequency: Natural = 2
     """In training, how often a pair of pieces must occur to be joined."""
     specials: Specials = ROBERTA
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from genus.errors import GenusError
+from genus.part import Count
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
@@ -48,7 +49,7 @@ class Bytes(Tokens):
     Ids left over up to `vocab_size` stand for nothing.
     """
 
-    vocab_size: int = 258
+    vocab_size: Count = 258
     specials: Specials = ENWIK8
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
+from genus.part import Count, Natural
 from genus.text.cleaning import SPACE, Cleaning
 from genus.text.segment import DictionaryWords, Segmenter
 from genus.tokens import Specials, Tokens
@@ -35,10 +36,10 @@ class SegmentedWords(Tokens):
     elsewhere clean and cut a text themselves, and put `<|>` between words.
     """
 
-    vocab_size: int
+    vocab_size: Count
     segmenter: Segmenter = DictionaryWords()
     cleaning: Cleaning | None = None
-    min_frequency: int = 4
+    min_frequency: Natural = 4
     """How often a word must occur in training."""
     specials: Specials = ROBERTA
 

@@ -10,6 +10,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
+from genus.part import Count
 from genus.tokens import Specials, Tokens
 from genus.tokens.layout import frame, read_config, read_specials, some
 from genus.tokens.sentencepiece import BPE, CONTROL, NORMAL, UNKNOWN, Pieces, kinds_of, read_model, write_model
@@ -45,10 +46,10 @@ class SentencePieceBPE(Tokens):
     then what was joined in the order of learning, then characters.
     """
 
-    vocab_size: int
-    alphabet: int = 1000
+    vocab_size: Count
+    alphabet: Count = 1000
     """In training, characters at most; the rarest beyond are unknown."""
-    longest: int = 16
+    longest: Count = 16
     """In training, characters of a piece at most."""
     specials: Specials = DEFAULTS
 

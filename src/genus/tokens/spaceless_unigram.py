@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from genus.part import Count
 from genus.text.cleaning import SPACE, Cleaning
 from genus.tokens import Specials  # noqa: TC001  # a choice is read by its annotation
 from genus.tokens.byte_bpe import ROBERTA
@@ -34,7 +35,7 @@ class SpacelessUnigram(Unigram):
 
     lowercase: bool = True
     plain: bool = False
-    longest: int = 10
+    longest: Count = 10
     cleaning: Cleaning | None = None
     specials: Specials = ROBERTA
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
+from genus.part import Count
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import SpacedWords, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
@@ -60,11 +61,11 @@ class Unigram(Tokens):
     library, what the model gives is kept.
     """
 
-    vocab_size: int
+    vocab_size: Count
     lowercase: bool = True
     plain: bool = True
     """First drop accents, and write `` and '' as " (released code, preprocess_text); false where marks are letters."""
-    longest: int = 16
+    longest: Count = 16
     """In training, characters of a piece at most."""
     specials: Specials = ALBERT
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
+from genus.part import Count, Natural
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import BertPieces, WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
@@ -44,17 +45,17 @@ class WordPiece(Tokens):
     Control characters are dropped, white space of any kind separates, and punctuation marks stand alone.
     """
 
-    vocab_size: int
+    vocab_size: Count
     lowercase: bool = True
     strip_accents: bool | None = None
     """Drop combining marks after canonical decomposition; None: when lower-casing, as BERT does. Thai and Hindi need
     false."""
     split_cjk: bool = True
     """Every Chinese character is a word of its own."""
-    alphabet: int = 1_000
+    alphabet: Count = 1_000
     """In training, the most frequent characters that are kept; others become the unknown token. Chinese needs 6,000 or
     more."""
-    min_frequency: int = 2
+    min_frequency: Natural = 2
     """In training, how often a pair of pieces must occur to be joined."""
     specials: Specials = BERT
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from genus.part import Count, Natural
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import WholeText
 from genus.tokens.layout import frame, read_config, read_specials, some
@@ -36,9 +37,9 @@ class Words(Tokens):
     Several ends of lines with nothing between them are one.
     """
 
-    vocab_size: int
+    vocab_size: Count
     lowercase: bool = False
-    min_frequency: int = 3
+    min_frequency: Natural = 3
     """How often a word must occur in training; WikiText leaves out what occurs less than 3 times."""
     specials: Specials = LINES
 

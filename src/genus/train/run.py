@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from genus.part import Part
+from genus.part import Count, Fraction, Natural, Part
 
 
 class Run(Part):
@@ -16,27 +16,19 @@ class Run(Part):
     """`auto` is bfloat16 autocast where the device computes in it natively."""
     compile: bool = False
     """Compile the model with PyTorch's compiler: minutes at the start, then faster steps."""
-    workers: int | None = None
+    workers: Natural | None = None
     """Processes that prepare batches, 0 for none; None is 1 on a CPU and 4 on a GPU."""
-    checkpoint_every: int = 1000
+    checkpoint_every: Count = 1000
     """Steps."""
-    keep: int = 3
+    keep: Count = 3
     """How many of the newest checkpoints stay on disk."""
-    evaluate_every: int = 1000
+    evaluate_every: Count = 1000
     """Steps."""
-    evaluate_batches: int = 100
+    evaluate_batches: Count = 100
     """Micro-batches of one held-out evaluation, at most."""
-    held_out: float = 0.005
+    held_out: Fraction = 0.005
     """Fraction of the documents that is kept from training, for evaluation."""
-    log_every: int = 10
+    log_every: Count = 10
     """Steps."""
     tracker: Literal["auto", "tensorboard", "none"] = "auto"
     """What writes curves beside `metrics.jsonl`; `auto` is TensorBoard where it is installed."""
-
-    def __post_init__(self) -> None:
-        """Refuse intervals that are not positive."""
-        for name in ("checkpoint_every", "keep", "evaluate_every", "evaluate_batches", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"held_out: expected a fraction from 0 to below 1, got {self.held_out:g}")

@@ -18,6 +18,7 @@ from genus.model.attention.block_products import Pairs, attend_blocks
 from genus.model.attention.blocks import Layout, Rows, draw_blocks, in_rows, lay_out
 from genus.model.attention.softmax import Softmax
 from genus.model.demand import Demand, linear
+from genus.part import Count, Fraction, Natural
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -41,23 +42,23 @@ class BlockSparse(Attention):
     sequence's own, not the padding's; released code draws by NumPy's generator, and drops no probability out.
     """
 
-    heads: int
+    heads: Count
     bias: bool = True
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
-    block_size: int = 64
+    block_size: Count = 64
     """b, tokens of a block."""
-    lead: int = 64
+    lead: Natural = 64
     """Global tokens at the beginning of a sequence; they have blocks of their own."""
-    tail: int = 1
+    tail: Natural = 1
     """Global blocks at its end."""
-    window: int = 3
+    window: Count = 3
     """Blocks around a block that it sees, itself among them; an odd number."""
-    random: int = 3
+    random: Natural = 3
     """Blocks drawn at random."""
-    focus: int | None = None
+    focus: Count | None = None
     """Blocks at the beginning of a sequence among which they are drawn; None: all of it."""
-    seed: int = 0
+    seed: Natural = 0
     """Layer n of a stack draws with this seed + n (released code: with n)."""
 
     @property

@@ -14,6 +14,7 @@ from genus.model.attention import AttentionLayer
 from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
+from genus.part import Fraction
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -25,7 +26,7 @@ class Local(Chunked):
     No map has a bias.
     """
 
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.demand import Demand, linear
 from genus.model.stack import SeparateLayers, Stack
+from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +37,15 @@ class LowRank(Attention):
     F make of them, as in the released code, so that no number of it hangs on the length.
     """
 
-    heads: int
-    rank: int
+    heads: Count
+    rank: Count
     """k."""
-    length: int = 512
+    length: Count = 512
     """n."""
     sharing: Literal["none", "heads", "key-value"] = "heads"
     """An E and an F for each head, one of each for all heads, or one matrix that is both (section 4)."""
     bias: bool = True
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
 
     @property
@@ -64,11 +65,9 @@ class LowRank(Attention):
         return {"none": 2 * self.heads, "heads": 2, "key-value": 1}[self.sharing]
 
     def check(self, hidden: int) -> None:
-        """Refuse heads that do not divide the hidden size, and a rank that there is nothing of."""
+        """Refuse heads that do not divide the hidden size."""
         if self.heads < 1 or hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
-        if self.rank < 1:
-            raise ValueError(f"attention.rank: expected 1 or more, got {self.rank}")
 
     def build(self, hidden: int) -> LowRankLayer:
         """Return the layer."""

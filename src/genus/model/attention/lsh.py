@@ -17,6 +17,7 @@ from genus.model.attention import AttentionLayer
 from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
+from genus.part import Fraction
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -46,7 +47,7 @@ class Lsh(Chunked):
     """How many buckets; with several numbers, as many as their product, told by as many rotations. Each is even."""
     across: bool = True
     """See tokens of other buckets too, where they share a chunk (released code: attend_across_buckets)."""
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
 

@@ -17,6 +17,7 @@ from genus.model.attend import sequences
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.demand import Demand
 from genus.model.visibility import Full, Visibility
+from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -34,11 +35,11 @@ class Relative(Attention):
     queries: ClassVar[bool] = False
     """Whether a second state, one that does not know what stands in its cell, goes through the layers too."""
 
-    heads: int
-    dropout: float = 0.1
+    heads: Count
+    dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
-    longest: int | None = None
+    longest: Count | None = None
     """Distances beyond this one are taken for it."""
 
     @property

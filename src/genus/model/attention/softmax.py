@@ -13,6 +13,7 @@ from genus.model.attend import View, attend, compute_dtype, view
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
+from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 class Softmax(Attention):
     """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are maps of the same states."""
 
-    heads: int
+    heads: Count
     bias: bool = True
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
     visibility: Visibility = Full()
 

@@ -1,0 +1,81 @@
+"""Numbers out of their range are refused as a row is read, by their path, before anything is built of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from genus import catalog
+from genus.errors import UsageError
+from genus.recipe import Budget, Stage
+from genus.train.run import Run
+
+COUNT, NATURAL = "expected at least 1", "expected at least 0"
+FRACTION = "expected a fraction from 0 to below 1"
+
+
+@pytest.mark.parametrize(
+    ("member", "setting", "path", "reason"),
+    [
+        ("bert/mini", "budget.amount=-5", "budget.amount", "expected more than 0, got -5"),
+        ("bert/mini", "budget.amount=0", "budget.amount", "expected more than 0, got 0"),
+        ("bert/mini", "budget.amount=nan", "budget.amount", "expected a finite number, got nan"),
+        ("bert/mini", "budget.amount=inf", "budget.amount", "expected a finite number, got inf"),
+        ("bert/mini", "seed=-5", "seed", f"{NATURAL}, got -5"),
+        ("bert/mini", "stages.0.batch=0", "stages.0.batch", f"{COUNT}, got 0"),
+        ("bert/mini", "stages.0.batch=-4", "stages.0.batch", f"{COUNT}, got -4"),
+        ("bert/mini", "stages.0.micro_batch=0", "stages.0.micro_batch", f"{COUNT}, got 0"),
+        ("bert/mini", "stages.0.max_length=0", "stages.0.max_length", f"{COUNT}, got 0"),
+        ("bert/mini", "stages.0.share=1.5", "stages.0.share", "expected a share from 0 to 1, got 1.5"),
+        ("bert/mini", "finetuning.batch=0", "finetuning.batch", f"{COUNT}, got 0"),
+        ("bert/mini", "finetuning.epochs=-1", "finetuning.epochs", "expected more than 0, got -1"),
+        ("bert/mini", "optimizer.lr=-1", "optimizer.lr", f"{NATURAL}, got -1"),
+        ("bert/mini", "optimizer.clip_norm=-1", "optimizer.clip_norm", "expected more than 0, got -1"),
+        ("bert/mini", "optimizer.betas=[0.9, 1.5]", "optimizer.betas.1", f"{FRACTION}, got 1.5"),
+        ("bert/mini", "schedule.warmup=2", "schedule.warmup", f"{FRACTION}, got 2"),
+        ("bert/mini", "schedule.warmup=-1", "schedule.warmup", f"{FRACTION}, got -1"),
+        ("bert/mini", "tokens.vocab_size=0", "tokens.vocab_size", f"{COUNT}, got 0"),
+        ("roberta", "tokens.vocab_size=-1", "tokens.vocab_size", f"{COUNT}, got -1"),
+        ("bert/mini", "model.layers=0", "model.layers", f"{COUNT}, got 0"),
+        ("bert/mini", "model.dropout=1.5", "model.dropout", f"{FRACTION}, got 1.5"),
+        ("bert/mini", "model.attention.heads=0", "model.attention.heads", f"{COUNT}, got 0"),
+        ("bert/mini", "model.embedding.dropout=-0.1", "model.embedding.dropout", f"{FRACTION}, got -0.1"),
+        ("xlnet", "model.memory=-1", "model.memory", f"{NATURAL}, got -1"),
+        ("electra", "objectives.1.weight=-50", "objectives.1.weight", f"{NATURAL}, got -50"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_by_its_path(member: str, setting: str, path: str, reason: str) -> None:
+    with pytest.raises(UsageError) as error:
+        catalog.load(member, [setting])
+    assert str(error.value) == f"--set {setting}: {path}: {reason}"
+
+
+@pytest.mark.parametrize("setting", ["workers=-1", "keep=0", "checkpoint_every=0", "log_every=-1", "held_out=1"])
+def test_a_run_is_carried_out_with_numbers_in_their_range(setting: str) -> None:
+    with pytest.raises(UsageError, match=f"^--run {setting}: {setting.split('=')[0]}: expected "):
+        catalog.overridden(Run(), [setting], "--run")
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(UsageError) as error:
+        Stage.from_json({"max_length": 0, "batch": 8, "micro_batch": -1})
+    assert str(error.value) == f"max_length: {COUNT}, got 0; micro_batch: {COUNT}, got -1"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "seed=0",
+        "optimizer.lr=0",
+        "optimizer.clip_norm=null",
+        "schedule.warmup=0",
+        "model.dropout=0",
+        "stages.0.share=1",
+    ],
+)
+def test_the_ends_of_ranges_are_taken(setting: str) -> None:
+    catalog.load("bert/mini", [setting])
+
+
+def test_a_range_changes_nothing_of_what_is_written() -> None:
+    assert Budget(amount=5).to_json() == Budget.from_json({"amount": 5}).to_json()
+    assert Budget(amount=5).hash() == Budget(amount=5.0).hash()
