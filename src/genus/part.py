@@ -196,7 +196,7 @@ def _codec() -> cattrs.Converter:
     for plain, accepted in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
         codec.register_structure_hook(plain, functools.partial(_strict, plain, accepted))
 
-    @codec.register_structure_hook_factory(lambda kind: get_origin(kind) is Annotated)
+    @codec.register_structure_hook_factory(lambda kind: get_origin(kind) == Annotated)
     def read_within(kind: Any) -> Callable[[object, object], object]:
         plain, within = get_args(kind)
         return lambda value, _: _in_range(within, codec.structure(value, plain))
