@@ -74,6 +74,35 @@ def test_a_wrong_call_exits_with_2(
     assert message in refused(capsys, 2, *arguments)
 
 
+@pytest.mark.parametrize("command", [[], ["tokenizer"]])
+def test_a_command_that_is_given_nothing_shows_its_help(command: list[str], capsys: Captured) -> None:
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: genus")
+    assert "\n\nOptions:\n" in err
+    assert "genus: error" not in err
+
+
+@pytest.mark.parametrize("option", [["--task", "sst2"], ["--text", "a"], ["--label", "b"], ["--answers", "a.jsonl"]])
+def test_a_pretrained_model_is_not_measured_with_options_of_tables(
+    option: list[str], capsys: Captured, place: Place
+) -> None:
+    line = refused(capsys, 2, "evaluate", place.run, place.folder / "held-out.jsonl", *option)
+    assert line == f"{option[0]}: is for a fine-tuned model; this one is pretrained, and measured on text"
+
+
+def test_a_page_is_of_a_member_as_published(capsys: Captured, tmp_path: Path) -> None:
+    (tmp_path / "growing.toml").write_text('base = "bert/mini"\nname = "ours/growing"\n')
+    for arguments in (["bert", "--set", "model.layers=6"], [tmp_path / "growing.toml"]):
+        assert "--markdown: prints the page of a member" in refused(capsys, 2, "show", *arguments, "--markdown")
+    assert main(["show", "bert/large", "--markdown"]) == 0
+
+
+def test_a_model_is_asked_for_one_completion_at_least(capsys: Captured, place: Place) -> None:
+    assert refused(capsys, 2, "fill", place.run, "[MASK]", "--top", "0") == "top: expected at least 1, got 0"
+
+
 BAD_TEXT = {
     "an empty corpus": ("text.txt", b"", "empty"),
     "only blank lines": ("text.txt", b"\n\n \n", "empty"),

@@ -66,6 +66,9 @@ def test_what_cannot_be_completed(model: Imported) -> None:
         fill(model.learner, model.tokenizer, "the cat sat")
     with pytest.raises(UsageError, match=r"the text has 60\d tokens, the model 512 positions"):
         fill(model.learner, model.tokenizer, "cat " * 600 + "___", max_length=model.recipe.model.max_length)
+    for top in (0, -1):
+        with pytest.raises(UsageError, match=f"top: expected at least 1, got {top}"):
+            fill(model.learner, model.tokenizer, "the ___ sat", top=top)
     del model.learner.heads["masked"]
     with pytest.raises(GenusError, match="no masked-language-model head"):
         fill(model.learner, model.tokenizer, "the ___ sat")

@@ -85,6 +85,9 @@ def _report(error: Exception) -> int:
         message, code = str(error), error.exit_code
     elif hasattr(error, "format_message"):  # typer's own errors, which share no public class
         message, code = error.format_message(), int(getattr(error, "exit_code", 2))
+        if message.startswith("Usage: "):  # a command that was given nothing: what it takes, not what is wrong
+            print(message, file=sys.stderr)
+            return code
     else:
         message, code = f"{type(error).__name__}: {error} (unexpected; {TRACEBACK}=1 shows where)", 1
     print(f"genus: error: {' '.join(message.split())}", file=sys.stderr)

@@ -7,6 +7,7 @@ import typer
 
 from genus.cli.options import AsJson, RecipeName, Settings
 from genus.cli.output import columns, document, markdown
+from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,8 @@ def show(
     elif as_json:
         document({"hash": row.hash(), "cost": asdict(cost(row)), "recipe": row.to_json()})
     elif as_markdown:
+        if row.name not in catalog.names() or row != catalog.load(row.name):
+            raise UsageError(f"--markdown: prints the page of a member as published, not {row.name} with its changes")
         print(member_page(row.name.split("/")[0]), end="")
     else:
         print(tree(row.to_json()))

@@ -44,8 +44,11 @@ def evaluate(
     run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
     if any(isinstance(objective, FineTuned) for objective in source.recipe.objectives):
+        _refuse("a pretrained model; this one is fine-tuned, and measured as it is", {"--set": settings})
         found = _on_table(source, data, _task(source, task, text, label), answers, run)
     else:
+        of_tables = {"--text": text, "--label": label, "--task": task, "--answers": answers}
+        _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
         found = _on_text(source, data, Fields(field, title), run, settings)
     if as_json:
         document(found)
@@ -108,6 +111,13 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
             columns(["output", "relative difference"], [[name, f"{value:.1e}"] for name, value in differences.items()])
         )
         print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
+
+
+def _refuse(whose: str, options: dict[str, object]) -> None:
+    """Refuse options that mean nothing here."""
+    for option, value in options.items():
+        if value:
+            raise UsageError(f"{option}: is for {whose}")
 
 
 def _on_text(

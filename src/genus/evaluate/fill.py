@@ -51,9 +51,11 @@ def fill(
         max_length: the model's positions, None where they have no end.
 
     Raises:
-        UsageError: the text has no mask, or more tokens than there are positions.
+        UsageError: `top` below 1; the text has no mask, or more tokens than there are positions.
         GenusError: the model has no masked-language-model head.
     """
+    if top < 1:
+        raise UsageError(f"top: expected at least 1, got {top}")
     learner, head = _restorer(learner)
     mask = tokenizer.tokens.specials.mask
     text = BLANK.sub(lambda _: mask, text)
