@@ -13,6 +13,7 @@ from read_back import read_by_hugging_face, removals, same_again
 from genus.errors import GenusError
 from genus.tokens import Specials, Tokens
 from genus.tokens.byte_bpe import ROBERTA, ByteBPE
+from genus.tokens.bytes import Bytes
 from genus.tokens.tokenizer import Tokenizer
 from genus.tokens.wordpiece import BERT, WordPiece
 
@@ -150,6 +151,15 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
         '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}'
     )
     check_error("no part reads a BPE tokenizer", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"kind": "Bytes"', "[]", '{"kind": "Bytes", "vocab_size": 0}', '{"kind": "Byts"}']
+)
+def test_damaged_choices_are_one_line_with_their_file(content: str, tmp_path: Path) -> None:
+    Bytes().train(["a"]).save(tmp_path)
+    (tmp_path / "tokens.json").write_text(content)
+    check_error("tokens.json: cannot be read as the choices of a tokenizer", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["uncased", "bytes"])

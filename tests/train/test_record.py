@@ -93,6 +93,14 @@ def test_without_tensorboard(tmp_path: Path, tracker: str, monkeypatch: pytest.M
             toy_train(tmp_path, run=RUN.override("tracker", tracker))
 
 
+@pytest.mark.parametrize("torn", [b'{"step": 3, "lo', b'{"step": 3, "lo\n', b"\xff\x00\n", b"3\n", b"{}\n"])
+def test_a_torn_last_row_is_dropped(torn: bytes, tmp_path: Path) -> None:
+    whole = b'{"step": 1}\n{"step": 2}\n'
+    (tmp_path / "metrics.jsonl").write_bytes(whole + b'{"step": 9}\n' + torn)
+    Metrics(tmp_path, "none", 4).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
 def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path, "none", 0)
     metrics.close()

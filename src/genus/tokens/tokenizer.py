@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genus.errors import GenusError
+from genus.errors import GenusError, UsageError
 from genus.files import beside, write_json
 from genus.part import slots_of
 from genus.tokens import Tokens
@@ -153,8 +153,7 @@ class Tokenizer:
         folder = Path(folder)
         backend = _backend(folder / "tokenizer.json")
         if backend is not None and (folder / CHOICES).exists():
-            table = json.loads((folder / CHOICES).read_text(encoding="utf-8"))
-            return cls.of(Tokens.from_json(table), backend)
+            return cls.of(_choices(folder / CHOICES), backend)
         for part in slots_of(Tokens).values():  # type: ignore[type-abstract]  # a slot is abstract
             if adopted := part.adopt(folder, backend):
                 return cls.of(*adopted)
@@ -165,6 +164,13 @@ class Tokenizer:
         raise GenusError(
             f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form"
         )
+
+
+def _choices(file: Path) -> Tokens:
+    try:
+        return Tokens.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, UsageError) as error:
+        raise GenusError(f"{file}: cannot be read as the choices of a tokenizer ({error})") from None
 
 
 def _backend(file: Path) -> tokenizers.Tokenizer | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
@@ -130,9 +131,16 @@ def _cut(path: Path, step: int) -> None:
     """Keep the rows up to a step: what came later is made again; a last line may be torn."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    write_text(path, "".join(kept))
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    write_text(path, "".join(line for line in lines if line.endswith("\n") and _step(line) <= step))
+
+
+def _step(line: str) -> float:
+    """Return the step of a row, and infinity for what is none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _tensorboard(folder: Path, step: int, tracker: str) -> Any:
