@@ -90,6 +90,17 @@ def test_small_its_losses_are_finite_and_reach_every_parameter(name: str, small:
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values() if gradient is not None)
 
 
+def test_the_example_of_the_documentation_keeps_the_contract(tmp_path: Path, small: Callable[[str], Small]) -> None:
+    """The first block of the page on adding a member, as a recipe."""
+    page = GOLDEN.parents[2] / "docs" / "adding-a-member.md"
+    values: dict[str, Recipe] = {}
+    exec(page.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], values)
+    (tmp_path / "mine.json").write_text(json.dumps(values["BASE"].to_json()))
+    name = str(tmp_path / "mine.json")
+    test_its_parameters_are_counted_without_building_it(name)
+    test_small_its_losses_are_finite_and_reach_every_parameter(name, small)
+
+
 @members
 def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Small]) -> None:
     """Who teaches learns it first: a fresh teacher's distributions contradict the labels."""

@@ -71,7 +71,7 @@ def test_the_example_of_a_new_member() -> None:
     recipe = values["BASE"]
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
     changed = {path.split(".")[0] for path, _, _ in diff(catalog.load("bert"), recipe)}
-    assert changed == {"name", "examples", "objectives"}
+    assert changed == {"name", "published", "examples", "model", "objectives"}
 
 
 def test_the_example_of_a_new_part() -> None:
