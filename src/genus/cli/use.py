@@ -1,5 +1,6 @@
 """A trained model on the command line: `evaluate`, `fill` and `export`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,7 +114,7 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
         print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
 
 
-def _refuse(whose: str, options: dict[str, object]) -> None:
+def _refuse(whose: str, options: Mapping[str, object]) -> None:
     """Refuse options that mean nothing here."""
     for option, value in options.items():
         if value:
