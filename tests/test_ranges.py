@@ -39,6 +39,8 @@ FRACTION = "expected a fraction from 0 to below 1"
         ("bert/mini", "model.dropout=1.5", "model.dropout", f"{FRACTION}, got 1.5"),
         ("bert/mini", "model.attention.heads=0", "model.attention.heads", f"{COUNT}, got 0"),
         ("bert/mini", "model.embedding.dropout=-0.1", "model.embedding.dropout", f"{FRACTION}, got -0.1"),
+        ("bert/mini", "examples.copies=0", "examples.copies", f"{COUNT}, got 0"),
+        ("albert", "examples.swapped=2", "examples.swapped", "expected a share from 0 to 1, got 2"),
         ("xlnet", "model.memory=-1", "model.memory", f"{NATURAL}, got -1"),
         ("electra", "objectives.1.weight=-50", "objectives.1.weight", f"{NATURAL}, got -50"),
     ],

@@ -180,8 +180,8 @@ class Recipe(Part):
         for name in turn.objectives:
             if name not in known:
                 raise ValueError(f"{where}: there is no objective {name!r}.{near(name, known)}")
-        if turn.steps < 1 or not turn.objectives:
-            raise ValueError(f"{where}: a turn needs an objective and at least one step")
+        if not turn.objectives:
+            raise ValueError(f"{where}: a turn needs an objective")
         if (tasks := self.model.known_tasks) is not None and self.task(turn) >= tasks:
             raise ValueError(f"model: {tasks} task vectors are too few for {len(known)} objectives")
         examples = self.format(turn)

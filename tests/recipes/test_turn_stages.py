@@ -65,7 +65,7 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
     ("turns", "message"),
     [
         ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked'"),
-        ([{"objectives": ["masked"], "steps": 0}], "at least one step"),
+        ([{"objectives": ["masked"], "steps": 0}], "turns.0.steps: expected at least 1"),
         ([{"objectives": []}], "needs an objective"),
         (
             [{"objectives": ["sentence_distance", "relevance"]}],

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from genus.part import Part
+from genus.part import Count, Part
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ class Examples(Part, ABC):
     drawn: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; where it does not, one plan serves all epochs."""
 
-    copies: int | None = None
+    copies: Count | None = None
     """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""
 
     @abstractmethod

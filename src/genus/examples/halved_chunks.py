@@ -13,6 +13,7 @@ from genus.errors import GenusError
 from genus.examples import Example, Examples, Plan, Sequence
 from genus.examples.blocks import Block, blocks, follow
 from genus.examples.keys import PLAN, generator
+from genus.part import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class HalvedChunks(Examples):
     Source: Clark et al. 2020, released code, build_pretraining_dataset.py.
     """
 
-    short: float = 0.05
-    single: float = 0.1
+    short: Share = 0.05
+    single: Share = 0.1
 
     def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
         """Cut the whole store into chunks.

@@ -8,6 +8,7 @@ import numpy as np
 
 from genus.examples.blocks import follow
 from genus.examples.pairs import Pairs, cut, filled
+from genus.part import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,9 +33,9 @@ class OrderedPairs(Pairs):
 
     gives: ClassVar[frozenset[str]] = frozenset({"sentence_order"})
 
-    short: float = 0.1
+    short: Share = 0.1
     """Share of the documents whose pairs aim at a length drawn from [2, the longest], as in `SegmentPairs`."""
-    swapped: float = 0.5
+    swapped: Share = 0.5
 
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""

@@ -14,6 +14,7 @@ from genus.errors import GenusError
 from genus.examples import Example, Examples, Plan, Sequence
 from genus.examples.blocks import Block, blocks, follow
 from genus.examples.keys import PLAN, generator
+from genus.part import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +83,7 @@ class NextPairs(Pairs):
 
     gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
 
-    random_next: float = 0.5
+    random_next: Share = 0.5
 
     @abstractmethod
     def chunks(self, block: Block, room: int, rng: np.random.Generator) -> Span:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genus.examples.pairs import NextPairs, filled
+from genus.part import Share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ class SegmentPairs(NextPairs):
     Source: Devlin et al. 2018, appendix A.2; released code, create_pretraining_data.py. RoBERTa's `SEGMENT-PAIR+NSP`.
     """
 
-    short: float = 0.1
+    short: Share = 0.1
 
     def chunks(self, block: Block, room: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the ends of chunks that reach the target or the end of the document, and the targets."""
