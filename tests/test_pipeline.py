@@ -156,6 +156,27 @@ def test_training_goes_on_with_a_new_vocabulary(trained: Path, corpus: Path, tmp
     assert model.recipe.tokens.vocab_size == model.tokenizer.vocabulary.size
 
 
+def test_a_run_that_starts_from_another_size_says_so_and_has_its_name(
+    trained: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shrunk(catalog.load("bert/mini")).overlay({"model": {"layers": 3}})
+    pipeline.pretrain(other, [corpus], tmp_path / "run", RUN, start=trained / "model")
+    assert f"{trained / 'model'}: the architecture is this one's: model.layers 2, not 3\n" in capsys.readouterr().err
+    recipe, source = catalog.load(tmp_path / "run"), catalog.load(trained)
+    assert (recipe.name, recipe.published, recipe.model) == (source.name, source.published, source.model)
+    assert recipe.optimizer == other.optimizer
+    pipeline.pretrain(other, [corpus], tmp_path / "run", RUN, start=trained / "model", resume=True)
+
+
+def test_a_run_that_starts_from_its_own_size_keeps_its_name(
+    trained: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(two_stages("bert").override("model.dropout", "0.5"), name="bert/own")
+    pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, start=trained / "model")
+    assert "model.dropout 0.0, not 0.5" in capsys.readouterr().err
+    assert catalog.load(tmp_path / "run").name == "bert/own"
+
+
 def test_a_corpus_of_one_document_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text(json.dumps({"text": " ".join(documents(20))}) + "\n")
     with pytest.raises(GenusError, match="one document"):

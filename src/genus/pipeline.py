@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 32
 """Numbers that a seed can have: stage n draws from the seeds after those of stage n - 1, so that no two draw alike."""
+MOST = 8
+"""Differences in architecture that are said, at most."""
 ASKED = "asked.json"
 """Beside a tokenizer that a run has trained: what its recipe asked for, of which there may not have been as much."""
 
@@ -201,15 +203,28 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
 def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
     """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer.
 
-    What has no weights there is said, and starts afresh.
+    What the recipe's own architecture has otherwise is said; where even its size is another, name and publication are
+    those of the model. What has no weights there is said too, and starts afresh.
     """
     source = load(start)
+    recipe = _of_architecture(recipe, source.recipe, start)
     model, beside = source.recipe.model, {name: one.model for name, one in source.learner.companions().items()}
     objectives = tuple(objective.fitted(model, beside) for objective in recipe.objectives)
-    recipe, learner = fresh(replace(recipe, model=recipe.model.over(model), objectives=objectives), tokenizer)
+    recipe, learner = fresh(replace(recipe, objectives=objectives), tokenizer)
     if parts := sorted({".".join(name.split(".")[:2]) for name in transplant(source, learner, tokenizer)}):
         say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
     return recipe, learner
+
+
+def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
+    """Return the recipe with the architecture of the source, and say what is another in it."""
+    model, pieces = recipe.model.over(source.model), recipe.tokens.vocab_size
+    if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
+        more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
+        say(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
+    if model.parameters(pieces) != recipe.model.parameters(pieces):
+        recipe = replace(recipe, name=source.name, published=source.published)
+    return replace(recipe, model=model)
 
 
 def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) -> None:
