@@ -92,7 +92,6 @@ def pretrain(
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
         tokenizer = tokens(recipe, Corpus(corpus, fields), folder / "tokenizer", words or start)
         store = ids(Corpus(corpus, fields), tokenizer, folder / "store", progress)
-        torch.manual_seed(recipe.seed)
         recipe, learner = fresh(recipe, tokenizer) if start is None else started(recipe, tokenizer, start)
         settle(recipe, folder)
         if teaching:
@@ -195,8 +194,9 @@ def _prepared(corpus: Corpus) -> Path | None:
 
 
 def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
-    """Return the recipe with its true vocabulary, and a learner with fresh weights."""
+    """Return the recipe with its true vocabulary, and a learner with fresh weights, drawn from the recipe's seed."""
     recipe = replace(recipe, tokens=tokenizer.tokens)
+    torch.manual_seed(recipe.seed)
     return recipe, recipe.learner()
 
 
