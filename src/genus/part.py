@@ -196,7 +196,7 @@ def _codec() -> cattrs.Converter:
     for plain, accepted in ((bool, bool), (int, int), (float, (int, float)), (str, str)):
         codec.register_structure_hook(plain, functools.partial(_strict, plain, accepted))
 
-    @codec.register_structure_hook_factory(lambda kind: get_origin(kind) == Annotated)
+    @codec.register_structure_hook_factory(_is_annotated)
     def read_within(kind: Any) -> Callable[[object, object], object]:
         plain, within = get_args(kind)
         return lambda value, _: _in_range(within, codec.structure(value, plain))
@@ -250,6 +250,10 @@ def _in_range(within: Range, number: float) -> float:
     if not within.holds(number):
         raise ValueError(f"expected {within.words}, got {number:g}")
     return number
+
+
+def _is_annotated(kind: object) -> bool:
+    return get_origin(kind) == Annotated
 
 
 def _is_literal(kind: object) -> bool:
