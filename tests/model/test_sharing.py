@@ -114,9 +114,9 @@ def test_sharing_saves_parameters_and_no_work(make_encoder: MakeEncoder, stack: 
     assert part.parameters == sum(p.numel() for p in shared.build(VOCABULARY).parameters()) < whole.parameters
 
 
-@pytest.mark.parametrize("groups", [0, 3])
-def test_groups_that_there_are_no_layers_for(groups: int) -> None:
-    with pytest.raises(UsageError, match=r"stack\.groups: expected 1 to 2, the number of layers"):
+@pytest.mark.parametrize(("groups", "message"), [(0, "at least 1, got 0"), (3, "1 to 2, the number of layers")])
+def test_groups_that_there_are_no_layers_for(groups: int, message: str) -> None:
+    with pytest.raises(UsageError, match=rf"stack\.groups: expected {message}"):
         catalog.load("albert/tiny", [f"model.stack.groups={groups}"])
 
 
