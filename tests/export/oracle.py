@@ -269,6 +269,22 @@ def same_gradients(
     assert exact.keys() == compared
 
 
+def same_masked(
+    found: Imported, model: Any, batch: Batch, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> None:
+    """Compare logits, loss and every gradient of a masked language model, on sequences packed here and padded there."""
+    learner = found.learner.eval()
+    expected = model(**inputs, labels=labels)
+    expected.loss.backward()
+    with torch.no_grad():
+        logits = token_logits(learner, learner.network(batch)["tokens"])
+        assert relative(logits, live(expected.logits)) <= FLOAT32
+    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss.backward()
+    assert relative(loss.detach(), expected.loss.detach()) <= FLOAT32
+    same_gradients(found, model)
+
+
 FREE = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
 """What a configuration may say otherwise when it comes back; special tokens are written from the tokenizer."""
 

@@ -9,6 +9,7 @@ import oracle
 import pytest
 import torch
 from oracle import FLOAT32, Shape, precisions, reading, transformers
+from test_big_bird import KINDS
 
 from genus import catalog, pipeline
 from genus.export.layouts import layout_for
@@ -85,15 +86,6 @@ def test_loss_and_its_gradients_of_full_bigbird(tmp_path: Path, shape: Full) -> 
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
     oracle.same_gradients(found, model)
-
-
-KINDS = {
-    "Model": {},
-    "ForPreTraining": {},
-    "ForMaskedLM": {},
-    "ForSequenceClassification": {"num_labels": 4, "classifier_dropout": 0.2},
-    "ForSequenceClassification ": {"num_labels": 1, "classifier_dropout": 0.2},
-}
 
 
 @shapes

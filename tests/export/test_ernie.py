@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pytest
 import torch
-from oracle import FLOAT32, Shape, precisions, reading, token_logits, transformers
+from oracle import Shape, precisions, reading, transformers
 
 from genus import catalog
 from genus.errors import GenusError
@@ -66,16 +66,7 @@ def test_masked_logits_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     found = reading(tmp_path, model, shape)
     learner = found.learner.eval()
     given, labels = oracle.masked_targets(shape)
-    expected = model(**padded(shape, 2), labels=labels)
-    expected.loss.backward()
-    batch = of_task(oracle.packed(shape, given), 2)
-    with torch.no_grad():
-        logits = token_logits(learner, learner.network(batch)["tokens"])
-        assert oracle.relative(logits, oracle.live(expected.logits)) <= FLOAT32
-    loss = learner.objective(learner(batch), learner.counts(batch))
-    loss.backward()
-    assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
-    oracle.same_gradients(found, model)
+    oracle.same_masked(found, model, of_task(oracle.packed(shape, given), 2), padded(shape, 2), labels)
     tasks = learner.network.embed.tasks.weight.grad.abs().sum(1)
     assert tasks.nonzero().flatten().tolist() == [2]
 

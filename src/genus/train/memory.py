@@ -28,7 +28,7 @@ class Memories:
         """
         if batch.tokens.flow is None:
             return learner(batch)  # type: ignore[no-any-return]
-        key = (turn(batch), place)
+        key = (turn_of(batch), place)
         memory = self.slots.get(key)
         if memory is None:
             memory = learner.network.blank(len(batch.tokens.ids) // batch.tokens.max_length)
@@ -47,25 +47,25 @@ class Memories:
         Process r of R has the places r, r + R, ... of every turn.
         """
         found = {}
-        for one in sorted({name for name, _ in self.slots}):
-            own = {place: memory for (name, place), memory in self.slots.items() if name == one}
+        for turn in sorted({turn for turn, _ in self.slots}):
+            own = {place: memory for (one, place), memory in self.slots.items() if one == turn}
             like = next(iter(own.values()))
             [total] = ranks.sum([float(len(own))])
             for place in range(int(total)):
                 memory = own.get(place) or {name: torch.empty_like(tensor) for name, tensor in like.items()}
                 for name, tensor in memory.items():
-                    found[f"{one}.{place}.{name}"] = ranks.share(tensor, place % ranks.size)
+                    found[f"{turn}.{place}.{name}"] = ranks.share(tensor, place % ranks.size)
         return found
 
     def restore(self, tensors: dict[str, Tensor], ranks: Ranks) -> None:
         """Take back what is this process's of the tensors of all."""
         self.slots.clear()
         for key, tensor in tensors.items():
-            one, place, name = key.split(".", 2)
+            turn, place, name = key.split(".", 2)
             if int(place) % ranks.size == ranks.rank:
-                self.slots.setdefault((one, int(place)), {})[name] = tensor.to(ranks.device)
+                self.slots.setdefault((turn, int(place)), {})[name] = tensor.to(ranks.device)
 
 
-def turn(batch: Batch) -> str:
+def turn_of(batch: Batch) -> str:
     """Return the name of the turn that a batch is of: the objectives that learn from it."""
     return "all" if batch.heads is None else ",".join(sorted(batch.heads))

@@ -48,6 +48,14 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 GELU = Gelu(approximate="tanh")
+ENCODER = Encoder(
+    layers=12,
+    hidden=768,
+    attention=BlockSparse(heads=12, block_size=64, lead=64, tail=1, window=3, random=3, focus=16),
+    feedforward=Dense(size=3072, activation=GELU),
+    embedding=EarlyDropout(segments=2, position=Learned(length=4096)),
+    pooler=Pooler(),
+)
 
 
 def seen_in_full(config: Json) -> int:
@@ -80,14 +88,7 @@ LAYOUT = Layout(
         published=Published(title="Big Bird", paper="arXiv:2007.14062", year=2020),
         tokens=Unigram(vocab_size=50_358, lowercase=False, plain=False),
         examples=SegmentPairs(short=0.1, random_next=0.5),
-        model=Encoder(
-            layers=12,
-            hidden=768,
-            attention=BlockSparse(heads=12, block_size=64, lead=64, tail=1, window=3, random=3, focus=16),
-            feedforward=Dense(size=3072, activation=GELU),
-            embedding=EarlyDropout(segments=2, position=Learned(length=4096)),
-            pooler=Pooler(),
-        ),
+        model=ENCODER,
         objectives=(Masked(activation=GELU), NextSentence()),
         stages=(Stage(max_length=4096, batch=16, micro_batch=1),),
         finetuning=FineTuning(
@@ -134,14 +135,7 @@ FULL = replace(
     template=replace(
         LAYOUT.template,
         name="bigbird/imported-full",
-        model=Encoder(
-            layers=12,
-            hidden=768,
-            attention=Softmax(heads=12),
-            feedforward=Dense(size=3072, activation=GELU),
-            embedding=EarlyDropout(segments=2, position=Learned(length=4096)),
-            pooler=Pooler(),
-        ),
+        model=replace(ENCODER, attention=Softmax(heads=12)),
     ),
     settings=(
         *without(LAYOUT.settings, "block_size", "num_random_blocks", "random_focus", "random_seed", "attention_type"),
