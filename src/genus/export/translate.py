@@ -158,8 +158,8 @@ def to_ours(
         absent = [one for one in there.theirs if one not in tensors]
         missing += absent
         if not absent:
-            parts, problem = _back(there, tensors, layout, config, [expected[one].shape for one in there.ours])
-            wrong += problem
+            parts, misfit = _back(there, tensors, layout, config, [expected[one].shape for one in there.ours])
+            wrong += misfit
             found |= {
                 one: converted(part, dtype, there.theirs[0]) for one, part in zip(there.ours, parts, strict=False)
             }

@@ -158,7 +158,7 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
     try:
         if path.suffix == ".safetensors":
             file = safe_open(path, framework="pt")
-            return dict.fromkeys(file.keys(), file.get_tensor)
+            return dict.fromkeys(file.keys(), file.get_tensor)  # type: ignore[no-untyped-call]
         loaded = _unpickled(path)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
