@@ -187,8 +187,9 @@ def _back(
     there: Place, tensors: Mapping[str, Tensor], layout: Layout, config: Json, shapes: list[torch.Size]
 ) -> tuple[tuple[Tensor, ...], list[str]]:
     """Return our tensors of a row, or none and what is wrong with theirs."""
-    given = tuple(layout.turn(name, tensors[name], back=True) for name in there.theirs)
-    first = f"{there.theirs[0]} {tuple(tensors[there.theirs[0]].shape)}"
+    stored = tuple(tensors[name] for name in there.theirs)
+    given = tuple(layout.turn(name, tensor, back=True) for name, tensor in zip(there.theirs, stored, strict=True))
+    first = f"{there.theirs[0]} {tuple(stored[0].shape)}"
     try:
         parts = there.row.op(config).inverse(given)
     except (ValueError, RuntimeError) as error:  # torch's own, where the parts of a row do not go together
