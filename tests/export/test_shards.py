@@ -91,6 +91,7 @@ def test_nothing_of_an_older_model_s_weights_stays(tmp_path: Path, before: int, 
         save(tmp_path / "model", recipe, other, tokenizer, shard_bytes=before)
         save(tmp_path / "model", recipe, learner, tokenizer, shard_bytes=after)
         assert same_weights(tmp_path / "model"), number
+        assert "transformers/hidden" in verify(tmp_path / "model", learner)
         there = weights_in(tmp_path / "model")
         assert there == (
             sorted([*sharded(tmp_path / "model"), INDEX]) if after < SHARD_BYTES else ["model.safetensors"]
