@@ -13,6 +13,7 @@ import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for, theirs
+from genus.export.translate import head_size
 
 if TYPE_CHECKING:
     from genus.export.layouts import Layout
@@ -69,5 +70,6 @@ def placed(learner: Learner, layout: Layout) -> Shapes:
         if not name.startswith(out):
             names = theirs(name, table)
             parts = zip(names, tensor.chunk(len(names)), strict=True)
-            found |= {foreign: tuple(layout.turn(foreign, part).shape) for foreign, part in parts}
+            size = head_size(learner)
+            found |= {foreign: tuple(layout.turn(foreign, part, size).shape) for foreign, part in parts}
     return found

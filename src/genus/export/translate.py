@@ -8,6 +8,7 @@ import torch
 
 from genus.errors import GenusError
 from genus.export.layouts import theirs
+from genus.model.attention import AttentionLayer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -37,8 +38,13 @@ def to_foreign(learner: Learner, layout: Layout) -> dict[str, Tensor]:
             continue
         names = theirs(name, table)
         for foreign, part in zip(names, tensor.detach().cpu().chunk(len(names)), strict=True):
-            tensors[foreign] = layout.turn(foreign, part).contiguous()
+            tensors[foreign] = layout.turn(foreign, part, head_size(learner)).contiguous()
     return tensors
+
+
+def head_size(learner: Learner) -> int:
+    """Return how many numbers an attention head of a learner's network has."""
+    return next(module.head_size for module in learner.network.modules() if isinstance(module, AttentionLayer))
 
 
 def clean(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
@@ -114,7 +120,7 @@ def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> 
         absent = [foreign for foreign in names if foreign not in tensors]
         missing += absent
         if not absent:
-            parts = [layout.turn(foreign, tensors[foreign], back=True) for foreign in names]
+            parts = [layout.turn(foreign, tensors[foreign], head_size(learner), back=True) for foreign in names]
             state[name] = torch.cat(parts) if names[1:] else parts[0].contiguous()
             if state[name].shape != expected.shape:
                 wrong.append(f"{names[0]} {tuple(tensors[names[0]].shape)}, which makes {tuple(state[name].shape)}, "

@@ -94,6 +94,23 @@ class HeadLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadAxes:
+    """A linear map to heads, ours (A D, H), that is (H, A, D) in the foreign layout: hidden size, heads, head size."""
+
+    output: bool = False
+    """The map is from heads, ours (H, A D)."""
+
+    def to_foreign(self, weight: Tensor, head_size: int) -> Tensor:
+        """Return (H, A, D)."""
+        return (weight if self.output else weight.T).unflatten(1, (-1, head_size))
+
+    def to_ours(self, weight: Tensor) -> Tensor:
+        """Return the matrix of the linear map."""
+        flat = weight.flatten(1)
+        return flat if self.output else flat.T
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """One Hugging Face architecture."""
 
@@ -113,18 +130,17 @@ class Layout:
     """Copies of tensors that old files repeat, and what they are copies of."""
     pad: int | None = None
     """The padding id on which this architecture's position numbers hang."""
-    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Ends of foreign names whose tensors have their axes in another order, and the order that makes ours theirs."""
-
+    axes: Mapping[str, HeadAxes] = field(default_factory=dict)
+    """Ends of the foreign names of linear maps that are held with an axis of heads."""
     witness: Witness = field(default_factory=Witness)
     """How the class is asked when its outputs are compared with ours."""
 
-    def turn(self, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
+    def turn(self, name: str, tensor: Tensor, head_size: int, *, back: bool = False) -> Tensor:
         """Return a tensor of ours with its axes as the foreign name has them, or the other way back."""
-        order = next((order for end, order in self.axes.items() if name.endswith(end)), None)
-        if order is None:
+        axes = next((axes for end, axes in self.axes.items() if name.endswith(end)), None)
+        if axes is None:
             return tensor
-        return tensor.permute(sorted(range(len(order)), key=order.__getitem__) if back else order)
+        return axes.to_ours(tensor) if back else axes.to_foreign(tensor, head_size)
 
     def table(self, heads: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Return the rows for a learner with these heads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genus.examples.carried_pairs import CarriedPairs
-from genus.export.layouts import HeadLayout, Layout, Setting
+from genus.export.layouts import HeadAxes, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
 from genus.model.attention.two_stream import TwoStream
@@ -36,7 +36,9 @@ def read_longest(length: int) -> int | None:
 
 
 LAYERS = {
-    "network.layers.{}.attention.qkv.weight": ("layer.{}.rel_attn.q", "layer.{}.rel_attn.k", "layer.{}.rel_attn.v"),
+    "network.layers.{}.attention.query.weight": ("layer.{}.rel_attn.q",),
+    "network.layers.{}.attention.key.weight": ("layer.{}.rel_attn.k",),
+    "network.layers.{}.attention.value.weight": ("layer.{}.rel_attn.v",),
     "network.layers.{}.attention.relative.weight": ("layer.{}.rel_attn.r",),
     "network.layers.{}.attention.out.weight": ("layer.{}.rel_attn.o",),
     "network.layers.{}.attention.content_bias": ("layer.{}.rel_attn.r_w_bias",),
@@ -51,8 +53,6 @@ LAYERS = {
     "network.query": ("mask_emb",),
 }
 SUMMARY = {"network.pooler.0": ("sequence_summary.summary",)}
-TURNED = (2, 0, 1)
-"""Ours are heads, numbers a head, hidden size."""
 
 LAYOUT = Layout(
     model_type="xlnet",
@@ -88,7 +88,7 @@ LAYOUT = Layout(
         activation("model.feedforward.activation", key="ff_activation"),
         Setting("dropout", ("model.dropout", "model.embedding.dropout", "model.attention.dropout")),
         Setting("layer_norm_eps", ("model.norm.eps",)),
-        Setting("initializer_range", ("model.init_std",)),
+        Setting("initializer_range", ("model.initialization.std",)),
         Setting("mem_len", ("model.memory",)),
         Setting("clamp_len", ("model.attention.longest",), write_longest, read_longest),
         Setting("summary_last_dropout", ("classify.dropout", "regress.dropout")),
@@ -113,5 +113,5 @@ LAYOUT = Layout(
     },
     architectures=architectures("XLNet", {("permuted",): "LMHeadModel"}),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
-    axes={f".rel_attn.{name}": TURNED for name in "qkvr"},
+    axes={f".rel_attn.{name}": HeadAxes(output=name == "o") for name in "qkvro"},
 )
