@@ -19,6 +19,7 @@ from genus.model.attention.relative import Relative
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
@@ -174,7 +175,7 @@ def network(kind: str, size: int) -> torch.nn.Module:
         embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.0),
         dropout=0.0,
         memory=12,
-        init_std=0.3,
+        initialization=Normal(std=0.3),
     )
     return model.build(size).eval()
 

@@ -53,7 +53,7 @@ def transformer(
     x = linear(norm(x + state[f"{embed}.segments.weight"][segments], state, f"{embed}.norm"), state, projection)
     for number in range(2):
         layer = f"{own}.layers.{number}"
-        q, k, v = linear(x, state, f"{layer}.attention.qkv").chunk(3, -1)
+        q, k, v = (linear(x, state, f"{layer}.attention.{name}") for name in ("query", "key", "value"))
         size = q.shape[-1] // heads
         mixed = []
         for head in range(heads):

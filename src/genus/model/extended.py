@@ -6,7 +6,7 @@ Legend: T tokens, N sequences, G global tokens added to each, H hidden size.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class ExtendedNetwork(EncoderNetwork):
         """Return `tokens`, the last layer's states (T, H)."""
         packed = batch.tokens
         place, longer = lengthened(packed, self.extra)
-        extra_GH = cast("nn.Embedding", self.embed.get_submodule("extra")).weight
+        extra_GH = self.embed.get_submodule("extra")(torch.arange(self.extra, device=packed.ids.device))
         x = self.embed(packed)
         every = extra_GH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
         x = torch.cat([x, every]).index_select(0, longer.ids)

@@ -79,15 +79,14 @@ class RecurrentNetwork(EncoderNetwork):
         self.dropout = nn.Dropout(choice.dropout)
         self.query: nn.Parameter | None = None
         if choice.attention.queries:
-            self.query = nn.Parameter(torch.empty(1, 1, choice.hidden).normal_(std=choice.init_std))
-        for layer in self._attentions():
-            layer.draw(choice.init_std)
+            self.query = nn.Parameter(torch.empty(1, 1, choice.hidden))
+            choice.initialization.draw(self.query, "vector")
 
     def blank(self, rows: int) -> Memory:
         """Return `memory` (layers, R, M, H), and `remembered` (R, M), which says that none of it is of any text."""
         if not self.length:
             return {}
-        like = self.token_embedding.weight
+        like = next(self.parameters())
         return {
             "memory": torch.zeros(self.depth, rows, self.length, self.hidden, dtype=like.dtype, device=like.device),
             "remembered": torch.zeros(rows, self.length, dtype=torch.bool, device=like.device),

@@ -73,8 +73,9 @@ class Unscaled(PreNorm):
         """Return the norm of the sum, with dropout."""
         return Dropped(norm=model.norm, dropout=model.dropout)
 
-    def initialize(self, layers: nn.Module, model: Encoder) -> None:
-        """Leave the weights as they are."""
+    def residual_scale(self, model: Encoder) -> float:
+        """Return 1."""
+        return 1.0
 
 
 class Dropped(Norm):
