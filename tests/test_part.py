@@ -206,7 +206,7 @@ def test_diff_names_missing_choices_as_none() -> None:
         ("frame.corners", "Circle", "frame.corners: expected a list, or a position in it, got 'Circle'"),
         ("frame.corners.2.fill", "red", "frame.corners: '2' is not a position in a list of 2"),
         ("frame.corners.0.fil", "red", "frame.corners.0: Circle has no choice 'fil'. Did you mean 'fill'?"),
-        ("frame.range", "[1]", "frame.range: Not enough values in [1] to structure as tuple[float, float]"),
+        ("frame.range", "[1]", "frame.range: expected 2 values, got [1]"),
         ("frame", "3", "frame: expected a table of Frame, got 3"),
     ],
 )

@@ -73,7 +73,7 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
     with beside(folder) as work:
         tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
         write_tensors(work / "model.safetensors", tensors)
-        write_json(work / "recipe.json", recipe.to_json())
+        write_json(work / "recipe.json", recipe.written())
         notes = _save_companions(work, recipe, learner, tokenizer) + notes
         page = card(recipe, config, tensors, {*kept, *housed(learner)}, notes)
         (work / "README.md").write_text(page, encoding="utf-8")
