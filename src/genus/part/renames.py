@@ -20,7 +20,7 @@ class Renames:
     kinds: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """{(slot, old kind): new kind}. Slots go by the names they have today, whatever they were called then."""
     fields: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """{(kind, old name of a choice): new name}. The kind goes by its old or its new name, or that of a base class."""
+    """{(kind, old name of a choice): new name}. The kind goes by its old or its new name, or by that of the slot."""
     moves: Mapping[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
     """{(slot, old kind): function} for what no renaming can say. It is given the table of choices with its kind as the
     old schema has it, and returns another, to which renames apply afterwards."""

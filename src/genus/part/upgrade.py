@@ -59,7 +59,7 @@ def _step(table: dict[str, Any], slot: type[Part], renames: Renames) -> dict[str
     kind = str(table.get("kind", slot.__name__))
     kind = next((renames.kinds[name, kind] for name in slots if (name, kind) in renames.kinds), kind)
     part = slots_of(slot).get(kind)
-    owners = [old, kind, *(base.__name__ for base in part.__mro__)] if part else [old, kind]
+    owners = [old, kind, *slots, *(base.__name__ for base in (part.__mro__ if part else ()))]
     changed = {}
     for key, value in table.items():
         changed[next((renames.fields[owner, key] for owner in owners if (owner, key) in renames.fields), key)] = value
