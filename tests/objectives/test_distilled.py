@@ -172,7 +172,7 @@ def test_a_teacher_of_another_width_leaves_the_hidden_states_alone() -> None:
 
 @pytest.mark.parametrize(("choice", "value"), [("temperature", 0.0), ("distilled", -1.0), ("hidden_cosine", -0.5)])
 def test_numbers_that_make_no_loss_are_refused(choice: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{choice} is {value:g}, but must"):
+    with pytest.raises(UsageError, match=f"{choice}: expected (more than|at least) 0, got {value:g}"):
         recipe(**{choice: value})
 
 

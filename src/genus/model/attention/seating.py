@@ -14,6 +14,7 @@ from torch import Tensor
 
 from genus.model.attend import sequences
 from genus.model.attention import Attention
+from genus.part import Count, Natural
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -22,30 +23,14 @@ if TYPE_CHECKING:
 class Chunked(Attention):
     """What attention within chunks chooses: a token sees some of those in its own chunk and in neighboring ones."""
 
-    heads: int
-    size: int
+    heads: Count
+    size: Count
     """Numbers to which each head is given; the heads together need not be as wide as the hidden states."""
-    chunk: int = 64
+    chunk: Count = 64
     """M, tokens of a chunk."""
-    before: int = 1
+    before: Natural = 1
     """How many of the chunks before its own a token sees; the one before a sequence's first is its last."""
-    after: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that are none.
-
-        Raises:
-            ValueError: fewer than one head, number a head or token a chunk, fewer than no neighbor.
-        """
-        for name, value, least in (
-            ("heads", self.heads, 1),
-            ("size", self.size, 1),
-            ("chunk", self.chunk, 1),
-            ("before", self.before, 0),
-            ("after", self.after, 0),
-        ):
-            if value < least:
-                raise ValueError(f"attention.{name}: expected {least} or more, got {value}")
+    after: Natural = 0
 
     @property
     def seen(self) -> int:
