@@ -31,7 +31,7 @@ class Memories:
         key = (turn_of(batch), place)
         memory = self.slots.get(key)
         if memory is None:
-            memory = learner.network.blank(len(batch.tokens.ids) // batch.tokens.max_length)
+            memory = learner.network.blank(batch.tokens.rows)
         sums, after = learner.go_on(replace(batch, memory=memory))
         if after:
             self.slots[key] = after
