@@ -81,7 +81,7 @@ def test_no_document_reaches_another(
 ) -> None:
     network = make_learner(make_encoder()).network.cuda().eval()
     batch = make_batch(ROWS, LENGTH).to(torch.device("cuda"))
-    start, stop = (int(x) for x in batch.tokens.offsets[1:3])
+    start, stop = batch.tokens.spans()[1]
     ids = batch.tokens.ids.clone()
     ids[start:stop] = ids[start:stop] % 60 + 3
     other = replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})

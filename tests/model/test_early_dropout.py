@@ -16,7 +16,7 @@ DOUBLE = 1e-10
 def packed() -> Packed:
     positions = torch.arange(7)
     ids = torch.tensor([3, 1, 4, 1, 5, 9, 2])
-    return Packed(ids, positions, positions % 2, torch.tensor([0, 7], dtype=torch.int32), 7, 7)
+    return Packed.laid(ids, [[7]], 7, {"segment": positions % 2})
 
 
 def test_what_dropout_leaves_is_normed() -> None:
@@ -26,7 +26,7 @@ def test_what_dropout_leaves_is_normed() -> None:
     torch.manual_seed(1)
     found = embed(batch)
     torch.manual_seed(1)
-    total = embed.tokens(batch.ids) + embed.positions(batch.positions) + embed.segments(batch.segments)
+    total = embed.tokens(batch.ids) + embed.positions(batch.positions) + embed.segments(batch.facts["segment"])
     kept = torch.nn.functional.dropout(total, 0.5)
     centered = kept - kept.mean(1, keepdim=True)
     expected = centered / kept.var(1, unbiased=False, keepdim=True).add(1e-12).sqrt()

@@ -19,6 +19,7 @@ from genus.model.attention.low_rank import LowRank, LowRankLayer, SharedProjecti
 from genus.model.encoder import Encoder
 from genus.model.speed import compile_learner
 from genus.model.stack import Separate, Stack
+from hand import alone, stretches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +46,6 @@ modes = pytest.mark.parametrize("mode", MODES)
 def low_rank(make_encoder: MakeEncoder, mode: str, layers: int = 2) -> Encoder:
     attention, stack = MODES[mode]
     return replace(make_encoder(layers=layers), attention=attention, stack=stack)
-
-
-def spans(packed: Packed) -> list[tuple[int, int]]:
-    return list(zip(packed.offsets[:-1].tolist(), packed.offsets[1:].tolist(), strict=True))
 
 
 def equation_7(layer: LowRankLayer, projection: Tensor, x: Tensor, heads: int) -> Tensor:
@@ -84,8 +81,9 @@ def test_it_is_equation_7_for_every_sequence_of_every_row(
         own = first if mode == "layers" else layer.attention
         both = [own.key_projection, own.value_projection]
         projection = torch.cat([one.weight for one in both if one is not None])
-        wanted = [equation_7(layer.attention, projection, x[a:b], 4) for a, b in spans(packed)]
-        torch.testing.assert_close(layer.attention(x, layer.attention.prepare(packed)), torch.cat(wanted))
+        wanted = [equation_7(layer.attention, projection, x[a:b], 4) for a, b in packed.spans()]
+        found = layer.attention(x, layer.attention.prepare(packed))
+        torch.testing.assert_close(found[packed.sequence >= 0], torch.cat(wanted))
 
 
 @modes
@@ -123,13 +121,11 @@ def test_one_by_one_is_the_same(make_batch: MakeBatch, make_encoder: MakeEncoder
     batch = make_batch(ROWS, LENGTH)
     packed = batch.tokens
     sums = network(batch)["tokens"]
-    direction = torch.randn_like(sums)
+    direction = torch.randn_like(sums) * (packed.sequence >= 0)[:, None]
     gradients = torch.autograd.grad((sums * direction).sum(), list(network.layers.parameters()))
     total = [torch.zeros_like(gradient) for gradient in gradients]
-    for a, b in spans(packed):
-        cut = {name: getattr(packed, name)[a:b] for name in ("ids", "positions", "segments")}
-        alone = replace(packed, **cut, offsets=torch.tensor([0, b - a], dtype=torch.int32), max_length=b - a)
-        own = network(Batch({"tokens": alone}, {}))["tokens"]
+    for a, b in packed.spans():
+        own = network(Batch({"tokens": alone(packed, a, b)}, {}))["tokens"]
         torch.testing.assert_close(own, sums[a:b], rtol=DOUBLE, atol=DOUBLE)
         found = torch.autograd.grad((own * direction[a:b]).sum(), list(network.layers.parameters()))
         total = [one + other for one, other in zip(total, found, strict=True)]
@@ -152,7 +148,7 @@ def test_no_document_reaches_another(
         assert compile_learner(network, [])
     batch = make_batch(ROWS, LENGTH)
     packed = batch.tokens
-    for start, stop in spans(packed)[:4]:  # the first holds cell 0, which stands in for cells that are not there
+    for start, stop in stretches(packed)[:4]:  # the first holds cell 0, which stands in for cells that are not there
         ids = packed.ids.clone()
         ids[start:stop] = ids[start:stop] % 60 + 3
         other = replace(batch, streams={"tokens": replace(packed, ids=ids)})

@@ -27,6 +27,7 @@ from genus.model.norm import NoNorm
 from genus.model.reversible import Reversible, Unscaled
 from genus.model.stack import Separate, Stack
 from genus.model.visibility import Causal, Full, Visibility
+from hand import alone, stretches
 
 if TYPE_CHECKING:
     from genus.model import Network
@@ -59,15 +60,12 @@ def circle(rounds: list[list[int]], choice: Chunked) -> list[tuple[list[Seat], l
     return [(own, [seat for d in look for seat in chunks[(c + d) % len(chunks)]]) for c, own in enumerate(chunks)]
 
 
-def stretches(packed: Packed) -> list[list[int]]:
-    return [list(range(start, end)) for start, end in itertools.pairwise(packed.offsets.tolist())]
-
-
 def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Packed, choice: Lsh) -> Tensor:
     """Return (A, T, D): for every head, sequence, round and token the softmax over what it sees, one by one."""
     out = torch.zeros_like(v_ATD)
     k_ATD = q_ATD / q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() / math.sqrt(choice.size)
-    for head, sequence in itertools.product(range(len(q_ATD)), stretches(packed)):
+    for head, (first, end) in itertools.product(range(len(q_ATD)), stretches(packed)):
+        sequence = list(range(first, end))
         bucket = bucket_ART[head].tolist()
         rounds = [sorted(sequence, key=lambda token, told=told: (told[token], token)) for told in bucket]
         found: dict[int, list[tuple[Tensor, Tensor]]] = {token: [] for token in sequence}
@@ -129,7 +127,8 @@ def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Vis
     x = torch.randn(24, HIDDEN_SIZE, dtype=torch.float64)
     q, k, v = (project(x).view(24, 2, 3) for project in (layer.query, layer.key, layer.value))
     out = torch.zeros(24, 2, 3, dtype=torch.float64)
-    for sequence in stretches(packed):
+    for first, end in stretches(packed):
+        sequence = list(range(first, end))
         for own, asked in circle([sequence], choice):
             for _, token in own:
                 seen = [other for _, other in asked if other <= token or isinstance(visibility, Full)]
@@ -189,10 +188,7 @@ def batch(make_packed: Make, seed: int = 0) -> Batch:
 
 def of(given: Batch, start: int, end: int) -> Batch:
     """Return a sequence of a batch alone."""
-    packed = given.tokens
-    offsets = torch.tensor([0, end - start], dtype=torch.int32)
-    cut = {name: getattr(packed, name)[start:end] for name in ("ids", "positions", "segments")}
-    return Batch({"tokens": Packed(**cut, offsets=offsets, max_length=end - start, live=end - start)}, {})
+    return Batch({"tokens": alone(given.tokens, start, end)}, {})
 
 
 @sights
@@ -205,10 +201,9 @@ def test_packed_equals_one_by_one(make_packed: Make, visibility: Visibility, sta
     (found * weights).sum().backward()
     together = {name: parameter.grad.clone() for name, parameter in net.named_parameters()}  # type: ignore[union-attr]
     net.zero_grad()
-    ends = itertools.pairwise(given.tokens.offsets.tolist())
-    alone = torch.cat([net(of(given, start, end))["tokens"] for start, end in ends])
-    torch.testing.assert_close(found, alone, rtol=tolerance, atol=tolerance)
-    (alone * weights).sum().backward()
+    ones = torch.cat([net(of(given, start, end))["tokens"] for start, end in stretches(given.tokens)])
+    torch.testing.assert_close(found, ones, rtol=tolerance, atol=tolerance)
+    (ones * weights).sum().backward()
     for name, parameter in net.named_parameters():
         gradient = parameter.grad
         assert gradient is not None
@@ -221,7 +216,7 @@ def test_packed_equals_one_by_one(make_packed: Make, visibility: Visibility, sta
 @pytest.mark.parametrize("training", [False, True])
 def test_no_document_reaches_another(make_packed: Make, visibility: Visibility, half: bool, training: bool) -> None:
     net, given = network(visibility, Reversible()).train(training), batch(make_packed)
-    start, end = given.tokens.offsets[1:3].tolist()
+    start, end = given.tokens.spans()[1]
     ids = given.tokens.ids.clone()
     ids[start:end] = ids[start:end] % 60 + 3
     other = replace(given, streams={"tokens": replace(given.tokens, ids=ids)})

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.batch import Batch, Packed, Targets
+from genus.batch import Batch, Targets
 from genus.model.encoder import Encoder
 from genus.model.speed import compile_learner
 from genus.model.visibility import Causal, Full, Visibility
 from genus.objectives import Learner
+from hand import alone as only
 
 DOUBLE = 1e-10
 """Relative; float64 has 53 bits, 1e-16: sums of a few hundred terms in another order, magnified by a few layers."""
@@ -31,12 +32,8 @@ MakeLearner = Callable[..., Learner]
 def one_by_one(batch: Batch) -> list[Batch]:
     """Return every sequence of a batch as a batch of its own, with its own targets; dead ones are left out."""
     packed, alone = batch.tokens, []
-    for start, stop in zip(packed.offsets[:-1].tolist(), packed.offsets[1:].tolist(), strict=True):
-        if not packed.ids[start]:
-            continue
-        cut = {name: getattr(packed, name)[start:stop] for name in ("ids", "positions", "segments")}
-        offsets = torch.tensor([0, stop - start], dtype=torch.int32)
-        stream = Packed(**cut, offsets=offsets, max_length=stop - start, live=stop - start)
+    for start, stop in packed.spans():
+        stream = only(packed, start, stop)
         targets = {}
         for name, all_targets in batch.targets.items():
             mine = (all_targets.index >= start) & (all_targets.index < stop) & all_targets.counted()
@@ -104,7 +101,7 @@ def test_no_document_reaches_another(
     if compiled:
         assert compile_learner(network, [])
     batch = make_batch(ROWS, length)
-    start, stop = (int(x) for x in batch.tokens.offsets[1:3])
+    start, stop = batch.tokens.spans()[1]
     other = changed(batch, start, stop)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         before, after = network(batch)["tokens"], network(other)["tokens"]

@@ -104,7 +104,7 @@ def test_the_shift_trick() -> None:
 
 def run(net: RecurrentNetwork, batches: list[Packed]) -> list[dict[str, Tensor]]:
     """Return what a network gives for batches that go on from each other."""
-    found, memory = [], net.blank(len(batches[0].ids) // batches[0].max_length)
+    found, memory = [], net.blank(batches[0].rows)
     with torch.no_grad():
         for packed in batches:
             states = net(Batch({"tokens": packed}, {}, memory=memory))

@@ -133,7 +133,7 @@ def test_a_narrow_embedding_is_a_product_of_two_matrices(make_batch: MakeBatch, 
     network = replace(make_encoder(), embedding=Factorized(size=12, dropout=0.0)).build(VOCABULARY).double()
     tokens = make_batch([[12, 20], [30]], 40).tokens
     embed = network.embed
-    x = embed.tokens.weight[tokens.ids] + embed.segments.weight[tokens.segments]
+    x = embed.tokens.weight[tokens.ids] + embed.segments.weight[tokens.facts["segment"]]
     x = x + embed.positions.table.weight[tokens.positions]
     normed = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-12).sqrt()
     expected = normed @ embed.projection.weight.T + embed.projection.bias

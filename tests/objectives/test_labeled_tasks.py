@@ -146,7 +146,8 @@ def test_only_the_heads_that_a_batch_names_learn_from_it(name: str) -> None:
 def test_the_task_s_vector_is_added() -> None:
     """The same tokens as another task have the embeddings of that task, and only its vector gets a gradient."""
     made, (packed, _) = learner().eval(), batch("relevance")
-    other = replace(packed, streams={"tokens": replace(packed.tokens, task=3)})
+    facts = {**packed.tokens.facts, "task": torch.full_like(packed.tokens.ids, 3)}
+    other = replace(packed, streams={"tokens": replace(packed.tokens, facts=facts)})
     embed = made.network.embed
     difference = embed.total(other.tokens) - embed.total(packed.tokens)
     expected = embed.tasks.weight[3] - embed.tasks.weight[0]

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from genus.model import States
-from genus.model.attend import sequences
 from genus.model.attention.relative import Relative, RelativeLayer
 from genus.model.demand import Demand, linear
 from genus.model.encoder import Encoder, EncoderNetwork
@@ -132,8 +131,8 @@ def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
     What is of another sequence than the last of them is kept in its place, but not remembered.
     """
     assert packed.flow is not None
-    through, length = packed.flow.through, packed.max_length
-    number = sequences(packed).view(-1, length)
+    through, length = packed.flow.through, packed.row_length
+    number = packed.sequence.view(-1, length)
     last = number.gather(1, (through - 1).clamp(min=0)[:, None])
     known = torch.cat([visible(packed, memory) & (number[:, :1] == last), number == last], 1)
     kept = through[:, None] + torch.arange(memory["remembered"].shape[1], device=through.device)

@@ -112,7 +112,7 @@ class PermutedHead(Head):
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
         """Ask for second states at the targets, whose index is then the number of the state."""
-        query, targets = by_row(batch.targets["permuted"], batch.tokens.max_length, len(batch.tokens.ids))
+        query, targets = by_row(batch.targets["permuted"], batch.tokens.row_length, len(batch.tokens.ids))
         streams = batch.streams | {"tokens": replace(batch.tokens, query=query)}
         return replace(batch, streams=streams, targets=batch.targets | {"permuted": targets}), {}
 

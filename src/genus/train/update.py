@@ -79,7 +79,7 @@ class Updater:
         """Return the targets of the step by loss, and its live tokens, over all processes."""
         each = [self.learner.counts(batch) for batch in batches.values()]
         own = [sum(counts[name].item() for counts in each) for name in each[0]]
-        *totals, tokens = self.ranks.sum([*own, sum(batch.tokens.live for batch in batches.values())])
+        *totals, tokens = self.ranks.sum([*own, sum(batch.tokens.tokens for batch in batches.values())])
         return {name: torch.tensor(total) for name, total in zip(each[0], totals, strict=True)}, int(tokens)
 
     def _gradients(self, batches: Mapping[int, Batch], stage: int, counts: Sums) -> Sums:

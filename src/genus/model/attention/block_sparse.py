@@ -146,7 +146,7 @@ class BlockSparseLayer(AttentionLayer):
         return Seen(
             packed=packed,
             layout=layout,
-            rows=in_rows(layout, packed.max_length, choice.window) if packed.max_length <= DENSE_LENGTH else None,
+            rows=in_rows(layout, packed.row_length, choice.window) if packed.row_length <= DENSE_LENGTH else None,
             near=torch.cat([center, window], 1),
             allowed=torch.cat([central, inside], 1) & sparse,
             center=center,

@@ -107,7 +107,7 @@ class Lying:
 
     stretches: tuple[Stretch, ...]
     found: Tensor
-    """(T,) int64, where each cell stands among the places of all stretches."""
+    """(T,) int64, where each cell stands among the places of all stretches; for padding, the one past the last."""
     dropout: float
 
 
@@ -148,6 +148,7 @@ class LowRankLayer(AttentionLayer):
             q_MACD, number = self.by_head(stretch.of(q_TH)).transpose(1, 2), len(stretch.cells)
             out = F.scaled_dot_product_attention(q_MACD, k_NAkD[:number], v_NAkD[:number], dropout_p=shared.dropout)
             parts.append(out.transpose(1, 2).flatten(2).flatten(0, 1))
+        parts.append(parts[0].new_zeros(1, parts[0].shape[-1]))
         return self.out(torch.cat(parts).index_select(0, shared.found))  # type: ignore[no-any-return]
 
 
@@ -181,21 +182,25 @@ class LengthProjection(nn.Module):
 
 def lying(packed: Packed, dropout: float) -> Lying:
     """Return how the sequences of a batch lie; shapes hang on the batch's, and nothing waits for the device."""
-    device, cells, length = packed.ids.device, packed.ids.numel(), packed.max_length
-    start, size = packed.offsets[:-1].long(), packed.offsets.diff().long()
+    device, cells, length = packed.ids.device, packed.ids.numel(), packed.row_length
+    start = packed.offsets[:-1].long()
+    size = torch.zeros(len(start) + 1, dtype=torch.long, device=device)
+    size = size.index_add(0, packed.sequence.long() + 1, torch.ones_like(size[:1]).expand(cells))[1:]  # padding: 0
     size, order = size.sort(descending=True, stable=True)
     start = start[order]
     stretches, base, place = [], 0, torch.arange(length, device=device)
     at = torch.zeros(len(start), length, dtype=torch.long, device=device)
-    for first, end, number in reaches(len(start), cells // length, length):
+    for first, end, number in reaches(max(1, len(start) - packed.rows), packed.rows, length):
         within = place[first:end] >= size[:number, None]
         cell = (start[:number, None] + place[first:end]).masked_fill(within, 0)
         stretches.append(Stretch(first, cell, within[:, :, None]))
         at[:number, first:end] = base + torch.arange(cell.numel(), device=device).view(cell.shape)
         base += cell.numel()
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
-    sequence = torch.searchsorted(packed.offsets[1:].long(), torch.arange(cells, device=device), right=True)
-    return Lying(tuple(stretches), at[rank[sequence], packed.positions], dropout)
+    entry = packed.entries()
+    within = torch.arange(cells, device=device) - packed.offsets[:-1].long()[entry]
+    found = at[rank[entry], within].masked_fill(packed.sequence < 0, base)
+    return Lying(tuple(stretches), found, dropout)
 
 
 def reaches(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]]:

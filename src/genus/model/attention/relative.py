@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genus.model.attend import sequences
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.demand import Demand
 from genus.model.visibility import Full, Visibility
@@ -132,7 +131,7 @@ class RelativeLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H), or (T + R P, H) for the cells and the second states after them."""
-        rows, length = len(shared.mask), shared.packed.max_length
+        rows, length = len(shared.mask), shared.packed.row_length
         cells_RLH = x[: rows * length].view(rows, length, -1)
         q_RAQD = by_rows(self.by_head(self.query(x)), rows, length).transpose(1, 2)
         k_RAKD, v_RAKD = (self._known(project, cells_RLH, shared.memory) for project in (self.key, self.value))
@@ -157,7 +156,7 @@ class RelativeLayer(AttentionLayer):
             scores_RAQN = torch.einsum("raqd,and->raqn", q_RAQD, r_BAND[0])
         else:
             scores_RAQN = q_RAQD @ r_BAND[backward(seen.packed)].transpose(-1, -2)
-        length, keys = seen.packed.max_length, seen.mask.shape[-1]
+        length, keys = seen.packed.row_length, seen.mask.shape[-1]
         cells, second = torch.split(scores_RAQN, [length, scores_RAQN.shape[2] - length], dim=2)
         shifted = shift(cells, keys)
         if seen.packed.query is None:
@@ -170,8 +169,8 @@ class RelativeLayer(AttentionLayer):
 
     def _distances(self, packed: Packed, memory: int) -> Tensor:
         """Return the encodings of the distances from K down, and of their opposites where a row runs backward."""
-        number, like = reach(packed.max_length, memory, self.choice.visibility), next(self.parameters())
-        first = memory + packed.max_length
+        number, like = reach(packed.row_length, memory, self.choice.visibility), next(self.parameters())
+        first = memory + packed.row_length
         distance = torch.arange(first, first - number, -1, device=like.device, dtype=like.dtype)
         if self.choice.longest is not None:
             distance = distance.clamp(-self.choice.longest, self.choice.longest)
@@ -198,14 +197,14 @@ def who_sees_whom(packed: Packed, visibility: Visibility, remembered: Tensor | N
 
     A cell sees itself; a second state sees what comes before its cell in the order, not its cell.
     """
-    length = packed.max_length
-    number, position = sequences(packed).view(-1, length), packed.positions.view(-1, length)
+    length = packed.row_length
+    number, position = packed.sequence.view(-1, length), packed.positions.view(-1, length)
     mask = number[:, :, None] == number[:, None, :]
     rule = visibility.allowed(position[:, :, None], position[:, None, :])
     mask = mask if rule is None else mask & rule
     strict = mask
-    if packed.order is not None:
-        order = packed.order.view(-1, length)
+    if "order" in packed.facts:
+        order = packed.facts["order"].view(-1, length)
         mask = mask & (order[:, :, None] >= order[:, None, :])
         strict = strict & (order[:, :, None] > order[:, None, :])
     first = number == number[:, :1]

@@ -54,10 +54,11 @@ class TwoStreamLayer(RelativeLayer):
 
     def other_segment(self, packed: Packed, memory: int) -> Tensor:
         """Return (R, 1, Q, K) bool; what is remembered is of segment 0."""
-        own = packed.segments.view(-1, packed.max_length)
+        segment = packed.facts["segment"]
+        own = segment.view(-1, packed.row_length)
         keys = torch.cat([own.new_zeros(len(own), memory), own], 1)
         if packed.query is not None:
-            own = torch.cat([own, packed.segments[packed.query]], 1)
+            own = torch.cat([own, segment[packed.query]], 1)
         return (own[:, :, None] != keys[:, None, :])[:, None]
 
     def segment_scores(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
