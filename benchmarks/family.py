@@ -136,7 +136,7 @@ def training(
     choices = {
         "member": member,
         "budget": name.split()[1],
-        "recipe": recipe.to_json(),
+        "recipe": recipe.written(),
         "taught": teacher is not None,
         "tuned_text": options.fine_tuning_text,
         "text": words.choices["text"],

@@ -157,8 +157,7 @@ def fitted(name: str, hidden: int, heads: int, length: int) -> Attention:
 def measure(name: str, layer: AttentionLayer, hidden: int, length: int, device: torch.device) -> Measured:
     """Time a step, then take its memory."""
     place = torch.arange(length, device=device)
-    offsets = torch.tensor([0, length], dtype=torch.int32, device=device)
-    packed = Packed(place * 0, place, place * 0, offsets, length, length)
+    packed = Packed.laid(place * 0, [[length]], length)
     x, back = (torch.randn(length, hidden, device=device) for _ in range(2))
 
     def step() -> None:
@@ -167,7 +166,8 @@ def measure(name: str, layer: AttentionLayer, hidden: int, length: int, device: 
         layer(given, layer.prepare(packed)).backward(back)
 
     seconds = clock(step, device)
-    return Measured(name, length, seconds, memory(step, [x, back, place, offsets], layer, device))
+    held = [x, back, place, packed.positions, packed.offsets]
+    return Measured(name, length, seconds, memory(step, held, layer, device))
 
 
 def clock(step: Callable[[], None], device: torch.device) -> float:

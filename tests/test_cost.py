@@ -22,6 +22,7 @@ from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.model.position import Learned
 from genus.recipe import Recipe, Stage
+from hand import equal_rows
 
 FLOPS = 0.02
 """The count leaves out nothing that PyTorch's counter counts; targets are a rounded share of the tokens."""
@@ -52,14 +53,12 @@ def recipe(model: Encoder) -> Recipe:
 def full_batch(rows: int, length: int, vocabulary: int, targets: int) -> Batch:
     """Return rows of one sequence each, with masked targets and one class a row."""
     ids = torch.randint(1, vocabulary, (rows * length,))
-    positions = torch.arange(length).repeat(rows)
-    offsets = torch.arange(rows + 1, dtype=torch.int32) * length
     chosen = torch.randperm(rows * length)[:targets]
     return Batch(
-        {"tokens": Packed(ids, positions, positions * 0, offsets, length, rows * length)},
+        {"tokens": equal_rows(ids.view(rows, length))},
         {
             "masked": Targets(chosen, ids[chosen]),
-            "next_sentence": Targets(offsets[:-1].long(), torch.zeros(rows, dtype=torch.long)),
+            "next_sentence": Targets(torch.arange(rows) * length, torch.zeros(rows, dtype=torch.long)),
         },
     )
 
@@ -161,7 +160,8 @@ def test_flops_of_memory_second_states_and_rare_tokens(name: str) -> None:
     share = 6 if task.name == "permuted" else 1
     index = torch.arange(0, rows * length, share)
     targets = {task.name: Targets(index, labels(row.model.embedding, vocabulary, len(index)))}
-    packed = replace(streams(rows, length, vocabulary), order=torch.zeros(rows * length, dtype=torch.long))
+    packed = streams(rows, length, vocabulary)
+    packed = replace(packed, facts={**packed.facts, "order": torch.zeros_like(packed.ids)})
     batch = Batch({"tokens": packed}, targets, memory=learner.network.blank(rows))
     with FlopCounterMode(display=False) as forward:
         sums = learner(batch)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import inspect
 import json
+import pickle
+import re
 from abc import ABC, abstractmethod
 from dataclasses import FrozenInstanceError, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genus.errors import UsageError, near
-from genus.part import Part, diff, slots_of
+from genus.errors import ChoiceError, UsageError, near
+from genus.part import Count, Part, Positive, diff, slots_of
 
 
 class Shape(Part, ABC):
@@ -206,7 +210,7 @@ def test_diff_names_missing_choices_as_none() -> None:
         ("frame.corners", "Circle", "frame.corners: expected a list, or a position in it, got 'Circle'"),
         ("frame.corners.2.fill", "red", "frame.corners: '2' is not a position in a list of 2"),
         ("frame.corners.0.fil", "red", "frame.corners.0: Circle has no choice 'fil'. Did you mean 'fill'?"),
-        ("frame.range", "[1]", "frame.range: Not enough values in [1] to structure as tuple[float, float]"),
+        ("frame.range", "[1]", "frame.range: expected 2 values, got [1]"),
         ("frame", "3", "frame: expected a table of Frame, got 3"),
     ],
 )
@@ -235,3 +239,129 @@ def test_a_wrong_file_is_one_line(value: object, message: str) -> None:
 def test_near_names_at_most_three_or_lists_all() -> None:
     assert near("berd", ["bert", "bard", "herd", "berg", "x"]).count("'") == 6
     assert near("qqq", ["b", "a"]) == " Valid: a, b."
+
+
+class Curve(Part, ABC):
+    @abstractmethod
+    def at(self, share: float) -> float: ...
+
+
+class Map(Part, ABC):
+    @abstractmethod
+    def size(self) -> int: ...
+
+
+def _two_kinds_of_one_name() -> tuple[type[Curve], type[Map]]:
+    """Return a curve and a map that are both called `Linear`."""
+
+    class Linear(Curve):
+        slope: Positive = 1.0
+        bias: bool = False
+
+        def at(self, share: float) -> float:
+            return self.slope * share
+
+    curve: type[Curve] = Linear
+
+    class Linear(Map):  # type: ignore[no-redef]
+        inputs: Count = 2
+        bias: bool = True
+
+        def size(self) -> int:
+            return self.inputs
+
+    return curve, Linear
+
+
+LinearCurve, LinearMap = _two_kinds_of_one_name()
+
+
+class Power(Curve):
+    exponent: float = 2.0
+    bias: bool = False
+
+    def at(self, share: float) -> float:
+        return float(share**self.exponent)
+
+
+class Both(Part):
+    curve: Curve
+    map: Map
+    more: tuple[Map, ...] = ()
+
+
+class TestTwoSlotsWithAKindOfOneName:
+    BOTH = Both(curve=LinearCurve(), map=LinearMap(), more=(LinearMap(),))
+
+    def test_each_slot_finds_its_own(self) -> None:
+        assert slots_of(Curve) == {"Linear": LinearCurve, "Power": Power}
+        assert slots_of(Map) == {"Linear": LinearMap}
+
+    def test_the_round_trip(self) -> None:
+        again = Both.from_json(json.loads(json.dumps(self.BOTH.to_json())))
+        assert again == self.BOTH
+        assert type(again.curve) is LinearCurve
+        assert type(again.map) is type(again.more[0]) is LinearMap
+
+    def test_overrides_know_in_which_slot_they_are(self) -> None:
+        changed = self.BOTH.overrides({"curve.slope": "2", "map.inputs": "3", "more.0.inputs": "4"})
+        assert changed.to_json()["curve"] == {"kind": "Linear", "slope": 2.0, "bias": False}
+        assert changed.to_json()["map"] == {"kind": "Linear", "inputs": 3, "bias": True}
+        assert changed.to_json()["more"] == [{"kind": "Linear", "inputs": 4, "bias": True}]
+
+    def test_a_new_kind_shares_with_the_old_one_of_its_own_slot(self) -> None:
+        powered = replace(self.BOTH, curve=Power(bias=True))
+        assert powered.override("curve", "Linear").curve == LinearCurve(bias=True)  # type: ignore[call-arg]
+
+    def test_neither_slot_takes_what_the_other_knows(self) -> None:
+        with pytest.raises(UsageError, match=r"^map: Linear has no choice 'slope'\. Valid: bias, inputs\.$"):
+            self.BOTH.override("map.slope", "1")
+        with pytest.raises(ChoiceError, match=r"^Both\.map: expected Map, got "):
+            replace(self.BOTH, map=LinearCurve())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": -1}, "a width is not negative"),
+        ({"width": 6.5}, "Frame.width: expected int, got 6.5"),
+        ({"width": True}, "Frame.width: expected int, got True"),
+        ({"width": 1, "tilt": float("nan")}, "Frame.tilt: expected a finite number, got nan"),
+        ({"width": 1, "side": "up"}, "Frame.side: expected one of 'left', 'right', got 'up'"),
+        ({"width": 1, "shape": None}, "Frame.shape: expected Shape, got None"),
+        ({"width": 1, "shape": "Circle"}, "Frame.shape: expected Shape, got 'Circle'"),
+        ({"width": 1, "corners": [Circle()]}, "Frame.corners: expected a tuple, got [Circle(radius=1.0, fill='none')]"),
+        ({"width": 1, "corners": (Circle(), 3)}, "Frame.corners.1: expected Shape, got 3"),
+        ({"width": 1, "range": (0.0,)}, "Frame.range: expected 2 values, got [0.0]"),
+        ({"width": 1, "range": (0.0, "1")}, "Frame.range.1: expected float, got '1'"),
+        ({"width": 1, "tild": 1.0}, "Frame has no choice 'tild'. Did you mean 'tilt' or 'side'?"),
+        ({}, "Frame needs the choice 'width'"),
+    ],
+)
+def test_a_wrong_value_given_in_python_is_one_line(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Frame(**values)
+
+
+def test_replacing_a_choice_checks_it_too() -> None:
+    with pytest.raises(ChoiceError, match=r"^Square\.side: expected int, got '2'$"):
+        replace(Square(side=1), side="2")  # type: ignore[arg-type]
+
+
+def test_a_part_says_its_choices_as_its_signature() -> None:
+    assert str(inspect.signature(Square)) == "(*, side: 'int', fill: 'str' = 'none')"
+    assert repr(Square(side=2)) == "Square(side=2, fill='none')"
+
+
+def test_reading_a_part_leaves_its_fields_as_they_were_annotated() -> None:
+    before = {field.name: field.type for field in fields(Frame)}  # type: ignore[arg-type]
+    Frame.from_json({"width": 3})
+    assert {field.name: field.type for field in fields(Frame)} == before  # type: ignore[arg-type]
+    assert before["width"] == "int"
+
+
+def test_parts_are_pickled_and_copied() -> None:
+    for again in (pickle.loads(pickle.dumps(PICTURE)), copy.deepcopy(PICTURE), copy.copy(PICTURE)):
+        assert again == PICTURE
+        assert hash(again) == hash(PICTURE)
+    assert Frame(width=3) != PICTURE

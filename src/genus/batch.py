@@ -1,15 +1,22 @@
 """The one batch: sequences packed end to end in rows, and the positions that have a target.
 
-Legend of shape suffixes: T tokens on the packed axis, N sequences, M targets, L row length.
+Legend of shape suffixes: T tokens on the packed axis, R rows, L row length, N entries (sequences, and the padding of
+each row), M targets.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
     from torch import Tensor
 
     Memory = dict[str, Tensor]
@@ -41,33 +48,64 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Sequences laid end to end on one token axis, in rows of `max_length` cells.
+    """Packed sequences: laid end to end on one token axis, in rows of `row_length` tokens that no sequence crosses.
 
-    No sequence crosses a row boundary, so `ids.view(-1, max_length)` is a batch of rows in which each row holds whole
-    sequences: fixed-shape kernels read rows, variable-length kernels read `offsets`. What no sequence fills is filled
-    by dead sequences of padding, at the end of each row; nothing outside attention needs to know of them.
+    `ids.view(-1, row_length)` is a batch of rows in which each row holds whole sequences: fixed-shape kernels read
+    rows, variable-length kernels read `offsets`. Each row ends with one entry of padding, which may be empty, so that
+    entry j of every stream of a batch is the same example. Nothing outside attention needs to know of padding.
     """
 
     ids: Tensor
-    """(T,) int64; T is a multiple of `max_length`."""
+    """(T,) int64 token ids; T is a multiple of `row_length`."""
     positions: Tensor
-    """(T,) int64, counted from 0 in every sequence, dead ones too."""
-    segments: Tensor
-    """(T,) int64, the segment (0 or 1 in a pair) of each token."""
+    """(T,) int64 positions within the sequence; they need not begin at 0 (decoding steps)."""
+    sequence: Tensor
+    """(T,) int32, which entry of `offsets` each token belongs to; -1 for padding."""
     offsets: Tensor
-    """(N+1,) int32 cumulative lengths, dead sequences included; repeated T at the end fills up to a fixed N."""
-    max_length: int
-    """L, the row length, which no sequence exceeds."""
-    live: int
-    """How many of the T cells hold real tokens: what a rate in tokens per second counts."""
-    task: int = 0
-    """Which of the model's task vectors, where it has any, is added to these tokens."""
+    """(N+1,) int32 cumulative lengths of all entries, padding included; repeated T at the end fills up to a fixed N."""
+    row_length: int
+    """L, tokens of a row, padding included."""
+    tokens: int
+    """How many of the T are real tokens: what a rate in tokens per second counts."""
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
+    """(T,) int64 by name, what else is known of each token: `segment` (0 or 1 in a pair), `order` (a token sees those
+    of its sequence that come no later in it), `task` (which task vector is added), `prefix` (seen by its sequence)."""
     flow: Flow | None = None
     """How rows go on from the batch before; None: none does."""
-    order: Tensor | None = None
-    """(T,) int64: a token sees those of its sequence that come no later in this order; None: there is none."""
     query: Tensor | None = None
-    """(R, P) int64 cells, by rows, that get a second state, which knows where it stands but not what stands there."""
+    """(R, P) int64 tokens, by rows, that get a second state, which knows where it stands but not what stands there."""
+    one_per_row: bool = False
+    """Whether each row holds one sequence at most, in every batch of its feed: kernels may depend on it."""
+
+    @classmethod
+    def laid(
+        cls, ids: Tensor, rows: Sequence[Sequence[int]], row_length: int, facts: Mapping[str, Tensor] | None = None
+    ) -> Packed:
+        """Return the packed sequences whose ids (T,), padding included, lie in rows of sequences of these lengths.
+
+        Raises:
+            ValueError: a row is longer than `row_length`.
+        """
+        offsets, sequence, positions = (torch.from_numpy(part).to(ids.device) for part in layout(rows, row_length))
+        one = all(len(row) < 2 for row in rows)
+        tokens = sum(map(sum, rows))
+        return cls(ids, positions, sequence, offsets, row_length, tokens, facts or {}, one_per_row=one)
+
+    @property
+    def rows(self) -> int:
+        """R, the number of rows."""
+        return self.ids.numel() // self.row_length
+
+    def entries(self) -> Tensor:
+        """Return (T,) int64 the entry of `offsets` that each token lies in, padding too."""
+        order = torch.arange(self.ids.numel(), device=self.offsets.device, dtype=self.offsets.dtype)
+        return torch.searchsorted(self.offsets[1:], order, right=True)
+
+    def spans(self) -> list[tuple[int, int]]:
+        """Return (start, end) of each sequence that has tokens, padding left out; it waits for the device."""
+        owner = self.sequence.tolist()
+        spans = enumerate(pairwise(self.offsets.tolist()))
+        return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
     def to(self, device: torch.device) -> Packed:
         """Return the same sequences on another device."""
@@ -75,12 +113,37 @@ class Packed:
             self,
             ids=self.ids.to(device, non_blocking=True),
             positions=self.positions.to(device, non_blocking=True),
-            segments=self.segments.to(device, non_blocking=True),
+            sequence=self.sequence.to(device, non_blocking=True),
             offsets=self.offsets.to(device, non_blocking=True),
+            facts={name: fact.to(device, non_blocking=True) for name, fact in self.facts.items()},
             flow=None if self.flow is None else self.flow.to(device),
-            order=None if self.order is None else self.order.to(device, non_blocking=True),
             query=None if self.query is None else self.query.to(device, non_blocking=True),
         )
+
+
+def layout(
+    rows: Sequence[Sequence[int]], row_length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Return offsets (N+1,), and sequence and positions (T,), of rows of sequences of given lengths.
+
+    Each row ends with one entry of padding, which is what the row has left, so N is the number of sequences and rows.
+
+    Raises:
+        ValueError: a row is longer than `row_length`.
+    """
+    lengths: list[int] = []
+    padding: list[int] = []
+    for row in rows:
+        used = sum(row)
+        if used > row_length:
+            raise ValueError(f"a row of {row_length} cells cannot hold {used} tokens")
+        padding.append(len(lengths) + len(row))
+        lengths += [*row, row_length - used]
+    entry = np.arange(len(lengths), dtype=np.int32)
+    entry[padding] = -1
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int32)]).astype(np.int32)
+    positions = np.arange(len(rows) * row_length) - np.repeat(offsets[:-1], lengths)
+    return offsets, np.repeat(entry, lengths), positions
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import genus.recipes
 from genus.errors import UsageError, near
 from genus.part import Part
+from genus.part.renames import SCHEMA
 from genus.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,13 +27,21 @@ FILES = {".json": json.loads, ".toml": tomllib.loads}
 @functools.cache
 def members() -> dict[str, dict[str, Recipe]]:
     """Return {member: {full name: recipe}}; the first size of a member is the one its bare name means."""
-    found: dict[str, dict[str, Recipe]] = {}
-    for module in pkgutil.iter_modules(genus.recipes.__path__):
-        member = module.name.replace("_", "-")
-        values = vars(importlib.import_module(f"genus.recipes.{module.name}")).values()
-        rows = [value for value in values if isinstance(value, Recipe) and value.name.split("/")[0] == member]
-        found[member] = {row.name: row for row in rows}
-    return found
+    return {member: _rows(member) for member in _modules()}
+
+
+@functools.cache
+def _modules() -> dict[str, str]:
+    """Return {member: the name of its module in `recipes/`}, none of which is imported."""
+    return {module.name.replace("_", "-"): module.name for module in pkgutil.iter_modules(genus.recipes.__path__)}
+
+
+@functools.cache
+def _rows(member: str) -> dict[str, Recipe]:
+    """Return the rows of a member by full name."""
+    values = vars(importlib.import_module(f"genus.recipes.{_modules()[member]}")).values()
+    rows = [value for value in values if isinstance(value, Recipe) and value.name.split("/")[0] == member]
+    return {row.name: row for row in rows}
 
 
 def names() -> list[str]:
@@ -94,7 +103,7 @@ def _read(name: str, above: tuple[Path, ...]) -> Recipe:
     base = table.pop("base", None)
     try:
         if base is None:
-            return Recipe.from_json(table)
+            return Recipe.from_json(table if path.suffix == ".json" else {"schema": SCHEMA, **table})
         if not isinstance(base, str):
             raise UsageError(f"base: expected a name or a file, got {base!r}")
         beside = path.parent / base
@@ -117,10 +126,11 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _named(name: str) -> Recipe:
-    rows = members()
+    """Return a member's first row, or a row by its full name, having imported no other member."""
+    member = name.partition("/")[0]
+    rows = _rows(member) if member in _modules() else {}
     if name in rows:
-        return next(iter(rows[name].values()))
-    for sizes in rows.values():
-        if name in sizes:
-            return sizes[name]
-    raise UsageError(f"there is no member {name!r}.{near(name, [*rows, *names()])}")
+        return rows[name]
+    if rows and name == member:
+        return next(iter(rows.values()))
+    raise UsageError(f"there is no member {name!r}.{near(name, [*members(), *names()])}")

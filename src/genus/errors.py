@@ -13,6 +13,10 @@ class UsageError(GenusError):
     exit_code = 2
 
 
+class ChoiceError(UsageError, ValueError):
+    """A part was given a choice that it has not, or a value that the choice does not take."""
+
+
 def near(name: str, names: list[str] | tuple[str, ...]) -> str:
     """Return ' Did you mean ...?' for the valid names nearest to `name`, or the whole list where none is near."""
     import difflib

@@ -153,7 +153,7 @@ def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = No
             shutil.rmtree(folder.with_name("store"), ignore_errors=True)
     tokenizer.save(folder)
     if not given:
-        write_json(folder / ASKED, recipe.tokens.to_json())
+        write_json(folder / ASKED, recipe.tokens.written())
     return tokenizer
 
 
@@ -241,7 +241,7 @@ def settle(recipe: Recipe, folder: Path) -> None:
     """Write the resolved recipe into the run folder, or find the same one there if the run has begun."""
     path = folder / "recipe.json"
     if not path.exists() or not begun(folder):
-        return write_json(path, recipe.to_json())
+        return write_json(path, recipe.written())
     before = Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
     if changes := [f"{where} was {old}, not {new}" for where, old, new in diff(before, recipe)]:
         raise UsageError(f"{folder}: holds a run of another recipe ({'; '.join(changes[:3])}); take another folder")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from corpora import MASK, PAD, SPECIALS, corpus, natural, vocabulary
+from corpora import MASK, SPECIALS, corpus, natural, vocabulary
 from torch.utils.data import DataLoader
 
 from genus.errors import GenusError
@@ -39,7 +39,8 @@ def feed_of(examples: Examples, objectives: tuple[Objective, ...], micro_batch: 
 
 def parts(batch: Batch) -> dict[str, torch.Tensor]:
     tokens = batch.tokens
-    named = {"ids": tokens.ids, "positions": tokens.positions, "segments": tokens.segments, "offsets": tokens.offsets}
+    named = {"ids": tokens.ids, "positions": tokens.positions, "sequence": tokens.sequence, "offsets": tokens.offsets}
+    named |= tokens.facts
     for name, targets in batch.targets.items():
         named |= {f"{name}.index": targets.index, f"{name}.label": targets.label}
     return named
@@ -146,9 +147,9 @@ def test_an_epoch_holds_every_example_once() -> None:
     at = 0
     while feed.epoch(at) < 1:
         batch = feed[at]
-        ids, offsets = originals(batch), batch.tokens.offsets.tolist()
-        sequences = (tuple(ids[slice(*span)].tolist()) for span in pairwise(offsets))
-        seen.update(ids for ids in sequences if ids and ids[0] != PAD)
+        ids, spans = originals(batch), batch.tokens.spans()
+        sequences = (tuple(ids[slice(*span)].tolist()) for span in spans)
+        seen.update(sequences)
         at += 1
     assert seen == expected
 
@@ -188,7 +189,7 @@ def test_evaluation_is_one_epoch_and_always_the_same() -> None:
     }
     seen = torch.cat([originals(batch) for batch in batches])
     np.testing.assert_array_equal(np.sort(seen[seen >= SPECIALS].numpy()), STORE.ids)
-    assert 0 < batches[-1].tokens.live <= batches[0].tokens.live
+    assert 0 < batches[-1].tokens.tokens <= batches[0].tokens.tokens
 
 
 def test_targets_restore_the_text() -> None:

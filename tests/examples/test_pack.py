@@ -90,19 +90,22 @@ def examples_of(rows: list[list[int]]) -> list[list[Example]]:
 
 @given(rows=ROWS, more=st.integers(0, 3))
 def test_a_packed_batch(rows: list[list[int]], more: int) -> None:
-    sequences = sum(len(row) + (sum(row) < LENGTH) for row in rows)
+    entries = sum(len(row) + 1 for row in rows)
     masked = sum(-(-length // 3) for row in rows for length in row)
-    batch = pack(examples_of(rows), LENGTH, PAD, sequences + more, {"masked": masked + more})
+    batch = pack(examples_of(rows), LENGTH, PAD, entries + more, {"masked": masked + more})
     tokens = batch.tokens
     assert tokens.ids.shape == (len(rows) * LENGTH,)
-    assert tokens.live == sum(map(sum, rows))
-    assert tokens.max_length == LENGTH
+    assert tokens.tokens == sum(map(sum, rows))
+    assert tokens.row_length == LENGTH
 
     offsets = tokens.offsets.tolist()
-    assert len(offsets) == sequences + more + 1
+    assert len(offsets) == entries + more + 1
     assert offsets[-1 - more :] == [len(tokens.ids)] * (more + 1)
-    expected = [length for row in rows for length in [*row, *([LENGTH - sum(row)] if sum(row) < LENGTH else [])]]
-    assert np.diff(offsets)[:sequences].tolist() == expected
+    expected = [length for row in rows for length in [*row, LENGTH - sum(row)]]
+    assert np.diff(offsets)[:entries].tolist() == expected
+    real = [real for row in rows for real in [*[True] * len(row), False]]
+    owner = [entry if real[entry] else -1 for entry, length in enumerate(expected) for _ in range(length)]
+    assert tokens.sequence.tolist() == owner
     assert set(range(0, len(tokens.ids), LENGTH)) <= set(offsets)  # no sequence crosses a row
     assert tokens.positions.tolist() == [position for length in expected for position in range(length)]
     assert tokens.ids.view(-1, LENGTH).tolist() == [
@@ -130,14 +133,14 @@ def test_numbers_are_filled_up_with_nan() -> None:
 
 def test_without_static_shapes_everything_is_as_long_as_it_is() -> None:
     batch = pack(examples_of([[LENGTH], [4]]), LENGTH, PAD)
-    assert batch.tokens.offsets.tolist() == [0, LENGTH, LENGTH + 4, 2 * LENGTH]
+    assert batch.tokens.offsets.tolist() == [0, LENGTH, LENGTH, LENGTH + 4, 2 * LENGTH]
     assert {name: len(targets.label) for name, targets in batch.targets.items()} == {"masked": 8, "score": 2}
     assert all(bool(targets.counted().all()) for targets in batch.targets.values())
 
 
 def test_a_batch_of_nothing_but_padding() -> None:
     batch = pack([[], []], LENGTH, PAD, 4, {"masked": 2})
-    assert batch.tokens.live == 0
+    assert batch.tokens.tokens == 0
     assert batch.tokens.offsets.tolist() == [0, LENGTH, 2 * LENGTH, 2 * LENGTH, 2 * LENGTH]
     assert batch.targets["masked"].label.tolist() == [IGNORE, IGNORE]
 

@@ -188,7 +188,7 @@ class TestTitledParagraphs:
         assert stats.chisquare([totals[kind] for kind in range(3)]).pvalue > UNLIKELY
 
     def test_a_paragraph_of_nothing(self) -> None:
-        with pytest.raises(ValueError, match="1 or more, got 0"):
+        with pytest.raises(ValueError, match="sentences: expected at least 1, got 0"):
             TitledParagraphs(sentences=0)
 
     def test_documents_of_one_sentence_make_no_pair(self) -> None:

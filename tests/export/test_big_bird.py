@@ -5,7 +5,6 @@ Its random blocks are read off as it draws them, and given to ours.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from genus.export.verify import verify
 from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
 from genus.model.heads import Pooler
 from genus.objectives.sequence import Classify
+from hand import equal_rows, stretches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,12 +63,10 @@ LENGTH = 66
 
 def packed(rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
     """Return random sequences, several a row, each row filled up by a dead one."""
-    lengths = [cell for row in rows for cell in (*row, LENGTH - sum(row)) if cell]
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(oracle.SPECIAL, shape.vocab, (len(rows) * LENGTH,), generator=generator)
-    positions = torch.cat([torch.arange(length) for length in lengths])
-    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
-    return Batch({"tokens": Packed(ids, positions, positions % 2, offsets, LENGTH, len(ids))}, {})
+    found = Packed.laid(ids, rows, LENGTH)
+    return Batch({"tokens": replace(found, facts={"segment": found.positions % 2})}, {})
 
 
 def drawn(model: Any, ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
@@ -120,8 +118,7 @@ def test_block_sparse_states_logits_and_gradients(
     found = reading(tmp_path, oracle.build(shape, "BigBirdForMaskedLM"), shape)
     learner = found.learner.to(dtype)
     batch = packed(ROWS, shape)
-    offsets = batch.tokens.offsets.tolist()
-    spans = list(itertools.pairwise(offsets))
+    spans = stretches(batch.tokens)
     long = {-(-(b - a) // 4): batch.tokens.ids[a:b] for a, b in spans if b - a > 4 * (5 + 2 * shape.random)}
     impose(learner, {count: drawn(model, ids, monkeypatch) for count, ids in long.items()}, monkeypatch)
 
@@ -131,7 +128,7 @@ def test_block_sparse_states_logits_and_gradients(
     for a, b in spans:
         one = fresh(model).train()
         ids = batch.tokens.ids[a:b][None]
-        expected = one(ids, token_type_ids=batch.tokens.segments[a:b][None], output_hidden_states=True)
+        expected = one(ids, token_type_ids=batch.tokens.facts["segment"][a:b][None], output_hidden_states=True)
         assert oracle.relative(hidden[a:b], expected.hidden_states[-1][0]) <= bound
         assert oracle.relative(logits[a:b], expected.logits[0]) <= bound
         (expected.logits[0] * weights[a:b]).sum().backward()
@@ -259,9 +256,8 @@ def test_it_starts_from_roberta(tmp_path: Path) -> None:
     assert all(torch.equal(positions[p], expected[p % 40]) for p in range(512))
     assert torch.equal(*state["network.embed.segments.weight"])
     ids = torch.randint(4, shape.vocab - 1, (1, 26), generator=torch.Generator().manual_seed(0))
-    offsets = torch.tensor([0, 26], dtype=torch.int32)
-    place = torch.arange(26)
-    hidden = learner.eval().network(Batch({"tokens": Packed(ids[0], place, place % 2, offsets, 26, 26)}, {}))["tokens"]
+    batch = Batch({"tokens": equal_rows(ids, {"segment": torch.arange(26) % 2})}, {})
+    hidden = learner.eval().network(batch)["tokens"]
     assert oracle.relative(hidden, model(ids, output_hidden_states=True).hidden_states[-1][0]) <= FLOAT32
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import Imported, load
 from genus.export.verify import verify
+from hand import equal_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,10 +82,7 @@ def with_head(shape: Shape) -> str:
 def rows(length: int = LENGTH) -> tuple[Tensor, Batch]:
     """Return random rows of one sequence each, as both libraries take them."""
     ids = torch.randint(5, VOCABULARY, (ROWS, length), generator=torch.Generator().manual_seed(1))
-    offsets = torch.arange(0, ROWS * length + 1, length, dtype=torch.int32)
-    positions = torch.arange(length).repeat(ROWS)
-    packed = Packed(ids.flatten(), positions, 0 * positions, offsets, length, ROWS * length)
-    return ids, Batch({"tokens": packed}, {})
+    return ids, Batch({"tokens": equal_rows(ids)}, {})
 
 
 @shapes
@@ -121,9 +118,7 @@ def test_sequences_that_share_rows(tmp_path: Path, shape: Shape) -> None:
     lengths = [12, 5, 9, 3, 7, 28]
     ids = [torch.randint(5, VOCABULARY, (length,)) for length in lengths]
     total = sum(lengths)
-    offsets = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-    positions = torch.cat([torch.arange(length) for length in lengths])
-    packed = Packed(torch.cat(ids), positions, 0 * positions, offsets, total, total)
+    packed = Packed.laid(torch.cat(ids), [lengths], total)
     with torch.no_grad():
         found = network(Batch({"tokens": packed}, {}))["tokens"]
         expected = torch.cat([model(one[None]).last_hidden_state[0] for one in ids])
@@ -145,7 +140,7 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     batch = Batch(batch.streams, {name: Targets(index.flatten(), label.flatten())})
     expected = model(ids, labels=labels).loss
     expected.backward()
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
     oracle.same_gradients(found, model)

@@ -13,7 +13,7 @@ from oracle import transformers
 from torch import Tensor
 
 from genus import catalog
-from genus.batch import Batch, Flow, Packed, Targets
+from genus.batch import Batch, Flow, Targets
 from genus.errors import GenusError
 from genus.export.hf import load, save
 from genus.export.verify import verify
@@ -22,6 +22,7 @@ from genus.objectives.sequence import Classify
 from genus.tasks.predict import predict
 from genus.tokens.unigram import XLNET, Unigram
 from genus.train.run import Run
+from hand import equal_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,11 +91,8 @@ def rows(shape: Shape, *, memory: bool, through: int = LENGTH, backward: bool = 
     predicted = torch.from_numpy(np.stack(chosen))
     second_half = torch.arange(ROWS) >= ROWS // 2
     flow = Flow(torch.ones(ROWS, dtype=torch.bool), torch.full((ROWS,), through), second_half if backward else None)
-    packed = Packed(
-        ids.flatten(), torch.arange(LENGTH).repeat(ROWS), segments.flatten(),
-        torch.arange(0, ROWS * LENGTH + 1, LENGTH, dtype=torch.int32), LENGTH, ROWS * LENGTH,
-        flow=flow, order=order.flatten(), query=predicted + LENGTH * torch.arange(ROWS)[:, None],
-    )  # fmt: skip
+    packed = equal_rows(ids, {"segment": segments.flatten(), "order": order.flatten()})
+    packed = replace(packed, flow=flow, query=predicted + LENGTH * torch.arange(ROWS)[:, None])
     late = torch.eye(LENGTH, dtype=torch.bool) & (order > 0)[:, :, None]
     seen = (order[:, :, None] >= order[:, None, :]) & ~late
     inputs: dict[str, Any] = {
@@ -139,8 +137,8 @@ def test_what_is_remembered(tmp_path: Path, shape: Shape, through: int) -> None:
     with torch.no_grad():
         expected = torch.stack(model.transformer(**given.inputs).mems).transpose(1, 2)
         found = network(given.batch)
-    assert oracle.relative(found["memory"], expected) <= FLOAT32
-    assert found["remembered"].all()
+    assert oracle.relative(found.memory["memory"], expected) <= FLOAT32
+    assert found.memory["remembered"].all()
 
 
 @shapes
@@ -167,7 +165,7 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     tokens = replace(given.batch.tokens, query=None)
     cells = (given.predicted + LENGTH * torch.arange(ROWS)[:, None]).flatten()
     batch = replace(given.batch, streams={"tokens": tokens}, targets={"permuted": Targets(cells, labels.flatten())})
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
     oracle.same_gradients(found, model)
@@ -181,8 +179,7 @@ def test_sequence_classification(tmp_path: Path, shape: Shape, labels: int) -> N
     learner = reading(tmp_path, model).learner.eval()
     (head,) = learner.heads
     ids = torch.randint(5, VOCABULARY, (ROWS, LENGTH))
-    offsets = torch.arange(0, ROWS * LENGTH + 1, LENGTH, dtype=torch.int32)
-    packed = Packed(ids.flatten(), torch.arange(LENGTH).repeat(ROWS), 0 * ids.flatten(), offsets, LENGTH, ROWS * LENGTH)
+    packed = equal_rows(ids)
     last = torch.arange(LENGTH - 1, ROWS * LENGTH, LENGTH)
     batch = Batch({"tokens": packed}, {head: Targets(last, torch.zeros(ROWS, dtype=torch.int64))})
     with torch.no_grad():

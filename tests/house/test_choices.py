@@ -11,6 +11,7 @@ import pytest
 from source import modules, room
 
 from genus.part import Part
+from genus.part.slots import folder_of
 
 
 def parts() -> list[type[Part]]:
@@ -44,9 +45,23 @@ def test_no_dead_knobs() -> None:
     assert not dead, f"nobody reads {', '.join(dead)}"
 
 
-def test_no_two_parts_share_a_name() -> None:
-    names = [part.__name__ for part in parts()]
+def slots(part: type[Part]) -> list[type[Part]]:
+    """Return the slots in which a part stands."""
+    return [base for base in part.__mro__ if base is not Part and issubclass(base, Part) and inspect.isabstract(base)]
+
+
+def test_no_two_parts_of_a_slot_share_a_name_and_no_two_slots() -> None:
+    names = [(slot.__name__, part.__name__) for part in parts() for slot in slots(part) if part is not slot]
+    names += [("a slot", part.__name__) for part in parts() if inspect.isabstract(part)]
+    names += [("no slot", part.__name__) for part in parts() if not slots(part)]
     assert not {name for name in names if names.count(name) > 1}
+
+
+def test_a_part_stands_in_the_folder_of_its_slots() -> None:
+    """Reading a part imports the slot's folder, and nothing else: what stands elsewhere would not be found."""
+    for part in parts():
+        for slot in slots(part):
+            assert f"{part.__module__}.".startswith(f"{folder_of(slot)}."), f"{part.__name__} is no {slot.__name__}"
 
 
 @pytest.mark.parametrize("module", [name for name in modules() if room(name) not in {"recipes", "export"}])

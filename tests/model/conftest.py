@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.position import Learned
 from genus.model.visibility import Full, Visibility
 from genus.objectives import Learner
@@ -29,24 +31,16 @@ MASKED_SHARE = 0.2
 
 def pack(rows: Sequence[Sequence[int]], length: int, ids: Tensor) -> Packed:
     """Lay sequences of the given lengths in rows; what a row has left is one dead sequence of zeros."""
-    cells: list[int] = []
-    live = torch.zeros(len(rows) * length, dtype=torch.bool)
-    for number, row in enumerate(rows):
-        live[number * length : number * length + sum(row)] = True
-        cells += [*row, *([length - sum(row)] if sum(row) < length else [])]
-    positions = torch.cat([torch.arange(cell) for cell in cells])
-    packed_ids = torch.zeros_like(positions)
-    packed_ids[live] = ids[: int(live.sum())]
-    segments = (positions > 3).long() * live
-    offsets = torch.tensor([0, *cells]).cumsum(0).int()
-    return Packed(packed_ids, positions, segments, offsets, length, int(live.sum()))
+    packed = Packed.laid(torch.zeros(len(rows) * length, dtype=torch.int64), rows, length)
+    live = packed.sequence >= 0
+    packed.ids[live] = ids[: packed.tokens]
+    return replace(packed, facts={"segment": (packed.positions > 3).long() * live})
 
 
 def with_targets(packed: Packed, seed: int = 0) -> Batch:
     """Add masked targets at random live cells, one class for each live sequence, and rows that only fill up."""
     generator = torch.Generator().manual_seed(seed)
-    starts = packed.offsets[:-1].long()
-    alive = starts[packed.ids[starts] != 0]
+    alive = torch.tensor([start for start, _ in packed.spans()])
     cells = (packed.ids != 0).nonzero().flatten()
     chosen = cells[torch.rand(len(cells), generator=generator) < MASKED_SHARE]
     fill = torch.tensor([0, 0, 0])
@@ -74,7 +68,7 @@ def encoder(dropout: float = 0.0, heads: int = 4, visibility: Visibility = Full(
         embedding=Embedding(position=Learned(length=600), dropout=dropout),
         pooler=Pooler(),
         dropout=dropout,
-        init_std=0.3,
+        initialization=Normal(std=0.3),
     )
 
 

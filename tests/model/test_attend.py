@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -34,7 +33,7 @@ def drawn(packed: Packed, dtype: torch.dtype = torch.float64) -> tuple[Tensor, T
 
 def seen_by(way: Way, packed: Packed, visibility: Visibility) -> View:
     """Return the view of a way, also where it would not be chosen."""
-    alone = len(packed.offsets) - 1 == len(packed.ids) // packed.max_length
+    alone = packed.one_per_row and packed.tokens == packed.ids.numel()
     mask = allowed(packed, visibility, alone)
     return View(packed, way, 0.0, False, None if mask is None else mask[:, None])
 
@@ -72,7 +71,7 @@ def test_a_causal_view_without_a_mask_agrees(make_packed: Make, length: int) -> 
 def test_rows_of_one_sequence_need_no_mask(make_packed: Make) -> None:
     packed = make_packed([[12], [12]], 12, torch.ones(24, dtype=torch.long))
     assert view(packed, Full(), torch.float32, 0.0).mask is None
-    padded = replace(packed, offsets=torch.tensor([0, 12, 24, 24], dtype=torch.int32))
+    padded = make_packed([[12], [11]], 12, torch.ones(24, dtype=torch.long))
     assert view(padded, Full(), torch.float32, 0.0).mask is not None
 
 

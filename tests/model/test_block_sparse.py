@@ -20,6 +20,8 @@ from genus.model.encoder import Encoder
 from genus.model.extended import Extended
 from genus.model.speed import compile_learner
 from genus.objectives import Learner
+from hand import alone as only
+from hand import stretches
 
 FLOAT64 = 1e-13
 """float64 has 53 bits, 1e-16; sums of tens of terms in another order."""
@@ -82,7 +84,7 @@ def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int
     """Return (A, T, T) bool by the definition; `drawn` are the random blocks of each block in turn and each head."""
     tokens, done = packed.ids.numel(), 0
     seen = torch.zeros(choice.heads, tokens, tokens, dtype=torch.bool)
-    for start, stop in zip(packed.offsets[:-1].tolist(), packed.offsets[1:].tolist(), strict=True):
+    for start, stop in stretches(packed):
         of = blocks(choice, stop - start)
         count = max(of, default=-1) + 1
         central = {b for b in range(count) if b < -(-choice.lead // choice.block_size) or b >= count - choice.tail}
@@ -98,7 +100,7 @@ def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int
 
 
 def defined(built: BlockSparseLayer, x: Tensor, seen: Tensor) -> Tensor:
-    q, k, v = built.qkv(x).view(len(x), 3, built.choice.heads, -1).unbind(1)
+    q, k, v = (y(x).view(len(x), built.choice.heads, -1) for y in (built.query, built.key, built.value))
     scores = torch.einsum("qad,kad->aqk", q, k) / q.shape[-1] ** 0.5
     return built.out(torch.einsum("aqk,kad->qad", scores.masked_fill(~seen, -torch.inf).softmax(-1), v).flatten(1))
 
@@ -176,10 +178,7 @@ constructions = pytest.mark.parametrize("name", ["internal", "extended"])
 
 
 def alone(batch: Batch, start: int, stop: int) -> Batch:
-    packed = batch.tokens
-    cut = {name: getattr(packed, name)[start:stop] for name in ("ids", "positions", "segments")}
-    offsets = torch.tensor([0, stop - start], dtype=torch.int32)
-    return Batch({"tokens": Packed(**cut, offsets=offsets, max_length=stop - start, live=stop - start)}, {})
+    return Batch({"tokens": only(batch.tokens, start, stop)}, {})
 
 
 @constructions
@@ -193,11 +192,10 @@ def test_packed_equals_one_by_one(make_batch: MakeBatch, make_encoder: MakeEncod
     (found * weights).sum().backward()
     gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    for start, stop in zip(batch.tokens.offsets[:-1].tolist(), batch.tokens.offsets[1:].tolist(), strict=True):
-        if stop > start:
-            one = network(alone(batch, start, stop))["tokens"]
-            assert apart(one, found[start:stop]) <= FLOAT64 * 10
-            (one * weights[start:stop]).sum().backward()
+    for start, stop in stretches(batch.tokens):
+        one = network(alone(batch, start, stop))["tokens"]
+        assert apart(one, found[start:stop]) <= FLOAT64 * 10
+        (one * weights[start:stop]).sum().backward()
     assert gradients.keys() == {key for key, _ in network.named_parameters() if not key.startswith("pooler")}
     for key, parameter in network.named_parameters():
         if key in gradients and parameter.grad is not None:
@@ -216,8 +214,8 @@ def test_no_document_reaches_another(
     if compiled:
         assert compile_learner(learner.network, [])
     batch = make_batch(ROWS, LENGTH)
-    for sequence in (0, 1, 6):
-        start, stop = (int(x) for x in batch.tokens.offsets[sequence : sequence + 2])
+    spans = stretches(batch.tokens)
+    for start, stop in (spans[0], spans[1], spans[6]):
         ids = batch.tokens.ids.clone()
         ids[start:stop] = ids[start:stop] % 60 + 3
         other = replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})
@@ -261,7 +259,7 @@ def test_shapes_hang_on_the_size_of_the_batch_alone(make_packed: MakePacked) -> 
             cuts = torch.randint(1, 59, (4, 2), generator=generator).sort(-1).values.tolist()
             rows = [[a, b - a, 60 - b] if a < b else [a, 60 - a] for a, b in cuts]
             packed = make_packed(rows, LENGTH, torch.ones(240, dtype=torch.long))
-            packed = spare(packed, 12 - (len(packed.offsets) - 1))
+            packed = spare(packed, 16 - (len(packed.offsets) - 1))
             layout = layer(choice).prepare(packed).layout
             assert sorted(layout.token[layout.real.flatten()].tolist()) == list(range(240))
             assert torch.equal(layout.token[layout.cell], torch.arange(240))
@@ -314,6 +312,7 @@ def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int
     """Return FLOPs forward and backward, and bytes kept, of one layer; and the FLOPs that it says it needs forward."""
     built = choice.build(16)
     packed = make_packed([[length]], length, torch.ones(length, dtype=torch.long))
+    packed = replace(packed, offsets=packed.offsets[:2])  # the row is full: no blocks for padding
     x, kept = torch.randn(length, 16, requires_grad=True), {}
 
     def keep(tensor: Tensor) -> Tensor:

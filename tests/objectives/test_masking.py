@@ -178,9 +178,16 @@ def test_a_word_longer_than_the_budget_is_left_alone() -> None:
     np.testing.assert_array_equal(ids, original.ids)
 
 
-@pytest.mark.parametrize("shares", [{"rate": 1.5}, {"mask": -0.1}, {"mask": 0.8, "random": 0.3}])
-def test_shares_that_are_none(shares: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({"rate": 1.5}, "rate: expected a share from 0 to 1, got 1.5"),
+        ({"mask": -0.1}, "mask: expected a share from 0 to 1, got -0.1"),
+        ({"mask": 0.8, "random": 0.3}, "must lie between 0 and 1"),
+    ],
+)
+def test_shares_that_are_none(shares: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         WholeWordMasking(**shares)
-    with pytest.raises(UsageError, match="must lie between 0 and 1"):
+    with pytest.raises(UsageError, match=words):
         Masked().overlay({"masking": {"kind": "WholeWordMasking", **shares}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,9 +111,16 @@ def test_a_span_has_one_fate() -> None:
     assert stats.chisquare(kinds, np.array([0.8, 0.1, 0.1]) * kinds.sum()).pvalue > UNLIKELY
 
 
-@pytest.mark.parametrize("wrong", [{"p": 0.0}, {"p": 1.5}, {"longest": 0}])
-def test_what_is_no_distribution(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"p must lie in \(0, 1\]"):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"p": 0.0}, "SpanMasking.p: expected a share above 0 and at most 1, got 0"),
+        ({"p": 1.5}, "SpanMasking.p: expected a share above 0 and at most 1, got 1.5"),
+        ({"longest": 0}, "SpanMasking.longest: expected at least 1, got 0"),
+    ],
+)
+def test_what_is_no_distribution(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         SpanMasking(**wrong)
 
 

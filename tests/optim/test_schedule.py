@@ -46,5 +46,5 @@ def test_no_warm_up_begins_at_the_peak(schedule: Schedule) -> None:
 
 
 def test_an_inverse_square_root_needs_a_warm_up() -> None:
-    with pytest.raises(ValueError, match="warmup: expected more than 0"):
+    with pytest.raises(ValueError, match="warmup: expected a share above 0 and at most 1, got 0"):
         InverseSquareRoot(warmup=0.0)

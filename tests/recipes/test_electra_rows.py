@@ -10,9 +10,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genus import catalog
-from genus.batch import Batch, Packed, Targets
+from genus.batch import Batch, Targets
 from genus.cost import demand
 from genus.export.layouts import layout_for
+from hand import equal_rows
 
 if TYPE_CHECKING:
     from genus.objectives import Objective
@@ -69,9 +70,9 @@ def test_flops_of_both_models_are_what_pytorch_counts(name: str) -> None:
     recipe = catalog.load(name, ["tokens.vocab_size=1000", "model.layers=2"])
     rows, length = 2, 128
     cells = rows * length
-    ids, positions = torch.randint(5, 1000, (cells,)), torch.arange(length).repeat(rows)
+    ids = torch.randint(5, 1000, (cells,))
     chosen = torch.randperm(cells)[: round(generated(recipe).masked.masking.rate * cells)]
-    packed = Packed(ids, positions, 0 * ids, torch.arange(rows + 1, dtype=torch.int32) * length, length, cells)
+    packed = equal_rows(ids.view(rows, length))
     targets = {"masked": Targets(chosen, ids[chosen]), "original": Targets(torch.arange(cells), ids)}
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         recipe.learner().eval()(Batch({"tokens": packed}, targets))

@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from genus import catalog, pipeline
-from genus.batch import Batch, Flow, Packed, Targets
+from genus.batch import Batch, Flow, Targets
 from genus.errors import UsageError
 from genus.export.hf import load
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.memory import Memories
+from hand import equal_rows
 from small import RUN as SHORT
 from small import documents, losses, rows, shrunk
 
@@ -95,12 +96,15 @@ def test_turns_that_begin_with_the_same_objective_remember_apart() -> None:
     learner = recipe.learner().eval()
     ids = torch.arange(5, 69)
     flow = Flow(torch.ones(2, dtype=torch.bool), torch.full((2,), 32))
-    order, offsets = torch.arange(64), torch.tensor([0, 32, 64], dtype=torch.int32)
-    packed = Packed(ids, torch.arange(32).repeat(2), ids * 0, offsets, 32, 64, flow=flow, order=order)
+    packed = replace(equal_rows(ids.view(2, 32), {"order": torch.arange(64)}), flow=flow)
     alone = Batch({"tokens": packed}, {"permuted": Targets(torch.tensor([3, 40]), torch.tensor([9, 9]))})
     first, other = (replace(alone, heads=frozenset(heads)) for heads in ({"permuted"}, {"permuted", "next_sentence"}))
     memories = Memories()
-    found = [memories.go_on(learner, batch, 0)["permuted"] for batch in (first, other, first)]
+    found = []
+    for batch in (first, other, first):
+        step = learner(memories.given(batch, learner.network, 0))
+        memories.keep(batch, 0, step.memory)
+        found.append(step.sums["permuted"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert len(memories.slots) == 2

@@ -67,7 +67,7 @@ def learned(folder: Path) -> list[tuple[str, str, int]]:
         for index, label in zip(target.index.tolist(), target.label.tolist(), strict=True):
             if label >= 0:
                 end = int(tokens.offsets[tokens.offsets > index][0])
-                ids, second = tokens.ids[index:end], tokens.segments[index:end] == 1
+                ids, second = tokens.ids[index:end], tokens.facts["segment"][index:end] == 1
                 parts = [plain(tokenizer.decode(ids[which].tolist())) for which in (~second, second)]
                 found.append((parts[0], parts[1], label))
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from genus.batch import IGNORE, Batch, Packed, Targets
+from genus.batch import IGNORE, Batch, Targets
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
@@ -23,6 +23,7 @@ from genus.recipe import Budget
 from genus.train.feeding import Stretch
 from genus.train.loop import Summary, train
 from genus.train.run import Run
+from hand import equal_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,13 +55,11 @@ class ToyFeed:
         rng = np.random.default_rng((self.salt, number))
         cells = ROWS * LENGTH
         ids = torch.from_numpy(rng.integers(5, VOCABULARY, cells))
-        positions = torch.arange(LENGTH).repeat(ROWS)
-        offsets = torch.arange(0, cells + 1, LENGTH, dtype=torch.int32)
         real = int(rng.integers(1, TARGETS + 1))
         index, label = torch.zeros(TARGETS, dtype=torch.long), torch.full((TARGETS,), IGNORE)
         index[:real] = torch.from_numpy(rng.permutation(cells)[:real])
         label[:real] = ids[index[:real]]
-        packed = Packed(ids, positions, torch.zeros_like(ids), offsets, max_length=LENGTH, live=cells)
+        packed = equal_rows(ids.view(ROWS, LENGTH))
         return Batch({"tokens": packed}, {"masked": Targets(index, label)})
 
     def epoch(self, number: int) -> float:
@@ -76,11 +75,7 @@ class Joined:
     def __getitem__(self, number: int) -> Batch:
         parts = [ToyFeed()[number * self.several + part] for part in range(self.several)]
         cells = len(parts[0].tokens.ids)
-        ids, positions, segments = (
-            torch.cat([getattr(part.tokens, name) for part in parts]) for name in ("ids", "positions", "segments")
-        )
-        offsets = torch.arange(0, len(ids) + 1, LENGTH, dtype=torch.int32)
-        packed = Packed(ids, positions, segments, offsets, max_length=LENGTH, live=len(ids))
+        packed = equal_rows(torch.cat([part.tokens.ids for part in parts]).view(-1, LENGTH))
         targets = [part.targets["masked"] for part in parts]
         index = torch.cat([target.index + number * cells for number, target in enumerate(targets)])
         return Batch({"tokens": packed}, {"masked": Targets(index, torch.cat([target.label for target in targets]))})

@@ -67,7 +67,7 @@ def show(
         else:
             print(columns(["choice", recipe, other], [[path, repr(a), repr(b)] for path, a, b in differences]))
     elif as_json:
-        document({"hash": row.hash(), "cost": asdict(cost(row)), "recipe": row.to_json()})
+        document({"hash": row.hash(), "cost": asdict(cost(row)), "recipe": row.written()})
     elif as_markdown:
         if row.name not in catalog.names() or row != catalog.load(row.name):
             raise UsageError(f"--markdown: prints the page of a member as published, not {row.name} with its changes")

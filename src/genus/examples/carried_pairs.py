@@ -5,7 +5,7 @@ Legend: D documents, E examples.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from genus.examples.keys import PLAN, generator
 from genus.examples.pack import Rows
 from genus.examples.pairs import elsewhere
 from genus.examples.streams import Streams, successive
+from genus.part import Range, Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,19 +40,10 @@ class CarriedPairs(Streams):
 
     gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
 
-    carried: float = 0.5
+    carried: Annotated[float, Range("a share between 0 and 1", lambda share: 0 < share < 1)] = 0.5
     """Share of a row."""
-    random_next: float = 0.5
+    random_next: Share = 0.5
     bidirectional: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse a share that leaves nothing to carry or nothing to look at.
-
-        Raises:
-            ValueError: `carried` is not between 0 and 1.
-        """
-        if not 0 < self.carried < 1:
-            raise ValueError(f"carried: expected a share between 0 and 1, got {self.carried:g}")
 
     def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
         """Cut the whole store into examples of three spans, the forward ones first.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from genus.batch import IGNORE, Batch, Flow, Packed, Targets
+from genus.batch import IGNORE, Batch, Flow, Packed, Targets, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,13 +91,13 @@ def pack(
     *,
     streams: bool = True,
 ) -> Batch:
-    """Lay examples out in rows, each filled up by a dead sequence of padding.
+    """Lay examples out in rows, each of which ends with one entry of padding, empty where the row is full.
 
     Args:
         rows: the examples of each row; a row may be empty.
         max_length: cells of a row.
         pad: the id of padding.
-        max_sequences: N, to which the offsets are filled up, dead sequences counted (None: as many as there are).
+        max_sequences: N, to which the offsets are filled up, a row's padding counted (None: as many as there are).
         max_targets: M by name, to which targets are filled up; others are left out (None: all, as many as there are).
         streams: whether rows go on from those of the batch before; where none ever does, nothing is remembered.
 
@@ -114,35 +114,34 @@ def _lay(
     rows: Sequence[Sequence[Tokens]], max_length: int, pad: int, max_sequences: int | None, streams: bool
 ) -> Packed:
     """Lay one stream's sequences end to end."""
-    cells = len(rows) * max_length
-    ids, segments = np.full(cells, pad, dtype=np.int64), np.zeros(cells, dtype=np.int64)
-    offsets = [0]
-    live = 0
-    for end in range(max_length, cells + 1, max_length):
-        row = rows[end // max_length - 1]
-        at = end - max_length
-        for sequence in row:
-            start, at = at, at + len(sequence.ids)
-            if at > end:
-                raise ValueError(f"a row of {max_length} cells cannot hold {at - end + max_length} tokens")
-            ids[start:at], segments[start:at] = sequence.ids, sequence.segments
-            live += at - start
-            offsets.append(at)
-        if at < end:
-            offsets.append(end)
-    lengths = np.diff(offsets)
-    positions = np.arange(cells) - np.repeat(offsets[:-1], lengths)
-    offsets += [cells] * _spare("sequences", len(lengths), max_sequences)
+    offsets, sequence, positions = layout([[len(each.ids) for each in row] for row in rows], max_length)
+    ids, real = np.full(len(sequence), pad, dtype=np.int64), sequence >= 0
+    every = [each for row in rows for each in row]
+    ids[real] = np.concatenate([ids[:0], *(each.ids for each in every)])
+    spare = _spare("sequences", len(offsets) - 1, max_sequences)
     return Packed(
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
-        segments=torch.from_numpy(segments),
-        offsets=torch.tensor(offsets, dtype=torch.int32),
-        max_length=max_length,
-        live=live,
+        sequence=torch.from_numpy(sequence),
+        offsets=torch.from_numpy(np.pad(offsets, (0, spare), mode="edge")),
+        row_length=max_length,
+        tokens=int(real.sum()),
+        facts={name: torch.from_numpy(fact) for name, fact in _facts(every, real).items()},
         flow=_flow(rows) if streams else None,
-        order=_order(rows, max_length),
+        one_per_row=max_sequences is not None and max_sequences <= 2 * len(rows) and all(len(row) < 2 for row in rows),
     )
+
+
+def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+    """Return what is known of each token (T,) by name, 0 for padding: the order only where any sequence has one."""
+    known = {"segment": [each.segments for each in sequences]}
+    if any(each.order is not None for each in sequences):
+        known["order"] = [np.zeros(len(each.ids), np.int64) if each.order is None else each.order for each in sequences]
+    facts = {}
+    for name, parts in known.items():
+        facts[name] = np.zeros(len(real), dtype=np.int64)
+        facts[name][real] = np.concatenate([facts[name][:0], *parts])
+    return facts
 
 
 def _flow(rows: Sequence[Sequence[Tokens]]) -> Flow:
@@ -158,18 +157,6 @@ def _flow(rows: Sequence[Sequence[Tokens]]) -> Flow:
 
 def _through(sequence: Tokens) -> int:
     return len(sequence.ids) if sequence.through is None else sequence.through
-
-
-def _order(rows: Sequence[Sequence[Tokens]], max_length: int) -> torch.Tensor | None:
-    """Return the order of every cell, None where no sequence has one; dead cells come at 0."""
-    if not any(each.order is not None for row in rows for each in row):
-        return None
-    order = np.zeros((len(rows), max_length), dtype=np.int64)
-    for cells, row in zip(order, rows, strict=True):
-        known = [np.zeros(len(each.ids), np.int64) if each.order is None else each.order for each in row]
-        placed = np.concatenate([cells[:0], *known])
-        cells[: len(placed)] = placed
-    return torch.from_numpy(order.reshape(-1))
 
 
 def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] | None) -> dict[str, Targets]:

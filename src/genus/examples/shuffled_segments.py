@@ -6,13 +6,14 @@ Legend: E examples, n segments.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
 from genus.examples import Example, Examples, Plan
 from genus.examples.keys import PLAN, generator
 from genus.examples.runs import framed, plan_runs
+from genus.part import Range
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,12 +34,8 @@ class ShuffledSegments(Examples):
 
     gives: ClassVar[frozenset[str]] = frozenset({"sentence_reordering"})
 
-    most: int = 3
-
-    def __post_init__(self) -> None:
-        """Refuse numbers of segments whose classes are too few to tell or too many to learn."""
-        if not 2 <= self.most <= 4:
-            raise ValueError(f"most: expected 2 to 4 segments, got {self.most}")
+    most: Annotated[int, Range("2 to 4 segments", lambda number: 2 <= number <= 4)] = 3
+    """Fewer have one class, more have too many to learn."""
 
     @property
     def classes(self) -> int:

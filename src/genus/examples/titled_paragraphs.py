@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.examples.pairs import Pairs, cut, elsewhere
+from genus.part import Count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,13 +35,8 @@ class TitledParagraphs(Pairs):
 
     gives: ClassVar[frozenset[str]] = frozenset({"relevance"})
 
-    sentences: int | None = None
+    sentences: Count | None = None
     """The most that a paragraph has; 1 for logs: a line for the query, one for what was clicked, more for the rest."""
-
-    def __post_init__(self) -> None:
-        """Refuse paragraphs of nothing."""
-        if self.sentences is not None and self.sentences < 1:
-            raise ValueError(f"sentences: expected 1 or more, got {self.sentences}")
 
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from genus.examples.keys import TURN, generator
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.batch import Batch
+    from genus.batch import Batch, Packed
     from genus.examples.feed import Feed
 
 
@@ -90,5 +91,10 @@ def _order(seed: int, number: int, steps: tuple[int, ...]) -> NDArray[np.int64]:
 
 def _marked(share: Share, batch: Batch) -> Batch:
     """Return a feed's batch with the objectives that learn from it, and their task."""
-    streams = {name: replace(packed, task=share.task) for name, packed in batch.streams.items()}
+    streams = {name: _of_task(packed, share.task) for name, packed in batch.streams.items()}
     return replace(batch, streams=streams, heads=share.heads)
+
+
+def _of_task(packed: Packed, task: int) -> Packed:
+    """Return a stream all of whose tokens are of a task."""
+    return replace(packed, facts={**packed.facts, "task": torch.tensor(task).expand_as(packed.ids)})

@@ -90,7 +90,7 @@ def save(
         tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
         parameters = write_weights(work, tensors, folder, shard_bytes)
         written = weight_files(work)
-        write_json(work / "recipe.json", recipe.to_json())
+        write_json(work / "recipe.json", recipe.written())
         notes = _save_companions(work, recipe, learner, tokenizer) + notes
         page = card(recipe, config, parameters, {*kept, *housed(learner)}, notes)
         (work / "README.md").write_text(page, encoding="utf-8")

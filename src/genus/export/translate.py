@@ -71,7 +71,7 @@ def foreign(
         ours, names, row = place(name, table)
         if name == ours[0]:  # a row of several is taken when its first comes
             parts = row.op(config)(tuple(tensors[one] for one in ours))
-            yield from ((each, layout.turn(each, part)) for each, part in zip(names, parts, strict=True))
+            yield from zip(names, parts, strict=True)
 
 
 def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
@@ -158,7 +158,7 @@ def to_ours(
         absent = [one for one in there.theirs if one not in tensors]
         missing += absent
         if not absent:
-            parts, misfit = _back(there, tensors, layout, config, [expected[one].shape for one in there.ours])
+            parts, misfit = _back(there, tensors, config, [expected[one].shape for one in there.ours])
             wrong += misfit
             found |= {
                 one: converted(part, dtype, there.theirs[0]) for one, part in zip(there.ours, parts, strict=False)
@@ -184,12 +184,11 @@ def few(names: Collection[str]) -> str:
 
 
 def _back(
-    there: Place, tensors: Mapping[str, Tensor], layout: Layout, config: Json, shapes: list[torch.Size]
+    there: Place, tensors: Mapping[str, Tensor], config: Json, shapes: list[torch.Size]
 ) -> tuple[tuple[Tensor, ...], list[str]]:
     """Return our tensors of a row, or none and what is wrong with theirs."""
-    stored = tuple(tensors[name] for name in there.theirs)
-    given = tuple(layout.turn(name, tensor, back=True) for name, tensor in zip(there.theirs, stored, strict=True))
-    first = f"{there.theirs[0]} {tuple(stored[0].shape)}"
+    given = tuple(tensors[name] for name in there.theirs)
+    first = f"{there.theirs[0]} {tuple(given[0].shape)}"
     try:
         parts = there.row.op(config).inverse(given)
     except (ValueError, RuntimeError) as error:  # torch's own, where the parts of a row do not go together

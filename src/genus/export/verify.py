@@ -6,11 +6,9 @@ import copy
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genus.batch import Batch, Packed, Targets
@@ -104,17 +102,9 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> 
     ids[whole] = vocabulary.cls
     second = [torch.arange(length) >= length // 2 for length in lengths[1:]]
     segments = torch.cat([torch.zeros(longest), *second]).long()
+    told = not is_native(config) and config.get("type_vocab_size", 2) > 1
     return Batch(
-        {
-            "tokens": Packed(
-                ids=ids,
-                positions=torch.cat([torch.arange(length) for length in lengths]),
-                segments=segments * int(not is_native(config) and config.get("type_vocab_size", 2) > 1),
-                offsets=F.pad(ends, (1, 0)).int(),
-                max_length=longest,
-                live=2 * longest,
-            )
-        },
+        {"tokens": Packed.laid(ids, [lengths[:1], lengths[1:]], longest, {"segment": segments * int(told)})},
         {"whole": Targets(whole, torch.zeros(len(lengths)).long())},
     )
 
@@ -132,9 +122,8 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
-    cuts = list(pairwise(tokens.offsets.tolist()))
-    rows = {"input_ids": tokens.ids, "token_type_ids": tokens.segments}
-    texts = {name: [ids[start:end].tolist() for start, end in cuts] for name, ids in rows.items()}
+    rows = {"input_ids": tokens.ids, "token_type_ids": tokens.facts["segment"]}
+    texts = {name: [ids[start:end].tolist() for start, end in tokens.spans()] for name, ids in rows.items()}
     padded = transformers.AutoTokenizer.from_pretrained(folder).pad(texts, return_tensors="pt")
     found = model(**padded, return_dict=True)
     values = [*hidden, *(value for name, value in found.items() if name.endswith("logits"))]

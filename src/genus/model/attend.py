@@ -49,13 +49,14 @@ class View:
 def view(packed: Packed, visibility: Visibility, dtype: torch.dtype, dropout: float) -> View:
     """Prepare a packed stream for attention, computed in `dtype`, under a visibility rule."""
     device = packed.ids.device
-    way = choose(device, dtype, packed.max_length, dropout, visibility)
+    way = choose(device, dtype, packed.row_length, dropout, visibility)
     if way == "variable":
         return View(packed, way, dropout, False, None)
-    alone = packed.offsets.numel() - 1 == packed.ids.numel() // packed.max_length
+    alone = packed.one_per_row
     if alone and visibility.causal and way == "fused":
         return View(packed, way, dropout, True, None)
-    mask = allowed(packed, visibility, alone)
+    full = alone and packed.tokens == packed.ids.numel()
+    mask = allowed(packed, visibility, full)
     return View(packed, way, dropout, False, None if mask is None else mask[:, None])
 
 
@@ -69,18 +70,13 @@ def choose(device: torch.device, dtype: torch.dtype, length: int, dropout: float
 
 def allowed(packed: Packed, visibility: Visibility, alone: bool) -> Tensor | None:
     """Return (R, L, L) bool, who sees whom in each row; None for everyone. `alone`: every row is one sequence."""
-    positions_RL = packed.positions.view(-1, packed.max_length)
+    positions_RL = packed.positions.view(-1, packed.row_length)
     rule = visibility.allowed(positions_RL[:, :, None], positions_RL[:, None, :])
     if alone:
         return rule
-    sequence_RL = sequences(packed).view(-1, packed.max_length)
+    sequence_RL = packed.sequence.view(-1, packed.row_length)
     same = sequence_RL[:, :, None] == sequence_RL[:, None, :]
     return same if rule is None else same & rule
-
-
-def sequences(packed: Packed) -> Tensor:
-    """Return (T,) the number of the sequence that each token belongs to."""
-    return (packed.positions == 0).cumsum(0) - 1
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -93,7 +89,7 @@ def attend(q_TAD: Tensor, k_TAD: Tensor, v_TAD: Tensor, seen: View) -> Tensor:
     """Return attention outputs (T, A, D)."""
     if seen.way == "variable":
         return attend_variable(q_TAD, k_TAD, v_TAD, seen)
-    length, heads, size = seen.packed.max_length, q_TAD.shape[1], q_TAD.shape[2]
+    length, heads, size = seen.packed.row_length, q_TAD.shape[1], q_TAD.shape[2]
     q, k, v = (x.view(-1, length, heads, size).transpose(1, 2) for x in (q_TAD, k_TAD, v_TAD))
     if seen.way == "explicit":
         out_RALD = attend_explicit(q, k, v, seen)
@@ -118,13 +114,13 @@ def attend_variable(q_TAD: Tensor, k_TAD: Tensor, v_TAD: Tensor, seen: View) -> 
     """Return attention outputs (T, A, D) by PyTorch's variable-length flash attention, on CUDA in half precision."""
     from torch.nn.attention.varlen import varlen_attn
 
-    offsets, longest = seen.packed.offsets, seen.packed.max_length
+    offsets, longest = seen.packed.offsets, seen.packed.row_length
     return cast("Tensor", varlen_attn(q_TAD, k_TAD, v_TAD, offsets, offsets, longest, longest))
 
 
 def attend_reference(q_TAD: Tensor, k_TAD: Tensor, v_TAD: Tensor, packed: Packed, visibility: Visibility) -> Tensor:
     """Return attention outputs (T, A, D) by the definition, over all T x T pairs: slow, for tests."""
-    number, position = sequences(packed), packed.positions
+    number, position = packed.entries(), packed.positions
     seen = number[:, None] == number[None, :]
     rule = visibility.allowed(position[:, None], position[None, :])
     seen = seen if rule is None else seen & rule

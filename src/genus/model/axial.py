@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genus.model.demand import Demand
 from genus.model.position import Position
-from genus.part import NotNegative
+from genus.part import Count, NotNegative
 
 
 class Axial(Position):
@@ -21,9 +21,9 @@ class Axial(Position):
     Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     """n₁, n₂, ...: their product is the longest sequence."""
-    widths: tuple[int, ...]
+    widths: tuple[Count, ...]
     """Numbers told by each axis; they sum to the embedding size."""
     std: NotNegative = 1.0
     """Standard deviation of the normal distribution that they start from."""
@@ -32,11 +32,11 @@ class Axial(Position):
         """Refuse a grid that is none.
 
         Raises:
-            ValueError: another number of widths than of axes, or a size below 1.
+            ValueError: another number of widths than of axes, or no axis.
         """
-        if len(self.shape) != len(self.widths) or min((*self.shape, *self.widths), default=0) < 1:
+        if len(self.shape) != len(self.widths) or not self.shape:
             raise ValueError(f"position: shape {list(self.shape)} and widths {list(self.widths)} are to be of as many "
-                             "axes, and above 0")  # fmt: skip
+                             "axes, and of one at least")  # fmt: skip
 
     @property
     def max_length(self) -> int | None:

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from genus.model.activation import Activation, Relu
 from genus.model.demand import Demand, linear
 from genus.model.feedforward import FeedForward
-from genus.part import Count, Fraction
+from genus.model.initialization import ResidualBranch
+from genus.part import Count, Fraction, Natural
 
 
 class ChunkedDense(FeedForward):
@@ -27,19 +28,10 @@ class ChunkedDense(FeedForward):
     activation: Activation = Relu()
     dropout: Fraction = 0.0
     """On the inner layer, in training (released code)."""
-    chunk: int = 0
+    chunk: Natural = 0
     """Tokens of a chunk, over all sequences; 0: all at once, which recomputes nothing."""
 
-    def __post_init__(self) -> None:
-        """Refuse chunks of fewer than no tokens.
-
-        Raises:
-            ValueError: as said.
-        """
-        if self.chunk < 0:
-            raise ValueError(f"feedforward.chunk: expected a number of tokens, or 0 for all at once, got {self.chunk}")
-
-    def build(self, hidden: int) -> nn.Module:
+    def build(self, hidden: int) -> ResidualBranch:
         """Return the layer."""
         return ChunkedDenseLayer(self, hidden)
 
@@ -49,7 +41,7 @@ class ChunkedDense(FeedForward):
         return both if not self.chunk else Demand(both.parameters, both.flops, hidden)
 
 
-class ChunkedDenseLayer(nn.Module):
+class ChunkedDenseLayer(ResidualBranch):
     """Two linear maps with an activation between, a chunk of tokens at a time."""
 
     def __init__(self, choice: ChunkedDense, hidden: int) -> None:

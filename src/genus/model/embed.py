@@ -79,4 +79,4 @@ class Embed(nn.Module):
     def total(self, packed: Packed) -> Tensor:
         """Return the sum of the embeddings (T, E)."""
         x_TE: Tensor = self.tokens(packed.ids) + self.positions(packed.positions)
-        return x_TE if self.segments is None else x_TE + self.segments(packed.segments)
+        return x_TE if self.segments is None else x_TE + self.segments(packed.facts["segment"])

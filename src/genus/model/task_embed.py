@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from genus.model.demand import Demand
@@ -54,4 +55,6 @@ class TaskEmbed(Embed):
 
     def total(self, packed: Packed) -> Tensor:
         """Return the sum (T, E), the vector of the packed tokens' task included."""
-        return super().total(packed) + self.tasks.weight[packed.task]
+        task = packed.facts.get("task")
+        of_task: Tensor = self.tasks(torch.zeros_like(packed.ids[:1]) if task is None else task)
+        return super().total(packed) + of_task

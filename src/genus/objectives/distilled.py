@@ -25,7 +25,7 @@ from genus.model.norm import LayerNorm, Norm
 from genus.objectives import Head, Learner, Objective, Sums
 from genus.objectives.masked import Masked, MaskedHead
 from genus.objectives.taught import Taught, TaughtHead
-from genus.part import Part
+from genus.part import NotNegative, Part, Positive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch, Targets
-    from genus.model import Network
+    from genus.model import Network, States
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -70,26 +70,14 @@ class Distilled(Masked, Taught):
     compared: Literal["all", "masked"] = "all"
     """Tokens at which distributions are compared: all as in the released command, or the masked ones as with its
     --restrict_ce_to_mask, for a seventh of the cost."""
-    temperature: float = 2.0
+    temperature: Positive = 2.0
     """τ."""
-    distilled: float = 5.0
+    distilled: NotNegative = 5.0
     """Weight of the loss of this name."""
-    masked: float = 2.0
+    masked: NotNegative = 2.0
     """Weight of the loss of this name."""
-    hidden_cosine: float = 1.0
+    hidden_cosine: NotNegative = 1.0
     """Weight of the loss of this name; 0 leaves it out, for a teacher of another width."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that make no loss.
-
-        Raises:
-            ValueError: a temperature that is not positive, a negative weight.
-        """
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature:g}, but must be above 0")
-        for name, weight in self.weights().items():
-            if weight < 0:
-                raise ValueError(f"{name} is {weight:g}, but must not be below 0")
 
     @property
     def name(self) -> str:
@@ -169,7 +157,7 @@ class DistilledHead(MaskedHead, TaughtHead):
         found = {"masked": masked, "distilled": every if self.choice.compared == "all" else masked}
         return found | ({"hidden_cosine": every} if self.choice.hidden_cosine else {})
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `masked` and `distilled` in nats, `hidden_cosine`, and `masked/correct`."""
         masked, every = batch.targets["masked"], batch.targets["taught"]
         everywhere = self.choice.compared == "all"

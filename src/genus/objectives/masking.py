@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from genus.part import Part
+from genus.part import Part, Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,20 +28,14 @@ class Masking(Part, ABC):
     counts_tokens: ClassVar[bool] = False
     """Whether it must know how often each token occurs in the corpus."""
 
-    rate: float = 0.15
-    mask: float = 0.8
-    random: float = 0.1
+    rate: Share = 0.15
+    mask: Share = 0.8
+    random: Share = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none.
-
-        Raises:
-            ValueError: `rate`, `mask`, `random` or the sum of the last two outside [0, 1].
-        """
-        shares = {"rate": self.rate, "mask": self.mask, "random": self.random, "mask + random": self.mask + self.random}
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} is {share:g}, but must lie between 0 and 1")
+        """Refuse shares that sum to more than the whole, by a ValueError."""
+        if self.mask + self.random > 1:
+            raise ValueError(f"mask + random is {self.mask + self.random:g}, but must lie between 0 and 1")
 
     @abstractmethod
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:

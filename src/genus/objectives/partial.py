@@ -19,17 +19,8 @@ if TYPE_CHECKING:
 class Partial(Part, ABC):
     """A choice of the tokens to predict: one in `one_in` of them."""
 
-    one_in: int = 6
+    one_in: Count = 6
     """K of the paper."""
-
-    def __post_init__(self) -> None:
-        """Refuse a share that is none.
-
-        Raises:
-            ValueError: `one_in` below 1.
-        """
-        if self.one_in < 1:
-            raise ValueError(f"one_in: expected at least 1, got {self.one_in}")
 
     @abstractmethod
     def choose(

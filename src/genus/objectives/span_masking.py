@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.objectives.masking import JointMasking, words
+from genus.part import Count, SomeShare
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,24 +31,14 @@ class SpanMasking(JointMasking):
     Source: Joshi et al. 2019, section 3.1; released code, pretraining/fairseq/data/masking.py.
     """
 
-    p: float = 0.2
-    longest: int = 10
+    p: SomeShare = 0.2
+    longest: Count = 10
     """Words."""
 
     @property
     def in_words(self) -> str:
         """What is chosen."""
         return f"spans of up to {self.longest} words"
-
-    def __post_init__(self) -> None:
-        """Refuse what is no distribution.
-
-        Raises:
-            ValueError: `p` outside (0, 1], or no length.
-        """
-        super().__post_init__()
-        if not 0 < self.p <= 1 or self.longest < 1:
-            raise ValueError(f"p = {self.p:g}, longest = {self.longest}: p must lie in (0, 1], longest be positive")
 
     def lengths(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the lengths in words of so many spans."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from genus.optim import Schedule
-from genus.part import Fraction, Share
+from genus.part import Fraction, Share, SomeShare
 
 
 class Linear(Schedule):
@@ -67,17 +67,12 @@ class Cosine(Schedule):
 class InverseSquareRoot(Schedule):
     """Rises linearly over `warmup`, then falls as 1 / √spent (Vaswani et al. 2017, section 5.3)."""
 
-    warmup: Share = 0.01
+    warmup: SomeShare = 0.01
 
     @property
     def in_words(self) -> str:
         """Its shape and its warm-up."""
         return _risen(super().in_words, self.warmup)
-
-    def __post_init__(self) -> None:
-        """Refuse no warm-up: the fall is measured by it."""
-        if self.warmup <= 0:
-            raise ValueError(f"warmup: expected more than 0, got {self.warmup:g}")
 
     def factor(self, spent: float) -> float:
         """Return min(spent / warmup, √(warmup / spent))."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genus.errors import UsageError
 from genus.evaluate.metrics import Metric
 from genus.objectives.fine_tuned import FineTuned
-from genus.part import Part, slots_of
+from genus.part import Fraction, Part, slots_of
 from genus.tasks.dataset import spell, targets
 from genus.tasks.encode import encode
 
@@ -35,7 +35,7 @@ class Task(Part, ABC):
     """The column of the label."""
     metrics: tuple[Metric, ...]
     """The first one chooses the best weights."""
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
     """On what the last linear map reads, in training."""
 
     def __post_init__(self) -> None:

@@ -72,9 +72,9 @@ class Report:
         return {
             "recipe": self.recipe,
             "initial": self.initial,
-            "task": self.task.to_json(),
-            "objective": self.objective.to_json(),
-            "settings": self.settings.to_json(),
+            "task": self.task.written(),
+            "objective": self.objective.written(),
+            "settings": self.settings.written(),
             "data": {split: asdict(data) for split, data in self.data.items()},
             "summary": {
                 split: {name: asdict(found) for name, found in metrics.items()}

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from genus.part import Part
+from genus.part import Count, Part
 from genus.text.emoji import EMOJI
 from genus.text.segment import DictionaryWords, Segmenter
 
@@ -67,7 +67,7 @@ class ThaiCleaning(Cleaning):
     """
 
     lowercase: bool = True
-    repeats: int = 3
+    repeats: Count = 3
     """How often a character may stand in a row."""
     words: Segmenter | None = DictionaryWords()
     """Whose words stand but once in a row; None keeps repeated words."""

@@ -134,7 +134,7 @@ class Tokenizer:
         with beside(folder) as new:
             self.backend.save(str(new / "tokenizer.json"))
             self.tokens.save_legacy(self.backend, new)
-            write_json(new / CHOICES, self.tokens.to_json())
+            write_json(new / CHOICES, self.tokens.written())
             write_json(new / "tokenizer_config.json", config)
             write_json(new / "special_tokens_map.json", named)
 

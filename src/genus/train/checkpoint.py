@@ -167,7 +167,7 @@ def _fill(
     kept = {"state": plain, "param_groups": whole["param_groups"]}
     _write_json(folder / "state.json", {"progress": asdict(progress), "optimizer": kept, "text": text})
     if choices is not None:
-        _write_json(folder / "recipe.json", choices.to_json())
+        _write_json(folder / "recipe.json", choices.written())
     files = sorted(folder.iterdir())
     for file in files:
         _sync(file)

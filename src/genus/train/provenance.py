@@ -29,7 +29,7 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
         "seed": seed,
-        "run": run.to_json(),
+        "run": run.written(),
         "processes": ranks.size,
         **surroundings(ranks.device),
     }

@@ -114,20 +114,10 @@ class Layout:
     """Copies of tensors that old files repeat, and what they are copies of."""
     pad: int | None = None
     """The padding id on which this architecture's position numbers hang."""
-    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Ends of foreign names whose tensors have their axes in another order, and the order that makes ours theirs."""
-
     witness: Witness = field(default_factory=Witness)
     """How the class is asked when its outputs are compared with ours."""
     variant: Json = field(default_factory=dict)
     """What a configuration says where it is of this layout and not of the others of one `model_type`."""
-
-    def turn(self, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
-        """Return a tensor of ours with its axes as the foreign name has them, or the other way back."""
-        order = next((order for end, order in self.axes.items() if name.endswith(end)), None)
-        if order is None:
-            return tensor
-        return tensor.permute(sorted(range(len(order)), key=order.__getitem__) if back else order)
 
     def fits(self, config: Json) -> bool:
         """Return whether a configuration says what tells this layout from others of its `model_type`."""

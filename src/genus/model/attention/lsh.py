@@ -17,7 +17,7 @@ from genus.model.attention import AttentionLayer
 from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
 from genus.model.visibility import Full, Visibility
-from genus.part import Fraction
+from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -41,7 +41,7 @@ class Lsh(Chunked):
     Where tokens see only those before them, those after them still move the borders of chunks.
     """
 
-    rounds: int = 1
+    rounds: Count = 1
     """R."""
     buckets: tuple[int, ...] = (64,)
     """How many buckets; with several numbers, as many as their product, told by as many rotations. Each is even."""
@@ -57,14 +57,7 @@ class Lsh(Chunked):
         return f"locality-sensitive hashing ({self.rounds} rounds)"
 
     def __post_init__(self) -> None:
-        """Refuse no round, and numbers of buckets that no rotation gives.
-
-        Raises:
-            ValueError: as said, and what all attention in chunks refuses.
-        """
-        super().__post_init__()
-        if self.rounds < 1:
-            raise ValueError(f"attention.rounds: expected 1 or more, got {self.rounds}")
+        """Refuse numbers of buckets that no rotation gives, by a ValueError."""
         if not self.buckets or any(number < 2 or number % 2 for number in self.buckets):
             raise ValueError(f"attention.buckets: a rotation and its opposite tell an even number, not {self.buckets}")
 
@@ -82,11 +75,11 @@ class Lsh(Chunked):
 
 
 class LshLayer(AttentionLayer):
-    """LSH attention at work; one map makes queries and keys."""
+    """The module of LSH attention; one map `query_key` makes queries and keys."""
 
     def __init__(self, choice: Lsh, hidden: int) -> None:
         super().__init__()
-        self.choice = choice
+        self.choice, self.head_size = choice, choice.size
         self.query_key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
@@ -97,7 +90,7 @@ class LshLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Seating) -> Tensor:
         """Return (T, H)."""
-        q_ATD, v_ATD = (y(x).view(len(x), self.choice.heads, -1).transpose(0, 1) for y in (self.query_key, self.value))
+        q_ATD, v_ATD = (self.by_head(project(x)).transpose(0, 1) for project in (self.query_key, self.value))
         out_ATD = self.attend(q_ATD, v_ATD, self.hash(q_ATD), shared)
         return self.out(out_ATD.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from genus.model.attend import sequences
 from genus.model.attention import Attention
+from genus.part import Count, Natural
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -22,30 +22,14 @@ if TYPE_CHECKING:
 class Chunked(Attention):
     """What attention within chunks chooses: a token sees some of those in its own chunk and in neighboring ones."""
 
-    heads: int
-    size: int
+    heads: Count
+    size: Count
     """Numbers to which each head is given; the heads together need not be as wide as the hidden states."""
-    chunk: int = 64
+    chunk: Count = 64
     """M, tokens of a chunk."""
-    before: int = 1
+    before: Natural = 1
     """How many of the chunks before its own a token sees; the one before a sequence's first is its last."""
-    after: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that are none.
-
-        Raises:
-            ValueError: fewer than one head, number a head or token a chunk, fewer than no neighbor.
-        """
-        for name, value, least in (
-            ("heads", self.heads, 1),
-            ("size", self.size, 1),
-            ("chunk", self.chunk, 1),
-            ("before", self.before, 0),
-            ("after", self.after, 0),
-        ):
-            if value < least:
-                raise ValueError(f"attention.{name}: expected {least} or more, got {value}")
+    after: Natural = 0
 
     @property
     def seen(self) -> int:
@@ -72,7 +56,9 @@ class Seating:
     """What layers that work in chunks share for a batch; what one of them needs is made when it first asks."""
 
     def __init__(self, packed: Packed) -> None:
-        self.number = sequences(packed)
+        self.number = packed.entries()
+        self.entries = packed.offsets.numel() - 1
+        self.place = torch.arange(len(self.number), device=self.number.device) - packed.offsets[:-1].long()[self.number]
         self.positions = packed.positions
         self._seats: dict[tuple[int, int, int, int], Seats] = {}
 
@@ -86,9 +72,9 @@ class Seating:
     def _assign(self, chunk: int, before: int, after: int, rounds: int) -> Seats:
         """Lay every sequence out; their number hangs on the lengths, for which the device is waited for."""
         number, device = self.number, self.number.device
-        chunks_N = (torch.bincount(number) + chunk - 1) // chunk
+        chunks_N = (torch.bincount(number, minlength=self.entries) + chunk - 1) // chunk
         chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last is the empty one
-        own_N = torch.where(chunks_N > 1, rounds * chunks_N, 1)
+        own_N = torch.where(chunks_N > 1, rounds * chunks_N, chunks_N)
         first_N = own_N.cumsum(0) - own_N
         sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
         place_C = torch.arange(len(sequence_C), device=device) - first_N[sequence_C]
@@ -99,7 +85,7 @@ class Seating:
         round_R1 = torch.arange(rounds, device=device)[:, None]
         absent_RT = (chunks_N[number] == 1) & (round_R1 > 0)
         within_RT = (round_R1 * chunks_N[number]).masked_fill(absent_RT, 0)
-        seat_RT = chunk * (first_N[number] + within_RT) + self.positions
+        seat_RT = chunk * (first_N[number] + within_RT) + self.place
         taker = torch.full((chunk * len(sequence_C),), seat_RT.numel(), device=device)
         taker[seat_RT[~absent_RT]] = torch.arange(seat_RT.numel(), device=device).view_as(seat_RT)[~absent_RT]
         return Seats(taker, seat_RT, absent_RT, neighbors_CW)

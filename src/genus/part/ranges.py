@@ -1,0 +1,24 @@
+"""Ranges of numbers, as they stand in `Annotated`: checked wherever a part is made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Range(NamedTuple):
+    """Which numbers a choice takes, in words and as a test."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+Count = Annotated[int, Range("at least 1", lambda number: number >= 1)]
+Natural = Annotated[int, Range("at least 0", lambda number: number >= 0)]
+Positive = Annotated[float, Range("more than 0", lambda number: number > 0)]
+NotNegative = Annotated[float, Range("at least 0", lambda number: number >= 0)]
+Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]
+SomeShare = Annotated[float, Range("a share above 0 and at most 1", lambda number: 0 < number <= 1)]
+Fraction = Annotated[float, Range("a fraction from 0 to below 1", lambda number: 0 <= number < 1)]
