@@ -54,4 +54,5 @@ class TaskEmbed(Embed):
 
     def total(self, packed: Packed) -> Tensor:
         """Return the sum (T, E), the vector of the packed tokens' task included."""
-        return super().total(packed) + self.tasks(packed.ids.new_full((1,), packed.task))
+        of_task: Tensor = self.tasks(packed.ids.new_full((1,), packed.task))
+        return super().total(packed) + of_task

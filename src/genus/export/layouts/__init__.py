@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from genus.errors import GenusError, near
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class HeadAxes:
 
     def to_foreign(self, weight: Tensor, head_size: int) -> Tensor:
         """Return (H, A, D)."""
-        return (weight if self.output else weight.T).unflatten(1, (-1, head_size))
+        return torch.unflatten(weight if self.output else weight.T, 1, (-1, head_size))
 
     def to_ours(self, weight: Tensor) -> Tensor:
         """Return the matrix of the linear map."""

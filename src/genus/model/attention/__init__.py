@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
@@ -60,7 +62,7 @@ class AttentionLayer(ResidualBranch, ABC):
 
     def by_head(self, x: Tensor) -> Tensor:
         """Return (..., A, D) for (..., A D)."""
-        return x.unflatten(-1, (-1, self.head_size))
+        return torch.unflatten(x, -1, (-1, self.head_size))
 
     @abstractmethod
     def prepare(self, packed: Packed) -> Any:
