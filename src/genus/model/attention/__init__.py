@@ -64,6 +64,18 @@ class AttentionLayer(ResidualBranch, ABC):
         """Return (..., A, D) for (..., A D)."""
         return torch.unflatten(x, -1, (-1, self.head_size))
 
+    def by_drawn_head(self, x: Tensor, heads: int) -> Tensor:
+        """Return the same, where something is drawn for each head.
+
+        Raises:
+            ValueError: the maps hold fewer heads than there are.
+        """
+        of_heads = self.by_head(x)
+        if of_heads.shape[-2] != heads:
+            raise ValueError(f"{type(self).__name__} draws for each of its {heads} heads and holds "
+                             f"{of_heads.shape[-2]}: it cannot be split by heads")  # fmt: skip
+        return of_heads
+
     @abstractmethod
     def prepare(self, packed: Packed) -> Any:
         """Return what the layers of a stack share for this batch (masks, indices); handed to every `forward`."""
