@@ -157,7 +157,9 @@ class BlockSparseLayer(AttentionLayer):
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H)."""
         if shared.rows is not None:
-            q_TAD, k_TAD, v_TAD = (self.by_head(project(x)) for project in (self.query, self.key, self.value))
+            q_TAD, k_TAD, v_TAD = (
+                self.by_drawn_head(project(x), self.choice.heads) for project in (self.query, self.key, self.value)
+            )
             out_TAD = attend(q_TAD, k_TAD, v_TAD, self._view(shared, shared.rows))
             return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]
         mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
@@ -167,7 +169,8 @@ class BlockSparseLayer(AttentionLayer):
     def _blocks(self, x: Tensor, layout: Layout) -> Tensor:
         """Return queries, keys and values on the axis of blocks (3, X, A, b, D)."""
         cells_CH = (project(x).index_select(0, layout.token) for project in (self.query, self.key, self.value))
-        return torch.stack([self.by_head(cells.view(*layout.real.shape, -1)).transpose(1, 2) for cells in cells_CH])
+        cells_XbH = (cells.view(*layout.real.shape, -1) for cells in cells_CH)
+        return torch.stack([self.by_drawn_head(cells, self.choice.heads).transpose(1, 2) for cells in cells_XbH])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _attend(self, qkv_3XAbD: Tensor, seen: Seen) -> Tensor:

@@ -167,7 +167,7 @@ class LengthProjection(nn.Module):
 
     def forward(self, x: Tensor, lying: Lying) -> Tensor:
         """Return (N, k, H) for (T, H): the first columns of each matrix, as many as a sequence has tokens, times it."""
-        weight_GkL = self.weight.unflatten(0, (-1, self.rank))
+        weight_GkL = torch.unflatten(self.weight, 0, (-1, self.rank))
         total: Tensor | None = None
         for stretch in lying.stretches:
             places = slice(stretch.first, stretch.first + stretch.cells.shape[1])
