@@ -210,6 +210,8 @@ def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, 
     recipe = _of_architecture(recipe, source.recipe, start)
     model, beside = source.recipe.model, {name: one.model for name, one in source.learner.companions().items()}
     objectives = tuple(objective.fitted(model, beside) for objective in recipe.objectives)
+    if tokenizer.hash() == source.tokenizer.hash():
+        recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
     recipe, learner = fresh(replace(recipe, objectives=objectives), tokenizer)
     if parts := sorted({".".join(name.split(".")[:2]) for name in transplant(source, learner, tokenizer)}):
         say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
@@ -218,7 +220,7 @@ def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, 
 
 def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     """Return the recipe with the architecture of the source, and say what is another in it."""
-    model, pieces = recipe.model.over(source.model), recipe.tokens.vocab_size
+    model, pieces = recipe.model.over(source.model), recipe.vocab_rows
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
         say(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")

@@ -100,8 +100,9 @@ def _chances(learner: Learner, head: MaskedHead, example: Example, tokenizer: To
         hidden_TH = learner.network(batch)["tokens"]
         logits_MV: Tensor = head.tokens(hidden_TH[batch.targets["masked"].index], embedding_VE)
     learner.train(training)
-    special = torch.as_tensor(tokenizer.vocabulary.special, device=logits_MV.device)
-    return logits_MV.float()[:, : len(special)].softmax(-1).masked_fill(special, 0.0)
+    special_V = torch.ones(logits_MV.shape[-1], dtype=torch.bool)  # rows beyond the tokenizer's tokens are none to show
+    special_V[: tokenizer.vocabulary.size] = torch.as_tensor(tokenizer.vocabulary.special)
+    return logits_MV.float().softmax(-1).masked_fill(special_V.to(logits_MV.device), 0.0)
 
 
 def _completion(tokenizer: Tokenizer, text: str, mask: str, place: int, token: int, probability: float) -> Completion:

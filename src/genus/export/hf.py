@@ -78,13 +78,13 @@ def save(
     """
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
-    _match(tokenizer, rows, recipe.padded_vocab_size)
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    _match(tokenizer, rows, recipe.vocab_rows)
     config, tensors, kept = _written(recipe, learner, vocabulary.pad)
     config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
     config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
     if "id2label" in config:
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
-    recipe = replace(recipe, tokens=tokenizer.tokens)
     before = weight_files(folder)
     with beside(folder) as work:
         tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)

@@ -118,7 +118,7 @@ class Split(Op):
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the parts, views of the one tensor."""
         (tensor,) = tensors
-        return tensor.split(sizes(len(tensor), self.shares))
+        return torch.split(tensor, sizes(len(tensor), self.shares))
 
     @property
     def inverse(self) -> Op:
@@ -167,7 +167,7 @@ class Unflatten(EachTensor):
     def one(self, tensor: Tensor) -> Tensor:
         """Return the tensor with one axis more."""
         sizes(len(tensor), (1,) * self.heads)
-        return tensor.unflatten(0, (self.heads, -1))
+        return torch.unflatten(tensor, 0, (self.heads, -1))
 
     @property
     def inverse(self) -> Op:
@@ -206,8 +206,8 @@ class Interleave(EachTensor):
 
     def one(self, tensor: Tensor) -> Tensor:
         """Return the first axis with the groups outside."""
-        parts = tensor.split(sizes(len(tensor), self.shares, self.groups))
-        return torch.cat([part.unflatten(0, (self.groups, -1)) for part in parts], dim=1).flatten(0, 1)
+        parts = torch.split(tensor, sizes(len(tensor), self.shares, self.groups))
+        return torch.cat([torch.unflatten(part, 0, (self.groups, -1)) for part in parts], dim=1).flatten(0, 1)
 
     @property
     def inverse(self) -> Op:
@@ -225,7 +225,7 @@ class Separate(EachTensor):
     def one(self, tensor: Tensor) -> Tensor:
         """Return the first axis with the parts outside."""
         each = [size // self.groups for size in sizes(len(tensor), self.shares, self.groups)]
-        parts = tensor.unflatten(0, (self.groups, -1)).split(each, dim=1)
+        parts = torch.split(torch.unflatten(tensor, 0, (self.groups, -1)), each, dim=1)
         return torch.cat([part.flatten(0, 1) for part in parts])
 
     @property

@@ -55,8 +55,7 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe, dtype: 
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
-    _check(learner, weights, set(learner.first_names().values()))
-    assign(learner, {name: converted(weights[name], dtype, name) for name in learner.tensors()})
+    assign(learner, dict(_read(learner.tensors(), weights, dtype)))
     return learner
 
 
@@ -71,13 +70,19 @@ def _keep(learner: Learner, heads: object) -> None:
         del learner.heads[name]
 
 
-def _check(learner: Learner, weights: Mapping[str, Tensor], names: set[str]) -> None:
-    """Refuse weights that are missing, too many, or of other shapes."""
-    state = learner.state_dict()
-    both = sorted(names & weights.keys())
-    wrong = [f"{name} {tuple(weights[name].shape)}, which is {tuple(state[name].shape)} here" for name in both
-             if weights[name].shape != state[name].shape]  # fmt: skip
-    problems = {"lack": names - weights.keys(), "have no place for": weights.keys() - names, "do not fit": wrong}
-    for problem, which in problems.items():
-        if which:
-            raise GenusError(f"the weights {problem} {few(sorted(which))}")
+def _read(
+    expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """Read the expected tensors one by one; refuse weights that are missing, too many, or of other shapes."""
+    for problem, names in (
+        ("lack", expected.keys() - weights.keys()),
+        ("have no place for", weights.keys() - expected),
+    ):
+        if names:
+            raise GenusError(f"the weights {problem} {few(sorted(names))}")
+    for name, place in expected.items():
+        tensor = weights[name]
+        if tensor.shape != place.shape:
+            shapes = f"{tuple(tensor.shape)}, which is {tuple(place.shape)} here"
+            raise GenusError(f"the weights do not fit {name} {shapes}")
+        yield name, converted(tensor, dtype, name)

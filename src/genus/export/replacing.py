@@ -7,15 +7,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError, UsageError
-from genus.export.weights import read_json
+from genus.export.weights import read_json, weight_files
 from genus.recipe import Recipe
 from genus.tokens.tokenizer import CHOICES, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-BESIDE_THE_TOKENIZER = ("README.md", "config.json", "model.safetensors", "recipe.json")
-"""What every model folder of ours has besides the files of its tokenizer."""
+BESIDE_THE_TOKENIZER = ("README.md", "config.json", "recipe.json")
+"""What every model folder of ours has besides its weights and the files of its tokenizer."""
 
 
 def replaced_by_model(folder: Path) -> set[Path]:
@@ -80,7 +80,7 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
         return set()
     if not ours or name not in (None, recipe.name):
         return set()
-    found = tokenizer_files(folder).union(map(Path, BESIDE_THE_TOKENIZER))
+    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weight_files(folder))))
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found

@@ -43,7 +43,7 @@ class Teaching:
         return self.folder
 
     def taught(self, recipe: Recipe) -> Recipe:
-        """Return the recipe under this teacher.
+        """Return the recipe under this teacher, with as many rows of the vocabulary as it has.
 
         Raises:
             UsageError: the teacher cannot teach it.
@@ -57,7 +57,7 @@ class Teaching:
                 )
         known = [one for one in trained.exported.objectives if one.name in self.model.learner.heads]
         each = (one.by(trained.model, known) if isinstance(one, Taught) else one for one in recipe.objectives)
-        return replace(recipe, objectives=tuple(each))
+        return replace(recipe, objectives=tuple(each), padded_vocab_size=trained.padded_vocab_size)
 
     def begin(self, learner: Learner) -> None:
         """Give the teacher to the heads that learn from one."""

@@ -158,8 +158,8 @@ def to_ours(
         absent = [one for one in there.theirs if one not in tensors]
         missing += absent
         if not absent:
-            parts, fault = _back(there, tensors, config, [expected[one].shape for one in there.ours])
-            wrong += fault
+            parts, misfit = _back(there, tensors, config, [expected[one].shape for one in there.ours])
+            wrong += misfit
             found |= {
                 one: converted(part, dtype, there.theirs[0]) for one, part in zip(there.ours, parts, strict=False)
             }
@@ -188,7 +188,7 @@ def _back(
 ) -> tuple[tuple[Tensor, ...], list[str]]:
     """Return our tensors of a row, or none and what is wrong with theirs."""
     given = tuple(tensors[name] for name in there.theirs)
-    first = f"{there.theirs[0]} {tuple(tensors[there.theirs[0]].shape)}"
+    first = f"{there.theirs[0]} {tuple(given[0].shape)}"
     try:
         parts = there.row.op(config).inverse(given)
     except (ValueError, RuntimeError) as error:  # torch's own, where the parts of a row do not go together

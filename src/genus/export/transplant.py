@@ -50,7 +50,10 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
             raise GenusError(f"{absent[0]} is made of clusters by frequency, so no other vocabulary can take it over: "
                              "start without --tokenizer")  # fmt: skip
         origin = origins(source.tokenizer, tokenizer)
-        given |= {name: means(given[name], origin) for name in _by_vocabulary(source.learner)}
+        size = source.tokenizer.vocabulary.size
+        given |= {
+            name: _filled(means(given[name][:size], origin), own.get(name)) for name in _by_vocabulary(source.learner)
+        }
     for name, tensor in given.items():
         if name in own and own[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
@@ -80,6 +83,11 @@ def _repeated(old: nn.Embedding, own: nn.Embedding, skipped: int, ahead: int) ->
     if own.weight.shape == old.weight.shape or own.embedding_dim != old.embedding_dim or room < len(rows):
         return old.weight.detach()
     return torch.cat([own.weight.detach()[:ahead].to(rows), rows[torch.arange(room) % len(rows)]])
+
+
+def _filled(rows: Tensor, own: Tensor | None) -> Tensor:
+    """Return rows of the vocabulary, and after them the own ones where these are more than the tokens."""
+    return rows if own is None else torch.cat([rows, own[len(rows) :].to(rows)])
 
 
 def origins(old: Tokenizer, new: Tokenizer) -> list[list[int]]:

@@ -27,14 +27,15 @@ INDEX = ".index.json"
 class Weights(Mapping[str, "torch.Tensor"]):
     """The tensors of a model folder by their foreign names, in the types in which they are stored.
 
-    A tensor is read when it is asked for, and is not kept. So a model takes no more memory than its own.
+    A tensor is read when it is asked for, and is not kept. It may lie in the mapped file: it is for reading only, and
+    `converted` gives one in memory of its own.
     """
 
     def __init__(self, readers: Mapping[str, Callable[[str], Tensor]]) -> None:
         self.readers = readers
 
     def __getitem__(self, name: str) -> Tensor:
-        """Read a tensor; it may lie in the mapped file, so it is for reading only."""
+        """Read a tensor."""
         return self.readers[name](name)
 
     def __iter__(self) -> Iterator[str]:
@@ -158,7 +159,7 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
     try:
         if path.suffix == ".safetensors":
             file = safe_open(path, framework="pt")
-            return dict.fromkeys(file.keys(), file.get_tensor)
+            return dict.fromkeys(file.keys(), file.get_tensor)  # type: ignore[no-untyped-call]
         loaded = _unpickled(path)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None

@@ -39,7 +39,8 @@ class Start:
         if longest is not None and settings.max_length > longest:
             raise UsageError(f"finetuning.max_length: {settings.max_length} is over the model's {longest} positions")
         pieces = self.tokenizer.vocabulary.size
-        if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != pieces:
+        expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
+        if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
         tokens = self.tokenizer.tokens
         return replace(
