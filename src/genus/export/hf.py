@@ -64,9 +64,9 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     _match(tokenizer, rows)
-    config, tensors, kept = _written(recipe, learner, vocabulary.pad)
-    config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
-    config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
+    config, tensors, kept = _written(recipe, learner, vocabulary.roles.get("pad"))
+    config |= {"vocab_size": rows, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
+    config |= {f"{role}_token_id": vocabulary.roles.get(role) for role in ("pad", "bos", "eos")}
     if "id2label" in config:
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     recipe = replace(recipe, tokens=tokenizer.tokens)
@@ -128,7 +128,10 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
     _match(tokenizer, _rows(tensors, layout))
-    recipe = own or _continued(layout, model, list(found.values()), tokenizer)
+    try:
+        recipe = own or _continued(layout, model, list(found.values()), tokenizer)
+    except ValueError as error:
+        raise GenusError(str(error)) from None
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
@@ -148,7 +151,7 @@ def _save_companions(work: Path, recipe: Recipe, learner: Learner, tokenizer: To
     return notes
 
 
-def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, dict[str, Tensor], Collection[str]]:
+def _written(recipe: Recipe, learner: Learner, pad: int | None) -> tuple[Json, dict[str, Tensor], Collection[str]]:
     """Return configuration and tensors as they are written, and the heads that are among them."""
     fitting = layout_for(recipe, learner.heads)
     if fitting is None:

@@ -109,13 +109,13 @@ def short(score: float) -> float:
 
 def write_model(path: Path, pieces: Pieces) -> None:
     """Write a `.model` file that sentencepiece reads; its other settings are its defaults."""
-    out = b""
+    rows = []
     for text, score, kind in zip(pieces.texts, pieces.scores, pieces.kinds, strict=True):
         piece = _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score)
-        out += _field(1, piece if kind == NORMAL else piece + _field(3, kind))  # as sentencepiece itself writes
+        rows.append(_field(1, piece if kind == NORMAL else piece + _field(3, kind)))  # as sentencepiece itself writes
     trainer = _field(3, pieces.model) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
     trainer += _field(45, pieces.texts[pieces.unknown].encode())
-    path.write_bytes(out + _field(2, trainer) + _field(3, _field(2, pieces.charsmap or b"")))
+    path.write_bytes(b"".join([*rows, _field(2, trainer), _field(3, _field(2, pieces.charsmap or b""))]))
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
