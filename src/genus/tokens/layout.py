@@ -77,7 +77,7 @@ def read_specials(
     if backend is not None:
         further = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
     usual = choose(frames, named, pieces)
-    roles = _roles(usual, named, pieces)
+    roles = _roles(usual, named, pieces, len(frames) > 1)
     for role, other in OTHER_NAMES.items():
         if role not in roles and getattr(usual, role) is not None and other in named:
             roles[role] = named[other]
@@ -143,12 +143,13 @@ def named_in(config: Mapping[str, Any]) -> dict[str, str]:
 
 def choose(frames: Sequence[Specials], named: Mapping[str, str], pieces: Mapping[str, int]) -> Specials:
     """Return the usual special tokens of which most are there, of those whose templates can be filled."""
+    several = len(frames) > 1
 
     def fitting(usual: Specials) -> tuple[int, int]:
-        roles = _roles(usual, named, pieces)
+        roles = _roles(usual, named, pieces, several)
         return len(roles), len(roles.items() & usual.roles().items())
 
-    fillable = [one for one in frames if _fillable(one, _roles(one, named, pieces))]
+    fillable = [one for one in frames if _fillable(one, _roles(one, named, pieces, several))]
     return max(fillable, key=fitting, default=frames[-1])
 
 
@@ -161,9 +162,19 @@ def _fillable(usual: Specials, roles: Mapping[str, str]) -> bool:
     return True
 
 
-def _roles(usual: Specials, named: Mapping[str, str], pieces: Mapping[str, int]) -> dict[str, str]:
-    """Return the special tokens by role: the named ones, then the usual ones that the vocabulary holds."""
-    return {**{role: name for role, name in usual.roles().items() if name in pieces}, **named}
+def _roles(usual: Specials, named: Mapping[str, str], pieces: Mapping[str, int], once: bool) -> dict[str, str]:
+    """Return the special tokens by role: the named ones, then the usual ones that the vocabulary holds.
+
+    Args:
+        usual: what they usually are.
+        named: those of the configuration.
+        pieces: the vocabulary.
+        once: a named token has the roles for which it is named, and no other: `<s>` that begins a text of Llama is no
+            `cls`.
+    """
+    taken = set(named.values()) if once else set()
+    found = {role: name for role, name in usual.roles().items() if name in pieces and name not in taken}
+    return {**found, **named}
 
 
 def some(texts: Iterable[str]) -> Iterator[str]:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = range(1, 5)
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """ModelProto.SentencePiece.Type; user-defined symbols are never part of another piece."""
+BYTES_WRITTEN = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+"""The pieces of the bytes into which a character falls that no piece has, where a model has them."""
 UNIGRAM, BPE = 1, 2
 """TrainerSpec.ModelType."""
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
@@ -42,6 +44,11 @@ class Pieces:
     def unknown(self) -> int:
         """The id of the unknown piece."""
         return self.kinds.index(UNKNOWN)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether a character that no piece has falls into its bytes."""
+        return BYTE in self.kinds
 
     @property
     def controls(self) -> list[str]:

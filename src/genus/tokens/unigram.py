@@ -17,7 +17,17 @@ from genus.part import Count
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import SpacedWords, WholeText
 from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials, some
-from genus.tokens.sentencepiece import UNIGRAM, Pieces, kinds_of, read_model, read_vocab, short, write_model
+from genus.tokens.sentencepiece import (
+    BYTE,
+    BYTES_WRITTEN,
+    UNIGRAM,
+    Pieces,
+    kinds_of,
+    read_model,
+    read_vocab,
+    short,
+    write_model,
+)
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -164,12 +174,14 @@ class Unigram(Tokens):
 
     def save_legacy(self, backend: Backend, folder: Path) -> None:
         """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
-        vocabulary = json.loads(backend.to_str())["model"]["vocab"]
-        texts, scores = [text for text, _ in vocabulary], [score for _, score in vocabulary]
+        model = json.loads(backend.to_str())["model"]
+        texts, scores = [text for text, _ in model["vocab"]], [score for _, score in model["vocab"]]
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
         while texts[-1] in self.specials.extra:  # released models do not have them, and their readers add them
             del texts[-1], scores[-1]
         kinds = kinds_of(texts, scores, self.specials.unk or "<unk>", special)
+        if model.get("byte_fallback"):
+            kinds = [BYTE if text in BYTES_WRITTEN else kind for text, kind in zip(texts, kinds, strict=True)]
         name = "spm.model" if self.specials.unk == DEBERTA.unk else "spiece.model"
         write_model(folder / name, Pieces(texts, scores, kinds, charsmap_of(backend)))
 
@@ -184,7 +196,7 @@ class Unigram(Tokens):
         if backend is not None:
             if not isinstance(backend.model, models.Unigram):
                 return None
-            if json.loads(backend.model.__getstate__()).get("byte_fallback") or not cuts_at_spaces(backend):
+            if not cuts_at_spaces(backend):
                 return None
             steps = {step["type"] for step in _steps(backend)}
             specials = read_specials(config, FRAMES, backend.get_vocab(), folder, backend)
@@ -211,7 +223,10 @@ class Unigram(Tokens):
     def of_vocabulary(self, pieces: Pieces) -> Backend:
         """Return the backend of a finished vocabulary; its control symbols are special tokens."""
         vocabulary = list(zip(pieces.texts, pieces.scores, strict=True))
-        backend = self._backend(models.Unigram(vocabulary, pieces.unknown, byte_fallback=False), pieces.charsmap)
+        model = models.Unigram(vocabulary, pieces.unknown, byte_fallback=pieces.has_bytes)
+        backend = self._backend(model, pieces.charsmap)
+        if pieces.has_bytes:
+            backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
         backend.add_special_tokens(list(dict.fromkeys([*self.specials.names(), *pieces.controls])))
         frame(backend, self.specials)
         return backend
