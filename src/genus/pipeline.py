@@ -147,6 +147,7 @@ def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = No
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
+    recipe.with_tokens(tokenizer.tokens)  # or refuse it before the corpus is tokenized
     if found is not None and tokenizer.hash() != found.hash():
         shutil.rmtree(folder)
         if not _prepared(corpus):  # which may lie there too
@@ -195,7 +196,7 @@ def _prepared(corpus: Corpus) -> Path | None:
 
 def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
     """Return the recipe with its true vocabulary, and a learner with fresh weights, drawn from the recipe's seed."""
-    recipe = replace(recipe, tokens=tokenizer.tokens)
+    recipe = recipe.with_tokens(tokenizer.tokens)
     torch.manual_seed(recipe.seed)
     return recipe, recipe.learner()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from genus.errors import near
+from genus.errors import UsageError, near
 from genus.examples import Examples
 from genus.model import Model
 from genus.model.heads import Pooler
@@ -137,6 +137,17 @@ class Recipe(Part):
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
         return Learner(network, heads, weights)
 
+    def with_tokens(self, tokens: Tokens) -> Recipe:
+        """Return the recipe with another tokenization.
+
+        Raises:
+            UsageError: its special tokens are not those that the objectives need.
+        """
+        try:
+            return replace(self, tokens=tokens)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
     @property
     def exported(self) -> Recipe:
         """The recipe of what a model folder holds, without what training alone needs."""
@@ -164,13 +175,15 @@ class Recipe(Part):
 
         Raises:
             ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
-                micro-batch, a stage longer than the positions, an objective whose targets the format does not give,
+                micro-batch, a stage longer than the positions, an objective whose special tokens the vocabulary lacks
+                or whose targets the format does not give,
                 a turn of objectives that are not there or bring different formats.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
+        self._check_tokens()
         longest = self.model.max_length
         for number, stage in enumerate(self.stages):
             length = stage.max_length
@@ -180,6 +193,17 @@ class Recipe(Part):
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
             if longest is not None and length > longest:
                 raise ValueError(f"stages.{number}: max_length {length} is past the model's {longest} positions")
+
+    def _check_tokens(self) -> None:
+        """Refuse objectives that need a special token which the vocabulary does not have."""
+        there = self.tokens.specials.roles()
+        for objective in self.objectives:
+            if missing := sorted(objective.needs_tokens - there.keys()):
+                named = ", ".join(missing)
+                raise ValueError(
+                    f"objectives: {type(objective).__name__} needs a special token for {named}, which tokens.specials "
+                    f"lacks; name it there (tokens.specials.{missing[0]}), or take another objective"
+                )
 
     def _check(self, turn: Turn, where: str) -> None:
         """Refuse a turn that cannot be taken."""

@@ -84,6 +84,8 @@ class Objective(Part, ABC):
     """Names of targets that the example format, or an objective before this one, must give."""
     gives: ClassVar[frozenset[str]] = frozenset()
     """Names of targets that objectives after this one can learn from too."""
+    needs_tokens: ClassVar[frozenset[str]] = frozenset()
+    """Roles of special tokens that the vocabulary must have, such as `mask`."""
     over_tokens: ClassVar[bool] = False
     """Whether the loss is the negative log-likelihood of tokens, of which perplexity and bits per byte can be told."""
 
