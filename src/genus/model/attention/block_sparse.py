@@ -18,6 +18,7 @@ from genus.model.attention.block_products import Pairs, attend_blocks
 from genus.model.attention.blocks import Layout, Rows, draw_blocks, in_rows, lay_out
 from genus.model.attention.softmax import Softmax
 from genus.model.demand import Demand, linear
+from genus.model.speed import uncompiled
 from genus.part import Count, Fraction, Natural
 
 if TYPE_CHECKING:
@@ -172,12 +173,12 @@ class BlockSparseLayer(AttentionLayer):
         cells_XbH = (cells.view(*layout.real.shape, -1) for cells in cells_CH)
         return torch.stack([self.by_drawn_head(cells, self.choice.heads).transpose(1, 2) for cells in cells_XbH])
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def _attend(self, qkv_3XAbD: Tensor, seen: Seen) -> Tensor:
         """Return what the cells take up (X, A, b, D): by a kernel of its own, with indices of this layer's own."""
         return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def _view(self, seen: Seen, rows: Rows) -> View:
         """Return which tokens see which in this layer: with indices of its own, as above."""
         way: Way = "explicit" if rows.place.device.type == "cpu" else "fused"
