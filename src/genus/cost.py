@@ -68,7 +68,7 @@ def cost(recipe: Recipe) -> Cost:
     weights = FLOAT * parameters
     return Cost(
         parameters=parameters,
-        network=recipe.model.parameters(recipe.tokens.vocab_size),
+        network=recipe.model.parameters(recipe.vocab_rows),
         bytes_weights=weights + FLOAT * whole.frozen,
         bytes_gradients=weights,
         bytes_optimizer=FLOAT * recipe.optimizer.moments * parameters,
@@ -78,7 +78,7 @@ def cost(recipe: Recipe) -> Cost:
 
 def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
     """Return what network and heads demand, a token of sequences of `length` tokens, in the mean over any turns."""
-    vocab_size = recipe.tokens.vocab_size
+    vocab_size = recipe.vocab_rows
     total = recipe.model.demand(vocab_size, length)
     for objective in recipe.objectives:
         steps = sum(turn.steps for turn in turns if objective.name in turn.objectives)

@@ -121,10 +121,17 @@ class Recipe(Part):
     budget: Budget
     finetuning: FineTuning
     seed: Natural = 0
+    padded_vocab_size: Count | None = None
+    """Rows of the token embedding and the output layer where they are more than the tokens (Megatron-LM's name)."""
+
+    @property
+    def vocab_rows(self) -> int:
+        """Rows of the token embedding and the output layer."""
+        return self.padded_vocab_size or self.tokens.vocab_size
 
     def learner(self) -> Learner:
         """Build the network and the heads of the objectives with fresh weights, drawn from PyTorch's generator."""
-        vocab_size = self.tokens.vocab_size
+        vocab_size = self.vocab_rows
         network = self.model.build(vocab_size)
         heads = {objective.name: objective.build(self.model, vocab_size) for objective in self.objectives}
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
@@ -156,12 +163,16 @@ class Recipe(Part):
         """Refuse choices that contradict each other.
 
         Raises:
-            ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
-                micro-batch, a stage longer than the positions, an objective whose targets the format does not give,
-                a turn of objectives that are not there or bring different formats.
+            ValueError: no stage or no objective, fewer rows of the vocabulary than tokens, shares that do not sum to 1,
+                a batch that is no multiple of its micro-batch, a stage longer than the positions, an objective whose
+                targets the format does not give, a turn of objectives that are not there or bring different formats.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
+        if self.vocab_rows < self.tokens.vocab_size:
+            raise ValueError(
+                f"padded_vocab_size: {self.vocab_rows} rows are too few for {self.tokens.vocab_size} tokens"
+            )
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
         longest = self.model.max_length

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from genus import catalog
-from genus.export.layouts import layout_for, theirs
+from genus.export.layouts import layout_for
+from genus.export.translate import foreign
 
 if TYPE_CHECKING:
     from genus.export.layouts import Layout
@@ -43,7 +44,7 @@ def same_parameters(recipe: Recipe, learner: Learner) -> bool:
     if fitting is None:
         return False
     layout, config = fitting
-    ours, official = placed(learner, layout), official_shapes(config, recipe.tokens.vocab_size)
+    ours, official = placed(learner, layout, config), official_shapes(config, recipe.tokens.vocab_size)
     free = tuple(f"{row}." for module in layout.optional.values() for row in layout.tensors[module])
     for name in [name for name in ours.keys() ^ official.keys() if name.startswith(free)]:
         (ours if name in ours else official).pop(name)
@@ -60,14 +61,8 @@ def official_shapes(config: dict[str, Any], vocab_size: int) -> Shapes:
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def placed(learner: Learner, layout: Layout) -> Shapes:
+def placed(learner: Learner, layout: Layout, config: dict[str, Any]) -> Shapes:
     """Return the shape of every tensor by its foreign name, without heads that the layout has no place for."""
-    table = layout.table(learner.heads)
     out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
-    found = {}
-    for name, tensor in learner.state_dict().items():
-        if not name.startswith(out):
-            names = theirs(name, table)
-            parts = zip(names, tensor.chunk(len(names)), strict=True)
-            found |= {foreign: tuple(layout.turn(foreign, part).shape) for foreign, part in parts}
-    return found
+    tensors = {name: tensor for name, tensor in learner.tensors().items() if not name.startswith(out)}
+    return {name: tuple(tensor.shape) for name, tensor in foreign(tensors, layout, learner.heads, config)}

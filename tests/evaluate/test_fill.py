@@ -20,7 +20,8 @@ TEXTS = ["the cat sat on the mat and the dog ran to the door ."] * 20
 
 
 def tiny(name: str) -> Recipe:
-    return catalog.load(name, ["model.layers=2", "model.attention.heads=2", "model.hidden=32", "model.init_std=0.5"])
+    sizes = ["model.layers=2", "model.attention.heads=2", "model.hidden=32"]
+    return catalog.load(name, [*sizes, "model.initialization.std=0.5"])
 
 
 @pytest.fixture(scope="module", params=["bert/base", "roberta/base"])

@@ -19,6 +19,7 @@ from genus.model.attention.relative import Relative
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
@@ -174,7 +175,7 @@ def network(kind: str, size: int) -> torch.nn.Module:
         embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.0),
         dropout=0.0,
         memory=12,
-        init_std=0.3,
+        initialization=Normal(std=0.3),
     )
     return model.build(size).eval()
 
@@ -194,7 +195,7 @@ def read(net: torch.nn.Module, batches: list[Batch], *, noise: bool = False) -> 
                 memories[number % each]["memory"][:, begins] = torch.randn(1)
                 memories[number % each]["remembered"][begins] = True
             given = net(replace(batch, memory=memories[number % each]))
-            memories[number % each] = {name: given[name] for name in memories[number % each]}
+            memories[number % each] = given.memory
             found.append(given["tokens"])
     return found
 

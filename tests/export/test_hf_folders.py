@@ -16,7 +16,7 @@ from oracle import BERT, FLOAT32
 from safetensors.torch import load_file, save_file
 
 from genus.errors import GenusError
-from genus.export import hf
+from genus.export import shards
 from genus.export.hf import load, save
 from genus.export.verify import TOLERANCE, verify
 from genus.objectives.masked import Masked
@@ -127,7 +127,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_folder(
         raise OSError(28, "No space left on device")
 
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(hf, "write_tensors", full)
+    monkeypatch.setattr(shards, "write_tensors", full)
     with pytest.raises(GenusError, match="model: cannot be written: No space left on device"):
         save(folder, *tiny("bert", tmp_path))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

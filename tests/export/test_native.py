@@ -131,7 +131,7 @@ def test_clusters_keep_their_vocabulary(tmp_path: Path) -> None:
         transplant(load(tmp_path / "model"), fresh, other)
 
 
-WORD = "network.layers.1.attention.qkv.weight"
+WORD = "network.layers.1.attention.query.weight"
 WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / "recipe.json").unlink(), "recipe.json is missing, which says what this model is"),
     (
@@ -155,7 +155,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         lambda folder: rewrite(folder, lambda tensors: tensors | {WORD: torch.zeros(2, 3)}),
-        f"the weights do not fit {WORD} (2, 3), which is (6, 8, 16) here",
+        f"the weights do not fit {WORD} (2, 3), which is (16, 16) here",
     ),
     (
         lambda folder: rewrite(folder, lambda tensors: {f"model.{k}": v for k, v in tensors.items()}),

@@ -15,6 +15,7 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.position import Learned
 from genus.model.visibility import Full, Visibility
 from genus.objectives import Learner
@@ -67,7 +68,7 @@ def encoder(dropout: float = 0.0, heads: int = 4, visibility: Visibility = Full(
         embedding=Embedding(position=Learned(length=600), dropout=dropout),
         pooler=Pooler(),
         dropout=dropout,
-        init_std=0.3,
+        initialization=Normal(std=0.3),
     )
 
 

@@ -100,7 +100,7 @@ def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int
 
 
 def defined(built: BlockSparseLayer, x: Tensor, seen: Tensor) -> Tensor:
-    q, k, v = built.qkv(x).view(len(x), 3, built.choice.heads, -1).unbind(1)
+    q, k, v = (y(x).view(len(x), built.choice.heads, -1) for y in (built.query, built.key, built.value))
     scores = torch.einsum("qad,kad->aqk", q, k) / q.shape[-1] ** 0.5
     return built.out(torch.einsum("aqk,kad->qad", scores.masked_fill(~seen, -torch.inf).softmax(-1), v).flatten(1))
 

@@ -30,8 +30,8 @@ MakeBatch = Callable[..., Batch]
 MakeEncoder = Callable[..., Encoder]
 MakePacked = Callable[..., "Packed"]
 VOCABULARY = 67
-SINGLE = 1e-5
-"""Relative; float32 sums of a few dozen terms, taken in another order."""
+DOUBLE = 1e-10
+"""Relative; float64 has 53 bits, 1e-16: sums of a few hundred terms in another order, magnified by a few layers."""
 LENGTH, LONGEST, RANK = 40, 48, 6
 ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23], [40], [1] * 17]
 MODES: dict[str, tuple[LowRank, Stack]] = {
@@ -51,8 +51,8 @@ def low_rank(make_encoder: MakeEncoder, mode: str, layers: int = 2) -> Encoder:
 def equation_7(layer: LowRankLayer, projection: Tensor, x: Tensor, heads: int) -> Tensor:
     """Transcribe the paper for one sequence (l, H): head by head, E_i and F_i one by one; biases are added last."""
     size = x.shape[1] // heads
-    w_q, w_k, w_v = layer.qkv.weight.chunk(3)
-    b_q, b_k, b_v = layer.qkv.bias.chunk(3)
+    w_q, w_k, w_v = layer.query.weight, layer.key.weight, layer.value.weight
+    b_q, b_k, b_v = layer.query.bias, layer.key_bias, layer.value_bias
     matrices = projection.view(-1, RANK, LONGEST)
     which = {2 * heads: lambda i: (i, heads + i), 2: lambda i: (0, 1), 1: lambda i: (0, 0)}[len(matrices)]
     found = []
@@ -76,9 +76,12 @@ def test_it_is_equation_7_for_every_sequence_of_every_row(
     x = torch.randn(LENGTH * len(ROWS), 32, dtype=torch.float64)
     first = network.layers[0].attention
     for layer in network.layers:
-        torch.nn.init.normal_(layer.attention.qkv.bias)
+        for bias in (layer.attention.query.bias, layer.attention.key_bias, layer.attention.value_bias):
+            torch.nn.init.normal_(bias)
         own = first if mode == "layers" else layer.attention
-        wanted = [equation_7(layer.attention, own.projection.weight, x[a:b], 4) for a, b in packed.spans()]
+        both = [own.key_projection, own.value_projection]
+        projection = torch.cat([one.weight for one in both if one is not None])
+        wanted = [equation_7(layer.attention, projection, x[a:b], 4) for a, b in packed.spans()]
         found = layer.attention(x, layer.attention.prepare(packed))
         torch.testing.assert_close(found[packed.sequence >= 0], torch.cat(wanted))
 
@@ -114,7 +117,7 @@ def test_gradients(make_packed: MakePacked, mode: str) -> None:
 @modes
 def test_one_by_one_is_the_same(make_batch: MakeBatch, make_encoder: MakeEncoder, mode: str) -> None:
     torch.manual_seed(0)
-    network = low_rank(make_encoder, mode).build(VOCABULARY)
+    network = low_rank(make_encoder, mode).build(VOCABULARY).double()
     batch = make_batch(ROWS, LENGTH)
     packed = batch.tokens
     sums = network(batch)["tokens"]
@@ -123,11 +126,11 @@ def test_one_by_one_is_the_same(make_batch: MakeBatch, make_encoder: MakeEncoder
     total = [torch.zeros_like(gradient) for gradient in gradients]
     for a, b in packed.spans():
         own = network(Batch({"tokens": alone(packed, a, b)}, {}))["tokens"]
-        torch.testing.assert_close(own, sums[a:b], rtol=SINGLE, atol=SINGLE)
+        torch.testing.assert_close(own, sums[a:b], rtol=DOUBLE, atol=DOUBLE)
         found = torch.autograd.grad((own * direction[a:b]).sum(), list(network.layers.parameters()))
         total = [one + other for one, other in zip(total, found, strict=True)]
     for gradient, other in zip(gradients, total, strict=True):
-        torch.testing.assert_close(gradient, other, rtol=SINGLE, atol=SINGLE * gradient.abs().max().item())
+        torch.testing.assert_close(gradient, other, rtol=DOUBLE, atol=DOUBLE * gradient.abs().max().item())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
@@ -159,7 +162,7 @@ def test_no_document_reaches_another(
 
 def test_spare_offsets_and_dead_cells_change_nothing(make_batch: MakeBatch, make_encoder: MakeEncoder) -> None:
     torch.manual_seed(0)
-    network = low_rank(make_encoder, "heads").build(VOCABULARY)
+    network = low_rank(make_encoder, "heads").build(VOCABULARY).double()
     batch = make_batch(ROWS, LENGTH)
     packed = batch.tokens
     offsets = torch.cat([packed.offsets, packed.offsets[-1:].repeat(9)])
@@ -169,7 +172,7 @@ def test_spare_offsets_and_dead_cells_change_nothing(make_batch: MakeBatch, make
         before = network(batch)["tokens"]
         spare = network(Batch({"tokens": replace(packed, offsets=offsets)}, {}))["tokens"]
         other = network(Batch({"tokens": replace(packed, ids=ids)}, {}))["tokens"]
-    torch.testing.assert_close(spare, before, rtol=SINGLE, atol=SINGLE)
+    torch.testing.assert_close(spare, before, rtol=DOUBLE, atol=DOUBLE)
     assert torch.equal(before[~dead], other[~dead])
 
 

@@ -21,7 +21,7 @@ MakeBatch = Callable[..., Batch]
 MakeEncoder = Callable[..., Encoder]
 VOCABULARY = 67
 STD = 0.3
-"""`init_std` of the encoder under test."""
+"""Standard deviation of the encoder under test."""
 
 
 def normed(x: Tensor, norm: torch.nn.Module) -> Tensor:
@@ -42,7 +42,10 @@ def test_the_order_of_norms_and_residuals(make_batch: MakeBatch, make_encoder: M
     batch = make_batch([[20]], 20)
     x = network.embed(batch.tokens)
     for layer in network.layers:
-        q, k, v = layer.attention.qkv(normed(x, layer.attention_norm)).view(20, 3, 4, 8).permute(1, 2, 0, 3)
+        attention, y = layer.attention, normed(x, layer.attention_norm)
+        q, k, v = (
+            project(y).view(20, 4, 8).transpose(0, 1) for project in (attention.query, attention.key, attention.value)
+        )
         mixed = (q @ k.transpose(1, 2) / math.sqrt(8)).softmax(-1) @ v
         x = x + layer.attention.out(mixed.transpose(0, 1).reshape(20, 32))
         x = x + layer.feedforward(normed(x, layer.feedforward_norm))
@@ -56,7 +59,7 @@ def test_maps_that_end_a_sub_layer_start_smaller(make_encoder: MakeEncoder, stac
     network = replace(make_encoder(layers=8), block=PreNorm(), stack=stack).build(VOCABULARY)
     for layer in network.layers:
         for weight, std in (
-            (layer.attention.qkv.weight, STD),
+            (layer.attention.query.weight, STD),
             (layer.attention.out.weight, STD / 4),
             (layer.feedforward.inner.weight, STD),
             (layer.feedforward.out.weight, STD / 4),

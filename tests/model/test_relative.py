@@ -16,6 +16,7 @@ from genus.model.attention.relative import Relative, RelativeLayer, shift
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent, RecurrentNetwork
@@ -32,7 +33,7 @@ def network(attention: Relative, memory: int = MEMORY, layers: int = 3) -> Recur
     model = Recurrent(
         layers=layers, hidden=HIDDEN, attention=replace(attention, dropout=0.0), feedforward=Dense(size=20),
         embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.0),
-        dropout=0.0, init_std=0.5, memory=memory,
+        dropout=0.0, initialization=Normal(std=0.5), memory=memory,
     )  # fmt: skip
     built = model.build(VOCABULARY).double().eval()
     assert isinstance(built, RecurrentNetwork)
@@ -55,7 +56,8 @@ def changed(packed: Packed, cell: int) -> Packed:
 def as_written(layer: RelativeLayer, x: Tensor, memory: Tensor, seen: list[list[bool]], sign: int) -> Tensor:
     """Return attention's output for one sequence by the equation of Dai et al. 2019, section 3.3, score by score."""
     choice, size = layer.choice, HIDDEN // HEADS
-    query, key, value = layer.qkv.weight.chunk(3)
+    query, key, value = (y.weight.view(HEADS, size, -1) for y in (layer.query, layer.key, layer.value))
+    relative = layer.relative.weight.view(HEADS, size, -1)
     known = torch.cat([memory, x])
     rate = torch.tensor([10000 ** (-2 * n / HIDDEN) for n in range(HIDDEN // 2)], dtype=torch.float64)
     out = torch.zeros(len(x), HEADS, size, dtype=torch.float64)
@@ -69,11 +71,11 @@ def as_written(layer: RelativeLayer, x: Tensor, memory: Tensor, seen: list[list[
                 if choice.longest is not None:
                     distance = max(-choice.longest, min(choice.longest, distance))
                 encoding = torch.cat([(sign * distance * rate).sin(), (sign * distance * rate).cos()])
-                q, k, r = query[head] @ x[i], key[head] @ known[j], layer.relative.weight[head] @ encoding
+                q, k, r = query[head] @ x[i], key[head] @ known[j], relative[head] @ encoding
                 u, v = layer.content_bias[head], layer.position_bias[head]
                 scores[j] = (q @ k + q @ r + u @ k + v @ r) / size**0.5
             out[i, head] = scores.softmax(0) @ (known @ value[head].T)
-    return torch.einsum("iad,had->ih", out, layer.out.weight)
+    return torch.einsum("iad,had->ih", out, layer.out.weight.view(HIDDEN, HEADS, size))
 
 
 @pytest.mark.parametrize("visibility", [Causal(), Full()], ids=lambda rule: type(rule).__name__)
@@ -105,9 +107,9 @@ def run(net: RecurrentNetwork, batches: list[Packed]) -> list[dict[str, Tensor]]
     found, memory = [], net.blank(batches[0].rows)
     with torch.no_grad():
         for packed in batches:
-            given = net(Batch({"tokens": packed}, {}, memory=memory))
-            memory = {name: given[name] for name in memory}
-            found.append(given)
+            states = net(Batch({"tokens": packed}, {}, memory=memory))
+            memory = states.memory
+            found.append(states.streams | memory)
     return found
 
 
@@ -213,7 +215,7 @@ def test_gradients_reach_no_memory_and_no_token_that_is_unseen() -> None:
     vectors: list[Tensor] = []
     net.embed.register_forward_hook(lambda *given: vectors.append(given[2].detach().requires_grad_()) or vectors[-1])
     found = net(Batch({"tokens": packed}, {}, memory=memory))
-    assert not found["memory"].requires_grad
+    assert not found.memory["memory"].requires_grad
     for cell in range(LENGTH):
         (gradient,) = torch.autograd.grad(found["query"][cell].sum(), vectors[-1], retain_graph=True)
         reached = (gradient != 0).any(-1)

@@ -21,6 +21,7 @@ from genus.model.chunked import ChunkedDense, ChunkedDenseLayer
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder, EncoderNetwork
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.pre_norm import PreNorm, PreNormLayer
 from genus.model.reversible import GRID, Reversible, Unscaled, on_grid
@@ -29,6 +30,8 @@ Make = Callable[..., Packed]
 VOCABULARY = 67
 DOUBLE = 1e-8
 """Relative; states are multiples of 2^-36, 1.5e-11, and derivatives magnify what that rounds off."""
+EXACT = 1e-10
+"""The same float64 sums, chunk by chunk."""
 SINGLE = 1e-5
 """Relative; the same sums in float32, in another order."""
 
@@ -46,7 +49,13 @@ def encoder(layers: int, dropout: float = 0.0, chunk: int = 0, **more: Any) -> E
     position = Axial(shape=(5, 8), widths=(6, 10))
     embedding = Embedding(segments=0, position=position, norm=NoNorm(), dropout=0.0)
     return Encoder(
-        layers=layers, hidden=16, embedding=embedding, stack=Reversible(), dropout=dropout, init_std=0.3, **choices
+        layers=layers,
+        hidden=16,
+        embedding=embedding,
+        stack=Reversible(),
+        dropout=dropout,
+        initialization=Normal(std=0.3),
+        **choices,
     )
 
 
@@ -134,14 +143,15 @@ def test_states_come_back_to_the_last_bit(make_packed: Make) -> None:
 @pytest.mark.parametrize("block", [PreNorm(), Unscaled()], ids=lambda block: type(block).__name__)
 def test_any_attention_is_reversible(make_packed: Make, block: PreNorm) -> None:
     model = encoder(3, attention=Softmax(heads=4, dropout=0.1), feedforward=Dense(size=24), block=block)
-    network, given = built(model).train(), packed(make_packed)
+    network, given = built(model).double().train(), packed(make_packed)
     x = network.embed(given).detach().requires_grad_()
     torch.manual_seed(7)
     expected = gradients(network.layers, kept_whole(network, x, given, int(torch.randint(1 << 62, ()))), x)
     torch.manual_seed(7)
     found = gradients(network.layers, network.layers(x, given), x)
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=SINGLE * gradient.abs().max().item(), msg=name)
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=10 * DOUBLE * scale, msg=name)
 
 
 def test_the_way_back_is_in_the_precision_of_the_way_onward(make_packed: Make) -> None:
@@ -246,13 +256,13 @@ def test_nor_does_what_is_alive_at_once(make_packed: Make) -> None:
 
 
 def test_the_chunks_of_a_feed_forward_layer_change_nothing_but_memory() -> None:
-    whole, parts = (ChunkedDenseLayer(ChunkedDense(size=512, chunk=chunk), 16) for chunk in (0, 8))
+    whole, parts = (ChunkedDenseLayer(ChunkedDense(size=512, chunk=chunk), 16).double() for chunk in (0, 8))
     parts.load_state_dict(whole.state_dict())
-    x = torch.randn(400, 16, requires_grad=True)
-    torch.testing.assert_close(parts(x), whole(x))
+    x = torch.randn(400, 16, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(parts(x), whole(x), rtol=EXACT, atol=EXACT)
     expected = torch.autograd.grad(whole(x).square().sum(), [x, *whole.parameters()])
     found = torch.autograd.grad(parts(x).square().sum(), [x, *parts.parameters()])
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=EXACT, atol=EXACT)
     most = []
     for layer in (whole, parts):
         with Alive() as alive:

@@ -146,7 +146,7 @@ def test_loss_and_gradients_equal_hugging_face(tokenizer: Tokenizer, tmp_path: P
     texts = ["a cat", "a cat and a hammer and a saw", "bird", "a dog and a drill ."]
     labels = np.array([2, 0, 1, 1]) if classify else np.array([0.5, -1, 2, 4], np.float32)
     batch = Shuffled(encode(tokenizer, [(text,) for text in texts], labels, name, 32), 4, seed=0)[0]
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
 
     reader = transformers.AutoTokenizer.from_pretrained(tmp_path)
@@ -169,7 +169,7 @@ def test_overfits_a_handful_of_rows(tmp_path: Path, recipe: Recipe, tokenizer: T
     row = recipe
     for path in ("model.dropout", "model.embedding.dropout", "model.attention.dropout"):
         row = row.override(path, 0.0)
-    row = row.override("finetuning.epochs", 60).override("model.init_std", 0.1).override("model.hidden", 64)
+    row = row.override("finetuning.epochs", 60).override("model.initialization.std", 0.1).override("model.hidden", 64)
     task = Classification(dropout=0.0)
     found = finetune(Start(row, tokenizer), task, Files.find(tmp_path), tmp_path / "out", seeds=(0,), run=run)
     assert found.best.metrics["validation"]["accuracy"] == 1.0
@@ -188,7 +188,8 @@ def test_overfits_real_rows(shared: Path, tmp_path: Path, recipe: Recipe, run: R
         row = row.override(path, 0.0)
     for path, value in (("epochs", 40), ("max_length", 96)):
         row = row.override(f"finetuning.{path}", value)
-    start = Start(row.override("model.init_std", 0.1), WordPiece(vocab_size=1000, lowercase=True).train(texts))
+    tokenizer = WordPiece(vocab_size=1000, lowercase=True).train(texts)
+    start = Start(row.override("model.initialization.std", 0.1), tokenizer)
     found = finetune(start, task, Files.find(tmp_path), tmp_path / "out", seeds=(0,), run=run)
     assert found.best.metrics["validation"]["accuracy"] > 0.98
 

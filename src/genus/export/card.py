@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from genus.export.native import is_native
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-    from torch import Tensor
+    from collections.abc import Collection
 
     from genus.part import Json
     from genus.recipe import Recipe
@@ -42,18 +40,17 @@ model = {architecture}.from_pretrained("path/to/this/folder")
 """
 
 
-def card(recipe: Recipe, config: Json, tensors: Mapping[str, Tensor], heads: Collection[str], notes: str) -> str:
+def card(recipe: Recipe, config: Json, parameters: int, heads: Collection[str], notes: str) -> str:
     """Return the card: metadata, what the model is, how to load it, and notes on how it came about.
 
     Args:
         recipe: what it was trained by.
         config: its configuration.
-        tensors: its weights.
+        parameters: how many numbers its weights are.
         heads: the objectives whose heads are among them.
         notes: Markdown that follows.
     """
     (architecture,) = config["architectures"]
-    parameters = sum(tensor.numel() for tensor in tensors.values())
     names = [objective.name for objective in recipe.objectives]
     objectives = ", ".join(name if name in heads else f"{name} (its head is not in this folder)" for name in names)
     stages = ", ".join(f"{stage.share:.0%} at length {stage.max_length}" for stage in recipe.stages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,17 @@ from genus.export import native
 from genus.export.card import card
 from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
-from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
-from genus.export.weights import read_json, read_weights
-from genus.files import beside, write_json, write_tensors
+from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
+from genus.export.translate import assign, clean, heads_in, serving, to_foreign, to_ours
+from genus.export.weights import read_json, read_weights, weight_files
+from genus.files import beside, write_json
 from genus.objectives.fine_tuned import OfClasses
 from genus.part import diff
 from genus.recipe import Recipe
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -34,6 +36,10 @@ FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_
 """Keys of a configuration that stand for architectures which are not read here, and the one value that is."""
 
 
+OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipleChoice", "ForCausalLM", "LMHeadModel")
+"""Ends of the names of transformers' classes whose heads no layout has, unless it names the very class."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """A model folder that has been read."""
@@ -41,11 +47,19 @@ class Imported:
     recipe: Recipe
     """The folder's own `recipe.json`; where it has none, its architecture with our settings for further training."""
     learner: Learner
-    """The network with every head that the folder holds, in float32 on the CPU."""
+    """The network with every head that the folder holds, on the CPU."""
     tokenizer: Tokenizer
 
 
-def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str = "") -> None:
+def save(
+    folder: Path,
+    recipe: Recipe,
+    learner: Learner,
+    tokenizer: Tokenizer,
+    notes: str = "",
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
     """Write a model folder: configuration, weights, tokenizer, recipe, model card.
 
     Where no Hugging Face class has the architecture with these heads, it is a folder that only genus reads
@@ -55,33 +69,44 @@ def save(folder: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, n
         folder: where to write; files of an older model there are replaced.
         recipe: what the learner was built from.
         learner: the network and its heads.
-        tokenizer: its ids are the rows of the token embedding.
+        tokenizer: its ids are rows of the token embedding; of more rows, `padded_vocab_size` of the recipe tells.
         notes: Markdown for the model card, on how the model came about.
+        shard_bytes: the most that one file of weights may hold; a larger model is written in shards.
 
     Raises:
         GenusError: tokenizer and learner do not belong together, or the disk is full.
     """
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
-    _match(tokenizer, rows)
+    _match(tokenizer, rows, recipe.padded_vocab_size)
     config, tensors, kept = _written(recipe, learner, vocabulary.pad)
     config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
-    config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch.")}
+    config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
     if "id2label" in config:
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     recipe = replace(recipe, tokens=tokenizer.tokens)
+    before = weight_files(folder)
     with beside(folder) as work:
         tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
-        write_tensors(work / "model.safetensors", tensors)
+        parameters = write_weights(work, tensors, folder, shard_bytes)
+        written = weight_files(work)
         write_json(work / "recipe.json", recipe.to_json())
         notes = _save_companions(work, recipe, learner, tokenizer) + notes
-        page = card(recipe, config, tensors, {*kept, *housed(learner)}, notes)
+        page = card(recipe, config, parameters, {*kept, *housed(learner)}, notes)
         (work / "README.md").write_text(page, encoding="utf-8")
         write_json(work / "config.json", config)
+    remove_replaced(folder, before, written)
 
 
-def load(folder: Path) -> Imported:
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> Imported:
     """Read a model folder, ours or anyone's of a known architecture.
+
+    Tensors are read one by one and converted as they come, so that no more memory is taken than the model's own in
+    `dtype` and that of one tensor (one row of the layout's table).
+
+    Args:
+        folder: where it lies.
+        dtype: of the weights, in whatever type they are stored; float32, in which recipes train.
 
     Raises:
         GenusError: a file is missing, damaged or unknown; weights, configuration and tokenizer do not belong together.
@@ -92,20 +117,27 @@ def load(folder: Path) -> Imported:
     tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
     read = _rebuild if native.is_native(config) else assemble
     try:
-        found = read(config, weights, tokenizer, own)
+        found = read(config, weights, tokenizer, own, dtype)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
-    return with_companions(folder, found, load, own is not None)
+    return with_companions(folder, found, functools.partial(load, dtype=dtype), own is not None)
 
 
-def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own: Recipe | None = None) -> Imported:
+def assemble(
+    config: Json,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    own: Recipe | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Imported:
     """Make a recipe and its learner of a foreign configuration and its tensors.
 
     Args:
         config: what `config.json` holds.
         weights: tensors by foreign names.
-        tokenizer: its ids are the rows of the token embedding.
+        tokenizer: its ids are rows of the token embedding.
         own: the recipe that the weights were trained with, where it is known.
+        dtype: of the learner's weights.
 
     Raises:
         GenusError: something is missing, contradictory or unknown; without the folder's name.
@@ -113,7 +145,7 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     layout = layout_of(config, weights)
     _check(config, layout)
     tensors = clean(weights, layout)
-    heads = [head for head in heads_in(tensors, layout, config) if layout.heads[head].fits(config)]
+    heads = heads_in(tensors, layout, config)
     tensors = serving(tensors, layout, heads)
     absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
     try:
@@ -127,13 +159,13 @@ def assemble(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    _match(tokenizer, _rows(tensors, layout))
-    recipe = own or _continued(layout, model, list(found.values()), tokenizer)
+    padded = _padded(config, tokenizer, _rows(tensors, layout), own)
+    recipe = replace(own or _continued(layout, model, list(found.values()), tokenizer), padded_vocab_size=padded)
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
         del learner.heads[name]
-    learner.load_state_dict(to_ours(tensors, layout, learner), assign=True)
+    assign(learner, to_ours(tensors, layout, learner, config, dtype))
     return Imported(recipe, learner, tokenizer)
 
 
@@ -148,7 +180,7 @@ def _save_companions(work: Path, recipe: Recipe, learner: Learner, tokenizer: To
     return notes
 
 
-def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, dict[str, Tensor], Collection[str]]:
+def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
     """Return configuration and tensors as they are written, and the heads that are among them."""
     fitting = layout_for(recipe, learner.heads)
     if fitting is None:
@@ -156,22 +188,30 @@ def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, dict[str
     layout, config = fitting
     if layout.pad not in (None, pad):
         raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
-    return config, to_foreign(learner, layout), layout.kept(learner.heads)
+    return config, to_foreign(learner, layout, config), layout.kept(learner.heads)
 
 
-def _rebuild(config: Json, weights: dict[str, Tensor], tokenizer: Tokenizer, own: Recipe | None) -> Imported:
+def _rebuild(
+    config: Json, weights: Mapping[str, Tensor], tokenizer: Tokenizer, own: Recipe | None, dtype: torch.dtype
+) -> Imported:
     """Make a learner of a folder that only genus reads."""
     if own is None:
         raise GenusError("recipe.json is missing, which says what this model is")
     _match(tokenizer, own.tokens.vocab_size)
-    return Imported(own, native.rebuild(config, weights, own), tokenizer)
+    return Imported(own, native.rebuild(config, weights, own, dtype), tokenizer)
 
 
 def _check(config: Json, layout: Layout) -> None:
-    """Refuse configurations whose mathematics is another."""
-    known = sorted(set(layout.architectures.values()))
-    for architecture in config.get("architectures") or ():
-        if architecture not in known:
+    """Refuse configurations whose mathematics is another.
+
+    A class that nobody here knows, as a laboratory's own, is read by its `model_type` and its tensors; one that is
+    known to have a head that no layout has is not.
+    """
+    named, known = config.get("architectures") or [], sorted(set(layout.architectures.values()))
+    if not isinstance(named, list) or not all(isinstance(architecture, str) for architecture in named):
+        raise GenusError(f"config.json: architectures: expected a list of names, got {named!r}")
+    for architecture in named:
+        if architecture not in known and architecture.endswith(OTHER_HEADS):
             raise GenusError(f"config.json: {architecture} cannot be read; known are {', '.join(known)}")
     for key, value in FIXED.items():
         if key in {setting.key for setting in layout.settings}:
@@ -185,12 +225,12 @@ def _check(config: Json, layout: Layout) -> None:
                          f"only {layout.pad} can be read")  # fmt: skip
 
 
-def _has(tensors: dict[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
+def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
     """Say whether there are tensors for a module of ours."""
     return all(name in tensors for name in theirs(f"{module}.weight", layout.table(heads)))
 
 
-def _rows(tensors: dict[str, Tensor], layout: Layout) -> int:
+def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
     """Return the number of token vectors."""
     (name,) = theirs("network.embed.tokens.weight", layout.tensors)
     if name not in tensors:
@@ -205,11 +245,22 @@ def _labeled(objective: OfClasses, rows: int) -> OfClasses:
     return replace(objective, labels=tuple(f"LABEL_{number}" for number in range(rows)))
 
 
-def _match(tokenizer: Tokenizer, rows: int) -> None:
-    """Refuse a tokenizer whose ids are not the rows of the embedding."""
+def _match(tokenizer: Tokenizer, rows: int, padded: int | None = None) -> None:
+    """Refuse a tokenizer whose ids are not the rows of the embedding, if these are not said to be more."""
     size = tokenizer.vocabulary.size
-    if size != rows:
+    if size != rows and not (size < rows == padded):
         raise GenusError(f"the tokenizer has {size:,} pieces, the model {rows:,}: they do not belong together")
+
+
+def _padded(config: Json, tokenizer: Tokenizer, rows: int, own: Recipe | None) -> int | None:
+    """Return the rows of the embedding where they are more than the tokenizer's pieces, as the configuration must say.
+
+    So it is after `resize_token_embeddings(..., pad_to_multiple_of=64)`, and in Megatron's models.
+    """
+    _match(tokenizer, rows, config.get("vocab_size"))
+    if own is not None:
+        _match(tokenizer, own.tokens.vocab_size)
+    return rows if rows > tokenizer.vocabulary.size else None
 
 
 def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer) -> Recipe:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from genus.errors import GenusError, near
-from genus.export.translate import few
+from genus.export.translate import assign, few
+from genus.export.weights import converted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
 
     from genus.objectives import Learner
     from genus.part import Json
@@ -35,13 +37,14 @@ def describe(recipe: Recipe, learner: Learner) -> Json:
     return {"architectures": [recipe.name], "model_type": MODEL_TYPE, "heads": sorted(learner.heads)}
 
 
-def tensors(learner: Learner) -> dict[str, Tensor]:
+def tensors(learner: Learner) -> Iterator[tuple[str, Tensor]]:
     """Return the learner's tensors on the CPU, each once, under the first of its names."""
-    return {name: tensor.cpu().contiguous() for name, tensor in learner.tensors().items()}
+    for name, tensor in learner.tensors().items():
+        yield name, tensor.detach().cpu().contiguous()
 
 
-def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe) -> Learner:
-    """Return the learner of a recipe with these weights, in float32.
+def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe, dtype: torch.dtype) -> Learner:
+    """Return the learner of a recipe with these weights, read one by one and converted to a type.
 
     Raises:
         GenusError: configuration, recipe and weights do not belong together; without the folder's name.
@@ -52,11 +55,8 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe) -> Lear
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
-    names = learner.first_names()
-    _check(learner, weights, set(names.values()))
-    found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    shared = {name: nn.Parameter(found[name]) for name, _ in learner.named_parameters()}  # one for all of its names
-    learner.load_state_dict({name: shared.get(first, found[first]) for name, first in names.items()}, assign=True)
+    _check(learner, weights, set(learner.first_names().values()))
+    assign(learner, {name: converted(weights[name], dtype, name) for name in learner.tensors()})
     return learner
 
 

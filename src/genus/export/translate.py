@@ -1,20 +1,24 @@
-"""Tensors from our names to a foreign layout's, and back."""
+"""Tensors from our names to a foreign layout's, and back, one row of the table at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from genus.errors import GenusError
-from genus.export.layouts import theirs
+from genus.export.maps import place, rows
+from genus.export.weights import converted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection
 
     from torch import Tensor
 
-    from genus.export.layouts import Layout, Table
+    from genus.export.layouts import HeadLayout, Layout
+    from genus.export.maps import Place, Table
     from genus.objectives import Learner
     from genus.part import Json
 
@@ -24,115 +28,206 @@ BUFFERS = (".position_ids", ".token_type_ids", "mask_value_float16", "mask_value
 """What old files hold besides parameters."""
 
 
-def to_foreign(learner: Learner, layout: Layout) -> dict[str, Tensor]:
-    """Return the learner's tensors by their foreign names, on the CPU; tied weights once.
+class Renamed(Mapping[str, "torch.Tensor"]):
+    """Tensors under other names, each taken from where it lies when it is asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+        self.tensors, self.names = tensors, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor by its new name."""
+        return self.tensors[self.names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the new names."""
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is a tensor of that name, without reading it."""
+        return name in self.names
+
+
+def to_foreign(learner: Learner, layout: Layout, config: Json) -> Iterator[tuple[str, Tensor]]:
+    """Return the learner's tensors with their foreign names, on the CPU; tied weights once.
 
     Heads that the layout has no place for stay out.
     """
-    table = layout.table(learner.heads)
     out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
-    tensors = {}
-    for name, tensor in learner.state_dict().items():
-        if name.startswith(out):
-            continue
-        names = theirs(name, table)
-        for foreign, part in zip(names, tensor.detach().cpu().chunk(len(names)), strict=True):
-            tensors[foreign] = layout.turn(foreign, part).contiguous()
-    return tensors
+    tensors = {name: tensor for name, tensor in learner.tensors().items() if not name.startswith(out)}
+    for name, tensor in foreign(tensors, layout, learner.heads, config):
+        yield name, tensor.detach().cpu().contiguous()
 
 
-def clean(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """Return a file's tensors under today's names, in float32: old names, a missing prefix and tied copies put right.
+def foreign(
+    tensors: Mapping[str, Tensor], layout: Layout, heads: Iterable[str], config: Json
+) -> Iterator[tuple[str, Tensor]]:
+    """Return tensors by our names as the layout has them: weights, or what is shaped like them, as gradients."""
+    table = layout.table(heads)
+    for name in tensors:
+        ours, names, row = place(name, table)
+        if name == ours[0]:  # a row of several is taken when its first comes
+            parts = row.op(config)(tuple(tensors[one] for one in ours))
+            yield from zip(names, parts, strict=True)
+
+
+def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
+    """Return a file's tensors under today's names: old names, a missing prefix and tied copies put right.
 
     Raises:
         GenusError: a weight that is tied here differs from its copy.
     """
-    found = {}
+    found: dict[str, str] = {}
     bare = not any(name.startswith(layout.prefix) for name in tensors)
-    network = {names[0].removeprefix(layout.prefix).split(".")[0] for names in layout.tensors.values()}
-    for name, tensor in tensors.items():
+    network = {row.theirs[0].removeprefix(layout.prefix).split(".")[0] for row in rows(layout.tensors).values()}
+    for stored in tensors:
+        name = stored
         for old, new in LEGACY.items():
             name = name.removesuffix(old) + new if name.endswith(old) else name
         if not name.endswith(BUFFERS):
             prefix = layout.prefix if bare and name.split(".")[0] in network else ""
-            found[prefix + name] = tensor.float()
+            found[prefix + name] = stored
     for copy, original in layout.tied.items():
-        if copy in found and not torch.equal(found[copy], found.setdefault(original, found[copy])):
+        if copy not in found:
+            continue
+        if original in found and not _equal(tensors[found[copy]], tensors[found[original]]):
             raise GenusError(f"{copy} differs from {original}; here the two are one")
-        found.pop(copy, None)
-    return found
+        found.setdefault(original, found[copy])
+        del found[copy]
+    return Renamed(tensors, found)
 
 
 def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> list[str]:
     """Return the names of the heads of which there are tensors.
 
-    What one linear map is for, where several heads could have it, is told by the configuration: by the class that it
-    names, and its `problem_type`. Where it names none, words are tagged without a pooler, and one output is a number.
+    Where several heads have tensors of the same names, those of the class that the configuration names are taken;
+    where that does not tell, those that the network fits, with a pooler or without; and of these those that say so.
 
     Args:
         tensors: cleaned tensors.
         layout: their layout.
         config: their configuration.
     """
-    names = []
-    for head, choice in layout.heads.items():
-        rows = [row for ours, rows in choice.tensors.items() if ours.startswith("heads.") for row in rows]
-        if all(any(name.startswith(f"{row}.") for name in tensors) for row in rows):
-            names.append(head)
-    if {"classify", "tag"} <= set(names):
-        (pooler,) = theirs("network.pooler.0.weight", layout.table(["classify"]))
-        tagging = layout.architectures[frozenset({"tag"})]
-        words = tagging in config["architectures"] if config.get("architectures") else pooler not in tensors
-        names = [name for name in names if name not in ({"classify", "regress"} if words else {"tag"})]
-    if {"classify", "regress"} <= set(names):
-        (weight,) = theirs("heads.regress.classes.weight", layout.heads["regress"].tensors)
-        problem = config.get("problem_type")
-        number = len(tensors[weight]) == 1 if problem is None else problem == "regression"
-        names.remove("classify" if number else "regress")
-    return names
+    modules = {name.rpartition(".")[0] for name in tensors}
+    own = {head: _theirs_of(choice) for head, choice in layout.heads.items() if choice.fits(config)}
+    found = [head for head, names in own.items() if names <= modules | tensors.keys()]
+    named = layout.named(config.get("architectures") or ())
+    for head in tuple(found):
+        rivals = [other for other in found if own[other] & own[head]]
+        if rivals[1:]:
+            fitting = [one for one in rivals if one in named] or _pooled_alike(rivals, tensors, layout) or rivals
+            chosen = [one for one in fitting if layout.heads[one].tells(config, tensors)] or fitting
+            found = [one for one in found if one not in rivals or one == chosen[0]]
+    return found
 
 
-def serving(tensors: Mapping[str, Tensor], layout: Layout, heads: Collection[str]) -> dict[str, Tensor]:
+def serving(tensors: Mapping[str, Tensor], layout: Layout, heads: Collection[str]) -> Mapping[str, Tensor]:
     """Return the tensors but for those of modules that the network does not have beside these heads."""
-    table = layout.table(heads)
-    gone = tuple(f"{row}." for choice in layout.lacking(heads) for row in table[layout.optional[choice]])
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(gone)}
+    table = rows(layout.table(heads))
+    gone = tuple(f"{row}." for choice in layout.lacking(heads) for row in table[layout.optional[choice]].theirs)
+    return Renamed(tensors, {name: name for name in tensors if not name.startswith(gone)})
 
 
-def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> dict[str, Tensor]:
-    """Return the tensors of a learner's state from cleaned foreign ones.
+def to_ours(
+    tensors: Mapping[str, Tensor], layout: Layout, learner: Learner, config: Json, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Return a learner's tensors, each once, from cleaned foreign ones; one row is read at a time.
+
+    Args:
+        tensors: cleaned tensors.
+        layout: their layout.
+        learner: says which tensors there are, and their shapes.
+        config: their configuration.
+        dtype: of what is returned.
 
     Raises:
-        GenusError: tensors are missing, of the wrong shape, or have no place in the learner.
+        GenusError: tensors are missing, of the wrong shape, not finite, or have no place in the learner.
     """
-    table = layout.table(learner.heads)
-    state, missing, wrong = {}, [], []
+    table, expected = layout.table(learner.heads), learner.tensors()
+    found: dict[str, Tensor] = {}
+    missing, wrong = [], []
     used: set[str] = set()
-    for name, expected in learner.state_dict().items():
-        names = theirs(name, table)
-        used.update(names)
-        absent = [foreign for foreign in names if foreign not in tensors]
+    for name in expected:
+        there = place(name, table)
+        if name != there.ours[0]:
+            continue
+        used.update(there.theirs)
+        absent = [one for one in there.theirs if one not in tensors]
         missing += absent
         if not absent:
-            parts = [layout.turn(foreign, tensors[foreign], back=True) for foreign in names]
-            state[name] = torch.cat(parts) if names[1:] else parts[0].contiguous()
-            if state[name].shape != expected.shape:
-                wrong.append(f"{names[0]} {tuple(tensors[names[0]].shape)}, which makes {tuple(state[name].shape)}, "
-                             f"not {tuple(expected.shape)}")  # fmt: skip
+            parts, fault = _back(there, tensors, config, [expected[one].shape for one in there.ours])
+            wrong += fault
+            found |= {
+                one: converted(part, dtype, there.theirs[0]) for one, part in zip(there.ours, parts, strict=False)
+            }
     left = [name for name in tensors if name not in used and not _replaced(name, layout, table)]
     for problem, which in (("lack", missing), ("do not fit", wrong), ("have no place for", left)):
         if which:
             raise GenusError(f"the weights {problem} {few(which)}")
-    return state
+    return found
 
 
-def _replaced(name: str, layout: Layout, table: Table) -> bool:
-    """Say whether a tensor belongs to a module of the network that a head has taken the place of."""
-    gone: Iterable[tuple[str, ...]] = [rows for ours, rows in layout.tensors.items() if table[ours] != rows]
-    return any(name.startswith(f"{row}.") for rows in gone for row in rows)
+def assign(learner: Learner, found: Mapping[str, Tensor]) -> None:
+    """Give a learner without weights these tensors, each under its first name; those it shares stay shared."""
+    own = {name for name, _ in learner.named_parameters()}
+    state = {name: nn.Parameter(tensor) if name in own else tensor for name, tensor in found.items()}
+    learner.load_state_dict({name: state[first] for name, first in learner.first_names().items()}, assign=True)
 
 
 def few(names: Collection[str]) -> str:
     """Return the first names of many."""
     first = ", ".join(list(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
+
+
+def _back(
+    there: Place, tensors: Mapping[str, Tensor], config: Json, shapes: list[torch.Size]
+) -> tuple[tuple[Tensor, ...], list[str]]:
+    """Return our tensors of a row, or none and what is wrong with theirs."""
+    given = tuple(tensors[name] for name in there.theirs)
+    first = f"{there.theirs[0]} {tuple(tensors[there.theirs[0]].shape)}"
+    try:
+        parts = there.row.op(config).inverse(given)
+    except (ValueError, RuntimeError) as error:  # torch's own, where the parts of a row do not go together
+        return (), [f"{first}: {str(error).splitlines()[0]}"]
+    wrong = [(part.shape, shape) for part, shape in zip(parts, shapes, strict=True) if part.shape != shape]
+    if wrong:
+        return (), [f"{first}, which makes {tuple(made)}, not {tuple(shape)}" for made, shape in wrong[:1]]
+    return parts, []
+
+
+def _theirs_of(head: HeadLayout) -> frozenset[str]:
+    """Return the foreign modules of a head's own rows."""
+    return frozenset(
+        name for ours, row in rows(head.tensors).items() if ours.startswith("heads.") for name in row.theirs
+    )
+
+
+def _pooled_alike(heads: Collection[str], tensors: Mapping[str, Tensor], layout: Layout) -> list[str]:
+    """Return those of the heads that go with the modules of the network of which there are tensors."""
+    found = []
+    for head in heads:
+        table = rows(layout.table([head]))
+        there = {
+            choice
+            for choice, module in layout.optional.items()
+            if all(f"{name}.weight" in tensors for name in table[module].theirs)
+        }
+        if layout.heads[head].needs <= there and not layout.heads[head].lacks & there:
+            found.append(head)
+    return found
+
+
+def _equal(copy: Tensor, original: Tensor) -> bool:
+    """Say whether two tensors hold the same numbers, in whatever precision each is stored."""
+    return torch.equal(copy, original) if copy.dtype == original.dtype else torch.equal(copy.float(), original.float())
+
+
+def _replaced(name: str, layout: Layout, table: Table) -> bool:
+    """Say whether a tensor belongs to a module of the network that a head has taken the place of."""
+    now = rows(table)
+    gone = [row.theirs for ours, row in rows(layout.tensors).items() if now[ours] != row]
+    return any(name.startswith(f"{row}.") for names in gone for row in names)

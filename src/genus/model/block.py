@@ -31,9 +31,9 @@ class Block(Part, ABC):
         """Return the norm after the last layer; none where each layer ends with its own."""
         return NoNorm()
 
-    def initialize(self, layers: nn.Module, model: Encoder) -> None:
-        """Change the weights, drawn as all of the model's are, that the layers start from; by default none."""
-        return
+    def residual_scale(self, model: Encoder) -> float:
+        """Return the factor on the standard deviation from which maps that end a residual branch start."""
+        return 1.0
 
 
 class PostNorm(Block):

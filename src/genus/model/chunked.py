@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from genus.model.activation import Activation, Relu
 from genus.model.demand import Demand, linear
 from genus.model.feedforward import FeedForward
+from genus.model.initialization import ResidualBranch
 from genus.part import Count, Fraction
 
 
@@ -39,7 +40,7 @@ class ChunkedDense(FeedForward):
         if self.chunk < 0:
             raise ValueError(f"feedforward.chunk: expected a number of tokens, or 0 for all at once, got {self.chunk}")
 
-    def build(self, hidden: int) -> nn.Module:
+    def build(self, hidden: int) -> ResidualBranch:
         """Return the layer."""
         return ChunkedDenseLayer(self, hidden)
 
@@ -49,7 +50,7 @@ class ChunkedDense(FeedForward):
         return both if not self.chunk else Demand(both.parameters, both.flops, hidden)
 
 
-class ChunkedDenseLayer(nn.Module):
+class ChunkedDenseLayer(ResidualBranch):
     """Two linear maps with an activation between, a chunk of tokens at a time."""
 
     def __init__(self, choice: ChunkedDense, hidden: int) -> None:

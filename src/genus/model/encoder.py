@@ -9,22 +9,23 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from genus.model import Model, Network
+from genus.model import Model, Network, States
 from genus.model.attention import Attention
 from genus.model.block import Block, PostNorm
 from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.feedforward import FeedForward
 from genus.model.heads import Pooler
+from genus.model.initialization import Initialization, Normal, initialize
 from genus.model.norm import LayerNorm, Norm
 from genus.model.stack import Separate, Stack
 from genus.model.visibility import Visibility
-from genus.part import Count, Fraction, NotNegative, parts_within
+from genus.part import Count, Fraction, parts_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor, nn
 
     from genus.batch import Batch
 
@@ -43,8 +44,8 @@ class Encoder(Model):
     pooler: Pooler | None = None
     dropout: Fraction = 0.1
     """On the output of each sub-layer, in training."""
-    init_std: NotNegative = 0.02
-    """Standard deviation of the normal distribution that weights start from; biases start at 0."""
+    initialization: Initialization = Normal()
+    """What weights start from; biases start at 0."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that contradict each other."""
@@ -113,8 +114,8 @@ class Encoder(Model):
         return self if isinstance(source, Encoder) and self.attention.replaces(source.attention) else source
 
     def initialize(self, module: nn.Module) -> None:
-        """Draw the weights of linear maps and embeddings from N(0, init_std²) and set biases to 0."""
-        initialize(module, self.init_std)
+        """Draw the weights of a head from the model's own distribution."""
+        initialize(module, self.initialization)
 
     def demand(self, vocab_size: int, length: int) -> Demand:
         """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
@@ -138,17 +139,18 @@ class EncoderNetwork(Network):
         self.layers = choice.stack.build(choice.layers, choice.maker())
         self.norm = choice.block.closing(choice).build(choice.width)
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
-        initialize(self, choice.init_std)
-        choice.block.initialize(self.layers, choice)
+        initialize(self, choice.initialization)
 
     @property
     def token_embedding(self) -> nn.Embedding:
         """The token table (V, E)."""
         return self.embed.tokens
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Return `tokens`, the last layer's states (T, H)."""
-        return {"tokens": self.norm(self.layers(self.embed(batch.tokens), batch.tokens))}
+        kept: list[Tensor] | None = [] if layers else None
+        x = self.layers(self.embed(batch.tokens), batch.tokens, kept)
+        return States({"tokens": self.norm(x)}, layers=None if kept is None else tuple(kept))
 
     def levels(self) -> list[nn.Module]:
         """Return the embeddings and each layer; layers that share their weights are one level."""
@@ -161,12 +163,3 @@ class EncoderNetwork(Network):
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the pooler's vectors (N, H), or the states themselves where there is no pooler."""
         return hidden if self.pooler is None else self.pooler(hidden)
-
-
-def initialize(module: nn.Module, std: float) -> None:
-    """Draw the weights of linear maps and embeddings from N(0, std²) and set biases to 0 (BERT, released code)."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(part.weight, std=std)
-            if isinstance(part, nn.Linear) and part.bias is not None:
-                nn.init.zeros_(part.bias)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genus.model.activation import Activation, Gelu
 from genus.model.demand import Demand, linear
+from genus.model.initialization import ResidualBranch
 from genus.part import Count, Part
 
 
@@ -15,7 +16,7 @@ class FeedForward(Part, ABC):
     """A choice of position-wise sub-layer."""
 
     @abstractmethod
-    def build(self, hidden: int) -> nn.Module:
+    def build(self, hidden: int) -> ResidualBranch:
         """Return the sub-layer, from (T, hidden) to (T, hidden)."""
 
     @abstractmethod
@@ -30,7 +31,7 @@ class Dense(FeedForward):
     """Width of the inner layer."""
     activation: Activation = Gelu()
 
-    def build(self, hidden: int) -> nn.Module:
+    def build(self, hidden: int) -> ResidualBranch:
         """Return the layer."""
         return DenseLayer(self, hidden)
 
@@ -39,7 +40,7 @@ class Dense(FeedForward):
         return linear(hidden, self.size) + Demand(kept=self.size) + linear(self.size, hidden)
 
 
-class DenseLayer(nn.Module):
+class DenseLayer(ResidualBranch):
     """Two linear maps with an activation between."""
 
     def __init__(self, choice: Dense, hidden: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from genus.model.block import Block
@@ -36,13 +35,9 @@ class PreNorm(Block):
         """Return the norm of the sum."""
         return model.norm
 
-    @torch.no_grad()
-    def initialize(self, layers: nn.Module, model: Encoder) -> None:
-        """Scale the maps that end a sub-layer, each once, in however many layers it stands."""
-        shared: list[Any] = list(layers.children())
-        ends = {part.out for layer in shared for part in (layer.attention, layer.feedforward)}
-        for end in ends:
-            end.weight.mul_(1 / math.sqrt(2 * model.layers))
+    def residual_scale(self, model: Encoder) -> float:
+        """Return 1 / √(2 L)."""
+        return 1 / math.sqrt(2 * model.layers)
 
 
 class PreNormLayer(nn.Module):
@@ -55,6 +50,8 @@ class PreNormLayer(nn.Module):
         self.feedforward_norm = model.norm.build(model.hidden)
         self.feedforward = model.feedforward.build(model.hidden)
         self.dropout = nn.Dropout(model.dropout)
+        for branch in (self.attention, self.feedforward):
+            branch.residual_scale = model.block.residual_scale(model)
 
     def forward(self, x: Tensor, shared: Any) -> Tensor:
         """Return (T, H)."""

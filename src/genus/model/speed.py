@@ -26,7 +26,7 @@ def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
     Names of parameters stay as they are. Where this machine cannot compile, one line on standard error says why, and
     False is returned.
     """
-    if problem := compiler_problem(network.token_embedding.weight.device):
+    if problem := compiler_problem(next(network.parameters()).device):
         print(f"running without compilation, as PyTorch's compiler does not work here: {problem}", file=sys.stderr)
         return False
     # the compiler itself looks at what it then warns of

@@ -16,6 +16,7 @@ from genus.model.encoder import Encoder
 from genus.model.factorized import Factorized
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.shared import Shared
 from genus.objectives.masked import Masked
 from genus.objectives.ngram_masking import NGramMasking
@@ -41,7 +42,7 @@ ENCODER = Encoder(
     stack=Shared(groups=1),  # section 3.1: all parameters across layers
     pooler=Pooler(),
     dropout=0.1,  # as above
-    init_std=0.02,  # released code, config/base/albert_config.json: initializer_range
+    initialization=Normal(std=0.02),  # released code, config/base/albert_config.json: initializer_range
 )
 
 WITHOUT_DROPOUT = replace(

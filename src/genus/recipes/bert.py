@@ -13,6 +13,7 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.objectives.masked import Masked
 from genus.objectives.masking import WholeWordMasking
 from genus.objectives.next_sentence import NextSentence
@@ -29,7 +30,7 @@ ENCODER = Encoder(
     embedding=Embedding(segments=2, dropout=0.1),  # section 3, figure 2; appendix A.2
     pooler=Pooler(),
     dropout=0.1,  # appendix A.2
-    init_std=0.02,  # released code, modeling.py: initializer_range
+    initialization=Normal(std=0.02),  # released code, modeling.py: initializer_range
 )
 
 BASE = Recipe(

@@ -18,6 +18,7 @@ from genus.model.encoder import Encoder
 from genus.model.extended import Extended
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.position import Learned
 from genus.objectives.masked import Masked
 from genus.objectives.masking import WholeWordMasking
@@ -60,7 +61,7 @@ ENCODER = Encoder(
         dropout=0.1,  # appendix, table 8
     ),
     dropout=0.1,  # appendix, table 8
-    init_std=0.02,  # released code, flags.py: initializer_range
+    initialization=Normal(std=0.02),  # released code, flags.py: initializer_range
 )
 
 EXTENDED = Extended(
@@ -70,7 +71,7 @@ EXTENDED = Extended(
     feedforward=ENCODER.feedforward,
     embedding=ENCODER.embedding,
     dropout=0.1,  # appendix, table 8
-    init_std=0.02,  # released code, flags.py: initializer_range
+    initialization=Normal(std=0.02),  # released code, flags.py: initializer_range
 )
 
 BASE = Recipe(

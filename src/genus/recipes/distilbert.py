@@ -18,6 +18,7 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.objectives.distilled import Distilled, Teacher
 from genus.objectives.rare_masking import RareMasking
 from genus.optim.adamw import AdamW
@@ -33,7 +34,7 @@ ENCODER = Encoder(
     feedforward=Dense(size=3072),  # as above
     embedding=Embedding(segments=0, dropout=0.1),  # section 3: no token-type embeddings; dropout as above
     dropout=0.1,  # as above
-    init_std=0.02,  # as above
+    initialization=Normal(std=0.02),  # as above
 )
 
 BASE = Recipe(

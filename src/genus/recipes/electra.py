@@ -14,6 +14,7 @@ from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.generator import Generator
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.projected import Projected
 from genus.objectives.generated import Generated
 from genus.objectives.masked import Masked
@@ -39,7 +40,7 @@ ENCODER = Encoder(
     feedforward=Dense(size=1024),  # table 6
     embedding=Projected(size=128, segments=2, dropout=0.1),  # table 6
     dropout=0.1,  # table 6
-    init_std=0.02,  # released code, modeling.py: initializer_range
+    initialization=Normal(std=0.02),  # released code, modeling.py: initializer_range
 )
 
 SMALL = Recipe(

@@ -17,6 +17,7 @@ from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
 from genus.model.task_embed import TaskEmbedding
 from genus.objectives.capital_prediction import CapitalPrediction
@@ -46,7 +47,7 @@ ENCODER = Encoder(
     norm=LayerNorm(eps=1e-5),  # PaddlePaddle's default
     pooler=Pooler(),
     dropout=0.1,  # released models, ernie_config.json
-    init_std=0.02,  # released models, ernie_config.json
+    initialization=Normal(std=0.02),  # released models, ernie_config.json
 )
 
 MASKED = Turn(objectives=("masked",))

@@ -12,6 +12,7 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.pre_norm import PreNorm
 from genus.objectives.masked import Masked
@@ -36,7 +37,7 @@ ENCODER = Encoder(
     block=PreNorm(),  # figure 7; section 4.2: residual maps start from 1 / sqrt(2 L)
     pooler=Pooler(),
     dropout=0.1,  # section 4.2
-    init_std=0.02,  # section 4.2
+    initialization=Normal(std=0.02),  # section 4.2
 )
 
 MEGATRON_336M = Recipe(

@@ -22,6 +22,7 @@ from genus.model.chunked import ChunkedDense
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.half_pooler import HalfPooler
+from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.reversible import Reversible, Unscaled
 from genus.model.untied import Untied
@@ -76,7 +77,7 @@ DECODER = Encoder(
     block=Unscaled(),
     stack=Reversible(),
     dropout=0.2,  # released code: dropout
-    init_std=0.02,  # released configuration: initializer_range
+    initialization=Normal(std=0.02),  # released configuration: initializer_range
 )
 
 ENWIK8 = Recipe(

@@ -12,6 +12,7 @@ from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
 from genus.model.position import Learned
 from genus.objectives.masked import Masked
@@ -33,7 +34,7 @@ ENCODER = Encoder(
     ),
     norm=LayerNorm(eps=1e-5),  # released code: PyTorch's default
     dropout=0.1,  # appendix, table 9
-    init_std=0.02,  # released code, transformer_sentence_encoder.py: init_bert_params
+    initialization=Normal(std=0.02),  # released code, transformer_sentence_encoder.py: init_bert_params
 )
 
 BASE = Recipe(

@@ -13,6 +13,7 @@ from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.objectives.masked import Masked
 from genus.objectives.span_boundary import SpanBoundary
 from genus.objectives.span_masking import SpanMasking
@@ -28,7 +29,7 @@ ENCODER = Encoder(
     feedforward=Dense(size=3072),  # released code, README: as BERT; section 4.2: GELU
     embedding=Embedding(segments=2, dropout=0.1),  # released code, README: as BERT, though segment 0 alone is used
     dropout=0.1,  # section 4.2
-    init_std=0.02,  # released code, pair_bert.py: initializer_range
+    initialization=Normal(std=0.02),  # released code, pair_bert.py: initializer_range
 )
 
 BASE = Recipe(

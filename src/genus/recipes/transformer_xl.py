@@ -14,6 +14,7 @@ from genus.model.activation import Relu
 from genus.model.adaptive import Adaptive, AdaptiveSoftmax
 from genus.model.attention.relative import Relative
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
@@ -41,7 +42,7 @@ DECODER = Recurrent(
     embedding=EMBEDDING,
     norm=LayerNorm(eps=1e-5),  # released code: PyTorch's default
     dropout=0.1,  # released code: dropout
-    init_std=0.02,  # released code: init_std
+    initialization=Normal(std=0.02),  # released code: init_std
     memory=150,  # released code: mem_len
 )
 

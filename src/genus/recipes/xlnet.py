@@ -15,6 +15,7 @@ from genus.model.activation import Gelu
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
+from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
@@ -33,7 +34,7 @@ ENCODER = Recurrent(
     embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.1),  # released code, modeling.py
     norm=LayerNorm(eps=1e-12),  # released code: TensorFlow's default
     dropout=0.1,  # appendix, table 8
-    init_std=0.02,  # released code, train.py: init_std
+    initialization=Normal(std=0.02),  # released code, train.py: init_std
     memory=384,  # README: mem_len
 )
 

@@ -1,8 +1,8 @@
 """Layouts: one table an architecture between our tensor names and Hugging Face's, and the configuration beside it.
 
 Both are read in both directions. A layout is a module of this folder that holds a `Layout`; it is found by scanning.
-For a recipe it is chosen by whether the architecture survives the way into a configuration and back, for a folder by
-`model_type`, and among several of one `model_type` by how many keys of the network can be read.
+For a recipe the first layout is chosen whose configuration, read back, describes the very same architecture. For a
+folder it is chosen by `model_type`; where several layouts share one, by the settings that each names in `variant`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError, near
+from genus.export.maps import Map, Table, place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from genus.part import Json
     from genus.recipe import Recipe
 
-Table = Mapping[str, tuple[str, ...]]
-"""Our module to theirs; several of theirs are stacked, one below the other. `{}` is the number of a layer.
-
-A row may also be of one tensor, and then names theirs in full.
-"""
-
 
 def same(value: Any) -> Any:
     """Return the value: most settings are written alike."""
@@ -39,6 +33,11 @@ def same(value: Any) -> Any:
 
 def nothing(config: Json) -> None:
     """Return None."""
+
+
+def always(config: Json, tensors: Mapping[str, Tensor]) -> bool:
+    """Return that the names alone tell."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,8 @@ class HeadLayout:
     """Choices of the model that may not be null beside this head."""
     lacks: frozenset[str] = frozenset()
     """Choices of the model that are null beside this head: what tensors a folder has of them serve nothing."""
+    tells: Callable[[Json, Mapping[str, Tensor]], bool] = always
+    """Whether these tensors are this head's, asked where other heads of this layout would have the same names."""
 
     def fits(self, config: Json) -> bool:
         """Return whether a configuration says what it must for this head."""
@@ -113,20 +114,30 @@ class Layout:
     """Copies of tensors that old files repeat, and what they are copies of."""
     pad: int | None = None
     """The padding id on which this architecture's position numbers hang."""
-    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Ends of foreign names whose tensors have their axes in another order, and the order that makes ours theirs."""
-
     witness: Witness = field(default_factory=Witness)
     """How the class is asked when its outputs are compared with ours."""
+    variant: Json = field(default_factory=dict)
+    """What a configuration says where it is of this layout and not of the others of one `model_type`."""
 
-    def turn(self, name: str, tensor: Tensor, *, back: bool = False) -> Tensor:
-        """Return a tensor of ours with its axes as the foreign name has them, or the other way back."""
-        order = next((order for end, order in self.axes.items() if name.endswith(end)), None)
-        if order is None:
-            return tensor
-        return tensor.permute(sorted(range(len(order)), key=order.__getitem__) if back else order)
+    def fits(self, config: Json) -> bool:
+        """Return whether a configuration says what tells this layout from others of its `model_type`."""
+        return all(config.get(key) == value for key, value in self.variant.items())
 
-    def table(self, heads: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    def named(self, architectures: Iterable[str]) -> frozenset[str]:
+        """Return the heads of the classes that a configuration names, none where all are unknown.
+
+        Of a subclass the ending tells: `OurBertForTokenClassification` has the head of `BertForTokenClassification`.
+        """
+        stem = self.architectures[frozenset()].removesuffix("Model")
+        return frozenset().union(
+            *(
+                heads
+                for heads, known in self.architectures.items()
+                if any(name.endswith(known.removeprefix(stem)) for name in architectures)
+            )
+        )
+
+    def table(self, heads: Iterable[str]) -> dict[str, Map | tuple[str, ...]]:
         """Return the rows for a learner with these heads."""
         rows = dict(self.tensors)
         for head in self.kept(heads):
@@ -144,16 +155,6 @@ class Layout:
     def said(self, heads: Iterable[str]) -> tuple[Setting, ...]:
         """Return the keys of a configuration where these heads are present."""
         return (*self.settings, *(setting for head in heads for setting in self.heads[head].settings))
-
-    def unread(self, config: Json) -> int:
-        """Return how many keys say something of the network that has no counterpart here."""
-        count = 0
-        for setting in self.settings:
-            try:
-                _ = config.get(setting.key) is None or _read(setting, config[setting.key])
-            except LookupError:
-                count += 1
-        return count
 
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
         """Return the configuration of a recipe's architecture and heads, None where this layout cannot express them."""
@@ -210,16 +211,12 @@ class Layout:
 
 
 def theirs(name: str, table: Table) -> tuple[str, ...]:
-    """Return the foreign names of the tensors that make up a tensor of ours.
+    """Return the foreign names in the row of a tensor of ours.
 
     Raises:
         KeyError: the table has no row for it.
     """
-    module, _, leaf = name.rpartition(".")
-    number = re.search(r"(?<=\.layers\.)\d+", module)
-    module = module if number is None else f"{module[: number.start()]}{{}}{module[number.end() :]}"
-    rows = table.get(f"{module}.{leaf}") or [f"{row}.{leaf}" for row in table[module]]
-    return tuple(row.format(number and number.group()) for row in rows)
+    return place(name, table).theirs
 
 
 @functools.cache
@@ -258,7 +255,7 @@ def layout_of(config: Json, names: Iterable[str]) -> Layout:
     if kind not in known:
         raise GenusError(f"config.json: model_type {kind!r} cannot be read.{near(str(kind), known)}")
     found = [layout for layout in layouts() if layout.model_type == kind]
-    return min(found, key=lambda layout: layout.unread(config))
+    return next(layout for layout in sorted(found, key=lambda one: not one.variant) if layout.fits(config))
 
 
 def _read(setting: Setting, value: Any) -> Any:

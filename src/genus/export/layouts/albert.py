@@ -83,11 +83,9 @@ LAYOUT = Layout(
     tensors=under(
         "albert.",
         {
-            "network.layers.{}.attention.qkv": (
-                LAYER + "attention.query",
-                LAYER + "attention.key",
-                LAYER + "attention.value",
-            ),
+            "network.layers.{}.attention.query": (LAYER + "attention.query",),
+            "network.layers.{}.attention.key": (LAYER + "attention.key",),
+            "network.layers.{}.attention.value": (LAYER + "attention.value",),
             "network.layers.{}.attention.out": (LAYER + "attention.dense",),
             "network.layers.{}.attention_norm": (LAYER + "attention.LayerNorm",),
             "network.layers.{}.feedforward.inner": (LAYER + "ffn",),

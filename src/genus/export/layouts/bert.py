@@ -45,18 +45,16 @@ WIDTHS = (
     Setting("attention_probs_dropout_prob", ("model.attention.dropout",)),
     Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout")),
     Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked.norm.eps")),
-    Setting("initializer_range", ("model.init_std",)),
+    Setting("initializer_range", ("model.initialization.std",)),
     Setting("classifier_dropout", ("classify.dropout", "regress.dropout", "tag.dropout")),
     LABELS,
 )
 """What BERT and the architectures made of its parts write alike."""
 
 LAYERS = {
-    "network.layers.{}.attention.qkv": (
-        "encoder.layer.{}.attention.self.query",
-        "encoder.layer.{}.attention.self.key",
-        "encoder.layer.{}.attention.self.value",
-    ),
+    "network.layers.{}.attention.query": ("encoder.layer.{}.attention.self.query",),
+    "network.layers.{}.attention.key": ("encoder.layer.{}.attention.self.key",),
+    "network.layers.{}.attention.value": ("encoder.layer.{}.attention.self.value",),
     "network.layers.{}.attention.out": ("encoder.layer.{}.attention.output.dense",),
     "network.layers.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
     "network.layers.{}.feedforward.inner": ("encoder.layer.{}.intermediate.dense",),

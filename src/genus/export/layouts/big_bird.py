@@ -142,4 +142,5 @@ FULL = replace(
         attention_type(Softmax, "original_full"),
     ),
     witness=Witness(),
+    variant={"attention_type": "original_full"},
 )

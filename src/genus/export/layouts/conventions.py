@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from genus.export.layouts import HeadLayout, Setting
+from genus.export.maps import Map
 from genus.model.activation import Activation, Gelu, Relu, Tanh
 from genus.objectives.masked import Masked
 from genus.objectives.sequence import Classify, Regress
@@ -14,7 +15,9 @@ from genus.objectives.tag import Tag
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from genus.export.layouts import Table
+    from torch import Tensor
+
+    from genus.export.maps import Table
     from genus.objectives import Objective
     from genus.part import Json
 
@@ -74,9 +77,13 @@ def without(settings: Iterable[Setting], *keys: str) -> tuple[Setting, ...]:
     return tuple(setting for setting in settings if setting.key not in keys)
 
 
-def under(prefix: str, table: Table) -> dict[str, tuple[str, ...]]:
+def under(prefix: str, table: Table) -> dict[str, Map | tuple[str, ...]]:
     """Return a table with a prefix before all foreign names."""
-    return {ours: tuple(prefix + name for name in names) for ours, names in table.items()}
+    return {ours: row.under(prefix) if isinstance(row, Map) else _under(prefix, row) for ours, row in table.items()}
+
+
+def _under(prefix: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(prefix + name for name in names)
 
 
 POOLER = frozenset({"pooler"})
@@ -120,6 +127,13 @@ def sequence_heads(
         free: choices that leave no trace in a folder.
     """
     kinds: tuple[tuple[Objective, Json], ...] = ((Classify(labels=()), CLASSIFY), (Regress(), REGRESS))
+
+    def regresses(config: Json, tensors: Mapping[str, Tensor]) -> bool:
+        """Return whether the configuration says that the head gives a number, or nothing, and it has one output."""
+        problem = config.get("problem_type")
+        return len(tensors[f"{classes}.weight"]) == 1 if problem is None else bool(problem == "regression")
+
+    tells = {"classify": lambda *given: not regresses(*given), "regress": regresses}
     return {
         objective.name: HeadLayout(
             objective=objective,
@@ -129,6 +143,7 @@ def sequence_heads(
             settings=settings,
             free=free,
             needs=POOLER,
+            tells=tells[objective.name],
         )
         for objective, constants in kinds
     }

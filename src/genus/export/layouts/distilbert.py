@@ -63,7 +63,7 @@ LAYOUT = Layout(
         ),
     ),
     settings=(
-        Setting("initializer_range", ("model.init_std",)),
+        Setting("initializer_range", ("model.initialization.std",)),
         LABELS,
         Setting("n_layers", ("model.layers",)),
         Setting("dim", ("model.hidden",)),
@@ -79,11 +79,9 @@ LAYOUT = Layout(
         **under(
             "distilbert.",
             {
-                "network.layers.{}.attention.qkv": (
-                    LAYER + "attention.q_lin",
-                    LAYER + "attention.k_lin",
-                    LAYER + "attention.v_lin",
-                ),
+                "network.layers.{}.attention.query": (LAYER + "attention.q_lin",),
+                "network.layers.{}.attention.key": (LAYER + "attention.k_lin",),
+                "network.layers.{}.attention.value": (LAYER + "attention.v_lin",),
                 "network.layers.{}.attention.out": (LAYER + "attention.out_lin",),
                 "network.layers.{}.attention_norm": (LAYER + "sa_layer_norm",),
                 "network.layers.{}.feedforward.inner": (LAYER + "ffn.lin1",),

@@ -92,11 +92,8 @@ def both(choice: str) -> tuple[str, str]:
 
 
 LAYERS = {
-    "network.layers.{}.attention.qkv": (
-        "encoder.layers.{}.attention.self_attention.query",
-        "encoder.layers.{}.attention.self_attention.key",
-        "encoder.layers.{}.attention.self_attention.value",
-    ),
+    "network.layers.{}.attention.query": ("encoder.layers.{}.attention.self_attention.query",),
+    "network.layers.{}.attention.key": ("encoder.layers.{}.attention.self_attention.key",),
     "network.layers.{}.attention.query_key": ("encoder.layers.{}.attention.self_attention.query_key",),
     "network.layers.{}.attention.value": ("encoder.layers.{}.attention.self_attention.value",),
     "network.layers.{}.attention.out": ("encoder.layers.{}.attention.output.dense",),
@@ -174,7 +171,7 @@ LAYOUT = Layout(
         Setting("chunk_size_feed_forward", ("model.feedforward.chunk",)),
         Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout", "model.feedforward.dropout")),
         Setting("layer_norm_eps", ("model.norm.eps",)),
-        Setting("initializer_range", ("model.init_std",)),
+        Setting("initializer_range", ("model.initialization.std",)),
         Setting("axial_pos_embds", (), read=only(True)),
         Setting("axial_pos_shape", (f"{POSITION}.shape",), read=list),
         Setting("axial_pos_embds_dim", (f"{POSITION}.widths",), read=list),

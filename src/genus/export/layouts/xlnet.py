@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from genus.examples.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
+from genus.export.maps import Map, Op, Permute, Transpose, Unflatten
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
@@ -20,6 +22,12 @@ from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
 from genus.tokens.unigram import XLNET, Unigram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genus.export.maps import Table
+    from genus.part import Json
 
 NO_END = -1
 """How the configuration says that no distance is too long to tell."""
@@ -35,10 +43,27 @@ def read_longest(length: int) -> int | None:
     return None if length == NO_END else length
 
 
-LAYERS = {
-    "network.layers.{}.attention.qkv.weight": ("layer.{}.rel_attn.q", "layer.{}.rel_attn.k", "layer.{}.rel_attn.v"),
-    "network.layers.{}.attention.relative.weight": ("layer.{}.rel_attn.r",),
-    "network.layers.{}.attention.out.weight": ("layer.{}.rel_attn.o",),
+def to_heads(config: Json) -> Op:
+    """Return the operation from a linear map (A D, H) to the hidden size and the heads' axes (H, A, D)."""
+    return Unflatten(config["n_head"]).then(Permute((2, 0, 1)))
+
+
+def from_heads(config: Json) -> Op:
+    """Return the operation from a linear map (H, A D) to the hidden size and the heads' axes (H, A, D)."""
+    return Transpose().then(to_heads(config))
+
+
+def row(ours: str, theirs: str, there: Callable[[Json], Op]) -> Table:
+    """Return the row of one tensor, with the operation between both."""
+    return {ours: Map((ours,), (theirs,), there)}
+
+
+LAYERS: Table = {
+    **row("network.layers.{}.attention.query.weight", "layer.{}.rel_attn.q", to_heads),
+    **row("network.layers.{}.attention.key.weight", "layer.{}.rel_attn.k", to_heads),
+    **row("network.layers.{}.attention.value.weight", "layer.{}.rel_attn.v", to_heads),
+    **row("network.layers.{}.attention.relative.weight", "layer.{}.rel_attn.r", to_heads),
+    **row("network.layers.{}.attention.out.weight", "layer.{}.rel_attn.o", from_heads),
     "network.layers.{}.attention.content_bias": ("layer.{}.rel_attn.r_w_bias",),
     "network.layers.{}.attention.position_bias": ("layer.{}.rel_attn.r_r_bias",),
     "network.layers.{}.attention.segment_bias": ("layer.{}.rel_attn.r_s_bias",),
@@ -51,8 +76,6 @@ LAYERS = {
     "network.query": ("mask_emb",),
 }
 SUMMARY = {"network.pooler.0": ("sequence_summary.summary",)}
-TURNED = (2, 0, 1)
-"""Ours are heads, numbers a head, hidden size."""
 
 LAYOUT = Layout(
     model_type="xlnet",
@@ -88,7 +111,7 @@ LAYOUT = Layout(
         activation("model.feedforward.activation", key="ff_activation"),
         Setting("dropout", ("model.dropout", "model.embedding.dropout", "model.attention.dropout")),
         Setting("layer_norm_eps", ("model.norm.eps",)),
-        Setting("initializer_range", ("model.init_std",)),
+        Setting("initializer_range", ("model.initialization.std",)),
         Setting("mem_len", ("model.memory",)),
         Setting("clamp_len", ("model.attention.longest",), write_longest, read_longest),
         Setting("summary_last_dropout", ("classify.dropout", "regress.dropout")),
@@ -113,5 +136,4 @@ LAYOUT = Layout(
     },
     architectures=architectures("XLNet", {("permuted",): "LMHeadModel"}),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
-    axes={f".rel_attn.{name}": TURNED for name in "qkvr"},
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
+from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from genus.batch import Packed
     from genus.model.demand import Demand
 
@@ -46,8 +47,20 @@ class Attention(Part, ABC):
         """Return what it needs, for sequences of `length` tokens."""
 
 
-class AttentionLayer(nn.Module, ABC):
-    """An attention sub-layer at work."""
+class AttentionLayer(ResidualBranch, ABC):
+    """The module of an attention sub-layer.
+
+    Its projections are linear maps `query`, `key`, `value` and `out`, unless a choice says otherwise, whose rows (for
+    `out`: columns) are heads one after the other. They are reshaped by the size of a head, never by the number of
+    heads, so that a module whose maps hold some of the heads computes those.
+    """
+
+    head_size: int
+    """D, numbers of a head."""
+
+    def by_head(self, x: Tensor) -> Tensor:
+        """Return (..., A, D) for (..., A D)."""
+        return x.unflatten(-1, (-1, self.head_size))
 
     @abstractmethod
     def prepare(self, packed: Packed) -> Any:

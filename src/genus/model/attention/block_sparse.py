@@ -127,12 +127,14 @@ class Seen:
 
 
 class BlockSparseLayer(AttentionLayer):
-    """Block-sparse attention at work; its weights are those of full attention."""
+    """The module of block-sparse attention; its weights are those of full attention."""
 
     def __init__(self, choice: BlockSparse, hidden: int) -> None:
         super().__init__()
-        self.choice = choice
-        self.qkv = nn.Linear(hidden, 3 * hidden, bias=choice.bias)
+        self.choice, self.head_size = choice, hidden // choice.heads
+        self.query = nn.Linear(hidden, hidden, bias=choice.bias)
+        self.key = nn.Linear(hidden, hidden, bias=choice.bias)
+        self.value = nn.Linear(hidden, hidden, bias=choice.bias)
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
     def prepare(self, packed: Packed) -> Seen:
@@ -155,7 +157,7 @@ class BlockSparseLayer(AttentionLayer):
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H)."""
         if shared.rows is not None:
-            q_TAD, k_TAD, v_TAD = self.qkv(x).view(len(x), 3, self.choice.heads, -1).unbind(1)
+            q_TAD, k_TAD, v_TAD = (self.by_head(project(x)) for project in (self.query, self.key, self.value))
             out_TAD = attend(q_TAD, k_TAD, v_TAD, self._view(shared, shared.rows))
             return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]
         mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
@@ -164,9 +166,8 @@ class BlockSparseLayer(AttentionLayer):
 
     def _blocks(self, x: Tensor, layout: Layout) -> Tensor:
         """Return queries, keys and values on the axis of blocks (3, X, A, b, D)."""
-        cells_CH = self.qkv(x).index_select(0, layout.token)
-        cells_XbA = cells_CH.view(*layout.real.shape, 3, self.choice.heads, -1)
-        return cells_XbA.permute(2, 0, 3, 1, 4).contiguous()  # type: ignore[no-any-return]
+        cells_CH = (project(x).index_select(0, layout.token) for project in (self.query, self.key, self.value))
+        return torch.stack([self.by_head(cells.view(*layout.real.shape, -1)).transpose(1, 2) for cells in cells_CH])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _attend(self, qkv_3XAbD: Tensor, seen: Seen) -> Tensor:

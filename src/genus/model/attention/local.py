@@ -42,12 +42,14 @@ class Local(Chunked):
 
 
 class LocalLayer(AttentionLayer):
-    """Local attention at work, with one matrix for queries, keys and values."""
+    """The module of local attention."""
 
     def __init__(self, choice: Local, hidden: int) -> None:
         super().__init__()
-        self.choice = choice
-        self.qkv = nn.Linear(hidden, 3 * choice.heads * choice.size, bias=False)
+        self.choice, self.head_size = choice, choice.size
+        self.query = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
 
     def prepare(self, packed: Packed) -> Seating:
@@ -58,8 +60,10 @@ class LocalLayer(AttentionLayer):
         """Return (T, H)."""
         choice = self.choice
         seats = shared.seats(choice)
-        qkv_TXAD = self.qkv(x).view(len(x), 3, choice.heads, choice.size)
-        q_ASD, k_ASD, v_ASD = padded(qkv_TXAD)[seats.taker].permute(1, 2, 0, 3)
+        q_ASD, k_ASD, v_ASD = (
+            padded(self.by_head(project(x)))[seats.taker].transpose(0, 1)
+            for project in (self.query, self.key, self.value)
+        )
         q_CAMD = in_chunks(q_ASD, seats).transpose(0, 1)
         k_CAKD, v_CAKD = (with_neighbors(y, seats).transpose(0, 1) for y in (k_ASD, v_ASD))
         mask_CMK = self._mask(seats, shared)

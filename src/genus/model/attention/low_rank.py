@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.demand import Demand, linear
+from genus.model.initialization import Initialization, Normal
 from genus.model.stack import SeparateLayers, Stack
 from genus.part import Count, Fraction
 
@@ -111,13 +112,24 @@ class Lying:
 
 
 class LowRankLayer(AttentionLayer):
-    """Low-rank attention at work, with one matrix for queries, keys and values."""
+    """The module of low-rank attention.
+
+    The biases of keys and values are parameters of the layer, as they are added to the mixtures, not to the tokens.
+    """
 
     def __init__(self, choice: LowRank, hidden: int) -> None:
         super().__init__()
-        self.choice, self.hidden = choice, hidden
-        self.qkv = nn.Linear(hidden, 3 * hidden, bias=choice.bias)
-        self.projection = nn.Linear(choice.length, choice.projections * choice.rank, bias=False)
+        self.choice, self.head_size = choice, hidden // choice.heads
+        self.query = nn.Linear(hidden, hidden, bias=choice.bias)
+        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.value = nn.Linear(hidden, hidden, bias=False)
+        self.key_bias = nn.Parameter(torch.zeros(hidden)) if choice.bias else None
+        self.value_bias = nn.Parameter(torch.zeros(hidden)) if choice.bias else None
+        matrices = choice.heads if choice.sharing == "none" else 1
+        self.key_projection = LengthProjection(matrices, choice.rank, choice.length)
+        self.value_projection = (
+            None if choice.sharing == "key-value" else LengthProjection(matrices, choice.rank, choice.length)
+        )
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
     def prepare(self, packed: Packed) -> Lying:
@@ -126,36 +138,46 @@ class LowRankLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Lying) -> Tensor:
         """Return (T, H)."""
-        hidden, bias = self.hidden, self.qkv.bias
-        q_TH = F.linear(x, self.qkv.weight[:hidden], None if bias is None else bias[:hidden])
-        mixed_NkH = self._mixtures(F.linear(x, self.qkv.weight[hidden:]), shared)
-        mixed_NkH = mixed_NkH if bias is None else mixed_NkH + bias[hidden:]
-        k_NAkD, v_NAkD = (self._by_heads(part) for part in mixed_NkH.chunk(2, dim=-1))
+        of_values = self.key_projection if self.value_projection is None else self.value_projection
+        k_NkH, v_NkH = self.key_projection(self.key(x), shared), of_values(self.value(x), shared)
+        if self.key_bias is not None and self.value_bias is not None:
+            k_NkH, v_NkH = k_NkH + self.key_bias, v_NkH + self.value_bias
+        q_TH, k_NAkD, v_NAkD = self.query(x), *(self.by_head(part).transpose(1, 2) for part in (k_NkH, v_NkH))
         parts = []
         for stretch in shared.stretches:
-            q_MACD, number = self._by_heads(stretch.of(q_TH)), len(stretch.cells)
+            q_MACD, number = self.by_head(stretch.of(q_TH)).transpose(1, 2), len(stretch.cells)
             out = F.scaled_dot_product_attention(q_MACD, k_NAkD[:number], v_NAkD[:number], dropout_p=shared.dropout)
-            parts.append(out.transpose(1, 2).reshape(-1, hidden))
-        parts.append(parts[0].new_zeros(1, hidden))
+            parts.append(out.transpose(1, 2).flatten(2).flatten(0, 1))
+        parts.append(torch.zeros_like(parts[0][:1]))
         return self.out(torch.cat(parts).index_select(0, shared.found))  # type: ignore[no-any-return]
 
-    def _mixtures(self, kv_TH: Tensor, shared: Lying) -> Tensor:
-        """Return (N, k, 2 H): E times the keys and F times the values of each sequence."""
-        weight_GkL = self.projection.weight.view(self.choice.projections, self.choice.rank, -1)
+
+class LengthProjection(nn.Module):
+    """The projection E (or F) of the length n of a sequence to k: one matrix for all heads, or one for each head."""
+
+    def __init__(self, matrices: int, rank: int, length: int) -> None:
+        super().__init__()
+        self.rank = rank
+        self.weight = nn.Parameter(torch.empty(matrices * rank, length))
+        self.init_weights(Normal())
+
+    def init_weights(self, initialization: Initialization) -> None:
+        """Draw the matrices."""
+        initialization.draw(self.weight, "hidden")
+
+    def forward(self, x: Tensor, lying: Lying) -> Tensor:
+        """Return (N, k, H) for (T, H): the first columns of each matrix, as many as a sequence has tokens, times it."""
+        weight_GkL = self.weight.unflatten(0, (-1, self.rank))
         total: Tensor | None = None
-        for stretch in shared.stretches:
+        for stretch in lying.stretches:
             places = slice(stretch.first, stretch.first + stretch.cells.shape[1])
-            real_MCH = stretch.of(kv_TH).masked_fill(stretch.ended, 0.0)
-            x_MCGH = torch.unflatten(real_MCH, -1, (self.choice.projections, -1))
+            real_MCH = stretch.of(x).masked_fill(stretch.ended, 0.0)
+            x_MCGH = torch.unflatten(real_MCH, -1, (len(weight_GkL), -1))
             part = torch.einsum("gkc,mcgh->mkgh", weight_GkL[:, :, places], x_MCGH).flatten(2)
             # the first stretch is that of all sequences
             total = part if total is None else total + F.pad(part, (0, 0, 0, 0, 0, len(total) - len(part)))
         assert total is not None
         return total
-
-    def _by_heads(self, x: Tensor) -> Tensor:
-        """Return (M, A, C, D) for (M, C, H)."""
-        return torch.unflatten(x, -1, (self.choice.heads, -1)).transpose(1, 2)
 
 
 def lying(packed: Packed, dropout: float) -> Lying:
@@ -213,7 +235,7 @@ class SharedProjection(Stack):
         stack = SeparateLayers(make() for _ in range(layers))
         attention = [cast("LowRankLayer", layer.attention) for layer in stack]
         for each in attention:
-            each.projection = attention[0].projection
+            each.key_projection = attention[0].key_projection
         return stack
 
     def demand(self, model: Encoder, length: int) -> Demand:

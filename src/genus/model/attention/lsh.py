@@ -82,11 +82,11 @@ class Lsh(Chunked):
 
 
 class LshLayer(AttentionLayer):
-    """LSH attention at work; one map makes queries and keys."""
+    """The module of LSH attention; one map `query_key` makes queries and keys."""
 
     def __init__(self, choice: Lsh, hidden: int) -> None:
         super().__init__()
-        self.choice = choice
+        self.choice, self.head_size = choice, choice.size
         self.query_key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
@@ -97,7 +97,7 @@ class LshLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Seating) -> Tensor:
         """Return (T, H)."""
-        q_ATD, v_ATD = (y(x).view(len(x), self.choice.heads, -1).transpose(0, 1) for y in (self.query_key, self.value))
+        q_ATD, v_ATD = (self.by_head(project(x)).transpose(0, 1) for project in (self.query_key, self.value))
         out_ATD = self.attend(q_ATD, v_ATD, self.hash(q_ATD), shared)
         return self.out(out_ATD.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
 

@@ -20,6 +20,7 @@ from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
     from genus.batch import Packed
+    from genus.model.initialization import Initialization
 
 
 class Relative(Attention):
@@ -87,22 +88,25 @@ class Seen:
 
 
 class RelativeLayer(AttentionLayer):
-    """Relative attention at work."""
+    """The module of relative attention; no map has a bias."""
 
     def __init__(self, choice: Relative, hidden: int) -> None:
         super().__init__()
         heads, size = choice.heads, hidden // choice.heads
-        self.choice, self.size = choice, size
-        self.qkv = ToHeads(hidden, 3 * heads, size)
-        self.relative = ToHeads(hidden, heads, size)
-        self.out = FromHeads(heads, size, hidden)
-        self.content_bias = nn.Parameter(torch.empty(heads, size))
-        self.position_bias = nn.Parameter(torch.empty(heads, size))
+        self.choice, self.hidden, self.head_size = choice, hidden, size
+        self.query = nn.Linear(hidden, hidden, bias=False)
+        self.key = nn.Linear(hidden, hidden, bias=False)
+        self.value = nn.Linear(hidden, hidden, bias=False)
+        self.relative = nn.Linear(hidden, hidden, bias=False)
+        self.out = nn.Linear(hidden, hidden, bias=False)
+        self.content_bias = nn.Parameter(torch.zeros(heads, size))
+        self.position_bias = nn.Parameter(torch.zeros(heads, size))
 
-    def draw(self, std: float) -> None:
-        """Draw every weight from N(0, std²), biases too (released code)."""
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=std)
+    def init_weights(self, initialization: Initialization) -> None:
+        """Draw u and v too as weights are (released code)."""
+        super().init_weights(initialization)
+        for vector in (self.content_bias, self.position_bias):
+            initialization.draw(vector, "vector")
 
     def prepare(self, packed: Packed, remembered: Tensor | None = None) -> Seen:
         """Return what all layers share; `remembered` (R, M) says which memories are of the text that goes on."""
@@ -128,22 +132,26 @@ class RelativeLayer(AttentionLayer):
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H), or (T + R P, H) for the cells and the second states after them."""
         rows, length = len(shared.mask), shared.packed.row_length
-        of_query, of_rest = torch.split(self.qkv.weight, [self.choice.heads, 2 * self.choice.heads])
-        q_TAD, kv_RKAD = to_heads(x, of_query), to_heads(x[: rows * length].view(rows, length, -1), of_rest)
-        if shared.memory is not None:  # apart from the cells, as it has no gradient
-            kv_RKAD = torch.cat([to_heads(shared.memory.to(x.dtype), of_rest), kv_RKAD], 1)
-        k_RAKD, v_RAKD = kv_RKAD.transpose(1, 2).chunk(2, dim=1)
-        q_RAQD = by_rows(q_TAD, rows, length).transpose(1, 2)
+        cells_RLH = x[: rows * length].view(rows, length, -1)
+        q_RAQD = by_rows(self.by_head(self.query(x)), rows, length).transpose(1, 2)
+        k_RAKD, v_RAKD = (self._known(project, cells_RLH, shared.memory) for project in (self.key, self.value))
         scores = (q_RAQD + self.content_bias[:, None]) @ k_RAKD.transpose(-1, -2)
         scores = scores + self._by_distance(q_RAQD + self.position_bias[:, None], shared)
         scores = scores + self.segment_scores(q_RAQD, shared)
-        out_RQAD = mix(scores * self.size**-0.5, v_RAKD, shared)
+        out_RQAD = mix(scores * self.head_size**-0.5, v_RAKD, shared)
         cells, second = torch.split(out_RQAD, [length, out_RQAD.shape[1] - length], dim=1)
-        return self.out(torch.cat([cells.flatten(0, 1), second.flatten(0, 1)]))  # type: ignore[no-any-return]
+        return self.out(torch.cat([cells.flatten(0, 1), second.flatten(0, 1)]).flatten(1))  # type: ignore[no-any-return]
+
+    def _known(self, project: nn.Linear, cells_RLH: Tensor, memory_RMH: Tensor | None) -> Tensor:
+        """Return keys or values (R, A, K, D) of what is remembered and of the cells."""
+        known = project(cells_RLH)
+        if memory_RMH is not None:  # apart from the cells, as it has no gradient
+            known = torch.cat([project(memory_RMH.to(cells_RLH.dtype)), known], 1)
+        return self.by_head(known).transpose(1, 2)
 
     def _by_distance(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
         """Return q_i · W_r r(i - j) for every query and key (R, A, Q, K)."""
-        r_BAND = self.relative(seen.distances).transpose(1, 2)
+        r_BAND = self.by_head(self.relative(seen.distances)).transpose(1, 2)
         if backward(seen.packed) is None:
             scores_RAQN = torch.einsum("raqd,and->raqn", q_RAQD, r_BAND[0])
         else:
@@ -161,42 +169,13 @@ class RelativeLayer(AttentionLayer):
 
     def _distances(self, packed: Packed, memory: int) -> Tensor:
         """Return the encodings of the distances from K down, and of their opposites where a row runs backward."""
-        number, weight = reach(packed.row_length, memory, self.choice.visibility), self.relative.weight
+        number, like = reach(packed.row_length, memory, self.choice.visibility), next(self.parameters())
         first = memory + packed.row_length
-        distance = torch.arange(first, first - number, -1, device=weight.device, dtype=weight.dtype)
+        distance = torch.arange(first, first - number, -1, device=like.device, dtype=like.dtype)
         if self.choice.longest is not None:
             distance = distance.clamp(-self.choice.longest, self.choice.longest)
         ways = [distance] if backward(packed) is None else [distance, -distance]
-        return torch.stack([encoded(way, weight.shape[-1]) for way in ways])
-
-
-class ToHeads(nn.Module):
-    """A linear map without bias from H numbers to D for each of several heads."""
-
-    def __init__(self, hidden: int, heads: int, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(heads, size, hidden))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (..., heads, D) for (..., H)."""
-        return to_heads(x, self.weight)
-
-
-class FromHeads(nn.Module):
-    """A linear map without bias from D numbers for each of A heads to H."""
-
-    def __init__(self, heads: int, size: int, hidden: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(hidden, heads, size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (..., H) for (..., A, D)."""
-        return F.linear(x.flatten(-2), self.weight.flatten(1))
-
-
-def to_heads(x: Tensor, weight: Tensor) -> Tensor:
-    """Return (..., heads, D) for (..., H) and a weight (heads, D, H)."""
-    return torch.unflatten(F.linear(x, weight.flatten(0, 1)), -1, weight.shape[:2])
+        return torch.stack([encoded(way, self.hidden) for way in ways])
 
 
 def by_rows(x_TAD: Tensor, rows: int, length: int) -> Tensor:

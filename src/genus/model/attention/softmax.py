@@ -49,21 +49,23 @@ class Softmax(Attention):
 
 
 class SoftmaxLayer(AttentionLayer):
-    """Multi-head attention at work, with one matrix for queries, keys and values."""
+    """The module of multi-head attention."""
 
     def __init__(self, choice: Softmax, hidden: int) -> None:
         super().__init__()
-        self.choice = choice
-        self.qkv = nn.Linear(hidden, 3 * hidden, bias=choice.bias)
+        self.choice, self.head_size = choice, hidden // choice.heads
+        self.query = nn.Linear(hidden, hidden, bias=choice.bias)
+        self.key = nn.Linear(hidden, hidden, bias=choice.bias)
+        self.value = nn.Linear(hidden, hidden, bias=choice.bias)
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
     def prepare(self, packed: Packed) -> View:
         """Return the view that all layers share."""
         dropout = self.choice.dropout if self.training else 0.0
-        return view(packed, self.choice.visibility, compute_dtype(self.qkv.weight), dropout)
+        return view(packed, self.choice.visibility, compute_dtype(next(self.parameters())), dropout)
 
     def forward(self, x: Tensor, shared: View) -> Tensor:
         """Return (T, H)."""
-        q_TAD, k_TAD, v_TAD = self.qkv(x).view(len(x), 3, self.choice.heads, -1).unbind(1)
+        q_TAD, k_TAD, v_TAD = (self.by_head(project(x)) for project in (self.query, self.key, self.value))
         out_TAD = attend(q_TAD, k_TAD, v_TAD, shared)
         return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from genus.model.demand import Demand
 
 if TYPE_CHECKING:
     from genus.batch import Packed
+    from genus.model.initialization import Initialization
 
 
 class TwoStream(Relative):
@@ -38,12 +39,18 @@ class TwoStream(Relative):
 
 
 class TwoStreamLayer(RelativeLayer):
-    """Two-stream attention at work."""
+    """The module of two-stream attention."""
 
     def __init__(self, choice: TwoStream, hidden: int) -> None:
         super().__init__(choice, hidden)
-        self.segment_bias = nn.Parameter(torch.empty(choice.heads, self.size))
-        self.segments = nn.Parameter(torch.empty(2, choice.heads, self.size))
+        self.segment_bias = nn.Parameter(torch.zeros(choice.heads, self.head_size))
+        self.segments = nn.Parameter(torch.zeros(2, choice.heads, self.head_size))
+
+    def init_weights(self, initialization: Initialization) -> None:
+        """Draw b and s too as weights are (released code)."""
+        super().init_weights(initialization)
+        for vector in (self.segment_bias, self.segments):
+            initialization.draw(vector, "vector")
 
     def other_segment(self, packed: Packed, memory: int) -> Tensor:
         """Return (R, 1, Q, K) bool; what is remembered is of segment 0."""

@@ -1,0 +1,96 @@
+"""Weights written: one safetensors file, or several and an index where they are larger than a shard may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from genus.export.weights import INDEX, WHOLE, weight_files
+from genus.files import write_json, write_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torch import Tensor
+
+SHARD_BYTES = 5_000_000_000
+"""The largest file, if no tensor alone is larger: 5 GB, transformers' default up to its version 4."""
+FILE = WHOLE[0]
+STEMS = ("model", "model-b")
+"""Of shards' names; the second is taken where the first would name files that are still in use."""
+
+
+@dataclass
+class Writing:
+    """What has been written so far."""
+
+    parameters: int = 0
+    size: int = 0
+    """Bytes."""
+    shards: list[list[str]] = field(default_factory=list)
+    """The names of the tensors of each file."""
+
+
+def write_weights(work: Path, tensors: Iterable[tuple[str, Tensor]], target: Path, shard_bytes: int) -> int:
+    """Write tensors into a folder that takes the place of another, as they come, and return how many numbers they have.
+
+    No more than one shard is in memory besides what the caller holds. Shards never have the names of those in the
+    folder that is replaced: its index leads to the old ones until the new index takes its place.
+
+    Args:
+        work: where to write.
+        tensors: with their foreign names.
+        target: the folder that `work` is moved to.
+        shard_bytes: the most that one file may hold, if it holds more than one tensor.
+
+    Raises:
+        OSError: the files cannot be written, as on a full disk.
+    """
+    done, pending, held = Writing(), dict[str, "Tensor"](), 0
+    for name, tensor in tensors:
+        if pending and held + tensor.nbytes > shard_bytes:
+            _flush(work, pending, done)
+            pending, held = {}, 0
+        pending[name] = tensor
+        held += tensor.nbytes
+    _flush(work, pending, done)
+    if not done.shards[1:]:
+        _part(work, 0).rename(work / FILE)
+        return done.parameters
+    count, names = len(done.shards), set(weight_files(target))
+    options = [[f"{stem}-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1)] for stem in STEMS]
+    files = next((each for each in options if not names.intersection(each)), options[0])
+    for number, file in enumerate(files):
+        _part(work, number).rename(work / file)
+    places = {name: file for file, held_names in zip(files, done.shards, strict=True) for name in held_names}
+    facts = {"total_parameters": done.parameters, "total_size": done.size}
+    write_json(work / f"{FILE}{INDEX}", {"metadata": facts, "weight_map": places})
+    return done.parameters
+
+
+def remove_replaced(folder: Path, before: set[str], written: set[str]) -> None:
+    """Remove the files of weights that were in a folder and have been replaced by files of other names.
+
+    The whole file, or the index, goes first: without it the others mean nothing.
+    """
+    for name in sorted(before - written, key=lambda name: name not in (FILE, f"{FILE}{INDEX}")):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _part(work: Path, number: int) -> Path:
+    """Return where a shard lies until it is known how many there are."""
+    return work / f"{number}.safetensors"
+
+
+def _flush(work: Path, tensors: dict[str, Tensor], done: Writing) -> None:
+    """Write a shard."""
+    try:
+        write_tensors(_part(work, len(done.shards)), tensors)
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    done.parameters += sum(tensor.numel() for tensor in tensors.values())
+    done.size += sum(tensor.nbytes for tensor in tensors.values())
+    done.shards.append(list(tensors))
