@@ -262,7 +262,7 @@ def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn
         vocabulary,
         recipe.format(turn),
         learning,
-        max_length=stage.max_length,
+        limits=stage.limits,
         micro_batch=stage.micro_batch,
         seed=seed,
         batch=stage.batch,

@@ -41,10 +41,24 @@ class Stage(Part):
     """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
     share: Share = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
+    source_length: Count | None = None
+    """Row length of the stream `source`, for models that read one."""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Row length by stream."""
+        source = {} if self.source_length is None else {"source": self.source_length}
+        return {"tokens": self.max_length} | source
 
     def whole(self) -> Stage:
         """Return the stage without turns: all objectives learn from every step."""
-        return Stage(max_length=self.max_length, batch=self.batch, micro_batch=self.micro_batch, share=self.share)
+        return Stage(
+            max_length=self.max_length,
+            batch=self.batch,
+            micro_batch=self.micro_batch,
+            share=self.share,
+            source_length=self.source_length,
+        )
 
     def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
         """Return the turns of a round, for objectives of these names: here one, of all of them."""

@@ -25,7 +25,7 @@ def feeds() -> list[Feed]:
     words = vocabulary(STORE)
     pairs = (SegmentPairs(), (Masked(), NextSentence()))
     formats = [(FullSentences(), (Masked(),)), pairs, (DocSentences(), (Masked(),))]
-    return [Feed(STORE, words, one, ours, max_length=64, micro_batch=2, seed=1) for one, ours in formats]
+    return [Feed(STORE, words, one, ours, limits={"tokens": 64}, micro_batch=2, seed=1) for one, ours in formats]
 
 
 def turns(accumulate: int = 1, seed: int = 5) -> Turns:
