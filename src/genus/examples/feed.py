@@ -110,13 +110,27 @@ class Feed:
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`, counted from 0."""
         first = number * self.micro_batch
-        located = [self._locate(row) for row in range(first, first + self.micro_batch)]
-        return self._pack([self._row(epoch, row, self.streams) for epoch, row in located])
+        return self._pack([self.row(row) for row in range(first, first + self.micro_batch)])
+
+    def row(self, number: int) -> list[Example]:
+        """Return the examples of a row of the endless sequence, counted from 0."""
+        epoch, place = self._locate(number)
+        return self._row(epoch, place, self.streams)
 
     def epoch(self, number: int) -> float:
         """Return how many epochs have passed before micro-batch `number`."""
-        epoch, row = self._locate(number * self.micro_batch)
-        return epoch + row / self._rows(epoch)
+        return self.epoch_of_row(number * self.micro_batch)
+
+    def epoch_of_row(self, number: int) -> float:
+        """Return how many epochs have passed before a row of the endless sequence."""
+        epoch, place = self._locate(number)
+        return epoch + place / self._rows(epoch)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The examples and the rows of epoch 0."""
+        plan, rows = self._planned(0)
+        return len(plan), len(rows)
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Return epoch 0 once, the same at every call; the last batch is filled up with dead rows.

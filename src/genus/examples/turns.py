@@ -21,6 +21,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """An endless sequence of the numbers 0 to n - 1, each of which occurs `counts` times in every cycle.
+
+    The order within a cycle is drawn from (seed, number of the cycle).
+    """
+
+    counts: tuple[int, ...]
+    seed: int
+
+    def member(self, place: int) -> int:
+        """Return the number at a place of the sequence."""
+        cycle, within = divmod(place, sum(self.counts))
+        return int(_order(self.seed, cycle, self.counts)[within])
+
+    def before(self, place: int) -> NDArray[np.int64]:
+        """Return (n,) how often each number occurs before a place."""
+        cycle, within = divmod(place, sum(self.counts))
+        begun = _order(self.seed, cycle, self.counts)[:within]
+        return cycle * np.array(self.counts) + np.bincount(begun, minlength=len(self.counts))
+
+
+@dataclass(frozen=True)
 class Share:
     """A feed, who learns from it, and how often."""
 
@@ -49,14 +71,14 @@ class Turns:
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`."""
         step, within = divmod(number, self.accumulate)
-        turn, before = self._turn(step), self._before(step)
+        turn, before = self._cycle.member(step), self._cycle.before(step)
         return _marked(self.shares[turn], self.shares[turn].feed[int(before[turn]) * self.accumulate + within])
 
     def epoch(self, number: int) -> float:
         """Return how many passes over the text are made before micro-batch `number`, by all feeds together."""
         step, within = divmod(number, self.accumulate)
-        taken = self._before(step) * self.accumulate
-        taken[self._turn(step)] += within
+        taken = self._cycle.before(step) * self.accumulate
+        taken[self._cycle.member(step)] += within
         return sum(share.feed.epoch(int(count)) for share, count in zip(self.shares, taken, strict=True))
 
     def evaluation_batches(self) -> Iterator[Batch]:
@@ -67,25 +89,15 @@ class Turns:
                 if batch is not None:
                     yield _marked(share, batch)
 
-    def _turn(self, step: int) -> int:
-        number, place = divmod(step, sum(self._steps))
-        return int(_order(self.seed, number, self._steps)[place])
-
-    def _before(self, step: int) -> NDArray[np.int64]:
-        """Return how many steps each share has had before a step."""
-        number, place = divmod(step, sum(self._steps))
-        begun = _order(self.seed, number, self._steps)[:place]
-        return number * np.array(self._steps) + np.bincount(begun, minlength=len(self._steps))
-
     @property
-    def _steps(self) -> tuple[int, ...]:
-        return tuple(share.steps for share in self.shares)
+    def _cycle(self) -> Cycle:
+        return Cycle(tuple(share.steps for share in self.shares), self.seed)
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, number: int, steps: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return whose turn each step of a round is."""
-    return generator(seed, TURN, number).permutation(np.repeat(np.arange(len(steps)), steps))
+def _order(seed: int, cycle: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the numbers of a cycle in their order."""
+    return generator(seed, TURN, cycle).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
 def _marked(share: Share, batch: Batch) -> Batch:
