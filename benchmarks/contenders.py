@@ -164,7 +164,7 @@ class Ours:
     def step(self) -> None:
         """Forward, backward, update."""
         with self._as_levers_say():
-            sums = self.learner(self.batch)
+            sums = self.learner(self.batch).sums
         self.learner.objective(sums, self.counts).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -19,7 +19,7 @@ import torch
 from genus.cost import stage_cost
 from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
-from genus.examples.turns import Share, Turns
+from genus.examples.turns import TaskFeed, Turns
 from genus.export.hf import load, save
 from genus.export.teaching import Teaching, teacher_of
 from genus.export.transplant import transplant
@@ -252,7 +252,7 @@ def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> 
     return Turns(shares, chosen.batch // chosen.micro_batch, seed)
 
 
-def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> Share:
+def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> TaskFeed:
     """Return the feed of one turn of a stage."""
     vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
@@ -267,7 +267,7 @@ def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn
         seed=seed,
         batch=stage.batch,
     )
-    return Share(feed, frozenset(turn.objectives), recipe.task(turn), turn.steps)
+    return TaskFeed(feed, frozenset(turn.objectives), recipe.task(turn), turn.steps)
 
 
 def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> Turns:

@@ -78,5 +78,4 @@ def states(network: Network, batch: Batch) -> dict[str, Tensor]:
         packed = replace(packed, query=torch.arange(len(packed.ids)).view(-1, LENGTH))
     torch.manual_seed(0)
     memory = network.blank(len(ROWS))
-    found = network(replace(batch, streams={"tokens": packed}, memory=memory))
-    return {name: values for name, values in found.items() if name not in memory}
+    return network(replace(batch, streams={"tokens": packed}, memory=memory)).streams

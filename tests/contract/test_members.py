@@ -80,7 +80,7 @@ def test_small_its_losses_are_finite_and_reach_every_parameter(name: str, small:
     it = small(name)
     learner = fresh(it.recipe)
     for batch in it.batches:
-        counts, sums = learner.counts(batch), learner(batch)
+        counts, sums = learner.counts(batch), learner(batch).sums
         assert counts.keys() == {loss for loss in sums if "/" not in loss}
         assert all(count > 0 for count in counts.values())
         assert all(bool(torch.isfinite(value)) for value in sums.values())
@@ -120,7 +120,8 @@ def overfit(learner: Learner, it: Small) -> list[float]:
     losses = []
     for _ in range(OVERFIT_STEPS):
         torch.manual_seed(0)
-        loss = torch.stack([learner.objective(learner(batch), learner.counts(batch)) for batch in it.batches]).sum()
+        each = [learner.objective(learner(batch).sums, learner.counts(batch)) for batch in it.batches]
+        loss = torch.stack(each).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

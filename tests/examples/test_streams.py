@@ -201,7 +201,7 @@ def read(net: torch.nn.Module, batches: list[Batch], *, noise: bool = False) -> 
                 memories[number % each]["memory"][:, begins] = torch.randn(1)
                 memories[number % each]["remembered"][begins] = True
             given = net(replace(batch, memory=memories[number % each]))
-            memories[number % each] = {name: given[name] for name in memories[number % each]}
+            memories[number % each] = given.memory
             found.append(given["tokens"])
     return found
 

@@ -13,7 +13,7 @@ from genus.examples.doc_sentences import DocSentences
 from genus.examples.feed import Feed
 from genus.examples.full_sentences import FullSentences
 from genus.examples.segment_pairs import SegmentPairs
-from genus.examples.turns import Share, Turns
+from genus.examples.turns import TaskFeed, Turns
 from genus.objectives.masked import Masked
 from genus.objectives.next_sentence import NextSentence
 
@@ -31,7 +31,7 @@ def feeds() -> list[Feed]:
 def turns(accumulate: int = 1, seed: int = 5) -> Turns:
     names = [{"masked"}, {"masked", "next_sentence"}, {"masked"}]
     shares = [
-        Share(feed, frozenset(heads), task, steps)
+        TaskFeed(feed, frozenset(heads), task, steps)
         for task, (feed, heads, steps) in enumerate(zip(feeds(), names, STEPS, strict=True))
     ]
     return Turns(tuple(shares), accumulate, seed)

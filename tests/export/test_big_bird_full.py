@@ -82,7 +82,7 @@ def test_loss_and_its_gradients_of_full_bigbird(tmp_path: Path, shape: Full) -> 
     expected = model(**oracle.padded(shape), labels=labels, next_sentence_label=pairs).loss
     expected.backward()
     batch = oracle.packed(shape, targets)
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
     oracle.same_gradients(found, model)

@@ -147,7 +147,7 @@ def test_the_triple_loss_and_its_gradients_are_the_released_code_s(tmp_path: Pat
     learner.load_state_dict(own.learner.state_dict())
     teaching.begin(learner.eval())
     batch = oracle.packed(shape, given)
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
     assert all(parameter.grad is not None for parameter in student.parameters())

@@ -90,7 +90,7 @@ def test_discriminator_logits_loss_and_gradients(tmp_path: Path, shape: Electra)
     every = [{"replaced": (np.arange(len(label)), label)} for label in truly]
     batch = oracle.packed(shape, every)
     batch = replace(batch, targets=batch.targets | {"original": batch.targets["replaced"]})  # which is only counted
-    sums, counts = learner(batch), learner.counts(batch)
+    sums, counts = learner(batch).sums, learner.counts(batch)
     assert int(counts["replaced"]) == sum(oracle.LENGTHS)
     with torch.no_grad():
         scores = learner.heads["replaced"].scores(oracle.in_order(learner.network(batch)["tokens"]))

@@ -50,7 +50,7 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     expected = model(**oracle.padded(shape), labels=labels, **more).loss
     expected.backward()
     batch = oracle.packed(shape, named)
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
     oracle.same_gradients(found, model)

@@ -60,7 +60,7 @@ def test_losses_equal_those_of_the_cpu(
 ) -> None:
     """Variable-length attention and the filled-up vocabulary together, without a wait for the device on the way."""
     batch = make_batch(ROWS, LENGTH)
-    wanted = make_learner(make_encoder())(batch)
+    wanted = make_learner(make_encoder())(batch).sums
     learner = make_learner(make_encoder()).cuda()
     if compiled:
         assert compile_learner(learner.network, learner.heads.values())
@@ -69,7 +69,7 @@ def test_losses_equal_those_of_the_cpu(
         learner(on_device)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            sums = learner(on_device)
+            sums = learner(on_device).sums
         finally:
             torch.cuda.set_sync_debug_mode("default")
     for name in ("masked", "next_sentence"):

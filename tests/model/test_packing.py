@@ -48,7 +48,7 @@ def summed(learner: Learner, batches: list[Batch]) -> tuple[dict[str, Tensor], d
     learner.zero_grad()
     total: dict[str, Tensor] = {}
     for batch in batches:
-        sums = learner(batch)
+        sums = learner(batch).sums
         (sums["masked"] + sums["next_sentence"]).backward()
         total = {name: total.get(name, 0) + value.detach() for name, value in sums.items()}
     return total, {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}

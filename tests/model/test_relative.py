@@ -105,9 +105,9 @@ def run(net: RecurrentNetwork, batches: list[Packed]) -> list[dict[str, Tensor]]
     found, memory = [], net.blank(len(batches[0].ids) // batches[0].max_length)
     with torch.no_grad():
         for packed in batches:
-            given = net(Batch({"tokens": packed}, {}, memory=memory))
-            memory = {name: given[name] for name in memory}
-            found.append(given)
+            states = net(Batch({"tokens": packed}, {}, memory=memory))
+            memory = states.memory
+            found.append(states.streams | memory)
     return found
 
 
@@ -213,7 +213,7 @@ def test_gradients_reach_no_memory_and_no_token_that_is_unseen() -> None:
     vectors: list[Tensor] = []
     net.embed.register_forward_hook(lambda *given: vectors.append(given[2].detach().requires_grad_()) or vectors[-1])
     found = net(Batch({"tokens": packed}, {}, memory=memory))
-    assert not found["memory"].requires_grad
+    assert not found.memory["memory"].requires_grad
     for cell in range(LENGTH):
         (gradient,) = torch.autograd.grad(found["query"][cell].sum(), vectors[-1], retain_graph=True)
         reached = (gradient != 0).any(-1)

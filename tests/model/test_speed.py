@@ -27,7 +27,7 @@ ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
 
 
 def sums_and_gradients(learner: Learner, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    sums = learner(batch)
+    sums = learner(batch).sums
     learner.objective(sums, learner.counts(batch)).backward()  # type: ignore[no-untyped-call]
     return sums, {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
 

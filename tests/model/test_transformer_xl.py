@@ -116,7 +116,8 @@ def test_three_segments_in_a_row(name: str) -> None:
         given = batch(values[f"{segment}.ids"], segment > 0)
         given = Batch(given.streams, given.targets, memory=memory)
         found = network(given)
-        sums, memory = own.go_on(given)
+        step = own(given)
+        sums, memory = step.sums, step.memory
         scores = output(found["tokens"], network.token_embedding).view(ROWS, LENGTH, -1)
         assert relative(found["tokens"].view(ROWS, LENGTH, -1), values[f"{segment}.hidden"]) <= FLOAT32
         assert relative(scores, values[f"{segment}.scores"]) <= FLOAT32

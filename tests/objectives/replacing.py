@@ -64,4 +64,4 @@ def packed() -> Batch:
 
 def sums_of(learner: Learner, batch: Batch) -> dict[str, float]:
     with torch.no_grad():
-        return {name: float(value) for name, value in learner(batch).items()}
+        return {name: float(value) for name, value in learner(batch).sums.items()}

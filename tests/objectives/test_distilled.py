@@ -77,8 +77,8 @@ def packed(made: list[Example]) -> Batch:
 @compared
 def test_packed_equals_one_by_one(compared: str) -> None:
     made, rows = learner(compared), examples()
-    whole = made(packed(rows))
-    alone = [made(pack([[each]], len(each.tokens.ids), 0)) for each in rows]
+    whole = made(packed(rows)).sums
+    alone = [made(pack([[each]], len(each.tokens.ids), 0)).sums for each in rows]
     assert whole.keys() == {"masked", "masked/correct", "distilled", "hidden_cosine"}
     for name, value in whole.items():
         assert value.item() == pytest.approx(sum(sums[name].item() for sums in alone), rel=TOLERANCE), name
@@ -98,9 +98,9 @@ def test_no_document_reaches_another_s_losses(compared: str) -> None:
     ids = batch.tokens.ids.clone()
     ids[:9] = (ids[:9] - 4) % 35 + 5
     other = replace(batch.tokens, ids=ids)
-    first, second = (made(Batch({"tokens": tokens}, outside)) for tokens in (batch.tokens, other))
+    first, second = (made(Batch({"tokens": tokens}, outside)).sums for tokens in (batch.tokens, other))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    before, after = made(batch), made(replace(batch, streams={"tokens": other}))
+    before, after = made(batch).sums, made(replace(batch, streams={"tokens": other})).sums
     assert not torch.equal(before["hidden_cosine"], after["hidden_cosine"])
 
 
@@ -113,7 +113,7 @@ def test_the_teacher_is_no_part_of_the_learner() -> None:
     before = copy.deepcopy(head(made).teacher.state_dict())
     made.train()
     assert not any(module.training for module in head(made).teacher.modules())
-    made.objective(made(packed(examples())), made.counts(packed(examples()))).backward()
+    made.objective(made(packed(examples())).sums, made.counts(packed(examples()))).backward()
     assert all(parameter.grad is None for parameter in head(made).teacher.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in head(made).teacher.state_dict().items())
 
@@ -134,7 +134,7 @@ def test_the_teacher_draws_no_dropout_where_the_student_does() -> None:
 def test_every_masked_or_real_token_weighs_the_same() -> None:
     """L = 5 Σ distilled / 9 + 2 Σ masked / 9 + Σ cosine / 47."""
     made, batch = learner(), packed(examples())
-    sums = made(batch)
+    sums = made(batch).sums
     expected = 5 * sums["distilled"] / 9 + 2 * sums["masked"] / 9 + sums["hidden_cosine"] / 47
     assert made.objective(sums, made.counts(batch)).item() == pytest.approx(expected.item(), rel=TOLERANCE)
 
@@ -142,7 +142,7 @@ def test_every_masked_or_real_token_weighs_the_same() -> None:
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it() -> None:
     made = learner(teacher={"model": SMALL | {"embedding": {"segments": 0}, "pooler": None}})
     head(made).teacher.load_state_dict(made.state_dict())
-    sums = made(packed(examples()))
+    sums = made(packed(examples())).sums
     assert sums["distilled"].item() == pytest.approx(0, abs=TOLERANCE)
     assert sums["hidden_cosine"].item() == pytest.approx(0, abs=47 * TOLERANCE)
     assert sums["masked"].item() > 1
@@ -165,7 +165,7 @@ def test_a_teacher_of_another_width_leaves_the_hidden_states_alone() -> None:
     with pytest.raises(UsageError, match=r"32 wide, the student's 16: .* \(--set objectives.0.hidden_cosine=0\)"):
         learner(teacher=wide)
     made = learner(teacher=wide, hidden_cosine=0.0)
-    sums, counts = made(packed(examples())), made.counts(packed(examples()))
+    sums, counts = made(packed(examples())).sums, made.counts(packed(examples()))
     assert counts.keys() == {"masked", "distilled"}
     assert sums.keys() == {"masked", "masked/correct", "distilled"}
 
@@ -196,7 +196,7 @@ def test_flops_agree_with_pytorch(compared: str) -> None:
     every = Targets(torch.arange(rows * length), torch.zeros(rows * length, dtype=torch.int64))
     batch = replace(batch, targets={"masked": Targets(chosen, batch.tokens.ids[chosen]), "taught": every})
     with FlopCounterMode(display=False) as forward:
-        sums = made(batch)
+        sums = made(batch).sums
     with FlopCounterMode(display=False) as backward:
         made.objective(sums, made.counts(batch)).backward()
     wanted = demand(row, length)

@@ -43,7 +43,7 @@ def test_shared_embeddings_are_there_once() -> None:
 def test_both_losses_teach_the_embeddings(still: Tensor) -> None:
     for loss in ("masked", "replaced"):
         learner, batch = made(), packed()
-        learner(batch)[loss].backward()
+        learner(batch).sums[loss].backward()
         embed = learner.network.embed
         for table in (embed.tokens, embed.positions.table, embed.segments, embed.norm):
             assert table.weight.grad is not None, loss
@@ -58,7 +58,7 @@ def test_the_generator_is_a_model_of_the_same_tensors(still: Tensor) -> None:
     assert whole["embed.tokens.weight"].data_ptr() == learner.network.token_embedding.weight.data_ptr()
     assert not [name for name, tensor in companion.learner.state_dict().items() if tensor.is_meta]
     with torch.no_grad():
-        found = companion.learner(batch)
+        found = companion.learner(batch).sums
     assert float(found["masked"]) == pytest.approx(sums_of(learner, batch)["masked"], rel=TOLERANCE)
 
 

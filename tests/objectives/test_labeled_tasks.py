@@ -126,7 +126,7 @@ def test_the_loss_of_a_task_is_its_equation(name: str) -> None:
     made, (packed, expected) = learner().eval(), batch(name)
     with torch.no_grad():
         hidden = made.network(packed)["tokens"]
-        found = made(packed)
+        found = made(packed).sums
         exact = slow(made, hidden, name, expected)
     assert found.keys() == {name, f"{name}/correct"}
     assert made.heads[name].classes.out_features == CLASSES[name]
@@ -137,7 +137,7 @@ def test_the_loss_of_a_task_is_its_equation(name: str) -> None:
 @pytest.mark.parametrize("name", ["sentence_distance", "token_document"])
 def test_only_the_heads_that_a_batch_names_learn_from_it(name: str) -> None:
     made, (packed, _) = learner(), batch(name)
-    made.objective(made(packed), made.counts(packed)).backward()
+    made.objective(made(packed).sums, made.counts(packed)).backward()
     reached = [one for one, parameter in made.named_parameters() if parameter.grad is not None]
     learned = {one.split(".")[1] for one in reached if one.startswith("heads.")}
     assert learned == {name}
@@ -151,6 +151,6 @@ def test_the_task_s_vector_is_added() -> None:
     difference = embed.total(other.tokens) - embed.total(packed.tokens)
     expected = embed.tasks.weight[3] - embed.tasks.weight[0]
     torch.testing.assert_close(difference, expected.expand_as(difference))
-    made.objective(made(other), made.counts(other)).backward()
+    made.objective(made(other).sums, made.counts(other)).backward()
     assert embed.tasks.weight.grad is not None
     assert embed.tasks.weight.grad.abs().sum(1).nonzero()[:, 0].tolist() == [3]

@@ -96,7 +96,7 @@ def test_the_loss_is_the_paper_s(still: Tensor) -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
-        sums, counts = learner(batch), learner.counts(batch)
+        sums, counts = learner(batch).sums, learner.counts(batch)
         found = learner.objective(sums, counts)
     assert {name: int(count) for name, count in counts.items()} == {"masked": 8, "replaced": sum(LENGTHS)}
     assert int(sums["replaced/share"]) == sum(map(sum, answers)) > 0
@@ -113,7 +113,7 @@ def test_one_by_one_is_the_same_as_packed(still: Tensor) -> None:
 
 def test_weights_are_choices(still: Tensor) -> None:
     learner, batch = made("objectives.1.weight=3.0"), packed()
-    sums, counts = learner(batch), learner.counts(batch)
+    sums, counts = learner(batch).sums, learner.counts(batch)
     total = sums["masked"] / 8 + 3 * sums["replaced"] / sum(LENGTHS)
     assert float(learner.objective(sums, counts).detach()) == pytest.approx(float(total.detach()), rel=TOLERANCE)
 
@@ -207,7 +207,7 @@ def test_samples_hang_on_the_seed_alone() -> None:
 def test_the_discriminator_teaches_the_generator_nothing(still: Tensor) -> None:
     """No gradient flows through the samples: of its loss alone, none reaches what is the generator's own."""
     learner, batch = made(), packed()
-    learner(batch)["replaced"].backward()
+    learner(batch).sums["replaced"].backward()
     own = dict(learner.heads["generated"].named_parameters())
     assert not [name for name, parameter in own.items() if parameter.grad is not None]
     assert learner.network.token_embedding.weight.grad is not None

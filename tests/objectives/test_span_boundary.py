@@ -102,7 +102,7 @@ def test_both_losses_are_means_that_are_summed() -> None:
     """Over the same spans: L = L_MLM + L_SBO."""
     made, (packed, _) = learner(), batch()
     with torch.no_grad():
-        sums, counts = made(packed), made.counts(packed)
+        sums, counts = made(packed).sums, made.counts(packed)
     assert counts["masked"] == 7 + 2 + 3 + 1 + 3 + 3
     total = sums["masked"] / 19 + sums["span_boundary"] / 11
     assert float(made.objective(sums, counts)) == pytest.approx(float(total), rel=TOLERANCE)

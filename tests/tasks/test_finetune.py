@@ -146,7 +146,7 @@ def test_loss_and_gradients_equal_hugging_face(tokenizer: Tokenizer, tmp_path: P
     texts = ["a cat", "a cat and a hammer and a saw", "bird", "a dog and a drill ."]
     labels = np.array([2, 0, 1, 1]) if classify else np.array([0.5, -1, 2, 4], np.float32)
     batch = Shuffled(encode(tokenizer, [(text,) for text in texts], labels, name, 32), 4, seed=0)[0]
-    loss = learner.objective(learner(batch), learner.counts(batch))
+    loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
 
     reader = transformers.AutoTokenizer.from_pretrained(tmp_path)

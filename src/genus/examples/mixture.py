@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.examples import Example
     from genus.examples.feed import Feed
+    from genus.examples.turns import TaskFeed
 
 CYCLE = 4096
 """Rows of a cycle, in each of which every feed has the same number of rows: rates are exact to 1 in 4,096."""
@@ -69,6 +70,21 @@ class Mixture:
     rows: tuple[int, ...]
     """Rows of each feed in a cycle."""
     seed: int
+    heads: frozenset[str] | None = None
+    """Names of the objectives that learn; None: all."""
+
+    @classmethod
+    def by_size(cls, tasks: Sequence[TaskFeed], seed: int, limit: int | None, temperature: float) -> Mixture:
+        """Return the mixture in which an example of each feed comes at the rate that `mixing_rates` gives its size.
+
+        Rows are drawn, which hold several short examples or one long one: so the rate of a feed's rows is that of its
+        examples over the number of them in a row.
+        """
+        feeds = tuple(task.feed for task in tasks)
+        examples, rows = np.array([feed.size for feed in feeds]).T
+        rates = mixing_rates(examples.tolist(), limit, temperature) * rows / examples
+        heads: frozenset[str] = frozenset().union(*(task.heads for task in tasks))
+        return cls(feeds, rows_per_cycle(rates / rates.sum()), seed, heads)
 
     def __post_init__(self) -> None:
         """Refuse feeds whose rows cannot lie in one batch.
@@ -117,4 +133,4 @@ class Mixture:
         targets: dict[str, int] = {}
         for feed in self.feeds:
             targets |= {name: max(most, targets.get(name, 0)) for name, most in feed.max_targets.items()}
-        return pack(rows, first.limits, first.vocabulary.pad, sequences, targets)
+        return replace(pack(rows, first.limits, first.vocabulary.pad, sequences, targets), heads=self.heads)

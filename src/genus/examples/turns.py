@@ -43,7 +43,7 @@ class Cycle:
 
 
 @dataclass(frozen=True)
-class Share:
+class TaskFeed:
     """A feed, who learns from it, and how often."""
 
     feed: Feed
@@ -64,7 +64,7 @@ class Turns:
     function of its number, and an epoch of a feed holds everything once.
     """
 
-    shares: tuple[Share, ...]
+    shares: tuple[TaskFeed, ...]
     accumulate: int
     seed: int
 
@@ -100,7 +100,7 @@ def _order(seed: int, cycle: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
     return generator(seed, TURN, cycle).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
-def _marked(share: Share, batch: Batch) -> Batch:
+def _marked(share: TaskFeed, batch: Batch) -> Batch:
     """Return a feed's batch with the objectives that learn from it, and their task."""
     streams = {name: replace(packed, task=share.task) for name, packed in batch.streams.items()}
     return replace(batch, streams=streams, heads=share.heads)

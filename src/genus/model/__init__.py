@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from torch.utils._pytree import register_dataclass
 
 from genus.part import Part
 
@@ -13,6 +15,31 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory
     from genus.model.demand import Demand
     from genus.model.heads import Pooler
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Outputs of a network's forward pass; `states["tokens"]` is the stream `tokens`.
+
+    It is a pytree, so that hooks on modules (FSDP2, DDP) find its tensors.
+    """
+
+    streams: dict[str, Tensor]
+    """Last hidden states (T, H) by the name of the stream they belong to."""
+    memory: Memory = field(default_factory=dict)
+    """Memory for the batch that follows in the same streams; empty where the batch brought none."""
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Auxiliary losses of layers (load balancing, pondering), summed over what `Network.counts` counts."""
+    layers: tuple[Tensor, ...] | None = None
+    """Hidden states (T, H) of the stream `tokens`, where they were asked for: the embeddings, then every layer's output
+    before any final norm, as `output_hidden_states` of transformers."""
+
+    def __getitem__(self, stream: str) -> Tensor:
+        """Return the last hidden states of a stream."""
+        return self.streams[stream]
+
+
+register_dataclass(States)
 
 
 class Network(nn.Module, ABC):
@@ -27,11 +54,20 @@ class Network(nn.Module, ABC):
         """The token embedding (V, E), to which output heads tie their weights."""
 
     @abstractmethod
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return hidden states (T, H) by the name of the stream they belong to.
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:
+        """Return hidden states (T, H) by stream, the memory that follows where the batch brings one, and layer losses.
 
-        Where the batch brings a memory, the one for the batch that follows is returned too, under the same names.
+        Args:
+            batch: on the network's device.
+            layers: return the hidden states of every layer too.
+
+        Raises:
+            UsageError: `layers` of a network that does not keep them.
         """
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of terms in each of the layers' own losses (`States.losses`); none by default."""
+        return {}
 
     def blank(self, rows: int) -> Memory:
         """Return the memory of that many rows before the first batch; empty where the network has none."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from genus.model import Model, Network
+from genus.model import Model, Network, States
 from genus.model.attention import Attention
 from genus.model.block import Block, PostNorm
 from genus.model.demand import Demand
@@ -146,9 +146,11 @@ class EncoderNetwork(Network):
         """The token table (V, E)."""
         return self.embed.tokens
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Return `tokens`, the last layer's states (T, H)."""
-        return {"tokens": self.norm(self.layers(self.embed(batch.tokens), batch.tokens))}
+        kept: list[Tensor] | None = [] if layers else None
+        x = self.layers(self.embed(batch.tokens), batch.tokens, kept)
+        return States({"tokens": self.norm(x)}, layers=None if kept is None else tuple(kept))
 
     def levels(self) -> list[nn.Module]:
         """Return the embeddings and each layer; layers that share their weights are one level."""

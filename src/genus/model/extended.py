@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from genus.model import States
 from genus.model.attention.block_sparse import BlockSparse  # noqa: TC001  (the type of a choice is read at run time)
 from genus.model.demand import Demand
 from genus.model.encoder import Encoder, EncoderNetwork
@@ -50,7 +51,7 @@ class ExtendedNetwork(EncoderNetwork):
         self.extra = choice.attention.lead
         self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # as large as the normalized ones
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Return `tokens`, the last layer's states (T, H)."""
         packed = batch.tokens
         place, longer = lengthened(packed, self.extra)
@@ -58,7 +59,9 @@ class ExtendedNetwork(EncoderNetwork):
         x = self.embed(packed)
         every = extra_GH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
         x = torch.cat([x, every]).index_select(0, longer.ids)
-        return {"tokens": self.norm(self.layers(x, longer)).index_select(0, place)}
+        kept: list[Tensor] | None = [] if layers else None
+        x = self.norm(self.layers(x, longer, kept)).index_select(0, place)
+        return States({"tokens": x}, layers=None if kept is None else tuple(one.index_select(0, place) for one in kept))
 
 
 def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:

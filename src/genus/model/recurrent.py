@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from genus.model import States
 from genus.model.attend import sequences
 from genus.model.attention.relative import Relative, RelativeLayer
 from genus.model.demand import Demand, linear
@@ -88,11 +89,11 @@ class RecurrentNetwork(EncoderNetwork):
             return {}
         like = self.token_embedding.weight
         return {
-            "memory": like.new_zeros(self.depth, rows, self.length, self.hidden),
+            "memory": torch.zeros(self.depth, rows, self.length, self.hidden, dtype=like.dtype, device=like.device),
             "remembered": torch.zeros(rows, self.length, dtype=torch.bool, device=like.device),
         }
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Return `tokens` (T, H), `query` (R P, H) where cells have second states, and the memory that follows."""
         packed, x = batch.tokens, self.embed(batch.tokens)
         cells = len(x)
@@ -101,14 +102,15 @@ class RecurrentNetwork(EncoderNetwork):
             x = torch.cat([x, self.embed.dropout(second)])
         seen, states = self._prepare(packed, batch.memory), []
         for number, layer in enumerate(self.layers.children()):
-            states.append(x[:cells].detach())
+            states.append(x[:cells])
             memory = batch.memory["memory"][number] if batch.memory else None
             x = layer(x, replace(seen, memory=memory))
+        kept = (*states, x[:cells]) if layers else None
         x = self.dropout(self.norm(x))
-        found = {"tokens": x[:cells]}
+        streams = {"tokens": x[:cells]}
         if packed.query is not None:
-            found["query"] = x[cells:]
-        return found | (remember(packed, batch.memory, states) if batch.memory else {})
+            streams["query"] = x[cells:]
+        return States(streams, remember(packed, batch.memory, states) if batch.memory else {}, layers=kept)
 
     def _prepare(self, packed: Packed, memory: Memory) -> Seen:
         """Return what the layers share; the encodings of distances are dropped out like any states (released code)."""
@@ -138,5 +140,7 @@ def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
     kept = through[:, None] + torch.arange(memory["remembered"].shape[1], device=through.device)
     at = kept[:, :, None].expand(-1, -1, states[0].shape[-1])
     each = zip(memory["memory"], states, strict=True)
-    rows = [torch.cat([old, new.view(len(number), length, -1).to(old.dtype)], 1).gather(1, at) for old, new in each]
+    rows = [
+        torch.cat([old, new.detach().view(len(number), length, -1).to(old.dtype)], 1).gather(1, at) for old, new in each
+    ]
     return {"memory": torch.stack(rows), "remembered": known.gather(1, kept) & (through > 0)[:, None]}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from genus.errors import UsageError
 from genus.model.norm import Norm
 from genus.model.pre_norm import PreNorm, PreNormLayer
 from genus.model.stack import Stack, each_layer
@@ -94,8 +95,14 @@ class Dropped(Norm):
 class ReversibleLayers(nn.ModuleList):
     """Reversible layers in a row; what attention prepares is prepared once for all of them."""
 
-    def forward(self, x: Tensor, packed: Packed) -> Tensor:
-        """Return (T, 2 H)."""
+    def forward(self, x: Tensor, packed: Packed, kept: list[Tensor] | None = None) -> Tensor:
+        """Return (T, 2 H).
+
+        Raises:
+            UsageError: the states of every layer are asked for, of which none is kept.
+        """
+        if kept is not None:
+            raise UsageError("model.stack: reversible layers do not keep the states of every layer")
         layers = cast("list[PreNormLayer]", list(self))
         shared: Any = layers[0].attention.prepare(packed)
         walk = Walk(layers, shared, x, int(torch.randint(1 << 62, ())) if self.training else None)

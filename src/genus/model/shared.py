@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from genus.model.stack import SeparateLayers, Stack
+from genus.model.stack import SeparateLayers, Stack, keep
 from genus.part import Count
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ class SharedLayers(nn.ModuleList):
         super().__init__(layers)
         self.order = order
 
-    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+    def forward(self, x: Tensor, packed: Packed, kept: list[Tensor] | None = None) -> Tensor:
         """Return (T, H)."""
         shared: Any = cast("AttentionLayer", self[0].attention).prepare(packed)
         for number in self.order:
-            x = self[number](x, shared)
-        return x
+            x = self[number](keep(kept, x), shared)
+        return keep(kept, x)
 
 
 class SharedAttention(Stack):

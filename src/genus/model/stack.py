@@ -36,7 +36,10 @@ class Stack(Part, ABC):
 
     @abstractmethod
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack of `layers` layers that `make` makes: called with (x (T, H), packed), it returns (T, H)."""
+        """Return the stack of `layers` layers that `make` makes: called with (x (T, H), packed), it returns (T, H).
+
+        Where a third argument is a list, the embeddings and the output of every layer are appended to it.
+        """
 
     @abstractmethod
     def demand(self, model: Encoder, length: int) -> Demand:
@@ -63,12 +66,20 @@ class Separate(Stack):
 class SeparateLayers(nn.ModuleList):
     """Layers in a row; what attention prepares is prepared once for all of them."""
 
-    def forward(self, x: Tensor, packed: Packed) -> Tensor:
+    def forward(self, x: Tensor, packed: Packed, kept: list[Tensor] | None = None) -> Tensor:
         """Return (T, H)."""
         shared: Any = cast("AttentionLayer", self[0].attention).prepare(packed)
         for layer in self:
+            keep(kept, x)
             x = layer(x, shared)
-        return x
+        return keep(kept, x)
+
+
+def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:
+    """Return hidden states, having appended them to the list if there is one."""
+    if kept is not None:
+        kept.append(x)
+    return x
 
 
 def each_layer(model: Encoder, length: int) -> Demand:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from torch import Tensor, nn
+from torch.utils._pytree import register_dataclass
 
 from genus.part import Part
 
@@ -18,12 +19,28 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Memory
     from genus.examples import Example, Examples, Lengths, Limits
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and further sums over these, such as `masked/correct`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Outputs of a learner's forward pass on one micro-batch.
+
+    It is a pytree, so that hooks on modules (FSDP2, DDP) find its tensors.
+    """
+
+    sums: Sums
+    """Every loss, summed over its targets, and every further sum."""
+    memory: Memory
+    """Memory for the next batch of the same streams; empty where the batch brought none."""
+
+
+register_dataclass(Step)
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,7 @@ class Head(nn.Module, ABC):
         """Return the number of targets of each of this objective's losses in the batch, before any model runs."""
 
     @abstractmethod
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return the losses, summed over targets, under the names that `counts` uses, and any `name/metric` sums."""
 
     def regions(self) -> list[nn.Module]:
@@ -139,7 +156,10 @@ class Objective(Part, ABC):
 
 
 class Learner(nn.Module):
-    """A network and its objectives: the one thing the training loop knows. Fine-tuning tasks are objectives too."""
+    """A network and its objectives: the one thing the training loop knows. Fine-tuning tasks are objectives too.
+
+    Training, evaluation and tasks call `learner(batch)`, so that hooks, DDP and FSDP2 can be applied from outside.
+    """
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
         super().__init__()
@@ -148,24 +168,22 @@ class Learner(nn.Module):
         self.weights = weights or {}
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of targets of every loss in the batch."""
-        return {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
+        """Return the number of targets of every loss in the batch, those of the network's layers included."""
+        counts = {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
+        return counts | self.network.counts(batch)
 
-    def forward(self, batch: Batch) -> Sums:
-        """Return every loss, summed over its targets, and every further sum."""
-        return self.go_on(batch)[0]
-
-    def go_on(self, batch: Batch) -> tuple[Sums, Memory]:
-        """Return what `forward` does, and the memory for the next batch of the same streams, if it brings one."""
+    def forward(self, batch: Batch) -> Step:
+        """Return every loss, summed over its targets, every further sum, and the memory if the batch brings one."""
         sums: Sums = {}
         learning = self._each(batch)
         for head in learning:
             batch, early = head.prepare(self.network, batch)
             sums |= early
-        hidden = self.network(batch)
+        states: States = self.network(batch)
+        sums |= states.losses
         for head in learning:
-            sums |= head(self.network, hidden, batch)
-        return sums, {name: hidden[name] for name in batch.memory}
+            sums |= head(self.network, states, batch)
+        return Step(sums, states.memory)
 
     def objective(self, sums: Sums, counts: Sums) -> Tensor:
         """Return the number to minimize: Σ weight x sum / count over the losses, counts taken over the whole step."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch, Targets
-    from genus.model import Network
+    from genus.model import Network, States
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -169,7 +169,7 @@ class DistilledHead(MaskedHead, TaughtHead):
         found = {"masked": masked, "distilled": every if self.choice.compared == "all" else masked}
         return found | ({"hidden_cosine": every} if self.choice.hidden_cosine else {})
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `masked` and `distilled` in nats, `hidden_cosine`, and `masked/correct`."""
         masked, every = batch.targets["masked"], batch.targets["taught"]
         everywhere = self.choice.compared == "all"

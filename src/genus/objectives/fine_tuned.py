@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Example
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.heads import Pooler
     from genus.tokens.vocabulary import Vocabulary
 
@@ -121,7 +121,7 @@ class FineTunedHead(Head):
         """Return what the map is applied to (M, H): the states themselves."""
         return states_MH
 
-    def outputs(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Tensor:
+    def outputs(self, network: Network, hidden: States, batch: Batch) -> Tensor:
         """Return the raw outputs (M, C), or (M, 1) for a number, at every target, labeled or not."""
         states_MH = self.states(network, hidden["tokens"][batch.targets[self.name].index])
         return self.classes(self.dropout(states_MH))  # type: ignore[no-any-return]
@@ -130,7 +130,7 @@ class FineTunedHead(Head):
 class ClassesHead(FineTunedHead):
     """Classes at work."""
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return the summed negative log-likelihood in nats under the objective's name, and `.../correct`."""
         logits_MC, label = self.outputs(network, hidden, batch).float(), batch.targets[self.name].label
         loss = F.cross_entropy(logits_MC, label, ignore_index=IGNORE, reduction="sum")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.model.encoder import EncoderNetwork
     from genus.tokens.vocabulary import Vocabulary
@@ -127,7 +127,7 @@ class GeneratedHead(Head):
         sums = {"masked": loss, "masked/correct": correct, "masked/sampled": (sampled_M == masked.label).sum()}
         return batch, sums
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return nothing: all was done before the model ran."""
         return {}
 

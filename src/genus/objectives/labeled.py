@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.examples import Example
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -97,7 +97,7 @@ class LabeledHead(Head):
         """Return the number of labels."""
         return {self.name: batch.targets[self.name].counted().sum()}
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return the summed negative log-likelihood in nats under the objective's name, and `.../correct`."""
         targets = batch.targets[self.name]
         logits_MC = self.classes(self.states(network, hidden["tokens"][targets.index]))

@@ -18,10 +18,9 @@ from genus.objectives.masking import Masking, TokenMasking
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from genus.batch import Batch
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
@@ -83,7 +82,7 @@ class MaskedHead(Head):
         """Return the number of masked tokens."""
         return {"masked": batch.targets["masked"].counted().sum()}
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `masked`, the summed negative log-likelihood in nats, and `masked/correct`, how many are right."""
         targets = batch.targets["masked"]
         embedding = network.token_embedding.weight

@@ -12,10 +12,8 @@ from genus.objectives import Head, Sums
 from genus.objectives.masked import MaskedHead, MaskedTokens
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from genus.batch import Batch
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.model.output import OutputLayer
 
@@ -52,7 +50,7 @@ class MaskedDirectHead(MaskedHead):
         self.tokens = choice.output.build(model, vocab_size)  # type: ignore[assignment]  # it answers as one does
         model.initialize(self)
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `masked`, the summed negative log-likelihood in nats, and `masked/correct`, how many are right."""
         targets = batch.targets["masked"]
         output = cast("OutputLayer", self.tokens)

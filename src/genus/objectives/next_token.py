@@ -14,10 +14,8 @@ from genus.model.output import Output, Tied
 from genus.objectives import Head, Objective, Sums
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from genus.batch import Batch
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
@@ -63,7 +61,7 @@ class NextTokenHead(Head):
         """Return the number of tokens to predict."""
         return {"next_token": batch.targets["next_token"].counted().sum()}
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `next_token`, the summed negative log-likelihood in nats, and `.../correct` if the output tells it."""
         targets = batch.targets["next_token"]
         found = self.tokens.loss(hidden["tokens"][targets.index], network.token_embedding, targets.label)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.examples import Sequence
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -120,7 +120,7 @@ class PermutedHead(Head):
         """Return the number of tokens to predict."""
         return {"permuted": batch.targets["permuted"].counted().sum()}
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `permuted`, the summed negative log-likelihood in nats, and `permuted/correct`."""
         targets = batch.targets["permuted"]
         found = self.tokens.loss(hidden["query"][targets.index], network.token_embedding, targets.label)

@@ -17,11 +17,10 @@ from genus.part import NotNegative
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from genus.batch import Batch
     from genus.examples import Example
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
 
@@ -78,7 +77,7 @@ class ReplacedHead(Head):
         """Return the number of tokens."""
         return {"replaced": batch.targets["original"].counted().sum()}
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `replaced`, the summed negative log-likelihood in nats, and sums that tell how good it is.
 
         `replaced/correct` is how many tokens are judged right, at even odds; `replaced/share` how many are replaced, so

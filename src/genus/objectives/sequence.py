@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.model.heads import Pooler
     from genus.objectives import Sums
 
@@ -97,7 +97,7 @@ class ClassifyHead(SequenceHead, ClassesHead):
 class RegressHead(SequenceHead):
     """Regression at work."""
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `regress`, the summed squared error."""
         targets = batch.targets[self.name]
         error = self.outputs(network, hidden, batch).float()[:, 0] - targets.label

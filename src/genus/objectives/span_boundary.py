@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Targets
     from genus.examples import Example
-    from genus.model import Model, Network
+    from genus.model import Model, Network, States
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -86,7 +86,7 @@ class SpanBoundaryHead(Head):
         label_M = self.places(batch.tokens, batch.targets["masked"])[-1]
         return {"span_boundary": (label_M != IGNORE).sum()}
 
-    def forward(self, network: Network, hidden: dict[str, Tensor], batch: Batch) -> Sums:
+    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
         """Return `span_boundary`, the summed negative log-likelihood in nats, and `span_boundary/correct`."""
         left_M, right_M, depth_M, label_M = self.places(batch.tokens, batch.targets["masked"])
         states_TH = hidden["tokens"]

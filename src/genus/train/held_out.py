@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from genus.batch import Batch
-    from genus.objectives import Learner, Sums
+    from genus.objectives import Learner, Step, Sums
     from genus.train.run import Run
 
 LARGEST = 700.0
@@ -54,8 +54,11 @@ def evaluate(
         for number, batch in enumerate(islice(batches, run.evaluate_batches)):
             counts.update(_numbers(learner.counts(batch)))
             torch.manual_seed(number)
+            batch = memories.given(batch.to(device), learner.network, 0)
             with autocast(run.precision, device):
-                sums.update(_numbers(memories.go_on(learner, batch.to(device), 0)))
+                step: Step = learner(batch)
+            memories.keep(batch, 0, step.memory)
+            sums.update(_numbers(step.sums))
     learner.train(training)
     totals, numbers = _tensors(sums), _tensors(counts)
     found = {"loss": learner.objective(totals, numbers).item()} | means(totals, numbers)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch, Memory
-    from genus.objectives import Learner, Sums
+    from genus.model import Network
     from genus.train.parallel import Ranks
 
 
@@ -21,21 +21,22 @@ class Memories:
     def __init__(self) -> None:
         self.slots: dict[tuple[str, int], Memory] = {}
 
-    def go_on(self, learner: Learner, batch: Batch, place: int) -> Sums:
-        """Return a learner's sums on the batch at a place of its step, which goes on from the last one there.
+    def given(self, batch: Batch, network: Network, place: int) -> Batch:
+        """Return the batch at a place of its step with the memory of the last one there.
 
-        Batches that are no streams, as those of a task, go on from nothing and leave nothing behind.
+        Batches that are no streams, as those of a task, have no memory.
         """
         if batch.tokens.flow is None:
-            return learner(batch)  # type: ignore[no-any-return]
-        key = (turn_of(batch), place)
-        memory = self.slots.get(key)
+            return batch
+        memory = self.slots.get((turn_of(batch), place))
         if memory is None:
-            memory = learner.network.blank(len(batch.tokens.ids) // batch.tokens.max_length)
-        sums, after = learner.go_on(replace(batch, memory=memory))
-        if after:
-            self.slots[key] = after
-        return sums
+            memory = network.blank(len(batch.tokens.ids) // batch.tokens.max_length)
+        return replace(batch, memory=memory)
+
+    def keep(self, batch: Batch, place: int, memory: Memory) -> None:
+        """Keep the memory that follows the batch at a place of its step."""
+        if memory:
+            self.slots[turn_of(batch), place] = memory
 
     def forget(self) -> None:
         """Begin anew."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from genus.batch import Batch
-    from genus.objectives import Learner, Sums
+    from genus.objectives import Learner, Step, Sums
     from genus.optim import Optimizer
     from genus.train.parallel import Ranks
     from genus.train.run import Run
@@ -91,11 +91,13 @@ class Updater:
         for place, (number, batch) in enumerate(batches.items()):
             key = np.random.SeedSequence((self.seed, stage, number))
             torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+            slot = self.ranks.rank + place * self.ranks.size
+            batch = self.memories.given(batch.to(self.ranks.device), self.learner.network, slot)
             with autocast(self.precision, self.ranks.device):
-                slot = self.ranks.rank + place * self.ranks.size
-                sums = self.memories.go_on(self.learner, batch.to(self.ranks.device), slot)
-            self.learner.objective(sums, counts).backward()  # type: ignore[no-untyped-call]
-            totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in sums.items()}
+                step: Step = self.learner(batch)
+            self.memories.keep(batch, slot, step.memory)
+            self.learner.objective(step.sums, counts).backward()  # type: ignore[no-untyped-call]
+            totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
         self.ranks.sum_gradients(self.parameters)
         values = self.ranks.sum(torch.stack(list(totals.values())).tolist())
         return {name: torch.tensor(value) for name, value in zip(totals, values, strict=True)}
