@@ -19,6 +19,7 @@ import torch
 from genus.cost import stage_cost
 from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
+from genus.examples.mixture import Mixture
 from genus.examples.turns import TaskFeed, Turns
 from genus.export.hf import load, save
 from genus.export.teaching import Teaching, teacher_of
@@ -245,11 +246,11 @@ def settle(recipe: Recipe, folder: Path) -> None:
         raise UsageError(f"{folder}: holds a run of another recipe ({'; '.join(changes[:3])}); take another folder")
 
 
-def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns:
+def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns | Mixture:
     """Return the feed of a stage of the recipe."""
     chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
     shares = tuple(share(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.turns(chosen))
-    return Turns(shares, chosen.batch // chosen.micro_batch, seed)
+    return chosen.feed(shares, seed)
 
 
 def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> TaskFeed:

@@ -39,8 +39,8 @@ def mixing_rates(sizes: Sequence[int], limit: int | None = None, temperature: fl
     Source: Raffel et al. 2019, section 3.5.2.
     """
     counted = np.array([size if limit is None else min(size, limit) for size in sizes], dtype=np.float64)
-    scaled = counted ** (1 / temperature)
-    return scaled / scaled.sum()
+    scaled: NDArray[np.float64] = counted ** (1 / temperature)
+    return np.asarray(scaled / scaled.sum())
 
 
 def rows_per_cycle(shares: NDArray[np.float64], cycle: int = CYCLE) -> tuple[int, ...]:
