@@ -19,7 +19,7 @@ import torch
 from genus.cost import stage_cost
 from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
-from genus.examples.turns import Share, Turns
+from genus.examples.turns import TaskFeed, Turns
 from genus.export.hf import load, save
 from genus.export.teaching import Teaching, teacher_of
 from genus.export.transplant import transplant
@@ -41,6 +41,7 @@ from genus.train.record import say
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from genus.examples.mixture import Mixture
     from genus.objectives import Learner
     from genus.recipe import Stage, Turn
     from genus.train.run import Run
@@ -248,14 +249,14 @@ def settle(recipe: Recipe, folder: Path) -> None:
         raise UsageError(f"{folder}: holds a run of another recipe ({'; '.join(changes[:3])}); take another folder")
 
 
-def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns:
+def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns | Mixture:
     """Return the feed of a stage of the recipe."""
     chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
     shares = tuple(share(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.turns(chosen))
-    return Turns(shares, chosen.batch // chosen.micro_batch, seed)
+    return chosen.feed(shares, seed)
 
 
-def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> Share:
+def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> TaskFeed:
     """Return the feed of one turn of a stage."""
     vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
@@ -265,12 +266,13 @@ def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn
         vocabulary,
         recipe.format(turn),
         learning,
-        max_length=stage.max_length,
+        limits=stage.limits,
         micro_batch=stage.micro_batch,
         seed=seed,
         batch=stage.batch,
+        task=recipe.task(turn),
     )
-    return Share(feed, frozenset(turn.objectives), recipe.task(turn), turn.steps)
+    return TaskFeed(feed, frozenset(turn.objectives), turn.steps)
 
 
 def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> Turns:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from genus.errors import UsageError, near
 from genus.examples import Examples
+from genus.examples.mixture import Mixture
+from genus.examples.turns import TaskFeed, Turns
 from genus.model import Model
 from genus.model.heads import Pooler
 from genus.objectives import Learner, Objective
@@ -41,14 +43,32 @@ class Stage(Part):
     """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
     share: Share = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
+    source_length: Count | None = None
+    """Row length of the stream `source`, for models that read one."""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Row length by stream."""
+        source = {} if self.source_length is None else {"source": self.source_length}
+        return {"tokens": self.max_length} | source
 
     def whole(self) -> Stage:
         """Return the stage without turns: all objectives learn from every step."""
-        return Stage(max_length=self.max_length, batch=self.batch, micro_batch=self.micro_batch, share=self.share)
+        return Stage(
+            max_length=self.max_length,
+            batch=self.batch,
+            micro_batch=self.micro_batch,
+            share=self.share,
+            source_length=self.source_length,
+        )
 
     def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
         """Return the turns of a round, for objectives of these names: here one, of all of them."""
         return (Turn(objectives=names),)
+
+    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> Turns | Mixture:
+        """Return the feed of the stage, made of those of its turns: here they alternate, step by step."""
+        return Turns(feeds, self.batch // self.micro_batch, seed)
 
 
 class TurnStage(Stage):
@@ -63,6 +83,29 @@ class TurnStage(Stage):
     def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
         """Return the turns."""
         return self.turns
+
+
+class MixtureStage(Stage):
+    """A stage in which every batch mixes rows of all turns, in proportion to min(size, limit)^(1 / temperature).
+
+    The size of a turn is the number of examples that its format makes of the corpus; its `steps` are not read.
+
+    Source: Raffel et al. 2019, section 3.5.2.
+    """
+
+    turns: tuple[Turn, ...]
+    limit: Count | None = None
+    """K, beyond which a set of examples counts as no larger."""
+    temperature: Positive = 1.0
+    """T: 1 is proportional to size, a large one mixes equally."""
+
+    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+        """Return the turns."""
+        return self.turns
+
+    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> Turns | Mixture:
+        """Return the mixture of the turns' feeds."""
+        return Mixture.by_size(feeds, seed, self.limit, self.temperature)
 
 
 class FineTuning(Part):
