@@ -31,11 +31,15 @@ def note(line: str) -> None:
 
 @contextmanager
 def briefly() -> Iterator[None]:
-    """Run a short command without garbage collection: looking through all of PyTorch's objects takes a tenth of it."""
+    """Run a short command without looking for garbage: through all of PyTorch's objects, it would take a third of it.
+
+    What is there in the end is left to the end of the process, which then does not look through it either.
+    """
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -89,6 +89,7 @@ class Format(StrEnum):
     html = "html"
 
 
+@briefly()
 def table(
     every_size: Annotated[bool, typer.Option("--all", help="A row for every size, not one a member.")] = False,
     written: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.text,

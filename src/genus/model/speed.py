@@ -55,7 +55,7 @@ def _leave_alone(kind: type[nn.Module]) -> None:
     for base in kind.__mro__:
         for name, method in list(vars(base).items()):
             if getattr(method, "uncompiled", False):
-                plain = torch.compiler.disable(method)
+                plain = torch.compiler.disable(method)  # type: ignore[no-untyped-call]
                 plain.uncompiled = False
                 setattr(base, name, plain)
 
