@@ -32,11 +32,11 @@ from genus.tokens import Tokens
 from genus.tokens.store import Progress, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 from genus.train.held_out import evaluate
 from genus.train.loop import Summary, train
-from genus.train.parallel import join
-from genus.train.record import say
+from genus.train.parallel import init_distributed
+from genus.train.record import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def pretrain(
         UsageError: the folder holds a run already, or one of other choices, or a fine-tuning.
     """
     spare(folder)
-    with join(run.device).in_turn():
+    with init_distributed(run.device).rank_zero_first():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
@@ -99,7 +99,7 @@ def pretrain(
     training, held_out = store.split(run.held_out)
     return train(
         learner,
-        stretches(recipe, training, tokenizer),
+        stages(recipe, training, tokenizer),
         recipe.optimizer,
         recipe.schedule,
         recipe.budget,
@@ -143,7 +143,7 @@ def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = No
             return found
         if begun(folder.parent):
             raise UsageError(f"{folder}: {why}; take another folder")
-        say(f"{folder}: {why}; made anew")
+        log(f"{folder}: {why}; made anew")
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
@@ -183,7 +183,7 @@ def ids(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress |
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
     if replaced := counts(folder).replaced:
         sources = ", ".join(map(str, corpus.sources))
-        say(f"{sources}: {replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
+        log(f"{sources}: {replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
     return store
 
 
@@ -212,7 +212,7 @@ def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, 
     objectives = tuple(objective.fitted(model, beside) for objective in recipe.objectives)
     recipe, learner = fresh(replace(recipe, objectives=objectives), tokenizer)
     if parts := sorted({".".join(name.split(".")[:2]) for name in transplant(source, learner, tokenizer)}):
-        say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
+        log(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
     return recipe, learner
 
 
@@ -221,7 +221,7 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     model, pieces = recipe.model.over(source.model), recipe.tokens.vocab_size
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
-        say(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
+        log(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
     if model.parameters(pieces) != recipe.model.parameters(pieces):
         recipe = replace(recipe, name=source.name, published=source.published)
     return replace(recipe, model=model)
@@ -232,7 +232,7 @@ def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) 
     teaching.begin(learner)
     line = teaching.inherit(learner) if inherit else ""
     if teaching.remember(folder) and line:
-        say(line)
+        log(line)
 
 
 def settle(recipe: Recipe, folder: Path) -> None:
@@ -291,17 +291,17 @@ def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     return Turns(tuple(shares), 1, recipe.seed)
 
 
-def stretches(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[Stretch]:
+def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStage]:
     """Return the recipe's stages, each with its feed and its cost a token."""
     text = fingerprint(store)
     return [
-        Stretch(
+        TrainStage(
             examples(recipe, store, tokenizer, number),
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
             flops_per_token=stage_cost(recipe, stage).flops_training,
             text=text,
-            growth=stage.batch / recipe.stages[0].batch,
+            batch_ratio=stage.batch / recipe.stages[0].batch,
         )
         for number, stage in enumerate(recipe.stages)
     ]

@@ -10,7 +10,7 @@ from genus.files import write_json
 from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Study
-from genus.train.record import say
+from genus.train.record import log
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def finetune(
     splits = read_splits(files, task)
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
-        say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
+        log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     objective = task.objective([label for row in training for label in row.labels])
     task = task.fitting(objective)

@@ -98,7 +98,7 @@ class Checkpoints:
             fault = _fault(self.path(step))
             if fault is None:
                 return self.path(step)
-            say(f"warning: {self.path(step)}: {fault}; taking the one before")
+            log(f"warning: {self.path(step)}: {fault}; taking the one before")
         if self.steps():
             raise GenusError(f"{self.folder}: none of the checkpoints is whole; start anew in another folder")
         return None

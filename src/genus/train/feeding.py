@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from genus.batch import Batch
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
 
 WORKERS = {"cuda": 4, "cpu": 1}
 """How many processes keep a device fed, where the user says nothing."""
@@ -33,7 +33,7 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainStage:
     """A part of a run with one feed: a recipe's stage, made ready."""
 
     feed: Feed
@@ -45,11 +45,11 @@ class Stretch:
     """FLOPs that a live token costs in training, forward and backward; 0 where nobody counted."""
     text: str = ""
     """Tells the text apart from others, so that no run goes on with another; empty where nobody asks."""
-    growth: float = 1.0
+    batch_ratio: float = 1.0
     """Its batch over that of the first."""
 
 
-def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Generator[dict[int, Batch]]:
+def steps(stretch: TrainStage, first: int, world: World, workers: int | None) -> Generator[dict[int, Batch]]:
     """Yield, from step `first` of a stretch on, what this process takes in each step: batches by number.
 
     Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes every R-th, from the r-th on. So
@@ -58,11 +58,11 @@ def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Ge
     Raises:
         UsageError: more processes than micro-batches in a step.
     """
-    rank, size = ranks.rank, ranks.size
+    rank, size = world.rank, world.size
     if stretch.accumulate < size:
         raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches: lower stages.micro_batch")
     if workers is None:
-        workers = WORKERS[ranks.device.type]
+        workers = WORKERS[world.device.type]
     taken = range(rank, stretch.accumulate, size)
     numbers = (step * stretch.accumulate + place for step in itertools.count(first) for place in taken)
     batches = _stream(stretch.feed, numbers, workers)
@@ -75,7 +75,7 @@ def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
         loader = DataLoader(
-            cast("Dataset[Batch | GenusError]", Careful(feed)),
+            cast("Dataset[Batch | GenusError]", CatchErrors(feed)),
             batch_size=None,
             sampler=numbers,  # it is iterated over once
             num_workers=workers,
@@ -90,7 +90,7 @@ def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]
 
 
 @dataclass(frozen=True)
-class Careful:
+class CatchErrors:
     """A feed whose errors come as values: a worker would wrap an exception in a traceback of many lines."""
 
     feed: Feed

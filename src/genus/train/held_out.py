@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.train.memory import Memories
-from genus.train.parallel import join
+from genus.train.parallel import init_distributed
 from genus.train.precision import autocast
 from genus.train.update import means
 
@@ -44,7 +44,7 @@ def evaluate(
         run: the device, the precision and the number of batches.
         bytes_per_target: the losses over tokens, with the mean number of UTF-8 bytes that a target stands for.
     """
-    device = join(run.device).device
+    device = init_distributed(run.device).device
     sums: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     training = learner.training

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from genus.errors import GenusError, UsageError
 from genus.objectives import Learner
 from genus.train.checkpoint import Checkpoints, memory
-from genus.train.feeding import Stretch, steps
+from genus.train.feeding import TrainStage, steps
 from genus.train.interruption import Interruption
-from genus.train.parallel import Ranks, join
+from genus.train.parallel import World, init_distributed
 from genus.train.progress import Progress, ends
-from genus.train.record import Record, say
-from genus.train.update import Outcome, Updater
+from genus.train.record import Record, log
+from genus.train.update import StepResult, TrainStep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ class Summary:
 
 def train(
     learner: Learner,
-    stretches: Sequence[Stretch],
+    stages: Sequence[TrainStage],
     optimizer: Optimizer,
     schedule: Schedule,
     budget: Budget,
@@ -60,7 +60,7 @@ def train(
 
     Args:
         learner: what learns.
-        stretches: the run's feeds in order, each for its share of the budget.
+        stages: the run's feeds in order, each for its share of the budget.
         optimizer: the update rule, at its peak rate.
         schedule: the factor on the rate by the fraction of the budget that is spent before an update, and by the batch.
         budget: when to end.
@@ -77,16 +77,16 @@ def train(
         GenusError: the loss is not finite, the disk is full, no checkpoint is whole.
         UsageError: a folder that already holds a run, a checkpoint of other choices or text, a device not there.
     """
-    ranks = join(run.device)
-    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stretches[0].text)
+    world = init_distributed(run.device)
+    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stages[0].text)
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")
-    ranks.place(learner)
-    updater = Updater(learner, optimizer, run, ranks, seed)
-    progress = _resumed(checkpoints, updater, ranks) if checkpoints and resume else Progress()
-    with Interruption() as interruption, Record(folder, run, ranks, budget, progress, title, seed) as record:
-        loop = Loop(updater, schedule, budget, run, ranks, record, checkpoints, evaluate, publish, progress)
-        stopped = loop.go(stretches, interruption)
+    world.place(learner)
+    train_step = TrainStep(learner, optimizer, run, world, seed)
+    progress = _resumed(checkpoints, train_step, world) if checkpoints and resume else Progress()
+    with Interruption() as interruption, Record(folder, run, world, budget, progress, title, seed) as record:
+        loop = Loop(train_step, schedule, budget, run, world, record, checkpoints, evaluate, publish, progress)
+        stopped = loop.go(stages, interruption)
     return Summary(loop.progress, stopped)
 
 
@@ -94,34 +94,34 @@ def train(
 class Loop:
     """Updates until the budget is spent; evaluation, checkpoints and records in between."""
 
-    updater: Updater
+    train_step: TrainStep
     schedule: Schedule
     budget: Budget
     run: Run
-    ranks: Ranks
+    world: World
     record: Record
     checkpoints: Checkpoints | None
     evaluate: Evaluate | None
     publish: Publish | None
     progress: Progress
 
-    def go(self, stretches: Sequence[Stretch], interruption: Interruption) -> bool:
-        """Run through the stretches; return whether it was interrupted."""
+    def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
+        """Run through the stages; return whether it was interrupted."""
         stop, saved = False, None
-        for stage, (stretch, end) in enumerate(zip(stretches, ends(stretches), strict=True)):
+        for stage, (stretch, end) in enumerate(zip(stages, ends(stages), strict=True)):
             if stop or self._spent() >= end:
                 continue
             if stage != self.progress.stage:
-                self.updater.memories.forget()
+                self.train_step.memories.forget()
             self.progress = self.progress.enter(stage)
-            with closing(steps(stretch, self.progress.stage_step, self.ranks, self.run.workers)) as feeding:
+            with closing(steps(stretch, self.progress.stage_step, self.world, self.run.workers)) as feeding:
                 while self._spent() < end and not stop:
                     begun = time.perf_counter()
-                    factor = self.schedule.factor(self._spent()) * self.schedule.scale(stretch.growth)
-                    outcome = self.updater(next(feeding), stage, factor)
-                    seconds, stops = self.ranks.sum([time.perf_counter() - begun, float(interruption.seen)])
-                    self.progress = self._after(stretch, outcome, seconds / self.ranks.size)
-                    self.record.step(self.progress, outcome)
+                    factor = self.schedule.factor(self._spent()) * self.schedule.scale(stretch.batch_ratio)
+                    result = self.train_step(next(feeding), stage, factor)
+                    seconds, stops = self.world.sum([time.perf_counter() - begun, float(interruption.seen)])
+                    self.progress = self._after(stretch, result, seconds / self.world.size)
+                    self.record.step(self.progress, result)
                     if self.progress.step % self.run.evaluate_every == 0:
                         self._evaluate()
                     if self.progress.step % self.run.checkpoint_every == 0:
@@ -136,44 +136,44 @@ class Loop:
     def _spent(self) -> float:
         return self.progress.spent(self.budget)
 
-    def _after(self, stretch: Stretch, outcome: Outcome, seconds: float) -> Progress:
+    def _after(self, stretch: TrainStage, result: StepResult, seconds: float) -> Progress:
         """Return the progress after an update, having refused one that was not made."""
-        if not outcome.finite:
+        if not result.finite:
             last = f"; {self.checkpoints.last()}" if self.checkpoints else ""
             raise GenusError(
-                f"step {self.progress.step + 1}: the loss is {outcome.loss:g} and the gradient's norm "
-                f"{outcome.gradient_norm:g}; take a lower optimizer.lr, more warm-up, or run.precision=float32{last}"
+                f"step {self.progress.step + 1}: the loss is {result.loss:g} and the gradient's norm "
+                f"{result.gradient_norm:g}; take a lower optimizer.lr, more warm-up, or run.precision=float32{last}"
             )
-        return self.progress.after(stretch, outcome.loss, outcome.tokens, seconds)
+        return self.progress.after(stretch, result.loss, result.tokens, seconds)
 
     def _evaluate(self) -> None:
         if self.evaluate is not None:
-            metrics = self.evaluate(self.updater.learner)
+            metrics = self.evaluate(self.train_step.learner)
             self.progress = replace(self.progress, evaluation=metrics, evaluated=self.progress.step)
             self.record.evaluation(self.progress)
 
     def _save(self) -> int:
         """Write a checkpoint and publish the model, on the first process; return the step."""
         step = self.progress.step
-        remembered = self.updater.memories.tensors(self.ranks) if self.checkpoints else {}
-        if self.ranks.rank == 0:
+        remembered = self.train_step.memories.tensors(self.world) if self.checkpoints else {}
+        if self.world.rank == 0:
             if self.checkpoints and step not in self.checkpoints.steps():
-                self.checkpoints.write(self.updater.learner, self.updater.optimizer, self.progress, remembered)
+                self.checkpoints.write(self.train_step.learner, self.train_step.optimizer, self.progress, remembered)
             if self.publish is not None:
-                self.publish(self.updater.learner)
+                self.publish(self.train_step.learner)
         return step
 
 
-def _resumed(checkpoints: Checkpoints, updater: Updater, ranks: Ranks) -> Progress:
+def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World) -> Progress:
     """Return the progress of the newest whole checkpoint, having put its tensors in place."""
-    speak = say if ranks.rank == 0 else lambda line: None
+    speak = say if world.rank == 0 else lambda line: None
     newest = checkpoints.newest(speak)
     if newest is None:
         speak(f"{checkpoints.folder}: no checkpoint yet; beginning")
         return Progress()
-    progress = checkpoints.read(newest, updater.learner, updater.optimizer)
-    updater.memories.restore(memory(newest), ranks)
-    if ranks.rank == 0:
+    progress = checkpoints.read(newest, train_step.learner, train_step.optimizer)
+    train_step.memories.restore(memory(newest), world)
+    if world.rank == 0:
         checkpoints.set_aside_after(progress.step)
         checkpoints.prune()
     return progress

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Ranks:
+class World:
     """This process among those of its run, and where it computes."""
 
     rank: int
@@ -26,7 +26,7 @@ class Ranks:
     device: torch.device
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def rank_zero_first(self) -> Iterator[None]:
         """Let the first process through a block before the others: it makes the files that they then find."""
         if self.rank > 0:
             distributed.barrier()
@@ -64,7 +64,7 @@ class Ranks:
             one.wait()
 
 
-def join(device: str) -> Ranks:
+def init_distributed(device: str) -> World:
     """Return this process's place, having met the others if `torchrun` started several.
 
     Raises:
@@ -73,11 +73,11 @@ def join(device: str) -> Ranks:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     place = _device(device)
     if size == 1:
-        return Ranks(0, 1, place)
+        return World(0, 1, place)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
         atexit.register(distributed.destroy_process_group)
-    return Ranks(distributed.get_rank(), distributed.get_world_size(), place)
+    return World(distributed.get_rank(), distributed.get_world_size(), place)
 
 
 def _device(name: str) -> torch.device:

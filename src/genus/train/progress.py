@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genus.recipe import Budget
-    from genus.train.feeding import Stretch
+    from genus.train.feeding import TrainStage
 
 ROUNDING = 1e-9
 """A fraction this near to a bound has reached it: shares such as 0.3 + 0.6 are not exact."""
@@ -48,7 +48,7 @@ class Progress:
         """Return the progress at the begin of a stage, or where it stands if it is in it."""
         return self if stage == self.stage else replace(self, stage=stage, stage_step=0)
 
-    def after(self, stretch: Stretch, loss: float, tokens: int, seconds: float) -> Progress:
+    def after(self, stretch: TrainStage, loss: float, tokens: int, seconds: float) -> Progress:
         """Return the progress after one more update on a stretch."""
         begin, end = (step * stretch.accumulate for step in (self.stage_step, self.stage_step + 1))
         return replace(
@@ -63,6 +63,6 @@ class Progress:
         )
 
 
-def ends(stretches: Sequence[Stretch]) -> list[float]:
+def ends(stages: Sequence[TrainStage]) -> list[float]:
     """Return the fraction of the budget at which each stretch ends; the last ends at 1."""
-    return [share - ROUNDING for share in accumulate(stretch.share for stretch in stretches[:-1])] + [1.0]
+    return [share - ROUNDING for share in accumulate(stretch.share for stretch in stages[:-1])] + [1.0]

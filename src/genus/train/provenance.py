@@ -16,13 +16,13 @@ import torch
 from genus.files import write_json
 
 if TYPE_CHECKING:
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
     from genus.train.run import Run
 
 PACKAGES = ("genus", "torch", "numpy", "tokenizers", "safetensors")
 
 
-def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -> None:
+def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -> None:
     """Write `run.json`; a run that goes on from a later step keeps the earlier entries."""
     earlier = json.loads(path.read_text(encoding="utf-8"))["sessions"] if step and path.exists() else []
     session: dict[str, Any] = {
@@ -30,8 +30,8 @@ def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -
         "step": step,
         "seed": seed,
         "run": run.to_json(),
-        "processes": ranks.size,
-        **surroundings(ranks.device),
+        "processes": world.size,
+        **surroundings(world.device),
     }
     write_json(path, {"sessions": [*earlier, session]})
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.objectives import Learner, Step, Sums
     from genus.optim import Optimizer
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
     from genus.train.run import Run
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What one update did, the same on every process."""
 
     loss: float
@@ -43,11 +43,11 @@ class Outcome:
     """False: the loss or the gradient is not finite, and the weights were left as they were."""
 
 
-class Updater:
+class TrainStep:
     """Makes updates: the same ones for any number of processes, workers and earlier interruptions."""
 
-    def __init__(self, learner: Learner, choice: Optimizer, run: Run, ranks: Ranks, seed: int) -> None:
-        self.learner, self.choice, self.ranks, self.precision, self.seed = learner, choice, ranks, run.precision, seed
+    def __init__(self, learner: Learner, choice: Optimizer, run: Run, world: World, seed: int) -> None:
+        self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
         self.optimizer = choice.build(learner)
         self.memories = Memories()
         if choice.layer_decay != 1:
@@ -56,7 +56,7 @@ class Updater:
         if run.compile:
             compile_learner(learner.network, learner.regions())
 
-    def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float) -> Outcome:
+    def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float) -> StepResult:
         """Make one update from this process's micro-batches by number, at `factor` of the peak rates.
 
         Targets are counted over the whole step before the first loss is divided by their number, so that every target
@@ -70,16 +70,16 @@ class Updater:
         finite = math.isfinite(loss) and math.isfinite(norm)
         if finite:
             for group in self.optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
+                group["lr"] = group["base_lr"] * factor
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return Outcome(loss, means(sums, counts), norm, tokens, self.choice.lr * factor, finite)
+        return StepResult(loss, means(sums, counts), norm, tokens, self.choice.lr * factor, finite)
 
     def _count(self, batches: Mapping[int, Batch]) -> tuple[Sums, int]:
         """Return the targets of the step by loss, and its live tokens, over all processes."""
         each = [self.learner.counts(batch) for batch in batches.values()]
         own = [sum(counts[name].item() for counts in each) for name in each[0]]
-        *totals, tokens = self.ranks.sum([*own, sum(batch.tokens.live for batch in batches.values())])
+        *totals, tokens = self.world.sum([*own, sum(batch.tokens.live for batch in batches.values())])
         return {name: torch.tensor(total) for name, total in zip(each[0], totals, strict=True)}, int(tokens)
 
     def _gradients(self, batches: Mapping[int, Batch], stage: int, counts: Sums) -> Sums:
@@ -91,15 +91,15 @@ class Updater:
         for place, (number, batch) in enumerate(batches.items()):
             key = np.random.SeedSequence((self.seed, stage, number))
             torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
-            slot = self.ranks.rank + place * self.ranks.size
-            batch = self.memories.given(batch.to(self.ranks.device), self.learner.network, slot)
-            with autocast(self.precision, self.ranks.device):
+            slot = self.world.rank + place * self.world.size
+            batch = self.memories.given(batch.to(self.world.device), self.learner.network, slot)
+            with autocast(self.precision, self.world.device):
                 step: Step = self.learner(batch)
             self.memories.keep(batch, slot, step.memory)
             self.learner.objective(step.sums, counts).backward()  # type: ignore[no-untyped-call]
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
-        self.ranks.sum_gradients(self.parameters)
-        values = self.ranks.sum(torch.stack(list(totals.values())).tolist())
+        self.world.sum_gradients(self.parameters)
+        values = self.world.sum(torch.stack(list(totals.values())).tolist())
         return {name: torch.tensor(value) for name, value in zip(totals, values, strict=True)}
 
 
