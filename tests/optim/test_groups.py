@@ -59,7 +59,8 @@ def test_without_decay_there_is_one_rate() -> None:
 
 def test_the_first_update_of_adam_is_as_large_as_the_rate() -> None:
     it = learner()
-    train_step = TrainStep(it, AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.0), Run(device="cpu"), init_distributed("cpu"), 0)
+    choice = AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.0)
+    train_step = TrainStep(it, choice, Run(device="cpu"), init_distributed("cpu"), 0)
     before = {name: weight.detach().clone() for name, weight in it.named_parameters()}
     for weight in it.parameters():
         weight.grad = torch.ones_like(weight)

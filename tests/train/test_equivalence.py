@@ -13,7 +13,7 @@ from toy_run import RUN, STILL, Joined, ToyFeed, losses, rows, toy_learner, toy_
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import TrainStage
+from genus.train.feeding import MicroBatch, TrainStage
 from genus.train.parallel import World
 from genus.train.update import StepResult, TrainStep
 
@@ -55,7 +55,7 @@ def test_accumulation() -> None:
     (whole, wanted), *split = (one_step(several) for several in (4, 2, 1))
     for result, gradients in split:
         assert (result.loss, result.gradient_norm) == pytest.approx((whole.loss, whole.gradient_norm), rel=SUMMATION)
-        assert (result.means["masked/correct"], result.tokens) == (whole.means["masked/correct"], whole.tokens)
+        assert result.means["masked/correct"] == whole.means["masked/correct"]
         torch.testing.assert_close(gradients, wanted, rtol=SUMMATION, atol=SMALLEST)
 
 
@@ -63,9 +63,12 @@ def one_step(several: int) -> tuple[StepResult, list[torch.Tensor]]:
     """Return the result and the gradients of a step of four toy micro-batches, taken several at a time."""
     learner = toy_learner(model=STILL)
     train_step = TrainStep(learner, AdamW(lr=0.0), RUN, World(0, 1, torch.device("cpu")), seed=0)
+    batches = {number: Joined(several)[number] for number in range(4 // several)}
+    counts = train_step.count({number: MicroBatch(batch, 0.0) for number, batch in batches.items()})
+    assert counts.tokens == sum(batch.tokens.live for batch in batches.values())
     found: list[torch.Tensor] = []
     train_step.optimizer.register_step_pre_hook(lambda *_: found.extend(p.grad.clone() for p in learner.parameters()))
-    return train_step({number: Joined(several)[number] for number in range(4 // several)}, 0, 1.0), found
+    return train_step(batches, 0, 1.0, counts.targets).read(), found
 
 
 def test_clipping() -> None:
@@ -76,7 +79,8 @@ def test_clipping() -> None:
     train_step.optimizer.register_step_pre_hook(
         lambda *_: clipped.append(sum(float(p.grad.square().sum()) for p in learner.parameters()) ** 0.5)
     )
-    result = train_step({0: ToyFeed()[0]}, 0, 1.0)
+    counts = train_step.count({0: MicroBatch(ToyFeed()[0], 0.0)})
+    result = train_step({0: ToyFeed()[0]}, 0, 1.0, counts.targets).read()
     assert result.gradient_norm > 0.5
     assert clipped == [pytest.approx(0.5, rel=1e-4)]
 

@@ -98,7 +98,7 @@ def toy_train(folder: Path | None, **changes: Any) -> Summary:
     """Run the tiny run; any argument of `train` can be another."""
     arguments: dict[str, Any] = {
         "learner": toy_learner(),
-        "stages": [TrainStage(ToyFeed(), accumulate=2, share=0.6), TrainStage(ToyFeed(salt=1), accumulate=2, share=0.4)],
+        "stages": [TrainStage(ToyFeed(), 2, 0.6), TrainStage(ToyFeed(salt=1), 2, 0.4)],
         "optimizer": AdamW(lr=1e-2),
         "schedule": Linear(warmup=0.2),
         "budget": Budget(amount=10, unit="steps"),

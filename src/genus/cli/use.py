@@ -129,12 +129,12 @@ def _on_text(
 
     from genus import catalog, pipeline
     from genus.text import Corpus
-    from genus.train.parallel import init_distributed
+    from genus.train.parallel import find_device
 
     if not source.learner.heads:
         raise GenusError("the model has no head to measure; take a pretrained one, or fine-tune it")
     row = catalog.overridden(source.recipe, settings)
-    source.learner.to(init_distributed(run.device).device)
+    source.learner.to(find_device(run.device))
     with TemporaryDirectory(prefix="genus-") as work:
         store = pipeline.ids(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
         feed = pipeline.unseen_examples(row, store, source.tokenizer, source.learner)

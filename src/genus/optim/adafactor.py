@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.optim import Optimizer
-from genus.optim.groups import groups
 from genus.optim.foreach import ForeachOptimizer
+from genus.optim.groups import groups
 from genus.part import NotNegative, Positive
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ class ForeachOptimizer(torch.optim.Optimizer, ABC):
     """An optimizer that updates all tensors of a group at once, by PyTorch's `_foreach` functions.
 
     Updates are counted per tensor, as `updates` in its state, since a tensor may get its first gradient late. Whatever
-    else an optimizer remembers is tensors. As in PyTorch's fused optimizers, where `found_inf` is a scalar tensor and 1,
-    a step leaves every weight as it is, and no host waits for the device.
+    else an optimizer remembers is tensors. As in PyTorch's fused optimizers, a step leaves every weight as it is where
+    `found_inf`, a scalar tensor, is 1, and no host waits for the device.
     """
 
     found_inf: Tensor | None = None

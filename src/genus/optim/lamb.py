@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genus.optim import Optimizer
-from genus.optim.groups import groups
 from genus.optim.foreach import ForeachOptimizer
+from genus.optim.groups import groups
 from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:

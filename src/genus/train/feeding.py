@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from torch.utils.data import DataLoader, Dataset
@@ -34,7 +34,7 @@ class Feed(Protocol):
 
 @dataclass(frozen=True)
 class TrainStage:
-    """A part of a run with one feed: a recipe's stage, made ready."""
+    """A stage of training with its feed."""
 
     feed: Feed
     accumulate: int = 1
@@ -49,8 +49,21 @@ class TrainStage:
     """Its batch over that of the first."""
 
 
-def steps(stretch: TrainStage, first: int, world: World, workers: int | None) -> Generator[dict[int, Batch]]:
-    """Yield, from step `first` of a stretch on, what this process takes in each step: batches by number.
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """A micro-batch of a feed, and how much of the data it is."""
+
+    batch: Batch
+    epochs: float
+    """Passes over the data that are made with it: a fraction of one."""
+
+    def pin_memory(self) -> MicroBatch:
+        """Return the same in page-locked memory."""
+        return replace(self, batch=self.batch.pin_memory())
+
+
+def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> Generator[dict[int, MicroBatch]]:
+    """Yield, from step `first` of a stage on, what this process takes in each step: micro-batches by number.
 
     Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes every R-th, from the r-th on. So
     in every step it takes the same places, whose rows go on from each other where the text is in streams.
@@ -59,26 +72,27 @@ def steps(stretch: TrainStage, first: int, world: World, workers: int | None) ->
         UsageError: more processes than micro-batches in a step.
     """
     rank, size = world.rank, world.size
-    if stretch.accumulate < size:
-        raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches: lower stages.micro_batch")
+    if stage.accumulate < size:
+        raise UsageError(f"{size} processes cannot share {stage.accumulate} micro-batches: lower stages.micro_batch")
     if workers is None:
         workers = WORKERS[world.device.type]
-    taken = range(rank, stretch.accumulate, size)
-    numbers = (step * stretch.accumulate + place for step in itertools.count(first) for place in taken)
-    batches = _stream(stretch.feed, numbers, workers)
+    taken = range(rank, stage.accumulate, size)
+    numbers = (step * stage.accumulate + place for step in itertools.count(first) for place in taken)
+    batches = _stream(stage.feed, numbers, workers, pin=world.device.type == "cuda")
     for step in itertools.count(first):
-        yield {step * stretch.accumulate + place: next(batches) for place in taken}
+        yield {step * stage.accumulate + place: next(batches) for place in taken}
 
 
-def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]:
+def _stream(feed: Feed, numbers: Iterator[int], workers: int, *, pin: bool) -> Iterator[MicroBatch]:
     """Return the numbered micro-batches in order; with workers they are prepared ahead, and are the same."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
         loader = DataLoader(
-            cast("Dataset[Batch | GenusError]", CatchErrors(feed)),
+            cast("Dataset[MicroBatch | GenusError]", CatchErrors(feed)),
             batch_size=None,
             sampler=numbers,  # it is iterated over once
             num_workers=workers,
+            pin_memory=pin,
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
             worker_init_fn=_leave_signals_to_the_parent,
         )
@@ -95,15 +109,15 @@ class CatchErrors:
 
     feed: Feed
 
-    def __getitem__(self, number: int) -> Batch | GenusError:
-        """Return micro-batch `number`, or why there is none."""
+    def __getitem__(self, number: int) -> MicroBatch | GenusError:
+        """Return micro-batch `number`, or why there is none; where the epochs end is known where batches are made."""
         try:
-            return self.feed[number]
+            return MicroBatch(self.feed[number], self.feed.epoch(number + 1) - self.feed.epoch(number))
         except GenusError as error:
             return error
 
 
-def _as_it_is(batch: Batch | GenusError) -> Batch | GenusError:
+def _as_it_is(batch: MicroBatch | GenusError) -> MicroBatch | GenusError:
     return batch
 
 

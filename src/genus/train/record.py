@@ -102,13 +102,14 @@ class Metrics:
         self.file = self.path.open("ab", buffering=0)
 
     def write(self, row: Row) -> None:
-        """Append a row.
+        """Append a row; what is not a finite number, for which JSON has no word, is null.
 
         Raises:
             GenusError: the disk is full or refuses.
         """
         try:
-            self.file.write(json.dumps(row).encode() + b"\n")
+            told = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            self.file.write(json.dumps(told).encode() + b"\n")
             if self.curves is not None:
                 for name in row.keys() - {"step"}:
                     self.curves.add_scalar(name, row[name], row["step"])
