@@ -13,8 +13,8 @@ from genus.export.card import card
 from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
-from genus.export.weights import read_json, read_weights
-from genus.files import beside, write_json, write_tensors
+from genus.export.weights import read_weights
+from genus.files import beside, read_json, write_json, write_tensors
 from genus.objectives.fine_tuned import OfClasses
 from genus.part import diff
 from genus.recipe import Recipe

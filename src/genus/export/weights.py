@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from genus.errors import GenusError
+from genus.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,20 +76,3 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the table in a JSON file.
-
-    Raises:
-        GenusError: the file is missing, or is no JSON table.
-    """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GenusError(f"{path}: there is no such file") from None
-    except (ValueError, OSError) as error:
-        raise GenusError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise GenusError(f"{path}: expected a JSON table")
-    return table

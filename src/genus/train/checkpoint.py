@@ -16,7 +16,6 @@ import copy
 import hashlib
 import json
 import os
-import re
 import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genus.errors import GenusError, UsageError
-from genus.files import write_tensors
+from genus.files import system_error, write_tensors
 from genus.part import Part, diff
+from genus.run_folder import RunFolder, only_budget_grows
 from genus.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the step of every checkpoint, rising."""
-        names = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in self.folder.glob("checkpoint-*"))
-        return sorted(int(name[1]) for name in names if name)
+        return RunFolder(self.folder.parent).checkpoint_steps()
 
     def path(self, step: int) -> Path:
         """Return the folder of the checkpoint of a step."""
@@ -174,7 +173,7 @@ def memory(path: Path) -> dict[str, Tensor]:
 
 def reason(error: Exception) -> str:
     """Return why the system refused, in a few words."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+    return system_error(error) or str(error).splitlines()[0]
 
 
 def _fill(folder: Path, snapshot: Snapshot) -> None:
@@ -207,7 +206,7 @@ def _fault(path: Path) -> str | None:
 def _compare(path: Path, choices: Part) -> None:
     """Refuse a checkpoint made by other choices."""
     saved = type(choices).from_json(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
-    if changed := diff(saved, choices):
+    if (changed := diff(saved, choices)) and not only_budget_grows(changed):
         names = ", ".join(f"{name} was {before!r} and is {now!r}" for name, before, now in changed)
         raise UsageError(f"{path}: made by another recipe: {names}; resume with that one, or start in another folder")
 

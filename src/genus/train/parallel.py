@@ -117,6 +117,11 @@ def init_distributed(device: str) -> World:
     return World(distributed.get_rank(), distributed.get_world_size(), place)
 
 
+def is_rank_zero() -> bool:
+    """Return whether this process is the one that writes the files of its run."""
+    return _place()[0] == 0
+
+
 def _place() -> tuple[int, int]:
     """Return the rank of this process and the number of processes, as `torchrun` says them."""
     size = int(os.environ.get("WORLD_SIZE", "1"))

@@ -24,7 +24,7 @@ PACKAGES = ("genus", "torch", "numpy", "tokenizers", "safetensors")
 
 def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -> None:
     """Write `run.json`; a run that goes on from a later step keeps the earlier entries."""
-    earlier = json.loads(path.read_text(encoding="utf-8"))["sessions"] if step and path.exists() else []
+    earlier = _sessions(path) if step else []
     session: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
@@ -34,6 +34,15 @@ def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -
         **surroundings(world.device),
     }
     write_json(path, {"sessions": [*earlier, session]})
+
+
+def _sessions(path: Path) -> list[Any]:
+    """Return the earlier entries; of a file that is damaged there are none."""
+    try:
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sessions if isinstance(sessions, list) else []
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:

@@ -96,10 +96,13 @@ class Metrics:
 
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
         self.path = folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
         _cut(self.path, step)
         self.curves = _tensorboard(folder / "tensorboard", step, tracker)
-        self.file = self.path.open("ab", buffering=0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
 
     def write(self, row: Row) -> None:
         """Append a row; what is not a finite number, for which JSON has no word, is null.
