@@ -15,8 +15,8 @@ from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
 from genus.export.translate import assign, clean, heads_in, serving, to_foreign, to_ours
-from genus.export.weights import read_json, read_weights, weight_files
-from genus.files import beside, write_json
+from genus.export.weights import read_weights, weight_files
+from genus.files import beside, read_json, write_json
 from genus.objectives.fine_tuned import OfClasses
 from genus.part import diff
 from genus.recipe import Recipe

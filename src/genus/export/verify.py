@@ -16,7 +16,7 @@ from genus.errors import GenusError
 from genus.export.hf import load
 from genus.export.layouts import Witness, layout_of
 from genus.export.native import is_native
-from genus.export.weights import read_json
+from genus.files import read_json
 from genus.model.heads import BinaryHead, TokenHead
 from genus.model.output import OutputLayer
 from genus.objectives.tag import TagHead
