@@ -119,7 +119,8 @@ def vocabulary(size: int, pad: int) -> Vocabulary:
     unk, cls, sep, mask = [number for number in range(5) if number != pad][:4]
     frame = ((cls, None, 0), (None, 0, 0), (sep, None, 0))
     special, starts = np.arange(size) < 5, np.ones(size, bool)
-    return Vocabulary(size, pad, unk, cls, sep, mask, special, starts, frame, frame, ("a",) * size)
+    roles = {"pad": pad, "unk": unk, "cls": cls, "sep": sep, "mask": mask}
+    return Vocabulary(size, roles, special, starts, frame, frame, texts=("a",) * size)
 
 
 def sequences(work: Shared, lengths: NDArray[np.int64]) -> list[Example]:

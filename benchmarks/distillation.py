@@ -66,7 +66,7 @@ def scores(jobs: dict[str, Job], member: str) -> dict[str, Any]:
 
 def timed(rows: dict[str, Recipe], folders: dict[str, Path], words: Path, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each network's forward passes over the same packed text, in alternating turns."""
-    tokenizer = Tokenizer.load(words / "words")
+    tokenizer = Tokenizer.load(words / "tokenizer")
     feed = pipeline.examples(settled(rows[ALONE], 0), Store.open(words / "store", tokenizer), tokenizer, stage=0)
     batches = [feed[number] for number in range(BATCHES)]
     networks = {member: load(folder / "model").learner.eval().network for member, folder in folders.items()}

@@ -22,6 +22,7 @@ from genus.objectives.sequence import Classify
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning
+from genus.run_folder import RunFolder
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
@@ -72,7 +73,7 @@ class Training:
     def __call__(self) -> dict[str, Any]:
         """Return what was reached, and what it cost."""
         found = self._pretrain() if self.pretrained else {}
-        tokenizer = Tokenizer.load(self.words / "words")
+        tokenizer = Tokenizer.load(self.words / "tokenizer")
         start = Start(self.recipe, tokenizer)
         if self.pretrained:
             model = load(self.folder / "model")
@@ -103,7 +104,7 @@ class Training:
             [self.words / "store"],
             self.folder,
             run,
-            words=self.words / "words",
+            words=self.words / "tokenizer",
             teacher=self.teacher,
             resume=True,
         )
@@ -143,9 +144,9 @@ class Words:
     def __call__(self) -> dict[str, Any]:
         """Return how large they are and how long they took."""
         begun = time.monotonic()
-        tokenizer = pipeline.tokens(self.recipe, Corpus([self.sample]), self.folder / "words")
+        tokenizer = pipeline.tokenizer_for(self.recipe, Corpus([self.sample]), RunFolder(self.folder))
         trained = time.monotonic()
-        store = pipeline.ids(Corpus([self.text]), tokenizer, self.folder / "store")
+        store = pipeline.token_store(Corpus([self.text]), tokenizer, self.folder / "store")
         seconds = {"vocabulary": trained - begun, "store": time.monotonic() - trained}
         return {"pieces": tokenizer.vocabulary.size, "tokens": len(store.ids), "seconds": seconds}
 

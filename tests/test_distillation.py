@@ -62,7 +62,7 @@ def test_the_published_layers_of_the_teacher() -> None:
 def built(recipe: Recipe, folder: Path) -> tuple[Teaching, Learner]:
     teaching = Teaching(folder, load(folder))
     torch.manual_seed(5)
-    return teaching, pipeline.fresh(teaching.taught(recipe), teaching.model.tokenizer)[1]
+    return teaching, pipeline.new_learner(teaching.taught(recipe), teaching.model.tokenizer)[1]
 
 
 def test_the_student_starts_from_the_teacher(teacher: Path) -> None:
@@ -178,7 +178,7 @@ def test_any_masked_language_model_teaches_any_architecture(name: str, corpus: P
     """Folders of other members, with their own tokenizers, heads and layers; here the student is a RoBERTa."""
     recipe = shrunk(catalog.load(name))
     tokenizer = recipe.tokens.train(documents())
-    recipe, learner = pipeline.fresh(replace(recipe, objectives=recipe.exported.objectives), tokenizer)
+    recipe, learner = pipeline.new_learner(replace(recipe, objectives=recipe.exported.objectives), tokenizer)
     save(tmp_path / "teacher", recipe, learner, tokenizer)
     other = shrunk(catalog.load("roberta/tiny")).overlay({"objectives": [{"kind": "Distilled"}]})
     pipeline.pretrain(other, [corpus], tmp_path / "run", RUN, teacher=tmp_path / "teacher")

@@ -6,15 +6,16 @@ each row), M targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -182,6 +183,10 @@ class Batch:
         """The stream of a one-stream model."""
         return self.streams["tokens"]
 
+    def pin_memory(self) -> Batch:
+        """Return the same batch in page-locked memory, from which it is copied to a GPU while the CPU goes on."""
+        return _pinned(self)  # type: ignore[no-any-return]
+
     def to(self, device: torch.device) -> Batch:
         """Return the same batch on another device."""
         return Batch(
@@ -190,3 +195,12 @@ class Batch:
             self.heads,
             {name: tensor.to(device, non_blocking=True) for name, tensor in self.memory.items()},
         )
+
+
+def _pinned(value: Any) -> Any:
+    """Return a value, all of whose tensors, at any depth of dataclasses and mappings, are in page-locked memory."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{one.name: _pinned(getattr(value, one.name)) for one in fields(value)})
+    if isinstance(value, Mapping):
+        return {name: _pinned(one) for name, one in value.items()}
+    return value.pin_memory() if hasattr(value, "pin_memory") else value

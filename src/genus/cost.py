@@ -76,6 +76,11 @@ def cost(recipe: Recipe) -> Cost:
     )
 
 
+def parameters(recipe: Recipe) -> int:
+    """Return the number of parameters of network and heads together; tied weights count once."""
+    return demand(recipe, 1).parameters
+
+
 def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
     """Return what network and heads demand, a token of sequences of `length` tokens, in the mean over any turns."""
     vocab_size = recipe.vocab_rows

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import glob
+import itertools
 import json
 import os
+import re
 import shutil
+import socket
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError
 
@@ -16,6 +20,26 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_numbers = itertools.count()
+"""Of the temporary names of this process, whose threads write too."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file.
+
+    Raises:
+        GenusError: the file is missing, or is no JSON table.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GenusError(f"{path}: there is no such file") from None
+    except (ValueError, OSError) as error:
+        raise GenusError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(table, dict):
+        raise GenusError(f"{path}: expected a JSON table")
+    return table
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, making its folder: the old file stays until the new one is whole.
@@ -23,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         GenusError: the file cannot be written, as on a full disk.
     """
-    work = path.with_name(f".{path.name}.part")
+    work = path.with_name(f".{path.name}.{_process()}.{next(_numbers)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         work.write_text(text, encoding="utf-8")
@@ -68,16 +92,54 @@ def beside(folder: Path) -> Iterator[Path]:
     Raises:
         GenusError: the files cannot be written, as on a full disk.
     """
-    work = folder.parent / f".{folder.name}.new"
+    work = folder.parent / f".{folder.name}.{_process()}.{next(_numbers)}.new"
     try:
-        shutil.rmtree(work, ignore_errors=True)
+        _sweep(folder)
         work.mkdir(parents=True)
         yield work
         _publish(work, folder)
-    except OSError as error:
-        raise GenusError(f"{folder}: cannot be written: {error.strerror or error}") from None
+    except GenusError:
+        raise
+    except Exception as error:  # the libraries that write tensors and tokenizers have errors of their own
+        if (reason := system_error(error)) is None:
+            raise
+        raise GenusError(f"{folder}: cannot be written: {reason}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def system_error(error: BaseException) -> str | None:
+    """Return the operating system's reason for an error, None where it is no error of the system.
+
+    What the tokenizers and safetensors libraries raise tells its number: `No space left on device (os error 28)`.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    found = re.search(r"\(os error (\d+)\)|Os \{ code: (\d+)", str(error))
+    return os.strerror(int(found[1] or found[2])) if found else None
+
+
+def _process() -> str:
+    """Return the name of this process among all that may share a disk: temporary files bear it."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine have left beside a folder."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}*.new"):
+        owner = re.fullmatch(rf"\.{re.escape(folder.name)}(?:\.(.+)-(\d+)\.\d+)?\.new", left.name)
+        if owner and (owner[1] is None or (owner[1] == socket.gethostname() and not _is_running(int(owner[2])))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _publish(work: Path, folder: Path) -> None:

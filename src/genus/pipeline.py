@@ -6,8 +6,8 @@ Read this first. Each station is one call; the command line adds words to it and
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,33 +16,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from genus.batch import IGNORE
 from genus.cost import stage_cost
 from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
-from genus.examples.turns import Share, Turns
+from genus.examples.turns import TaskFeed, Turns
 from genus.export.hf import load, save
 from genus.export.teaching import Teaching, teacher_of
 from genus.export.transplant import transplant
-from genus.files import write_json
+from genus.files import read_json, write_json
 from genus.part import diff
-from genus.recipe import Recipe
+from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.blocks import REPLACEMENT
 from genus.tokens import Tokens
 from genus.tokens.store import Progress, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
-from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import Stretch
-from genus.train.held_out import evaluate
+from genus.train import held_out
+from genus.train.feeding import TrainStage
 from genus.train.loop import Summary, train
-from genus.train.parallel import join
-from genus.train.record import say
+from genus.train.parallel import find_device, is_rank_zero, rank_zero_first
+from genus.train.record import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from genus.batch import Batch
+    from genus.examples.mixture import Mixture
     from genus.objectives import Learner
-    from genus.recipe import Stage, Turn
+    from genus.recipe import Recipe, Stage, Turn
     from genus.train.run import Run
 
 SEEDS = 1 << 32
@@ -85,21 +87,41 @@ def pretrain(
         GenusError: text, tokenizer, weights or checkpoints that cannot be used.
         UsageError: the folder holds a run already, or one of other choices, or a fine-tuning.
     """
-    spare(folder)
-    with join(run.device).in_turn():
+    find_device(run.device)
+    where = RunFolder(folder)
+    where.check("pretraining")
+    with where.lock() if is_rank_zero() else nullcontext():
+        return _pretrain(recipe, Corpus(corpus, fields), where, run, words, start, teacher, resume, progress)
+
+
+def _pretrain(
+    recipe: Recipe,
+    corpus: Corpus,
+    where: RunFolder,
+    run: Run,
+    words: Path | None,
+    start: Path | None,
+    teacher: Path | None,
+    resume: bool,
+    progress: Progress | None,
+) -> Summary:
+    """Pretrain into a folder that is this run's alone; files are made before processes join a group."""
+    folder = where.path
+    with rank_zero_first():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
-        tokenizer = tokens(recipe, Corpus(corpus, fields), folder / "tokenizer", words or start)
-        store = ids(Corpus(corpus, fields), tokenizer, folder / "store", progress)
-        recipe, learner = fresh(recipe, tokenizer) if start is None else started(recipe, tokenizer, start)
-        settle(recipe, folder)
+        tokenizer = tokenizer_for(recipe, corpus, where, words or start)
+        store = token_store(corpus, tokenizer, folder / "store", progress)
+        recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
+        if (change := where.pin(recipe, resume=resume)) and is_rank_zero():
+            log(change)
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
-    training, held_out = store.split(run.held_out)
+    training, validation = store.split(run.held_out)
     return train(
         learner,
-        stretches(recipe, training, tokenizer),
+        stages(recipe, training, tokenizer),
         recipe.optimizer,
         recipe.schedule,
         recipe.budget,
@@ -108,45 +130,32 @@ def pretrain(
         choices=recipe,
         seed=recipe.seed,
         title=recipe.name,
-        evaluate=measurement(recipe, held_out, tokenizer, learner, run) if run.held_out else None,
+        evaluate=evaluator(recipe, validation, tokenizer, learner, run) if run.held_out else None,
         publish=lambda learner: save(folder / "model", recipe, learner, tokenizer),
         resume=resume,
     )
 
 
-def spare(folder: Path) -> None:
-    """Refuse a folder whose model is from fine-tuning.
-
-    Raises:
-        UsageError: it would be replaced.
-    """
-    if (folder / "report.json").exists() or any(folder.glob("seed-*")):
-        raise UsageError(f"{folder}: holds a fine-tuning, whose model would be replaced; take another folder")
-
-
-def begun(run: Path) -> bool:
-    """Return whether something is learned in a run's folder; until then its choices may change."""
-    return bool(Checkpoints(run, keep=1, choices=None).steps()) or (run / "model").exists()
-
-
-def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = None) -> Tokenizer:
-    """Return the tokenizer of a run: the given one, or one trained on the corpus; or the same one in the folder.
+def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | None = None) -> Tokenizer:
+    """Return the tokenizer of a run: the given one, or one trained on the corpus; or the same one in its folder.
 
     Where nothing is learned yet, another one there is made anew, and the store beside it is removed.
 
     Raises:
         UsageError: the run has begun with another one.
     """
+    folder = run.path / "tokenizer"
     found = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
     if found is not None:
-        if not (why := _another(recipe, folder, found, given)):
+        if not (why := tokenizer_conflict(recipe, run, found, given)):
             return found
-        if begun(folder.parent):
+        if run.has_started():
             raise UsageError(f"{folder}: {why}; take another folder")
-        say(f"{folder}: {why}; made anew")
+        log(f"{folder}: {why}; made anew")
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
+    recipe.with_tokens(tokenizer.tokens)  # or refuse it before the corpus is tokenized
     if found is not None and tokenizer.hash() != found.hash():
         shutil.rmtree(folder)
         if not _prepared(corpus):  # which may lie there too
@@ -157,21 +166,26 @@ def tokens(recipe: Recipe, corpus: Corpus, folder: Path, given: Path | None = No
     return tokenizer
 
 
-def _another(recipe: Recipe, folder: Path, found: Tokenizer, given: Path | None) -> str:
-    """Return how the tokenizer found in the folder is another than the given one or the recipe's; "" if it is not."""
+def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: Path | None) -> str:
+    """Return how the tokenizer found in a run is another than the given one or the recipe's; "" if it is not."""
     if given:
         same = Tokenizer.load(given).hash() == found.hash()
         return "" if same else f"holds another tokenizer than {given}"
     if found.tokens == recipe.tokens:
         return ""
-    if not (folder / ASKED).exists():  # it was given, which need not be said again to resume
-        return "" if begun(folder.parent) else "holds a tokenizer that was not trained for this run"
-    asked = Tokens.from_json(json.loads((folder / ASKED).read_text(encoding="utf-8")))
+    path = run.path / "tokenizer" / ASKED
+    if not path.exists():  # it was given, which need not be said again to resume
+        return "" if run.has_started() else "holds a tokenizer that was not trained for this run"
+    table = read_json(path)
+    try:
+        asked = Tokens.from_json(table)
+    except UsageError as error:
+        raise GenusError(f"{path}: is damaged ({error}); remove it to go on with the tokenizer beside it") from None
     changes = [f"tokens.{where} was {old}, not {new}" for where, old, new in diff(asked, recipe.tokens)]
     return f"holds a tokenizer of other choices ({'; '.join(changes[:3])})" if changes else ""
 
 
-def ids(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
+def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
     """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on.
 
     Characters that are not valid in it are told of.
@@ -183,7 +197,7 @@ def ids(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress |
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
     if replaced := counts(folder).replaced:
         sources = ", ".join(map(str, corpus.sources))
-        say(f"{sources}: {replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
+        log(f"{sources}: {replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
     return store
 
 
@@ -193,14 +207,15 @@ def _prepared(corpus: Corpus) -> Path | None:
     return folders[0] if len(folders) == 1 and Store.is_at(folders[0]) else None
 
 
-def fresh(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
+def new_learner(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
     """Return the recipe with its true vocabulary, and a learner with fresh weights, drawn from the recipe's seed."""
-    recipe = replace(recipe, tokens=tokenizer.tokens)
-    torch.manual_seed(recipe.seed)
-    return recipe, recipe.learner()
+    recipe = recipe.with_tokens(tokenizer.tokens)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(recipe.seed)
+        return recipe, recipe.learner()
 
 
-def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
+def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
     """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer.
 
     What the recipe's own architecture has otherwise is said; where even its size is another, name and publication are
@@ -212,9 +227,9 @@ def started(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, 
     objectives = tuple(objective.fitted(model, beside) for objective in recipe.objectives)
     if tokenizer.hash() == source.tokenizer.hash():
         recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
-    recipe, learner = fresh(replace(recipe, objectives=objectives), tokenizer)
+    recipe, learner = new_learner(replace(recipe, objectives=objectives), tokenizer)
     if parts := sorted({".".join(name.split(".")[:2]) for name in transplant(source, learner, tokenizer)}):
-        say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
+        log(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
     return recipe, learner
 
 
@@ -223,7 +238,7 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     model, pieces = recipe.model.over(source.model), recipe.vocab_rows
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
-        say(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
+        log(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
     if model.parameters(pieces) != recipe.model.parameters(pieces):
         recipe = replace(recipe, name=source.name, published=source.published)
     return replace(recipe, model=model)
@@ -234,27 +249,17 @@ def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) 
     teaching.begin(learner)
     line = teaching.inherit(learner) if inherit else ""
     if teaching.remember(folder) and line:
-        say(line)
+        log(line)
 
 
-def settle(recipe: Recipe, folder: Path) -> None:
-    """Write the resolved recipe into the run folder, or find the same one there if the run has begun."""
-    path = folder / "recipe.json"
-    if not path.exists() or not begun(folder):
-        return write_json(path, recipe.written())
-    before = Recipe.from_json(json.loads(path.read_text(encoding="utf-8")))
-    if changes := [f"{where} was {old}, not {new}" for where, old, new in diff(before, recipe)]:
-        raise UsageError(f"{folder}: holds a run of another recipe ({'; '.join(changes[:3])}); take another folder")
-
-
-def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns:
+def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns | Mixture:
     """Return the feed of a stage of the recipe."""
     chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
-    shares = tuple(share(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.turns(chosen))
-    return Turns(shares, chosen.batch // chosen.micro_batch, seed)
+    shares = tuple(task_feed(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.turns(chosen))
+    return chosen.feed(shares, seed)
 
 
-def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> Share:
+def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> TaskFeed:
     """Return the feed of one turn of a stage."""
     vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
@@ -264,15 +269,16 @@ def share(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn
         vocabulary,
         recipe.format(turn),
         learning,
-        max_length=stage.max_length,
+        limits=stage.limits,
         micro_batch=stage.micro_batch,
         seed=seed,
         batch=stage.batch,
+        task=recipe.task(turn),
     )
-    return Share(feed, frozenset(turn.objectives), recipe.task(turn), turn.steps)
+    return TaskFeed(feed, frozenset(turn.objectives), turn.steps)
 
 
-def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> Turns:
+def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> Turns:
     """Return the feed of held-out text: every turn of any stage that the learner has a head for, at the first's length.
 
     So the numbers of all stages can be compared. A turn for which the text has no example is not measured.
@@ -285,7 +291,7 @@ def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     for turn in turns.values():
         if learner.heads.keys() & set(turn.objectives):
             try:
-                shares.append(share(recipe, store, tokenizer, recipe.stages[0], turn, recipe.seed))
+                shares.append(task_feed(recipe, store, tokenizer, recipe.stages[0], turn, recipe.seed))
             except GenusError as error:
                 reasons.append(error)
     if not shares:
@@ -293,35 +299,42 @@ def unseen_examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     return Turns(tuple(shares), 1, recipe.seed)
 
 
-def stretches(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[Stretch]:
+def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStage]:
     """Return the recipe's stages, each with its feed and its cost a token."""
     text = fingerprint(store)
     return [
-        Stretch(
+        TrainStage(
             examples(recipe, store, tokenizer, number),
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
             flops_per_token=stage_cost(recipe, stage).flops_training,
             text=text,
-            growth=stage.batch / recipe.stages[0].batch,
+            batch_ratio=stage.batch / recipe.stages[0].batch,
         )
         for number, stage in enumerate(recipe.stages)
     ]
 
 
-def measurement(
+def evaluator(
     recipe: Recipe, held_out: Store, tokenizer: Tokenizer, learner: Learner, run: Run
 ) -> Callable[[Learner], dict[str, float]]:
-    """Return what measures a learner on held-out text during a run."""
-    return partial(measure, recipe=recipe, feed=unseen_examples(recipe, held_out, tokenizer, learner), run=run)
+    """Return what evaluates a learner on held-out text during a run."""
+    return partial(evaluate, recipe=recipe, feed=validation_feed(recipe, held_out, tokenizer, learner), run=run)
 
 
-def measure(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[str, float]:
+def evaluate(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[str, float]:
     """Return the losses, accuracies, perplexities and bits per byte of a learner on held-out text."""
-    size = bytes_per_token(feed.shares[0].feed.store)
     measured = learner.heads.keys() & {name for share in feed.shares for name in share.heads}
-    over_tokens = {loss: size for one in recipe.objectives if one.name in measured for loss in one.token_losses}
-    return evaluate(learner, feed.evaluation_batches(), run, bytes_per_target=over_tokens)
+    losses = {loss for one in recipe.objectives if one.name in measured for loss in one.token_losses}
+    source = feed.shares[0].feed
+    special, size = torch.from_numpy(source.vocabulary.special), bytes_per_token(source.store)
+
+    def bytes_of(batch: Batch) -> dict[str, float]:
+        """Return the bytes of text that the targets of each loss over tokens stand for; special tokens are none."""
+        labels = {loss: batch.targets[loss].label for loss in losses & batch.targets.keys()}
+        return {loss: size * int((~special[label[label != IGNORE]]).sum()) for loss, label in labels.items()}
+
+    return held_out.evaluate(learner, feed.evaluation_batches(), run, bytes_of=bytes_of)
 
 
 def fingerprint(store: Store) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from genus.errors import near
+from genus.errors import UsageError, near
 from genus.examples import Examples
+from genus.examples.mixture import Mixture
+from genus.examples.turns import TaskFeed, Turns
 from genus.model import Model
 from genus.model.heads import Pooler
 from genus.objectives import Learner, Objective
@@ -41,14 +43,32 @@ class Stage(Part):
     """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
     share: Share = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
+    source_length: Count | None = None
+    """Row length of the stream `source`, for models that read one."""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Row length by stream."""
+        source = {} if self.source_length is None else {"source": self.source_length}
+        return {"tokens": self.max_length} | source
 
     def whole(self) -> Stage:
         """Return the stage without turns: all objectives learn from every step."""
-        return Stage(max_length=self.max_length, batch=self.batch, micro_batch=self.micro_batch, share=self.share)
+        return Stage(
+            max_length=self.max_length,
+            batch=self.batch,
+            micro_batch=self.micro_batch,
+            share=self.share,
+            source_length=self.source_length,
+        )
 
     def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
         """Return the turns of a round, for objectives of these names: here one, of all of them."""
         return (Turn(objectives=names),)
+
+    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> Turns | Mixture:
+        """Return the feed of the stage, made of those of its turns: here they alternate, step by step."""
+        return Turns(feeds, self.batch // self.micro_batch, seed)
 
 
 class TurnStage(Stage):
@@ -63,6 +83,29 @@ class TurnStage(Stage):
     def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
         """Return the turns."""
         return self.turns
+
+
+class MixtureStage(Stage):
+    """A stage in which every batch mixes rows of all turns, in proportion to min(size, limit)^(1 / temperature).
+
+    The size of a turn is the number of examples that its format makes of the corpus; its `steps` are not read.
+
+    Source: Raffel et al. 2019, section 3.5.2.
+    """
+
+    turns: tuple[Turn, ...]
+    limit: Count | None = None
+    """K, beyond which a set of examples counts as no larger."""
+    temperature: Positive = 1.0
+    """T: 1 is proportional to size, a large one mixes equally."""
+
+    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+        """Return the turns."""
+        return self.turns
+
+    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> Turns | Mixture:
+        """Return the mixture of the turns' feeds."""
+        return Mixture.by_size(feeds, seed, self.limit, self.temperature)
 
 
 class FineTuning(Part):
@@ -137,6 +180,17 @@ class Recipe(Part):
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
         return Learner(network, heads, weights)
 
+    def with_tokens(self, tokens: Tokens) -> Recipe:
+        """Return the recipe with another tokenization.
+
+        Raises:
+            UsageError: its special tokens are not those that the objectives need.
+        """
+        try:
+            return replace(self, tokens=tokens)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
     @property
     def exported(self) -> Recipe:
         """The recipe of what a model folder holds, without what training alone needs."""
@@ -164,13 +218,15 @@ class Recipe(Part):
 
         Raises:
             ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
-                micro-batch, a stage longer than the positions, an objective whose targets the format does not give,
+                micro-batch, a stage longer than the positions, an objective whose special tokens the vocabulary lacks
+                or whose targets the format does not give,
                 a turn of objectives that are not there or bring different formats.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
+        self._check_tokens()
         longest = self.model.max_length
         for number, stage in enumerate(self.stages):
             length = stage.max_length
@@ -180,6 +236,17 @@ class Recipe(Part):
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
             if longest is not None and length > longest:
                 raise ValueError(f"stages.{number}: max_length {length} is past the model's {longest} positions")
+
+    def _check_tokens(self) -> None:
+        """Refuse objectives that need a special token which the vocabulary does not have."""
+        there = self.tokens.specials.roles()
+        for objective in self.objectives:
+            if missing := sorted(objective.needs_tokens - there.keys()):
+                named = ", ".join(missing)
+                raise ValueError(
+                    f"objectives: {type(objective).__name__} needs a special token for {named}, which tokens.specials "
+                    f"lacks; name it there (tokens.specials.{missing[0]}), or take another objective"
+                )
 
     def _check(self, turn: Turn, where: str) -> None:
         """Refuse a turn that cannot be taken."""

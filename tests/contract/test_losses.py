@@ -90,7 +90,7 @@ def teacher(recipe: Recipe, tokenizer: Path, folder: Path) -> Path | None:
     if not any(isinstance(objective, Taught) for objective in recipe.objectives):
         return None
     read = Tokenizer.load(tokenizer)
-    save(folder, *pipeline.fresh(replace(shrunk(catalog.load("bert")), seed=1), read), read)
+    save(folder, *pipeline.new_learner(replace(shrunk(catalog.load("bert")), seed=1), read), read)
     return folder
 
 

@@ -43,7 +43,8 @@ def vocabulary(store: Store, middle: int = 1) -> Vocabulary:
     text_a, text_b = (None, 0, 0), (None, 1, 1)
     end = (SEP, None, 1)
     return Vocabulary(
-        size=size, pad=PAD, unk=UNK, cls=CLS, sep=SEP, mask=MASK, special=special, word_start=~special,
+        size=size, roles={"pad": PAD, "unk": UNK, "cls": CLS, "sep": SEP, "mask": MASK},
+        special=special, word_start=~special,
         single=((CLS, None, 0), text_a, (SEP, None, 0)),
         pair=((CLS, None, 0), text_a, *[(SEP, None, 0)] * middle, text_b, end),
     )  # fmt: skip

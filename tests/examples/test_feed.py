@@ -34,7 +34,9 @@ ROBERTA = (Masked(),)
 
 
 def feed_of(examples: Examples, objectives: tuple[Objective, ...], micro_batch: int = 4, seed: int = 3) -> Feed:
-    return Feed(STORE, vocabulary(STORE), examples, objectives, max_length=LENGTH, micro_batch=micro_batch, seed=seed)
+    return Feed(
+        STORE, vocabulary(STORE), examples, objectives, limits={"tokens": LENGTH}, micro_batch=micro_batch, seed=seed
+    )
 
 
 def parts(batch: Batch) -> dict[str, torch.Tensor]:
@@ -140,7 +142,7 @@ def test_an_epoch_holds_every_token_once() -> None:
 def test_an_epoch_holds_every_example_once() -> None:
     feed = feed_of(SegmentPairs(copies=1), BERT, 1)
     words = vocabulary(STORE)
-    plan = feed.examples.plan(STORE, words, LENGTH, 3, 0)
+    plan = feed.examples.plan(STORE, words, {"tokens": LENGTH}, 3, 0)
     made = (feed.examples.read(plan, index, STORE, words) for index in range(len(plan)))
     expected = Counter(tuple(example.tokens.ids.tolist()) for example in made)
     seen: Counter[tuple[int, ...]] = Counter()
@@ -212,5 +214,5 @@ def test_targets_restore_the_text() -> None:
 def test_an_empty_corpus_is_one_line() -> None:
     store = corpus([])
     with pytest.raises(GenusError, match="the corpus is empty") as error:
-        Feed(store, vocabulary(STORE), FullSentences(), ROBERTA, max_length=8, micro_batch=1, seed=0)
+        Feed(store, vocabulary(STORE), FullSentences(), ROBERTA, limits={"tokens": 8}, micro_batch=1, seed=0)
     assert "\n" not in str(error.value)

@@ -23,7 +23,7 @@ CHUNKS, FILLED = HalvedChunks(), HalvedChunks(short=0.0, single=0.0)
 
 
 def plan_of(examples: HalvedChunks = CHUNKS, store: Store = NATURAL, max_length: int = 128, epoch: int = 0) -> Plan:
-    return examples.plan(store, vocabulary(store), max_length, 7, epoch)
+    return examples.plan(store, vocabulary(store), {"tokens": max_length}, 7, epoch)
 
 
 def ends(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -90,14 +90,14 @@ def test_every_token_is_in_one_chunk() -> None:
     assert (np.diff(plan.offsets) == 1).all()
     inner = start[1:] != stop[:-1]
     assert (start[1:][inner] - stop[:-1][inner] == 2).all()
-    assert set(plan.lengths.tolist()) == {32, 401 % 32 + 2}
+    assert set(plan.lengths["tokens"].tolist()) == {32, 401 % 32 + 2}
 
 
 def test_lengths_are_those_of_the_framed_text() -> None:
     plan, words = plan_of(), vocabulary(NATURAL)
     for number in range(0, len(plan), 17):
         tokens = CHUNKS.read(plan, number, NATURAL, words).tokens
-        assert len(tokens.ids) == plan.lengths[number] <= 128
+        assert len(tokens.ids) == plan.lengths["tokens"][number] <= 128
         spans = plan.offsets[number + 1] - plan.offsets[number]
         assert tokens.ids[0] == CLS
         assert (tokens.ids == SEP).sum() == spans

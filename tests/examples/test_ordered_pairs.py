@@ -23,7 +23,7 @@ PAIRS, FILLED = OrderedPairs(), OrderedPairs(short=0.0)
 
 
 def plan_of(examples: OrderedPairs = PAIRS, store: Store = NATURAL, max_length: int = 128) -> Plan:
-    return examples.plan(store, vocabulary(store), max_length, 7, 0)
+    return examples.plan(store, vocabulary(store), {"tokens": max_length}, 7, 0)
 
 
 def in_order(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +41,7 @@ def test_segments_follow_each_other_in_one_document() -> None:
     assert (stop[:, 0] <= start[:, 1]).all()
     bounds = NATURAL.sentences[NATURAL.documents[:, 1]]
     assert (np.searchsorted(bounds, start[:, 0], "right") == np.searchsorted(bounds, stop[:, 1] - 1, "right")).all()
-    whole = plan.lengths < 128
+    whole = plan.lengths["tokens"] < 128
     assert (stop[whole, 0] == start[whole, 1]).all()
     assert whole.sum() > 100
 
@@ -93,8 +93,8 @@ def test_a_sentence_alone_is_split_between_any_two_tokens() -> None:
 def test_what_is_too_long_is_cut_to_the_room() -> None:
     store = corpus([[300, 10, 300]] * 20)
     plan = plan_of(store=store, max_length=64)
-    assert (plan.lengths == 64).sum() > 20
-    assert plan.lengths.max() == 64
+    assert (plan.lengths["tokens"] == 64).sum() > 20
+    assert plan.lengths["tokens"].max() == 64
 
 
 def test_one_document_is_enough_and_single_tokens_make_no_pair() -> None:

@@ -33,7 +33,7 @@ def best_fit_decreasing(lengths: list[int], max_length: int) -> int:
 @given(lengths=LENGTHS, limit=st.none() | st.integers(1, 4), seed=st.integers(0, 5))
 def test_rows_hold_every_example_once(lengths: list[int], limit: int | None, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(lengths))
-    rows = fill_rows(np.array(lengths, dtype=int), LENGTH, order=order, max_sequences=limit)
+    rows = fill_rows({"tokens": np.array(lengths, dtype=int)}, {"tokens": LENGTH}, order=order, max_sequences=limit)
     assert sorted(np.concatenate([np.zeros(0, int), *rows]).tolist()) == list(range(len(lengths)))
     for row in rows:
         assert 1 <= len(row) <= (limit or len(lengths))
@@ -45,12 +45,34 @@ def test_rows_hold_every_example_once(lengths: list[int], limit: int | None, see
 def test_as_few_rows_as_the_textbook() -> None:
     for seed in range(5):
         lengths = np.random.default_rng(seed).integers(5, 300, 800)
-        assert len(fill_rows(lengths, 512)) == best_fit_decreasing(lengths.tolist(), 512)
+        assert len(fill_rows({"tokens": lengths}, {"tokens": 512})) == best_fit_decreasing(lengths.tolist(), 512)
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 16), st.integers(0, 9)), max_size=40), limit=st.none() | st.integers(1, 4)
+)
+def test_rows_of_two_streams_hold_every_example_once(sizes: list[tuple[int, int]], limit: int | None) -> None:
+    lengths = {
+        "tokens": np.array([a for a, _ in sizes], dtype=int),
+        "source": np.array([b for _, b in sizes], dtype=int),
+    }
+    rows = fill_rows(lengths, {"tokens": 16, "source": 9}, max_sequences=limit)
+    assert sorted(np.concatenate([np.zeros(0, int), *rows]).tolist()) == list(range(len(sizes)))
+    for row in rows:
+        assert 1 <= len(row) <= (limit or len(sizes))
+        assert lengths["tokens"][row].sum() <= 16
+        assert lengths["source"][row].sum() <= 9
+
+
+def test_two_streams_of_one_length_are_filled_as_one() -> None:
+    lengths = np.random.default_rng(0).integers(5, 300, 800)
+    both = fill_rows({"source": lengths, "tokens": lengths}, {"source": 512, "tokens": 512})
+    assert len(both) == best_fit_decreasing(lengths.tolist(), 512)
 
 
 def test_rows_are_filled_within_blocks_of_the_order() -> None:
     order = np.random.default_rng(0).permutation(2 * BLOCK)
-    rows = fill_rows(np.random.default_rng(1).integers(5, 200, 2 * BLOCK), 256, order=order)
+    rows = fill_rows({"tokens": np.random.default_rng(1).integers(5, 200, 2 * BLOCK)}, {"tokens": 256}, order=order)
     first = set(order[:BLOCK].tolist())
     assert {len({int(index) in first for index in row}) for row in rows} == {1}
 
@@ -58,18 +80,18 @@ def test_rows_are_filled_within_blocks_of_the_order() -> None:
 def test_fill_of_short_sequences() -> None:
     """Of lengths as varied as sentences and questions are, less than 2 % of the cells stay empty."""
     lengths = np.clip(np.random.default_rng(0).lognormal(3.8, 0.8, 30_000).astype(int) + 3, 5, 512)
-    limit = sequences_per_row(lengths[:BLOCK], 512)
-    rows = fill_rows(lengths, 512, max_sequences=limit)
+    limit = sequences_per_row({"tokens": lengths[:BLOCK]}, {"tokens": 512})
+    rows = fill_rows({"tokens": lengths}, {"tokens": 512}, max_sequences=limit)
     assert lengths.sum() / (512 * len(rows)) > 0.98
     assert max(map(len, rows)) <= limit < 30  # of the 102 shortest ones that a row could hold
 
 
 def test_a_limit_on_sequences_costs_little() -> None:
-    assert sequences_per_row(np.full(100, 128), 128) == 1
-    assert sequences_per_row(np.full(100, 32), 128) == 4
-    lengths = np.random.default_rng(0).integers(10, 128, 5000)
-    limited = fill_rows(lengths, 128, max_sequences=sequences_per_row(lengths, 128))
-    assert len(limited) <= 1.01 * len(fill_rows(lengths, 128))
+    assert sequences_per_row({"tokens": np.full(100, 128)}, {"tokens": 128}) == 1
+    assert sequences_per_row({"tokens": np.full(100, 32)}, {"tokens": 128}) == 4
+    lengths, limits = {"tokens": np.random.default_rng(0).integers(10, 128, 5000)}, {"tokens": 128}
+    limited = fill_rows(lengths, limits, max_sequences=sequences_per_row(lengths, limits))
+    assert len(limited) <= 1.01 * len(fill_rows(lengths, limits))
 
 
 def example(length: int, first: int) -> Example:

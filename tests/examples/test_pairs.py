@@ -30,7 +30,7 @@ NATURAL = natural(300)
 
 
 def plan_of(examples: Examples, store: Store = NATURAL, max_length: int = 128, epoch: int = 0, middle: int = 1) -> Plan:
-    return examples.plan(store, vocabulary(store, middle), max_length, 7, epoch)
+    return examples.plan(store, vocabulary(store, middle), {"tokens": max_length}, 7, epoch)
 
 
 def spans(plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -195,7 +195,7 @@ def test_a_pair_follows_or_is_from_another_document(examples: Examples) -> None:
     follows = plan.label == 0
     assert (home[follows] == other[follows]).all()
     assert (home[~follows] != other[~follows]).all()
-    whole = follows & (plan.lengths < 128)
+    whole = follows & (plan.lengths["tokens"] < 128)
     assert (a1[whole] == b0[whole]).all()
     assert whole.sum() > 100
     assert (a1[follows] <= b0[follows]).all()
@@ -226,7 +226,7 @@ def test_a_tenth_of_the_documents_is_short_evenly() -> None:
     a0, _, _, _ = spans(plan)
     follows = plan.label == 0
     target = np.zeros(3000, dtype=int)
-    np.maximum.at(target, documents_of(store, a0[follows]), plan.lengths[follows] - 3)
+    np.maximum.at(target, documents_of(store, a0[follows]), plan.lengths["tokens"][follows] - 3)
     seen = target[target > 0]
     shorter = seen[seen < 17]
     # A drawn target is one of 2, ..., 17; the sixteenth that draws 17 cannot be told from the rest.
@@ -248,13 +248,13 @@ def test_random_segments_fill_up_the_target() -> None:
     plan = plan_of(SegmentPairs(short=0.0), WORDS)
     _, _, b0, b1 = spans(plan)
     in_the_middle = (plan.label == 1) & (b1 % 400 != 0) & (b0 > 0)
-    assert (plan.lengths[in_the_middle] == 128).all()
+    assert (plan.lengths["tokens"][in_the_middle] == 128).all()
 
 
 def test_sentence_pairs_are_single_sentences() -> None:
     plan = plan_of(SentencePairs(), max_length=512)
     a0, a1, b0, b1 = spans(plan)
-    whole = plan.lengths < 512
+    whole = plan.lengths["tokens"] < 512
     for first, last in ((a0, a1), (b0, b1)):
         sentence = np.searchsorted(NATURAL.sentences, first[whole])
         np.testing.assert_array_equal(NATURAL.sentences[sentence], first[whole])
@@ -269,12 +269,12 @@ def test_reading_a_pair(middle: int) -> None:
     words = vocabulary(NATURAL, middle)
     examples = SegmentPairs()
     plan = plan_of(examples, middle=middle)
-    assert plan.lengths.max() == 128
+    assert plan.lengths["tokens"].max() == 128
     for index in range(0, len(plan), 17):
         example = examples.read(plan, index, NATURAL, words)
         a, b = (np.arange(plan.start[s], plan.stop[s]) + SPECIALS for s in (2 * index, 2 * index + 1))
         assert example.tokens.ids.tolist() == [CLS, *a, *[SEP] * middle, *b, SEP]
-        assert len(example.tokens.ids) == plan.lengths[index]
+        assert len(example.tokens.ids) == plan.lengths["tokens"][index]
         assert example.tokens.segments.tolist() == [0] * (1 + len(a) + middle) + [1] * (len(b) + 1)
         assert (example.tokens.fixed == (example.tokens.ids < SPECIALS)).all()
         where, label = example.targets["next_sentence"]
@@ -283,7 +283,7 @@ def test_reading_a_pair(middle: int) -> None:
 
 def test_a_split_takes_random_segments_from_its_own_documents() -> None:
     part = replace(NATURAL, documents=NATURAL.documents[::3])
-    plan = SegmentPairs().plan(part, vocabulary(NATURAL), 128, 0, 0)
+    plan = SegmentPairs().plan(part, vocabulary(NATURAL), {"tokens": 128}, 0, 0)
     for first, last in zip(plan.start, plan.stop, strict=True):
         assert document_of(NATURAL, first) % 3 == 0
         assert document_of(NATURAL, last - 1) == document_of(NATURAL, first)

@@ -23,7 +23,7 @@ CORPORA = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=8), min_siz
 
 
 def plan_of(examples: Examples, store: Store, max_length: int) -> Plan:
-    return examples.plan(store, vocabulary(store), max_length, 0, 0)
+    return examples.plan(store, vocabulary(store), {"tokens": max_length}, 0, 0)
 
 
 def texts(examples: Examples, store: Store, max_length: int) -> list[list[int]]:
@@ -31,7 +31,7 @@ def texts(examples: Examples, store: Store, max_length: int) -> list[list[int]]:
     words, plan = vocabulary(store), plan_of(examples, store, max_length)
     framed = [examples.read(plan, index, store, words).tokens.ids.tolist() for index in range(len(plan))]
     assert all(ids[0] == CLS and ids[-1] == SEP for ids in framed)
-    assert [len(ids) for ids in framed] == plan.lengths.tolist()
+    assert [len(ids) for ids in framed] == plan.lengths["tokens"].tolist()
     return [ids[1:-1] for ids in framed]
 
 
@@ -67,7 +67,7 @@ def test_every_token_once_and_in_order(examples: Examples, monkeypatch: pytest.M
     assert sum(1 for _ in blocks.blocks(store)) > 3
     joined = np.concatenate(texts(examples, store, 64))
     np.testing.assert_array_equal(joined[joined != SEP], store.ids)
-    assert plan_of(examples, store, 64).lengths.max() == 64
+    assert plan_of(examples, store, 64).lengths["tokens"].max() == 64
 
 
 def test_a_separator_between_documents_is_untouchable() -> None:
@@ -84,7 +84,9 @@ def test_the_plan_is_the_same_in_every_epoch() -> None:
     store = natural(50)
     for examples in FORMATS:
         assert not examples.drawn
-        first, later = (examples.plan(store, vocabulary(store), 64, seed, epoch) for seed, epoch in ((0, 0), (5, 9)))
+        first, later = (
+            examples.plan(store, vocabulary(store), {"tokens": 64}, seed, epoch) for seed, epoch in ((0, 0), (5, 9))
+        )
         np.testing.assert_array_equal(first.start, later.start)
 
 

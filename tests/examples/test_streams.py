@@ -71,7 +71,14 @@ def words(store: Store) -> Vocabulary:
 def feed(kind: str, store: Store, micro: int = MICRO) -> Feed:
     it = KINDS[kind]
     return Feed(
-        store, words(store), it.examples, (it.objective,), max_length=LENGTH, micro_batch=micro, seed=3, batch=BATCH
+        store,
+        words(store),
+        it.examples,
+        (it.objective,),
+        limits={"tokens": LENGTH},
+        micro_batch=micro,
+        seed=3,
+        batch=BATCH,
     )
 
 
@@ -136,7 +143,7 @@ def test_each_token_of_contiguous_text_is_predicted_once() -> None:
 def test_a_pair_follows_or_is_from_another_document() -> None:
     store = text(200)
     it, known = CarriedPairs(), words(store)
-    plan = it.plan(store, known, 48, 0, 0)
+    plan = it.plan(store, known, {"tokens": 48}, 0, 0)
     labels = []
     for index in range(len(plan)):
         carried, a, b = (
@@ -146,7 +153,7 @@ def test_a_pair_follows_or_is_from_another_document() -> None:
         label = int(plan.label[index])
         labels.append(label)
         own = document_of(store, a[0])
-        assert plan.lengths[index] <= 48
+        assert plan.lengths["tokens"][index] <= 48
         if carried[0] < carried[1]:
             assert (carried[0] if backward else carried[1]) == (a[1] if backward else a[0])
             assert document_of(store, carried[0]) == own

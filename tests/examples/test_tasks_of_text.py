@@ -32,10 +32,10 @@ LENGTH = 64
 
 def made(examples: Examples, store: Store = STORE, epoch: int = 0) -> list[Example]:
     words = vocabulary(store)
-    plan = examples.plan(store, words, LENGTH, 3, epoch)
+    plan = examples.plan(store, words, {"tokens": LENGTH}, 3, epoch)
     found = [examples.read(plan, index, store, words) for index in range(len(plan))]
-    assert [len(example.tokens.ids) for example in found] == plan.lengths.tolist()
-    assert max(plan.lengths) <= LENGTH
+    assert [len(example.tokens.ids) for example in found] == plan.lengths["tokens"].tolist()
+    assert max(plan.lengths["tokens"]) <= LENGTH
     return found
 
 
@@ -201,7 +201,7 @@ class TestDocumentSegments:
         rng = np.random.default_rng(0)
         store = replace(STORE, ids=rng.integers(SPECIALS, SPECIALS + 400, len(STORE.ids)).astype(np.uint32))
         words = vocabulary(STORE)
-        plan = DocumentSegments().plan(store, words, LENGTH, 0, 0)
+        plan = DocumentSegments().plan(store, words, {"tokens": LENGTH}, 0, 0)
         share = []
         for index in range(len(plan)):
             example = DocumentSegments().read(plan, index, store, words)
@@ -245,7 +245,7 @@ class TestConnectedSentences:
         read = tuple(piece.removeprefix("##") for piece in self.PIECES)
         words = replace(vocabulary(store), size=len(read), special=special, word_start=starts, texts=read)
         examples = ConnectedSentences(connectives=self.LIST)
-        plan = examples.plan(store, words, LENGTH, 0, 0)
+        plan = examples.plan(store, words, {"tokens": LENGTH}, 0, 0)
         found = [examples.read(plan, index, store, words) for index in range(len(plan))]
         parts = [[p[p >= 5] for p in np.split(one.tokens.ids, np.flatnonzero(one.tokens.ids == SEP))] for one in found]
         return [

@@ -14,7 +14,7 @@ from genus.examples.doc_sentences import DocSentences
 from genus.examples.feed import Feed
 from genus.examples.full_sentences import FullSentences
 from genus.examples.segment_pairs import SegmentPairs
-from genus.examples.turns import Share, Turns
+from genus.examples.turns import TaskFeed, Turns
 from genus.objectives.masked import Masked
 from genus.objectives.next_sentence import NextSentence
 
@@ -29,20 +29,20 @@ def feeds() -> list[Feed]:
     words = vocabulary(STORE)
     pairs = (SegmentPairs(), (Masked(), NextSentence()))
     formats = [(FullSentences(), (Masked(),)), pairs, (DocSentences(), (Masked(),))]
-    return [Feed(STORE, words, one, ours, max_length=64, micro_batch=2, seed=1) for one, ours in formats]
+    return [
+        Feed(STORE, words, one, ours, limits={"tokens": 64}, micro_batch=2, seed=1, task=task)
+        for task, (one, ours) in enumerate(formats)
+    ]
 
 
 def turns(accumulate: int = 1, seed: int = 5) -> Turns:
     names = [{"masked"}, {"masked", "next_sentence"}, {"masked"}]
-    shares = [
-        Share(feed, frozenset(heads), task, steps)
-        for task, (feed, heads, steps) in enumerate(zip(feeds(), names, STEPS, strict=True))
-    ]
+    shares = [TaskFeed(feed, frozenset(heads), steps) for feed, heads, steps in zip(feeds(), names, STEPS, strict=True)]
     return Turns(tuple(shares), accumulate, seed)
 
 
 def task_of(batch: Batch) -> int:
-    (task,) = set(batch.tokens.facts["task"].tolist())
+    (task,) = set(batch.tokens.facts["task"][batch.tokens.sequence >= 0].tolist())
     return int(task)
 
 

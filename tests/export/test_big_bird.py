@@ -247,7 +247,7 @@ def test_it_starts_from_roberta(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     tokenizer = oracle.tokenizer(tmp_path, "roberta", shape.vocab)
     eps = {"norm": {"eps": 1e-5}, "embedding": {"norm": {"eps": 1e-5}}}
-    recipe, learner = pipeline.started(small(tokenizer, **eps), tokenizer, tmp_path)
+    recipe, learner = pipeline.from_pretrained(small(tokenizer, **eps), tokenizer, tmp_path)
     assert isinstance(recipe.model.attention, BlockSparse)  # type: ignore[attr-defined]
     state, old = learner.state_dict(), model.state_dict()
     positions = state["network.embed.positions.table.weight"]
@@ -266,13 +266,15 @@ def test_a_start_of_another_size_is_one_line(tmp_path: Path) -> None:
         oracle.build(shape, "RobertaForMaskedLM").save_pretrained(tmp_path)
         tokenizer = oracle.tokenizer(tmp_path, "roberta", shape.vocab)
         with pytest.raises(GenusError, match=f"the model read has {heads} attention heads, not 3"):
-            pipeline.started(small(tokenizer), tokenizer, tmp_path)
+            pipeline.from_pretrained(small(tokenizer), tokenizer, tmp_path)
 
 
 def test_another_bigbird_is_started_from_as_it_is(tmp_path: Path) -> None:
     tokenizer = oracle.tokenizer(tmp_path, "bert", SHAPES[1].vocab)
     source = reading(tmp_path, oracle.build(SHAPES[1], "BigBirdForMaskedLM"), SHAPES[1])
-    recipe, learner = pipeline.started(small(tokenizer).override("stages.0.max_length", 80), tokenizer, tmp_path)
+    recipe, learner = pipeline.from_pretrained(
+        small(tokenizer).override("stages.0.max_length", 80), tokenizer, tmp_path
+    )
     assert recipe.model == source.recipe.model
     given = source.learner.state_dict()
     assert all(torch.equal(x, given[name]) for name, x in learner.state_dict().items())

@@ -120,7 +120,7 @@ def small(tokenizer: Any) -> Any:
 def test_a_sparse_bigbird_starts_from_a_full_one(tmp_path: Path) -> None:
     shape = SHAPES[1]
     found = reading(tmp_path, oracle.build(shape, "BigBirdForMaskedLM"), shape)
-    recipe, learner = pipeline.started(small(found.tokenizer), found.tokenizer, tmp_path)
+    recipe, learner = pipeline.from_pretrained(small(found.tokenizer), found.tokenizer, tmp_path)
     assert isinstance(recipe.model, Encoder)
     assert isinstance(recipe.model.attention, BlockSparse)
     given = found.learner.state_dict()

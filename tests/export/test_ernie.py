@@ -14,8 +14,7 @@ from genus import catalog
 from genus.errors import GenusError
 from genus.export.hf import load
 from genus.export.layouts import layout_for
-from genus.export.weights import read_json
-from genus.files import write_json
+from genus.files import read_json, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path

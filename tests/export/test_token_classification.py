@@ -18,7 +18,7 @@ from genus.export.hf import load, save
 from genus.export.layouts import layout_for, layouts
 from genus.export.native import is_native
 from genus.export.verify import verify
-from genus.export.weights import read_json
+from genus.files import read_json
 from genus.model.heads import Pooler
 from genus.objectives.tag import Tag
 from small import shrunk

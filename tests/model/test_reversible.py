@@ -149,8 +149,9 @@ def test_any_attention_is_reversible(make_packed: Make, block: PreNorm) -> None:
     expected = gradients(network.layers, kept_whole(network, x, given, int(torch.randint(1 << 62, ()))), x)
     torch.manual_seed(7)
     found = gradients(network.layers, network.layers(x, given), x)
+    largest = max(gradient.abs().max().item() for gradient in expected.values())
     for name, gradient in expected.items():
-        scale = gradient.abs().max().item()
+        scale = largest if name.endswith("key.bias") else gradient.abs().max().item()  # which are 0 but for rounding
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=10 * DOUBLE * scale, msg=name)
 
 

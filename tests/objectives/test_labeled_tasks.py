@@ -28,7 +28,8 @@ TOLERANCE = 1e-6
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES += ["The", "the", "River", "river", "Obama", "42", ",", "##The", "##s", "an"]
 WORDS = Vocabulary(
-    size=len(PIECES), pad=0, unk=1, cls=2, sep=3, mask=4, special=np.arange(len(PIECES)) < 5,
+    size=len(PIECES), roles={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
+    special=np.arange(len(PIECES)) < 5,
     word_start=np.array([not piece.startswith("##") for piece in PIECES]),
     single=((2, None, 0), (None, 0, 0), (3, None, 0)),
     pair=((2, None, 0), (None, 0, 0), (3, None, 0), (None, 1, 1), (3, None, 1)),

@@ -19,7 +19,8 @@ STARTS = 40
 """Ids below begin a word, ids from here on continue one."""
 SPECIAL = np.isin(np.arange(SIZE), [0, 1, CLS, SEP, MASK, 37])
 WORDS = Vocabulary(
-    size=SIZE, pad=0, unk=1, cls=CLS, sep=SEP, mask=MASK, special=SPECIAL, word_start=np.arange(SIZE) < STARTS,
+    size=SIZE, roles={"pad": 0, "unk": 1, "cls": CLS, "sep": SEP, "mask": MASK},
+    special=SPECIAL, word_start=np.arange(SIZE) < STARTS,
     single=((CLS, None, 0), (None, 0, 0), (SEP, None, 0)),
     pair=((CLS, None, 0), (None, 0, 0), (SEP, None, 0), (None, 1, 1), (SEP, None, 1)),
 )  # fmt: skip

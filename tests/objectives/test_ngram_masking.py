@@ -17,7 +17,8 @@ UNLIKELY = 1e-4
 CLS, SEP, MASK, SIZE, STARTS = 2, 3, 4, 60, 40
 """Ids below `STARTS` begin a word, ids from there on continue one."""
 WORDS = Vocabulary(
-    size=SIZE, pad=0, unk=1, cls=CLS, sep=SEP, mask=MASK, special=np.arange(SIZE) < 5,
+    size=SIZE, roles={"pad": 0, "unk": 1, "cls": CLS, "sep": SEP, "mask": MASK},
+    special=np.arange(SIZE) < 5,
     word_start=np.arange(SIZE) < STARTS,
     single=((CLS, None, 0), (None, 0, 0), (SEP, None, 0)),
     pair=((CLS, None, 0), (None, 0, 0), (SEP, None, 0), (None, 1, 1), (SEP, None, 1)),

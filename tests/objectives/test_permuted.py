@@ -17,8 +17,9 @@ from genus.tokens.vocabulary import Vocabulary
 
 SEP, CLS, FIRST, SIZE = 3, 2, 5, 400
 WORDS = Vocabulary(
-    size=SIZE, pad=0, unk=1, cls=CLS, sep=SEP, mask=4, special=np.arange(SIZE) < FIRST,
-    word_start=np.arange(SIZE) % 3 != 0,
+    size=SIZE, roles={"pad": 0, "unk": 1, "cls": CLS, "sep": SEP, "mask": 4},
+    special=np.arange(SIZE) < FIRST,
+    word_start=np.arange(SIZE) % 3 != 0, summary="last",
     single=((None, 0, 0), (SEP, None, 0), (CLS, None, 2)),
     pair=((None, 0, 0), (SEP, None, 0), (None, 1, 1), (SEP, None, 1), (CLS, None, 2)),
 )  # fmt: skip

@@ -24,7 +24,8 @@ DRAWS = 4000
 COUNTS = np.array([0, 3, 0, 0, 0, 1000, 100, 10, 1, 0])
 """Ids 5 to 9 are ordinary; the last one is not in the corpus, and counts as if it were there once."""
 WORDS = Vocabulary(
-    size=10, pad=0, unk=1, cls=2, sep=3, mask=4, special=np.arange(10) < 5, word_start=np.ones(10, dtype=np.bool_),
+    size=10, roles={"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
+    special=np.arange(10) < 5, word_start=np.ones(10, dtype=np.bool_),
     single=((2, None, 0), (None, 0, 0), (3, None, 0)), pair=((2, None, 0), (None, 0, 0), (3, None, 0)), counts=COUNTS,
 )  # fmt: skip
 

@@ -20,7 +20,8 @@ MEAN = 3.8
 CLS, SEP, MASK, SIZE, STARTS = 2, 3, 4, 60, 40
 SPECIAL = np.arange(SIZE) < 5
 WORDS = Vocabulary(
-    size=SIZE, pad=0, unk=1, cls=CLS, sep=SEP, mask=MASK, special=SPECIAL, word_start=np.arange(SIZE) < STARTS,
+    size=SIZE, roles={"pad": 0, "unk": 1, "cls": CLS, "sep": SEP, "mask": MASK},
+    special=SPECIAL, word_start=np.arange(SIZE) < STARTS,
     single=((CLS, None, 0), (None, 0, 0), (SEP, None, 0)),
     pair=((CLS, None, 0), (None, 0, 0), (SEP, None, 0), (None, 1, 1), (SEP, None, 1)),
 )  # fmt: skip

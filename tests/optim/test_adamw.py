@@ -74,7 +74,7 @@ def run(layer: nn.Linear, choice: AdamW, gradients: list, factors: np.ndarray, s
     for gradient, factor in zip(gradients, factors, strict=True):
         layer.weight.grad = torch.tensor(gradient, dtype=torch.float32)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["base_lr"] * factor
         optimizer.step()
     return optimizer
 

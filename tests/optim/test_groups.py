@@ -12,9 +12,9 @@ from genus import catalog
 from genus.model.encoder import Encoder
 from genus.objectives.sequence import Classify
 from genus.optim.adamw import AdamW
-from genus.train.parallel import join
+from genus.train.parallel import init_distributed
 from genus.train.run import Run
-from genus.train.update import Updater
+from genus.train.update import TrainStep
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
@@ -43,27 +43,28 @@ def learner() -> Learner:
 def test_every_parameter_learns_at_its_published_rate(bias_correction: bool) -> None:
     it = learner()
     choice = AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.1, bias_correction=bias_correction)
-    groups = Updater(it, choice, Run(device="cpu"), join("cpu"), 0).optimizer.param_groups
+    groups = TrainStep(it, choice, Run(device="cpu"), init_distributed("cpu"), 0).optimizer.param_groups
     found = {id(weight): group for group in groups for weight in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(list(it.parameters()))
     for name, weight in it.named_parameters():
         group = found[id(weight)]
-        assert group["peak"] == pytest.approx(published(name), rel=ROUNDING), name
+        assert group["base_lr"] == pytest.approx(published(name), rel=ROUNDING), name
         assert group["weight_decay"] == (0.1 if weight.ndim > 1 else 0.0)
 
 
 def test_without_decay_there_is_one_rate() -> None:
-    updater = Updater(learner(), AdamW(lr=PEAK), Run(device="cpu"), join("cpu"), 0)
-    assert [group["peak"] for group in updater.optimizer.param_groups] == [PEAK, PEAK]
+    train_step = TrainStep(learner(), AdamW(lr=PEAK), Run(device="cpu"), init_distributed("cpu"), 0)
+    assert [group["base_lr"] for group in train_step.optimizer.param_groups] == [PEAK, PEAK]
 
 
 def test_the_first_update_of_adam_is_as_large_as_the_rate() -> None:
     it = learner()
-    updater = Updater(it, AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.0), Run(device="cpu"), join("cpu"), 0)
+    choice = AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.0)
+    train_step = TrainStep(it, choice, Run(device="cpu"), init_distributed("cpu"), 0)
     before = {name: weight.detach().clone() for name, weight in it.named_parameters()}
     for weight in it.parameters():
         weight.grad = torch.ones_like(weight)
-    updater.optimizer.step()
+    train_step.optimizer.step()
     for name, weight in it.named_parameters():
         moved = (before[name] - weight.detach()).mean().item()
         assert moved == pytest.approx(published(name), rel=1e-3), name  # eps, and float32 weights near 1

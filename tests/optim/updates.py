@@ -46,7 +46,7 @@ def run(module: nn.Module, optimizer: TorchOptimizer, factors: np.ndarray = FACT
         for name, weight in module.named_parameters():
             weight.grad = torch.from_numpy(gradient[name].copy())
         for group in optimizer.param_groups:
-            group["lr"] = group.get("peak", group.get("initial_lr", group["lr"])) * factor
+            group["lr"] = group.get("base_lr", group.get("initial_lr", group["lr"])) * factor
         optimizer.step()
     return weights(module)
 

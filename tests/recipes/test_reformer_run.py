@@ -48,7 +48,7 @@ def test_another_vocabulary_takes_the_rows_of_the_output_matrix_along(tmp_path: 
     source = load(tmp_path / "run" / "model")
     recipe = source.recipe.override("tokens.vocab_size", 120)
     tokenizer = recipe.tokens.train(documents()[:50])
-    recipe, learner = pipeline.fresh(recipe, tokenizer)
+    recipe, learner = pipeline.new_learner(recipe, tokenizer)
     assert not transplant(source, learner, tokenizer)
     old, new = (one.heads["masked"].tokens.decoder.weight for one in (source.learner, learner))
     shared = [piece for piece in tokenizer.pieces if piece in source.tokenizer.pieces]

@@ -6,11 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tokenizers import Tokenizer as Backend
-from tokenizers import models, pre_tokenizers
 
-from genus.tokens.byte_bpe import ByteBPE, read_vocabulary
-from genus.tokens.chunks import Gpt2Pieces, WholeText
+from genus.tokens.byte_bpe import ByteBPE
+from genus.tokens.chunks import Gpt2Pieces
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -37,11 +35,10 @@ def multilingual(vocab: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def gpt2(vocab: Path) -> Callable[[str], list[int]]:
-    """GPT-2 has none of the family's special tokens, so it is no `Tokenizer`; its ids come from the same encoder."""
-    backend = Backend(models.BPE(*read_vocabulary(vocab / "gpt2" / "encoder.json", vocab / "gpt2" / "vocab.bpe")))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    encoder = Gpt2Pieces(WholeText(backend, "H"))
-    return lambda text: memoryview(encoder(text)).cast("H").tolist()
+    """OpenAI's own files, `encoder.json` and `vocab.bpe`."""
+    tokenizer = Tokenizer.load(vocab / "gpt2")
+    assert isinstance(tokenizer.encoder, Gpt2Pieces)
+    return lambda text: tokenizer.encode([text])[0]
 
 
 def framed(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -109,6 +106,8 @@ def test_paragraphs(vocab: Path, uncased: Tokenizer, multilingual: Tokenizer, gp
     assert framed(uncased, bert["text"]) == bert["token_ids"]
     many = read(vocab / "bert-base-multilingual-cased" / "reference" / "distilbert_multilingual_cased_encoded.json")
     assert framed(multilingual, many["text"]) == many["token_ids"]
+    t5 = read(vocab / "t5" / "reference" / "t5_base_encoded.json")
+    assert framed(Tokenizer.load(vocab / "t5"), t5["text"]) == t5["token_ids"]
     other = read(vocab / "gpt2" / "reference" / "gpt2_encoded_tokens.json")
     assert gpt2(other["text"]) == other["token_ids"]
 
@@ -119,6 +118,8 @@ def test_paragraphs(vocab: Path, uncased: Tokenizer, multilingual: Tokenizer, gp
         ("bert-base-uncased", "bert-base-uncased"),
         ("google-bert/bert-base-uncased", "bert-base-uncased"),
         ("distilbert/distilbert-base-multilingual-cased", "bert-base-multilingual-cased"),
+        ("t5-base", "t5"),
+        ("distilgpt2", "gpt2"),
     ],
 )
 def test_short_strings(vocab: Path, name: str, folder: str) -> None:

@@ -13,8 +13,8 @@ from genus.errors import UsageError
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import Stretch, steps
-from genus.train.parallel import Ranks
+from genus.train.feeding import TrainStage, steps
+from genus.train.parallel import World
 from genus.train.progress import Progress, ends
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ asked: list[tuple[int, int]] = []
 def test_ten_steps_in_every_unit(tmp_path: Path) -> None:
     """A step is two micro-batches of 32 tokens, at 3 FLOPs a token; ten micro-batches are an epoch."""
     amounts = {"steps": 10, "tokens": 640, "flops": 1920, "epochs": 2}
-    stretches = [Stretch(ToyFeed(), 2, 0.6, 3.0), Stretch(ToyFeed(salt=1), 2, 0.4, 3.0)]
+    stages = [TrainStage(ToyFeed(), 2, 0.6, 3.0), TrainStage(ToyFeed(salt=1), 2, 0.4, 3.0)]
     found = {}
     for unit, amount in amounts.items():
         folder = tmp_path / unit
-        summary = toy_train(folder, stretches=stretches, budget=Budget(amount=amount, unit=unit))
+        summary = toy_train(folder, stages=stages, budget=Budget(amount=amount, unit=unit))
         progress = summary.progress
         assert (progress.step, progress.tokens, progress.flops) == (10, 640, 1920.0)
         assert progress.epochs == pytest.approx(2.0, rel=ROUNDED)
@@ -67,15 +67,15 @@ def test_seconds() -> None:
 
 def test_each_stage_takes_its_own_micro_batches_in_order() -> None:
     asked.clear()
-    toy_train(None, stretches=[Stretch(Watched(), 2, 0.6), Stretch(Watched(salt=1), 3, 0.4)])
+    toy_train(None, stages=[TrainStage(Watched(), 2, 0.6), TrainStage(Watched(salt=1), 3, 0.4)])
     assert asked == [(0, number) for number in range(12)] + [(1, number) for number in range(12)]
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_share_every_step(size: int) -> None:
     """Together they take each micro-batch of each step once, also from the middle of a run on and with a remainder."""
-    stretch = Stretch(ToyFeed(), accumulate=4)
-    taken = [list(islice(steps(stretch, 5, Ranks(rank, size, CPU), 0), 3)) for rank in range(size)]
+    stretch = TrainStage(ToyFeed(), accumulate=4)
+    taken = [list(islice(steps(stretch, 5, World(rank, size, CPU), 0), 3)) for rank in range(size)]
     for step in range(3):
         shares = [sorted(taken[rank][step]) for rank in range(size)]
         assert sorted(number for share in shares for number in share) == list(range((5 + step) * 4, (6 + step) * 4))
@@ -84,11 +84,11 @@ def test_processes_share_every_step(size: int) -> None:
 
 def test_more_processes_than_micro_batches_are_refused() -> None:
     with pytest.raises(UsageError, match="2 processes cannot share 1 micro-batches"):
-        next(steps(Stretch(ToyFeed(), accumulate=1), 0, Ranks(0, 2, CPU), 0))
+        next(steps(TrainStage(ToyFeed(), accumulate=1), 0, World(0, 2, CPU), 0))
 
 
 def test_shares_that_floating_point_cannot_add_end_where_they_should() -> None:
-    four = [Stretch(ToyFeed(), share=share) for share in (0.1, 0.2, 0.3, 0.4)]
+    four = [TrainStage(ToyFeed(), share=share) for share in (0.1, 0.2, 0.3, 0.4)]
     for last, end in zip((1, 3, 6, 10), ends(four), strict=True):
         assert Progress(step=last - 1).spent(Budget(amount=10)) < end <= Progress(step=last).spent(Budget(amount=10))
 

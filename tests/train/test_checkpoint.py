@@ -17,6 +17,8 @@ from genus.train.held_out import evaluate
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from genus.batch import Batch
+
 SUMMATION = 1e-6
 """Relative; float32 losses are summed in another order."""
 
@@ -66,12 +68,16 @@ def test_shared_tensors_are_kept_once(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), fresh.parameters(), strict=True))
 
 
+def counted(batch: Batch) -> int:
+    return int(batch.targets["masked"].counted().sum())
+
+
 def test_held_out_sums_stream() -> None:
     """Four batches with different numbers of targets weigh as one joined batch does."""
     learner = toy_learner()
     batches = (ToyFeed()[number] for number in range(100))
     run = RUN.override("evaluate_batches", 4)
-    found = evaluate(learner, batches, run, bytes_per_target={"masked": 4.0})
+    found = evaluate(learner, batches, run, bytes_of=lambda batch: {"masked": 4.0 * counted(batch)})
     assert learner.training
     joined = Joined(4)[0]
     learner.eval()

@@ -13,9 +13,9 @@ from toy_run import RUN, STILL, Joined, ToyFeed, losses, rows, toy_learner, toy_
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import Stretch
-from genus.train.parallel import Ranks
-from genus.train.update import Outcome, Updater
+from genus.train.feeding import MicroBatch, TrainStage
+from genus.train.parallel import World
+from genus.train.update import StepResult, TrainStep
 
 SUMMATION = 1e-5
 """Relative; float32 gradients are summed in another order."""
@@ -53,31 +53,35 @@ def test_accumulation() -> None:
     counts = {int((ToyFeed()[number].targets["masked"].label >= 0).sum()) for number in range(4)}
     assert len(counts) > 1, "with equal counts a mean of means would pass"
     (whole, wanted), *split = (one_step(several) for several in (4, 2, 1))
-    for outcome, gradients in split:
-        assert (outcome.loss, outcome.gradient_norm) == pytest.approx((whole.loss, whole.gradient_norm), rel=SUMMATION)
-        assert (outcome.means["masked/correct"], outcome.tokens) == (whole.means["masked/correct"], whole.tokens)
+    for result, gradients in split:
+        assert (result.loss, result.gradient_norm) == pytest.approx((whole.loss, whole.gradient_norm), rel=SUMMATION)
+        assert result.means["masked/correct"] == whole.means["masked/correct"]
         torch.testing.assert_close(gradients, wanted, rtol=SUMMATION, atol=SMALLEST)
 
 
-def one_step(several: int) -> tuple[Outcome, list[torch.Tensor]]:
-    """Return the outcome and the gradients of a step of four toy micro-batches, taken several at a time."""
+def one_step(several: int) -> tuple[StepResult, list[torch.Tensor]]:
+    """Return the result and the gradients of a step of four toy micro-batches, taken several at a time."""
     learner = toy_learner(model=STILL)
-    updater = Updater(learner, AdamW(lr=0.0), RUN, Ranks(0, 1, torch.device("cpu")), seed=0)
+    train_step = TrainStep(learner, AdamW(lr=0.0), RUN, World(0, 1, torch.device("cpu")), seed=0)
+    batches = {number: Joined(several)[number] for number in range(4 // several)}
+    counts = train_step.count({number: MicroBatch(batch, 0.0) for number, batch in batches.items()})
+    assert counts.tokens == sum(batch.tokens.live for batch in batches.values())
     found: list[torch.Tensor] = []
-    updater.optimizer.register_step_pre_hook(lambda *_: found.extend(p.grad.clone() for p in learner.parameters()))
-    return updater({number: Joined(several)[number] for number in range(4 // several)}, 0, 1.0), found
+    train_step.optimizer.register_step_pre_hook(lambda *_: found.extend(p.grad.clone() for p in learner.parameters()))
+    return train_step(batches, 0, 1.0, counts.targets).read(), found
 
 
 def test_clipping() -> None:
     """The norm is that before clipping, and a step of plain descent is as long as the clipped gradient."""
     learner = toy_learner()
-    updater = Updater(learner, AdamW(lr=0.0, clip_norm=0.5), RUN, Ranks(0, 1, torch.device("cpu")), seed=0)
+    train_step = TrainStep(learner, AdamW(lr=0.0, clip_norm=0.5), RUN, World(0, 1, torch.device("cpu")), seed=0)
     clipped = []
-    updater.optimizer.register_step_pre_hook(
+    train_step.optimizer.register_step_pre_hook(
         lambda *_: clipped.append(sum(float(p.grad.square().sum()) for p in learner.parameters()) ** 0.5)
     )
-    outcome = updater({0: ToyFeed()[0]}, 0, 1.0)
-    assert outcome.gradient_norm > 0.5
+    counts = train_step.count({0: MicroBatch(ToyFeed()[0], 0.0)})
+    result = train_step({0: ToyFeed()[0]}, 0, 1.0, counts.targets).read()
+    assert result.gradient_norm > 0.5
     assert clipped == [pytest.approx(0.5, rel=1e-4)]
 
 
@@ -92,7 +96,7 @@ def test_bfloat16_is_near(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # PyTorch's compiler imports what it deprecates
 def test_compiled_is_near(tmp_path: Path) -> None:
-    short = {"schedule": Linear(), "budget": Budget(amount=3), "stretches": [Stretch(ToyFeed())]}
+    short = {"schedule": Linear(), "budget": Budget(amount=3), "stages": [TrainStage(ToyFeed())]}
     found = []
     for compiled in (False, True):
         learner = toy_learner(model=STILL)

@@ -22,7 +22,7 @@ from genus.errors import GenusError, UsageError
 from genus.optim.adamw import AdamW
 from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def test_a_second_signal_kills(tmp_path: Path) -> None:
 
 def test_signals_are_given_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    toy_train(None, budget=Budget(amount=1), stretches=[Stretch(ToyFeed())], optimizer=AdamW(lr=1e-3))
+    toy_train(None, budget=Budget(amount=1), stages=[TrainStage(ToyFeed())], optimizer=AdamW(lr=1e-3))
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -264,4 +264,4 @@ class Broken(ToyFeed):
 def test_what_is_wrong_with_the_data_is_said_in_one_line(workers: int) -> None:
     run = RUN.overlay({"workers": workers})
     with pytest.raises(GenusError, match=r"^store/ids\.bin: is damaged$"):
-        toy_train(None, run=run, stretches=[Stretch(Broken())])
+        toy_train(None, run=run, stages=[TrainStage(Broken())])

@@ -13,7 +13,7 @@ from toy_run import ToyFeed, rows, toy_train
 from genus import catalog
 from genus.cli import main
 from genus.optim.schedule import Constant, Cosine, Linear, ScaledWithBatch
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
 SMALL = ["tokens.vocab_size=300", "model.layers=1", "model.hidden=32", "model.attention.heads=2"]
@@ -21,20 +21,20 @@ SMALL += ["model.feedforward.size=64", "budget.amount=40960"]
 RUN = ["device=cpu", "workers=0", "tracker=none", "log_every=1", "held_out=0.1"]
 EXACT = 1e-12
 """A handful of float64 operations."""
-GROWING = [Stretch(ToyFeed(), 1, 0.5, growth=1.0), Stretch(ToyFeed(salt=1), 3, 0.5, growth=3.0)]
+GROWING = [TrainStage(ToyFeed(), 1, 0.5, batch_ratio=1.0), TrainStage(ToyFeed(salt=1), 3, 0.5, batch_ratio=3.0)]
 
 
 @pytest.mark.parametrize(("power", "factor"), [(1.0, 3.0), (0.5, 3.0**0.5), (0.0, 1.0)])
 def test_the_rate_follows_the_batch(tmp_path: Path, power: float, factor: float) -> None:
     curve = Linear(warmup=0.2)
-    toy_train(tmp_path, stretches=GROWING, schedule=ScaledWithBatch(curve=curve, power=power))
+    toy_train(tmp_path, stages=GROWING, schedule=ScaledWithBatch(curve=curve, power=power))
     rates = [row["lr"] for row in rows(tmp_path)]
     wanted = [1e-2 * curve.factor(step / 10) * (factor if step >= 5 else 1.0) for step in range(10)]
     assert rates == pytest.approx(wanted, rel=EXACT)
 
 
 def test_other_schedules_do_not_follow_it(tmp_path: Path) -> None:
-    toy_train(tmp_path, stretches=GROWING, schedule=Constant())
+    toy_train(tmp_path, stages=GROWING, schedule=Constant())
     assert [row["lr"] for row in rows(tmp_path)] == [1e-2] * 10
     assert Cosine().scale(7.0) == 1.0
 
@@ -49,11 +49,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "growth"),
+    ("schedule", "batch_ratio"),
     [(None, [1, 1, 1]), ('{kind = "ScaledWithBatch", curve = {kind = "Constant", warmup = 0.1}}', [1, 2, 4])],
     ids=["constant", "scaled"],
 )
-def test_the_overlay_of_the_page(tmp_path: Path, text: Path, schedule: str | None, growth: list[int]) -> None:
+def test_the_overlay_of_the_page(tmp_path: Path, text: Path, schedule: str | None, batch_ratio: list[int]) -> None:
     (overlay,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "growing.toml").write_text(overlay)
     settings = [*SMALL, *([f"schedule={schedule}"] if schedule else [])]
@@ -66,6 +66,6 @@ def test_the_overlay_of_the_page(tmp_path: Path, text: Path, schedule: str | Non
     for row, before in zip(found, tokens, strict=False):
         batch = (32, 64, 128)[row["stage"]]
         assert 0.9 * batch * 128 < row["tokens"] - before <= batch * 128
-        wanted = 1e-3 * min(1.0, before / 40960 / 0.1) * growth[row["stage"]]
+        wanted = 1e-3 * min(1.0, before / 40960 / 0.1) * batch_ratio[row["stage"]]
         assert row["lr"] == pytest.approx(wanted, rel=EXACT)
     assert {row["stage"] for row in found} == {0, 1, 2}

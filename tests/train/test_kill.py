@@ -13,7 +13,7 @@ from toy_run import RUN, ToyFeed, rows, toy_train
 
 from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -32,7 +32,7 @@ def short_run(folder: Path, resume: bool) -> None:
     multiprocessing.set_start_method("fork", force=True)
     toy_train(
         folder,
-        stretches=[Stretch(ToyFeed(), accumulate=2, share=0.6), Stretch(ToyFeed(salt=1), accumulate=2, share=0.4)],
+        stages=[TrainStage(ToyFeed(), accumulate=2, share=0.6), TrainStage(ToyFeed(salt=1), accumulate=2, share=0.4)],
         budget=Budget(amount=STEPS),
         run=RUN.overlay({"checkpoint_every": EVERY, "evaluate_every": 4, "workers": 1}),
         evaluate=lambda learner: {"norm": sum(parameter.norm().item() for parameter in learner.parameters())},

@@ -14,7 +14,7 @@ from genus import catalog
 from genus.optim import Optimizer
 from genus.part import slots_of
 from genus.recipe import Budget
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ class Sevens(ToyFeed):
 @kinds
 def test_it_learns_and_keeps_what_it_says(kind: str, tmp_path: Path) -> None:
     optimizer, learner = chosen(kind), toy_learner()
-    toy_train(tmp_path, learner=learner, optimizer=optimizer, budget=Budget(amount=30), stretches=[Stretch(Sevens())])
+    toy_train(tmp_path, learner=learner, optimizer=optimizer, budget=Budget(amount=30), stages=[TrainStage(Sevens())])
     ran = losses(tmp_path)
     assert ran[-1][1] < LEARNED * ran[0][1]
     kept = load_file(tmp_path / "checkpoints" / "checkpoint-30" / "optimizer.safetensors")

@@ -14,7 +14,7 @@ from genus.errors import GenusError
 from genus.recipe import Budget
 from genus.train import display
 from genus.train.display import clock
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 from genus.train.peak import peak_flops
 from genus.train.record import Metrics
 
@@ -30,7 +30,7 @@ def every_row(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_rows_hold_what_a_reader_looks_for(tmp_path: Path) -> None:
-    toy_train(tmp_path, run=RUN.override("log_every", 5), stretches=[Stretch(ToyFeed(), 2, 1.0, 1000.0)])
+    toy_train(tmp_path, run=RUN.override("log_every", 5), stages=[TrainStage(ToyFeed(), 2, 1.0, 1000.0)])
     first, last = every_row(tmp_path)
     assert (first["step"], last["step"]) == (5, 10)
     assert first["loss"] == first["masked"]
@@ -117,7 +117,7 @@ def test_no_terminal_no_chatter(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_line_every_so_often(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "EVERY", 0.0)
-    toy_train(None, title="bert/tiny", stretches=[Stretch(ToyFeed(), 2, 1.0, 1000.0)])
+    toy_train(None, title="bert/tiny", stages=[TrainStage(ToyFeed(), 2, 1.0, 1000.0)])
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""

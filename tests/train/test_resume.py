@@ -12,7 +12,7 @@ from toy_run import RUN, ToyFeed, losses, rows, toy_learner, toy_train
 
 from genus.optim.adamw import AdamW
 from genus.recipe import Budget
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,11 +96,11 @@ def test_resuming_what_never_was_saved_begins(tmp_path: Path, capsys: pytest.Cap
 
 def test_it_learns() -> None:
     """The toy task has one regular thing to learn, how often each token is; ten times the steps bring the loss down."""
-    stretches = [Stretch(SkewedFeed(), accumulate=2)]
+    stages = [TrainStage(SkewedFeed(), accumulate=2)]
     budget = Budget(amount=100)
     first, last = (
-        toy_train(None, stretches=stretches, budget=Budget(amount=1)),
-        toy_train(None, stretches=stretches, budget=budget),
+        toy_train(None, stages=stages, budget=Budget(amount=1)),
+        toy_train(None, stages=stages, budget=budget),
     )
     assert last.progress.loss < first.progress.loss / 2
 

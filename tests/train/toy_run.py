@@ -20,7 +20,7 @@ from genus.objectives.masked import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 from genus.train.loop import Summary, train
 from genus.train.run import Run
 from hand import equal_rows
@@ -93,7 +93,7 @@ def toy_train(folder: Path | None, **changes: Any) -> Summary:
     """Run the tiny run; any argument of `train` can be another."""
     arguments: dict[str, Any] = {
         "learner": toy_learner(),
-        "stretches": [Stretch(ToyFeed(), accumulate=2, share=0.6), Stretch(ToyFeed(salt=1), accumulate=2, share=0.4)],
+        "stages": [TrainStage(ToyFeed(), 2, 0.6), TrainStage(ToyFeed(salt=1), 2, 0.4)],
         "optimizer": AdamW(lr=1e-2),
         "schedule": Linear(warmup=0.2),
         "budget": Budget(amount=10, unit="steps"),

@@ -1,9 +1,11 @@
 """What commands print: results on standard output, everything else on standard error."""
 
+import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,20 @@ def document(value: object) -> None:
 def note(line: str) -> None:
     """Print a line about what is going on, on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def briefly() -> Iterator[None]:
+    """Run a short command without looking for garbage: through all of PyTorch's objects, it would take a third of it.
+
+    What is there in the end is left to the end of the process, which then does not look through it either.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class Counter:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.options import AsJson, RecipeName, Settings
-from genus.cli.output import columns, document, markdown
+from genus.cli.output import briefly, columns, document, markdown
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,16 +20,17 @@ NOTE = (
 )
 
 
+@briefly()
 def list_members(as_json: AsJson = False) -> None:
     """List the members, their sizes and their papers."""
     from genus import catalog
     from genus.cli.output import scaled
-    from genus.cost import cost
+    from genus.cost import parameters
 
     found: list[dict[str, Any]] = []
     for member, rows in catalog.members().items():
         first = next(iter(rows.values())).published
-        sizes = {name: cost(row).parameters for name, row in rows.items()}
+        sizes = {name: parameters(row) for name, row in rows.items()}
         found.append({"member": member, "year": first.year, "title": first.title, "paper": first.paper, "sizes": sizes})
     if as_json:
         document(found)
@@ -39,6 +40,7 @@ def list_members(as_json: AsJson = False) -> None:
         print("  " + ", ".join(f"{name} ({scaled(number)})" for name, number in row["sizes"].items()))
 
 
+@briefly()
 def show(
     recipe: RecipeName,
     settings: Settings = [],
@@ -87,6 +89,7 @@ class Format(StrEnum):
     html = "html"
 
 
+@briefly()
 def table(
     every_size: Annotated[bool, typer.Option("--all", help="A row for every size, not one a member.")] = False,
     written: Annotated[Format, typer.Option("--format", help="How the table is written.")] = Format.text,

@@ -90,7 +90,7 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     from genus.export.native import is_native
     from genus.export.replacing import files_in, remove, replaced_by_model
     from genus.export.verify import verify
-    from genus.export.weights import read_json
+    from genus.files import read_json
 
     old = replaced_by_model(out)
     source = read_model(model)
@@ -129,16 +129,16 @@ def _on_text(
 
     from genus import catalog, pipeline
     from genus.text import Corpus
-    from genus.train.parallel import join
+    from genus.train.parallel import find_device
 
     if not source.learner.heads:
         raise GenusError("the model has no head to measure; take a pretrained one, or fine-tune it")
     row = catalog.overridden(source.recipe, settings)
-    source.learner.to(join(run.device).device)
+    source.learner.to(find_device(run.device))
     with TemporaryDirectory(prefix="genus-") as work:
-        store = pipeline.ids(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
-        feed = pipeline.unseen_examples(row, store, source.tokenizer, source.learner)
-        return pipeline.measure(source.learner, recipe=row, feed=feed, run=run)
+        store = pipeline.token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
+        feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)
+        return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
 def _task(source: "Imported", name: str | None, text: list[str], label: str | None) -> Any:

@@ -57,7 +57,7 @@ def fill(
     if top < 1:
         raise UsageError(f"top: expected at least 1, got {top}")
     learner, head = _restorer(learner)
-    mask = tokenizer.tokens.specials.mask
+    mask = tokenizer.pieces[tokenizer.vocabulary.mask]
     text = BLANK.sub(lambda _: mask, text)
     if mask not in text:
         raise UsageError(f"{text!r} has no mask; write {mask} or ___ where a word is missing")

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, ClassVar
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
+
+    Limits = Mapping[str, int]
+    """The largest length of a sequence, by stream."""
+    Lengths = Mapping[str, NDArray[np.int64]]
+    """(examples,) the length of each example's sequence, by stream."""
 
 
 @dataclass(slots=True)
@@ -39,6 +46,8 @@ class Sequence:
     """How many of its tokens the stream comes through, from where the next row goes on; None: all."""
     backward: bool = False
     """Its text is reversed."""
+    task: int | None = None
+    """Number of the task it belongs to, by which a model with task embeddings knows it."""
 
 
 @dataclass(slots=True)
@@ -67,12 +76,12 @@ class Plan:
     segment: NDArray[np.int8]
     label: NDArray[np.int8]
     """(examples,) the format's own label (1: the second segment is random), -1 where the format has none."""
-    lengths: NDArray[np.int64]
-    """(examples,) length of the framed example in tokens, at most `max_length`."""
+    lengths: Lengths
+    """Of the framed examples in tokens, at most the limits."""
 
     def __len__(self) -> int:
         """The number of examples."""
-        return len(self.lengths)
+        return len(self.offsets) - 1
 
     def text(self, span: int, store: Store) -> NDArray[np.int64]:
         """Return the ids of a span."""
@@ -85,6 +94,9 @@ class Examples(Part, ABC):
     gives: ClassVar[frozenset[str]] = frozenset()
     """Names of the targets that the format itself gives, such as `next_sentence`."""
 
+    streams: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    """Names of the streams of its examples: `tokens`, and what it is conditioned on."""
+
     drawn: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; where it does not, one plan serves all epochs."""
 
@@ -92,8 +104,8 @@ class Examples(Part, ABC):
     """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""
 
     @abstractmethod
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
-        """Cut the whole store into the examples of one epoch."""
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into the examples of one epoch, none of them longer than the limits of its streams."""
 
     @abstractmethod
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:

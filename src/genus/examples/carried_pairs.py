@@ -20,6 +20,7 @@ from genus.part import Range, Share
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -45,12 +46,13 @@ class CarriedPairs(Streams):
     random_next: Share = 0.5
     bidirectional: bool = True
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut the whole store into examples of three spans, the forward ones first.
 
         Raises:
             GenusError: one document or none, or rows too short for carried text and a pair.
         """
+        max_length = limits["tokens"]
         carry = int(self.carried * max_length)
         room = max_length - carry - vocabulary.framing(2)
         if carry < 1 or room < 2:
@@ -71,12 +73,12 @@ class CarriedPairs(Streams):
             stop=stop.reshape(-1),
             segment=np.tile(np.array([0, 0, 1], dtype=np.int8), examples),
             label=label,
-            lengths=(stop - start).sum(1) + vocabulary.framing(2),
+            lengths={"tokens": (stop - start).sum(1) + vocabulary.framing(2)},
         )
 
     def rows(self, plan: Plan, max_length: int, max_sequences: int | None = None) -> Rows:
         """Return rows whose text all runs one way."""
-        ways = np.split(plan.lengths, 2 if self.bidirectional else 1)
+        ways = np.split(plan.lengths["tokens"], 2 if self.bidirectional else 1)
         each = [successive(lengths, max_length, max_sequences) for lengths in ways]
         offsets = [rows.offsets[:-1] + way * len(ways[0]) for way, rows in enumerate(each)]
         return Rows(np.arange(len(plan)), np.append(np.concatenate(offsets), len(plan)))

@@ -14,6 +14,7 @@ from genus.examples import Example, Plan, Sequence
 from genus.examples.streams import Streams
 
 if TYPE_CHECKING:
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -31,7 +32,7 @@ class Contiguous(Streams):
 
     drawn: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut the documents into pieces.
 
         Raises:
@@ -41,7 +42,7 @@ class Contiguous(Streams):
             raise GenusError("the corpus is empty: no document has any text; check the files and the field read")
         first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
         begins = np.append(0, np.cumsum(end - first + 1))  # cells, one more than tokens for the separator
-        pieces = np.union1d(begins[:-1], np.arange(0, begins[-1], max_length))
+        pieces = np.union1d(begins[:-1], np.arange(0, begins[-1], limits["tokens"]))
         document = np.searchsorted(begins, pieces, side="right") - 1
         start = first[document] + np.maximum(pieces - begins[document] - 1, 0)
         lengths = np.diff(np.append(pieces, begins[-1]))
@@ -51,7 +52,7 @@ class Contiguous(Streams):
             stop=start + lengths - (pieces == begins[document]),
             segment=np.zeros(len(pieces), dtype=np.int8),
             label=np.full(len(pieces), -1, dtype=np.int8),
-            lengths=lengths,
+            lengths={"tokens": lengths},
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
@@ -74,4 +75,4 @@ class Contiguous(Streams):
 
 def _opens(plan: Plan, index: int) -> bool:
     """Return whether a piece begins its document: then it has a cell more than tokens."""
-    return bool(plan.lengths[index] > plan.stop[index] - plan.start[index])
+    return bool(plan.lengths["tokens"][index] > plan.stop[index] - plan.start[index])

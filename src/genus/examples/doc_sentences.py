@@ -8,6 +8,7 @@ from genus.examples import Example, Examples, Plan, Sequence
 from genus.examples.runs import plan_runs
 
 if TYPE_CHECKING:
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -23,9 +24,9 @@ class DocSentences(Examples):
 
     drawn: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut every document into sequences."""
-        return plan_runs(store, vocabulary, max_length, across=False, separators=0)
+        return plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed text."""

@@ -11,6 +11,7 @@ from genus.examples import Example, Examples, Plan, Sequence
 from genus.examples.runs import plan_runs
 
 if TYPE_CHECKING:
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -27,13 +28,13 @@ class DocumentSegments(Examples):
     gives: ClassVar[frozenset[str]] = frozenset({"token_document"})
     drawn: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut every document into segments; beside each stands the span of its document, which `read` alone looks at.
 
         Raises:
             GenusError: no document has two segments.
         """
-        runs = plan_runs(store, vocabulary, max_length, across=False, separators=0)
+        runs = plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
         bounds = store.sentences[store.documents]
         document = np.searchsorted(bounds[:, 1], runs.start, side="right")
         whole = (runs.start == bounds[document, 0]) & (runs.stop == bounds[document, 1])
@@ -51,7 +52,7 @@ class DocumentSegments(Examples):
             stop=np.stack([stop, of[:, 1]], axis=1).reshape(-1),
             segment=np.zeros(2 * examples, dtype=np.int8),
             label=np.full(examples, -1, dtype=np.int8),
-            lengths=stop - start + vocabulary.framing(1),
+            lengths={"tokens": stop - start + vocabulary.framing(1)},
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:

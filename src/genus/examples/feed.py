@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.batch import Batch
-    from genus.examples import Example, Examples, Plan
+    from genus.examples import Example, Examples, Lengths, Limits, Plan
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -28,7 +28,13 @@ KEPT = 2
 
 
 class Corruption(Protocol):
-    """What an objective does to an example, and how many targets come of it."""
+    """What an objective does to an example, how long that makes it, and how many targets come of it."""
+
+    def raw_limits(self, limits: Limits) -> Limits:
+        """Return the limits of examples before `corrupt`, for which the lengths after it keep these limits."""
+
+    def lengths(self, raw: Lengths) -> Lengths:
+        """Return lengths (E,) after `corrupt`, by stream, or upper bounds of them, of examples of `raw` lengths."""
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as the model shall see it, with its targets."""
@@ -58,10 +64,11 @@ class Feed:
         examples: Examples,
         corruptions: Sequence[Corruption],
         *,
-        max_length: int,
+        limits: Limits,
         micro_batch: int,
         seed: int,
         batch: int | None = None,
+        task: int | None = None,
     ) -> None:
         """Plan the first epoch, and fix the static shapes by it.
 
@@ -70,28 +77,33 @@ class Feed:
             vocabulary: of its tokens.
             examples: the format.
             corruptions: what is done to each example, one after the other.
-            max_length: cells of a row.
+            limits: row length, by stream.
             micro_batch: rows of a micro-batch.
             seed: of all draws.
             batch: rows of a batch, which are its streams where the format has streams; None: one micro-batch.
+            task: number of the task that all examples belong to.
 
         Raises:
             GenusError: the corpus is empty, or the format cannot be cut from it.
         """
         self.store, self.vocabulary, self.examples, self.corruptions = store, vocabulary, examples, tuple(corruptions)
-        self.max_length, self.micro_batch, self.seed = max_length, micro_batch, seed
-        self.streams = batch or micro_batch
+        self.limits, self.micro_batch, self.seed = limits, micro_batch, seed
+        self.raw_limits = limits
+        for corruption in reversed(self.corruptions):
+            self.raw_limits = corruption.raw_limits(self.raw_limits)
+        self.streams, self.task = batch or micro_batch, task
         plan, order = self._cut(0)
         if isinstance(examples, Streams):
-            limit = int(np.diff(examples.rows(plan, max_length).offsets).max())
+            limit = int(np.diff(examples.rows(plan, self.raw_limits["tokens"]).offsets).max())
         else:
-            limit = sequences_per_row(plan.lengths[order[:BLOCK]], max_length)
+            first = {stream: lengths[order[:BLOCK]] for stream, lengths in self._lengths(plan).items()}
+            limit = sequences_per_row(first, limits)
         self.sequences_per_row = limit
         self.max_sequences = micro_batch * (limit + 1)
         """N: as many live sequences in each row, and a dead one."""
         self.max_targets: dict[str, int] = {}
         for corruption in self.corruptions:
-            self.max_targets |= corruption.max_targets(micro_batch * max_length, micro_batch * limit)
+            self.max_targets |= corruption.max_targets(micro_batch * limits["tokens"], micro_batch * limit)
         self._plans = {0: self._fill(plan, order)}
         self._orders: dict[int, NDArray[np.int64]] = {}
         self._row_counts: dict[int, int] = {}
@@ -100,13 +112,27 @@ class Feed:
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`, counted from 0."""
         first = number * self.micro_batch
-        located = [self._locate(row) for row in range(first, first + self.micro_batch)]
-        return self._pack([self._row(epoch, row, self.streams) for epoch, row in located])
+        return self._pack([self.row(row) for row in range(first, first + self.micro_batch)])
+
+    def row(self, number: int) -> list[Example]:
+        """Return the examples of a row of the endless sequence, counted from 0."""
+        epoch, place = self._locate(number)
+        return self._row(epoch, place, self.streams)
 
     def epoch(self, number: int) -> float:
         """Return how many epochs have passed before micro-batch `number`."""
-        epoch, row = self._locate(number * self.micro_batch)
-        return epoch + row / self._rows(epoch)
+        return self.epoch_of_row(number * self.micro_batch)
+
+    def epoch_of_row(self, number: int) -> float:
+        """Return how many epochs have passed before a row of the endless sequence."""
+        epoch, place = self._locate(number)
+        return epoch + place / self._rows(epoch)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The examples and the rows of epoch 0."""
+        plan, rows = self._planned(0)
+        return len(plan), len(rows)
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Return epoch 0 once, the same at every call; the last batch is filled up with dead rows.
@@ -123,7 +149,7 @@ class Feed:
         return self.__dict__ | {"_plans": {}, "_orders": {}}
 
     def _pack(self, rows: list[list[Example]]) -> Batch:
-        return pack(rows, self.max_length, self.vocabulary.pad, self.max_sequences, self.max_targets)
+        return pack(rows, self.limits, self.vocabulary.pad, self.max_sequences, self.max_targets)
 
     def _row(self, epoch: int, place: int, streams: int) -> list[Example]:
         """Return the examples of a row, by its place in the order of the epoch, corrupted."""
@@ -145,6 +171,8 @@ class Feed:
         rng = generator(self.seed, CORRUPT, version, index)
         for corruption in self.corruptions:
             example = corruption.corrupt(example, self.vocabulary, rng)
+        for sequence in example.streams.values():
+            sequence.task = self.task
         return example
 
     def _locate(self, row: int) -> tuple[int, int]:
@@ -174,14 +202,21 @@ class Feed:
 
     def _cut(self, version: int) -> tuple[Plan, NDArray[np.int64]]:
         """Return the plan of a version, and the order in which its examples are considered for rows."""
-        plan = self.examples.plan(self.store, self.vocabulary, self.max_length, self.seed, version)
+        plan = self.examples.plan(self.store, self.vocabulary, self.raw_limits, self.seed, version)
         return plan, generator(self.seed, FILL, version).permutation(len(plan))
 
     def _fill(self, plan: Plan, order: NDArray[np.int64]) -> tuple[Plan, Rows]:
         limit = self.sequences_per_row
         if isinstance(self.examples, Streams):
-            return plan, self.examples.rows(plan, self.max_length, limit)
-        return plan, fill_rows(plan.lengths, self.max_length, order=order, max_sequences=limit)
+            return plan, self.examples.rows(plan, self.raw_limits["tokens"], limit)
+        return plan, fill_rows(self._lengths(plan), self.limits, order=order, max_sequences=limit)
+
+    def _lengths(self, plan: Plan) -> Lengths:
+        """Return the lengths (E,) of the plan's examples, by stream, after all corruptions."""
+        lengths = plan.lengths
+        for corruption in self.corruptions:
+            lengths = corruption.lengths(lengths)
+        return lengths
 
 
 def _kept(cache: dict[int, T], key: int, make: Callable[[], T]) -> T:

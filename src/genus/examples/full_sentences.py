@@ -8,6 +8,7 @@ from genus.examples import Example, Examples, Plan
 from genus.examples.runs import framed, plan_runs
 
 if TYPE_CHECKING:
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -25,9 +26,9 @@ class FullSentences(Examples):
     separate: bool = True
     """Put the extra separator token between two documents of one sequence."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut the whole store into full sequences."""
-        return plan_runs(store, vocabulary, max_length, across=True, separators=int(self.separate))
+        return plan_runs(store, vocabulary, limits["tokens"], across=True, separators=int(self.separate))
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed text."""

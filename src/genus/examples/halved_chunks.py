@@ -18,6 +18,7 @@ from genus.part import Share
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -43,13 +44,14 @@ class HalvedChunks(Examples):
     short: Share = 0.05
     single: Share = 0.1
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut the whole store into chunks.
 
         Raises:
             GenusError: no document, or no room for a token in each segment.
         """
         pair, alone = vocabulary.framing(2), vocabulary.framing(1)
+        max_length = limits["tokens"]
         if max_length < pair + 2:
             raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {pair + 2} or more")
         parts = [
@@ -66,7 +68,7 @@ class HalvedChunks(Examples):
             stop=np.stack([start + first, middle + second], axis=1)[kept],
             segment=np.broadcast_to(np.array([0, 1], dtype=np.int8), kept.shape)[kept],
             label=np.full(len(spans), -1, dtype=np.int8),
-            lengths=first + second + np.where(second > 0, pair, alone),
+            lengths={"tokens": first + second + np.where(second > 0, pair, alone)},
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:

@@ -11,11 +11,11 @@ import torch
 from genus.batch import IGNORE, Batch, Flow, Packed, Targets, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from genus.examples import Example
+    from genus.examples import Example, Limits
     from genus.examples import Sequence as Tokens
 
     Row = Sequence[Example]
@@ -46,45 +46,55 @@ class Rows:
 
 
 def fill_rows(
-    lengths: NDArray[np.int64],
-    max_length: int,
+    lengths: Mapping[str, NDArray[np.int64]],
+    limits: Mapping[str, int],
     *,
     order: NDArray[np.int64] | None = None,
     max_sequences: int | None = None,
 ) -> Rows:
-    """Share out examples among rows: the longest first, each where it leaves the least room (best fit decreasing).
+    """Assign examples to rows by best fit decreasing: the longest first, each where it leaves the least room.
 
-    Companions are sought within blocks of 8,192 examples, so time grows with their number only.
+    An example lies in the same row of every stream. With several streams, "long" and "room" are those of the stream
+    that is fullest relative to its row length. Rows are filled within blocks of 8,192 examples, so that the time is
+    linear in their number.
 
     Args:
-        lengths: (E,) tokens of each example, none over `max_length`.
-        max_length: cells of a row.
+        lengths: (E,) tokens of each example, by stream; none is over the stream's limit.
+        limits: row length by stream.
         order: (E,) the examples in the order in which blocks are taken (None: as numbered).
-        max_sequences: examples in one row at most (None: as many as fit).
+        max_sequences: the largest number of examples in one row (None: as many as fit).
     """
-    order = np.arange(len(lengths)) if order is None else order
+    streams = list(lengths)
+    length_ES = np.stack([lengths[stream] for stream in streams], axis=1)
+    limit_S = np.array([limits[stream] for stream in streams])
+    order = np.arange(len(length_ES)) if order is None else order
     examples, sizes = [order[:0]], [order[:0]]
     for first in range(0, len(order), BLOCK):
         block = order[first : first + BLOCK]
-        block = block[np.argsort(-lengths[block], kind="stable")]
-        row = np.array(_best_fit(lengths[block].tolist(), max_length, max_sequences or len(block)))
+        fullest = (length_ES[block] / limit_S).max(1)
+        block = block[np.argsort(-fullest, kind="stable")]
+        most = max_sequences or len(block)
+        if len(streams) == 1:
+            row = np.array(_best_fit(length_ES[block, 0].tolist(), int(limit_S[0]), most))
+        else:
+            row = _best_fit_of_streams(length_ES[block], limit_S, most)
         examples.append(block[np.argsort(row, kind="stable")])
         sizes.append(np.bincount(row))
     return Rows(np.concatenate(examples), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
 
 
-def sequences_per_row(lengths: NDArray[np.int64], max_length: int) -> int:
+def sequences_per_row(lengths: Mapping[str, NDArray[np.int64]], limits: Mapping[str, int]) -> int:
     """Return the smallest limit on the sequences of a row that costs under 1 % more rows."""
-    fewest = len(fill_rows(lengths, max_length))
-    limit = max(1, int(len(lengths) / (1.01 * fewest)))
-    while len(fill_rows(lengths, max_length, max_sequences=limit)) > 1.01 * fewest:
+    fewest = len(fill_rows(lengths, limits))
+    limit = max(1, int(len(next(iter(lengths.values()))) / (1.01 * fewest)))
+    while len(fill_rows(lengths, limits, max_sequences=limit)) > 1.01 * fewest:
         limit += 1
     return limit
 
 
 def pack(
     rows: Sequence[Row],
-    max_length: int,
+    limits: int | Limits,
     pad: int,
     max_sequences: int | None = None,
     max_targets: dict[str, int] | None = None,
@@ -95,7 +105,7 @@ def pack(
 
     Args:
         rows: the examples of each row; a row may be empty.
-        max_length: cells of a row.
+        limits: row length by stream; a number is that of `tokens`.
         pad: the id of padding.
         max_sequences: N, to which the offsets are filled up, a row's padding counted (None: as many as there are).
         max_targets: M by name, to which targets are filled up; others are left out (None: all, as many as there are).
@@ -104,10 +114,10 @@ def pack(
     Raises:
         ValueError: a row, the sequences or the targets are more than fit.
     """
-    names = next((list(example.streams) for row in rows for example in row), ["tokens"])
-    parts = {name: [[example.streams[name] for example in row] for row in rows] for name in names}
-    laid = {name: _lay(part, max_length, pad, max_sequences, streams) for name, part in parts.items()}
-    return Batch(laid, _targets(rows, max_length, max_targets))
+    limits = {"tokens": limits} if isinstance(limits, int) else limits
+    parts = {name: [[example.streams[name] for example in row] for row in rows] for name in limits}
+    laid = {name: _lay(part, limits[name], pad, max_sequences, streams) for name, part in parts.items()}
+    return Batch(laid, _targets(rows, limits["tokens"], max_targets))
 
 
 def _lay(
@@ -133,8 +143,10 @@ def _lay(
 
 
 def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
-    """Return what is known of each token (T,) by name, 0 for padding: the order only where any sequence has one."""
+    """Return what is known of each token (T,) by name, 0 for padding: task and order where any sequence has one."""
     known = {"segment": [each.segments for each in sequences]}
+    if any(each.task is not None for each in sequences):
+        known["task"] = [np.full(len(each.ids), each.task or 0) for each in sequences]
     if any(each.order is not None for each in sequences):
         known["order"] = [np.zeros(len(each.ids), np.int64) if each.order is None else each.order for each in sequences]
     facts = {}
@@ -219,3 +231,26 @@ def _best_fit(sizes: list[int], max_length: int, max_sequences: int) -> list[int
             stacks[room].append(row)
             rooms |= 1 << room
     return placed
+
+
+def _best_fit_of_streams(length_ES: NDArray[np.int64], limit_S: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return the row (E,) of every example: of the rows with room in all streams, the one with the fullest stream.
+
+    Time grows with examples times rows, both of one block.
+    """
+    room_RS = np.tile(limit_S, (len(length_ES), 1))
+    taken_R = np.zeros(len(length_ES), dtype=np.int64)
+    row_E = np.zeros(len(length_ES), dtype=np.int64)
+    opened = 0
+    for number, length_S in enumerate(length_ES):
+        left_RS = room_RS[:opened] - length_S
+        fits_R = (left_RS >= 0).all(1) & (taken_R[:opened] < most)
+        if fits_R.any():
+            spare_R = np.where(fits_R, (left_RS / limit_S).min(1), np.inf)
+            row = int(spare_R.argmin())
+        else:
+            row, opened = opened, opened + 1
+        room_RS[row] -= length_S
+        taken_R[row] += 1
+        row_E[number] = row
+    return row_E

@@ -19,6 +19,7 @@ from genus.part import Share
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -38,12 +39,13 @@ class Pairs(Examples):
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut the whole store into pairs.
 
         Raises:
             GenusError: no document, no room for two segments, or what the format itself cannot do without.
         """
+        max_length = limits["tokens"]
         room = max_length - vocabulary.framing(2)
         if room < 2:
             least = vocabulary.framing(2) + 2
@@ -62,7 +64,7 @@ class Pairs(Examples):
             stop=stop.reshape(-1),
             segment=np.tile(np.array([0, 1], dtype=np.int8), examples),
             label=label,
-            lengths=(stop - start).sum(1) + vocabulary.framing(2),
+            lengths={"tokens": (stop - start).sum(1) + vocabulary.framing(2)},
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
@@ -89,7 +91,7 @@ class NextPairs(Pairs):
     def chunks(self, block: Block, room: int, rng: np.random.Generator) -> Span:
         """Return the end of the chunk that each sentence would begin (S,), and the tokens its pair aims at (S,)."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut the whole store into pairs.
 
         Raises:
@@ -100,7 +102,7 @@ class NextPairs(Pairs):
                 "there is one document, but random next segments come from another: "
                 "give four or more, with blank lines between them, or two with --run held_out=0"
             )
-        return super().plan(store, vocabulary, max_length, seed, epoch)
+        return super().plan(store, vocabulary, limits, seed, epoch)
 
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs.

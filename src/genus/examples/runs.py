@@ -51,7 +51,7 @@ def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: 
         stop=stop,
         segment=np.zeros(len(start), dtype=np.int8),
         label=np.full(len(lengths), -1, dtype=np.int8),
-        lengths=lengths + vocabulary.framing(1),
+        lengths={"tokens": lengths + vocabulary.framing(1)},
     )
 
 

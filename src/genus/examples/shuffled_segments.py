@@ -18,6 +18,7 @@ from genus.part import Range
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from genus.examples import Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -42,9 +43,9 @@ class ShuffledSegments(Examples):
         """How many labels there are: 9 for 3 segments."""
         return sum(math.factorial(n) for n in range(1, self.most + 1))
 
-    def plan(self, store: Store, vocabulary: Vocabulary, max_length: int, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
         """Cut every document into runs, each run into segments, and shuffle them."""
-        runs = plan_runs(store, vocabulary, max_length - self.most + 1, across=False, separators=0)
+        runs = plan_runs(store, vocabulary, limits["tokens"] - self.most + 1, across=False, separators=0)
         rng = generator(seed, PLAN, epoch, 0)
         within = np.searchsorted(store.sentences, runs.start, side="right")  # the first sentence to begin inside
         inner = np.searchsorted(store.sentences, runs.stop, side="left") - within
@@ -67,7 +68,7 @@ class ShuffledSegments(Examples):
             stop=stop,
             segment=np.zeros(len(start), dtype=np.int8),
             label=label.astype(np.int8),
-            lengths=(runs.lengths[np.argsort(number, kind="stable")]) + spans - 1,
+            lengths={"tokens": runs.lengths["tokens"][np.argsort(number, kind="stable")] + spans - 1},
         )
 
     def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:

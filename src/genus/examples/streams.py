@@ -23,7 +23,7 @@ class Streams(Examples):
 
     def rows(self, plan: Plan, max_length: int, max_sequences: int | None = None) -> Rows:
         """Return the rows of an epoch in their order: each holds the examples that follow, as many as fit."""
-        return successive(plan.lengths, max_length, max_sequences)
+        return successive(plan.lengths["tokens"], max_length, max_sequences)
 
 
 def successive(lengths: NDArray[np.int64], max_length: int, max_sequences: int | None = None) -> Rows:

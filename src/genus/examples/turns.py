@@ -8,7 +8,6 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from genus.examples.keys import TURN, generator
 
@@ -17,19 +16,39 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.batch import Batch, Packed
+    from genus.batch import Batch
     from genus.examples.feed import Feed
 
 
 @dataclass(frozen=True)
-class Share:
+class Cycle:
+    """An endless sequence of the numbers 0 to n - 1, each of which occurs `counts` times in every cycle.
+
+    The order within a cycle is drawn from (seed, number of the cycle).
+    """
+
+    counts: tuple[int, ...]
+    seed: int
+
+    def member(self, place: int) -> int:
+        """Return the number at a place of the sequence."""
+        cycle, within = divmod(place, sum(self.counts))
+        return int(_order(self.seed, cycle, self.counts)[within])
+
+    def before(self, place: int) -> NDArray[np.int64]:
+        """Return (n,) how often each number occurs before a place."""
+        cycle, within = divmod(place, sum(self.counts))
+        begun = _order(self.seed, cycle, self.counts)[:within]
+        return cycle * np.array(self.counts) + np.bincount(begun, minlength=len(self.counts))
+
+
+@dataclass(frozen=True)
+class TaskFeed:
     """A feed, who learns from it, and how often."""
 
     feed: Feed
     heads: frozenset[str]
     """Names of the objectives."""
-    task: int
-    """Number of the task, by which the model knows it."""
     steps: int
     """Steps of each round that are its own."""
 
@@ -43,21 +62,21 @@ class Turns:
     function of its number, and an epoch of a feed holds everything once.
     """
 
-    shares: tuple[Share, ...]
+    shares: tuple[TaskFeed, ...]
     accumulate: int
     seed: int
 
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`."""
         step, within = divmod(number, self.accumulate)
-        turn, before = self._turn(step), self._before(step)
+        turn, before = self._cycle.member(step), self._cycle.before(step)
         return _marked(self.shares[turn], self.shares[turn].feed[int(before[turn]) * self.accumulate + within])
 
     def epoch(self, number: int) -> float:
         """Return how many passes over the text are made before micro-batch `number`, by all feeds together."""
         step, within = divmod(number, self.accumulate)
-        taken = self._before(step) * self.accumulate
-        taken[self._turn(step)] += within
+        taken = self._cycle.before(step) * self.accumulate
+        taken[self._cycle.member(step)] += within
         return sum(share.feed.epoch(int(count)) for share, count in zip(self.shares, taken, strict=True))
 
     def evaluation_batches(self) -> Iterator[Batch]:
@@ -68,33 +87,17 @@ class Turns:
                 if batch is not None:
                     yield _marked(share, batch)
 
-    def _turn(self, step: int) -> int:
-        number, place = divmod(step, sum(self._steps))
-        return int(_order(self.seed, number, self._steps)[place])
-
-    def _before(self, step: int) -> NDArray[np.int64]:
-        """Return how many steps each share has had before a step."""
-        number, place = divmod(step, sum(self._steps))
-        begun = _order(self.seed, number, self._steps)[:place]
-        return number * np.array(self._steps) + np.bincount(begun, minlength=len(self._steps))
-
     @property
-    def _steps(self) -> tuple[int, ...]:
-        return tuple(share.steps for share in self.shares)
+    def _cycle(self) -> Cycle:
+        return Cycle(tuple(share.steps for share in self.shares), self.seed)
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, number: int, steps: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return whose turn each step of a round is."""
-    return generator(seed, TURN, number).permutation(np.repeat(np.arange(len(steps)), steps))
+def _order(seed: int, cycle: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the numbers of a cycle in their order."""
+    return generator(seed, TURN, cycle).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
-def _marked(share: Share, batch: Batch) -> Batch:
-    """Return a feed's batch with the objectives that learn from it, and their task."""
-    streams = {name: _of_task(packed, share.task) for name, packed in batch.streams.items()}
-    return replace(batch, streams=streams, heads=share.heads)
-
-
-def _of_task(packed: Packed, task: int) -> Packed:
-    """Return a stream all of whose tokens are of a task."""
-    return replace(packed, facts={**packed.facts, "task": torch.tensor(task).expand_as(packed.ids)})
+def _marked(share: TaskFeed, batch: Batch) -> Batch:
+    """Return a feed's batch with the objectives that learn from it."""
+    return replace(batch, heads=share.heads)

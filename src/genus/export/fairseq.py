@@ -42,7 +42,7 @@ NAMES = (
 """fairseq's names to Hugging Face's, one substitution after the other."""
 
 SPECIALS = Specials(
-    pad="<pad>", unk="<unk>", cls="<s>", sep="</s>", mask="<mask>",
+    pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", cls="<s>", sep="</s>", mask="<mask>",
     single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
 )  # fmt: skip
 """fairseq's Dictionary: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the file's lines, and `<mask>` last."""

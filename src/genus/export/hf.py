@@ -15,8 +15,8 @@ from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
 from genus.export.translate import assign, clean, heads_in, serving, to_foreign, to_ours
-from genus.export.weights import read_json, read_weights, weight_files
-from genus.files import beside, write_json
+from genus.export.weights import read_weights, weight_files
+from genus.files import beside, read_json, write_json
 from genus.objectives.fine_tuned import OfClasses
 from genus.part import diff
 from genus.recipe import Recipe
@@ -80,9 +80,9 @@ def save(
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
     _match(tokenizer, rows, recipe.vocab_rows)
-    config, tensors, kept = _written(recipe, learner, vocabulary.pad)
-    config |= {"vocab_size": rows, "pad_token_id": vocabulary.pad, "bos_token_id": vocabulary.cls}
-    config |= {"eos_token_id": vocabulary.sep, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
+    config, tensors, kept = _written(recipe, learner, vocabulary.roles.get("pad"))
+    config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
+    config |= {f"{role}_token_id": vocabulary.roles.get(role) for role in ("pad", "bos", "eos")}
     if "id2label" in config:
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     before = weight_files(folder)
@@ -160,7 +160,10 @@ def assemble(
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
     padded = _padded(config, tokenizer, _rows(tensors, layout), own)
-    recipe = replace(own or _continued(layout, model, list(found.values()), tokenizer), padded_vocab_size=padded)
+    try:
+        recipe = replace(own or _continued(layout, model, list(found.values()), tokenizer), padded_vocab_size=padded)
+    except ValueError as error:
+        raise GenusError(str(error)) from None
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
@@ -180,7 +183,9 @@ def _save_companions(work: Path, recipe: Recipe, learner: Learner, tokenizer: To
     return notes
 
 
-def _written(recipe: Recipe, learner: Learner, pad: int) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
+def _written(
+    recipe: Recipe, learner: Learner, pad: int | None
+) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
     """Return configuration and tensors as they are written, and the heads that are among them."""
     fitting = layout_for(recipe, learner.heads)
     if fitting is None:

@@ -6,9 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from genus.errors import GenusError, UsageError
-from genus.export.weights import read_json, weight_files
+from genus.errors import GenusError
+from genus.export.weights import weight_files
+from genus.files import read_json
 from genus.recipe import Recipe
+from genus.run_folder import RunFolder
 from genus.tokens.tokenizer import CHOICES, Tokenizer
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def replaced_by_model(folder: Path) -> set[Path]:
     """
     found = _of_model(folder)
     if not found:
-        _refuse_unless_empty(folder, "a model")
+        RunFolder(folder).refuse_unless_empty("a model")
     return found
 
 
@@ -38,7 +40,7 @@ def replaced_by_tokenizer(folder: Path) -> set[Path]:
     """
     found = tokenizer_files(folder)
     if not found or files_in(folder) - found:
-        _refuse_unless_empty(folder, "a tokenizer alone")
+        RunFolder(folder).refuse_unless_empty("a tokenizer alone")
     return found
 
 
@@ -84,8 +86,3 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found
-
-
-def _refuse_unless_empty(folder: Path, what: str) -> None:
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"{folder}: is not empty, and not {what} that genus wrote; write to a new folder")

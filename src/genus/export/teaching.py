@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from genus.errors import UsageError
 from genus.export.hf import Imported, load
-from genus.export.weights import fingerprint, read_json
-from genus.files import write_json
+from genus.export.weights import fingerprint
+from genus.files import read_json, write_json
 from genus.objectives.taught import Taught, TaughtHead
 from genus.tokens.tokenizer import Tokenizer
 
@@ -90,9 +90,13 @@ class Teaching:
 
     def remember(self, run: Path) -> bool:
         """Write down who teaches a run; return whether it is new."""
-        new = not (run / RECORD).exists()
-        write_json(run / RECORD, {"folder": str(self.folder.resolve()), "fingerprint": self.fingerprint()})
-        return new
+        record = {"folder": str(self.folder.resolve()), "fingerprint": self.fingerprint()}
+        if not (run / RECORD).exists():
+            write_json(run / RECORD, record)
+            return True
+        if read_json(run / RECORD) != record:
+            write_json(run / RECORD, record)
+        return False
 
     def fingerprint(self) -> str:
         """Return a hash of the teacher's weights."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 
-ROLES = ("pad", "unk", "cls", "sep", "mask")
+ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 
 
 def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list[str]:
@@ -97,12 +97,13 @@ def origins(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
     known = {piece: number for number, piece in enumerate(old.pieces)} if same_kind else {}
     fresh = [number for number, piece in enumerate(new.pieces) if piece not in known]
     for number, ids in zip(fresh, old.encode(_texts(new, fresh)), strict=True):
-        found[number] = [] if set(ids) <= {old.vocabulary.unk} else ids
+        found[number] = [] if set(ids) <= {old.vocabulary.roles.get("unk")} else ids
     for number, piece in enumerate(new.pieces):
         if piece in known:
             found[number] = [known[piece]]
-    for role in ROLES:
-        found[getattr(new.vocabulary, role)] = [getattr(old.vocabulary, role)]
+    for role in ROLES:  # a token of several roles starts from that of the last
+        if role in new.vocabulary.roles and role in old.vocabulary.roles:
+            found[new.vocabulary.roles[role]] = [old.vocabulary.roles[role]]
     return found
 
 

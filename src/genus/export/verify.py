@@ -16,7 +16,7 @@ from genus.errors import GenusError
 from genus.export.hf import load
 from genus.export.layouts import Witness, layout_of
 from genus.export.native import is_native
-from genus.export.weights import read_json
+from genus.files import read_json
 from genus.model.heads import BinaryHead, TokenHead
 from genus.model.output import OutputLayer
 from genus.objectives.tag import TagHead
@@ -99,7 +99,8 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> 
     generator = torch.Generator().manual_seed(SEED)
     plain = torch.from_numpy(~vocabulary.special).nonzero()[:, 0]
     ids = plain[torch.randint(len(plain), (2 * longest,), generator=generator)]
-    ids[whole] = vocabulary.cls
+    if "cls" in vocabulary.roles:
+        ids[whole] = vocabulary.cls
     second = [torch.arange(length) >= length // 2 for length in lengths[1:]]
     segments = torch.cat([torch.zeros(longest), *second]).long()
     told = not is_native(config) and config.get("type_vocab_size", 2) > 1

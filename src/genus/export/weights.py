@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from genus.errors import GenusError
+from genus.files import read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,23 +113,6 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the table in a JSON file.
-
-    Raises:
-        GenusError: the file is missing, or is no JSON table.
-    """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GenusError(f"{path}: there is no such file") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise GenusError(f"{path}: cannot be read as JSON: {error}") from None
-    if not isinstance(table, dict):
-        raise GenusError(f"{path}: expected a JSON table")
-    return table
 
 
 def _places(index: Path) -> dict[str, str]:

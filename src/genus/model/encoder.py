@@ -90,7 +90,8 @@ class Encoder(Model):
 
     def layer(self, number: int) -> Encoder:
         """Return the encoder all of whose layers are as the one of that number: they may differ in their attention."""
-        return replace(self, attention=self.attention.of_layer(number))
+        attention = self.attention.of_layer(number)
+        return self if attention is self.attention else replace(self, attention=attention)
 
     def maker(self) -> Callable[[], nn.Module]:
         """Return what makes the layers, one after the other."""

@@ -5,18 +5,30 @@ from __future__ import annotations
 import ctypes
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from genus.model import Network
 
+M = TypeVar("M", bound="Callable[..., Any]")
+
 MMAP_MAX, TRIM_THRESHOLD = -4, -1
 """glibc's `M_MMAP_MAX` and `M_TRIM_THRESHOLD` (malloc.h)."""
+
+
+def uncompiled(method: M) -> M:
+    """Mark a module's method as one that the compiler is to leave alone: `compile_learner` tells it so.
+
+    `torch.compiler.disable` as a decorator would load the compiler, which takes as long as PyTorch itself, wherever the
+    class is defined.
+    """
+    method.uncompiled = True  # type: ignore[attr-defined]
+    return method
 
 
 def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
@@ -32,8 +44,20 @@ def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
     # the compiler itself looks at what it then warns of
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
     for module in [*network.regions(), *heads]:
+        for part in module.modules():
+            _leave_alone(type(part))
         module.compile(dynamic=False)
     return True
+
+
+def _leave_alone(kind: type[nn.Module]) -> None:
+    """Tell the compiler which methods of a class of modules it is to leave alone, once."""
+    for base in kind.__mro__:
+        for name, method in list(vars(base).items()):
+            if getattr(method, "uncompiled", False):
+                plain = torch.compiler.disable(method)  # type: ignore[no-untyped-call]
+                plain.uncompiled = False
+                setattr(base, name, plain)
 
 
 def compiler_problem(device: torch.device) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
@@ -84,5 +85,7 @@ def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:
 
 def each_layer(model: Encoder, length: int) -> Demand:
     """Return what a model's layers need together, when each has weights of its own."""
-    layers = (model.block.demand(model.layer(number), length) for number in range(model.layers))
-    return functools.reduce(operator.add, layers)
+    alike = itertools.groupby(model.layer(number) for number in range(model.layers))
+    return functools.reduce(
+        operator.add, (model.block.demand(layer, length).times(len(list(layers))) for layer, layers in alike)
+    )

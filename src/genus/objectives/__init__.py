@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.batch import Batch, Memory
-    from genus.examples import Example, Examples
+    from genus.examples import Example, Examples, Lengths, Limits
     from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
@@ -84,6 +84,10 @@ class Objective(Part, ABC):
     """Names of targets that the example format, or an objective before this one, must give."""
     gives: ClassVar[frozenset[str]] = frozenset()
     """Names of targets that objectives after this one can learn from too."""
+    needs_tokens: ClassVar[frozenset[str]] = frozenset()
+    """Roles of special tokens that the vocabulary must have, such as `mask`."""
+    adds: ClassVar[frozenset[str]] = frozenset()
+    """Names of the streams that `corrupt` adds to an example, such as the `source` of an encoder-decoder."""
     over_tokens: ClassVar[bool] = False
     """Whether the loss is the negative log-likelihood of tokens, of which perplexity and bits per byte can be told."""
 
@@ -115,6 +119,18 @@ class Objective(Part, ABC):
     @abstractmethod
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as this objective shows it to the model, with its targets added: a pure function."""
+
+    def raw_limits(self, limits: Limits) -> Limits:
+        """Return the limits of examples before `corrupt`, for which the lengths after it keep these limits.
+
+        T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
+        2019, released code, random_spans_helper). By default `corrupt` changes no length.
+        """
+        return limits
+
+    def lengths(self, raw: Lengths) -> Lengths:
+        """Return the lengths (E,) after `corrupt`, by stream, or upper bounds of them, of examples of `raw` lengths."""
+        return raw
 
     @abstractmethod
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:

@@ -43,6 +43,7 @@ class Generated(Objective):
     """
 
     gives: ClassVar[frozenset[str]] = frozenset({"masked", "original"})
+    needs_tokens: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     generator: Generator = Generator()
     masked: Masked = Masked()

@@ -30,6 +30,7 @@ class MaskedTokens(Objective):
 
     over_tokens: ClassVar[bool] = True
     gives: ClassVar[frozenset[str]] = frozenset({"masked"})
+    needs_tokens: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     masking: Masking = TokenMasking()
 

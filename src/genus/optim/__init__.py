@@ -31,7 +31,7 @@ class Optimizer(Part, ABC):
 
     @abstractmethod
     def build(self, module: nn.Module) -> TorchOptimizer:
-        """Return the optimizer over the module's parameters, in groups; each holds its peak rate as `peak`."""
+        """Return the optimizer over the module's parameters, in groups; each holds its peak rate as `base_lr`."""
 
 
 class Schedule(Part, ABC):
@@ -41,6 +41,6 @@ class Schedule(Part, ABC):
     def factor(self, spent: float) -> float:
         """Return the factor on the peak rate when `spent` (0 to 1) of the budget is spent."""
 
-    def scale(self, growth: float) -> float:
-        """Return a further factor for a stage whose batch is `growth` times that of the first stage."""
+    def scale(self, batch_ratio: float) -> float:
+        """Return a further factor for a stage whose batch is `batch_ratio` times that of the first stage."""
         return 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.optim import Optimizer
+from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import groups
-from genus.optim.rule import Rule
 from genus.part import NotNegative, Positive
 
 if TYPE_CHECKING:
@@ -43,30 +43,31 @@ class Adafactor(Optimizer):
     least_scale: NotNegative = 1e-3
     """ε₂: what a tensor near 0 moves by a share of (section 8)."""
 
-    def build(self, module: nn.Module) -> FactoredMoments:
+    def build(self, module: nn.Module) -> AdafactorOptimizer:
         """Return the rule."""
-        return FactoredMoments(groups(module, self.lr, self.weight_decay), self)
+        return AdafactorOptimizer(groups(module, self.lr, self.weight_decay), self)
 
 
-class FactoredMoments(Rule):
+class AdafactorOptimizer(ForeachOptimizer):
     """Updates of Adafactor, a tensor at a time; of several axes, the last two are the matrix."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], choice: Adafactor) -> None:
         super().__init__(groups)
         self.choice = choice
 
-    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> None:
-        """Move the weights of a group."""
-        choice, updates = self.choice, group["updates"]
-        rate = min(group["lr"], updates**-0.5) if choice.relative else group["lr"]
-        for weight, gradient in zip(weights, gradients, strict=True):
+    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the directions of a group."""
+        choice, lr, directions = self.choice, group["lr"], []
+        for weight, gradient, updates in zip(weights, gradients, self.counted(weights), strict=True):
             squares = gradient.square().add_(choice.floor)
             second = self._second(self.state[weight], squares, updates**-choice.moment_decay)
             step = gradient * second.rsqrt_()
             step /= (_rms(step) / choice.update_clip).clamp(min=1.0)
             if choice.scaled:
                 step *= _rms(weight).clamp(min=choice.least_scale)
-            weight.mul_(1 - rate * group["weight_decay"]).sub_(step, alpha=rate)
+            step.add_(weight, alpha=group["weight_decay"])
+            directions.append(step * (updates**-0.5 / lr) if choice.relative and lr > updates**-0.5 else step)
+        return directions
 
     def _second(self, state: dict[str, Tensor], squares: Tensor, share: float) -> Tensor:
         """Return the second moments, having taken in new squares for a share of all."""

@@ -10,6 +10,9 @@ from genus.optim import Optimizer
 from genus.optim.groups import groups
 from genus.part import Fraction, NotNegative, Positive
 
+LATE = 2.0**40
+"""A number of updates by which any βᵗ has become 0 (β up to 1 - 1e-9); in float32 it stays as it is when 1 is added."""
+
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer as TorchOptimizer
@@ -42,21 +45,18 @@ class AdamW(Optimizer):
 class UncorrectedAdamW(torch.optim.AdamW):
     """AdamW without bias correction, by PyTorch's own kernels.
 
-    With c₁ = 1 - β₁ᵗ and c₂ = 1 - β₂ᵗ, the corrected update with the rate lr c₁ / √c₂, the constant eps / √c₂ and the
-    decay weight_decay √c₂ / c₁ is the uncorrected update with lr, eps and weight_decay.
+    PyTorch counts updates per tensor. Counted from `LATE` instead of 0, βᵗ is 0, so that the correction 1 - βᵗ is 1.
     """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Make one update."""
-        wanted = [{name: group[name] for name in ("lr", "eps", "weight_decay")} for group in self.param_groups]
         for group in self.param_groups:
-            group["updates"] = group.get("updates", 0) + 1
-            first, second = (1 - beta ** group["updates"] for beta in group["betas"])
-            group["lr"] *= first / second**0.5
-            group["eps"] /= second**0.5
-            group["weight_decay"] *= second**0.5 / first
-        result = super().step(closure)
-        for group, values in zip(self.param_groups, wanted, strict=True):
-            group.update(values)
-        return result
+            for weight in group["params"]:
+                if weight.grad is not None and not self.state[weight]:
+                    self.state[weight] = {
+                        "step": torch.full((), LATE, device=weight.device if group["fused"] else "cpu"),
+                        "exp_avg": torch.zeros_like(weight, memory_format=torch.preserve_format),
+                        "exp_avg_sq": torch.zeros_like(weight, memory_format=torch.preserve_format),
+                    }
+        return super().step(closure)

@@ -16,7 +16,7 @@ def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
 
     BERT's released code (optimization.py, exclude_from_weight_decay) leaves out what is named LayerNorm or bias: these
     are the parameters of one axis, and biases of several. A group holds the peak rate, which the schedule scales, as
-    `peak`, and whether it is the first kind as `matrices`.
+    `base_lr`, and whether it is the first kind as `is_matrix`.
     """
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -25,7 +25,7 @@ def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
             (decaying if parameter.ndim > 1 and not name.endswith("bias") else others).append(parameter)
     made = ((decaying, weight_decay, True), (others, 0.0, False))
     return [
-        {"params": own, "weight_decay": decay, "lr": lr, "peak": lr, "matrices": matrices}
+        {"params": own, "weight_decay": decay, "lr": lr, "base_lr": lr, "is_matrix": matrices}
         for own, decay, matrices in made
         if own
     ]
@@ -49,6 +49,6 @@ def by_depth(optimizer: TorchOptimizer, levels: Sequence[nn.Module], decay: floa
         for weight in group["params"]:
             split.setdefault(exponent.get(id(weight), 0), []).append(weight)
         for power, own in sorted(split.items()):
-            peak = group["peak"] * decay**power
-            parted.append({**group, "params": own, "lr": peak, "peak": peak})
+            peak = group["base_lr"] * decay**power
+            parted.append({**group, "params": own, "lr": peak, "base_lr": peak})
     optimizer.param_groups[:] = parted

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genus.optim import Optimizer
+from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import groups
-from genus.optim.rule import Rule
 from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class LAMB(Optimizer):
     bias_correction: bool = True
     """False as in ALBERT's released code: the moments are used as they are."""
 
-    def build(self, module: nn.Module) -> LayerwiseAdam:
+    def build(self, module: nn.Module) -> LAMBOptimizer:
         """Return the rule with ratios on matrices and embeddings."""
-        made = [group | {"adapts": group["matrices"]} for group in groups(module, self.lr, self.weight_decay)]
-        return LayerwiseAdam(made, self.betas, self.eps, self.bias_correction)
+        made = [group | {"adapts": group["is_matrix"]} for group in groups(module, self.lr, self.weight_decay)]
+        return LAMBOptimizer(made, self.betas, self.eps, self.bias_correction)
 
 
-class LayerwiseAdam(Rule):
+class LAMBOptimizer(ForeachOptimizer):
     """Updates of LAMB; a group's `adapts` says whether its tensors move by a share of their own length."""
 
     def __init__(
@@ -50,25 +50,28 @@ class LayerwiseAdam(Rule):
         super().__init__(groups)
         self.betas, self.eps, self.bias_correction = betas, eps, bias_correction
 
-    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> None:
-        """Move the weights of a group."""
-        updates = self.adam(group, weights, gradients)
+    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the directions of a group."""
+        updates = self.adam(weights, gradients)
         torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
         if group["adapts"]:
             torch._foreach_mul_(updates, ratios(weights, updates))
-        torch._foreach_add_(weights, updates, alpha=-group["lr"])
+        return updates
 
-    def adam(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+    def adam(self, weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """Return Adam's updates, m̂ / (√v̂ + eps)."""
         firsts, seconds = self.kept("first", weights), self.kept("second", weights)
         torch._foreach_lerp_(firsts, gradients, 1 - self.betas[0])
         torch._foreach_mul_(seconds, self.betas[1])
         torch._foreach_addcmul_(seconds, gradients, gradients, 1 - self.betas[1])
-        corrections = [1 - beta ** group["updates"] if self.bias_correction else 1.0 for beta in self.betas]
-        roots = torch._foreach_div(seconds, corrections[1])
-        torch._foreach_sqrt_(roots)
+        roots = torch._foreach_sqrt(seconds)
+        if not self.bias_correction:
+            torch._foreach_add_(roots, self.eps)
+            return list(torch._foreach_div(firsts, roots))
+        first, second = ([1 - beta**t for t in self.counted(weights)] for beta in self.betas)
+        torch._foreach_div_(roots, [correction**0.5 for correction in second])
         torch._foreach_add_(roots, self.eps)
-        torch._foreach_mul_(roots, corrections[0])
+        torch._foreach_mul_(roots, first)
         return list(torch._foreach_div(firsts, roots))
 
 

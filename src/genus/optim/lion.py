@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from genus.optim import Optimizer
+from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import groups
-from genus.optim.rule import Rule
 from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:
@@ -32,23 +32,23 @@ class Lion(Optimizer):
     clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient, None for no clipping."""
 
-    def build(self, module: nn.Module) -> SignMomentum:
+    def build(self, module: nn.Module) -> LionOptimizer:
         """Return the rule."""
-        return SignMomentum(groups(module, self.lr, self.weight_decay), self.betas)
+        return LionOptimizer(groups(module, self.lr, self.weight_decay), self.betas)
 
 
-class SignMomentum(Rule):
+class LionOptimizer(ForeachOptimizer):
     """Updates of Lion."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> None:
         super().__init__(groups)
         self.betas = betas
 
-    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> None:
-        """Move the weights of a group."""
+    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the directions of a group."""
         momenta = self.kept("momentum", weights)
         directions = torch._foreach_lerp(momenta, gradients, 1 - self.betas[0])
         torch._foreach_sign_(directions)
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(weights, directions, alpha=-group["lr"])
+        torch._foreach_add_(directions, weights, alpha=group["weight_decay"])
         torch._foreach_lerp_(momenta, gradients, 1 - self.betas[1])
+        return list(directions)

@@ -8,7 +8,7 @@ import torch
 
 from genus.optim import Optimizer
 from genus.optim.groups import groups
-from genus.optim.lamb import LayerwiseAdam
+from genus.optim.lamb import LAMBOptimizer
 from genus.part import Fraction, NotNegative
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ class NVLAMB(Optimizer):
     eps: NotNegative = 1e-6
     weight_decay: NotNegative = 0.01
 
-    def build(self, module: nn.Module) -> NormalizedLayerwiseAdam:
+    def build(self, module: nn.Module) -> NVLAMBOptimizer:
         """Return the rule with ratios on every tensor."""
         made = [group | {"adapts": True} for group in groups(module, self.lr, self.weight_decay)]
-        return NormalizedLayerwiseAdam(made, self.betas, self.eps)
+        return NVLAMBOptimizer(made, self.betas, self.eps)
 
 
-class NormalizedLayerwiseAdam(LayerwiseAdam):
+class NVLAMBOptimizer(LAMBOptimizer):
     """Updates of NVLAMB."""
 
     @torch.no_grad()

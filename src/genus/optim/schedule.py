@@ -99,9 +99,9 @@ class ScaledWithBatch(Schedule):
         """Return the curve's factor."""
         return self.curve.factor(spent)
 
-    def scale(self, growth: float) -> float:
-        """Return growth^power."""
-        return math.pow(growth, self.power) * self.curve.scale(growth)
+    def scale(self, batch_ratio: float) -> float:
+        """Return batch_ratio^power."""
+        return math.pow(batch_ratio, self.power) * self.curve.scale(batch_ratio)
 
 
 def _risen(shape: str, warmup: float) -> str:

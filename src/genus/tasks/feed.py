@@ -42,7 +42,7 @@ class Shuffled:
         order = [_order(self.seed, epoch, len(self.encoded)) for epoch in epochs.tolist()]
         chosen = np.array([numbers[place] for numbers, place in zip(order, within.tolist(), strict=True)])
         length = int(self.encoded.lengths.max())
-        rows = fill_rows(self.encoded.lengths[chosen], length)
+        rows = fill_rows({"tokens": self.encoded.lengths[chosen]}, {"tokens": length})
         examples = [[self.encoded.example(i) for i in chosen[row].tolist()] for row in rows]
         return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from genus.errors import UsageError
 from genus.files import write_json
+from genus.run_folder import RunFolder
 from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Study
-from genus.train.record import say
+from genus.train.record import log
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -61,32 +62,26 @@ def finetune(
         raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
-    _spare(folder)
+    RunFolder(folder).check("fine-tuning")
     splits = read_splits(files, task)
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
-        say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
+        log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     objective = task.objective([label for row in training for label in row.labels])
     task = task.fitting(objective)
     recipe = start.fine_tuned(objective, settings)
-    report = Report(
-        recipe=recipe.name,
-        initial="random" if start.learner is None else "pretrained",
-        task=task,
-        objective=objective,
-        settings=settings,
-        data={name: split.data() for name, split in splits.items()},
-        trials=Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
-        model=str(folder / "model"),
-    )
-    write_json(folder / "report.json", report.to_json())
+    study = Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate)
+    with RunFolder(folder).lock():
+        report = Report(
+            recipe=recipe.name,
+            initial="random" if start.learner is None else "pretrained",
+            task=task,
+            objective=objective,
+            settings=settings,
+            data={name: split.data() for name, split in splits.items()},
+            trials=study.trials(seeds),
+            model=str(folder / "model"),
+        )
+        write_json(folder / "report.json", report.to_json())
     return report
-
-
-def _spare(folder: Path) -> None:
-    """Refuse a folder with a pretraining run, or with any model that is not of seeds tried there."""
-    if any((folder / name).exists() for name in ("recipe.json", "checkpoints")):
-        raise UsageError(f"{folder}: holds a pretraining run, whose model would be replaced; take another folder")
-    if (folder / "model").exists() and not any(folder.glob("seed-*")):
-        raise UsageError(f"{folder / 'model'}: is not from fine-tuning and would be replaced; take another folder")

@@ -11,7 +11,7 @@ from genus.tasks import Task, task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
 from genus.tasks.dataset import Row
 from genus.tasks.splits import Split
-from genus.train.parallel import join
+from genus.train.parallel import find_device
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def score(model: Imported, task: Task, split: Split, run: Run | None = None) -> 
     objective = objective_of(model)
     encoded = split.encode(task, model.tokenizer, objective, model.recipe.finetuning.max_length)
     run = run or Run()
-    model.learner.to(join(run.device).device)
+    model.learner.to(find_device(run.device))
     found = outputs(model.learner, encoded, run.precision)
     explained = answers(objective, encoded, found)
     labeled = any(row.label is not None for row in split.rows)

@@ -15,9 +15,9 @@ from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, outputs
 from genus.tasks.feed import Shuffled
 from genus.tasks.report import Metrics, Trial
-from genus.train.feeding import Stretch
+from genus.train.feeding import TrainStage
 from genus.train.loop import train
-from genus.train.record import say
+from genus.train.record import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ class Study:
         found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
         for name, encoded in found.items():
             if encoded.notice:
-                say(f"{name}: {encoded.notice}")
+                log(f"{name}: {encoded.notice}")
         if not len(found["train"]):
             raise GenusError(f"{self.splits['train'].path}: the tokenizer leaves nothing of any word; take another")
         return found
@@ -93,7 +93,7 @@ class Study:
         every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
         summary = train(
             learner,
-            [Stretch(Shuffled(data, size, seed), self.accumulate)],
+            [TrainStage(Shuffled(data, size, seed), self.accumulate)],
             settings.optimizer,
             settings.schedule,
             Budget(amount=settings.epochs, unit="epochs"),

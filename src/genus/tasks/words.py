@@ -124,7 +124,7 @@ def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _parts(lengths: Several[int], room: int) -> list[slice]:
-    """Cut a row of lengths into stretches of at most `room`, each as long as can be."""
+    """Cut a row of lengths into stages of at most `room`, each as long as can be."""
     cuts, held = [0], 0
     for number, length in enumerate(lengths):
         if held + length > room:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from genus.part import Count, Part
 
@@ -17,24 +17,77 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 
-class Specials(Part):
-    """The special tokens, and how they frame one segment of text or two.
+ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+"""The roles of special tokens, in the order in which a vocabulary that is trained begins with them."""
 
-    `single` and `pair` are templates as `tokenizers.processors.TemplateProcessing` reads them: `$A` and `$B` are the
-    segments, `:1` gives the segment number, everything else is a special token.
+
+class Specials(Part):
+    """The special tokens by role, and the templates that frame a text, a pair of texts, or a target text with them.
+
+    Every role is optional, and one token may have several. Templates are written as for
+    `tokenizers.processors.TemplateProcessing`: `$A` and `$B` are the texts, `:1` gives a segment number, everything
+    else is a special token.
     """
 
-    pad: str
-    unk: str
-    cls: str
-    sep: str
-    mask: str
-    single: str
-    pair: str
+    pad: str | None = None
+    """Padding. A packed model never looks at it, so that a vocabulary can do without."""
+    unk: str | None = None
+    """What a text becomes that the vocabulary cannot write."""
+    bos: str | None = None
+    """Beginning of a sequence."""
+    eos: str | None = None
+    """End of a sequence."""
+    cls: str | None = None
+    """Stands for the whole sequence in classification."""
+    sep: str | None = None
+    """Separates, or ends, segments."""
+    mask: str | None = None
+    """Stands in the place of a token that is to be restored."""
+    extra: tuple[str, ...] = ()
+    """Further special tokens: sentinels (`<extra_id_0>`), control codes, reserved tokens."""
+    single: str = "$A"
+    """Template of one text."""
+    pair: str = "$A $B"
+    """Template of two texts in one sequence."""
+    target: str | None = None
+    """Template of the second stream of a pair of streams, as an encoder-decoder has; None: that of one text."""
+    summary: Literal["first", "last"] = "first"
+    """Which token of a framed sequence has the state for all of it: `cls` in front, or the last one."""
+    in_text: bool = True
+    """Whether the name of a special token in a document is that token; otherwise it is text like any other."""
+
+    def __post_init__(self) -> None:
+        """Refuse templates of anything but texts and special tokens.
+
+        Raises:
+            ValueError: naming the template and what is wrong in it.
+        """
+        known = {"$A", "$B", *self.names()}
+        for name, template in (("single", self.single), ("pair", self.pair), ("target", self.target or "$A")):
+            found = [step for step, _ in steps(template)]
+            if strange := [step for step in found if step not in known]:
+                raise ValueError(f"{name}: {strange[0]!r} in {template!r} is neither $A, $B nor a special token")
+            texts = ["$A", "$B"] if name == "pair" else ["$A"]
+            if [step for step in found if step in {"$A", "$B"}] != texts:
+                raise ValueError(f"{name}: expected a template of {' and '.join(texts)}, got {template!r}")
+
+    def roles(self) -> dict[str, str]:
+        """Return the special tokens that are there by their roles."""
+        pairs = zip(ROLES, (self.pad, self.unk, self.cls, self.sep, self.mask, self.bos, self.eos), strict=True)
+        return {role: name for role, name in pairs if name is not None}
 
     def names(self) -> list[str]:
-        """Return the five special tokens."""
-        return [self.pad, self.unk, self.cls, self.sep, self.mask]
+        """Return all special tokens, each once, those with a role first."""
+        return list(dict.fromkeys([*self.roles().values(), *self.extra]))
+
+
+def steps(template: str) -> list[tuple[str, int]]:
+    """Return the steps of a template: `$A`, `$B` or a special token, and its segment number."""
+    found = []
+    for step in template.split():
+        name, separator, number = step.rpartition(":")
+        found.append((name, int(number)) if separator and name and number.isdigit() else (step, 0))
+    return found
 
 
 class Tokens(Part, ABC):
@@ -43,13 +96,16 @@ class Tokens(Part, ABC):
     Every concrete part has the fields `vocab_size` (the size asked for, special tokens included) and `specials`.
     """
 
+    reads_any: ClassVar[bool] = False
+    """Whether it adopts any tokenizer, and so is asked last."""
+
     vocab_size: Count
     specials: Specials
 
     @property
     def unknown(self) -> str:
         """What becomes of a word that the vocabulary does not have, in words."""
-        return f"cut into pieces; a character that is none becomes {self.specials.unk}"
+        return f"cut into pieces; a character that is none becomes {self.specials.unk or 'nothing'}"
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Tokenizer:

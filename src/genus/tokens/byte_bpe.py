@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 ROBERTA = Specials(
     pad="<pad>",
     unk="<unk>",
+    bos="<s>",
+    eos="</s>",
     cls="<s>",
     sep="</s>",
     mask="<mask>",
     single="<s> $A </s>",
     pair="<s> $A </s> </s> $B </s>",
 )
+GPT2 = Specials(unk="<|endoftext|>", bos="<|endoftext|>", eos="<|endoftext|>", summary="last")
 WHITE_SPACE = tuple("\u0120\u010a\u0109\u010d\u010b\u010c")
 """How the byte alphabet writes space, line feed, tab, carriage return, vertical tab and form feed."""
 
@@ -38,7 +41,8 @@ WHITE_SPACE = tuple("\u0120\u010a\u0109\u010d\u010b\u010c")
 class ByteBPE(Tokens):
     """Byte-level BPE with GPT-2's pre-tokenizer: words with the space before them, digits, punctuation, white space.
 
-    Ids as fairseq gives them: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last.
+    Ids as fairseq gives them: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last, further special tokens before
+    it.
     """
 
     vocab_size: Count
@@ -62,27 +66,29 @@ class ByteBPE(Tokens):
         """Refuse a vocabulary too small for the bytes.
 
         Raises:
-            ValueError: fewer than 256 bytes and 5 special tokens.
+            ValueError: fewer than 256 bytes and the special tokens.
         """
-        if self.vocab_size < 261:
+        special = len(self.specials.names())
+        if self.vocab_size < 256 + special:
             raise ValueError(
-                f"vocab_size: expected at least 261 (256 bytes and 5 special tokens), got {self.vocab_size}"
+                f"vocab_size: expected at least {256 + special} (256 bytes and {special} special tokens), "
+                f"got {self.vocab_size}"
             )
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the merges on texts."""
-        special = self.specials
+        first, last = in_order(self.specials)
         backend = self._backend(models.BPE())
         trainer = trainers.BpeTrainer(
-            vocab_size=self.vocab_size - 1,
+            vocab_size=self.vocab_size - len(last),
             min_frequency=self.min_frequency,
-            special_tokens=[special.cls, special.pad, special.sep, special.unk],
+            special_tokens=first,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=sys.stderr.isatty(),
         )
         backend.train_from_iterator(some(texts), trainer)
         model = json.loads(backend.to_str())["model"]
-        pieces = {**model["vocab"], special.mask: len(model["vocab"])}
+        pieces = {**model["vocab"], **{name: len(model["vocab"]) + number for number, name in enumerate(last)}}
         return Tokenizer.of(self, self.of_vocabulary(pieces, [(left, right) for left, right in model["merges"]]))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
@@ -105,13 +111,14 @@ class ByteBPE(Tokens):
         return whole
 
     def hugging_face(self) -> dict[str, Any]:
-        """Return the options of `RobertaTokenizer`."""
-        return {
-            "tokenizer_class": "RobertaTokenizer",
-            "add_prefix_space": self.prefix_space,
-            "bos_token": self.specials.cls,
-            "eos_token": self.specials.sep,
-        }
+        """Return the options of `RobertaTokenizer`, or where texts have no frame of `GPT2Tokenizer`."""
+        framed = (self.specials.single, self.specials.pair) == (
+            f"{self.specials.cls} $A {self.specials.sep}",
+            f"{self.specials.cls} $A {self.specials.sep} {self.specials.sep} $B {self.specials.sep}",
+        )
+        plain = self.specials.single == "$A" and self.specials.bos is not None and self.specials.eos is not None
+        name = "RobertaTokenizer" if framed else "GPT2Tokenizer" if plain else "PreTrainedTokenizerFast"
+        return {"tokenizer_class": name, "add_prefix_space": self.prefix_space}
 
     @classmethod
     def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
@@ -119,28 +126,32 @@ class ByteBPE(Tokens):
         config = read_config(folder)
         merges: list[tuple[str, str]] = []
         if backend is not None:
-            split = backend.pre_tokenizer
-            if not isinstance(backend.model, models.BPE) or not isinstance(split, pre_tokenizers.ByteLevel):
+            split, model = backend.pre_tokenizer, backend.model
+            if not isinstance(model, models.BPE) or not isinstance(split, pre_tokenizers.ByteLevel):
                 return None
-            if not split.use_regex:
+            if not split.use_regex or backend.normalizer is not None or model.end_of_word_suffix:
                 return None
             pieces, prefix_space = backend.get_vocab(), split.add_prefix_space
-        elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-            pieces, merges = read_vocabulary(folder / "vocab.json", folder / "merges.txt")
+        elif files := vocabulary_files(folder):
+            pieces, merges = read_vocabulary(*files)
+            if any(right.endswith("</w>") for _, right in merges[:100]):
+                return None  # no bytes with the space before them, but words with a mark at their ends
             prefix_space = config.get("add_prefix_space", False)
         else:
             return None
-        specials = read_specials(config, ROBERTA, pieces, folder)
+        specials = read_specials(config, (ROBERTA, GPT2), pieces, folder, backend)
         part = cls(vocab_size=len(pieces), prefix_space=prefix_space, specials=specials)
         return part, backend or part.of_vocabulary(pieces, merges)
 
     def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
         """Return the backend of a finished vocabulary; its mask token takes in the white space before it."""
-        special = self.specials
+        first, last = in_order(self.specials)
         backend = self._backend(models.BPE(pieces, merges))
-        backend.add_special_tokens([special.cls, special.pad, special.sep, special.unk])
-        backend.add_special_tokens([AddedToken(special.mask, lstrip=True, normalized=False)])
-        frame(backend, special)
+        backend.add_special_tokens(first)
+        backend.add_special_tokens(
+            [AddedToken(name, lstrip=True, normalized=False) if name == self.specials.mask else name for name in last]
+        )
+        frame(backend, self.specials)
         return backend
 
     def _backend(self, model: models.BPE) -> Backend:
@@ -148,6 +159,23 @@ class ByteBPE(Tokens):
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=self.prefix_space)
         backend.decoder = decoders.ByteLevel()
         return backend
+
+
+def in_order(specials: Specials) -> tuple[list[str], list[str]]:
+    """Return the special tokens that stand before all pieces, in fairseq's order, and those that stand after them."""
+    roles = (specials.cls, specials.pad, specials.sep, specials.unk, specials.bos, specials.eos)
+    first = list(dict.fromkeys(name for name in roles if name is not None))
+    last = dict.fromkeys([*specials.extra, *([] if specials.mask is None else [specials.mask])])
+    return first, [name for name in last if name not in first]
+
+
+def vocabulary_files(folder: Path) -> tuple[Path, Path] | None:
+    """Return the files of pieces and of merges in a folder, by transformers' names or by OpenAI's."""
+    for names in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
+        pieces, merges = (folder / name for name in names)
+        if pieces.exists() and merges.exists():
+            return pieces, merges
+    return None
 
 
 def read_vocabulary(pieces: Path, merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -11,7 +11,6 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from genus.errors import GenusError
 from genus.part import Count
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import WholeText
@@ -25,11 +24,14 @@ if TYPE_CHECKING:
     from genus.tokens.chunks import Encoder
 
 ENWIK8 = Specials(
-    pad="<pad>", unk="<pad>", cls="<eos>", sep="<eos>", mask="<pad>", single="$A <eos>", pair="$A <eos> $B:1 <eos>:1"
-)
+    pad="<pad>", unk="<pad>", eos="<eos>", cls="<eos>", sep="<eos>", mask="<pad>",
+    single="$A <eos>", pair="$A <eos> $B:1 <eos>:1", summary="last",
+)  # fmt: skip
 """As the byte-level models of trax number them: padding 0, the end 1, byte b as b + 2."""
-ROLES = replace(ENWIK8, unk="<unk>", cls="<s>", mask="<mask>")
+NAMED = replace(ENWIK8, unk="<unk>", cls="<s>", mask="<mask>")
 """The same frame with a name for each role, by which a folder's own names are told apart."""
+SPARE = re.compile(r"<unused\d+>")
+"""The ids that stand for nothing."""
 WHITE_SPACE = b" \t\n\v\f\r"
 
 
@@ -46,7 +48,7 @@ WRITTEN = _written()
 class Bytes(Tokens):
     """The bytes of a text's UTF-8: special tokens have the first ids, in the order of their roles, then byte 0 to 255.
 
-    Ids left over up to `vocab_size` stand for nothing.
+    Further special tokens, as sentinels, come after the bytes. Ids left over up to `vocab_size` stand for nothing.
     """
 
     vocab_size: Count = 258
@@ -63,7 +65,7 @@ class Bytes(Tokens):
         Raises:
             ValueError: fewer than the special tokens and 256.
         """
-        least = len(self._special()) + 256
+        least = len(self._special()) + 256 + len(self.specials.extra)
         if self.vocab_size < least:
             raise ValueError(f"vocab_size: expected at least {least} (256 bytes and the special tokens), "
                              f"got {self.vocab_size}")  # fmt: skip
@@ -75,19 +77,20 @@ class Bytes(Tokens):
 
     def of_vocabulary(self) -> Backend:
         """Return the backend: a byte-level BPE without merges."""
-        special = self._special()
-        spare = [f"<unused{number}>" for number in range(self.vocab_size - len(special) - 256)]
-        pieces = {piece: number for number, piece in enumerate([*special, *WRITTEN, *spare])}
+        special, extra = self._special(), self.specials.extra
+        spare = [f"<unused{number}>" for number in range(self.vocab_size - len(special) - 256 - len(extra))]
+        pieces = {piece: number for number, piece in enumerate([*special, *WRITTEN, *extra, *spare])}
         backend = Backend(models.BPE(pieces, []))
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.decoder = decoders.ByteLevel()
-        backend.add_special_tokens([*special, *spare])
+        backend.add_special_tokens([*special, *extra, *spare])
         frame(backend, self.specials)
         return backend
 
     def _special(self) -> list[str]:
-        """Return the special tokens, each once."""
-        return list(dict.fromkeys([self.specials.pad, self.specials.sep, *self.specials.names()]))
+        """Return the special tokens with a role, each once: padding, the end, then the others."""
+        first = [self.specials.pad, self.specials.sep or self.specials.eos, *self.specials.roles().values()]
+        return list(dict.fromkeys(name for name in first if name is not None))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for white space: a word is what follows it, as in byte-level BPE."""
@@ -117,12 +120,10 @@ class Bytes(Tokens):
         first = pieces.get(WRITTEN[0], -1)
         if [pieces.get(piece) for piece in WRITTEN] != list(range(first, first + 256)):
             return None
-        specials = read_specials(read_config(folder), ROLES, pieces, folder)
-        part = cls(vocab_size=len(pieces), specials=specials)
-        if part._special() != sorted(part._special(), key=pieces.__getitem__) or len(part._special()) != first:
-            named = ", ".join(part._special())
-            raise GenusError(f"{folder / 'tokenizer.json'}: {first} pieces stand before the bytes; expected {named}")
-        return part, backend
+        specials = read_specials(read_config(folder), (NAMED,), pieces, folder, backend)
+        extra = tuple(name for name in specials.extra if not SPARE.fullmatch(name))
+        part = cls(vocab_size=len(pieces), specials=replace(specials, extra=extra))
+        return (part, backend) if part.of_vocabulary().get_vocab() == pieces else None
 
 
 class _BytesPlus:

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers.processors import TemplateProcessing
 
 from genus.errors import GenusError
+from genus.tokens import ROLES, Specials, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
 
-    from genus.tokens import Specials
-
-OTHER_NAMES = {"cls_token": "bos_token", "sep_token": "eos_token"}
-"""Under which name a special token stands where it does not stand under its own."""
+OTHER_NAMES = {"cls": "bos", "sep": "eos"}
+"""Which role's token serves for another's in the usual templates, where a configuration names that one alone."""
+OLD_EXTRA = "additional_special_tokens"
+"""How configurations name further special tokens that were written before transformers 5."""
 
 
 def frame(backend: tokenizers.Tokenizer, specials: Specials) -> None:
     """Make the backend frame texts as the templates say, for those who read `tokenizer.json` elsewhere."""
     ids = backend.get_vocab()
-    backend.post_processor = TemplateProcessing(
-        single=specials.single, pair=specials.pair, special_tokens=[(name, ids[name]) for name in specials.names()]
-    )
+    used = [(name, ids[name]) for name in specials.names() if name in ids]
+    backend.post_processor = TemplateProcessing(single=specials.single, pair=specials.pair, special_tokens=used)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -44,25 +43,138 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_specials(config: dict[str, Any], default: Specials, pieces: dict[str, int], folder: Path) -> Specials:
-    """Return the special tokens that a configuration names, the usual ones where it names none.
+def read_specials(
+    config: dict[str, Any],
+    frames: Sequence[Specials],
+    pieces: Mapping[str, int],
+    folder: Path,
+    backend: tokenizers.Tokenizer | None = None,
+    further: Iterable[str] = (),
+) -> Specials:
+    """Return the special tokens of a folder, by role, and its templates.
+
+    Roles are those that the configuration names, else the usual ones that the vocabulary holds. Templates are those of
+    `tokenizer.json`, where it has any, else the usual ones.
+
+    Args:
+        config: see `read_config`.
+        frames: the usual special tokens, of which `choose` takes one.
+        pieces: the vocabulary.
+        folder: for messages.
+        backend: what `tokenizer.json` holds.
+        further: special tokens of the vocabulary besides, as a sentencepiece model names them.
 
     Raises:
-        GenusError: a special token is not in the vocabulary.
+        GenusError: the configuration names a special token that is not in the vocabulary.
     """
-    renamed = {}
-    for role in ("pad", "unk", "cls", "sep", "mask"):
-        key = f"{role}_token"
-        entry = config.get(key) or config.get(OTHER_NAMES.get(key, ""))
-        name = entry["content"] if isinstance(entry, dict) else entry or getattr(default, role)
+    named = named_in(config)
+    for role, name in named.items():
         if name not in pieces:
+            key = f"{role}_token"
             raise GenusError(
                 f"{folder}: the vocabulary has no {role} token {name!r}; name it as {key} in special_tokens_map.json"
             )
-        renamed[getattr(default, role)] = name
-    single, pair = (_renamed(template, renamed) for template in (default.single, default.pair))
-    pad, unk, cls, sep, mask = (renamed[name] for name in default.names())
-    return replace(default, pad=pad, unk=unk, cls=cls, sep=sep, mask=mask, single=single, pair=pair)
+    if backend is not None:
+        further = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+    usual = choose(frames, named, pieces)
+    roles = _roles(usual, named, pieces, len(frames) > 1)
+    for role, other in OTHER_NAMES.items():
+        if role not in roles and getattr(usual, role) is not None and other in named:
+            roles[role] = named[other]
+    own = usual.roles()
+    order = sorted(own.keys() & roles.keys(), key=lambda role: role in OTHER_NAMES)  # `cls` goes before `bos`
+    renamed = {own[role]: roles[role] for role in order}
+    extra = [*further, *further_in(config)]
+    known = {*roles.values(), None}
+    kept = tuple(sorted({name for name in extra if name not in known and name in pieces}, key=pieces.__getitem__))
+    templates = templates_of(backend) if backend is not None else None
+    single, pair = templates or (_renamed(usual.single, renamed), _renamed(usual.pair, renamed))
+    target = usual.target and _renamed(usual.target, renamed)
+    first = steps(single)[0][0]
+    summary: Literal["first", "last"] = "first" if first == roles.get("cls") else "last"
+    pad, unk, cls, sep, mask, bos, eos = (roles.get(role) for role in ROLES)
+    return Specials(
+        pad=pad, unk=unk, cls=cls, sep=sep, mask=mask, bos=bos, eos=eos, extra=kept,
+        single=single, pair=pair, target=target, summary=summary,
+    )  # fmt: skip
+
+
+def templates_of(backend: tokenizers.Tokenizer) -> tuple[str, str] | None:
+    """Return the templates of one text and of two by which a backend frames; None: it has none."""
+    processor = json.loads(backend.post_processor.__getstate__()) if backend.post_processor is not None else {}
+    for step in processor.get("processors", [processor]):
+        kind = step.get("type")
+        if kind == "TemplateProcessing":
+            return _written(step["single"]), _written(step["pair"])
+        if kind in {"BertProcessing", "RobertaProcessing"}:
+            cls, sep = step["cls"][0], step["sep"][0]
+            between = f"{sep} $B:1 {sep}:1" if kind == "BertProcessing" else f"{sep} {sep} $B {sep}"
+            return f"{cls} $A {sep}", f"{cls} $A {between}"
+    return None
+
+
+def _written(template: list[dict[str, dict[str, Any]]]) -> str:
+    """Return a template of `TemplateProcessing` as a text."""
+    found = []
+    for step in template:
+        [(kind, what)] = step.items()
+        name = f"${what['id']}" if kind == "Sequence" else what["id"]
+        found.append(f"{name}:{what['type_id']}" if what["type_id"] else name)
+    return " ".join(found)
+
+
+def _content(entry: Any) -> str | None:
+    """Return the name of a special token, which configurations give as it is or in a table."""
+    name = entry.get("content") if isinstance(entry, dict) else entry
+    return name if isinstance(name, str) else None
+
+
+def further_in(config: Mapping[str, Any]) -> list[str]:
+    """Return the special tokens that a configuration names besides those with a role."""
+    entries = config.get("extra_special_tokens") or config.get(OLD_EXTRA) or ()
+    entries = entries.values() if isinstance(entries, dict) else entries
+    return [name for entry in entries if (name := _content(entry)) is not None]
+
+
+def named_in(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the special tokens that a configuration names, by role."""
+    return {role: name for role in ROLES if (name := _content(config.get(f"{role}_token"))) is not None}
+
+
+def choose(frames: Sequence[Specials], named: Mapping[str, str], pieces: Mapping[str, int]) -> Specials:
+    """Return the usual special tokens of which most are there, of those whose templates can be filled."""
+    several = len(frames) > 1
+
+    def fitting(usual: Specials) -> tuple[int, int]:
+        roles = _roles(usual, named, pieces, several)
+        return len(roles), len(roles.items() & usual.roles().items())
+
+    fillable = [one for one in frames if _fillable(one, _roles(one, named, pieces, several))]
+    return max(fillable, key=fitting, default=frames[-1])
+
+
+def _fillable(usual: Specials, roles: Mapping[str, str]) -> bool:
+    """Return whether every special token of the usual templates has one in its place: for `cls` and `sep` their own."""
+    for step in {step for one in (usual.single, usual.pair) for step, _ in steps(one)} - {"$A", "$B"}:
+        own = {role for role, name in usual.roles().items() if name == step}
+        if not (own & set(OTHER_NAMES) or own) <= roles.keys():
+            return False
+    return True
+
+
+def _roles(usual: Specials, named: Mapping[str, str], pieces: Mapping[str, int], once: bool) -> dict[str, str]:
+    """Return the special tokens by role: the named ones, then the usual ones that the vocabulary holds.
+
+    Args:
+        usual: what they usually are.
+        named: those of the configuration.
+        pieces: the vocabulary.
+        once: a named token has the roles for which it is named, and no other: `<s>` that begins a text of Llama is no
+            `cls`.
+    """
+    taken = set(named.values()) if once else set()
+    found = {role: name for role, name in usual.roles().items() if name in pieces and name not in taken}
+    return {**found, **named}
 
 
 def some(texts: Iterable[str]) -> Iterator[str]:
@@ -78,5 +190,7 @@ def some(texts: Iterable[str]) -> Iterator[str]:
     return itertools.chain([first], texts)
 
 
-def _renamed(template: str, names: dict[str, str]) -> str:
-    return " ".join(names.get(step, names.get(step[:-2], step[:-2]) + step[-2:]) for step in template.split())
+def _renamed(template: str, names: Mapping[str, str]) -> str:
+    """Return a template with other special tokens; those that have no other are left out."""
+    kept = [(names.get(step, step), segment) for step, segment in steps(template) if step in {"$A", "$B", *names}]
+    return " ".join(f"{step}:{segment}" if segment else step for step, segment in kept)

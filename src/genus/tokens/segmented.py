@@ -14,7 +14,7 @@ from genus.part import Count, Natural
 from genus.text.cleaning import SPACE, Cleaning
 from genus.text.segment import DictionaryWords, Segmenter
 from genus.tokens import Specials, Tokens
-from genus.tokens.byte_bpe import ROBERTA
+from genus.tokens.byte_bpe import ROBERTA, in_order
 from genus.tokens.layout import frame, some
 from genus.tokens.tokenizer import Tokenizer
 
@@ -116,14 +116,20 @@ class Cutter:
 class WordIds:
     """Words to ids, as bytes."""
 
-    def __init__(self, cutter: Cutter, ids: dict[str, int], unknown: str, typecode: str) -> None:
-        self.cutter, self.ids, self.unknown, self.typecode = cutter, ids, ids[unknown], typecode
+    def __init__(self, cutter: Cutter, ids: dict[str, int], unknown: str | None, typecode: str) -> None:
+        self.cutter, self.ids, self.typecode = cutter, ids, typecode
+        self.unknown = [] if unknown is None else [ids[unknown]]
 
     def __call__(self, text: str) -> bytes:
         """Return the ids of a text, special tokens not added."""
-        return array(self.typecode, [self.ids.get(word, self.unknown) for word in self.cutter(text)]).tobytes()
+        ids = self.ids
+        found = array(self.typecode)
+        for word in self.cutter(text):
+            found.extend([ids[word]] if word in ids else self.unknown)
+        return found.tobytes()
 
 
 def ordered(specials: Specials) -> list[str]:
     """Return the special tokens in the order of fairseq's ids."""
-    return [specials.cls, specials.pad, specials.sep, specials.unk, specials.mask]
+    first, last = in_order(specials)
+    return [*first, *last]

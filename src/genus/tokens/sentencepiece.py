@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED = range(1, 5)
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """ModelProto.SentencePiece.Type; user-defined symbols are never part of another piece."""
+BYTES_WRITTEN = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+"""The pieces of the bytes into which a character falls that no piece has, where a model has them."""
 UNIGRAM, BPE = 1, 2
 """TrainerSpec.ModelType."""
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
@@ -42,6 +44,11 @@ class Pieces:
     def unknown(self) -> int:
         """The id of the unknown piece."""
         return self.kinds.index(UNKNOWN)
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether a character that no piece has falls into its bytes."""
+        return BYTE in self.kinds
 
     @property
     def controls(self) -> list[str]:
@@ -109,13 +116,13 @@ def short(score: float) -> float:
 
 def write_model(path: Path, pieces: Pieces) -> None:
     """Write a `.model` file that sentencepiece reads; its other settings are its defaults."""
-    out = b""
+    rows = []
     for text, score, kind in zip(pieces.texts, pieces.scores, pieces.kinds, strict=True):
         piece = _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score)
-        out += _field(1, piece if kind == NORMAL else piece + _field(3, kind))  # as sentencepiece itself writes
+        rows.append(_field(1, piece if kind == NORMAL else piece + _field(3, kind)))  # as sentencepiece itself writes
     trainer = _field(3, pieces.model) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
     trainer += _field(45, pieces.texts[pieces.unknown].encode())
-    path.write_bytes(out + _field(2, trainer) + _field(3, _field(2, pieces.charsmap or b"")))
+    path.write_bytes(b"".join([*rows, _field(2, trainer), _field(3, _field(2, pieces.charsmap or b""))]))
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:

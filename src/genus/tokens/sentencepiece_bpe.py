@@ -15,7 +15,7 @@ from genus.tokens import Specials, Tokens
 from genus.tokens.layout import frame, read_config, read_specials, some
 from genus.tokens.sentencepiece import BPE, CONTROL, NORMAL, UNKNOWN, Pieces, kinds_of, read_model, write_model
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import SPACE, by_words, charsmap_of, rules, words
+from genus.tokens.unigram import MODELS, SPACE, by_words, charsmap_of, cuts_at_spaces, rules, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 DEFAULTS = Specials(
     pad="<unk>",
     unk="<unk>",
+    bos="<s>",
+    eos="</s>",
     cls="<s>",
     sep="</s>",
     mask="<unk>",
     single="$A </s>",
     pair="$A </s> $B:1 </s>:1",
+    summary="last",
 )
 """The special tokens that sentencepiece gives by default; without a padding token, `<unk>` pads."""
 
@@ -64,7 +67,7 @@ class SentencePieceBPE(Tokens):
         The library numbers characters before what it joins; here they come after, as there. Deviation: sentencepiece
         does not join letters of two scripts either.
         """
-        names = list(dict.fromkeys(self.specials.names()))
+        names = self.specials.names()
         backend = self._backend(models.BPE(), None)
         backend.pre_tokenizer = pre_tokenizers.Sequence([*words(), pre_tokenizers.Split(Regex(RUNS), "isolated")])
         trainer = trainers.BpeTrainer(
@@ -78,7 +81,7 @@ class SentencePieceBPE(Tokens):
         learned = [piece for piece, _ in sorted(backend.get_vocab().items(), key=lambda item: item[1])][len(names) :]
         pieces = sorted(learned, key=lambda piece: len(piece) == 1)
         scores = [-float(rank) for rank in range(len(pieces))]
-        kinds = kinds_of(names, [0.0] * len(names), self.specials.unk, names) + [NORMAL] * len(pieces)
+        kinds = kinds_of(names, [0.0] * len(names), self.specials.unk or "<unk>", names) + [NORMAL] * len(pieces)
         found = Pieces([*names, *pieces], [0.0] * len(names) + scores, kinds, model=BPE)
         return Tokenizer.of(self, self.of_vocabulary(found))
 
@@ -115,19 +118,20 @@ class SentencePieceBPE(Tokens):
         """
         config = read_config(folder)
         if backend is not None:
-            marks = '"Metaspace"' in json.dumps(json.loads(backend.to_str())["pre_tokenizer"])
-            if not isinstance(backend.model, models.BPE) or not marks:
+            model = backend.model
+            if not isinstance(model, models.BPE) or model.byte_fallback or not cuts_at_spaces(backend):
                 return None
             known = backend.get_vocab()
-            return cls(vocab_size=len(known), specials=read_specials(config, DEFAULTS, known, folder)), backend
-        path = folder / "spiece.model"
-        pieces = read_model(path) if path.exists() else None
+            specials = read_specials(config, (DEFAULTS,), known, folder, backend)
+            return cls(vocab_size=len(known), specials=specials), backend
+        path = next((folder / name for name in MODELS if (folder / name).exists()), None)
+        pieces = read_model(path) if path is not None else None
         if pieces is None or pieces.model != BPE:
             return None
         if not {NORMAL, UNKNOWN, CONTROL}.issuperset(pieces.kinds):
             raise GenusError(f"{path}: has bytes, user-defined or unused symbols, which cannot be read in a BPE model")
         known = {text: number for number, text in enumerate(pieces.texts)}
-        part = cls(vocab_size=len(known), specials=read_specials(config, DEFAULTS, known, folder))
+        part = cls(vocab_size=len(known), specials=read_specials(config, (DEFAULTS,), known, folder))
         return part, part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: Pieces) -> Backend:

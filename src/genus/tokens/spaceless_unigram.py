@@ -62,7 +62,7 @@ class SpacelessUnigram(Unigram):
         """Read `tokenizer.json` with a unigram model that has the token `<_>`; texts are taken to be clean."""
         if backend is None or not isinstance(backend.model, models.Unigram) or SPACE not in backend.get_vocab():
             return None
-        specials = read_specials(read_config(folder), ROBERTA, backend.get_vocab(), folder)
+        specials = read_specials(read_config(folder), (ROBERTA,), backend.get_vocab(), folder, backend)
         return cls(vocab_size=backend.get_vocab_size(), specials=specials), backend
 
     def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
@@ -71,7 +71,7 @@ class SpacelessUnigram(Unigram):
         first, kept = ordered(self.specials), Unigram._kept(room, learned)
         texts = [*first, SPACE, *kept.texts[len(first) :]]
         scores = [*[0.0] * (len(first) + 1), *kept.scores[len(first) :]]
-        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk, first))
+        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk or "<unk>", first))
 
     def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
         backend = Backend(model)

@@ -14,7 +14,7 @@ import numpy as np
 from genus.errors import GenusError, UsageError
 from genus.files import beside, write_json
 from genus.part import slots_of
-from genus.tokens import Tokens
+from genus.tokens import Tokens, steps
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import tokenizers
     from numpy.typing import DTypeLike, NDArray
 
+    from genus.tokens import Specials
     from genus.tokens.chunks import Encoder
+    from genus.tokens.vocabulary import Template
 
 CHOICES = "tokens.json"
 """The file that holds the part, beside `tokenizer.json`."""
@@ -67,15 +69,13 @@ class Tokenizer:
         special[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
         return Vocabulary(
             size=self.tokens.vocab_size,
-            pad=ids[specials.pad],
-            unk=ids[specials.unk],
-            cls=ids[specials.cls],
-            sep=ids[specials.sep],
-            mask=ids[specials.mask],
+            roles={role: ids[name] for role, name in specials.roles().items()},
             special=special,
             word_start=special | np.array(self.tokens.word_starts(self.pieces), dtype=np.bool_),
             single=_resolved(specials.single, ids),
             pair=_resolved(specials.pair, ids),
+            target=None if specials.target is None else _resolved(specials.target, ids),
+            summary=specials.summary,
             texts=self._texts(special),
         )
 
@@ -111,8 +111,8 @@ class Tokenizer:
     @cached_property
     def _hash(self) -> str:
         state = json.loads(self.backend.to_str())
-        parts = [self.tokens.specials, *self.tokens.beforehand()]
-        decisive = [*(part.to_json() for part in parts), *(state[section] for section in WHAT_DECIDES_IDS)]
+        parts = [_decisive(self.tokens.specials), *(part.to_json() for part in self.tokens.beforehand())]
+        decisive = [*parts, *(state[section] for section in WHAT_DECIDES_IDS)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, folder: Path, max_length: int | None = None, segments: bool = True) -> None:
@@ -126,7 +126,7 @@ class Tokenizer:
         Raises:
             GenusError: the files cannot be written.
         """
-        named = self._special_names()
+        named = self._special_tokens()
         config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
         numbers = ["token_type_ids"] if segments and self.vocabulary.segmented else []
         config |= {"model_input_names": ["input_ids", *numbers, "attention_mask"]}
@@ -138,10 +138,11 @@ class Tokenizer:
             write_json(new / "tokenizer_config.json", config)
             write_json(new / "special_tokens_map.json", named)
 
-    def _special_names(self) -> dict[str, str]:
+    def _special_tokens(self) -> dict[str, Any]:
+        """Return the special tokens as `special_tokens_map.json` has them: by role, and the others as a list."""
         specials = self.tokens.specials
-        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        return dict(zip(names, specials.names(), strict=True))
+        named: dict[str, Any] = {f"{role}_token": name for role, name in specials.roles().items()}
+        return {**named, "extra_special_tokens": list(specials.extra)} if specials.extra else named
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -154,7 +155,8 @@ class Tokenizer:
         backend = _backend(folder / "tokenizer.json")
         if backend is not None and (folder / CHOICES).exists():
             return cls.of(_choices(folder / CHOICES), backend)
-        for part in slots_of(Tokens).values():  # type: ignore[type-abstract]  # a slot is abstract
+        parts = slots_of(Tokens).values()  # type: ignore[type-abstract]  # a slot is abstract
+        for part in sorted(parts, key=lambda part: part.reads_any):
             if adopted := part.adopt(folder, backend):
                 return cls.of(*adopted)
         if backend is None:
@@ -164,6 +166,16 @@ class Tokenizer:
         raise GenusError(
             f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form"
         )
+
+
+def _decisive(specials: Specials) -> dict[str, Any]:
+    """Return what of the special tokens decides ids and frames; further ones are in the backend."""
+    named = specials.to_json()
+    kept = ["kind", "pad", "unk", "cls", "sep", "mask", "single", "pair"]
+    kept += [name for name in ("target",) if specials.target is not None]
+    kept += [name for name in ("in_text",) if not specials.in_text]
+    kept += [name for name in ("eos",) if specials.sep is None]  # which then stands between documents
+    return {name: named[name] for name in kept}
 
 
 def _choices(file: Path) -> Tokens:
@@ -184,12 +196,9 @@ def _backend(file: Path) -> tokenizers.Tokenizer | None:
         raise GenusError(f"{file}: cannot be read as a tokenizer ({error})") from None
 
 
-def _resolved(template: str, ids: dict[str, int]) -> tuple[tuple[int | None, int | None, int], ...]:
+def _resolved(template: str, ids: dict[str, int]) -> Template:
     """Return the steps of a template, special tokens as ids (see `Vocabulary`)."""
-    steps: list[tuple[int | None, int | None, int]] = []
-    for step in template.split():
-        name, separator, number = step.rpartition(":")
-        segment = int(number) if separator and number.isdigit() else 0
-        name = name if separator and number.isdigit() else step
-        steps.append((None, "AB".index(name[1]), segment) if name in {"$A", "$B"} else (ids[name], None, segment))
-    return tuple(steps)
+    return tuple(
+        (None, "AB".index(step[1]), segment) if step in {"$A", "$B"} else (ids[step], None, segment)
+        for step, segment in steps(template)
+    )

@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import unicodedata
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import Tokenizer as Backend
@@ -15,8 +16,18 @@ from genus.errors import GenusError
 from genus.part import Count
 from genus.tokens import Specials, Tokens
 from genus.tokens.chunks import SpacedWords, WholeText
-from genus.tokens.layout import frame, read_config, read_specials, some
-from genus.tokens.sentencepiece import UNIGRAM, Pieces, kinds_of, read_model, read_vocab, short, write_model
+from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials, some
+from genus.tokens.sentencepiece import (
+    BYTE,
+    BYTES_WRITTEN,
+    UNIGRAM,
+    Pieces,
+    kinds_of,
+    read_model,
+    read_vocab,
+    short,
+    write_model,
+)
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -28,6 +39,8 @@ if TYPE_CHECKING:
 ALBERT = Specials(
     pad="<pad>",
     unk="<unk>",
+    bos="[CLS]",
+    eos="[SEP]",
     cls="[CLS]",
     sep="[SEP]",
     mask="[MASK]",
@@ -42,9 +55,38 @@ XLNET = Specials(
     mask="<mask>",
     single="$A <sep> <cls>:2",
     pair="$A <sep> $B:1 <sep>:1 <cls>:2",
+    summary="last",
 )
-FRAMES = (ALBERT, XLNET)
-"""What a vocabulary without further word is taken to be framed by: the first whose `cls` it holds."""
+DEBERTA = Specials(
+    pad="[PAD]",
+    unk="[UNK]",
+    bos="[CLS]",
+    eos="[SEP]",
+    cls="[CLS]",
+    sep="[SEP]",
+    mask="[MASK]",
+    extra=("[MASK]",),
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)
+"""DeBERTa-v3's, whose released `spm.model` has no `[MASK]`: it comes after the pieces."""
+T5 = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    eos="</s>",
+    extra=tuple(f"<extra_id_{number}>" for number in reversed(range(100))),
+    single="$A </s>",
+    pair="$A </s> $B </s>",
+    target="$A </s>",
+    summary="last",
+)
+"""T5's, whose released `spiece.model` has no sentinels: they come after the pieces, the first one last."""
+PLAIN = Specials(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", summary="last")
+"""sentencepiece's own, without a frame."""
+FRAMES = (ALBERT, replace(XLNET, bos="<s>", eos="</s>"), DEBERTA, T5, PLAIN)
+"""What a folder's special tokens may be; taken are those of which most are there."""
+MODELS = ("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
+"""How folders name a sentencepiece model: most of them, DeBERTa's, Llama's, and XLM-R's."""
 SPACE = "\u2581"
 """How pieces write the space before a word."""
 SPARE = 1.25
@@ -112,7 +154,7 @@ class Unigram(Tokens):
         kept = alone.union(joined[: max(0, self.vocab_size - len(names) - len(alone))])
         whole = [(name, 0.0) for name in names] + [piece for piece in learned if piece[0] in kept]
         texts, scores = [text for text, _ in whole], [score for _, score in whole]
-        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk, names))
+        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk or "<unk>", names))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
@@ -132,11 +174,16 @@ class Unigram(Tokens):
 
     def save_legacy(self, backend: Backend, folder: Path) -> None:
         """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
-        vocabulary = json.loads(backend.to_str())["model"]["vocab"]
-        texts, scores = [text for text, _ in vocabulary], [score for _, score in vocabulary]
+        model = json.loads(backend.to_str())["model"]
+        texts, scores = [text for text, _ in model["vocab"]], [score for _, score in model["vocab"]]
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
-        kinds = kinds_of(texts, scores, self.specials.unk, special)
-        write_model(folder / "spiece.model", Pieces(texts, scores, kinds, charsmap_of(backend)))
+        while texts[-1] in self.specials.extra:  # released models do not have them, and their readers add them
+            del texts[-1], scores[-1]
+        kinds = kinds_of(texts, scores, self.specials.unk or "<unk>", special)
+        if model.get("byte_fallback"):
+            kinds = [BYTE if text in BYTES_WRITTEN else kind for text, kind in zip(texts, kinds, strict=True)]
+        name = "spm.model" if self.specials.unk == DEBERTA.unk else "spiece.model"
+        write_model(folder / name, Pieces(texts, scores, kinds, charsmap_of(backend)))
 
     @classmethod
     def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
@@ -149,29 +196,37 @@ class Unigram(Tokens):
         if backend is not None:
             if not isinstance(backend.model, models.Unigram):
                 return None
+            if not cuts_at_spaces(backend):
+                return None
             steps = {step["type"] for step in _steps(backend)}
-            part = cls._framed(folder, config, backend.get_vocab(), "Lowercase" in steps, "StripAccents" in steps)
+            specials = read_specials(config, FRAMES, backend.get_vocab(), folder, backend)
+            part = cls(
+                vocab_size=backend.get_vocab_size(),
+                lowercase="Lowercase" in steps,
+                plain="StripAccents" in steps,
+                specials=specials,
+            )
             return part, backend
         pieces = _read(folder)
         if pieces is None:
             return None
         known = {text: number for number, text in enumerate(pieces.texts)}
+        usual = choose(FRAMES, named_in(config), known)
+        for name in (*further_in(config), *usual.extra):
+            known.setdefault(name, len(known))
+        specials = read_specials(config, FRAMES, known, folder, further=[*pieces.controls, *usual.extra])
         lowercase = config.get("do_lower_case", not any(map(_has_capital, known)))
         keep_accents = config.get("keep_accents", any(map(_has_mark, known)))
-        part = cls._framed(folder, config, known, lowercase, not keep_accents)
+        part = cls(vocab_size=len(known), lowercase=lowercase, plain=not keep_accents, specials=specials)
         return part, part.of_vocabulary(pieces)
-
-    @classmethod
-    def _framed(cls, folder: Path, config: dict[str, Any], known: dict[str, int], lowercase: bool, plain: bool) -> Self:
-        """Return the part of a finished vocabulary, with the special tokens that the folder names."""
-        default = next((usual for usual in FRAMES if usual.cls in known), ALBERT)
-        specials = read_specials(config, default, known, folder)
-        return cls(vocab_size=len(known), lowercase=lowercase, plain=plain, specials=specials)
 
     def of_vocabulary(self, pieces: Pieces) -> Backend:
         """Return the backend of a finished vocabulary; its control symbols are special tokens."""
         vocabulary = list(zip(pieces.texts, pieces.scores, strict=True))
-        backend = self._backend(models.Unigram(vocabulary, pieces.unknown, byte_fallback=False), pieces.charsmap)
+        model = models.Unigram(vocabulary, pieces.unknown, byte_fallback=pieces.has_bytes)
+        backend = self._backend(model, pieces.charsmap)
+        if pieces.has_bytes:
+            backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
         backend.add_special_tokens(list(dict.fromkeys([*self.specials.names(), *pieces.controls])))
         frame(backend, self.specials)
         return backend
@@ -207,11 +262,16 @@ def words() -> list[pre_tokenizers.PreTokenizer]:
 def by_words(backend: Backend, typecode: str) -> Encoder:
     """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
     whole = WholeText(backend, typecode)
-    before = json.loads(backend.to_str())["pre_tokenizer"]
     added = backend.get_added_tokens_decoder().values()
-    usual = before == json.loads(pre_tokenizers.Sequence(words()).__getstate__())
-    usual = usual and not any(token.content.split() != [token.content] for token in added)
+    usual = cuts_at_spaces(backend) and not any(token.content.split() != [token.content] for token in added)
     return SpacedWords(whole) if usual else whole
+
+
+def cuts_at_spaces(backend: Backend) -> bool:
+    """Return whether a backend cuts texts at white space, and marks the space before every word, as here."""
+    before = backend.pre_tokenizer
+    usual = pre_tokenizers.Sequence(words())
+    return before is not None and json.loads(before.__getstate__()) == json.loads(usual.__getstate__())
 
 
 def charsmap_of(backend: Backend) -> bytes | None:
@@ -222,11 +282,12 @@ def charsmap_of(backend: Backend) -> bytes | None:
 
 def _read(folder: Path) -> Pieces | None:
     """Return the vocabulary of a folder without `tokenizer.json`, None where it has none of sentencepiece's."""
-    if (folder / "spiece.model").exists():
-        pieces = read_model(folder / "spiece.model")
-        return pieces if pieces.model == UNIGRAM else None
+    for name in MODELS:
+        if (folder / name).exists():
+            pieces = read_model(folder / name)
+            return pieces if pieces.model == UNIGRAM else None
     for path in sorted(folder.glob("*.vocab")):
-        return read_vocab(path, ALBERT.unk, [name for usual in FRAMES for name in usual.names()])
+        return read_vocab(path, "<unk>", [name for usual in FRAMES for name in usual.names()])
     return None
 
 

@@ -134,7 +134,9 @@ class WordPiece(Tokens):
             normalizer = backend.normalizer
             if not isinstance(backend.model, models.WordPiece):
                 return None
-            if not isinstance(normalizer, normalizers.BertNormalizer):
+            if not isinstance(normalizer, normalizers.BertNormalizer) or not normalizer.clean_text:
+                return None
+            if not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer):
                 return None
             options = (normalizer.lowercase, normalizer.strip_accents, normalizer.handle_chinese_chars)
             pieces = backend.get_vocab()
@@ -144,7 +146,7 @@ class WordPiece(Tokens):
             options = (lowercase, config.get("strip_accents"), config.get("tokenize_chinese_chars", True))
         else:
             return None
-        specials = read_specials(config, BERT, pieces, folder)
+        specials = read_specials(config, (BERT,), pieces, folder, backend)
         lowercase, strip_accents, split_cjk = options
         part = cls(
             vocab_size=len(pieces),

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 LINES = Specials(
     pad="<pad>",
     unk="<unk>",
+    eos="<eos>",
     cls="<eos>",
     sep="<eos>",
     mask="<mask>",
     single="$A <eos>",
     pair="$A <eos> $B:1 <eos>:1",
+    summary="last",
 )
 
 
@@ -62,7 +64,7 @@ class Words(Tokens):
     def of_vocabulary(self, words: list[str]) -> Backend:
         """Return the backend of a finished vocabulary."""
         backend = self._backend({word: number for number, word in enumerate(words)})
-        backend.add_special_tokens(list(dict.fromkeys(self.specials.names())))
+        backend.add_special_tokens(self.specials.names())
         frame(backend, self.specials)
         return backend
 
@@ -84,7 +86,7 @@ class Words(Tokens):
         if backend is None or not isinstance(backend.model, models.WordLevel):
             return None
         pieces = backend.get_vocab()
-        specials = read_specials(read_config(folder), LINES, pieces, folder)
+        specials = read_specials(read_config(folder), (LINES,), pieces, folder, backend)
         lowercase = "Lowercase" in str(backend.normalizer)
         return cls(vocab_size=len(pieces), lowercase=lowercase, specials=specials), backend
 

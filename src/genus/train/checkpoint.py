@@ -12,12 +12,12 @@ A run's folder holds `checkpoints/checkpoint-<step>/` with
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
-import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,8 +26,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genus.errors import GenusError, UsageError
-from genus.files import write_tensors
+from genus.files import system_error, write_tensors
 from genus.part import Part, diff
+from genus.run_folder import RunFolder, only_budget_grows
 from genus.train.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ Json = dict[str, Any]
 MEMORY = "memory.safetensors"
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """The content of a checkpoint, by the names of its files, in memory of its own."""
+
+    step: int
+    tensors: dict[str, dict[str, Tensor]]
+    documents: dict[str, Json]
+
+
 class Checkpoints:
     """The checkpoints of one run, of which the newest `keep` stay."""
 
@@ -51,8 +61,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the step of every checkpoint, rising."""
-        names = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in self.folder.glob("checkpoint-*"))
-        return sorted(int(name[1]) for name in names if name)
+        return RunFolder(self.folder.parent).checkpoint_steps()
 
     def path(self, step: int) -> Path:
         """Return the folder of the checkpoint of a step."""
@@ -63,19 +72,38 @@ class Checkpoints:
         steps = self.steps()
         return f"resume from {self.path(steps[-1])}" if steps else "no checkpoint was written yet"
 
-    def write(self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]) -> None:
+    def snapshot(
+        self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]
+    ) -> Snapshot:
+        """Return all that a checkpoint holds, copied, so that training can go on while it is written."""
+        whole = optimizer.state_dict()
+        moments: dict[str, Tensor] = {}
+        plain: dict[str, Json] = {}
+        for number, values in whole["state"].items():
+            moments |= {f"{number}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+            plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        tensors = {"model.safetensors": _copied(learner.tensors()), "optimizer.safetensors": _copied(moments)}
+        if memory:
+            tensors[MEMORY] = _copied(memory)
+        kept = {"state": plain, "param_groups": copy.deepcopy(whole["param_groups"])}
+        documents: dict[str, Json] = {
+            "state.json": {"progress": asdict(progress), "optimizer": kept, "text": self.text}
+        }
+        if self.choices is not None:
+            documents["recipe.json"] = self.choices.written()
+        return Snapshot(progress.step, tensors, documents)
+
+    def write(self, snapshot: Snapshot) -> None:
         """Write a checkpoint and prune the oldest.
 
         Raises:
             GenusError: the disk is full or refuses; the earlier checkpoints are as they were.
         """
-        target, partial = self.path(progress.step), self.folder / ".partial"
+        target, partial = self.path(snapshot.step), self.folder / ".partial"
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            if memory:
-                write_tensors(partial / MEMORY, _portable(memory))
-            _fill(partial, learner, optimizer, progress, self.choices, self.text)
+            _fill(partial, snapshot)
             partial.rename(target)
             _sync(self.folder)
         except (OSError, SafetensorError) as error:
@@ -88,8 +116,8 @@ class Checkpoints:
         for step in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(step))
 
-    def newest(self, say: Callable[[str], None]) -> Path | None:
-        """Return the newest whole checkpoint, None where there is no checkpoint at all; `say` hears of broken ones.
+    def newest(self, log: Callable[[str], None]) -> Path | None:
+        """Return the newest whole checkpoint, None where there is no checkpoint at all; `log` hears of broken ones.
 
         Raises:
             GenusError: there are checkpoints, and none of them is whole.
@@ -98,7 +126,7 @@ class Checkpoints:
             fault = _fault(self.path(step))
             if fault is None:
                 return self.path(step)
-            say(f"warning: {self.path(step)}: {fault}; taking the one before")
+            log(f"warning: {self.path(step)}: {fault}; taking the one before")
         if self.steps():
             raise GenusError(f"{self.folder}: none of the checkpoints is whole; start anew in another folder")
         return None
@@ -145,29 +173,14 @@ def memory(path: Path) -> dict[str, Tensor]:
 
 def reason(error: Exception) -> str:
     """Return why the system refused, in a few words."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+    return system_error(error) or str(error).splitlines()[0]
 
 
-def _fill(
-    folder: Path,
-    learner: Learner,
-    optimizer: TorchOptimizer,
-    progress: Progress,
-    choices: Part | None,
-    text: str,
-) -> None:
-    whole = optimizer.state_dict()
-    moments: dict[str, Tensor] = {}
-    plain: dict[str, Json] = {}
-    for number, values in whole["state"].items():
-        moments |= {f"{number}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-        plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-    write_tensors(folder / "model.safetensors", _portable(learner.tensors()))
-    write_tensors(folder / "optimizer.safetensors", _portable(moments))
-    kept = {"state": plain, "param_groups": whole["param_groups"]}
-    _write_json(folder / "state.json", {"progress": asdict(progress), "optimizer": kept, "text": text})
-    if choices is not None:
-        _write_json(folder / "recipe.json", choices.written())
+def _fill(folder: Path, snapshot: Snapshot) -> None:
+    for name, tensors in snapshot.tensors.items():
+        write_tensors(folder / name, tensors)
+    for name, document in snapshot.documents.items():
+        _write_json(folder / name, document)
     files = sorted(folder.iterdir())
     for file in files:
         _sync(file)
@@ -176,8 +189,8 @@ def _fill(
     _sync(folder)
 
 
-def _portable(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
 
 def _fault(path: Path) -> str | None:
@@ -193,7 +206,7 @@ def _fault(path: Path) -> str | None:
 def _compare(path: Path, choices: Part) -> None:
     """Refuse a checkpoint made by other choices."""
     saved = type(choices).from_json(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
-    if changed := diff(saved, choices):
+    if (changed := diff(saved, choices)) and not only_budget_grows(changed):
         names = ", ".join(f"{name} was {before!r} and is {now!r}" for name, before, now in changed)
         raise UsageError(f"{path}: made by another recipe: {names}; resume with that one, or start in another folder")
 

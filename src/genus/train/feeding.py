@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from torch.utils.data import DataLoader, Dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from genus.batch import Batch
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
 
 WORKERS = {"cuda": 4, "cpu": 1}
 """How many processes keep a device fed, where the user says nothing."""
@@ -33,8 +33,8 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A part of a run with one feed: a recipe's stage, made ready."""
+class TrainStage:
+    """A stage of training with its feed."""
 
     feed: Feed
     accumulate: int = 1
@@ -45,12 +45,25 @@ class Stretch:
     """FLOPs that a live token costs in training, forward and backward; 0 where nobody counted."""
     text: str = ""
     """Tells the text apart from others, so that no run goes on with another; empty where nobody asks."""
-    growth: float = 1.0
+    batch_ratio: float = 1.0
     """Its batch over that of the first."""
 
 
-def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Generator[dict[int, Batch]]:
-    """Yield, from step `first` of a stretch on, what this process takes in each step: batches by number.
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """A micro-batch of a feed, and how much of the data it is."""
+
+    batch: Batch
+    epochs: float
+    """Passes over the data that are made with it: a fraction of one."""
+
+    def pin_memory(self) -> MicroBatch:
+        """Return the same in page-locked memory."""
+        return replace(self, batch=self.batch.pin_memory())
+
+
+def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> Generator[dict[int, MicroBatch]]:
+    """Yield, from step `first` of a stage on, what this process takes in each step: micro-batches by number.
 
     Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes every R-th, from the r-th on. So
     in every step it takes the same places, whose rows go on from each other where the text is in streams.
@@ -58,27 +71,28 @@ def steps(stretch: Stretch, first: int, ranks: Ranks, workers: int | None) -> Ge
     Raises:
         UsageError: more processes than micro-batches in a step.
     """
-    rank, size = ranks.rank, ranks.size
-    if stretch.accumulate < size:
-        raise UsageError(f"{size} processes cannot share {stretch.accumulate} micro-batches: lower stages.micro_batch")
+    rank, size = world.rank, world.size
+    if stage.accumulate < size:
+        raise UsageError(f"{size} processes cannot share {stage.accumulate} micro-batches: lower stages.micro_batch")
     if workers is None:
-        workers = WORKERS[ranks.device.type]
-    taken = range(rank, stretch.accumulate, size)
-    numbers = (step * stretch.accumulate + place for step in itertools.count(first) for place in taken)
-    batches = _stream(stretch.feed, numbers, workers)
+        workers = WORKERS[world.device.type]
+    taken = range(rank, stage.accumulate, size)
+    numbers = (step * stage.accumulate + place for step in itertools.count(first) for place in taken)
+    batches = _stream(stage.feed, numbers, workers, pin=world.device.type == "cuda")
     for step in itertools.count(first):
-        yield {step * stretch.accumulate + place: next(batches) for place in taken}
+        yield {step * stage.accumulate + place: next(batches) for place in taken}
 
 
-def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]:
+def _stream(feed: Feed, numbers: Iterator[int], workers: int, *, pin: bool) -> Iterator[MicroBatch]:
     """Return the numbered micro-batches in order; with workers they are prepared ahead, and are the same."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
         loader = DataLoader(
-            cast("Dataset[Batch | GenusError]", Careful(feed)),
+            cast("Dataset[MicroBatch | GenusError]", CatchErrors(feed)),
             batch_size=None,
             sampler=numbers,  # it is iterated over once
             num_workers=workers,
+            pin_memory=pin,
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
             worker_init_fn=_leave_signals_to_the_parent,
         )
@@ -90,20 +104,20 @@ def _stream(feed: Feed, numbers: Iterator[int], workers: int) -> Iterator[Batch]
 
 
 @dataclass(frozen=True)
-class Careful:
+class CatchErrors:
     """A feed whose errors come as values: a worker would wrap an exception in a traceback of many lines."""
 
     feed: Feed
 
-    def __getitem__(self, number: int) -> Batch | GenusError:
-        """Return micro-batch `number`, or why there is none."""
+    def __getitem__(self, number: int) -> MicroBatch | GenusError:
+        """Return micro-batch `number`, or why there is none; where the epochs end is known where batches are made."""
         try:
-            return self.feed[number]
+            return MicroBatch(self.feed[number], self.feed.epoch(number + 1) - self.feed.epoch(number))
         except GenusError as error:
             return error
 
 
-def _as_it_is(batch: Batch | GenusError) -> Batch | GenusError:
+def _as_it_is(batch: MicroBatch | GenusError) -> MicroBatch | GenusError:
     return batch
 
 

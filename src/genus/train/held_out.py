@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.train.memory import Memories
-from genus.train.parallel import join
+from genus.train.parallel import find_device
 from genus.train.precision import autocast
 from genus.train.update import means
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from genus.batch import Batch
     from genus.objectives import Learner, Step, Sums
@@ -27,13 +27,17 @@ LARGEST = 700.0
 
 @torch.no_grad()
 def evaluate(
-    learner: Learner, batches: Iterable[Batch], run: Run, *, bytes_per_target: Mapping[str, float] | None = None
+    learner: Learner,
+    batches: Iterable[Batch],
+    run: Run,
+    *,
+    bytes_of: Callable[[Batch], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
     """Return what a learner is worth on held-out batches, on the first `run.evaluate_batches` of them.
 
     Each loss `name` in nats per target, its further sums per target (`masked/correct` is the masked accuracy), and
     `loss`, the number that training minimizes. For losses over tokens also `name/perplexity` = exp(name) and
-    `name/bits_per_byte` = name / (ln 2 x bytes per target). Every process computes all of it.
+    `name/bits_per_byte` = total nats / (ln 2 x total bytes of what was predicted). Every process computes all of it.
 
     What the network remembers of one batch serves the next. What a forward pass draws, as a generator's samples, is
     keyed by the batch, so that it is the same at every call too, and nobody else's draws are disturbed.
@@ -42,17 +46,19 @@ def evaluate(
         learner: on the run's device.
         batches: the same at every call, for comparable numbers.
         run: the device, the precision and the number of batches.
-        bytes_per_target: the losses over tokens, with the mean number of UTF-8 bytes that a target stands for.
+        bytes_of: for each loss over tokens, the UTF-8 bytes of the text that a batch's targets stand for.
     """
-    device = join(run.device).device
+    device = find_device(run.device)
     sums: Counter[str] = Counter()
     counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
     training = learner.training
     memories = Memories()
     learner.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         for number, batch in enumerate(islice(batches, run.evaluate_batches)):
             counts.update(_numbers(learner.counts(batch)))
+            sizes.update(bytes_of(batch) if bytes_of else {})
             torch.manual_seed(number)
             batch = memories.given(batch.to(device), learner.network, 0)
             with autocast(run.precision, device):
@@ -62,9 +68,9 @@ def evaluate(
     learner.train(training)
     totals, numbers = _tensors(sums), _tensors(counts)
     found = {"loss": learner.objective(totals, numbers).item()} | means(totals, numbers)
-    for name, size in (bytes_per_target or {}).items():
+    for name, size in sizes.items():
         found[f"{name}/perplexity"] = math.exp(min(found[name], LARGEST))
-        found[f"{name}/bits_per_byte"] = found[name] / (math.log(2) * size)
+        found[f"{name}/bits_per_byte"] = sums[name] / (math.log(2) * max(1.0, size))
     return found
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
 
 from genus.errors import GenusError, UsageError
 from genus.objectives import Learner
 from genus.train.checkpoint import Checkpoints, memory
-from genus.train.feeding import Stretch, steps
+from genus.train.feeding import TrainStage, steps
 from genus.train.interruption import Interruption
-from genus.train.parallel import Ranks, join
-from genus.train.progress import Progress, ends
-from genus.train.record import Record, say
-from genus.train.update import Outcome, Updater
+from genus.train.parallel import World, init_distributed
+from genus.train.progress import Progress, Stopwatch, ends
+from genus.train.record import Record, log
+from genus.train.update import PendingResult, TrainStep
+from genus.train.writer import BackgroundWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +45,7 @@ class Summary:
 
 def train(
     learner: Learner,
-    stretches: Sequence[Stretch],
+    stages: Sequence[TrainStage],
     optimizer: Optimizer,
     schedule: Schedule,
     budget: Budget,
@@ -60,7 +63,7 @@ def train(
 
     Args:
         learner: what learns.
-        stretches: the run's feeds in order, each for its share of the budget.
+        stages: the run's feeds in order, each for its share of the budget.
         optimizer: the update rule, at its peak rate.
         schedule: the factor on the rate by the fraction of the budget that is spent before an update, and by the batch.
         budget: when to end.
@@ -77,103 +80,164 @@ def train(
         GenusError: the loss is not finite, the disk is full, no checkpoint is whole.
         UsageError: a folder that already holds a run, a checkpoint of other choices or text, a device not there.
     """
-    ranks = join(run.device)
-    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stretches[0].text)
+    world = init_distributed(run.device)
+    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stages[0].text)
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")
-    ranks.place(learner)
-    updater = Updater(learner, optimizer, run, ranks, seed)
-    progress = _resumed(checkpoints, updater, ranks) if checkpoints and resume else Progress()
-    with Interruption() as interruption, Record(folder, run, ranks, budget, progress, title, seed) as record:
-        loop = Loop(updater, schedule, budget, run, ranks, record, checkpoints, evaluate, publish, progress)
-        stopped = loop.go(stretches, interruption)
+    learner.to(world.device)
+    train_step = TrainStep(learner, optimizer, run, world, seed)
+    progress = _resumed(checkpoints, train_step, world) if checkpoints and resume else Progress()
+    with (
+        Interruption() as interruption,
+        own_random_numbers(world.device),
+        BackgroundWriter() as writer,
+        Record(folder, run, world, budget, progress, title, seed) as record,
+    ):
+        loop = Loop(train_step, schedule, budget, run, world, record, checkpoints, writer, evaluate, publish, progress)
+        stopped = loop.go(stages, interruption)
     return Summary(loop.progress, stopped)
 
 
 @dataclass
 class Loop:
-    """Updates until the budget is spent; evaluation, checkpoints and records in between."""
+    """Updates until the budget is spent; evaluation, checkpoints and records in between.
 
-    updater: Updater
+    The result of a step is read while the device makes the next one, so that it never waits for the host.
+    """
+
+    train_step: TrainStep
     schedule: Schedule
     budget: Budget
     run: Run
-    ranks: Ranks
+    world: World
     record: Record
     checkpoints: Checkpoints | None
+    writer: BackgroundWriter
     evaluate: Evaluate | None
     publish: Publish | None
     progress: Progress
 
-    def go(self, stretches: Sequence[Stretch], interruption: Interruption) -> bool:
-        """Run through the stretches; return whether it was interrupted."""
-        stop, saved = False, None
-        for stage, (stretch, end) in enumerate(zip(stretches, ends(stretches), strict=True)):
-            if stop or self._spent() >= end:
+    def __post_init__(self) -> None:
+        self.clock = Stopwatch()
+        self.pending: tuple[Progress, PendingResult] | None = None
+        self.saved: int | None = None
+
+    def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
+        """Run through the stages; return whether it was interrupted."""
+        stop = False
+        for number, (stage, end) in enumerate(zip(stages, ends(stages), strict=True)):
+            if stop or number < self.progress.stage or self._spent() >= end:
                 continue
-            if stage != self.progress.stage:
-                self.updater.memories.forget()
-            self.progress = self.progress.enter(stage)
-            with closing(steps(stretch, self.progress.stage_step, self.ranks, self.run.workers)) as feeding:
+            self._enter(number)
+            with closing(steps(stage, self.progress.stage_step, self.world, self.run.workers)) as feeding:
                 while self._spent() < end and not stop:
-                    begun = time.perf_counter()
-                    factor = self.schedule.factor(self._spent()) * self.schedule.scale(stretch.growth)
-                    outcome = self.updater(next(feeding), stage, factor)
-                    seconds, stops = self.ranks.sum([time.perf_counter() - begun, float(interruption.seen)])
-                    self.progress = self._after(stretch, outcome, seconds / self.ranks.size)
-                    self.record.step(self.progress, outcome)
+                    batches = next(feeding)
+                    counts = self.train_step.count(batches, self.clock.lap(), stop=interruption.seen)
+                    factor = self.schedule.factor(self._spent()) * self.schedule.scale(stage.batch_ratio)
+                    micro = {place: one.batch for place, one in batches.items()}
+                    result = self.train_step(micro, number, factor, counts.targets)
+                    self.progress = self.progress.after(stage, counts)
+                    stop = counts.stops or (self.world.size == 1 and interruption.seen)
+                    self._look((self.progress, result))
                     if self.progress.step % self.run.evaluate_every == 0:
                         self._evaluate()
                     if self.progress.step % self.run.checkpoint_every == 0:
-                        saved = self._save()
-                    stop = stops > 0
+                        self._save()
+        self._settle()
         if not stop and self.progress.evaluated != self.progress.step:
             self._evaluate()
-        if saved != self.progress.step:
+        if self.saved != self.progress.step:
             self._save()
         return stop and self._spent() < 1.0
 
     def _spent(self) -> float:
         return self.progress.spent(self.budget)
 
-    def _after(self, stretch: Stretch, outcome: Outcome, seconds: float) -> Progress:
-        """Return the progress after an update, having refused one that was not made."""
-        if not outcome.finite:
-            last = f"; {self.checkpoints.last()}" if self.checkpoints else ""
-            raise GenusError(
-                f"step {self.progress.step + 1}: the loss is {outcome.loss:g} and the gradient's norm "
-                f"{outcome.gradient_norm:g}; take a lower optimizer.lr, more warm-up, or run.precision=float32{last}"
+    def _enter(self, stage: int) -> None:
+        """Begin a stage, or go on in it; its workers are forked while no thread of ours runs."""
+        self.writer.wait()
+        if stage != self.progress.stage:
+            self.train_step.memories.forget()
+        self.progress = self.progress.enter(stage)
+        self.clock.lap()
+
+    def _look(self, latest: tuple[Progress, PendingResult] | None) -> None:
+        """Read and record the result of the step before the latest one.
+
+        Raises:
+            GenusError: its update was not made, since the loss or the gradient is not finite; or a checkpoint failed.
+        """
+        self.writer.check()
+        before, self.pending = self.pending, latest
+        if before is None:
+            return
+        progress, result = before[0], before[1].read()
+        if not result.finite:
+            self._refuse(
+                f"step {progress.step}: the loss is {result.loss:g} and the gradient's norm {result.gradient_norm:g}"
             )
-        return self.progress.after(stretch, outcome.loss, outcome.tokens, seconds)
+        self.progress = replace(self.progress, loss=result.loss)
+        self.record.step(replace(progress, loss=result.loss, seconds=self.progress.seconds), result)
+
+    def _settle(self) -> None:
+        """Wait for the device, and refuse what must be neither measured nor kept.
+
+        Raises:
+            GenusError: the last update was not made, or made weights that are not finite.
+        """
+        if self.pending is not None:
+            (seconds,) = self.world.sum([self.clock.lap()])
+            self.progress = replace(self.progress, seconds=self.progress.seconds + seconds / self.world.size)
+        self._look(None)
+        if not self.train_step.weights_are_finite():
+            self._refuse(f"step {self.progress.step}: the update made weights that are not finite numbers")
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.writer.wait()
+        last = f"; {self.checkpoints.last()}" if self.checkpoints else ""
+        raise GenusError(f"{why}; take a lower optimizer.lr, more warm-up, or run.precision=float32{last}")
 
     def _evaluate(self) -> None:
+        self._settle()
         if self.evaluate is not None:
-            metrics = self.evaluate(self.updater.learner)
+            metrics = self.evaluate(self.train_step.learner)
             self.progress = replace(self.progress, evaluation=metrics, evaluated=self.progress.step)
             self.record.evaluation(self.progress)
+        self.clock.lap()
 
-    def _save(self) -> int:
-        """Write a checkpoint and publish the model, on the first process; return the step."""
-        step = self.progress.step
-        remembered = self.updater.memories.tensors(self.ranks) if self.checkpoints else {}
-        if self.ranks.rank == 0:
+    def _save(self) -> None:
+        """Write a checkpoint beside training and publish the model, on the first process."""
+        self._settle()
+        step, train_step = self.progress.step, self.train_step
+        remembered = train_step.memories.tensors(self.world) if self.checkpoints else {}
+        if self.world.rank == 0:
             if self.checkpoints and step not in self.checkpoints.steps():
-                self.checkpoints.write(self.updater.learner, self.updater.optimizer, self.progress, remembered)
+                self.writer.wait()  # at most one snapshot is in memory
+                taken = self.checkpoints.snapshot(train_step.learner, train_step.optimizer, self.progress, remembered)
+                self.writer.start(partial(self.checkpoints.write, taken))
             if self.publish is not None:
-                self.publish(self.updater.learner)
-        return step
+                self.publish(train_step.learner)
+        self.saved = step
+        self.clock.lap()
 
 
-def _resumed(checkpoints: Checkpoints, updater: Updater, ranks: Ranks) -> Progress:
+def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World) -> Progress:
     """Return the progress of the newest whole checkpoint, having put its tensors in place."""
-    speak = say if ranks.rank == 0 else lambda line: None
+    speak = log if world.rank == 0 else lambda line: None
     newest = checkpoints.newest(speak)
     if newest is None:
         speak(f"{checkpoints.folder}: no checkpoint yet; beginning")
         return Progress()
-    progress = checkpoints.read(newest, updater.learner, updater.optimizer)
-    updater.memories.restore(memory(newest), ranks)
-    if ranks.rank == 0:
+    progress = checkpoints.read(newest, train_step.learner, train_step.optimizer)
+    train_step.memories.restore(memory(newest), world)
+    if world.rank == 0:
         checkpoints.set_aside_after(progress.step)
         checkpoints.prune()
     return progress
+
+
+@contextmanager
+def own_random_numbers(device: torch.device) -> Iterator[None]:
+    """Leave the caller's random generators as they are: updates seed PyTorch's own for every micro-batch."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

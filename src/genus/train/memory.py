@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Memory
     from genus.model import Network
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
 
 
 class Memories:
@@ -42,7 +42,7 @@ class Memories:
         """Begin anew."""
         self.slots.clear()
 
-    def tensors(self, ranks: Ranks) -> dict[str, Tensor]:
+    def tensors(self, world: World) -> dict[str, Tensor]:
         """Return the memories of all processes, as `<turn>.<place>.<name>`; every process calls this.
 
         Process r of R has the places r, r + R, ... of every turn.
@@ -51,20 +51,20 @@ class Memories:
         for turn in sorted({turn for turn, _ in self.slots}):
             own = {place: memory for (one, place), memory in self.slots.items() if one == turn}
             like = next(iter(own.values()))
-            [total] = ranks.sum([float(len(own))])
+            [total] = world.sum([float(len(own))])
             for place in range(int(total)):
                 memory = own.get(place) or {name: torch.empty_like(tensor) for name, tensor in like.items()}
                 for name, tensor in memory.items():
-                    found[f"{turn}.{place}.{name}"] = ranks.share(tensor, place % ranks.size)
+                    found[f"{turn}.{place}.{name}"] = world.share(tensor, place % world.size)
         return found
 
-    def restore(self, tensors: dict[str, Tensor], ranks: Ranks) -> None:
+    def restore(self, tensors: dict[str, Tensor], world: World) -> None:
         """Take back what is this process's of the tensors of all."""
         self.slots.clear()
         for key, tensor in tensors.items():
             turn, place, name = key.split(".", 2)
-            if int(place) % ranks.size == ranks.rank:
-                self.slots.setdefault((turn, int(place)), {})[name] = tensor.to(ranks.device)
+            if int(place) % world.size == world.rank:
+                self.slots.setdefault((turn, int(place)), {})[name] = tensor.to(world.device)
 
 
 def turn_of(batch: Batch) -> str:

@@ -3,51 +3,65 @@
 from __future__ import annotations
 
 import atexit
+import functools
+import itertools
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
+
+CONNECTING = timedelta(minutes=30)
+"""For all processes to have been started."""
+FOREVER = timedelta(days=3650)
+"""For the first process to have prepared the files of a run: tokenizing a large corpus takes days."""
+_turns = itertools.count()
 
 
 @dataclass(frozen=True)
-class Ranks:
+class World:
     """This process among those of its run, and where it computes."""
 
     rank: int
     size: int
     device: torch.device
 
-    @contextmanager
-    def in_turn(self) -> Iterator[None]:
-        """Let the first process through a block before the others: it makes the files that they then find."""
-        if self.rank > 0:
-            distributed.barrier()
-        yield
-        if self.rank == 0 and self.size > 1:
-            distributed.barrier()
+    def replicate(self, learner: nn.Module) -> nn.Module:
+        """Return a module to call in place of the learner, whose backward pass sums gradients over the processes.
 
-    def place(self, module: nn.Module) -> None:
-        """Move a module to the device, with the weights of the first process."""
-        module.to(self.device)
-        if self.size > 1:
-            for tensor in [*module.parameters(), *module.buffers()]:
-                distributed.broadcast(tensor.detach(), 0)
+        The weights become those of the first process. Gradients are summed in buckets while the backward pass goes on
+        (`DistributedDataParallel`), not averaged, for losses are divided by the targets of all processes. A learner
+        whose parameters are sharded (`fully_shard`) does that by itself, and is returned as it is.
+        """
+        if self.size == 1 or is_sharded(learner):
+            return learner
+        replica = DistributedDataParallel(learner, broadcast_buffers=False, find_unused_parameters=True)
+        replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # it refuses annotations that are strings
+        return replica
 
     def sum(self, values: list[float]) -> list[float]:
-        """Return each number summed over the processes."""
+        """Return each number summed over the processes, on the CPU: no device is waited for."""
         if self.size == 1:
             return values
-        vector = torch.tensor(values, dtype=torch.float64, device=self.device)
+        vector = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(vector)
         return vector.tolist()
+
+    def sum_tensor(self, tensor: Tensor) -> Tensor:
+        """Return a tensor summed over the processes, in place and in the order of the device's work."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+        return tensor
 
     def share(self, tensor: Tensor, owner: int) -> Tensor:
         """Return the tensor of one of the processes; the others bring one of its shape and type, overwritten."""
@@ -55,33 +69,78 @@ class Ranks:
             distributed.broadcast(tensor, owner)
         return tensor
 
-    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Sum every gradient over the processes, in place."""
-        if self.size == 1:
-            return
-        work = [distributed.all_reduce(p.grad, async_op=True) for p in parameters if p.grad is not None]
-        for one in work:
-            one.wait()
+
+def is_sharded(module: nn.Module) -> bool:
+    """Return whether parameters are spread over the processes, as FSDP2's `fully_shard` leaves them."""
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
-def join(device: str) -> Ranks:
-    """Return this process's place, having met the others if `torchrun` started several.
+def _sum(bucket: Any) -> Any:
+    """Sum a bucket of gradients over the processes (a communication hook of `DistributedDataParallel`)."""
+    work = distributed.all_reduce(bucket.buffer(), async_op=True)
+    return work.get_future().then(lambda future: future.value()[0])
+
+
+@contextmanager
+def rank_zero_first() -> Iterator[None]:
+    """Let the first process through a block before the others: it makes the files that they then find.
+
+    The others wait at the store by which `torchrun`'s processes meet, not in a collective, whose time limit (10 minutes
+    with NCCL) the preparation of a corpus exceeds. So this comes before `init_distributed`.
+    """
+    rank, size = _place()
+    if size == 1:
+        yield
+        return
+    store, key = _store(), f"genus/prepared/{next(_turns)}"
+    if rank > 0:
+        store.wait([key], FOREVER)
+    yield
+    if rank == 0:
+        store.set(key, "yes")
+
+
+def init_distributed(device: str) -> World:
+    """Return this process's place, having joined the process group if `torchrun` started several.
 
     Raises:
         UsageError: a device that PyTorch does not know or the machine does not have.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    place = _device(device)
+    (rank, size), place = _place(), find_device(device)
     if size == 1:
-        return Ranks(0, 1, place)
+        return World(0, 1, place)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+        store = distributed.PrefixStore("genus/group", _store())  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
         atexit.register(distributed.destroy_process_group)
-    return Ranks(distributed.get_rank(), distributed.get_world_size(), place)
+    return World(distributed.get_rank(), distributed.get_world_size(), place)
 
 
-def _device(name: str) -> torch.device:
-    """Return the device a name means; each process of a machine takes a GPU of its own."""
+def is_rank_zero() -> bool:
+    """Return whether this process is the one that writes the files of its run."""
+    return _place()[0] == 0
+
+
+def _place() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes, as `torchrun` says them."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    return (int(os.environ["RANK"]), size) if size > 1 else (0, 1)
+
+
+@functools.cache
+def _store() -> Any:
+    """Return the store that the processes of a run share."""
+    store, _, _ = next(distributed.rendezvous("env://", timeout=CONNECTING))  # type: ignore[attr-defined]
+    return store
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device a name means; each process of a machine takes a GPU of its own.
+
+    Raises:
+        UsageError: a device that PyTorch does not know or the machine does not have.
+    """
     if name in {"auto", "cuda"}:
         if torch.cuda.is_available():
             place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

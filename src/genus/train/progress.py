@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genus.recipe import Budget
-    from genus.train.feeding import Stretch
+    from genus.train.feeding import TrainStage
+    from genus.train.update import StepCounts
 
 ROUNDING = 1e-9
 """A fraction this near to a bound has reached it: shares such as 0.3 + 0.6 are not exact."""
@@ -29,7 +31,7 @@ class Progress:
     """Live tokens seen, over all processes."""
     flops: float = 0.0
     seconds: float = 0.0
-    """Time spent in updates, without evaluation and checkpoints."""
+    """Time spent in updates, without evaluation and checkpoints; a step's own is added with the next one."""
     epochs: float = 0.0
     loss: float | None = None
     """What the last update minimized."""
@@ -48,21 +50,31 @@ class Progress:
         """Return the progress at the begin of a stage, or where it stands if it is in it."""
         return self if stage == self.stage else replace(self, stage=stage, stage_step=0)
 
-    def after(self, stretch: Stretch, loss: float, tokens: int, seconds: float) -> Progress:
-        """Return the progress after one more update on a stretch."""
-        begin, end = (step * stretch.accumulate for step in (self.stage_step, self.stage_step + 1))
+    def after(self, stage: TrainStage, counts: StepCounts) -> Progress:
+        """Return the progress after one more update in a stage, but for its loss, which is known later."""
         return replace(
             self,
             step=self.step + 1,
             stage_step=self.stage_step + 1,
-            tokens=self.tokens + tokens,
-            flops=self.flops + tokens * stretch.flops_per_token,
-            seconds=self.seconds + seconds,
-            epochs=self.epochs + stretch.feed.epoch(end) - stretch.feed.epoch(begin),
-            loss=loss,
+            tokens=self.tokens + counts.tokens,
+            flops=self.flops + counts.tokens * stage.flops_per_token,
+            seconds=self.seconds + counts.seconds,
+            epochs=self.epochs + counts.epochs,
         )
 
 
-def ends(stretches: Sequence[Stretch]) -> list[float]:
-    """Return the fraction of the budget at which each stretch ends; the last ends at 1."""
-    return [share - ROUNDING for share in accumulate(stretch.share for stretch in stretches[:-1])] + [1.0]
+class Stopwatch:
+    """Seconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.begun = time.perf_counter()
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap, and begin another."""
+        before, self.begun = self.begun, time.perf_counter()
+        return self.begun - before
+
+
+def ends(stages: Sequence[TrainStage]) -> list[float]:
+    """Return the fraction of the budget at which each stage ends; the last ends at 1."""
+    return [share - ROUNDING for share in accumulate(stage.share for stage in stages[:-1])] + [1.0]

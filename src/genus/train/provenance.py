@@ -16,24 +16,33 @@ import torch
 from genus.files import write_json
 
 if TYPE_CHECKING:
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
     from genus.train.run import Run
 
 PACKAGES = ("genus", "torch", "numpy", "tokenizers", "safetensors")
 
 
-def write_provenance(path: Path, run: Run, ranks: Ranks, step: int, seed: int) -> None:
+def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -> None:
     """Write `run.json`; a run that goes on from a later step keeps the earlier entries."""
-    earlier = json.loads(path.read_text(encoding="utf-8"))["sessions"] if step and path.exists() else []
+    earlier = _sessions(path) if step else []
     session: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
         "seed": seed,
         "run": run.written(),
-        "processes": ranks.size,
-        **surroundings(ranks.device),
+        "processes": world.size,
+        **surroundings(world.device),
     }
     write_json(path, {"sessions": [*earlier, session]})
+
+
+def _sessions(path: Path) -> list[Any]:
+    """Return the earlier entries; of a file that is damaged there are none."""
+    try:
+        sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sessions if isinstance(sessions, list) else []
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:

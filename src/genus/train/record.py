@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.recipe import Budget
-    from genus.train.parallel import Ranks
+    from genus.train.parallel import World
     from genus.train.progress import Progress
     from genus.train.run import Run
-    from genus.train.update import Outcome
+    from genus.train.update import StepResult
 
 Row = dict[str, Any]
 
@@ -31,14 +31,14 @@ class Record:
     """The records of a run, kept by its first process; with no folder there is only the display."""
 
     def __init__(
-        self, folder: Path | None, run: Run, ranks: Ranks, budget: Budget, progress: Progress, title: str, seed: int
+        self, folder: Path | None, run: Run, world: World, budget: Budget, progress: Progress, title: str, seed: int
     ) -> None:
-        self.run, self.ranks, self.budget, self.before = run, ranks, budget, progress
-        first = ranks.rank == 0
+        self.run, self.world, self.budget, self.before = run, world, budget, progress
+        first = world.rank == 0
         self.display = Display(title, progress.spent(budget)) if first else None
         self.metrics = Metrics(folder, run.tracker, progress.step) if first and folder else None
         if first and folder:
-            write_provenance(folder / "run.json", run, ranks, progress.step, seed)
+            write_provenance(folder / "run.json", run, world, progress.step, seed)
 
     def __enter__(self) -> Self:
         """Show the display."""
@@ -53,7 +53,7 @@ class Record:
         if self.metrics:
             self.metrics.close()
 
-    def step(self, progress: Progress, outcome: Outcome) -> None:
+    def step(self, progress: Progress, result: StepResult) -> None:
         """Note an update, every `log_every` steps."""
         if progress.step % self.run.log_every or not self.display:
             return
@@ -61,10 +61,10 @@ class Record:
             "step": progress.step,
             "stage": progress.stage,
             "spent": progress.spent(self.budget),
-            "loss": outcome.loss,
-            **outcome.means,
-            "lr": outcome.lr,
-            "gradient_norm": outcome.gradient_norm,
+            "loss": result.loss,
+            **result.means,
+            "lr": result.lr,
+            "gradient_norm": result.gradient_norm,
             "tokens": progress.tokens,
             "epochs": progress.epochs,
             "seconds": progress.seconds,
@@ -86,7 +86,7 @@ class Record:
         seconds = progress.seconds - self.before.seconds
         rates = {"tokens_per_second": (progress.tokens - self.before.tokens) / seconds}
         if progress.flops:
-            peak = peak_flops(self.ranks.device, number_format(self.run.precision, self.ranks.device)) * self.ranks.size
+            peak = peak_flops(self.world.device, number_format(self.run.precision, self.world.device)) * self.world.size
             rates["utilization"] = (progress.flops - self.before.flops) / seconds / peak
         return rates
 
@@ -96,19 +96,23 @@ class Metrics:
 
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
         self.path = folder / "metrics.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
         _cut(self.path, step)
         self.curves = _tensorboard(folder / "tensorboard", step, tracker)
-        self.file = self.path.open("ab", buffering=0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
 
     def write(self, row: Row) -> None:
-        """Append a row.
+        """Append a row; what is not a finite number, for which JSON has no word, is null.
 
         Raises:
             GenusError: the disk is full or refuses.
         """
         try:
-            self.file.write(json.dumps(row).encode() + b"\n")
+            told = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            self.file.write(json.dumps(told).encode() + b"\n")
             if self.curves is not None:
                 for name in row.keys() - {"step"}:
                     self.curves.add_scalar(name, row[name], row["step"])
@@ -122,7 +126,7 @@ class Metrics:
             self.curves.close()
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """Tell the user something in one line, on standard error."""
     print(line, file=sys.stderr, flush=True)
 

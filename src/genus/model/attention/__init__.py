@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
@@ -60,7 +62,19 @@ class AttentionLayer(ResidualBranch, ABC):
 
     def by_head(self, x: Tensor) -> Tensor:
         """Return (..., A, D) for (..., A D)."""
-        return x.unflatten(-1, (-1, self.head_size))
+        return torch.unflatten(x, -1, (-1, self.head_size))
+
+    def by_drawn_head(self, x: Tensor, heads: int) -> Tensor:
+        """Return the same, where something is drawn for each head.
+
+        Raises:
+            ValueError: the maps hold fewer heads than there are.
+        """
+        of_heads = self.by_head(x)
+        if of_heads.shape[-2] != heads:
+            raise ValueError(f"{type(self).__name__} draws for each of its {heads} heads and holds "
+                             f"{of_heads.shape[-2]}: it cannot be split by heads")  # fmt: skip
+        return of_heads
 
     @abstractmethod
     def prepare(self, packed: Packed) -> Any:

@@ -18,6 +18,7 @@ from genus.model.attention.block_products import Pairs, attend_blocks
 from genus.model.attention.blocks import Layout, Rows, draw_blocks, in_rows, lay_out
 from genus.model.attention.softmax import Softmax
 from genus.model.demand import Demand, linear
+from genus.model.speed import uncompiled
 from genus.part import Count, Fraction, Natural
 
 if TYPE_CHECKING:
@@ -157,7 +158,9 @@ class BlockSparseLayer(AttentionLayer):
     def forward(self, x: Tensor, shared: Seen) -> Tensor:
         """Return (T, H)."""
         if shared.rows is not None:
-            q_TAD, k_TAD, v_TAD = (self.by_head(project(x)) for project in (self.query, self.key, self.value))
+            q_TAD, k_TAD, v_TAD = (
+                self.by_drawn_head(project(x), self.choice.heads) for project in (self.query, self.key, self.value)
+            )
             out_TAD = attend(q_TAD, k_TAD, v_TAD, self._view(shared, shared.rows))
             return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]
         mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
@@ -167,14 +170,15 @@ class BlockSparseLayer(AttentionLayer):
     def _blocks(self, x: Tensor, layout: Layout) -> Tensor:
         """Return queries, keys and values on the axis of blocks (3, X, A, b, D)."""
         cells_CH = (project(x).index_select(0, layout.token) for project in (self.query, self.key, self.value))
-        return torch.stack([self.by_head(cells.view(*layout.real.shape, -1)).transpose(1, 2) for cells in cells_CH])
+        cells_XbH = (cells.view(*layout.real.shape, -1) for cells in cells_CH)
+        return torch.stack([self.by_drawn_head(cells, self.choice.heads).transpose(1, 2) for cells in cells_XbH])
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def _attend(self, qkv_3XAbD: Tensor, seen: Seen) -> Tensor:
         """Return what the cells take up (X, A, b, D): by a kernel of its own, with indices of this layer's own."""
         return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @uncompiled
     def _view(self, seen: Seen, rows: Rows) -> View:
         """Return which tokens see which in this layer: with indices of its own, as above."""
         way: Way = "explicit" if rows.place.device.type == "cpu" else "fused"

@@ -148,7 +148,7 @@ class LowRankLayer(AttentionLayer):
             q_MACD, number = self.by_head(stretch.of(q_TH)).transpose(1, 2), len(stretch.cells)
             out = F.scaled_dot_product_attention(q_MACD, k_NAkD[:number], v_NAkD[:number], dropout_p=shared.dropout)
             parts.append(out.transpose(1, 2).flatten(2).flatten(0, 1))
-        parts.append(parts[0].new_zeros(1, parts[0].shape[-1]))
+        parts.append(torch.zeros_like(parts[0][:1]))
         return self.out(torch.cat(parts).index_select(0, shared.found))  # type: ignore[no-any-return]
 
 
@@ -167,7 +167,7 @@ class LengthProjection(nn.Module):
 
     def forward(self, x: Tensor, lying: Lying) -> Tensor:
         """Return (N, k, H) for (T, H): the first columns of each matrix, as many as a sequence has tokens, times it."""
-        weight_GkL = self.weight.unflatten(0, (-1, self.rank))
+        weight_GkL = torch.unflatten(self.weight, 0, (-1, self.rank))
         total: Tensor | None = None
         for stretch in lying.stretches:
             places = slice(stretch.first, stretch.first + stretch.cells.shape[1])

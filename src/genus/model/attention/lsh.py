@@ -90,7 +90,10 @@ class LshLayer(AttentionLayer):
 
     def forward(self, x: Tensor, shared: Seating) -> Tensor:
         """Return (T, H)."""
-        q_ATD, v_ATD = (self.by_head(project(x)).transpose(0, 1) for project in (self.query_key, self.value))
+        q_ATD, v_ATD = (
+            self.by_drawn_head(project(x), self.choice.heads).transpose(0, 1)
+            for project in (self.query_key, self.value)
+        )
         out_ATD = self.attend(q_ATD, v_ATD, self.hash(q_ATD), shared)
         return self.out(out_ATD.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
 

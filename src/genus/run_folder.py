@@ -1,0 +1,192 @@
+"""The folder of a run: what is there, whose it is, whether it has begun, and whether somebody else writes into it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from genus.errors import GenusError, UsageError
+from genus.files import read_json, system_error, write_json
+from genus.part import Part, diff
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a folder is not locked
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Content = Literal["nothing", "a pretraining run", "a fine-tuning", "a model", "a tokenizer", "other files"]
+"""What a folder can hold, as error messages call it."""
+Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone"]
+"""What a folder can be wanted for."""
+
+LOCK = ".lock"
+"""Locked by the process that writes into the folder. The operating system unlocks it when the process ends in any way;
+the file stays."""
+GROWING = "budget.amount"
+"""The one choice of a run that may change when it is resumed, and only upwards."""
+TAKEN = {errno.EACCES, errno.EAGAIN}
+
+
+class RunFolder:
+    """A folder that a command is to write into; it is asked before anything is written.
+
+    A pretraining run has `recipe.json`, `run.json`, `metrics.jsonl`, `tokenizer/`, `store/`, `checkpoints/` and
+    `model/`; fine-tuning has `report.json`, `seed-<n>/` and `model/`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def recipe(self) -> Path:
+        """The file with the choices of a pretraining run."""
+        return self.path / "recipe.json"
+
+    def content(self) -> Content:
+        """Return what the folder holds."""
+        names = {path.name for path in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set()
+        if "report.json" in names or any(name.startswith("seed-") for name in names):
+            return "a fine-tuning"
+        if "config.json" in names:
+            return "a model"
+        if names & {"recipe.json", "checkpoints", "metrics.jsonl"}:
+            return "a pretraining run"
+        if names & {"tokenizer.json", "tokens.json"}:
+            return "a tokenizer"
+        return "other files" if names else "nothing"
+
+    def checkpoint_steps(self) -> list[int]:
+        """Return the step of every checkpoint, rising."""
+        found = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in self.path.glob("checkpoints/checkpoint-*"))
+        return sorted(int(name[1]) for name in found if name)
+
+    def has_started(self) -> bool:
+        """Return whether something is learned in the folder; until then its choices may change."""
+        return bool(self.checkpoint_steps()) or (self.path / "model").exists()
+
+    def check(self, purpose: Purpose) -> None:
+        """Refuse a folder in which what is wanted would replace what somebody else has made.
+
+        Raises:
+            UsageError: it would; or the path is no folder and cannot become one.
+        """
+        assert purpose in get_args(Purpose)
+        for part in (self.path, *self.path.parents):
+            if part.exists() and not part.is_dir():
+                raise UsageError(f"{self.path}: {part} is a file, not a folder; take another folder")
+        found = self.content()
+        if purpose == "pretraining" and found in {"a fine-tuning", "a model"}:
+            raise UsageError(f"{self.path}: holds {found}, whose model would be replaced; take another folder")
+        if purpose == "fine-tuning" and found in {"a pretraining run", "a model"}:
+            raise UsageError(f"{self.path}: holds {found}, whose model would be replaced; take another folder")
+        if purpose == "fine-tuning" and found != "a fine-tuning" and (self.path / "model").exists():
+            raise UsageError(
+                f"{self.path / 'model'}: is not from fine-tuning and would be replaced; take another folder"
+            )
+
+    def refuse_unless_empty(self, purpose: Purpose) -> None:
+        """Refuse a path where something lies, for a command that writes into new folders only.
+
+        Raises:
+            UsageError: something lies there.
+        """
+        if self.path.exists() and (not self.path.is_dir() or self.content() != "nothing"):
+            raise UsageError(f"{self.path}: is not empty, and not {purpose} that genus wrote; write to a new folder")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Make the folder if need be, and keep other processes from writing into it while the block runs.
+
+        Raises:
+            UsageError: another process writes into it.
+            GenusError: the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise GenusError(f"{self.path}: cannot be written: {system_error(error)}") from None
+        try:
+            self._take(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def _take(self, handle: int) -> None:
+        """Lock an open file, and say in it who has: a record lock, which forked workers do not inherit."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in TAKEN:  # a file system without locks
+                return
+            who = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            raise UsageError(f"{self.path}: is in use by {who}; wait until it ends, or take another folder") from None
+        owner = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, owner, 0)
+        except OSError:  # a full disk: the lock holds without its owner's name
+            pass
+
+    def pin(self, choices: Part, *, resume: bool = False) -> str:
+        """Write the choices of a run into its folder, or find the same ones there if it has begun.
+
+        A run that is resumed may have a larger budget.
+
+        Returns:
+            A line on what changes, "" where nothing does.
+
+        Raises:
+            UsageError: the folder holds a run of other choices.
+            GenusError: its file is damaged or cannot be written.
+        """
+        if not self.recipe.exists() or not self.has_started():
+            self._write(choices)
+            return ""
+        changes = diff(self._read(type(choices)), choices)
+        if resume and only_budget_grows(changes):
+            self._write(choices)
+            ((_, before, after),) = changes
+            return (
+                f"{self.path}: the budget was {before:g} and is {after:g}; the learning rate is a function of the "
+                "fraction that is spent, and goes on from where the larger budget has it"
+            )
+        if changes:
+            told = "; ".join(f"{where} was {old}, not {new}" for where, old, new in changes[:3])
+            raise UsageError(f"{self.path}: holds a run of another recipe ({told}); take another folder")
+        return ""
+
+    def _write(self, choices: Part) -> None:
+        """Write the choices, unless they are there: of several processes, the first one does."""
+        value = choices.to_json()
+        try:
+            same = read_json(self.recipe) == value
+        except GenusError:
+            same = False
+        if not same:
+            write_json(self.recipe, value)
+
+    def _read(self, kind: type[Part]) -> Part:
+        table = read_json(self.recipe)
+        try:
+            return kind.from_json(table)
+        except UsageError as error:
+            raise GenusError(f"{self.recipe}: is damaged ({error}); put back that of the newest checkpoint") from None
+
+
+def only_budget_grows(changes: list[tuple[str, object, object]]) -> bool:
+    """Return whether the one difference of two recipes is a larger budget."""
+    if [where for where, _, _ in changes] != [GROWING]:
+        return False
+    ((_, before, after),) = changes
+    return isinstance(before, int | float) and isinstance(after, int | float) and after > before

@@ -1,0 +1,101 @@
+"""Attention whose maps are split by heads from outside: queries, keys and values by rows, the output by columns.
+
+The module keeps its choices. What its halves give sums up to what the whole gives, as tensor parallelism needs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import nn
+
+from genus.batch import Packed
+from genus.model.attention.block_sparse import BlockSparse
+from genus.model.attention.local import Local
+from genus.model.attention.low_rank import LengthProjection, LowRank
+from genus.model.attention.lsh import Lsh
+from genus.model.attention.relative import Relative
+from genus.model.attention.softmax import Softmax
+from genus.model.attention.two_stream import TwoStream
+from genus.model.visibility import Causal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genus.model.attention import Attention, AttentionLayer
+
+DOUBLE = 1e-12
+"""Sums of a few dozen float64 terms in another order."""
+HIDDEN, LENGTH = 16, 20
+ROWS = [[12, 5], [20]]
+SPLIT: dict[str, Attention] = {
+    "softmax": Softmax(heads=4, dropout=0.0),
+    "causal": Softmax(heads=4, dropout=0.0, visibility=Causal()),
+    "two heads": Softmax(heads=2, dropout=0.0, bias=False),
+    "relative": Relative(heads=4, dropout=0.0),
+    "two-stream": TwoStream(heads=4, dropout=0.0),
+    "local": Local(heads=4, size=6, chunk=4, dropout=0.0),
+    "low-rank": LowRank(heads=4, rank=3, length=LENGTH, dropout=0.0),
+    "low-rank, unshared": LowRank(heads=4, rank=3, length=LENGTH, sharing="none", dropout=0.0),
+    "low-rank, one": LowRank(heads=4, rank=3, length=LENGTH, sharing="key-value", dropout=0.0),
+}
+DRAWN: dict[str, Attention] = {
+    "lsh": Lsh(heads=2, size=6, chunk=4, buckets=(4,)),
+    "block-sparse": BlockSparse(heads=2, dropout=0.0, block_size=4, lead=4, random=1),
+}
+OF_HEADS = {"content_bias": 0, "position_bias": 0, "segment_bias": 0, "segments": 1, "key_bias": 0, "value_bias": 0}
+"""Vectors that are split too, and along which axis."""
+Make = Callable[..., Packed]
+
+
+def part(parameter: Tensor, rank: int, axis: int = 0) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().chunk(2, axis)[rank].clone())
+
+
+def half(whole: AttentionLayer, rank: int) -> AttentionLayer:
+    """Return a module that holds half of the heads."""
+    made = copy.deepcopy(whole)
+    for name, module in made.named_children():
+        if name == "out" and isinstance(module, nn.Linear):
+            module.weight = part(module.weight, rank, 1)
+            if module.bias is not None:
+                module.bias = nn.Parameter(module.bias.detach() / 2)
+        elif isinstance(module, nn.Linear):
+            module.weight = part(module.weight, rank)
+            if module.bias is not None:
+                module.bias = part(module.bias, rank)
+        elif isinstance(module, LengthProjection) and len(module.weight) > module.rank:
+            module.weight = part(module.weight, rank)
+    for name, axis in OF_HEADS.items():
+        if getattr(made, name, None) is not None:
+            setattr(made, name, part(getattr(made, name), rank, axis))
+    return made
+
+
+def built(attention: Attention) -> AttentionLayer:
+    torch.manual_seed(0)
+    layer = attention.build(HIDDEN).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    return layer
+
+
+@pytest.mark.parametrize("attention", SPLIT.values(), ids=SPLIT)
+def test_halves_sum_up_to_the_whole(make_packed: Make, attention: Attention) -> None:
+    packed, layer = make_packed(ROWS, LENGTH, torch.ones(2 * LENGTH, dtype=torch.long)), built(attention)
+    x = torch.randn(2 * LENGTH, HIDDEN, dtype=torch.float64)
+    expected = layer(x, layer.prepare(packed))
+    found = sum(one(x, one.prepare(packed)) for one in (half(layer, rank) for rank in range(2)))
+    torch.testing.assert_close(found, expected, rtol=DOUBLE, atol=DOUBLE * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("attention", DRAWN.values(), ids=DRAWN)
+def test_what_is_drawn_for_each_head_is_not_split(make_packed: Make, attention: Attention) -> None:
+    """One head of two would take the draws of both."""
+    packed, layer = make_packed(ROWS, LENGTH, torch.ones(2 * LENGTH, dtype=torch.long)), half(built(attention), 1)
+    with pytest.raises(ValueError, match=r"2 heads.*holds 1: it cannot be split by heads"):
+        layer(torch.randn(2 * LENGTH, HIDDEN, dtype=torch.float64), layer.prepare(packed))
