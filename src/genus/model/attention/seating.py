@@ -15,6 +15,8 @@ from torch import Tensor
 from genus.model.attention import Attention
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from genus.batch import Packed
 
 
@@ -45,6 +47,10 @@ class Chunked(Attention):
         ):
             if value < least:
                 raise ValueError(f"attention.{name}: expected {least} or more, got {value}")
+
+    def plan_key(self) -> Hashable:
+        """Return one key for all choices: the seating holds the seats of each size of chunks."""
+        return Chunked
 
     @property
     def seen(self) -> int:
