@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from array import array
 from collections import Counter
@@ -16,10 +17,10 @@ from genus.text.segment import DictionaryWords, Segmenter
 from genus.tokens import Specials, Tokens
 from genus.tokens.byte_bpe import ROBERTA, in_order
 from genus.tokens.layout import frame, some
-from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.tokenizer import HIDDEN, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from genus.part import Part
@@ -55,7 +56,7 @@ class SegmentedWords(Tokens):
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count the words of texts: special tokens first, then the space, then the most frequent words."""
-        cut = Cutter(self)
+        cut = Cutter(self, self.specials.names())
         counts: Counter[str] = Counter()
         for text in some(texts):
             counts.update(cut(text))
@@ -83,7 +84,12 @@ class SegmentedWords(Tokens):
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
         """Return the segmenter with the vocabulary."""
-        return WordIds(Cutter(self), backend.get_vocab(), self.specials.unk, typecode)
+        ids = backend.get_vocab()
+        special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        unknown = self.specials.unk
+        if unknown is not None and unknown not in ids:
+            unknown = HIDDEN + unknown
+        return WordIds(Cutter(self, special), ids, unknown, typecode)
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
@@ -98,8 +104,8 @@ class SegmentedWords(Tokens):
 class Cutter:
     """Texts to words: cleaned, parted at the names of special tokens, and cut."""
 
-    def __init__(self, choice: SegmentedWords) -> None:
-        names = sorted([*choice.specials.names(), SPACE], key=len, reverse=True)
+    def __init__(self, choice: SegmentedWords, special: Iterable[str]) -> None:
+        names = sorted({*special, SPACE}, key=len, reverse=True)
         self.choice, self.names = choice, frozenset(names)
         self.parts = re.compile(f"({'|'.join(map(re.escape, names))})")
 
@@ -127,6 +133,14 @@ class WordIds:
         for word in self.cutter(text):
             found.extend([ids[word]] if word in ids else self.unknown)
         return found.tobytes()
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts: each part of a text is segmented by itself."""
+        return list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return the ids of each part by itself."""
+        return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
 
 
 def ordered(specials: Specials) -> list[str]:

@@ -15,7 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from genus.errors import GenusError
 from genus.part import Count
 from genus.tokens import Specials, Tokens
-from genus.tokens.chunks import SpacedWords, WholeText
+from genus.tokens.chunks import CutAtSpaces, SpacedWords, WholeText
 from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials, some
 from genus.tokens.sentencepiece import (
     BYTE,
@@ -261,10 +261,16 @@ def words() -> list[pre_tokenizers.PreTokenizer]:
 
 def by_words(backend: Backend, typecode: str) -> Encoder:
     """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
-    whole = WholeText(backend, typecode)
+    whole = CutAtSpaces(backend, typecode)
     added = backend.get_added_tokens_decoder().values()
     usual = cuts_at_spaces(backend) and not any(token.content.split() != [token.content] for token in added)
-    return SpacedWords(whole) if usual else whole
+    return SpacedWords(whole) if usual and _looks_at_characters(backend) else WholeText(backend, typecode)
+
+
+def _looks_at_characters(backend: Backend) -> bool:
+    """Return whether a backend's normalizer never looks across white space."""
+    known = {"Precompiled", "Nmt", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Replace", "Strip"}
+    return {step["type"] for step in _steps(backend)} <= known
 
 
 def cuts_at_spaces(backend: Backend) -> bool:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Backend
 
 from genus.part import Count, Natural
 from genus.tokens import Specials, Tokens
-from genus.tokens.chunks import WholeText
+from genus.tokens.chunks import CutAtSpaces
 from genus.tokens.layout import frame, read_config, read_specials, some
 from genus.tokens.tokenizer import Tokenizer
 
@@ -73,8 +73,8 @@ class Words(Tokens):
         return [True] * len(pieces)
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
-        """Return the backend itself."""
-        return WholeText(backend, typecode)
+        """Return the backend itself: the end of a line is within the white space that parts words."""
+        return CutAtSpaces(backend, typecode)
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
