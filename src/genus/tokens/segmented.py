@@ -14,10 +14,11 @@ from tokenizers import decoders, models, pre_tokenizers
 from genus.part import Count, Natural
 from genus.text.cleaning import SPACE, Cleaning
 from genus.text.segment import DictionaryWords, Segmenter
-from genus.tokens import Specials, Tokens
+from genus.tokens import Specials  # noqa: TC001  # a choice is read by its annotation
 from genus.tokens.byte_bpe import ROBERTA, in_order
-from genus.tokens.layout import frame, some
+from genus.tokens.layout import frame
 from genus.tokens.tokenizer import HIDDEN, Tokenizer
+from genus.tokens.training import TrainedTokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ CUT = "<|>"
 """What stands between words in a text that was cut beforehand, which is what the files of this tokenizer read."""
 
 
-class SegmentedWords(Tokens):
+class SegmentedWords(TrainedTokens):
     """What a segmenter finds in a text, in order of frequency; a space is a token.
 
     Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
@@ -58,7 +59,7 @@ class SegmentedWords(Tokens):
         """Count the words of texts: special tokens first, then the space, then the most frequent words."""
         cut = Cutter(self, self.specials.names())
         counts: Counter[str] = Counter()
-        for text in some(texts):
+        for text in self.sample(texts):
             counts.update(cut(text))
         first = [*ordered(self.specials), SPACE]
         frequent = (word for word, number in counts.most_common() if number >= self.min_frequency)

@@ -14,9 +14,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
 from genus.part import Count
-from genus.tokens import Specials, Tokens
+from genus.tokens import Specials
 from genus.tokens.chunks import CutAtSpaces, SpacedWords, WholeText
-from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials, some
+from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials
 from genus.tokens.sentencepiece import (
     BYTE,
     BYTES_WRITTEN,
@@ -29,6 +29,7 @@ from genus.tokens.sentencepiece import (
     write_model,
 )
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +94,7 @@ SPARE = 1.25
 """In training, pieces asked for over those wanted: those that join a word with its punctuation are dropped."""
 
 
-class Unigram(Tokens):
+class Unigram(TrainedTokens):
     """A unigram model over words that begin with a mark for the space before them.
 
     Without the precompiled map of a sentencepiece model, texts are normalized by NFKC and sentencepiece's rules for
@@ -135,7 +136,7 @@ class Unigram(Tokens):
             show_progress=sys.stderr.isatty(),
         )
         try:
-            backend.train_from_iterator(some(texts), trainer)
+            fit(backend, self.sample(texts), trainer)
         except GenusError:
             raise
         except Exception as error:  # the library raises no narrower one
