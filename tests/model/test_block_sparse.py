@@ -143,7 +143,7 @@ def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> No
 
 def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
     built = layer(replace(CHOICES["both ends"], dropout=0.5))
-    shared = built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))))
+    shared = built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)), training=True))
     x = torch.randn(240, 12, dtype=torch.double)
     built.eval()
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_compiled_equals_eager_and_layers_are_compiled_once(
         counters.clear()
         assert compile_learner(compiled.network, [])
         for one in (eager, compiled):
-            one.objective(one(batch), one.counts(batch)).backward()
+            one.objective(one(batch).sums, one.counts(batch)).backward()
         graphs.append(counters["stats"]["unique_graphs"])
         for (key, a), (_, b) in zip(eager.named_parameters(), compiled.named_parameters(), strict=True):
             assert a.grad is not None
