@@ -35,6 +35,7 @@ from genus import catalog
 from genus.batch import Packed
 from genus.files import write_json
 from genus.model import attend
+from genus.model.attention.plan import Context
 from genus.model.encoder import Encoder
 from genus.model.speed import quicken_process
 from genus.train.provenance import surroundings
@@ -163,7 +164,7 @@ def measure(name: str, layer: AttentionLayer, hidden: int, length: int, device: 
     def step() -> None:
         layer.zero_grad()
         given = x.detach().requires_grad_()
-        layer(given, layer.prepare(packed)).backward(back)
+        layer(given, layer.plan(Context(packed))).backward(back)
 
     seconds = clock(step, device)
     held = [x, back, place, packed.positions, packed.offsets]

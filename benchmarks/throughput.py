@@ -194,9 +194,9 @@ def training(
     row = table(f"training, {kind} length {length}", take_turns(turns, match), lengths, length) | {"refused": refused}
     seen = round(float((lengths**2).sum() / lengths.sum()))  # the mean length as tokens see it: long ones hold more
     row["flops_per_token"] = TRAINING * demand(match.work.recipe, seen).flops
-    if match.device.type == "cuda":
+    if match.device.type == "cuda" and (peak := peak_flops(match.device, torch.bfloat16)):
         rate = row["contenders"]["ours"]["tokens_per_second"] * row["flops_per_token"]
-        row["utilization"] = rate / peak_flops(match.device, torch.bfloat16)
+        row["utilization"] = rate / peak
         print(f"  model-FLOPs utilization {row['utilization']:.1%}", flush=True)
     torch._dynamo.reset()
     return row

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genus.batch import Batch, Flow, Packed, Targets
 from genus.catalog import load, names
-from genus.cost import TRAINING, cost, demand
+from genus.cost import TRAINING, StageFlops, cost, demand, stage_cost
 from genus.model.adaptive import Adaptive, zipf
 from genus.model.attention import block_sparse
 from genus.model.attention.softmax import Softmax
@@ -186,6 +186,36 @@ def test_flops_of_a_stage_are_those_of_its_tokens() -> None:
     assert first.max_length < last.max_length
     assert first.flops_forward < last.flops_forward
     assert first.flops_step == first.flops_training * row.stages[0].batch * first.max_length
+
+
+@pytest.mark.parametrize("name", names())
+def test_flops_by_length_are_those_of_the_stage_where_rows_are_full(name: str) -> None:
+    row = load(name)
+    for stage in row.stages:
+        full = stage_cost(row, stage)
+        found = StageFlops(row, stage)([stage.max_length] * stage.micro_batch)
+        assert found == pytest.approx(full.flops_training * stage.micro_batch * stage.max_length)
+
+
+@pytest.mark.parametrize("documents", [[512], [256, 256], [300, 100, 60, 52], [8] * 64])
+def test_flops_of_attention_go_by_the_lengths_of_packed_documents(documents: list[int]) -> None:
+    """What is proportional to the tokens is the same however they are cut; attention goes by the sum of squares.
+
+    A token of a sequence of l makes 2 products with l tokens, of 2 H FLOPs a layer each, 3 times in training.
+    """
+    row = replace(load("roberta/base"), stages=(Stage(max_length=512, batch=1, micro_batch=1),))
+    assert isinstance(row.model, Encoder)
+    flops = StageFlops(row, row.stages[0])
+    attention = 3 * 4 * row.model.hidden * row.model.layers
+    tokens, squares = sum(documents), sum(length**2 for length in documents)
+    whole = flops([tokens]) - attention * tokens**2
+    assert flops(documents) == pytest.approx(whole + attention * squares)
+
+
+def test_an_empty_batch_costs_no_more_than_is_fixed() -> None:
+    row = load("xlnet/mini")
+    flops = StageFlops(row, row.stages[0])
+    assert flops([]) == flops([0]) == flops.fixed > 0
 
 
 def test_activations_are_about_those_kept() -> None:

@@ -108,6 +108,13 @@ class Packed:
         spans = enumerate(pairwise(self.offsets.tolist()))
         return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
+    def lengths(self) -> list[int]:
+        """Return the length of each sequence that has tokens, padding left out; it waits for the device."""
+        start, length = self.offsets[:-1], self.offsets.diff()
+        there = length > 0
+        owner = self.sequence[start[there].long()]
+        return length[there][owner >= 0].tolist()
+
     def to(self, device: torch.device) -> Packed:
         """Return the same sequences on another device."""
         return replace(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from genus.model.demand import Demand
     from genus.recipe import Recipe, Stage, Turn
@@ -90,6 +90,31 @@ def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
         share = steps / sum(turn.steps for turn in turns) if turns else 1.0
         total = total + objective.demand(recipe.model, vocab_size, length).on(share)
     return total
+
+
+class StageFlops:
+    """Training FLOPs of the micro-batches of a stage, by the lengths of their sequences: c + Σ_i l_i f(l_i).
+
+    f(l) is what a token costs, forward and backward, in a sequence of l tokens, in the mean over the stage's turns: it
+    grows with l where a token attends to its whole sequence, so that packed short sequences cost less than one long
+    sequence of as many tokens. c is what a micro-batch costs whatever its tokens.
+    """
+
+    def __init__(self, recipe: Recipe, stage: Stage) -> None:
+        self.recipe, self.turns = recipe, recipe.turns(stage)
+        self.fixed = HALF_TRAINING * demand(recipe, stage.max_length, self.turns).unlearned
+        self.known: dict[int, float] = {}
+
+    def __call__(self, lengths: Iterable[int]) -> float:
+        """Return the FLOPs of a micro-batch of sequences of these lengths, padding left out."""
+        return self.fixed + sum(self.of_sequence(length) for length in lengths)
+
+    def of_sequence(self, length: int) -> float:
+        """Return the FLOPs of a sequence of so many tokens, computed once for each length."""
+        if length not in self.known:
+            wanted = demand(self.recipe, max(length, 1), self.turns)
+            self.known[length] = length * (TRAINING * wanted.flops + wanted.once)
+        return self.known[length]
 
 
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:

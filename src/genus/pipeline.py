@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE
-from genus.cost import stage_cost
+from genus.cost import StageFlops
 from genus.errors import GenusError, UsageError
 from genus.examples.feed import Feed
 from genus.examples.turns import TaskFeed, Turns
@@ -307,7 +307,7 @@ def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStag
             examples(recipe, store, tokenizer, number),
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
-            flops_per_token=stage_cost(recipe, stage).flops_training,
+            flops=StageFlops(recipe, stage),
             text=text,
             batch_ratio=stage.batch / recipe.stages[0].batch,
         )

@@ -168,7 +168,7 @@ class RunFolder:
 
     def _write(self, choices: Part) -> None:
         """Write the choices, unless they are there: of several processes, the first one does."""
-        value = choices.to_json()
+        value = choices.written()
         try:
             same = read_json(self.recipe) == value
         except GenusError:

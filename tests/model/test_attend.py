@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from genus.batch import Packed
-from genus.model.attend import View, Way, allowed, attend, attend_reference, choose, view
-from genus.model.visibility import Causal, Full, Visibility
+from genus.model.attention.kernels import attend, attend_reference
+from genus.model.attention.plan import AttentionPlan, Kernel, Side, choose, plan_attention
+from genus.model.visibility import Banded, Causal, Full, Prefix, Visibility
 
 ROWS = {
     "one sequence a row": [[12], [12]],
@@ -24,6 +25,17 @@ HALF = 0.02
 Make = Callable[..., Packed]
 
 
+kernels = pytest.mark.parametrize(
+    "way",
+    [
+        "math",
+        "sdpa",
+        pytest.param("flex", marks=pytest.mark.filterwarnings("ignore:flex_attention called without:UserWarning")),
+    ],
+)
+"""FlexAttention is compiled on GPUs only."""
+
+
 def drawn(packed: Packed, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return tuple(
@@ -31,30 +43,45 @@ def drawn(packed: Packed, dtype: torch.dtype = torch.float64) -> tuple[Tensor, T
     )  # type: ignore[return-value]
 
 
-def seen_by(way: Way, packed: Packed, visibility: Visibility) -> View:
-    """Return the view of a way, also where it would not be chosen."""
-    alone = packed.one_per_row and packed.tokens == packed.ids.numel()
-    mask = allowed(packed, visibility, alone)
-    return View(packed, way, 0.0, False, None if mask is None else mask[:, None])
+def plan_of(kernel: Kernel, packed: Packed, visibility: Visibility) -> AttentionPlan:
+    """Return the plan of a kernel, also where it would not be chosen, with a mask."""
+    side = Side.of(packed)
+    return plan_attention(side, side, visibility, torch.float64, kernel=kernel)
+
+
+def self_plan(packed: Packed, visibility: Visibility, dropout: float = 0.0) -> AttentionPlan:
+    """Return the plan that a layer makes for itself on a CPU."""
+    side = Side.of(packed)
+    return plan_attention(side, side, visibility, torch.float64, dropout=dropout, packed=packed)
+
+
+def reference(q: Tensor, k: Tensor, v: Tensor, packed: Packed, visibility: Visibility) -> Tensor:
+    return attend_reference(q, k, v, Side.of(packed), Side.of(packed), visibility)
+
+
+def same(ours: Tensor, expected: Tensor, packed: Packed, **bounds: float) -> None:
+    """Compare what real tokens get; what padding gets nobody reads."""
+    real = packed.sequence >= 0
+    torch.testing.assert_close(ours[real], expected[real], **bounds)
 
 
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS.keys())
 @pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
-@pytest.mark.parametrize("way", ["explicit", "fused"])
+@kernels
 def test_a_way_agrees_with_the_definition(
-    make_packed: Make, rows: list[list[int]], visibility: Visibility, way: Way
+    make_packed: Make, rows: list[list[int]], visibility: Visibility, way: Kernel
 ) -> None:
     packed = make_packed(rows, 12, torch.ones(24, dtype=torch.long))
     q, k, v = drawn(packed)
-    ours = attend(q, k, v, seen_by(way, packed, visibility))
-    torch.testing.assert_close(ours, attend_reference(q, k, v, packed, visibility), atol=DOUBLE, rtol=0)
+    ours = attend(q, k, v, plan_of(way, packed, visibility))
+    same(ours, reference(q, k, v, packed, visibility), packed, atol=DOUBLE, rtol=0)
 
 
-@pytest.mark.parametrize("way", ["explicit", "fused"])
-def test_a_way_agrees_in_half_precision(make_packed: Make, way: Way) -> None:
+@kernels
+def test_a_way_agrees_in_half_precision(make_packed: Make, way: Kernel) -> None:
     packed = make_packed(ROWS["several a row"], 12, torch.ones(24, dtype=torch.long))
-    half = attend(*drawn(packed, torch.bfloat16), seen_by(way, packed, Full()))
-    exact = attend_reference(*drawn(packed), packed, Full())
+    half = attend(*drawn(packed, torch.bfloat16), plan_of(way, packed, Full()))
+    exact = reference(*drawn(packed), packed, Full())
     torch.testing.assert_close(half.double(), exact, atol=HALF, rtol=HALF)
 
 
@@ -62,37 +89,40 @@ def test_a_way_agrees_in_half_precision(make_packed: Make, way: Way) -> None:
 def test_a_causal_view_without_a_mask_agrees(make_packed: Make, length: int) -> None:
     """Long rows that are one sequence each take the fused kernel's own causal rule."""
     packed = make_packed([[length], [length]], length, torch.ones(2 * length, dtype=torch.long))
-    seen = view(packed, Causal(), torch.float64, 0.0)
-    assert (seen.mask is None) == (length == 600)
+    plan = self_plan(packed, Causal())
+    assert (plan.mask is None) == (length == 600)
     q, k, v = drawn(packed)
-    torch.testing.assert_close(attend(q, k, v, seen), attend_reference(q, k, v, packed, Causal()), atol=DOUBLE, rtol=0)
+    same(attend(q, k, v, plan), reference(q, k, v, packed, Causal()), packed, atol=DOUBLE, rtol=0)
 
 
 def test_rows_of_one_sequence_need_no_mask(make_packed: Make) -> None:
     packed = make_packed([[12], [12]], 12, torch.ones(24, dtype=torch.long))
-    assert view(packed, Full(), torch.float32, 0.0).mask is None
+    assert self_plan(packed, Full()).mask is None
     padded = make_packed([[12], [11]], 12, torch.ones(24, dtype=torch.long))
-    assert view(padded, Full(), torch.float32, 0.0).mask is not None
+    assert self_plan(padded, Full()).mask is not None
 
 
-def test_the_way_hangs_on_device_and_precision() -> None:
+def test_the_kernel_depends_on_device_precision_and_mask() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert choose(cpu, torch.bfloat16, 128, 0.0, Full()) == "explicit"
-    assert choose(cpu, torch.bfloat16, 1024, 0.0, Full()) == "fused"
-    assert choose(cpu, torch.bfloat16, 1024, 0.1, Full()) == "explicit"
-    assert choose(cuda, torch.bfloat16, 512, 0.0, Full()) == "variable"
-    assert choose(cuda, torch.bfloat16, 512, 0.1, Full()) == "fused"
-    assert choose(cuda, torch.float32, 512, 0.0, Full()) == "fused"
-    assert choose(cuda, torch.bfloat16, 512, 0.0, Causal()) == "fused"
+    assert choose(cpu, torch.bfloat16, 128, 0.0, Full()) == "math"
+    assert choose(cpu, torch.bfloat16, 1024, 0.0, Full()) == "sdpa"
+    assert choose(cpu, torch.bfloat16, 1024, 0.1, Full()) == "math"
+    for rule in (Full(), Causal(), Banded(width=3)):
+        assert choose(cuda, torch.bfloat16, 512, 0.0, rule) == "varlen"
+        assert choose(cuda, torch.bfloat16, 512, 0.1, rule) == "varlen"
+        assert choose(cuda, torch.float32, 512, 0.0, rule) == "sdpa"
+    assert choose(cuda, torch.bfloat16, 512, 0.0, Prefix()) == "flex"
+    assert choose(cuda, torch.bfloat16, 512, 0.1, Prefix()) == "sdpa"
+    assert choose(cuda, torch.bfloat16, 512, 0.0, Causal(), plain=False) == "flex"
 
 
-@pytest.mark.parametrize("way", ["explicit", "fused"])
+@pytest.mark.parametrize("way", ["math", "sdpa"])
 @pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
-def test_gradients_agree_with_differences(make_packed: Make, way: Way, visibility: Visibility) -> None:
+def test_gradients_agree_with_differences(make_packed: Make, way: Kernel, visibility: Visibility) -> None:
     packed = make_packed([[2, 3], [4]], 5, torch.ones(10, dtype=torch.long))
-    seen = seen_by(way, packed, visibility)
+    plan = plan_of(way, packed, visibility)
     inputs = tuple(x.requires_grad_() for x in drawn(packed))
-    assert torch.autograd.gradcheck(lambda q, k, v: attend(q, k, v, seen), inputs)
+    assert torch.autograd.gradcheck(lambda q, k, v: attend(q, k, v, plan), inputs)
 
 
 def test_probabilities_are_dropped_out_at_their_rate(make_packed: Make) -> None:
@@ -100,6 +130,6 @@ def test_probabilities_are_dropped_out_at_their_rate(make_packed: Make) -> None:
     packed = make_packed([[200]] * 8, 200, torch.ones(1600, dtype=torch.long))
     q, k, v = drawn(packed)
     torch.manual_seed(0)
-    out = attend(q * 0, k, torch.ones_like(v), view(packed, Full(), torch.float64, 0.25))
+    out = attend(q * 0, k, torch.ones_like(v), self_plan(packed, Full(), dropout=0.25))
     assert abs(out.mean().item() - 1) < 0.01
     assert 0.02 < out.std().item() < 0.06  # sqrt(0.25 / 0.75 / 200) = 0.041

@@ -15,6 +15,7 @@ from genus.batch import Batch, Packed
 from genus.model.attention import block_products, block_sparse
 from genus.model.attention.block_products import attend_blocks
 from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
+from genus.model.attention.plan import Context
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
 from genus.model.extended import Extended
@@ -112,7 +113,7 @@ def test_it_is_attention_under_a_mask(
 ) -> None:
     monkeypatch.setitem(block_products.SCORES, "cpu", scores)
     packed, built = spare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))), layer(choice)
-    shared = built.prepare(packed)
+    shared = built.plan(Context(packed))
     assert (shared.rows is None) == (way == "by blocks")
     seen = who_sees_whom(choice, packed, built.draw(shared.layout).tolist())
     x = torch.randn(240, 12, dtype=torch.double, requires_grad=True)
@@ -130,7 +131,7 @@ def test_it_is_attention_under_a_mask(
 def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> None:
     """With dropout too: what is dropped is the same in the backward pass."""
     built = layer(replace(CHOICES["both ends"], heads=2, block_size=2, lead=2, random=1), 4)
-    shared = built.prepare(make_packed([[13, 4]], 20, torch.ones(20, dtype=torch.long)))
+    shared = built.plan(Context(make_packed([[13, 4]], 20, torch.ones(20, dtype=torch.long))))
     drawn = torch.randn(3, *shared.layout.place.shape, 2, 2, 2, dtype=torch.double, requires_grad=True)
 
     def attend(qkv: Tensor) -> Tensor:
@@ -142,11 +143,11 @@ def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> No
 
 def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
     built = layer(replace(CHOICES["both ends"], dropout=0.5))
-    shared = built.prepare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)))
+    shared = built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))))
     x = torch.randn(240, 12, dtype=torch.double)
     built.eval()
     with torch.no_grad():
-        plain = built(x, built.prepare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))))
+        plain = built(x, built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)))))
         tries = torch.stack([built(x, shared) for _ in range(200)])
     assert not torch.equal(tries[0], tries[1])
     error = (tries.mean(0) - plain).abs() / (tries.std(0) / 200**0.5)
@@ -161,7 +162,7 @@ def test_a_short_sequence_is_seen_in_full(make_packed: MakePacked, length: int) 
     full.load_state_dict(built.state_dict())
     packed = make_packed([[length, 30 - length]], 30, torch.ones(30, dtype=torch.long))
     x = torch.randn(30, 12, dtype=torch.double)
-    out, expected = built(x, built.prepare(packed)), full(x, full.prepare(packed))  # type: ignore[operator]
+    out, expected = built(x, built.plan(Context(packed))), full(x, full.plan(Context(packed)))  # type: ignore[operator]
     assert apart(out[:length], expected[:length]) <= FLOAT64
 
 
@@ -260,7 +261,7 @@ def test_shapes_hang_on_the_size_of_the_batch_alone(make_packed: MakePacked) -> 
             rows = [[a, b - a, 60 - b] if a < b else [a, 60 - a] for a, b in cuts]
             packed = make_packed(rows, LENGTH, torch.ones(240, dtype=torch.long))
             packed = spare(packed, 16 - (len(packed.offsets) - 1))
-            layout = layer(choice).prepare(packed).layout
+            layout = layer(choice).plan(Context(packed)).layout
             assert sorted(layout.token[layout.real.flatten()].tolist()) == list(range(240))
             assert torch.equal(layout.token[layout.cell], torch.arange(240))
             shapes.add((layout.token.shape, layout.place.shape))
@@ -270,7 +271,7 @@ def test_shapes_hang_on_the_size_of_the_batch_alone(make_packed: MakePacked) -> 
 def drawn(choice: BlockSparse, rows: list[list[int]], length: int, make_packed: MakePacked) -> Tensor:
     built = layer(choice)
     packed = make_packed(rows, length, torch.ones(len(rows) * length, dtype=torch.long))
-    return built.draw(built.prepare(packed).layout)
+    return built.draw(built.plan(Context(packed)).layout)
 
 
 @by_blocks
@@ -320,7 +321,7 @@ def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int
         return tensor
 
     with FlopCounterMode(display=False) as forward, torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y):
-        out = built(x, built.prepare(packed))
+        out = built(x, built.plan(Context(packed)))
     with FlopCounterMode(display=False) as backward:
         out.sum().backward()
     assert forward.get_total_flops() == pytest.approx(choice.demand(16, length).flops * length, rel=FLOPS)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from genus.model.attend import attend, attend_reference, view
+from genus.model.attention.kernels import attend, attend_reference
+from genus.model.attention.plan import Side, plan_attention
 from genus.model.speed import compile_learner
 from genus.model.visibility import Causal, Full, Visibility
 
@@ -36,14 +37,16 @@ def test_attention_and_its_gradients(
 ) -> None:
     device = torch.device("cuda")
     packed = make_packed(ROWS, LENGTH, torch.ones(160, dtype=torch.long)).to(device)
-    seen = view(packed, visibility, dtype, 0.0)
-    assert (seen.way == "variable") == (dtype is not torch.float32 and visibility.full)
+    side = Side.of(packed)
+    plan = plan_attention(side, side, visibility, dtype, packed=packed)
+    assert (plan.kernel == "varlen") == (dtype is not torch.float32)
     drawn = [torch.randn(160, 2, 64, device=device, dtype=dtype) for _ in range(3)]
     ours = [x.clone().requires_grad_() for x in drawn]
     exact = [x.double().requires_grad_() for x in drawn]
-    out, definition = attend(*ours, seen), attend_reference(*exact, packed, visibility)
-    torch.testing.assert_close(out.double(), definition, atol=HALF, rtol=HALF)
-    weights = torch.randn_like(definition)
+    out, definition = attend(*ours, plan), attend_reference(*exact, side, side, visibility)
+    real = (packed.sequence >= 0)[:, None, None]
+    torch.testing.assert_close(out.double() * real, definition * real, atol=HALF, rtol=HALF)
+    weights = torch.randn_like(definition) * real
     (out.double() * weights).sum().backward()
     (definition * weights).sum().backward()
     for a, b in zip(ours, exact, strict=True):

@@ -16,6 +16,7 @@ from genus import catalog
 from genus.batch import Batch
 from genus.errors import UsageError
 from genus.model.attention.low_rank import LowRank, LowRankLayer, SharedProjection, reaches
+from genus.model.attention.plan import Context
 from genus.model.encoder import Encoder
 from genus.model.speed import compile_learner
 from genus.model.stack import Separate, Stack
@@ -82,7 +83,7 @@ def test_it_is_equation_7_for_every_sequence_of_every_row(
         both = [own.key_projection, own.value_projection]
         projection = torch.cat([one.weight for one in both if one is not None])
         wanted = [equation_7(layer.attention, projection, x[a:b], 4) for a, b in packed.spans()]
-        found = layer.attention(x, layer.attention.prepare(packed))
+        found = layer.attention(x, layer.attention.plan(Context(packed)))
         torch.testing.assert_close(found[packed.sequence >= 0], torch.cat(wanted))
 
 
@@ -104,7 +105,7 @@ def test_gradients(make_packed: MakePacked, mode: str) -> None:
     attention = replace(MODES[mode][0], heads=2, rank=3, length=7)
     layer = attention.build(4).double()
     packed = make_packed([[3, 2, 1], [7], [4]], 7, torch.ones(21, dtype=torch.long))
-    lying = layer.prepare(packed)
+    lying = layer.plan(Context(packed))
     names = list(dict(layer.named_parameters()))
 
     def run(x: Tensor, *weights: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ def test_work_grows_with_the_length_and_no_cell_has_all_mixtures(make_batch: Mak
             FlopCounterMode(display=False) as counter,
             torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y),
         ):
-            layer(x, layer.prepare(packed))
+            layer(x, layer.plan(Context(packed)))
         wanted = attention.demand(hidden, length).flops * rows * length
         assert counter.get_total_flops() == pytest.approx(wanted, rel=0.02)
         assert max(sizes) < rows * length * rank * hidden / 4

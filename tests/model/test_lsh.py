@@ -17,6 +17,7 @@ from genus.errors import UsageError
 from genus.model.attention.alternating import Alternating
 from genus.model.attention.local import Local, LocalLayer
 from genus.model.attention.lsh import HIDDEN, ITSELF, Lsh, LshLayer
+from genus.model.attention.plan import Context
 from genus.model.attention.seating import Chunked, Seating
 from genus.model.axial import Axial
 from genus.model.chunked import ChunkedDense
@@ -135,7 +136,7 @@ def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Vis
                 for head in range(2):
                     scores = k[seen, head] @ q[token, head] / math.sqrt(3)
                     out[token, head] = scores.softmax(0) @ v[seen, head]
-    torch.testing.assert_close(layer(x, layer.prepare(packed)), layer.out(out.flatten(1)), atol=DOUBLE, rtol=0)
+    torch.testing.assert_close(layer(x, layer.plan(Context(packed))), layer.out(out.flatten(1)), atol=DOUBLE, rtol=0)
 
 
 def test_alike_vectors_hash_alike() -> None:
@@ -155,7 +156,7 @@ def test_gradients_of_lsh_agree_with_differences(make_packed: Make, visibility: 
     packed = make_packed([[5, 3]], 8, torch.ones(8, dtype=torch.long))
     layer = LshLayer(choice, 4).double().eval()
     x = torch.randn(8, 4, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(1))
-    shared = layer.prepare(packed)
+    shared = layer.plan(Context(packed))
     assert torch.autograd.gradcheck(lambda y: layer(y, shared), (x,))
 
 
@@ -237,7 +238,7 @@ def test_work_grows_in_proportion_to_length(make_packed: Make) -> None:
     layer = LshLayer(Lsh(heads=2, size=8, chunk=16, rounds=2, buckets=(8,)), 16)
     flops = []
     for length in (256, 1024):
-        shared = layer.prepare(make_packed([[length]], length, torch.ones(length, dtype=torch.long)))
+        shared = layer.plan(Context(make_packed([[length]], length, torch.ones(length, dtype=torch.long))))
         with FlopCounterMode(display=False) as counter:
             layer(torch.randn(length, 16), shared)
         flops.append(counter.get_total_flops())
@@ -251,7 +252,7 @@ def test_nothing_comes_from_what_follows(make_packed: Make) -> None:
     net, packed = network(Causal(), Reversible()).eval(), batch(make_packed).tokens
     x = net.embed(packed).detach().requires_grad_()  # type: ignore[operator, union-attr]
     start, place = int(packed.offsets[1]), int(packed.offsets[1]) + 11
-    net.layers(x, packed)[place].sum().backward()  # type: ignore[operator, union-attr]
+    net.layers(x, Context(packed))[place].sum().backward()  # type: ignore[operator, union-attr]
     assert x.grad is not None
     assert not x.grad[place + 1 :].any()
     assert not x.grad[:start].any()

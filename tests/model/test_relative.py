@@ -12,6 +12,7 @@ from torch import Tensor
 from genus.batch import Batch, Flow, Packed
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
+from genus.model.attention.plan import Context
 from genus.model.attention.relative import Relative, RelativeLayer, shift
 from genus.model.attention.two_stream import TwoStream
 from genus.model.embed import Embedding
@@ -86,7 +87,8 @@ def test_the_equation(visibility: Visibility, longest: int | None, backward: boo
     packed = pack([[sequence(LENGTH, 0, continues=True, backward=backward)]], LENGTH, 0).tokens
     memory, x = (torch.randn(1, n, HIDDEN, dtype=torch.float64) for n in (MEMORY, LENGTH))
     remembered = torch.arange(MEMORY)[None] >= 2  # two positions are of another document
-    found = layer(x[0], replace(layer.prepare(packed, remembered), memory=memory))
+    context = Context(packed, memory={"remembered": remembered, "memory": memory[None]})
+    found = layer(x[0], layer.plan(context), context.state(0))
     rule = [[not visibility.causal or j - MEMORY <= i for j in range(MEMORY + LENGTH)] for i in range(LENGTH)]
     seen = [[ok and j >= 2 for j, ok in enumerate(row)] for row in rule]
     expected = as_written(layer, x[0], memory[0], seen, -1 if backward else 1)

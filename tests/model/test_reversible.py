@@ -15,6 +15,7 @@ from genus.batch import Batch, Packed
 from genus.model.attention.alternating import Alternating
 from genus.model.attention.local import Local
 from genus.model.attention.lsh import Lsh
+from genus.model.attention.plan import Context
 from genus.model.attention.softmax import Softmax
 from genus.model.axial import Axial
 from genus.model.chunked import ChunkedDense, ChunkedDenseLayer
@@ -72,11 +73,11 @@ def packed(make_packed: Make) -> Packed:
 def kept_whole(network: EncoderNetwork, x: Tensor, given: Packed, key: int) -> Tensor:
     """Return what the layers give, by ordinary sums that autograd keeps, with the draws of each sub-layer."""
     layers = cast("list[PreNormLayer]", list(network.layers.children()))
-    shared = layers[0].attention.prepare(given)
+    shared = {"attention": layers[0].attention.plan(Context(given, training=network.training))}
     first = second = x
     for number, layer in enumerate(layers):
         torch.manual_seed(key + 2 * number)
-        first = first + layer.attend(second, shared)
+        first = first + layer.attend(second, shared, {})
         torch.manual_seed(key + 2 * number + 1)
         second = second + layer.feed(first)
     return torch.cat([first, second], -1)
@@ -106,7 +107,7 @@ def test_gradients_are_those_of_layers_that_are_kept(
     expected_states = kept_whole(network, x, given, key)
     expected = gradients(network.layers, expected_states, x)
     torch.manual_seed(7)
-    states = network.layers(x, given)
+    states = network.layers(x, Context(given, training=network.training))
     found = gradients(network.layers, states, x)
     assert found.keys() == expected.keys() == {"x", *dict(network.layers.named_parameters())}
     torch.testing.assert_close(states, expected_states, rtol=tolerance, atol=tolerance)
@@ -121,9 +122,10 @@ def test_gradients_agree_with_differences(make_packed: Make) -> None:
     network = built(model).double().eval()
     given = make_packed([[2, 3]], 5, torch.arange(1, 6))
     x = network.embed(given).detach().requires_grad_()
-    assert torch.autograd.gradcheck(lambda y: network.layers(y, given), (x,), eps=1e-4, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda y: network.layers(y, Context(given)), (x,), eps=1e-4, atol=1e-5)
     weights = [parameter for name, parameter in network.layers.named_parameters() if "norm" in name or "inner" in name]
-    assert torch.autograd.gradcheck(lambda *_: network.layers(x, given), weights, eps=1e-4, atol=1e-5)
+    again = lambda *_: network.layers(x, Context(given))  # noqa: E731
+    assert torch.autograd.gradcheck(again, weights, eps=1e-4, atol=1e-5)
 
 
 def test_states_come_back_to_the_last_bit(make_packed: Make) -> None:
@@ -148,8 +150,8 @@ def test_any_attention_is_reversible(make_packed: Make, block: PreNorm) -> None:
     torch.manual_seed(7)
     expected = gradients(network.layers, kept_whole(network, x, given, int(torch.randint(1 << 62, ()))), x)
     torch.manual_seed(7)
-    found = gradients(network.layers, network.layers(x, given), x)
     largest = max(gradient.abs().max().item() for gradient in expected.values())
+    found = gradients(network.layers, network.layers(x, Context(given, training=network.training)), x)
     for name, gradient in expected.items():
         scale = largest if name.endswith("key.bias") else gradient.abs().max().item()  # which are 0 but for rounding
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=10 * DOUBLE * scale, msg=name)
@@ -166,7 +168,7 @@ def test_the_way_back_is_in_the_precision_of_the_way_onward(make_packed: Make) -
     expected = gradients(network.layers, whole, x)
     torch.manual_seed(7)
     with torch.autocast("cpu", torch.bfloat16):
-        states = network.layers(x, given)
+        states = network.layers(x, Context(given, training=network.training))
     found = gradients(network.layers, states, x)
     torch.testing.assert_close(states, whole, rtol=1e-4, atol=1e-4)
     for name, gradient in expected.items():
@@ -279,7 +281,7 @@ def test_a_gpu_gives_what_the_cpu_gives(make_packed: Make, training: bool) -> No
     network, given = built(encoder(4, dropout=0.1 if training else 0.0)).train(training), packed(make_packed)
     x = network.embed(given).detach().requires_grad_()
     if not training:
-        expected = gradients(network.layers, network.layers(x, given), x)
+        expected = gradients(network.layers, network.layers(x, Context(given, training=network.training)), x)
     network, on_gpu = network.cuda(), x.detach().cuda().requires_grad_()
     there = given.to(torch.device("cuda"))
     torch.manual_seed(7)

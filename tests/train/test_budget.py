@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from toy_run import RUN, ToyFeed, losses, rows, toy_train
+from toy_run import RUN, ToyFeed, losses, per_token, rows, toy_train
 
 from genus.errors import UsageError
 from genus.optim.adamw import AdamW
@@ -41,7 +41,7 @@ asked: list[tuple[int, int]] = []
 def test_ten_steps_in_every_unit(tmp_path: Path) -> None:
     """A step is two micro-batches of 32 tokens, at 3 FLOPs a token; ten micro-batches are an epoch."""
     amounts = {"steps": 10, "tokens": 640, "flops": 1920, "epochs": 2}
-    stages = [TrainStage(ToyFeed(), 2, 0.6, 3.0), TrainStage(ToyFeed(salt=1), 2, 0.4, 3.0)]
+    stages = [TrainStage(ToyFeed(), 2, 0.6, per_token(3.0)), TrainStage(ToyFeed(salt=1), 2, 0.4, per_token(3.0))]
     found = {}
     for unit, amount in amounts.items():
         folder = tmp_path / unit

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from toy_run import RUN, ToyFeed, losses, toy_train
+from toy_run import RUN, ToyFeed, losses, per_token, toy_train
 
 from genus.errors import GenusError
 from genus.recipe import Budget
 from genus.train import display
 from genus.train.display import clock
 from genus.train.feeding import TrainStage
-from genus.train.peak import peak_flops
+from genus.train.peak import peak_flops, unknown_peak
 from genus.train.record import Metrics
 
 if TYPE_CHECKING:
@@ -30,13 +30,14 @@ def every_row(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_rows_hold_what_a_reader_looks_for(tmp_path: Path) -> None:
-    toy_train(tmp_path, run=RUN.override("log_every", 5), stages=[TrainStage(ToyFeed(), 2, 1.0, 1000.0)])
+    toy_train(tmp_path, run=RUN.override("log_every", 5), stages=[TrainStage(ToyFeed(), 2, 1.0, per_token(1000.0))])
     first, last = every_row(tmp_path)
     assert (first["step"], last["step"]) == (5, 10)
     assert first["loss"] == first["masked"]
     assert 0.0 <= first["masked/correct"] <= 1.0
     assert last["tokens_per_second"] * (last["seconds"] - first["seconds"]) == pytest.approx(5 * 64)
     peak = peak_flops(torch.device("cpu"), torch.float32)
+    assert peak is not None
     assert last["utilization"] * peak == pytest.approx(last["tokens_per_second"] * 1000.0)
 
 
@@ -46,8 +47,50 @@ def test_a_peak_is_measured_once_and_is_in_flops_per_second() -> None:
     assert peak_flops(device, torch.float32) == peak_flops(device, torch.float32)
     threads = torch.get_num_threads()
     peak_flops.cache_clear()
-    assert 1e9 < peak_flops(device, torch.float32) < 1e17
+    assert 1e9 < (peak_flops(device, torch.float32) or 0.0) < 1e17
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40", 181e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA H1000", None),
+    ],
+)
+def test_a_gpu_has_the_peak_of_its_own_data_sheet(
+    name: str, rate: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    peak_flops.cache_clear()
+    device = torch.device("cuda")
+    assert peak_flops(device, torch.bfloat16) == rate
+    line = unknown_peak(device, torch.bfloat16)
+    assert (
+        line is None
+        if rate
+        else line == (f"the peak rate of a {name} is not known, so model-FLOPs utilization is left out")
+    )
+    peak_flops.cache_clear()
+
+
+def test_a_run_on_a_device_of_unknown_peak_says_so_and_tells_no_utilization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("genus.train.record.peak_flops", lambda *_: None)
+    monkeypatch.setattr("genus.train.record.unknown_peak", lambda *_: "the peak rate is not known")
+    toy_train(tmp_path, run=RUN.override("log_every", 5), stages=[TrainStage(ToyFeed(), 2, 1.0, per_token(1000.0))])
+    assert "utilization" not in every_row(tmp_path)[-1]
+    assert "tokens_per_second" in every_row(tmp_path)[-1]
+    assert capsys.readouterr().err.count("the peak rate is not known") == 1
 
 
 def test_run_json_has_an_entry_for_each_start(tmp_path: Path) -> None:
@@ -56,7 +99,7 @@ def test_run_json_has_an_entry_for_each_start(tmp_path: Path) -> None:
     first, second = json.loads((tmp_path / "run.json").read_text())["sessions"]
     assert (first["step"], second["step"], first["seed"]) == (0, 10, 7)
     assert first["versions"]["torch"] == torch.__version__
-    assert first["run"] == RUN.to_json()
+    assert first["run"] == RUN.written()
     assert {"started", "device", "cores", "commit", "python", "processes"} <= first.keys()
 
 
@@ -117,7 +160,7 @@ def test_no_terminal_no_chatter(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_line_every_so_often(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "EVERY", 0.0)
-    toy_train(None, title="bert/tiny", stages=[TrainStage(ToyFeed(), 2, 1.0, 1000.0)])
+    toy_train(None, title="bert/tiny", stages=[TrainStage(ToyFeed(), 2, 1.0, per_token(1000.0))])
     out, err = capsys.readouterr()
     lines = err.splitlines()
     assert out == ""

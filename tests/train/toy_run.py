@@ -26,6 +26,7 @@ from genus.train.run import Run
 from hand import equal_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 VOCABULARY, LENGTH, ROWS, TARGETS = 40, 16, 2, 8
@@ -42,6 +43,11 @@ STILL = MODEL.overlay({"dropout": 0.0, "attention": {"dropout": 0.0}, "embedding
 RUN = Run(
     device="cpu", precision="float32", workers=0, log_every=1, checkpoint_every=4, evaluate_every=5, tracker="none"
 )
+
+
+def per_token(flops: float) -> Callable[[Sequence[int]], float]:
+    """Return what counts so many FLOPs for each token of a micro-batch."""
+    return lambda lengths: flops * sum(lengths)
 
 
 @dataclass(frozen=True)

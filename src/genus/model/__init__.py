@@ -110,6 +110,16 @@ class Model(Part, ABC):
         """The longest sequence the positions allow, None where they have no end."""
 
     @property
+    def causal(self) -> bool:
+        """Whether no token sees one after it, so that it can learn to predict the next one."""
+        return False
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts of tokens (`Packed.facts`) that the model reads."""
+        return frozenset()
+
+    @property
     def known_tasks(self) -> int | None:
         """How many tasks it tells apart by a vector each; None: it does not ask which task a batch is for."""
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ from genus.model.norm import NoNorm
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
     from genus.model.norm import Norm
@@ -21,7 +25,7 @@ class Block(Part, ABC):
 
     @abstractmethod
     def build(self, model: Encoder) -> nn.Module:
-        """Return one layer: called with (x (T, H), what attention shares), it returns (T, H)."""
+        """Return one layer: called with (x (T, H), plans, states), it returns (T, H)."""
 
     @abstractmethod
     def demand(self, model: Encoder, length: int) -> Demand:
@@ -49,23 +53,56 @@ class PostNorm(Block):
         return PostNormLayer(model)
 
     def demand(self, model: Encoder, length: int) -> Demand:
-        """Return both sub-layers, each with its norm."""
-        attention, feedforward = model.attention.demand(model.hidden, length), model.feedforward.demand(model.hidden)
-        return attention + feedforward + model.norm.demand(model.hidden).times(2)
+        """Return the sub-layers, each with its norm."""
+        return all_sublayers(model, length)
 
 
-class PostNormLayer(nn.Module):
-    """A layer with the norm after the residual sum."""
+class Layer(nn.Module):
+    """Sub-layers `attention`[, `cross`] and `feedforward`, and a norm for each, all wrapped alike by `wrapped`."""
 
     def __init__(self, model: Encoder) -> None:
         super().__init__()
         self.attention = model.attention.build(model.hidden)
         self.attention_norm = model.norm.build(model.hidden)
+        self.cross = None if model.cross is None else model.cross.build(model.hidden)
+        self.cross_norm = None if model.cross is None else model.norm.build(model.hidden)
         self.feedforward = model.feedforward.build(model.hidden)
         self.feedforward_norm = model.norm.build(model.hidden)
         self.dropout = nn.Dropout(model.dropout)
+        for branch in (self.attention, self.cross, self.feedforward):
+            if branch is not None:
+                branch.residual_scale = model.block.residual_scale(model)
 
-    def forward(self, x: Tensor, shared: Any) -> Tensor:
-        """Return (T, H)."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, shared)))
-        return self.feedforward_norm(x + self.dropout(self.feedforward(x)))  # type: ignore[no-any-return]
+    @abstractmethod
+    def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return (T, H), a sub-layer's input with its output."""
+
+    def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
+        """Return (T, H).
+
+        Args:
+            x: hidden states (T, H).
+            plans: of the attention sub-layers, by name.
+            states: slices of caches and memories of the attention sub-layers, by name.
+        """
+        attention, cross = self.attention, self.cross
+        x = self.wrapped(x, self.attention_norm, lambda y: attention(y, plans["attention"], states.get("attention")))
+        if cross is not None and self.cross_norm is not None:
+            x = self.wrapped(x, self.cross_norm, lambda y: cross(y, plans["cross"], states.get("cross")))
+        return self.wrapped(x, self.feedforward_norm, self.feedforward)
+
+
+class PostNormLayer(Layer):
+    """A layer with the norm after the residual sum."""
+
+    def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return norm(x + f(x))."""
+        return norm(x + self.dropout(sublayer(x)))  # type: ignore[no-any-return]
+
+
+def all_sublayers(model: Encoder, length: int) -> Demand:
+    """Return what the sub-layers of a layer need, each with a norm."""
+    norm = model.norm.demand(model.hidden)
+    attentions = [part for part in (model.attention, model.cross) if part is not None]
+    each = [part.demand(model.hidden, length) for part in attentions] + [model.feedforward.demand(model.hidden)]
+    return functools.reduce(operator.add, each) + norm.times(len(each))

@@ -34,6 +34,11 @@ class Embedding(Part):
         return " + ".join(part for part in summed if part)
 
     @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts of tokens that are embedded."""
+        return frozenset({"segment"} if self.segments else ())
+
+    @property
     def known_tasks(self) -> int | None:
         """How many task vectors there are; None: the task is not asked for."""
         return None

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from genus.model import Model, Network, States
 from genus.model.attention import Attention
+from genus.model.attention.plan import Context
 from genus.model.block import Block, PostNorm
+from genus.model.cache import Cache
 from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.feedforward import FeedForward
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from genus.batch import Batch
+    from genus.model.attention.plan import Source
 
 
 class Encoder(Model):
@@ -42,6 +45,8 @@ class Encoder(Model):
     block: Block = PostNorm()
     stack: Stack = Separate()
     pooler: Pooler | None = None
+    cross: Attention | None = None
+    """Attention to another stream, between attention and feed-forward; None: there is none."""
     dropout: Fraction = 0.1
     """On the output of each sub-layer, in training."""
     initialization: Initialization = Normal()
@@ -51,16 +56,34 @@ class Encoder(Model):
         """Refuse sizes that contradict each other."""
         self.attention.check(self.hidden)
         self.embedding.position.check(self.embedding_width)
+        if self.cross is not None:
+            self.cross.check(self.hidden)
+        position, attention = self.embedding.position, self.attention.of_layer(0)
+        if (position.rotates or position.biases) and not attention.takes_positions:
+            raise ValueError(f"embedding.position: {type(attention).__name__} does not take {type(position).__name__}")
+        if position.rotates:
+            position.rotation(attention.head_sizes(self.hidden)[1])
         self.stack.check(self)
 
     @property
     def in_words(self) -> str:
         """What it is used as, its size, and what of the layers is out of the ordinary."""
-        rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
-        use = "decoder" if rules and all(rule.causal for rule in rules) else "encoder"
+        use = "decoder" if self.causal else "encoder"
         unusual = [part.in_words for part in (self.block, self.stack) if part.in_words]
         layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
         return ", ".join([f"{use}, {layers} of {self.hidden}", *unusual])
+
+    @property
+    def causal(self) -> bool:
+        """Whether the masks of all layers let no token see one after it."""
+        rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
+        return bool(rules) and all(rule.causal for rule in rules)
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts of tokens that embeddings and masks read."""
+        rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
+        return self.embedding.facts.union(*(rule.needs for rule in rules))
 
     @property
     def width(self) -> int:
@@ -123,7 +146,9 @@ class Encoder(Model):
         pooler = Demand() if self.pooler is None else self.pooler.demand(self.width).on(0)
         layers = self.stack.demand(self, length)
         ends = self.embedding.demand(vocab_size, self.hidden) + self.block.closing(self).demand(self.width)
-        return ends + layers + pooler
+        position = self.embedding.position
+        bias = position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else Demand()
+        return ends + bias + layers + pooler
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler, where there is one."""
@@ -140,6 +165,9 @@ class EncoderNetwork(Network):
         self.layers = choice.stack.build(choice.layers, choice.maker())
         self.norm = choice.block.closing(choice).build(choice.width)
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
+        position, self.choice = choice.embedding.position, choice
+        taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
+        self.position_bias, self.rotation = position.bias(taken[0]), position.rotation(taken[1])
         initialize(self, choice.initialization)
 
     @property
@@ -147,11 +175,49 @@ class EncoderNetwork(Network):
         """The token table (V, E)."""
         return self.embed.tokens
 
-    def forward(self, batch: Batch, *, layers: bool = False) -> States:
-        """Return `tokens`, the last layer's states (T, H)."""
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        layers: bool = False,
+        source: Source | None = None,
+        cache: Cache | None = None,
+        source_cache: Cache | None = None,
+    ) -> States:
+        """Return `tokens`, the last layer's states (T, H).
+
+        Args:
+            batch: its stream `tokens` is read.
+            layers: return the hidden states of every layer too.
+            source: what cross-attention attends to.
+            cache: keys and values of earlier tokens; those of the batch are written to it.
+            source_cache: keys and values of the source: written where a source is given, else read.
+        """
         kept: list[Tensor] | None = [] if layers else None
-        x = self.layers(self.embed(batch.tokens), batch.tokens, kept)
+        packed, x = batch.tokens, self.embed(batch.tokens)
+        given: dict[str, Any] = {"source": source, "cache": cache, "source_cache": source_cache}
+        given |= {"rotation": self.rotation, "bias": self.position_bias}
+        x = self.layers(x, Context.of(packed, x, self.training, **given), kept)
+        if cache is not None:
+            cache.advance(packed)
+        if source_cache is not None and source is not None:
+            source_cache.advance(source.packed)
         return States({"tokens": self.norm(x)}, layers=None if kept is None else tuple(kept))
+
+    def cache(self, slots: int, capacity: int, *, cross: bool = False) -> Cache | None:
+        """Return an empty cache of keys and values; None where attention has none, so that all is read again.
+
+        Args:
+            slots: how many sequences it holds.
+            capacity: tokens of each.
+            cross: of cross-attention's keys and values, of which every layer has its own.
+        """
+        like = next(self.parameters())
+        each = [getattr(layer, "cross" if cross else "attention", None) for layer in self.layers.children()]
+        shapes = [None if layer is None else layer.cache_shape() for layer in each]
+        if None in shapes or len(shapes) != self.choice.layers:
+            return None
+        return Cache(cast("list[tuple[int, int]]", shapes), slots, capacity, like.dtype, like.device)
 
     def levels(self) -> list[nn.Module]:
         """Return the embeddings and each layer; layers that share their weights are one level."""

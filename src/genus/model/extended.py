@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genus.model import States
 from genus.model.attention.block_sparse import BlockSparse  # noqa: TC001  (the type of a choice is read at run time)
+from genus.model.attention.plan import Context
 from genus.model.demand import Demand
 from genus.model.encoder import Encoder, EncoderNetwork
 
@@ -51,7 +52,7 @@ class ExtendedNetwork(EncoderNetwork):
         self.extra = choice.attention.lead
         self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # as large as the normalized ones
 
-    def forward(self, batch: Batch, *, layers: bool = False) -> States:
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it
         """Return `tokens`, the last layer's states (T, H)."""
         packed = batch.tokens
         place, longer = lengthened(packed, self.extra)
@@ -60,7 +61,8 @@ class ExtendedNetwork(EncoderNetwork):
         every = extra_GH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
         x = torch.cat([x, every]).index_select(0, longer.ids)
         kept: list[Tensor] | None = [] if layers else None
-        x = self.norm(self.layers(x, longer, kept)).index_select(0, place)
+        x = self.layers(x, Context.of(longer, x, self.training), kept)
+        x = self.norm(x).index_select(0, place)
         return States({"tokens": x}, layers=None if kept is None else tuple(one.index_select(0, place) for one in kept))
 
 

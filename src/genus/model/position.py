@@ -1,14 +1,19 @@
-"""Position encodings that are added to token embeddings."""
+"""Position encodings: added to token embeddings, rotating queries and keys, or biasing the scores of attention."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from genus.model.demand import Demand
 from genus.part import Count, Natural, Part
+
+if TYPE_CHECKING:
+    from genus.model.position_bias import PositionBias
+    from genus.model.rotary import RotaryPositions
 
 
 class Position(Part, ABC):
@@ -28,7 +33,24 @@ class Position(Part, ABC):
 
     @abstractmethod
     def build(self, size: int) -> nn.Module:
-        """Return a module from positions (T,), counted from 0, to vectors (T, size)."""
+        """Return a module from positions (T,), counted from 0, to vectors (T, size) that are added to embeddings."""
+
+    rotates: ClassVar[bool] = False
+    """Whether it rotates queries and keys."""
+    biases: ClassVar[bool] = False
+    """Whether it adds to the scores of attention."""
+
+    def rotation(self, head_size: int) -> RotaryPositions | None:
+        """Return a module from positions (T,) to the rotation of queries and keys of that many numbers a head."""
+        return None
+
+    def bias(self, heads: int) -> PositionBias | None:
+        """Return a module from both sides of attention to what is added to the scores."""
+        return None
+
+    def bias_demand(self, heads: int) -> Demand:
+        """Return what the bias needs."""
+        return Demand()
 
     @abstractmethod
     def demand(self, size: int) -> Demand:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from genus.model.block import Block
+from genus.model.block import Block, Layer, all_sublayers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
+
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
     from genus.model.norm import Norm
@@ -27,9 +29,8 @@ class PreNorm(Block):
         return PreNormLayer(model)
 
     def demand(self, model: Encoder, length: int) -> Demand:
-        """Return both sub-layers, each with its norm."""
-        attention, feedforward = model.attention.demand(model.hidden, length), model.feedforward.demand(model.hidden)
-        return attention + feedforward + model.norm.demand(model.hidden).times(2)
+        """Return the sub-layers, each with its norm."""
+        return all_sublayers(model, length)
 
     def closing(self, model: Encoder) -> Norm:
         """Return the norm of the sum."""
@@ -40,27 +41,17 @@ class PreNorm(Block):
         return 1 / math.sqrt(2 * model.layers)
 
 
-class PreNormLayer(nn.Module):
+class PreNormLayer(Layer):
     """A layer with the norm before each sub-layer."""
 
-    def __init__(self, model: Encoder) -> None:
-        super().__init__()
-        self.attention_norm = model.norm.build(model.hidden)
-        self.attention = model.attention.build(model.hidden)
-        self.feedforward_norm = model.norm.build(model.hidden)
-        self.feedforward = model.feedforward.build(model.hidden)
-        self.dropout = nn.Dropout(model.dropout)
-        for branch in (self.attention, self.feedforward):
-            branch.residual_scale = model.block.residual_scale(model)
+    def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return x + f(norm(x))."""
+        return x + self.dropout(sublayer(norm(x)))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor, shared: Any) -> Tensor:
-        """Return (T, H)."""
-        x = x + self.attend(x, shared)
-        return x + self.feed(x)
-
-    def attend(self, x: Tensor, shared: Any) -> Tensor:
+    def attend(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
         """Return (T, H), what attention adds."""
-        return self.dropout(self.attention(self.attention_norm(x), shared))  # type: ignore[no-any-return]
+        attended = self.attention(self.attention_norm(x), plans["attention"], states.get("attention"))
+        return self.dropout(attended)  # type: ignore[no-any-return]
 
     def feed(self, x: Tensor) -> Tensor:
         """Return (T, H), what the feed-forward sub-layer adds."""

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from genus.model import States
-from genus.model.attention.relative import Relative, RelativeLayer
+from genus.model.attention.plan import Context
+from genus.model.attention.relative import Relative, RelativeLayer, visible
 from genus.model.demand import Demand, linear
 from genus.model.encoder import Encoder, EncoderNetwork
-from genus.model.stack import Separate
+from genus.model.stack import Separate, plans_of
 from genus.part import Natural
 
 if TYPE_CHECKING:
@@ -91,18 +92,18 @@ class RecurrentNetwork(EncoderNetwork):
             "remembered": torch.zeros(rows, self.length, dtype=torch.bool, device=like.device),
         }
 
-    def forward(self, batch: Batch, *, layers: bool = False) -> States:
+    def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it
         """Return `tokens` (T, H), `query` (R P, H) where cells have second states, and the memory that follows."""
         packed, x = batch.tokens, self.embed(batch.tokens)
         cells = len(x)
         if packed.query is not None and self.query is not None:
             second = self.query[0].expand(packed.query.numel(), -1)
             x = torch.cat([x, self.embed.dropout(second)])
-        seen, states = self._prepare(packed, batch.memory), []
-        for number, layer in enumerate(self.layers.children()):
+        context = Context.of(packed, x, self.training, memory=batch.memory)
+        each, states = list(self.layers.children()), []
+        for number, (layer, plans) in enumerate(zip(each, plans_of(each, context, self._drop), strict=True)):
             states.append(x[:cells])
-            memory = batch.memory["memory"][number] if batch.memory else None
-            x = layer(x, replace(seen, memory=memory))
+            x = layer(x, plans, {"attention": context.state(number)})
         kept = (*states, x[:cells]) if layers else None
         x = self.dropout(self.norm(x))
         streams = {"tokens": x[:cells]}
@@ -110,19 +111,12 @@ class RecurrentNetwork(EncoderNetwork):
             streams["query"] = x[cells:]
         return States(streams, remember(packed, batch.memory, states) if batch.memory else {}, layers=kept)
 
-    def _prepare(self, packed: Packed, memory: Memory) -> Seen:
-        """Return what the layers share; the encodings of distances are dropped out like any states (released code)."""
-        seen = self._attentions()[0].prepare(packed, visible(packed, memory) if memory else None)
+    def _drop(self, seen: Seen) -> Seen:
+        """Drop out the encodings of distances like any states (released code)."""
         return replace(seen, distances=self.dropout(seen.distances))
 
     def _attentions(self) -> list[RelativeLayer]:
         return [module for module in self.layers.modules() if isinstance(module, RelativeLayer)]
-
-
-def visible(packed: Packed, memory: Memory) -> Tensor:
-    """Return (R, M) bool: what is remembered of the text that goes on in the row."""
-    assert packed.flow is not None, "only batches of streams are remembered"
-    return memory["remembered"] & packed.flow.continues[:, None]
 
 
 def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:

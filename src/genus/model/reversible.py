@@ -16,13 +16,13 @@ from torch.autograd.function import once_differentiable
 from genus.errors import UsageError
 from genus.model.norm import Norm
 from genus.model.pre_norm import PreNorm, PreNormLayer
-from genus.model.stack import Stack, each_layer
+from genus.model.stack import Stack, each_layer, plans_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from genus.batch import Packed
+    from genus.model.attention.plan import Context
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
 
@@ -45,6 +45,8 @@ class Reversible(Stack):
         if not isinstance(model.block, PreNorm):
             raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
                              f"{type(model.block).__name__}")  # fmt: skip
+        if model.cross is not None or model.embedding.position.biases:
+            raise ValueError("stack: reversible layers have no cross-attention, and no bias of positions on the scores")
 
     def width(self, hidden: int) -> int:
         """Return twice the hidden size."""
@@ -94,9 +96,9 @@ class Dropped(Norm):
 
 
 class ReversibleLayers(nn.ModuleList):
-    """Reversible layers in a row; what attention prepares is prepared once for all of them."""
+    """Reversible layers in a row."""
 
-    def forward(self, x: Tensor, packed: Packed, kept: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Return (T, 2 H).
 
         Raises:
@@ -105,8 +107,7 @@ class ReversibleLayers(nn.ModuleList):
         if kept is not None:
             raise UsageError("model.stack: reversible layers do not keep the states of every layer")
         layers = cast("list[PreNormLayer]", list(self))
-        shared: Any = layers[0].attention.prepare(packed)
-        walk = Walk(layers, shared, x, int(torch.randint(1 << 62, ())) if self.training else None)
+        walk = Walk(layers, plans_of(layers, context), x, int(torch.randint(1 << 62, ())) if self.training else None)
         if not torch.is_grad_enabled():
             return walk.joined(*walk.onward(x))
         return Undone.apply(x, walk, *self.parameters())  # type: ignore[no-any-return, no-untyped-call]
@@ -115,8 +116,8 @@ class ReversibleLayers(nn.ModuleList):
 class Walk:
     """One way through the layers and back, in which they draw and round alike."""
 
-    def __init__(self, layers: list[PreNormLayer], shared: Any, x: Tensor, key: int | None) -> None:
-        self.layers, self.shared, self.key = layers, shared, key
+    def __init__(self, layers: list[PreNormLayer], plans: list[dict[str, Any]], x: Tensor, key: int | None) -> None:
+        self.layers, self.plans, self.key = layers, plans, key
         self.dtype, self.device = x.dtype, x.device
         self.half = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
 
@@ -135,7 +136,7 @@ class Walk:
     def attend(self, number: int, x: Tensor) -> Tensor:
         """Return what the attention of a layer adds."""
         with self._as_ever(2 * number):
-            return self.layers[number].attend(x, self.shared)
+            return self.layers[number].attend(x, self.plans[number], {})
 
     def feed(self, number: int, x: Tensor) -> Tensor:
         """Return what the feed-forward sub-layer of a layer adds."""

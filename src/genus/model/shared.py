@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from genus.model.stack import SeparateLayers, Stack, keep
+from genus.model.stack import SeparateLayers, Stack, run_layers
 from genus.part import Count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from genus.batch import Packed
-    from genus.model.attention import AttentionLayer
+    from genus.model.attention.plan import Context
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
 
@@ -49,18 +48,15 @@ class Shared(Stack):
 
 
 class SharedLayers(nn.ModuleList):
-    """Layers that are applied several times; what attention prepares is prepared once for all."""
+    """Layers that are applied several times."""
 
     def __init__(self, order: list[int], layers: Iterable[nn.Module]) -> None:
         super().__init__(layers)
         self.order = order
 
-    def forward(self, x: Tensor, packed: Packed, kept: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Return (T, H)."""
-        shared: Any = cast("AttentionLayer", self[0].attention).prepare(packed)
-        for number in self.order:
-            x = self[number](keep(kept, x), shared)
-        return keep(kept, x)
+        return run_layers([self[number] for number in self.order], x, context, kept)
 
 
 class SharedAttention(Stack):

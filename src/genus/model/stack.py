@@ -6,17 +6,17 @@ import functools
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Sequence
 
-    from genus.batch import Packed
     from genus.model.attention import AttentionLayer
+    from genus.model.attention.plan import Context
     from genus.model.demand import Demand
     from genus.model.encoder import Encoder
 
@@ -37,7 +37,7 @@ class Stack(Part, ABC):
 
     @abstractmethod
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack of `layers` layers that `make` makes: called with (x (T, H), packed), it returns (T, H).
+        """Return the stack of `layers` layers that `make` makes: called with (x (T, H), context), it returns (T, H).
 
         Where a third argument is a list, the embeddings and the output of every layer are appended to it.
         """
@@ -65,15 +65,46 @@ class Separate(Stack):
 
 
 class SeparateLayers(nn.ModuleList):
-    """Layers in a row; what attention prepares is prepared once for all of them."""
+    """Layers in a row."""
 
-    def forward(self, x: Tensor, packed: Packed, kept: list[Tensor] | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Return (T, H)."""
-        shared: Any = cast("AttentionLayer", self[0].attention).prepare(packed)
-        for layer in self:
-            keep(kept, x)
-            x = layer(x, shared)
-        return keep(kept, x)
+        return run_layers(list(self), x, context, kept)
+
+
+def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
+    """Return (T, H), having applied layers one after the other; a layer may stand among them several times."""
+    cross = context.crossing()
+    for number, (layer, plans) in enumerate(zip(layers, plans_of(layers, context), strict=True)):
+        x = layer(keep(kept, x), plans, {"attention": context.state(number), "cross": cross.state(number)})
+    return keep(kept, x)
+
+
+def plans_of(
+    layers: Sequence[nn.Module], context: Context, change: Callable[[Any], Any] | None = None
+) -> list[dict[str, Any]]:
+    """Return the plans of the attention sub-layers of each layer, by name: one for each distinct choice.
+
+    Args:
+        layers: each with a sub-layer `attention`, and one of `cross` attention or None.
+        context: of the forward pass.
+        change: applied to each plan, once.
+    """
+    made: dict[Hashable, Any] = {}
+    found = []
+    for layer in layers:
+        own = {}
+        for name, given in (("attention", context), ("cross", context.crossing())):
+            attention: AttentionLayer | None = getattr(layer, name, None)
+            if attention is None:
+                continue
+            key = name, attention.choice.plan_key()
+            if key not in made:
+                plan = attention.plan(given)
+                made[key] = plan if change is None else change(plan)
+            own[name] = made[key]
+        found.append(own)
+    return found
 
 
 def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:

@@ -132,11 +132,11 @@ class Loop:
             with closing(steps(stage, self.progress.stage_step, self.world, self.run.workers)) as feeding:
                 while self._spent() < end and not stop:
                     batches = next(feeding)
-                    counts = self.train_step.count(batches, self.clock.lap(), stop=interruption.seen)
+                    counts = self.train_step.count(batches, stage.flops, self.clock.lap(), stop=interruption.seen)
                     factor = self.schedule.factor(self._spent()) * self.schedule.scale(stage.batch_ratio)
                     micro = {place: one.batch for place, one in batches.items()}
                     result = self.train_step(micro, number, factor, counts.targets)
-                    self.progress = self.progress.after(stage, counts)
+                    self.progress = self.progress.after(counts)
                     stop = counts.stops or (self.world.size == 1 and interruption.seen)
                     self._look((self.progress, result))
                     if self.progress.step % self.run.evaluate_every == 0:

@@ -50,14 +50,14 @@ class Progress:
         """Return the progress at the begin of a stage, or where it stands if it is in it."""
         return self if stage == self.stage else replace(self, stage=stage, stage_step=0)
 
-    def after(self, stage: TrainStage, counts: StepCounts) -> Progress:
-        """Return the progress after one more update in a stage, but for its loss, which is known later."""
+    def after(self, counts: StepCounts) -> Progress:
+        """Return the progress after one more update of the stage, but for its loss, which is known later."""
         return replace(
             self,
             step=self.step + 1,
             stage_step=self.stage_step + 1,
             tokens=self.tokens + counts.tokens,
-            flops=self.flops + counts.tokens * stage.flops_per_token,
+            flops=self.flops + counts.flops,
             seconds=self.seconds + counts.seconds,
             epochs=self.epochs + counts.epochs,
         )

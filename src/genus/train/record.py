@@ -11,7 +11,7 @@ from genus.errors import GenusError
 from genus.files import write_text
 from genus.train.checkpoint import reason
 from genus.train.display import Display
-from genus.train.peak import peak_flops
+from genus.train.peak import peak_flops, unknown_peak
 from genus.train.precision import number_format
 from genus.train.provenance import write_provenance
 
@@ -44,6 +44,8 @@ class Record:
         """Show the display."""
         if self.display:
             self.display.start()
+            if line := unknown_peak(self.world.device, number_format(self.run.precision, self.world.device)):
+                print(line, file=sys.stderr)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,9 +87,9 @@ class Record:
         """Return live tokens per second since the last row, and model FLOPs as a share of what the devices can do."""
         seconds = progress.seconds - self.before.seconds
         rates = {"tokens_per_second": (progress.tokens - self.before.tokens) / seconds}
-        if progress.flops:
-            peak = peak_flops(self.world.device, number_format(self.run.precision, self.world.device)) * self.world.size
-            rates["utilization"] = (progress.flops - self.before.flops) / seconds / peak
+        peak = peak_flops(self.world.device, number_format(self.run.precision, self.world.device))
+        if progress.flops and peak is not None:
+            rates["utilization"] = (progress.flops - self.before.flops) / seconds / (peak * self.world.size)
         return rates
 
 

@@ -20,7 +20,7 @@ from genus.train.memory import Memories
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor
@@ -41,6 +41,8 @@ class StepCounts:
     """Targets of each loss."""
     tokens: int
     """Tokens that are no padding."""
+    flops: float
+    """Model FLOPs of the step, forward and backward: of sequences of the lengths that they have."""
     epochs: float
     """Passes over the data."""
     seconds: float
@@ -111,16 +113,24 @@ class TrainStep:
         if self.stoppable:
             self.optimizer.found_inf = self.failed  # type: ignore[attr-defined]
 
-    def count(self, batches: Mapping[int, MicroBatch], seconds: float = 0.0, *, stop: bool = False) -> StepCounts:
+    def count(
+        self,
+        batches: Mapping[int, MicroBatch],
+        flops_of: Callable[[Sequence[int]], float] | None = None,
+        seconds: float = 0.0,
+        *,
+        stop: bool = False,
+    ) -> StepCounts:
         """Return what all processes are about to do, of which this one's micro-batches are a part."""
         each = [self.learner.counts(one.batch) for one in batches.values()]
         own = [sum(counts[name].item() for counts in each) for name in each[0]]
-        tokens, epochs = (
-            sum(of) for of in zip(*((b.batch.tokens.tokens, b.epochs) for b in batches.values()), strict=True)
-        )
-        *totals, tokens, epochs, seconds, stops = self.world.sum([*own, tokens, epochs, seconds, float(stop)])
+        tokens = sum(one.batch.tokens.tokens for one in batches.values())
+        epochs = sum(one.epochs for one in batches.values())
+        flops = sum(flops_of(one.batch.tokens.lengths()) for one in batches.values()) if flops_of else 0.0
+        rest = [tokens, flops, epochs, seconds, float(stop)]
+        *totals, every, flops, epochs, seconds, stops = self.world.sum([*own, *rest])
         targets = {name: torch.tensor(total) for name, total in zip(each[0], totals, strict=True)}
-        return StepCounts(targets, int(tokens), epochs, seconds / self.world.size, stops > 0)
+        return StepCounts(targets, int(every), flops, epochs, seconds / self.world.size, stops > 0)
 
     def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float, counts: Sums) -> PendingResult:
         """Make one update from this process's micro-batches by number, at `factor` of the base learning rates.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -11,14 +11,19 @@ from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from torch import Tensor
 
-    from genus.batch import Packed
+    from genus.model.attention.plan import Context
     from genus.model.demand import Demand
 
 
 class Attention(Part, ABC):
     """A choice of attention sub-layer."""
+
+    takes_positions: ClassVar[bool] = False
+    """Whether positions may rotate its queries and keys, and add to its scores."""
 
     @property
     def max_length(self) -> int | None:
@@ -28,6 +33,14 @@ class Attention(Part, ABC):
     def of_layer(self, number: int) -> Attention:
         """Return the choice for the layer of that number, where layers differ."""
         return self
+
+    def plan_key(self) -> Hashable:
+        """Return what layers with equal plans have in common: one plan is made for all layers of equal keys."""
+        return self
+
+    def head_sizes(self, hidden: int) -> tuple[int, int]:
+        """Return the number of heads and the size of one, where positions are taken."""
+        raise NotImplementedError(f"{type(self).__name__} takes no positions")
 
     def check(self, hidden: int) -> None:
         """Refuse a hidden size that this choice cannot serve.
@@ -57,6 +70,7 @@ class AttentionLayer(ResidualBranch, ABC):
     heads, so that a module whose maps hold some of the heads computes those.
     """
 
+    choice: Attention
     head_size: int
     """D, numbers of a head."""
 
@@ -76,10 +90,20 @@ class AttentionLayer(ResidualBranch, ABC):
                              f"{of_heads.shape[-2]}: it cannot be split by heads")  # fmt: skip
         return of_heads
 
-    @abstractmethod
-    def prepare(self, packed: Packed) -> Any:
-        """Return what the layers of a stack share for this batch (masks, indices); handed to every `forward`."""
+    def cache_shape(self) -> tuple[int, int] | None:
+        """Return the heads and the head size of the keys and values of a token that a cache keeps; None: it cannot."""
+        return None
 
     @abstractmethod
-    def forward(self, x: Tensor, shared: Any) -> Tensor:
-        """Return the sub-layer's output (T, H) for hidden states (T, H)."""
+    def plan(self, context: Context) -> Any:
+        """Return what the layers of the same choice share in a forward pass (masks, indices)."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, plan: Any, state: Any = None) -> Tensor:
+        """Return the sub-layer's output (T, H).
+
+        Args:
+            x: hidden states (T, H).
+            plan: what `plan` of a layer of the same choice returned.
+            state: this layer's slice of the cache or of the memory.
+        """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Alternating(Attention):
-    """Layer i attends by `attentions[order[i]]`, the order going round; what they prepare, they share.
+    """Layer i attends by `attentions[order[i]]`, the order going round; each of them has a plan of its own.
 
     Source: Kitaev et al. 2020, released code: layers of local and of LSH attention.
     """
@@ -41,6 +41,10 @@ class Alternating(Attention):
     def of_layer(self, number: int) -> Attention:
         """Return the one whose turn it is."""
         return self.attentions[self.order[number % len(self.order)]]
+
+    def head_sizes(self, hidden: int) -> tuple[int, int]:
+        """Return those of the first; `check` refuses positions where others differ."""
+        return self.of_layer(0).head_sizes(hidden)
 
     def check(self, hidden: int) -> None:
         """Refuse what any of them refuses."""

@@ -6,24 +6,27 @@ Legend: T tokens, H hidden size, X blocks, b cells of a block, A heads, D = H / 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from genus.errors import GenusError
-from genus.model.attend import View, attend
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.attention.block_products import Pairs, attend_blocks
 from genus.model.attention.blocks import Layout, Rows, draw_blocks, in_rows, lay_out
+from genus.model.attention.kernels import attend
+from genus.model.attention.plan import AttentionPlan, Side, with_mask
 from genus.model.attention.softmax import Softmax
 from genus.model.demand import Demand, linear
 from genus.model.speed import uncompiled
 from genus.part import Count, Fraction, Natural
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from genus.batch import Packed
-    from genus.model.attend import Way
+    from genus.model.attention.plan import Context, Kernel
 
 DENSE_LENGTH = 512
 """Longest rows for which all pairs of tokens, under a mask, are faster than pairs of blocks."""
@@ -71,6 +74,10 @@ class BlockSparse(Attention):
     def of_layer(self, number: int) -> BlockSparse:
         """Return the choice with the layer's own seed."""
         return replace(self, seed=self.seed + number)
+
+    def plan_key(self) -> Hashable:
+        """Return the choice but for the seed, of which no plan knows."""
+        return replace(self, seed=0)
 
     def check(self, hidden: int) -> None:
         """Refuse heads that do not divide the hidden size, and numbers of blocks that cannot be."""
@@ -130,6 +137,8 @@ class Seen:
 class BlockSparseLayer(AttentionLayer):
     """The module of block-sparse attention; its weights are those of full attention."""
 
+    choice: BlockSparse
+
     def __init__(self, choice: BlockSparse, hidden: int) -> None:
         super().__init__()
         self.choice, self.head_size = choice, hidden // choice.heads
@@ -138,9 +147,9 @@ class BlockSparseLayer(AttentionLayer):
         self.value = nn.Linear(hidden, hidden, bias=choice.bias)
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
-    def prepare(self, packed: Packed) -> Seen:
+    def plan(self, context: Context) -> Seen:
         """Return the blocks of the batch, and who sees whom but for what is drawn."""
-        choice = self.choice
+        choice, packed = self.choice, context.packed
         layout = lay_out(packed, choice.block_size, choice.lead, choice.tail)
         (center, central), (window, inside) = layout.global_blocks(), layout.window(choice.window)
         sparse = ~layout.is_global()[:, None]
@@ -152,10 +161,10 @@ class BlockSparseLayer(AttentionLayer):
             allowed=torch.cat([central, inside], 1) & sparse,
             center=center,
             central=central,
-            dropout=choice.dropout if self.training else 0.0,
+            dropout=choice.dropout if context.training else 0.0,
         )
 
-    def forward(self, x: Tensor, shared: Seen) -> Tensor:
+    def forward(self, x: Tensor, shared: Seen, state: None = None) -> Tensor:
         """Return (T, H)."""
         if shared.rows is not None:
             q_TAD, k_TAD, v_TAD = (
@@ -179,10 +188,11 @@ class BlockSparseLayer(AttentionLayer):
         return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
 
     @uncompiled
-    def _view(self, seen: Seen, rows: Rows) -> View:
+    def _view(self, seen: Seen, rows: Rows) -> AttentionPlan:
         """Return which tokens see which in this layer: with indices of its own, as above."""
-        way: Way = "explicit" if rows.place.device.type == "cpu" else "fused"
-        return View(seen.packed, way, seen.dropout, causal=False, mask=rows.allowed(self.draw(seen.layout)))
+        side, kernel = Side.of(seen.packed), "math" if rows.place.device.type == "cpu" else "sdpa"
+        plan = AttentionPlan(cast("Kernel", kernel), side, side, seen.dropout)
+        return with_mask(plan, rows.allowed(self.draw(seen.layout)))
 
     def pairs(self, seen: Seen) -> Pairs:
         """Return which blocks see which in this layer."""

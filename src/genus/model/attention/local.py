@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from genus.model.attention import AttentionLayer
 from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
-from genus.model.visibility import Full, Visibility
+from genus.model.visibility import Full, Place, Visibility
 from genus.part import Fraction
 
 if TYPE_CHECKING:
-    from genus.batch import Packed
+    from genus.model.attention.plan import Context
 
 
 class Local(Chunked):
@@ -44,6 +44,8 @@ class Local(Chunked):
 class LocalLayer(AttentionLayer):
     """The module of local attention."""
 
+    choice: Local
+
     def __init__(self, choice: Local, hidden: int) -> None:
         super().__init__()
         self.choice, self.head_size = choice, choice.size
@@ -52,11 +54,11 @@ class LocalLayer(AttentionLayer):
         self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
 
-    def prepare(self, packed: Packed) -> Seating:
+    def plan(self, context: Context) -> Seating:
         """Return how the sequences sit."""
-        return Seating(packed)
+        return Seating(context.packed)
 
-    def forward(self, x: Tensor, shared: Seating) -> Tensor:
+    def forward(self, x: Tensor, shared: Seating, state: None = None) -> Tensor:
         """Return (T, H)."""
         choice = self.choice
         seats = shared.seats(choice)
@@ -76,5 +78,5 @@ class LocalLayer(AttentionLayer):
         position_CM = padded(shared.positions, -1)[seats.taker].view(len(seats.neighbors), -1)
         position_CK = position_CM[seats.neighbors].flatten(1)
         seen = position_CK[:, None] >= 0
-        rule = self.choice.visibility.allowed(position_CM[:, :, None], position_CK[:, None])
+        rule = self.choice.visibility.allowed(Place(position_CM[:, :, None]), Place(position_CK[:, None]))
         return (seen if rule is None else seen & rule) | (position_CM[:, :, None] < 0)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.batch import Packed
+    from genus.model.attention.plan import Context
     from genus.model.encoder import Encoder
 
 
@@ -117,6 +118,8 @@ class LowRankLayer(AttentionLayer):
     The biases of keys and values are parameters of the layer, as they are added to the mixtures, not to the tokens.
     """
 
+    choice: LowRank
+
     def __init__(self, choice: LowRank, hidden: int) -> None:
         super().__init__()
         self.choice, self.head_size = choice, hidden // choice.heads
@@ -132,11 +135,11 @@ class LowRankLayer(AttentionLayer):
         )
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
-    def prepare(self, packed: Packed) -> Lying:
+    def plan(self, context: Context) -> Lying:
         """Return where sequences lie."""
-        return lying(packed, self.choice.dropout if self.training else 0.0)
+        return lying(context.packed, self.choice.dropout if context.training else 0.0)
 
-    def forward(self, x: Tensor, shared: Lying) -> Tensor:
+    def forward(self, x: Tensor, shared: Lying, state: None = None) -> Tensor:
         """Return (T, H)."""
         of_values = self.key_projection if self.value_projection is None else self.value_projection
         k_NkH, v_NkH = self.key_projection(self.key(x), shared), of_values(self.value(x), shared)

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from genus.model.attention import AttentionLayer
 from genus.model.attention.seating import Chunked, Seating, Seats, in_chunks, padded, with_neighbors
 from genus.model.demand import Demand, linear
-from genus.model.visibility import Full, Visibility
+from genus.model.visibility import Full, Place, Visibility
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
-    from genus.batch import Packed
+    from genus.model.attention.plan import Context
 
 HIDDEN, ITSELF = -1e9, -1e5
 """Scores of what is not seen, and of a token for itself: it attends to itself only where it sees nothing else."""
@@ -77,6 +77,8 @@ class Lsh(Chunked):
 class LshLayer(AttentionLayer):
     """The module of LSH attention; one map `query_key` makes queries and keys."""
 
+    choice: Lsh
+
     def __init__(self, choice: Lsh, hidden: int) -> None:
         super().__init__()
         self.choice, self.head_size = choice, choice.size
@@ -84,11 +86,11 @@ class LshLayer(AttentionLayer):
         self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
         self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
 
-    def prepare(self, packed: Packed) -> Seating:
+    def plan(self, context: Context) -> Seating:
         """Return how the sequences sit."""
-        return Seating(packed)
+        return Seating(context.packed)
 
-    def forward(self, x: Tensor, shared: Seating) -> Tensor:
+    def forward(self, x: Tensor, shared: Seating, state: None = None) -> Tensor:
         """Return (T, H)."""
         q_ATD, v_ATD = (
             self.by_drawn_head(project(x), self.choice.heads).transpose(0, 1)
@@ -150,7 +152,7 @@ class LshLayer(AttentionLayer):
         asking_ACM1, asked_AC1K = _pairs(token_AS, seats)
         position_T = padded(shared.positions, -1)
         seen = asked_AC1K < len(shared.number)
-        rule = self.choice.visibility.allowed(position_T[asking_ACM1], position_T[asked_AC1K])
+        rule = self.choice.visibility.allowed(Place(position_T[asking_ACM1]), Place(position_T[asked_AC1K]))
         if rule is not None:
             seen = seen & rule
         if not self.choice.across:

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.demand import Demand
-from genus.model.visibility import Full, Visibility
+from genus.model.visibility import Full, Place, Visibility
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
-    from genus.batch import Packed
+    from genus.batch import Memory, Packed
+    from genus.model.attention.plan import Context
     from genus.model.initialization import Initialization
 
 
@@ -82,13 +83,13 @@ class Seen:
     """(1 or 2, N, H) encodings of the distances from K down; the second row is for rows that run backward."""
     segments: Tensor | None
     """(R, 1, Q, K) bool, true where query and key are of different segments; None where nobody asks."""
-    memory: Tensor | None = None
-    """(R, M, H) what the layer before remembers."""
     dropout: float = 0.0
 
 
 class RelativeLayer(AttentionLayer):
     """The module of relative attention; no map has a bias."""
+
+    choice: Relative
 
     def __init__(self, choice: Relative, hidden: int) -> None:
         super().__init__()
@@ -108,8 +109,10 @@ class RelativeLayer(AttentionLayer):
         for vector in (self.content_bias, self.position_bias):
             initialization.draw(vector, "vector")
 
-    def prepare(self, packed: Packed, remembered: Tensor | None = None) -> Seen:
-        """Return what all layers share; `remembered` (R, M) says which memories are of the text that goes on."""
+    def plan(self, context: Context) -> Seen:
+        """Return what all layers share: of the batch, and of which memories are of the text that goes on."""
+        packed = context.packed
+        remembered = visible(packed, context.memory) if context.memory else None
         memory = 0 if remembered is None else remembered.shape[1]
         mask = who_sees_whom(packed, self.choice.visibility, remembered)
         return Seen(
@@ -118,7 +121,7 @@ class RelativeLayer(AttentionLayer):
             blind=None if packed.query is None else ~mask.any(-1)[:, :, None, None],
             distances=self._distances(packed, memory),
             segments=self.other_segment(packed, memory),
-            dropout=self.choice.dropout if self.training else 0.0,
+            dropout=self.choice.dropout if context.training else 0.0,
         )
 
     def other_segment(self, packed: Packed, memory: int) -> Tensor | None:
@@ -129,12 +132,15 @@ class RelativeLayer(AttentionLayer):
         """Return what segments add to the scores (R, A, Q, K)."""
         return 0.0
 
-    def forward(self, x: Tensor, shared: Seen) -> Tensor:
-        """Return (T, H), or (T + R P, H) for the cells and the second states after them."""
+    def forward(self, x: Tensor, shared: Seen, state: Tensor | None = None) -> Tensor:
+        """Return (T, H), or (T + R P, H) for the cells and the second states after them.
+
+        The state (R, M, H) is what the layer before remembers.
+        """
         rows, length = len(shared.mask), shared.packed.row_length
         cells_RLH = x[: rows * length].view(rows, length, -1)
         q_RAQD = by_rows(self.by_head(self.query(x)), rows, length).transpose(1, 2)
-        k_RAKD, v_RAKD = (self._known(project, cells_RLH, shared.memory) for project in (self.key, self.value))
+        k_RAKD, v_RAKD = (self._known(project, cells_RLH, state) for project in (self.key, self.value))
         scores = (q_RAQD + self.content_bias[:, None]) @ k_RAKD.transpose(-1, -2)
         scores = scores + self._by_distance(q_RAQD + self.position_bias[:, None], shared)
         scores = scores + self.segment_scores(q_RAQD, shared)
@@ -200,7 +206,7 @@ def who_sees_whom(packed: Packed, visibility: Visibility, remembered: Tensor | N
     length = packed.row_length
     number, position = packed.sequence.view(-1, length), packed.positions.view(-1, length)
     mask = number[:, :, None] == number[:, None, :]
-    rule = visibility.allowed(position[:, :, None], position[:, None, :])
+    rule = visibility.allowed(Place(position[:, :, None]), Place(position[:, None, :]))
     mask = mask if rule is None else mask & rule
     strict = mask
     if "order" in packed.facts:
@@ -215,6 +221,12 @@ def who_sees_whom(packed: Packed, visibility: Visibility, remembered: Tensor | N
         return mask
     place = (packed.query % length)[:, :, None].expand(-1, -1, mask.shape[-1])
     return torch.cat([mask, strict.gather(1, place)], 1)
+
+
+def visible(packed: Packed, memory: Memory) -> Tensor:
+    """Return (R, M) bool: what is remembered of the text that goes on in the row."""
+    assert packed.flow is not None, "only batches of streams are remembered"
+    return memory["remembered"] & packed.flow.continues[:, None]
 
 
 def backward(packed: Packed) -> Tensor | None:

@@ -16,6 +16,8 @@ from genus.model.attention import Attention
 from genus.part import Count, Natural
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from genus.batch import Packed
 
 
@@ -30,6 +32,10 @@ class Chunked(Attention):
     before: Natural = 1
     """How many of the chunks before its own a token sees; the one before a sequence's first is its last."""
     after: Natural = 0
+
+    def plan_key(self) -> Hashable:
+        """Return one key for all choices: the seating holds the seats of each size of chunks."""
+        return Chunked
 
     @property
     def seen(self) -> int:

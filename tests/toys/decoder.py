@@ -1,0 +1,27 @@
+"""A toy member made of parts only: a causal decoder with rotary positions, grouped keys and norms before sub-layers."""
+
+from __future__ import annotations
+
+from genus.model.attention.alternating import Alternating
+from genus.model.attention.softmax import Softmax
+from genus.model.embed import Embedding
+from genus.model.encoder import Encoder
+from genus.model.feedforward import Dense
+from genus.model.norm import NoNorm
+from genus.model.pre_norm import PreNorm
+from genus.model.rotary import Rotary
+from genus.model.visibility import Banded, Causal
+
+VOCABULARY = 60
+DENSE = Softmax(heads=4, key_heads=2, dropout=0.0, visibility=Causal())
+BANDED = Softmax(heads=4, key_heads=2, dropout=0.0, visibility=Banded(width=4))
+
+DECODER = Encoder(
+    layers=3,
+    hidden=32,
+    attention=Alternating(attentions=(DENSE, BANDED), order=(0, 1)),
+    feedforward=Dense(size=48),
+    embedding=Embedding(segments=0, position=Rotary(), norm=NoNorm(), dropout=0.0),
+    block=PreNorm(),
+    dropout=0.0,
+)
