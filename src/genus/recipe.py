@@ -270,3 +270,7 @@ class Recipe(Part):
             if twice := objective.gives & given:
                 raise ValueError(f"{where}: {kind} gives {', '.join(sorted(twice))}, which is given already; take one")
             given |= objective.gives
+            objective.check(self.model)
+        told = examples.facts.union({"task"}, *(objective.gives_facts for objective in self.learning(turn)))
+        if untold := sorted(self.model.facts - told):
+            raise ValueError(f"model: it reads {', '.join(untold)} of every token, which {named} does not give")

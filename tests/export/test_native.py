@@ -35,6 +35,9 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "clusters": ("transformer-xl/tiny", [*SMALL, "model.memory=8", CLUSTERS]),
     "one sub-layer for all layers": ("albert/tiny", [*SMALL, "model.stack=SharedAttention"]),
     "no segments": ("bert/tiny", [*SMALL, "model.embedding.segments=0", "objectives=[{kind='Masked'}]"]),
+    "rotary": ("bert/tiny", [*SMALL, "model.embedding.position=Rotary", "model.block=PreNorm"]),
+    "grouped keys": ("bert/tiny", [*SMALL, "model.attention.key_heads=1", "model.attention.size=6"]),
+    "parallel, with buckets": ("bert/tiny", [*SMALL, "model.block=Parallel", "model.embedding.position=RelativeBuckets"]),
     "heads of two classes": ("xlnet/tiny", [*SMALL, "objectives=['Permuted', 'NextSentence']"]),
 }
 rows = pytest.mark.parametrize("row", ROWS)

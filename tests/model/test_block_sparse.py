@@ -143,7 +143,7 @@ def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> No
 
 def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
     built = layer(replace(CHOICES["both ends"], dropout=0.5))
-    shared = built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))))
+    shared = built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)), training=True))
     x = torch.randn(240, 12, dtype=torch.double)
     built.eval()
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_compiled_equals_eager_and_layers_are_compiled_once(
         counters.clear()
         assert compile_learner(compiled.network, [])
         for one in (eager, compiled):
-            one.objective(one(batch), one.counts(batch)).backward()
+            one.objective(one(batch).sums, one.counts(batch)).backward()
         graphs.append(counters["stats"]["unique_graphs"])
         for (key, a), (_, b) in zip(eager.named_parameters(), compiled.named_parameters(), strict=True):
             assert a.grad is not None
@@ -343,9 +343,9 @@ def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     [
         ({"heads": 5}, "5 attention heads do not divide a hidden size of 12"),
         ({"window": 2}, "attention.window: expected an odd number of blocks, got 2"),
-        ({"block_size": 0}, "a block needs a token"),
-        ({"random": -1}, "may not be below 0"),
-        ({"focus": 0}, "attention.focus: expected a number of blocks or null, got 0"),
+        ({"block_size": 0}, "BlockSparse.block_size: expected at least 1, got 0"),
+        ({"random": -1}, "BlockSparse.random: expected at least 0, got -1"),
+        ({"focus": 0}, "BlockSparse.focus: expected at least 1, got 0"),
     ],
 )
 def test_choices_that_cannot_be_are_one_line(changes: dict[str, int], message: str) -> None:

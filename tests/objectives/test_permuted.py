@@ -132,8 +132,11 @@ def test_spans_of_backward_text_begin_where_words_do_as_it_reads() -> None:
 
 @pytest.mark.parametrize("other", ["transformer-xl/tiny", "bert/tiny"])
 def test_a_model_without_second_states_is_refused(other: str) -> None:
-    with pytest.raises(UsageError, match=r"Permuted predicts from second states.*model\.attention=TwoStream"):
-        replace(catalog.load("xlnet/tiny"), model=catalog.load(other).model).learner()
+    message, model = r"Permuted predicts from second states.*model\.attention=TwoStream", catalog.load(other).model
+    with pytest.raises(ValueError, match=message):
+        replace(catalog.load("xlnet/tiny"), model=model)
+    with pytest.raises(UsageError, match=message):
+        Permuted().build(model, 50)
 
 
 def test_even_the_shortest_sequence_has_a_target() -> None:

@@ -93,6 +93,8 @@ class Examples(Part, ABC):
 
     gives: ClassVar[frozenset[str]] = frozenset()
     """Names of the targets that the format itself gives, such as `next_sentence`."""
+    facts: ClassVar[frozenset[str]] = frozenset({"segment"})
+    """Names of the facts of tokens that the format gives (`Packed.facts`)."""
 
     streams: ClassVar[frozenset[str]] = frozenset({"tokens"})
     """Names of the streams of its examples: `tokens`, and what it is conditioned on."""

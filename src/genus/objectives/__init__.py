@@ -86,6 +86,10 @@ class Objective(Part, ABC):
     """Names of targets that objectives after this one can learn from too."""
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
+    causal: ClassVar[bool | None] = None
+    """Whether the model's masks must be causal, or must not be; None: either will do."""
+    gives_facts: ClassVar[frozenset[str]] = frozenset()
+    """Names of facts of tokens that it adds to an example (`Packed.facts`)."""
     adds: ClassVar[frozenset[str]] = frozenset()
     """Names of the streams that `corrupt` adds to an example, such as the `source` of an encoder-decoder."""
     over_tokens: ClassVar[bool] = False
@@ -95,6 +99,20 @@ class Objective(Part, ABC):
     def name(self) -> str:
         """The name of the objective's head in a learner and a checkpoint: its kind in snake case."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def check(self, model: Model) -> None:
+        """Refuse a model from which nothing is learned.
+
+        Raises:
+            ValueError: the model's tokens see what they are to predict, or cannot see what they are to be told by.
+        """
+        kind = type(self).__name__
+        if self.causal and not model.causal:
+            raise ValueError(f"objectives: {kind} predicts the next token, which tokens of this model see already; "
+                             "take a causal one, such as model.attention.visibility=Causal")  # fmt: skip
+        if self.causal is False and model.causal:
+            raise ValueError(f"objectives: {kind} restores tokens from both sides, but this model is causal; "
+                             "take model.attention.visibility=Full, or objectives of the kind NextToken")  # fmt: skip
 
     @property
     def token_losses(self) -> frozenset[str]:

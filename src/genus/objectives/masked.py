@@ -29,6 +29,7 @@ class MaskedTokens(Objective):
     """-Σ log p(original token | corrupted sequence) over the chosen tokens."""
 
     over_tokens: ClassVar[bool] = True
+    causal: ClassVar[bool | None] = False
     gives: ClassVar[frozenset[str]] = frozenset({"masked"})
     needs_tokens: ClassVar[frozenset[str]] = frozenset({"mask"})
 

@@ -27,6 +27,7 @@ class NextToken(Objective):
     """
 
     over_tokens: ClassVar[bool] = True
+    causal: ClassVar[bool | None] = True
 
     output: Output = Tied()
 

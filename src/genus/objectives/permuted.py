@@ -40,6 +40,7 @@ class Permuted(Objective):
     """
 
     over_tokens: ClassVar[bool] = True
+    gives_facts: ClassVar[frozenset[str]] = frozenset({"order"})
 
     partial: Partial = ContextSpans()
     output: Output = Tied()
@@ -82,12 +83,23 @@ class Permuted(Objective):
         Raises:
             UsageError: the model has no second states.
         """
+        try:
+            self.check(model)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        return PermutedHead(self, model, vocab_size)
+
+    def check(self, model: Model) -> None:
+        """Refuse a model without second states.
+
+        Raises:
+            ValueError: as said.
+        """
         if not isinstance(model, Recurrent) or not model.attention.queries:
-            raise UsageError(
+            raise ValueError(
                 f"objectives: Permuted predicts from second states, which this {type(model).__name__} does not have; "
                 "take a model with model.attention=TwoStream, such as XLNet's"
             )
-        return PermutedHead(self, model, vocab_size)
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of second states and of the output layer, on one token in K."""

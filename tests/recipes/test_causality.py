@@ -1,0 +1,33 @@
+"""Objectives and models that contradict each other are refused when a recipe is read, in one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from genus import catalog
+from genus.errors import UsageError
+
+NEXT = "objectives=[{kind='NextToken'}]"
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "message"),
+    [
+        ("bert/tiny", [NEXT], r"NextToken predicts the next token.*model\.attention\.visibility=Causal"),
+        ("transformer-xl/tiny", ["model.attention.visibility=Full"], "NextToken predicts the next token"),
+        ("bert/tiny", ["model.attention.visibility=Causal"], r"Masked restores.*model\.attention\.visibility=Full"),
+        ("bert/tiny", ["objectives=[{kind='Permuted'}]"], r"Permuted predicts.*model\.attention=TwoStream"),
+        ("roberta/tiny", ["model.attention.visibility=Prefix"], "model: it reads prefix of every token, which FullSentences"),
+    ],
+)
+def test_what_gives_the_answer_away_is_refused(row: str, settings: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        catalog.load(row, settings)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("visibility", ["Causal", "{kind='Banded', width=4}"])
+def test_a_causal_model_learns_the_next_token(visibility: str) -> None:
+    recipe = catalog.load("roberta/tiny", [NEXT, f"model.attention.visibility={visibility}"])
+    assert recipe.model.causal
+    assert recipe.model.in_words.startswith("decoder")
