@@ -72,7 +72,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         lambda folder: rewrite(folder, lambda tensors: tensors | {QUERY: torch.zeros(8, 16)}),
-        f"the weights do not fit {QUERY} (8, 16), which makes (40, 16), not (48, 16)",
+        f"the weights do not fit {QUERY} (8, 16), which makes (8, 16), not (16, 16)",
     ),
     (
         lambda folder: rewrite(folder, lambda t: t | {"cls.predictions.decoder.weight": torch.zeros(40, 16)}),
