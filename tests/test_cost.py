@@ -108,7 +108,7 @@ def test_flops_agree_with_pytorch(model: Encoder, length: int) -> None:
     rows = 4
     batch = full_batch(rows, length, row.tokens.vocab_size, round(0.15 * rows * length))
     with FlopCounterMode(display=False) as forward:
-        sums = learner(batch)
+        sums = learner(batch).sums
     with FlopCounterMode(display=False) as backward:
         learner.objective(sums, learner.counts(batch)).backward()
     ours = demand(row, length).flops * rows * length
@@ -164,7 +164,7 @@ def test_flops_of_memory_second_states_and_rare_tokens(name: str) -> None:
     packed = replace(packed, facts={**packed.facts, "order": torch.zeros_like(packed.ids)})
     batch = Batch({"tokens": packed}, targets, memory=learner.network.blank(rows))
     with FlopCounterMode(display=False) as forward:
-        sums = learner(batch)
+        sums = learner(batch).sums
     with FlopCounterMode(display=False) as backward:
         learner.objective(sums, learner.counts(batch)).backward()
     row = replace(row, stages=(Stage(max_length=length, batch=rows, micro_batch=rows),))
@@ -237,7 +237,7 @@ def test_activations_are_about_those_kept() -> None:
 
     batch = full_batch(rows, length, row.tokens.vocab_size, round(0.15 * rows * length))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        sums = learner(batch)
+        sums = learner(batch).sums
     assert sums
     assert cost(row).stages[0].bytes_activations == pytest.approx(sum(kept.values()), rel=BYTES)
 

@@ -14,6 +14,7 @@ import torch
 from genus import catalog, pipeline
 from genus.errors import GenusError, UsageError
 from genus.export.hf import load
+from genus.part.renames import SCHEMA
 from genus.tokens.store import Store, prepare
 from genus.tokens.tokenizer import Tokenizer
 from small import RUN, documents, losses, rows, shrunk
@@ -52,6 +53,14 @@ def test_a_run_folder_holds_all_it_should(name: str, corpus: Path, tmp_path: Pat
         "checkpoint-4",
         "checkpoint-8",
     ]
+
+
+def test_every_file_that_holds_a_part_bears_its_schema(trained: Path) -> None:
+    files = [*trained.rglob("recipe.json"), *trained.rglob("tokens.json")]
+    assert {file.parent.name for file in files} >= {"bert", "tokenizer", "model", "checkpoint-10"}
+    for file in files:
+        assert json.loads(file.read_text())["schema"] == SCHEMA, file
+    assert json.loads((trained / "run.json").read_text())["sessions"][0]["run"]["schema"] == SCHEMA
 
 
 def test_bits_per_byte_follow_from_the_loss(trained: Path) -> None:

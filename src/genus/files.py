@@ -34,7 +34,7 @@ def read_json(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise GenusError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(table, dict):
         raise GenusError(f"{path}: expected a JSON table")

@@ -58,7 +58,7 @@ def test_list_names_every_row(capsys: Captured) -> None:
 
 def test_show_gives_the_resolved_row_and_its_cost(capsys: Captured) -> None:
     found = answer(capsys, "show", "bert", "--set", "seed=3")
-    assert found["recipe"] == catalog.load("bert", ["seed=3"]).to_json()
+    assert found["recipe"] == catalog.load("bert", ["seed=3"]).written()
     assert found["cost"]["network"] == 109_482_240
     printed = said(capsys, "show", "bert")
     assert "109,482,240" in printed

@@ -39,7 +39,8 @@ SHAPES = [
 
 
 def of_task(batch: Batch, task: int) -> Batch:
-    return replace(batch, streams={"tokens": replace(batch.tokens, task=task)})
+    facts = {**batch.tokens.facts, "task": torch.full_like(batch.tokens.ids, task)}
+    return replace(batch, streams={"tokens": replace(batch.tokens, facts=facts)})
 
 
 def padded(shape: Shape, task: int) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import transformers
 from folders import SIZE, edit, rewrite, tiny
 from test_native import made
 
+from genus import pipeline
 from genus.cost import cost
 from genus.errors import GenusError
 from genus.evaluate.fill import fill
@@ -116,6 +117,10 @@ def test_training_goes_on_with_all_rows(tmp_path: Path) -> None:
     fresh = replace(found.recipe, seed=1).learner()
     assert transplant(found, fresh, found.tokenizer) == []
     assert torch.equal(fresh.network.token_embedding.weight, rows)
+
+    recipe, learner = pipeline.started(tiny("bert", tmp_path, Masked())[0], found.tokenizer, tmp_path / "padded")
+    assert recipe.padded_vocab_size == PADDED
+    assert torch.equal(learner.network.token_embedding.weight, rows)
 
     taught = Teaching(tmp_path, found).taught(tiny("bert", tmp_path)[0])
     assert taught.padded_vocab_size == PADDED

@@ -343,9 +343,9 @@ def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     [
         ({"heads": 5}, "5 attention heads do not divide a hidden size of 12"),
         ({"window": 2}, "attention.window: expected an odd number of blocks, got 2"),
-        ({"block_size": 0}, "a block needs a token"),
-        ({"random": -1}, "may not be below 0"),
-        ({"focus": 0}, "attention.focus: expected a number of blocks or null, got 0"),
+        ({"block_size": 0}, "BlockSparse.block_size: expected at least 1, got 0"),
+        ({"random": -1}, "BlockSparse.random: expected at least 0, got -1"),
+        ({"focus": 0}, "BlockSparse.focus: expected at least 1, got 0"),
     ],
 )
 def test_choices_that_cannot_be_are_one_line(changes: dict[str, int], message: str) -> None:

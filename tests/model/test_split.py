@@ -18,6 +18,7 @@ from genus.model.attention.block_sparse import BlockSparse
 from genus.model.attention.local import Local
 from genus.model.attention.low_rank import LengthProjection, LowRank
 from genus.model.attention.lsh import Lsh
+from genus.model.attention.plan import Context
 from genus.model.attention.relative import Relative
 from genus.model.attention.softmax import Softmax
 from genus.model.attention.two_stream import TwoStream
@@ -88,8 +89,8 @@ def built(attention: Attention) -> AttentionLayer:
 def test_halves_sum_up_to_the_whole(make_packed: Make, attention: Attention) -> None:
     packed, layer = make_packed(ROWS, LENGTH, torch.ones(2 * LENGTH, dtype=torch.long)), built(attention)
     x = torch.randn(2 * LENGTH, HIDDEN, dtype=torch.float64)
-    expected = layer(x, layer.prepare(packed))
-    found = sum(one(x, one.prepare(packed)) for one in (half(layer, rank) for rank in range(2)))
+    expected = layer(x, layer.plan(Context.of(packed, x, False)))
+    found = sum(one(x, one.plan(Context.of(packed, x, False))) for one in (half(layer, rank) for rank in range(2)))
     torch.testing.assert_close(found, expected, rtol=DOUBLE, atol=DOUBLE * expected.abs().max().item())
 
 
@@ -97,5 +98,6 @@ def test_halves_sum_up_to_the_whole(make_packed: Make, attention: Attention) -> 
 def test_what_is_drawn_for_each_head_is_not_split(make_packed: Make, attention: Attention) -> None:
     """One head of two would take the draws of both."""
     packed, layer = make_packed(ROWS, LENGTH, torch.ones(2 * LENGTH, dtype=torch.long)), half(built(attention), 1)
+    x = torch.randn(2 * LENGTH, HIDDEN, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"2 heads.*holds 1: it cannot be split by heads"):
-        layer(torch.randn(2 * LENGTH, HIDDEN, dtype=torch.float64), layer.prepare(packed))
+        layer(x, layer.plan(Context.of(packed, x, False)))

@@ -50,7 +50,8 @@ def llama3(folder: Path) -> Path:
     )
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    backend.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    ends = ["So it ends.\n\n"] * 90
+    backend.train_from_iterator([*CORPUS, *ends], trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
     first = ["<|begin_of_text|>", "<|end_of_text|>"]
     backend.add_special_tokens([*first, *(f"<|reserved_special_token_{n}|>" for n in range(20))])
     frame = processors.TemplateProcessing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -93,9 +94,10 @@ def test_shares_that_floating_point_cannot_add_end_where_they_should() -> None:
         assert Progress(step=last - 1).spent(Budget(amount=10)) < end <= Progress(step=last).spent(Budget(amount=10))
 
 
-def test_nothing_to_spend_is_an_evaluation() -> None:
-    summary = toy_train(None, budget=Budget(amount=0), evaluate=lambda learner: {"score": 0.5})
-    assert summary.progress == Progress(evaluation={"score": 0.5}, evaluated=0)
+def test_nothing_left_to_spend_is_an_evaluation(tmp_path: Path) -> None:
+    first = toy_train(tmp_path)
+    summary = toy_train(tmp_path, resume=True, evaluate=lambda learner: {"score": 0.5})
+    assert summary.progress == replace(first.progress, evaluation={"score": 0.5}, evaluated=first.progress.step)
     assert not summary.stopped
 
 

@@ -46,7 +46,8 @@ def fill(
     Args:
         learner: with a masked-language-model head, or a whole model within that has one, as ELECTRA's generator.
         tokenizer: the learner's own.
-        text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`.
+        text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`; the names of other special
+            tokens are text.
         top: how many tokens.
         max_length: the model's positions, None where they have no end.
 
@@ -84,7 +85,8 @@ def _restorer(learner: Learner) -> tuple[Learner, MaskedHead]:
 
 def _example(tokenizer: Tokenizer, text: str) -> Example:
     """Return the framed text with a target without a label at every mask."""
-    ids = np.array(tokenizer.encode([text])[0], np.int64)
+    mask = tokenizer.pieces[tokenizer.vocabulary.mask]
+    ids = np.array(tokenizer.encode([text], specials=(mask,))[0], np.int64)
     sequence = Sequence(*tokenizer.vocabulary.frame(ids))
     masks = np.flatnonzero(sequence.ids == tokenizer.vocabulary.mask)
     return Example({"tokens": sequence}, {"masked": (masks, np.full(len(masks), IGNORE))})

@@ -102,8 +102,11 @@ class ReversibleLayers(nn.ModuleList):
         """Return (T, 2 H).
 
         Raises:
-            UsageError: the states of every layer are asked for, of which none is kept.
+            UsageError: the states of every layer are asked for, of which none is kept; or layers are sharded, which only
+                their own forward passes would gather.
         """
+        if any(hasattr(weight, "full_tensor") for weight in self.parameters()):
+            raise UsageError("model.stack: reversible layers cannot be sharded; replicate this model")
         if kept is not None:
             raise UsageError("model.stack: reversible layers do not keep the states of every layer")
         layers = cast("list[PreNormLayer]", list(self))

@@ -72,11 +72,13 @@ def encode(
 ) -> Encoded:
     """Encode single or paired texts, each cut so that it has at most `max_length` tokens when framed.
 
+    The name of a special token in a text is text like any other.
+
     Raises:
         GenusError: the frame alone is as long.
     """
     vocabulary = tokenizer.vocabulary
-    columns = [tokenizer.encode(list(column)) for column in zip(*texts, strict=True)]
+    columns = [tokenizer.encode(list(column), specials=False) for column in zip(*texts, strict=True)]
     room = max_length - vocabulary.framing(len(columns))
     if room < len(columns):
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")

@@ -120,7 +120,9 @@ def encode_words(
 def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
     """Return the ids of each word, as it stands in a text."""
     words = list(words)
-    return dict(zip(words, tokenizer.encode([tokenizer.tokens.within(word) for word in words]), strict=True))
+    return dict(
+        zip(words, tokenizer.encode([tokenizer.tokens.within(word) for word in words], specials=False), strict=True)
+    )
 
 
 def _parts(lengths: Several[int], room: int) -> list[slice]:

@@ -11,10 +11,11 @@ from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
 from genus.part import Count, Natural
-from genus.tokens import Specials, Tokens
+from genus.tokens import Specials
 from genus.tokens.chunks import Gpt2Pieces, WholeText
-from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,7 @@ WHITE_SPACE = tuple("\u0120\u010a\u0109\u010d\u010b\u010c")
 """How the byte alphabet writes space, line feed, tab, carriage return, vertical tab and form feed."""
 
 
-class ByteBPE(Tokens):
+class ByteBPE(TrainedTokens):
     """Byte-level BPE with GPT-2's pre-tokenizer: words with the space before them, digits, punctuation, white space.
 
     Ids as fairseq gives them: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last, further special tokens before
@@ -86,7 +87,7 @@ class ByteBPE(Tokens):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=sys.stderr.isatty(),
         )
-        backend.train_from_iterator(some(texts), trainer)
+        fit(backend, self.sample(texts), trainer)
         model = json.loads(backend.to_str())["model"]
         pieces = {**model["vocab"], **{name: len(model["vocab"]) + number for number, name in enumerate(last)}}
         return Tokenizer.of(self, self.of_vocabulary(pieces, [(left, right) for left, right in model["merges"]]))

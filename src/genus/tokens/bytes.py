@@ -18,7 +18,7 @@ from genus.tokens.layout import frame, read_config, read_specials, some
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from genus.tokens.chunks import Encoder
@@ -133,6 +133,14 @@ class _BytesPlus:
         self.whole, self.first = whole, first
         added = [re.escape(token.content) for token in whole.backend.get_added_tokens_decoder().values()]
         self.has_added = re.compile("|".join(added)).search
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts, where no special token is in the text."""
+        return [] if self.has_added(text) else list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return what the backend does."""
+        return self.whole.placed(text, cuts)
 
     def __call__(self, text: str) -> bytes:
         """Return the ids of a text, special tokens not added."""

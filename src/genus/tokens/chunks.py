@@ -18,10 +18,13 @@ from abc import ABC, abstractmethod
 from array import array
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
+from genus.text.sentences import UNSPACED_CLOSING, UNSPACED_MARKS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import tokenizers
 
@@ -36,12 +39,28 @@ LATIN = r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
 WHITE_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """Unicode's White_Space."""
 
+AGREED_SPACES = frozenset(
+    " \n\t\r\xa0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""White space to Python, to the backend, and to BERT's normalizer."""
+MARKS = frozenset(UNSPACED_MARKS + UNSPACED_CLOSING)
+"""Punctuation at the end of a sentence which no white space follows."""
+
 
 class Encoder(Protocol):
     """Text to ids, as the bytes of an array of the tokenizer's id type."""
 
     def __call__(self, text: str) -> bytes:
         """Return the ids of a text, special tokens not added."""
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return the cuts (rising, in characters) at which the text can be cut before it is encoded.
+
+        The ids of the parts, laid end to end, are those of the whole.
+        """
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Encode a text whole, and return its ids cut into parts: a token belongs where its text begins."""
 
 
 class WholeText:
@@ -55,6 +74,26 @@ class WholeText:
         """Return the ids of a text, special tokens not added."""
         [encoding] = self.backend.encode_batch_fast([text], add_special_tokens=False)
         return array(self.typecode, encoding.ids).tobytes()
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return no cut: nothing is known of how the backend reads a text."""
+        return []
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return the ids of the parts by the places in the text that the backend gives for its tokens."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        starts = np.maximum.accumulate(np.array([start for start, _ in encoding.offsets] or [0], np.int64))
+        bounds = [0, *np.searchsorted(starts, cuts).tolist(), len(encoding.ids)]
+        ids = array(self.typecode, encoding.ids)
+        return [ids[start:stop].tobytes() for start, stop in itertools.pairwise(bounds)]
+
+
+class CutAtSpaces(WholeText):
+    """The backend itself, where its pre-tokenizer splits at white space whatever stands beside it."""
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return the cuts in front of white space."""
+        return [cut for cut in cuts if text[cut] in " \n\t\r" and not text[cut - 1].isspace()]
 
 
 class _Table(dict[str, bytes]):
@@ -81,8 +120,9 @@ class SpacedWords:
 
     simple = re.compile(f"[\n -~{LATIN}{PUNCTUATION}]*")
 
-    def __init__(self, whole: WholeText) -> None:
+    def __init__(self, whole: CutAtSpaces) -> None:
         self.whole = whole
+        self.apart, self.placed = whole.apart, whole.placed
         self.word_ids = _Table(whole)
 
     def __call__(self, text: str) -> bytes:
@@ -104,9 +144,11 @@ class _Pieces(ABC):
 
     def __init__(self, whole: WholeText) -> None:
         self.whole = whole
+        self.placed = whole.placed
         self.model = whole.backend.model
-        added = [re.escape(token.content) for token in whole.backend.get_added_tokens_decoder().values()]
-        self.has_added = re.compile("|".join(added) or r"(?!)").search
+        added = [token.content for token in whole.backend.get_added_tokens_decoder().values()]
+        self.has_added = re.compile("|".join(map(re.escape, added)) or r"(?!)").search
+        self.marks = MARKS - frozenset("".join(added))
         self.piece_ids = _Table(self._piece)
         self.chunk_ids = _Table(self._chunk)
 
@@ -132,6 +174,10 @@ class _Pieces(ABC):
         return array(self.whole.typecode, [token.id for token in self.model.tokenize(piece)]).tobytes()
 
     @abstractmethod
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return the cuts across which the pre-tokenizer never looks."""
+
+    @abstractmethod
     def _chunks(self, text: str) -> list[str]:
         """Cut a text where the pre-tokenizer never looks across."""
 
@@ -151,6 +197,11 @@ class BertPieces(_Pieces):
     def _by_pieces(self, text: str) -> bytes:
         return super()._by_pieces(text.lower() if self.lowercase else text)
 
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return the cuts before white space, and those after punctuation, which stands alone."""
+        marks = self.marks
+        return [cut for cut in cuts if text[cut] in AGREED_SPACES or text[cut - 1] in marks]
+
     def _chunks(self, text: str) -> list[str]:
         return text.split()
 
@@ -167,6 +218,7 @@ class Gpt2Pieces(_Pieces):
     doubtful = "\x1c\x1d\x1e\x1f\u180e"
     """White space to some, and not to others."""
     chunks = re.compile(f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+")
+    letter = re.compile("[A-Za-z\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5]").match
     alphabet = ByteLevel(add_prefix_space=False, use_regex=False)
     """Writes bytes as the characters that the model's pieces are made of."""
 
@@ -175,6 +227,16 @@ class Gpt2Pieces(_Pieces):
             return super()._piece(piece.replace(" ", "\u0120").replace("\n", "\u010a"))
         [(written, _)] = self.alphabet.pre_tokenize_str(piece)
         return super()._piece(written)
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return the cuts before a run of white space, and those between punctuation and a letter."""
+        marks, letter = self.marks, self.letter
+        return [
+            cut
+            for cut in cuts
+            if (text[cut] in AGREED_SPACES and not (text[cut - 1].isspace() or text[cut - 1] == "\u180e"))
+            or (text[cut - 1] in marks and letter(text, cut))
+        ]
 
     def _chunks(self, text: str) -> list[str]:
         return self.chunks.findall(text)

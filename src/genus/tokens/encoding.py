@@ -48,13 +48,12 @@ class Encoded:
 
 
 def encode_block(block: Block, tokenizer: Tokenizer) -> Encoded:
-    """Parse a block, cut its documents into sentences, the title first, and encode each sentence."""
-    found, encode, width = block.documents(), tokenizer.encoder, np.dtype(tokenizer.dtype).itemsize
+    """Parse a block, encode its documents, and cut their ids into sentences, the title first."""
+    found, encode, width = block.documents(), tokenizer.encode_parts, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
     documents: list[tuple[int, int]] = []
     for text, title in zip(found.texts, found.titles, strict=True):
-        first = [text[:title]] if title else []
-        sentences = list(filter(None, map(encode, [*first, *split(text[title:])])))
+        sentences = list(filter(None, encode(text, boundaries(text, title))))
         if sentences:
             ids += sentences
             documents.append((len(sentences), len(text.encode())))
@@ -66,6 +65,21 @@ def encode_block(block: Block, tokenizer: Tokenizer) -> Encoded:
         replaced=found.replaced,
         position=block.position,
     )
+
+
+def boundaries(text: str, title: int) -> list[int]:
+    """Return where the sentences of a document end, but for the last, in characters.
+
+    White space belongs to the sentence after it, all of a run: there no tokenizer looks across.
+    """
+    cuts = [title] if title else []
+    end = title
+    for sentence in split(text[title:]):
+        kept = len(sentence.rstrip())
+        if kept:
+            cuts.append(end + kept)
+        end += len(sentence)
+    return cuts[:-1]
 
 
 def encode_blocks(blocks: Iterable[Block], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from array import array
 from collections import Counter
@@ -13,13 +14,14 @@ from tokenizers import decoders, models, pre_tokenizers
 from genus.part import Count, Natural
 from genus.text.cleaning import SPACE, Cleaning
 from genus.text.segment import DictionaryWords, Segmenter
-from genus.tokens import Specials, Tokens
+from genus.tokens import Specials  # noqa: TC001  # a choice is read by its annotation
 from genus.tokens.byte_bpe import ROBERTA, in_order
-from genus.tokens.layout import frame, some
-from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.layout import frame
+from genus.tokens.tokenizer import HIDDEN, Tokenizer
+from genus.tokens.training import TrainedTokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from genus.part import Part
@@ -29,7 +31,7 @@ CUT = "<|>"
 """What stands between words in a text that was cut beforehand, which is what the files of this tokenizer read."""
 
 
-class SegmentedWords(Tokens):
+class SegmentedWords(TrainedTokens):
     """What a segmenter finds in a text, in order of frequency; a space is a token.
 
     Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
@@ -55,9 +57,9 @@ class SegmentedWords(Tokens):
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count the words of texts: special tokens first, then the space, then the most frequent words."""
-        cut = Cutter(self)
+        cut = Cutter(self, self.specials.names())
         counts: Counter[str] = Counter()
-        for text in some(texts):
+        for text in self.sample(texts):
             counts.update(cut(text))
         first = [*ordered(self.specials), SPACE]
         frequent = (word for word, number in counts.most_common() if number >= self.min_frequency)
@@ -83,7 +85,12 @@ class SegmentedWords(Tokens):
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
         """Return the segmenter with the vocabulary."""
-        return WordIds(Cutter(self), backend.get_vocab(), self.specials.unk, typecode)
+        ids = backend.get_vocab()
+        special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        unknown = self.specials.unk
+        if unknown is not None and unknown not in ids:
+            unknown = HIDDEN + unknown
+        return WordIds(Cutter(self, special), ids, unknown, typecode)
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
@@ -98,8 +105,8 @@ class SegmentedWords(Tokens):
 class Cutter:
     """Texts to words: cleaned, parted at the names of special tokens, and cut."""
 
-    def __init__(self, choice: SegmentedWords) -> None:
-        names = sorted([*choice.specials.names(), SPACE], key=len, reverse=True)
+    def __init__(self, choice: SegmentedWords, special: Iterable[str]) -> None:
+        names = sorted({*special, SPACE}, key=len, reverse=True)
         self.choice, self.names = choice, frozenset(names)
         self.parts = re.compile(f"({'|'.join(map(re.escape, names))})")
 
@@ -127,6 +134,14 @@ class WordIds:
         for word in self.cutter(text):
             found.extend([ids[word]] if word in ids else self.unknown)
         return found.tobytes()
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts: each part of a text is segmented by itself."""
+        return list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return the ids of each part by itself."""
+        return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
 
 
 def ordered(specials: Specials) -> list[str]:

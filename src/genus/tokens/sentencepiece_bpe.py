@@ -11,10 +11,11 @@ from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
 from genus.part import Count
-from genus.tokens import Specials, Tokens
-from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens import Specials
+from genus.tokens.layout import frame, read_config, read_specials
 from genus.tokens.sentencepiece import BPE, CONTROL, NORMAL, UNKNOWN, Pieces, kinds_of, read_model, write_model
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
 from genus.tokens.unigram import MODELS, SPACE, by_words, charsmap_of, cuts_at_spaces, rules, words
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ RUNS = rf"{SPACE}?[\p{{L}}\p{{M}}]+|{SPACE}?[^\p{{L}}\p{{M}}{SPACE}]+"
 """Letters, or other characters, with the space before them."""
 
 
-class SentencePieceBPE(Tokens):
+class SentencePieceBPE(TrainedTokens):
     """Byte-pair encoding over words that begin with a mark for the space before them (Sennrich et al. 2016, section 3).
 
     Of all neighbors whose union is a piece, those of the earliest learned one are joined, the leftmost first, until
@@ -77,7 +78,7 @@ class SentencePieceBPE(Tokens):
             max_token_length=self.longest,
             show_progress=sys.stderr.isatty(),
         )
-        backend.train_from_iterator(some(texts), trainer)
+        fit(backend, self.sample(texts), trainer)
         learned = [piece for piece, _ in sorted(backend.get_vocab().items(), key=lambda item: item[1])][len(names) :]
         pieces = sorted(learned, key=lambda piece: len(piece) == 1)
         scores = [-float(rank) for rank in range(len(pieces))]

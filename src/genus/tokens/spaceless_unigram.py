@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +19,7 @@ from genus.tokens.sentencepiece import Pieces, kinds_of
 from genus.tokens.unigram import Unigram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from genus.part import Part
@@ -92,3 +93,11 @@ class CleanedTexts:
     def __call__(self, text: str) -> bytes:
         """Return the ids of a text, special tokens not added."""
         return self.encode(self.cleaning.clean(text))
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts: each part of a text is cleaned by itself."""
+        return list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return the ids of each part by itself."""
+        return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]

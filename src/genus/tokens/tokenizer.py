@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 CHOICES = "tokens.json"
 """The file that holds the part, beside `tokenizer.json`."""
+HIDDEN = "\uffff"
+"""A character that no text has: Unicode keeps it for uses within a program."""
 WHAT_DECIDES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 """The sections of `tokenizer.json` on which ids depend."""
 
@@ -96,9 +99,56 @@ class Tokenizer:
         """Text to ids of `dtype` as bytes; what it has once encoded it remembers."""
         return self.tokens.encoder(self.backend, np.dtype(self.dtype).char)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode texts without special tokens; the name of a special token in a text becomes that token."""
-        return [np.frombuffer(self.encoder(text), dtype=self.dtype).tolist() for text in texts]
+    @cached_property
+    def _plain_encoders(self) -> dict[tuple[str, ...], Encoder]:
+        return {}
+
+    def plain_encoder(self, kept: tuple[str, ...] = ()) -> Encoder:
+        """Return an encoder like `encoder`, but for which the names of special tokens are text, except those kept."""
+        if kept not in self._plain_encoders:
+            backend = without_specials(self.backend, kept)
+            self._plain_encoders[kept] = self.tokens.encoder(backend, np.dtype(self.dtype).char)
+        return self._plain_encoders[kept]
+
+    def encode(self, texts: Sequence[str], *, specials: bool | tuple[str, ...] = True) -> list[list[int]]:
+        """Encode texts without the special tokens of a frame.
+
+        Args:
+            texts: any.
+            specials: the name of a special token in a text becomes that token; false: it is text like any other, as
+                it must be in texts that strangers write; some names: only theirs do.
+        """
+        encode = self.encoder if specials is True else self.plain_encoder(specials or ())
+        return [np.frombuffer(encode(text), dtype=self.dtype).tolist() for text in texts]
+
+    def encode_document(self, text: str, cuts: Sequence[int]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+        """Encode a document whole, and say where its parts begin among the tokens.
+
+        Args:
+            text: the document.
+            cuts: where a part ends and the next one begins, in characters, rising, none at either end of the text.
+
+        The names of special tokens in it become those tokens, unless the choice `specials.in_text` is false.
+
+        Returns:
+            The ids (T,) of the whole document, and offsets (parts + 1,): part i is ids[offsets[i]:offsets[i + 1]]. A
+            token belongs to the part in which its text begins.
+        """
+        parts = self.encode_parts(text, cuts)
+        lengths = np.array([len(part) for part in parts]) // np.dtype(self.dtype).itemsize
+        return np.frombuffer(b"".join(parts), self.dtype), np.concatenate([[0], lengths.cumsum()])
+
+    def encode_parts(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return what `encode_document` does as the bytes of each part's ids, end to end those of the document."""
+        encode = self.encoder if self.tokens.specials.in_text else self.plain_encoder()
+        apart = encode.apart(text, cuts) if cuts else []
+        if len(apart) == len(cuts):  # the usual case: loops in C, which are a few percent of all
+            return list(map(encode, map(text.__getitem__, map(slice, [0, *apart], [*apart, None]))))
+        parts: list[bytes] = []
+        for start, stop in itertools.pairwise([0, *apart, len(text)]):
+            inner = [cut - start for cut in cuts if start < cut < stop]
+            parts += encode.placed(text[start:stop], inner) if inner else [encode(text[start:stop])]
+        return parts
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens left out."""
@@ -166,6 +216,34 @@ class Tokenizer:
         raise GenusError(
             f"{folder / 'tokenizer.json'}: no part reads a {type(backend.model).__name__} tokenizer of this form"
         )
+
+
+def without_specials(backend: tokenizers.Tokenizer, kept: tuple[str, ...] = ()) -> tokenizers.Tokenizer:
+    """Return a backend that gives the same ids, but whose model takes no text for a special token.
+
+    Special tokens, but for those kept, are no added tokens in it, and their pieces have names that no text has. A
+    normalizer that puts one in a text, as the end of a line, still does.
+    """
+    from tokenizers import Tokenizer as Backend
+
+    state = json.loads(backend.to_str())
+    names = {token["content"] for token in state["added_tokens"] if token["special"]}.difference(kept)
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in names]
+    state["post_processor"] = None
+    model = state["model"]
+    names -= {"".join(merge) for merge in model.get("merges", ())}
+    hidden = {name: HIDDEN + name for name in names}
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {hidden.get(piece, piece): number for piece, number in model["vocab"].items()}
+    else:
+        model["vocab"] = [[hidden.get(piece, piece), score] for piece, score in model["vocab"]]
+    if model.get("unk_token") in hidden:
+        model["unk_token"] = hidden[model["unk_token"]]
+    for step in (state["normalizer"] or {}).get("normalizers", [state["normalizer"] or {}]):
+        for name in names:
+            if step.get("type") == "Replace" and name in step["content"]:
+                step["content"] = step["content"].replace(name, hidden[name])
+    return Backend.from_str(json.dumps(state))
 
 
 def _decisive(specials: Specials) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
 from genus.part import Count
-from genus.tokens import Specials, Tokens
-from genus.tokens.chunks import SpacedWords, WholeText
-from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials, some
+from genus.tokens import Specials
+from genus.tokens.chunks import CutAtSpaces, SpacedWords, WholeText
+from genus.tokens.layout import choose, frame, further_in, named_in, read_config, read_specials
 from genus.tokens.sentencepiece import (
     BYTE,
     BYTES_WRITTEN,
@@ -29,6 +29,7 @@ from genus.tokens.sentencepiece import (
     write_model,
 )
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +94,7 @@ SPARE = 1.25
 """In training, pieces asked for over those wanted: those that join a word with its punctuation are dropped."""
 
 
-class Unigram(Tokens):
+class Unigram(TrainedTokens):
     """A unigram model over words that begin with a mark for the space before them.
 
     Without the precompiled map of a sentencepiece model, texts are normalized by NFKC and sentencepiece's rules for
@@ -135,7 +136,7 @@ class Unigram(Tokens):
             show_progress=sys.stderr.isatty(),
         )
         try:
-            backend.train_from_iterator(some(texts), trainer)
+            fit(backend, self.sample(texts), trainer)
         except GenusError:
             raise
         except Exception as error:  # the library raises no narrower one
@@ -261,10 +262,16 @@ def words() -> list[pre_tokenizers.PreTokenizer]:
 
 def by_words(backend: Backend, typecode: str) -> Encoder:
     """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
-    whole = WholeText(backend, typecode)
+    whole = CutAtSpaces(backend, typecode)
     added = backend.get_added_tokens_decoder().values()
     usual = cuts_at_spaces(backend) and not any(token.content.split() != [token.content] for token in added)
-    return SpacedWords(whole) if usual else whole
+    return SpacedWords(whole) if usual and _looks_at_characters(backend) else WholeText(backend, typecode)
+
+
+def _looks_at_characters(backend: Backend) -> bool:
+    """Return whether a backend's normalizer never looks across white space."""
+    known = {"Precompiled", "Nmt", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Replace", "Strip"}
+    return {step["type"] for step in _steps(backend)} <= known
 
 
 def cuts_at_spaces(backend: Backend) -> bool:

@@ -15,10 +15,11 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
 from genus.part import Count, Natural
-from genus.tokens import Specials, Tokens
+from genus.tokens import Specials
 from genus.tokens.chunks import BertPieces, WholeText
-from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +40,7 @@ CONTINUED = "##"
 """What a piece begins with that does not start a word."""
 
 
-class WordPiece(Tokens):
+class WordPiece(TrainedTokens):
     """WordPiece with BERT's normalizer.
 
     Control characters are dropped, white space of any kind separates, and punctuation marks stand alone.
@@ -75,9 +76,9 @@ class WordPiece(Tokens):
         The texts are read twice: the library numbers the characters within words in no fixed order, by which it then
         decides between pairs that are equally frequent. Numbered beforehand, the same texts give the same vocabulary.
         """
-        texts = list(texts) if iter(texts) is texts else texts
+        sample = self.sample(texts)
         backend = self._backend(models.WordPiece(unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
-        characters = self._characters(backend, some(texts))
+        characters = self._characters(backend, sample)
         trainer = trainers.WordPieceTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
@@ -87,7 +88,7 @@ class WordPiece(Tokens):
             continuing_subword_prefix=CONTINUED,
             show_progress=sys.stderr.isatty(),
         )
-        backend.train_from_iterator(texts, trainer)
+        fit(backend, sample, trainer)
         return Tokenizer.of(self, self.of_vocabulary(backend.get_vocab()))
 
     def _characters(self, backend: Backend, texts: Iterable[str]) -> list[str]:

@@ -9,10 +9,11 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from genus.part import Count, Natural
-from genus.tokens import Specials, Tokens
-from genus.tokens.chunks import WholeText
-from genus.tokens.layout import frame, read_config, read_specials, some
+from genus.tokens import Specials
+from genus.tokens.chunks import CutAtSpaces
+from genus.tokens.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +34,7 @@ LINES = Specials(
 )
 
 
-class Words(Tokens):
+class Words(TrainedTokens):
     """A vocabulary of words in order of frequency, as adaptive softmax wants it; the end of a line is `sep`.
 
     Several ends of lines with nothing between them are one.
@@ -56,7 +57,7 @@ class Words(Tokens):
         trainer = trainers.WordLevelTrainer(
             vocab_size=self.vocab_size, min_frequency=self.min_frequency, show_progress=sys.stderr.isatty()
         )
-        backend.train_from_iterator(some(texts), trainer)
+        fit(backend, self.sample(texts), trainer)
         counted = backend.get_vocab()
         words = dict.fromkeys([*self.specials.names(), *sorted(counted, key=counted.__getitem__)])
         return Tokenizer.of(self, self.of_vocabulary(list(words)[: self.vocab_size]))
@@ -73,8 +74,8 @@ class Words(Tokens):
         return [True] * len(pieces)
 
     def encoder(self, backend: Backend, typecode: str) -> Encoder:
-        """Return the backend itself."""
-        return WholeText(backend, typecode)
+        """Return the backend itself: the end of a line is within the white space that parts words."""
+        return CutAtSpaces(backend, typecode)
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""

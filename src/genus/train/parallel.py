@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import itertools
 import os
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,6 +27,10 @@ CONNECTING = timedelta(minutes=30)
 """For all processes to have been started."""
 FOREVER = timedelta(days=3650)
 """For the first process to have prepared the files of a run: tokenizing a large corpus takes days."""
+BUFFERS = "forward_sync_buffers"
+"""How `DistributedDataParallel` calls that buffers are sent around in every forward pass, which ours need not be."""
+if BUFFERS not in inspect.signature(DistributedDataParallel).parameters:  # before PyTorch 2.13
+    BUFFERS = "broadcast_buffers"
 _turns = itertools.count()
 
 
@@ -41,11 +47,17 @@ class World:
 
         The weights become those of the first process. Gradients are summed in buckets while the backward pass goes on
         (`DistributedDataParallel`), not averaged, for losses are divided by the targets of all processes. A learner
-        whose parameters are sharded (`fully_shard`) does that by itself, and is returned as it is.
+        whose parameters were sharded from outside (FSDP2's `fully_shard`) does so by itself, and is told not to average.
         """
-        if self.size == 1 or is_sharded(learner):
+        if is_sharded(learner):
+            for module in learner.modules():
+                if isinstance(module, FSDPModule):
+                    module.set_gradient_divide_factor(1.0)
+                    module.set_force_sum_reduction_for_comms(True)
             return learner
-        replica = DistributedDataParallel(learner, broadcast_buffers=False, find_unused_parameters=True)
+        if self.size == 1:
+            return learner
+        replica = DistributedDataParallel(learner, find_unused_parameters=True, **{BUFFERS: False})
         replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # it refuses annotations that are strings
         return replica
 

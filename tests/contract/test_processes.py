@@ -1,0 +1,71 @@
+"""A step of two processes, replicated (DDP) and sharded (FSDP2), is the step of one, for every member."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import two_processes
+
+from genus import catalog, pipeline
+from genus.tokens.store import prepare
+from genus.train.parallel import World
+from small import shrunk
+
+if TYPE_CHECKING:
+    from genus.batch import Batch
+    from genus.recipe import Recipe
+
+MEMBERS = sorted(catalog.members())
+SUMMATION = 1e-5
+"""Float32 losses and gradients of numbers near 1, summed in another order."""
+
+
+def made(member: str, corpus: Path, folder: Path) -> tuple[Recipe, list[Batch]]:
+    """Return a member made small, and the two micro-batches of its first step."""
+    recipe = shrunk(catalog.load(next(iter(catalog.members()[member])))).override("stages.0.micro_batch", 8)
+    tokenizer = recipe.tokens.train([line for line in corpus.read_text().splitlines()])
+    store = prepare([corpus], tokenizer, folder / f"store-{member}", workers=1)
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    feed = pipeline.examples(recipe, store, tokenizer, stage=0)
+    return recipe, [feed[0], feed[1]]
+
+
+@pytest.fixture(scope="module")
+def steps(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Return the step of one process, and those of one pair of processes that goes through all members."""
+    folder = tmp_path_factory.mktemp("steps")
+    found: dict[str, dict[str, Any]] = {}
+    for member in MEMBERS:
+        recipe, batches = made(member, corpus, folder)
+        torch.save({"recipe": recipe.to_json(), "batches": batches}, folder / f"{member}.pt")
+        alone = World(0, 1, torch.device("cpu"))
+        found[member] = {"alone": two_processes.step(two_processes.make(recipe), batches, alone)}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = [str(Path(two_processes.__file__)), str(folder)]
+    done = subprocess.run([*torchrun, *script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-6000:]
+    for member in MEMBERS:
+        found[member] |= torch.load(folder / f"{member}.found", weights_only=False)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["replicated", "sharded"])
+@pytest.mark.parametrize("member", MEMBERS)
+def test_two_processes_make_the_step_of_one(member: str, kind: str, steps: dict[str, dict[str, Any]]) -> None:
+    alone, found = steps[member]["alone"], steps[member][kind]
+    if isinstance(found, str):
+        assert (member, kind) == ("reformer", "sharded")
+        assert "\n" not in found
+        assert "sharded" in found
+        return
+    assert found["tokens"] == alone["tokens"]
+    assert found["loss"] == pytest.approx(alone["loss"], rel=SUMMATION)
+    assert found["norm"] == pytest.approx(alone["norm"], rel=SUMMATION)
+    for name, weight in alone["weights"].items():
+        torch.testing.assert_close(found["weights"][name], weight, rtol=SUMMATION, atol=SUMMATION, msg=name)

@@ -1,0 +1,164 @@
+"""Tokenizers are trained on a sample of a large corpus, from a stream, and can be stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from genus.errors import GenusError
+from genus.tokens import Tokens
+from genus.tokens import sentencepiece as files
+from genus.tokens.byte_bpe import GPT2, ByteBPE
+from genus.tokens.sentencepiece import NORMAL, UNKNOWN, Pieces, read_model, write_model
+from genus.tokens.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.training import LONGEST_WORD, STRETCH, Sample
+from genus.tokens.unigram import Unigram
+from genus.tokens.wordpiece import WordPiece
+from genus.tokens.words import Words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TEXTS = [f"Text number {n}, which has some words of its own: word{n % 40} and word{n % 7}." for n in range(2000)]
+SIZE = sum(map(len, TEXTS))
+KINDS: dict[str, Tokens] = {
+    "wordpiece": WordPiece(vocab_size=200),
+    "byte-level": ByteBPE(vocab_size=300),
+    "unigram": Unigram(vocab_size=200),
+    "sentencepiece": SentencePieceBPE(vocab_size=200),
+    "words": Words(vocab_size=200, min_frequency=1),
+}
+
+
+def test_a_small_corpus_is_taken_whole() -> None:
+    assert list(Sample(TEXTS, SIZE, 0)) == TEXTS
+
+
+def test_a_sample_is_of_the_whole_corpus_and_the_same_again() -> None:
+    sample = Sample(TEXTS, SIZE // 10, 0)
+    chosen = list(sample)
+    assert chosen == list(sample) == list(Sample(iter(TEXTS), SIZE // 10, 0))
+    assert abs(sum(map(len, chosen)) - SIZE / 10) < 0.25 * SIZE / 10
+    places = np.array([TEXTS.index(text) for text in chosen])
+    assert (np.histogram(places, 4, (0, len(TEXTS)))[0] > len(chosen) / 8).all()
+    assert chosen != list(Sample(TEXTS, SIZE // 10, 1))
+
+
+def test_a_long_document_is_sampled_too() -> None:
+    book = " ".join(TEXTS) * 30
+    chosen = list(Sample([book], len(book) // 4, 0))
+    assert 1 < len(chosen) < len(book) / STRETCH
+    assert all(len(stretch) <= STRETCH and stretch in book for stretch in chosen)
+
+
+def test_words_without_end_are_cut() -> None:
+    long = "acgt" * 5000
+    found = list(Sample([f"a {long} b"], 10**9, 0))
+    assert "".join(found) == f"a {long} b"
+    assert max(len(part.strip()) for part in found) == LONGEST_WORD
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_cap_is_a_choice(kind: str) -> None:
+    part = KINDS[kind].override("train_on", 20_000)
+    assert part.train(TEXTS).pieces == part.train(iter(TEXTS)).pieces
+    assert Tokens.from_json(part.to_json()) == part
+    assert part.train(TEXTS).pieces != KINDS[kind].train(TEXTS).pieces or kind in {"byte-level", "words"}
+    with pytest.raises(GenusError, match="the corpus is empty"):
+        part.train(iter(["", " "]))
+
+
+def test_the_corpus_is_never_in_memory_whole() -> None:
+    """Of texts that can be read again, no more than a few are alive at a time."""
+    alive = most = 0
+
+    class Text(str):
+        __slots__ = ()
+
+        def __new__(cls, text: str) -> Text:
+            nonlocal alive, most
+            alive += 1
+            most = max(most, alive)
+            return super().__new__(cls, text)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    class Corpus:
+        def __iter__(self) -> Iterator[str]:
+            return (Text(text) for text in TEXTS)
+
+    KINDS["wordpiece"].train(Corpus())  # type: ignore[arg-type]
+    assert most < len(TEXTS) / 2
+
+
+def test_further_special_tokens_and_missing_ones() -> None:
+    specials = GPT2.overlay({"extra": ["<a>", "<b>"]})
+    tokenizer = ByteBPE(vocab_size=300, specials=specials).train(TEXTS)
+    assert tokenizer.pieces[0] == "<|endoftext|>"
+    assert tokenizer.pieces[-2:] == ["<a>", "<b>"]
+    assert tokenizer.vocabulary.special.sum() == 3
+    assert tokenizer.encode(["x<a>"])[0][-1] == tokenizer.vocabulary.size - 2
+
+
+@pytest.mark.parametrize("member", ["bert/tiny", "albert/tiny"])
+def test_ctrl_c_stops_training(member: str, tmp_path: Path) -> None:
+    """It ends with one line and the exit code of shells, and nothing is written."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    with (tmp_path / "corpus.jsonl").open("w") as file:
+        for _ in range(3000):
+            words = ["".join(rng.choice(letters, 9)) for _ in range(60)]
+            file.write(json.dumps({"text": " ".join(words)}) + "\n")
+    out = tmp_path / "words"
+    command = [sys.executable, "-m", "genus", "tokenizer", "train", member, str(tmp_path / "corpus.jsonl")]
+    command += ["--out", str(out), "--set", "tokens.vocab_size=60000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    time.sleep(8)
+    assert process.poll() is None, "the corpus is too small for this test"
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors.strip()) == (130, "genus: stopped")
+    assert time.monotonic() - begun < 30
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl"]
+
+
+def test_writing_a_model_takes_steps_in_proportion_to_its_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted: the bytes of all records that are made are a constant times those of the file."""
+    made = 0
+    field = files._field
+
+    class Counted(bytes):
+        def __add__(self, other: bytes) -> Counted:
+            nonlocal made
+            made += len(self) + len(other)
+            return Counted(super().__add__(other))
+
+        def __radd__(self, other: bytes) -> Counted:
+            nonlocal made
+            made += len(self) + len(other)
+            return Counted(other + bytes(self))
+
+    monkeypatch.setattr(files, "_field", lambda number, value: Counted(field(number, value)))
+    ratios = []
+    for size in (500, 2000):
+        texts = [f"\u2581piece{number}" for number in range(size)]
+        pieces = Pieces(texts, [-float(n) for n in range(size)], [UNKNOWN] + [NORMAL] * (size - 1))
+        made = 0
+        write_model(tmp_path / "a.model", pieces)
+        assert read_model(tmp_path / "a.model") == pieces
+        ratios.append(made / (tmp_path / "a.model").stat().st_size)
+    assert ratios[1] < 1.5 * ratios[0] < 6
