@@ -54,6 +54,7 @@ def test_one_rule_serves_all_kernels(rule: Visibility, kernel: Kernel, groups: i
 
 
 @uncompiled
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # asked by PyTorch's compiler
 @rules
 @pytest.mark.parametrize("kernel", ["math", "sdpa", "flex"])
 @pytest.mark.parametrize(

@@ -17,7 +17,11 @@ NEXT = "objectives=[{kind='NextToken'}]"
         ("transformer-xl/tiny", ["model.attention.visibility=Full"], "NextToken predicts the next token"),
         ("bert/tiny", ["model.attention.visibility=Causal"], r"Masked restores.*model\.attention\.visibility=Full"),
         ("bert/tiny", ["objectives=[{kind='Permuted'}]"], r"Permuted predicts.*model\.attention=TwoStream"),
-        ("roberta/tiny", ["model.attention.visibility=Prefix"], "model: it reads prefix of every token, which FullSentences"),
+        (
+            "roberta/tiny",
+            ["model.attention.visibility=Prefix"],
+            "model: it reads prefix of every token, which FullSentences",
+        ),
     ],
 )
 def test_what_gives_the_answer_away_is_refused(row: str, settings: list[str], message: str) -> None:

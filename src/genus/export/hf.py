@@ -288,10 +288,23 @@ def _continued(layout: Layout, model: Model, objectives: list[Objective], tokeni
         template,
         tokens=tokenizer.tokens,
         model=model,
-        objectives=tuple(objectives) or template.objectives,
+        objectives=tuple(objectives) or _fitting(layout, model),
         stages=stages,
         finetuning=replace(template.finetuning, max_length=length),
     )
+
+
+def _fitting(layout: Layout, model: Model) -> tuple[Objective, ...]:
+    """Return the layout's objectives for further training, or another of its heads' where the model refuses those."""
+    heads = [(head.objective,) for head in layout.heads.values()]
+    for objectives in (layout.template.objectives, *heads):
+        try:
+            for one in objectives:
+                one.check(model)
+        except ValueError:
+            continue
+        return objectives
+    return layout.template.objectives
 
 
 def _recipe(folder: Path) -> Recipe | None:

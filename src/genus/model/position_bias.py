@@ -103,7 +103,8 @@ class BucketBias(PositionBias):
 
     def of_head(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
         """Return an entry of the table."""
-        return lambda distance, head: self.table.weight[self.choice.bucket(distance), head]
+        table = self.table(torch.arange(self.choice.buckets, device=device))
+        return lambda distance, head: table[self.choice.bucket(distance), head]
 
 
 class Alibi(NoPosition):
