@@ -47,7 +47,7 @@ class World:
 
         The weights become those of the first process. Gradients are summed in buckets while the backward pass goes on
         (`DistributedDataParallel`), not averaged, for losses are divided by the targets of all processes. A learner
-        whose parameters were sharded from outside (FSDP2's `fully_shard`) does so by itself, and is told not to average.
+        whose parameters were sharded from outside (FSDP2's `fully_shard`) sums them itself, once told not to average.
         """
         if is_sharded(learner):
             for module in learner.modules():
