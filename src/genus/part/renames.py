@@ -26,7 +26,7 @@ class Renames:
     old schema has it, and returns another, to which renames apply afterwards."""
 
 
-ENDS = {
+ENDS: Mapping[tuple[Any, Any, Any], tuple[str | None, str | None]] = {
     ("<pad>", "<s>", "</s>"): ("<s>", "</s>"),
     ("<unk>", "<s>", "</s>"): ("<s>", "</s>"),
     ("<pad>", "[CLS]", "[SEP]"): ("[CLS]", "[SEP]"),
