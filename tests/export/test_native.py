@@ -37,7 +37,10 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "no segments": ("bert/tiny", [*SMALL, "model.embedding.segments=0", "objectives=[{kind='Masked'}]"]),
     "rotary": ("bert/tiny", [*SMALL, "model.embedding.position=Rotary", "model.block=PreNorm"]),
     "grouped keys": ("bert/tiny", [*SMALL, "model.attention.key_heads=1", "model.attention.size=6"]),
-    "parallel, with buckets": ("bert/tiny", [*SMALL, "model.block=Parallel", "model.embedding.position=RelativeBuckets"]),
+    "parallel, with buckets": (
+        "bert/tiny",
+        [*SMALL, "model.block=Parallel", "model.embedding.position=RelativeBuckets"],
+    ),
     "heads of two classes": ("xlnet/tiny", [*SMALL, "objectives=['Permuted', 'NextSentence']"]),
 }
 rows = pytest.mark.parametrize("row", ROWS)
