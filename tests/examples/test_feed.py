@@ -218,7 +218,7 @@ def test_an_empty_corpus_is_one_line() -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("length", "alone"), [(8, True), (LENGTH, False)])
+@pytest.mark.parametrize(("length", "alone"), [(5, True), (LENGTH, False)])
 def test_causal_rows_of_one_sequence_need_no_mask(length: int, alone: bool) -> None:
     """In every batch of a feed whose rows are filled by one sequence each, and in none of another."""
     from genus.model.attention.plan import Side, plan_attention
