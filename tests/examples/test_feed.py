@@ -216,3 +216,17 @@ def test_an_empty_corpus_is_one_line() -> None:
     with pytest.raises(GenusError, match="the corpus is empty") as error:
         Feed(store, vocabulary(STORE), FullSentences(), ROBERTA, limits={"tokens": 8}, micro_batch=1, seed=0)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("length", "alone"), [(5, True), (LENGTH, False)])
+def test_causal_rows_of_one_sequence_need_no_mask(length: int, alone: bool) -> None:
+    """In every batch of a feed whose rows are filled by one sequence each, and in none of another."""
+    from genus.model.attention.plan import Side, plan_attention
+    from genus.model.visibility import Causal
+
+    feed = Feed(STORE, vocabulary(STORE), FullSentences(), (), limits={"tokens": length}, micro_batch=4, seed=3)
+    batches = [*(feed[number] for number in range(4)), *feed.evaluation_batches()]
+    for tokens in (batch.tokens for batch in batches):
+        side = Side.of(tokens)
+        plan = plan_attention(side, side, Causal(), torch.float32, packed=tokens, kernel="sdpa")
+        assert (plan.causal, plan.mask is None) == (alone, alone)

@@ -174,3 +174,11 @@ def test_what_does_not_fit_is_refused() -> None:
         pack(examples_of([[2, 2]]), LENGTH, PAD, 2)
     with pytest.raises(ValueError, match="planned for 1 masked targets got 2"):
         pack(examples_of([[4]]), LENGTH, PAD, max_targets={"masked": 1})
+
+
+def test_rows_of_one_sequence_are_promised_by_static_numbers() -> None:
+    """By the feed's limit, whatever a batch holds: kernels are chosen by it."""
+    assert pack(examples_of([[LENGTH], [4]]), LENGTH, PAD, 4).tokens.one_per_row
+    assert pack(examples_of([[], [4]]), LENGTH, PAD, 4).tokens.one_per_row
+    assert not pack(examples_of([[4], []]), LENGTH, PAD, 6).tokens.one_per_row
+    assert not pack(examples_of([[4]]), LENGTH, PAD).tokens.one_per_row

@@ -146,9 +146,12 @@ class Encoder(Model):
         pooler = Demand() if self.pooler is None else self.pooler.demand(self.width).on(0)
         layers = self.stack.demand(self, length)
         ends = self.embedding.demand(vocab_size, self.hidden) + self.block.closing(self).demand(self.width)
+        return ends + self.bias_demand() + layers + pooler
+
+    def bias_demand(self) -> Demand:
+        """Return what positions need that bias the scores."""
         position = self.embedding.position
-        bias = position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else Demand()
-        return ends + bias + layers + pooler
+        return position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else Demand()
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler, where there is one."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.errors import UsageError
+from genus.model.attention.plan import Context
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder, EncoderNetwork
 from genus.model.factorized import Factorized, FactorizedEmbed
@@ -93,7 +94,8 @@ class Generator(Part):
         """Return what it demands beside the model's embeddings, for sequences of `length` tokens."""
         encoder = self.encoder(model)
         projection = cast("Projected", encoder.embedding).projecting(encoder.hidden)
-        return projection + encoder.stack.demand(encoder, length) + encoder.block.closing(encoder).demand(encoder.width)
+        layers = encoder.stack.demand(encoder, length) + encoder.bias_demand()
+        return projection + layers + encoder.block.closing(encoder).demand(encoder.width)
 
 
 class GeneratorNetwork(nn.Module):
@@ -105,10 +107,13 @@ class GeneratorNetwork(nn.Module):
         made = EncoderNetwork(encoder, vocab_size=1)  # whose tables are left behind
         self.projection = cast("FactorizedEmbed", made.embed).projection
         self.layers, self.norm = made.layers, made.norm
+        self.position_bias, self.rotation = made.position_bias, made.rotation
 
     def forward(self, embed: Embed, packed: Packed) -> Tensor:
         """Return the last layer's states (T, H) of tokens that the model's embeddings read."""
-        return self.norm(self.layers(self.projection(embed.vectors(packed)), packed))  # type: ignore[no-any-return]
+        x = self.projection(embed.vectors(packed))
+        context = Context.of(packed, x, self.training, rotation=self.rotation, bias=self.position_bias)
+        return self.norm(self.layers(x, context))  # type: ignore[no-any-return]
 
     def whole(self, embed: Embed) -> EncoderNetwork:
         """Return the encoder network that it makes with the model's embeddings: the same tensors, no copies."""
@@ -118,7 +123,7 @@ class GeneratorNetwork(nn.Module):
             if name in dict(network.embed.named_children()):
                 setattr(network.embed, name, table)
         network.embed.projection = self.projection
-        network.layers, network.norm = self.layers, self.norm
+        network.layers, network.norm, network.position_bias = self.layers, self.norm, self.position_bias
         return network
 
 
