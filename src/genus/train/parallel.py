@@ -57,7 +57,8 @@ class World:
             return learner
         if self.size == 1:
             return learner
-        replica = DistributedDataParallel(learner, find_unused_parameters=True, **{BUFFERS: False})
+        options: dict[str, Any] = {BUFFERS: False, "find_unused_parameters": True}
+        replica = DistributedDataParallel(learner, **options)
         replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # it refuses annotations that are strings
         return replica
 
