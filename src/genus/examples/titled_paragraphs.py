@@ -42,6 +42,11 @@ class TitledParagraphs(Pairs):
         if self.sentences is not None and self.sentences < 1:
             raise ValueError(f"sentences: expected 1 or more, got {self.sentences}")
 
+    @property
+    def classes(self) -> int:
+        """Three: strongly, weakly and not relevant."""
+        return 3
+
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         _, title = np.unique(block.document, return_index=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genus.errors import GenusError, near
 from genus.export.translate import few
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
     from genus.objectives import Learner
     from genus.part import Json
@@ -52,11 +53,8 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe) -> Lear
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
-    names = learner.first_names()
-    _check(learner, weights, set(names.values()))
-    found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    shared = {name: nn.Parameter(found[name]) for name, _ in learner.named_parameters()}  # one for all of its names
-    learner.load_state_dict({name: shared.get(first, found[first]) for name, first in names.items()}, assign=True)
+    _check(learner, weights, learner.tensors().keys())
+    learner.load({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()})
     return learner
 
 
@@ -71,7 +69,7 @@ def _keep(learner: Learner, heads: object) -> None:
         del learner.heads[name]
 
 
-def _check(learner: Learner, weights: Mapping[str, Tensor], names: set[str]) -> None:
+def _check(learner: Learner, weights: Mapping[str, Tensor], names: AbstractSet[str]) -> None:
     """Refuse weights that are missing, too many, or of other shapes."""
     state = learner.state_dict()
     both = sorted(names & weights.keys())

@@ -32,7 +32,7 @@ def to_foreign(learner: Learner, layout: Layout) -> dict[str, Tensor]:
     table = layout.table(learner.heads)
     out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
     tensors = {}
-    for name, tensor in learner.state_dict().items():
+    for name, tensor in learner.tensors().items():
         if name.startswith(out):
             continue
         names = theirs(name, table)
@@ -77,7 +77,7 @@ def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> lis
     names = []
     for head, choice in layout.heads.items():
         rows = [row for ours, rows in choice.tensors.items() if ours.startswith("heads.") for row in rows]
-        if all(any(name.startswith(f"{row}.") for name in tensors) for row in rows):
+        if all(any(name == row or name.startswith(f"{row}.") for name in tensors) for row in rows):
             names.append(head)
     if {"classify", "tag"} <= set(names):
         (pooler,) = theirs("network.pooler.0.weight", layout.table(["classify"]))
@@ -108,7 +108,7 @@ def to_ours(tensors: Mapping[str, Tensor], layout: Layout, learner: Learner) -> 
     table = layout.table(learner.heads)
     state, missing, wrong = {}, [], []
     used: set[str] = set()
-    for name, expected in learner.state_dict().items():
+    for name, expected in learner.tensors().items():
         names = theirs(name, table)
         used.update(names)
         absent = [foreign for foreign in names if foreign not in tensors]

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from genus.model.heads import Pooler
 
 
+States = dict[str, Tensor]
+"""Hidden states (T, H) by the name of the stream they belong to."""
+
+
 class Network(nn.Module, ABC):
     """A model at work: a batch of named, packed inputs in, named hidden states out."""
 
@@ -76,6 +80,10 @@ class Model(Part, ABC):
     @property
     def known_tasks(self) -> int | None:
         """How many tasks it tells apart by a vector each; None: it does not ask which task a batch is for."""
+        return None
+
+    def second(self, length: int) -> Demand | None:
+        """Return what a second state per position needs (XLNet's query stream); None where the model has none."""
         return None
 
     @abstractmethod

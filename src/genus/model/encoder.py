@@ -17,6 +17,7 @@ from genus.model.block import Block, PostNorm
 from genus.model.demand import Demand
 from genus.model.embed import Embedding
 from genus.model.feedforward import FeedForward
+from genus.model.head import OutputLayer
 from genus.model.heads import Pooler
 from genus.model.norm import LayerNorm, Norm
 from genus.model.stack import Separate, Stack
@@ -170,3 +171,5 @@ def initialize(module: nn.Module, std: float) -> None:
             nn.init.normal_(part.weight, std=std)
             if isinstance(part, nn.Linear) and part.bias is not None:
                 nn.init.zeros_(part.bias)
+        elif isinstance(part, OutputLayer):
+            part.draw(std)
