@@ -65,7 +65,7 @@ def placed(learner: Learner, layout: Layout) -> Shapes:
     table = layout.table(learner.heads)
     out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
     found = {}
-    for name, tensor in learner.state_dict().items():
+    for name, tensor in learner.tensors().items():
         if not name.startswith(out):
             names = theirs(name, table)
             parts = zip(names, tensor.chunk(len(names)), strict=True)

@@ -78,7 +78,7 @@ def test_held_out_sums_stream() -> None:
     with torch.no_grad():
         targets = joined.targets["masked"]
         states = learner.network(joined)["tokens"][targets.index]
-        logits = learner.heads["masked"].tokens(states, learner.network.token_embedding.weight)
+        logits = learner.heads["masked"].lm_head(states)
         wanted = torch.nn.functional.cross_entropy(logits, targets.label)
         correct = (logits.argmax(-1) == targets.label)[targets.label >= 0].float().mean()
     assert found["loss"] == found["masked"] == pytest.approx(wanted.item(), rel=SUMMATION)
