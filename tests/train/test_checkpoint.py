@@ -29,7 +29,7 @@ def test_files(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == names
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
     model = load_file(folder / "model.safetensors")
-    assert all(torch.equal(model[name], tensor) for name, tensor in learner.state_dict().items())
+    assert all(torch.equal(model[name], tensor) for name, tensor in learner.tensors().items())
     assert type(MODEL).from_json(json.loads((folder / "recipe.json").read_text())) == MODEL
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest.keys() == names - {"manifest.json"}
