@@ -84,7 +84,7 @@ def test_an_overlay_over_a_name_and_one_over_a_file_beside_it(tmp_path: Path) ->
         ("bert", ["stages.0.share=0.5"], "stages: the shares sum to 0.6, not 1"),
         ("bert", ["objectives=[]"], "a recipe needs at least one objective and one stage"),
         ("bert", ["budget.unit=hours"], "budget.unit: expected one of 'steps', 'tokens', 'flops'"),
-        ("bert", ["examples=FullSentences"], "NextSentence needs next_sentence, which FullSentences does not give"),
+        ("bert", ["examples=FullSentences"], "SequenceLabels needs next_sentence, which FullSentences does not give"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_or_override_is_one_line(

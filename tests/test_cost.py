@@ -13,12 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from genus.batch import Batch, Flow, Packed, Targets
 from genus.catalog import load, names
 from genus.cost import TRAINING, StageFlops, cost, demand, stage_cost
-from genus.model.adaptive import Adaptive, zipf
+from genus.model.adaptive import Adaptive
 from genus.model.attention import block_sparse
 from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.head.adaptive_softmax import zipf
 from genus.model.heads import Pooler
 from genus.model.position import Learned
 from genus.recipe import Recipe, Stage

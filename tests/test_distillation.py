@@ -113,12 +113,12 @@ def test_no_checkpoint_and_no_folder_holds_the_teacher(taught: Path) -> None:
     with torch.device("meta"):
         plain = catalog.load(taught).exported.learner()
     checkpoint = load_file(taught / "checkpoints" / "checkpoint-10" / "model.safetensors")
-    assert checkpoint.keys() == plain.state_dict().keys()
+    assert checkpoint.keys() == plain.tensors().keys()
     model = load(taught / "model")
     assert model.recipe == catalog.load(taught)
     assert type(model.learner.heads["masked"]) is MaskedHead
     assert json.loads((taught / "model" / "config.json").read_text())["architectures"] == ["DistilBertForMaskedLM"]
-    assert all(torch.equal(checkpoint[name], tensor) for name, tensor in model.learner.state_dict().items())
+    assert all(torch.equal(checkpoint[name], tensor) for name, tensor in model.learner.tensors().items())
 
 
 def test_a_stopped_run_resumes_as_if_it_never_stopped(taught: Path, corpus: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_any_masked_language_model_teaches_any_architecture(name: str, corpus: P
     (objective,) = catalog.load(tmp_path / "run").objectives
     assert isinstance(objective, Distilled)
     (masked,) = (one for one in recipe.objectives if isinstance(one, Masked))
-    assert objective.teacher == Teacher(model=recipe.model, activation=masked.activation, norm=masked.norm)
+    assert objective.teacher == Teacher(model=recipe.model, output=masked.output)
     assert Tokenizer.load(tmp_path / "run" / "tokenizer").pieces == tokenizer.pieces
 
 

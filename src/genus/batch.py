@@ -156,20 +156,43 @@ def layout(
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is to be predicted where: `label[m]` at token `index[m]` of the packed axis."""
+    """What is to be predicted where: `label[m]` at token `index[m]` of a stream's packed axis."""
 
     index: Tensor
     """(M,) int64 into the packed axis; 0 in rows that only fill up."""
     label: Tensor
-    """(M,) int64 classes, or float32 numbers; `IGNORE` or NaN in rows that only fill up."""
+    """(M, ...) int64 classes, or float32 numbers; `IGNORE` or NaN in rows that only fill up."""
+    weight: Tensor | None = None
+    """(M,) float32, what each target counts, 0 for none; None: 1, but for rows whose label is `IGNORE` or NaN."""
+    stream: str = "tokens"
+    """The stream that `index` counts in."""
+    most: int | None = None
+    """A number of targets that no row of the batch exceeds, known on the CPU where the batch was packed."""
 
     def counted(self) -> Tensor:
         """(M,) bool: which rows are real targets."""
-        return ~self.label.isnan() if self.label.is_floating_point() else self.label != IGNORE
+        if self.weight is not None:
+            return self.weight > 0
+        known = ~self.label.isnan() if self.label.is_floating_point() else self.label != IGNORE
+        return known if known.dim() == 1 else known.flatten(1).any(1)
+
+    def count(self) -> Tensor:
+        """Return the number of real targets, or the sum of their weights: what losses are divided by."""
+        return self.counted().sum() if self.weight is None else self.weight.sum()
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the weighted sum of values (M,) over the real targets."""
+        values = torch.where(self.counted(), values, 0.0)
+        return values.sum() if self.weight is None else (values * self.weight).sum()
 
     def to(self, device: torch.device) -> Targets:
         """Return the same targets on another device."""
-        return Targets(self.index.to(device, non_blocking=True), self.label.to(device, non_blocking=True))
+        return replace(
+            self,
+            index=self.index.to(device, non_blocking=True),
+            label=self.label.to(device, non_blocking=True),
+            weight=None if self.weight is None else self.weight.to(device, non_blocking=True),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,3 +82,21 @@ def test_the_learner_stays_in_training_mode(tmp_path: Path) -> None:
     fill(learner, tokenizer, "the ___ sat")
     assert learner.training
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_module_stays_in_its_mode(model: Imported) -> None:
+    model.learner.train()
+    model.learner.network.eval()
+    fill(model.learner, model.tokenizer, "the ___ sat")
+    assert model.learner.training
+    assert model.learner.heads["masked"].training
+    assert not any(module.training for module in model.learner.network.modules())
+
+
+def test_the_precision_is_the_one_asked_for(model: Imported) -> None:
+    seen: list[torch.dtype] = []
+    with model.learner.heads["masked"].lm_head.register_forward_hook(lambda *given: seen.append(given[2].dtype)):  # type: ignore[operator, union-attr]
+        rounded = fill(model.learner, model.tokenizer, "the ___ sat", precision="bfloat16")
+        exact = fill(model.learner, model.tokenizer, "the ___ sat")
+    assert seen == [torch.bfloat16, torch.float32]
+    assert rounded != exact

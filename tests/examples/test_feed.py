@@ -18,9 +18,9 @@ from genus.examples.doc_sentences import DocSentences
 from genus.examples.feed import Feed
 from genus.examples.full_sentences import FullSentences
 from genus.examples.segment_pairs import SegmentPairs
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
 from genus.objectives.masking import TokenMasking
-from genus.objectives.next_sentence import NextSentence
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STORE = natural(60)
 LENGTH = 64
-BERT = (Masked(), NextSentence())
+BERT = (Masked(), SequenceLabels(label="next_sentence"))
 ROBERTA = (Masked(),)
 
 

@@ -15,8 +15,8 @@ from genus.examples.feed import Feed
 from genus.examples.full_sentences import FullSentences
 from genus.examples.segment_pairs import SegmentPairs
 from genus.examples.turns import TaskFeed, Turns
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.next_sentence import NextSentence
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -27,7 +27,7 @@ STEPS = (3, 1, 2)
 
 def feeds() -> list[Feed]:
     words = vocabulary(STORE)
-    pairs = (SegmentPairs(), (Masked(), NextSentence()))
+    pairs = (SegmentPairs(), (Masked(), SequenceLabels(label="next_sentence")))
     formats = [(FullSentences(), (Masked(),)), pairs, (DocSentences(), (Masked(),))]
     return [
         Feed(STORE, words, one, ours, limits={"tokens": 64}, micro_batch=2, seed=1, task=task)

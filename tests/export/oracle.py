@@ -214,7 +214,7 @@ def pooled(learner: Learner, hidden: torch.Tensor, head: str) -> torch.Tensor:
 
 def token_logits(learner: Learner, hidden: torch.Tensor) -> torch.Tensor:
     """Return the logits of each token, sequence by sequence."""
-    return learner.heads["masked"].tokens(in_order(hidden), learner.network.token_embedding.weight)
+    return learner.heads["masked"].lm_head(in_order(hidden))
 
 
 def same_states(

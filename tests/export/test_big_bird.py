@@ -123,7 +123,7 @@ def test_block_sparse_states_logits_and_gradients(
     impose(learner, {count: drawn(model, ids, monkeypatch) for count, ids in long.items()}, monkeypatch)
 
     hidden = learner.network(batch)["tokens"]
-    logits = learner.heads["masked"].tokens(hidden, learner.network.token_embedding.weight)
+    logits = learner.heads["masked"].lm_head(hidden)
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     for a, b in spans:
         one = fresh(model).train()

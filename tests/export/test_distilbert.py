@@ -141,8 +141,8 @@ def test_the_triple_loss_and_its_gradients_are_the_released_code_s(tmp_path: Pat
     expected = released(student, teacher, shape, labels, compared == "masked")
     expected.backward()
 
-    activation = own.recipe.objectives[0].to_json()["activation"]
-    objective = Distilled().overlay({"compared": compared, "activation": activation})
+    output = own.recipe.objectives[0].to_json()["output"]
+    objective = Distilled().overlay({"compared": compared, "output": output})
     learner = teaching.taught(replace(own.recipe, objectives=(objective,))).learner()
     learner.load_state_dict(own.learner.state_dict())
     teaching.begin(learner.eval())

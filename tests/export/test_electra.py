@@ -148,7 +148,7 @@ def test_a_run_s_folder_holds_both_models(pair: tuple[Path, Learner]) -> None:
     assert same(found.learner, learner)
     assert list(found.learner.heads) == ["generated", "replaced"]
     embed = found.learner.network.token_embedding.weight
-    assert len(list(found.learner.parameters())) == len(found.learner.state_dict())
+    assert len(list(found.learner.parameters())) == len(found.learner.tensors())
     assert found.learner.companions()["generator"].learner.network.token_embedding.weight is embed
     page = (folder / "README.md").read_text()
     assert "Trained with a model that lies beside it, in `generator/`." in page

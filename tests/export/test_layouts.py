@@ -14,6 +14,7 @@ from genus.errors import GenusError
 from genus.export.hf import save
 from genus.export.layouts import layout_for, layouts
 from genus.model.activation import Relu
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.norm import LayerNorm
 from genus.objectives.masked import Masked
 
@@ -52,8 +53,9 @@ def test_a_causal_network_fits_no_layout_of_bert() -> None:
     assert layout_for(recipe, ["next_token"]) is None
 
 
-@pytest.mark.parametrize("masked", [Masked(activation=Relu()), Masked(norm=LayerNorm(eps=1e-3))])
-def test_a_head_that_no_class_has_fits_no_layout(masked: Masked) -> None:
+@pytest.mark.parametrize("transform", [Transform(activation=Relu()), Transform(norm=LayerNorm(eps=1e-3))])
+def test_a_head_that_no_class_has_fits_no_layout(transform: Transform) -> None:
+    masked = Masked(output=LMHead(transform=transform))
     for name in ("bert/tiny", "roberta/tiny"):
         assert layout_for(replace(catalog.load(name), objectives=(masked,)), ["masked"]) is None
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SIZE = 40
 SMALL = ["model.layers=2", "model.hidden=16", "model.attention.heads=2", "model.feedforward.size=24"]
 CLUSTERS = "model.embedding={kind='Adaptive', cutoffs=[10, 20], ratio=2, segments=0}"
+NEXT = "{kind='SequenceLabels', label='next_sentence'}"
 ROWS: dict[str, tuple[str, list[str]]] = {
     "memory": ("transformer-xl/tiny", [*SMALL, "model.memory=8", "model.embedding.cutoffs=[10, 20]"]),
     "clusters": ("transformer-xl/tiny", [*SMALL, "model.memory=8", CLUSTERS]),
@@ -41,7 +42,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         "bert/tiny",
         [*SMALL, "model.block=Parallel", "model.embedding.position=RelativeBuckets"],
     ),
-    "heads of two classes": ("xlnet/tiny", [*SMALL, "objectives=['Permuted', 'NextSentence']"]),
+    "heads of two classes": ("xlnet/tiny", [*SMALL, f"objectives=['Permuted', {NEXT}]"]),
 }
 rows = pytest.mark.parametrize("row", ROWS)
 
@@ -150,7 +151,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
         lambda folder: edit(folder / "config.json", heads=["next_tokens"]),
         "config.json: recipe.json has no head 'next_tokens'. Did you mean 'next_token'?",
     ),
-    (lambda folder: edit(folder / "config.json", heads=[]), "the weights have no place for heads.next_token.tokens"),
+    (lambda folder: edit(folder / "config.json", heads=[]), "the weights have no place for heads.next_token.lm_head"),
     (
         lambda folder: rewrite(folder, lambda tensors: {k: v for k, v in tensors.items() if k != WORD}),
         f"the weights lack {WORD}",
@@ -165,7 +166,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         lambda folder: rewrite(folder, lambda tensors: {f"model.{k}": v for k, v in tensors.items()}),
-        "the weights lack heads.next_token.tokens.bias, heads.next_token.tokens.further.bias, ",
+        "the weights lack heads.next_token.lm_head.bias, heads.next_token.lm_head.further.bias, ",
     ),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "model.safetensors: is damaged or cut off"),
     (

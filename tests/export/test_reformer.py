@@ -99,7 +99,7 @@ def test_states_and_logits(tmp_path: Path, shape: Shape, dtype: torch.dtype, tol
             expected = model.reformer(ids).last_hidden_state
             found = learner.network(batch)["tokens"]
             (head,) = learner.heads.values()
-            logits = head.tokens(found, learner.network.token_embedding)
+            logits = head.lm_head(found)
             assert oracle.relative(found.view_as(expected), expected) <= tolerance
             assert oracle.relative(logits.view(ROWS, length, -1), model.lm_head(expected)) <= tolerance
         for layer in model.reformer.encoder.layers:
@@ -156,7 +156,7 @@ def test_sequence_classification(tmp_path: Path, labels: int) -> None:
     first = Targets(torch.arange(ROWS) * LENGTH, torch.zeros(ROWS, dtype=torch.int64))
     batch = Batch(batch.streams, {name: first})
     with torch.no_grad():
-        found = learner.heads[name].outputs(learner.network, learner.network(batch), batch)
+        (found,) = learner.outputs(batch)[name].values()
         assert oracle.relative(found, model(ids).logits) <= FLOAT32
 
 
@@ -179,11 +179,11 @@ def test_an_output_bias_that_came_with_a_model_is_kept(tmp_path: Path) -> None:
     torch.nn.init.normal_(model.lm_head.bias)
     learner = reading(tmp_path, model).learner.eval()
     ids, batch = rows()
-    head = learner.heads["next_token"].tokens
+    head = learner.heads["next_token"].lm_head
     with torch.no_grad():
-        found = head(learner.network(batch)["tokens"], learner.network.token_embedding)
+        found = head(learner.network(batch)["tokens"])
         assert oracle.relative(found.view(ROWS, LENGTH, -1), model(ids).logits + model.lm_head.bias) <= FLOAT32
-    assert not [name for name, _ in learner.named_parameters() if name == "heads.next_token.tokens.bias"]
+    assert not [name for name, _ in learner.named_parameters() if name == "heads.next_token.lm_head.bias"]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_logits_loss_and_gradients(tmp_path: Path, shape: Words) -> None:
     expected.loss.backward()
     batch = oracle.packed(shape, given)
     head = learner.heads["tag"]
-    logits = head.outputs(learner.network, learner.network(batch), batch)
+    logits = head.outputs(learner.network, learner.network(batch), batch)["logits"]
     there = batch.targets["tag"].index
     every = torch.zeros(len(batch.tokens.ids), len(NAMES), dtype=logits.dtype).index_copy(0, there, logits.detach())
     kept = oracle.live(labels) != -100

@@ -83,13 +83,13 @@ def test_a_new_vocabulary() -> None:
     learner = replace(given.recipe, tokens=new.tokens).learner()
     assert transplant(given, learner, new) == []
     old = given.learner.state_dict()
-    state = learner.state_dict()
-    for name in ("network.embed.tokens.weight", "heads.masked.tokens.bias"):
+    state = learner.tensors()
+    for name in ("network.embed.tokens.weight", "heads.masked.lm_head.bias"):
         for number, ids in enumerate(expected):
             mean = old[name][ids].mean(0) if ids else old[name].mean(0)
             assert torch.allclose(state[name][number], mean, atol=ROUNDING), (name, number)
         assert torch.equal(state[name][5], old[name][12])
-    carried = {"network.embed.tokens.weight", "heads.masked.tokens.bias"}
+    carried = {"network.embed.tokens.weight", "heads.masked.lm_head.bias"}
     assert all(torch.equal(tensor, old[name]) for name, tensor in state.items() if name not in carried)
 
 

@@ -121,7 +121,7 @@ def test_both_streams(tmp_path: Path, shape: Shape, memory: bool, backward: bool
     with torch.no_grad():
         expected = model.transformer(**given.inputs, output_hidden_states=True)
         found = learner.network(given.batch)
-        logits = learner.heads["permuted"].tokens(found["query"], learner.network.token_embedding)
+        logits = learner.heads["permuted"].lm_head(found["query"])
         assert oracle.relative(found["tokens"].view(ROWS, LENGTH, -1), expected.hidden_states[-2]) <= FLOAT32
         assert oracle.relative(found["query"].view(ROWS, 2, -1), expected.last_hidden_state) <= FLOAT32
         assert oracle.relative(logits.view(ROWS, 2, -1), model(**given.inputs).logits) <= FLOAT32
@@ -183,7 +183,7 @@ def test_sequence_classification(tmp_path: Path, shape: Shape, labels: int) -> N
     last = torch.arange(LENGTH - 1, ROWS * LENGTH, LENGTH)
     batch = Batch({"tokens": packed}, {head: Targets(last, torch.zeros(ROWS, dtype=torch.int64))})
     with torch.no_grad():
-        found = learner.heads[head].outputs(learner.network, learner.network(batch), batch)
+        (found,) = learner.outputs(batch)[head].values()
         assert oracle.relative(found, model(ids).logits) <= FLOAT32
 
 

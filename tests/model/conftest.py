@@ -19,8 +19,8 @@ from genus.model.initialization import Normal
 from genus.model.position import Learned
 from genus.model.visibility import Full, Visibility
 from genus.objectives import Learner
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.next_sentence import NextSentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +75,7 @@ def encoder(dropout: float = 0.0, heads: int = 4, visibility: Visibility = Full(
 def learner(model: Encoder, seed: int = 0) -> Learner:
     """Build a model with BERT's two objectives."""
     torch.manual_seed(seed)
-    objectives = (Masked(), NextSentence())
+    objectives = (Masked(), SequenceLabels(label="next_sentence"))
     heads = {objective.name: objective.build(model, VOCABULARY) for objective in objectives}
     return Learner(model.build(VOCABULARY), heads)
 

@@ -80,8 +80,7 @@ def changed(batch: Batch, start: int, stop: int) -> Batch:
 def losses(learner: Learner, hidden: Tensor, batch: Batch) -> Tensor:
     """Return (M,) the masked loss of every target."""
     targets = batch.targets["masked"]
-    head = learner.heads["masked"].tokens  # type: ignore[union-attr]
-    logits = head(hidden[targets.index], learner.network.token_embedding.weight)  # type: ignore[operator, union-attr]
+    logits = learner.heads["masked"].lm_head(hidden[targets.index])  # type: ignore[operator, union-attr]
     return torch.nn.functional.cross_entropy(logits.float(), targets.label, reduction="none")
 
 

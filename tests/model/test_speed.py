@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from genus.model import heads
+from genus.batch import IGNORE, Targets
+from genus.model.head import lm_head
 from genus.model.speed import compile_learner, compiler_problem, products_by_onednn, round_products
 
 if TYPE_CHECKING:
@@ -116,16 +117,17 @@ def test_a_filled_vocabulary_changes_no_loss(
 ) -> None:
     """What CUDA does, on the CPU: 67 tokens are filled up to 128."""
     learner = make_learner(make_encoder())
-    head, table = learner.heads["masked"].tokens, learner.network.token_embedding.weight  # type: ignore[union-attr]
-    hidden, label = torch.randn(9, 32), torch.tensor([1, 5, 66, heads.IGNORE, 0, 2, 2, 3, 4])
-    loss, correct = head.loss(hidden, table, label)  # type: ignore[operator, union-attr]
+    head, table = learner.heads["masked"].lm_head, learner.network.token_embedding.weight  # type: ignore[union-attr]
+    hidden = torch.randn(9, 32)
+    targets = Targets(torch.arange(9), torch.tensor([1, 5, 66, IGNORE, 0, 2, 2, 3, 4]))
+    loss, correct = head.loss(hidden, targets).values()  # type: ignore[operator, union-attr]
     loss.backward()
     gradient, table.grad = table.grad, None
     pad = torch.nn.functional.pad
-    monkeypatch.setattr(heads, "extra_tokens", lambda hidden, size: -size % heads.VOCABULARY_MULTIPLE)
+    monkeypatch.setattr(lm_head, "extra_tokens", lambda hidden, size: -size % lm_head.VOCABULARY_MULTIPLE)
     seen: list[tuple[int, ...]] = []
     monkeypatch.setattr(torch.nn.functional, "pad", lambda *a, **k: seen.append(pad(*a, **k).shape) or pad(*a, **k))
-    filled, filled_correct = head.loss(hidden, table, label)  # type: ignore[operator, union-attr]
+    filled, filled_correct = head.loss(hidden, targets).values()  # type: ignore[operator, union-attr]
     filled.backward()
     assert seen == [(128, 32), (128,)]
     torch.testing.assert_close(filled, loss)

@@ -11,15 +11,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genus import catalog
-from genus.batch import IGNORE, Batch
+from genus.batch import IGNORE, Batch, Targets
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
 from genus.model.activation import Relu
-from genus.model.adaptive import Adaptive, AdaptiveSoftmax
+from genus.model.adaptive import Adaptive
 from genus.model.attention.relative import Relative
 from genus.model.embed import Embedding
 from genus.model.feedforward import Dense
+from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
 from genus.model.recurrent import Recurrent
@@ -55,7 +56,7 @@ def learner(name: str) -> Learner:
     )  # fmt: skip
     head = NextToken(output=AdaptiveSoftmax()).build(model, VOCABULARY)
     built = Learner(model.build(VOCABULARY), {"next_token": head})
-    built.load_state_dict(translated(golden(name)))
+    built.load(translated(golden(name)))
     return built.eval()
 
 
@@ -83,7 +84,7 @@ def translated(values: dict[str, Tensor]) -> dict[str, Tensor]:
             "feedforward_norm": "pos_ff.layer_norm",
         }.items():
             ours |= {f"{into}{own}.{leaf}": theirs[f"{of}{name}.{leaf}"] for leaf in ("weight", "bias")}
-    head = "heads.next_token.tokens."
+    head = "heads.next_token.lm_head."
     ours[head + "further.weight"] = theirs["crit.cluster_weight"]
     ours[head + "further.bias"] = theirs["crit.cluster_bias"]
     biases = [theirs[f"crit.out_layers.{c}.bias"] for c in range(4) if f"crit.out_layers.{c}.bias" in theirs]
@@ -112,14 +113,14 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def test_three_segments_in_a_row(name: str) -> None:
     """Hidden states, log-probabilities of all tokens, the loss, and what is remembered in the end."""
     values, own = golden(name), learner(name).double()
-    network, output, memory = own.network, own.heads["next_token"].tokens, own.network.blank(ROWS)
+    network, output, memory = own.network, own.heads["next_token"].lm_head, own.network.blank(ROWS)
     for segment in range(SEGMENTS):
         given = batch(values[f"{segment}.ids"], segment > 0)
         given = Batch(given.streams, given.targets, memory=memory)
         found = network(given)
         step = own(given)
         sums, memory = step.sums, step.memory
-        scores = output(found["tokens"], network.token_embedding).view(ROWS, LENGTH, -1)
+        scores = output(found["tokens"]).view(ROWS, LENGTH, -1)
         assert relative(found["tokens"].view(ROWS, LENGTH, -1), values[f"{segment}.hidden"]) <= FLOAT32
         assert relative(scores, values[f"{segment}.scores"]) <= FLOAT32
         label = given.targets["next_token"].label.view(ROWS, LENGTH, 1)
@@ -132,10 +133,10 @@ def test_three_segments_in_a_row(name: str) -> None:
 def test_the_adaptive_softmax_is_a_distribution(name: str) -> None:
     own = learner(name)
     hidden = torch.randn(5, 8)
-    scores = own.heads["next_token"].tokens(hidden, own.network.token_embedding)
+    scores = own.heads["next_token"].lm_head(hidden)
     torch.testing.assert_close(scores.exp().sum(-1), torch.ones(5))
     label = torch.tensor([3, 15, 25, 39, IGNORE])
-    loss = own.heads["next_token"].tokens.loss(hidden, own.network.token_embedding, label)["loss"]
+    loss = own.heads["next_token"].lm_head.loss(hidden, Targets(torch.arange(5), label))["loss"]
     torch.testing.assert_close(loss, -scores[:4].gather(1, label[:4, None]).sum())
 
 
@@ -156,8 +157,8 @@ def test_every_parameter_is_counted(name: str) -> None:
         ),
     )  # fmt: skip
     counted = model.parameters(VOCABULARY), NextToken(output=AdaptiveSoftmax()).demand(model, VOCABULARY, 4).parameters
-    built = own.network, own.heads["next_token"]
-    assert counted == tuple(sum(weight.numel() for weight in module.parameters()) for module in built)
+    network, whole = (sum(weight.numel() for weight in module.parameters()) for module in (own.network, own))
+    assert counted == (network, whole - network)
 
 
 @pytest.mark.parametrize("size", ["base", "large"])

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from replacing import VOCABULARY
 
-from genus.objectives import generated
+from genus.model.head import chunked_loss
 
 
 @pytest.fixture
@@ -18,5 +18,5 @@ def still(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """Fix the noise of the generator's samples: one vector over the vocabulary, the same in every place."""
     torch.manual_seed(5)
     noise = -torch.empty(VOCABULARY).exponential_().log()
-    monkeypatch.setattr(generated, "gumbel", lambda logits: noise.expand_as(logits))
+    monkeypatch.setattr(chunked_loss, "gumbel", lambda logits: noise.expand_as(logits))
     return noise

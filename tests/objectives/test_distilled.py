@@ -18,8 +18,8 @@ from genus.errors import UsageError
 from genus.examples import Example, Sequence
 from genus.examples.pack import pack
 from genus.objectives.distilled import Distilled, DistilledHead, Teacher
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.next_sentence import NextSentence
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
@@ -179,9 +179,9 @@ def test_numbers_that_make_no_loss_are_refused(choice: str, value: float) -> Non
 def test_a_teacher_needs_a_masked_language_model() -> None:
     model = catalog.load("bert/tiny").model
     objective = Distilled()
-    assert objective.by(model, (NextSentence(), Masked())).teacher == Teacher(model=model)
+    assert objective.by(model, (SequenceLabels(label="next_sentence"), Masked())).teacher == Teacher(model=model)
     with pytest.raises(UsageError, match="the teacher has no masked-language-model head"):
-        objective.by(model, (NextSentence(),))
+        objective.by(model, (SequenceLabels(label="next_sentence"),))
 
 
 @compared

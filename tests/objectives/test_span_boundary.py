@@ -76,12 +76,12 @@ def slow(made: Learner, hidden: Tensor, expected: list[tuple[int, int, int, list
     total, number = 0.0, 0
     for place, s, e, tokens in expected:
         for i, token in enumerate(tokens[:5]):
-            h0 = torch.cat([hidden[place + s - 1], hidden[place + e + 1], weights["positions.weight"][i]])
-            a1 = weights["dense.weight"] @ h0 + weights["dense.bias"]
-            h1 = layer_norm(gelu(a1), weights["norm.weight"], weights["norm.bias"])
-            a2 = weights["output.dense.weight"] @ h1 + weights["output.dense.bias"]
-            y = layer_norm(gelu(a2), weights["output.norm.weight"], weights["output.norm.bias"])
-            logits = embedding @ y + weights["output.bias"]
+            h0 = torch.cat([hidden[place + s - 1], hidden[place + e + 1], weights["before.positions.weight"][i]])
+            a1 = weights["before.transform.dense.weight"] @ h0 + weights["before.transform.dense.bias"]
+            h1 = layer_norm(gelu(a1), weights["before.transform.norm.weight"], weights["before.transform.norm.bias"])
+            a2 = weights["lm_head.transform.dense.weight"] @ h1 + weights["lm_head.transform.dense.bias"]
+            y = layer_norm(gelu(a2), weights["lm_head.transform.norm.weight"], weights["lm_head.transform.norm.bias"])
+            logits = embedding @ y + weights["lm_head.bias"]
             total -= float((logits - logits.exp().sum().log())[token])
             number += 1
     return total, number

@@ -14,8 +14,8 @@ from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.objectives import Learner
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.next_sentence import NextSentence
 from genus.optim.adamw import AdamW
 
 FLOAT32 = 2e-6
@@ -82,7 +82,7 @@ def run(layer: nn.Linear, choice: AdamW, gradients: list, factors: np.ndarray, s
 def test_what_decays_is_what_decays_in_the_released_code() -> None:
     """optimization.py: exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"]; our norms are named `norm`."""
     model = Encoder(layers=2, hidden=8, attention=Softmax(heads=2), feedforward=Dense(size=16), pooler=Pooler())
-    objectives = (Masked(), NextSentence())
+    objectives = (Masked(), SequenceLabels(label="next_sentence"))
     heads = {objective.name: objective.build(model, 50) for objective in objectives}
     learner = Learner(model.build(50), heads)
     decaying, others = AdamW(lr=1.0, weight_decay=0.01).build(learner).param_groups

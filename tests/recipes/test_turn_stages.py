@@ -69,7 +69,7 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
         ([{"objectives": []}], "needs an objective"),
         (
             [{"objectives": ["sentence_distance", "relevance"]}],
-            "Relevance learns from TitledParagraphs, not DistantSen",
+            "SequenceLabels learns from TitledParagraphs, not Dist",
         ),
     ],
 )
@@ -90,7 +90,7 @@ IN_TURNS = {
     "electra/tiny": (["generated"], ["generated", "replaced"]),
 }
 """Objectives of two turns: of single sequences, of streams with a memory for each turn, of two networks."""
-MORE = {"xlnet/tiny": [{"kind": "NextSentence"}]}
+MORE = {"xlnet/tiny": [{"kind": "SequenceLabels", "label": "next_sentence"}]}
 """Objectives beside a member's own."""
 LOSS = {"generated": "masked"}
 """What an objective's loss is called, if not by its name."""

@@ -20,6 +20,7 @@ from small import losses, shrunk
 if TYPE_CHECKING:
     from pathlib import Path
 
+NEXT = "{kind='SequenceLabels', label='next_sentence'}"
 K7 = "objectives.0.partial.one_in=7"
 ROWS = {
     "K = 6": ([], set()),
@@ -33,7 +34,7 @@ ROWS = {
         [K7, "examples.bidirectional=false"],
         {"objectives.0.partial.one_in", "examples.bidirectional"},
     ),
-    "+ next-sentence prediction": (["objectives=['Permuted', 'NextSentence']", K7], {"objectives.0.partial.one_in"}),
+    "+ next-sentence prediction": ([f"objectives=['Permuted', {NEXT}]", K7], {"objectives.0.partial.one_in"}),
 }
 DENOISING = ["objectives=['Masked']"]
 """DAE + Transformer-XL."""

@@ -53,7 +53,7 @@ def test_missing_column_names_the_near_ones(tmp_path: Path) -> None:
 def test_classes_are_learned_in_order(labels: list[str], classes: tuple[str, ...]) -> None:
     objective = Classification().objective(labels)
     assert objective == Classify(labels=classes)
-    assert [objective.labels[int(objective.target(label))] for label in labels] == labels
+    assert [objective.labels[int(objective.label_of(label))] for label in labels] == labels
 
 
 def test_one_class_teaches_nothing() -> None:
@@ -64,22 +64,22 @@ def test_one_class_teaches_nothing() -> None:
 def test_unseen_label_names_file_line_label_and_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "validation.jsonl"
     rows = [Row(1, ("a",), "yes"), Row(2, ("b",), None), Row(3, ("c",), "maybe")]
-    assert targets(path, rows[:2], Classify(labels=("no", "yes"))).tolist() == [1, IGNORE]
+    assert targets(rows[:2], Classify(labels=("no", "yes")), path).tolist() == [1, IGNORE]
     with pytest.raises(
         GenusError, match=r"validation\.jsonl, line 3: label 'maybe' does not occur in training, which has no, yes"
     ):
-        targets(path, rows, Classify(labels=("no", "yes")))
+        targets(rows, Classify(labels=("no", "yes")), path)
 
 
 def test_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    found = targets(path, [Row(1, ("a",), "2.5"), Row(2, ("b",), "-1e3"), Row(3, ("c",), None)], Regress())
+    found = targets([Row(1, ("a",), "2.5"), Row(2, ("b",), "-1e3"), Row(3, ("c",), None)], Regress(), path)
     assert found.dtype == np.float32
     assert found[:2].tolist() == [2.5, -1000.0]
     assert np.isnan(found[2])
     for wrong in ("high", "nan", "inf"):
         with pytest.raises(GenusError, match=f"line 9: label '{wrong}' is not a number"):
-            targets(path, [Row(9, ("a",), wrong)], Regress())
+            targets([Row(9, ("a",), wrong)], Regress(), path)
 
 
 def test_empty_table(tmp_path: Path) -> None:
@@ -145,5 +145,5 @@ def test_glue_columns_are_those_of_the_files(shared: Path, name: str) -> None:
     splits = read_splits(Files.find(shared / "data" / "glue" / name), task)
     objective = task.objective([row.label or "" for row in splits["train"].rows])
     for split in splits.values():
-        assert len(targets(split.path, split.rows, objective)) == len(split.rows)
+        assert len(targets(split.rows, objective, split.path)) == len(split.rows)
     assert not splits["validation"].held_out

@@ -86,7 +86,24 @@ def test_the_exported_model_answers_as_the_best_seed_did(tuned: Path, data: Path
         assert answer.predicted == line["predicted"]
         assert answer.scores == pytest.approx(line["scores"], abs=ROUNDING)
     split = read_splits(Files.find(data), Classification())["test"]
-    assert score(model, Classification(), split, run)[1] == report(tuned)["seeds"][best]["metrics"]["test"]
+    assert score(model, Classification(), split.rows, run)[1] == report(tuned)["seeds"][best]["metrics"]["test"]
+
+
+def test_answers_leave_the_model_as_it_was(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each module in its mode, every tensor where it was and of the same type, and an evaluated model untouched."""
+    model = load(tuned / "model")
+    model.learner.train()
+    model.learner.network.pooler.eval()  # type: ignore[union-attr]
+    modes = [module.training for module in model.learner.modules()]
+    tensors = [tensor.data_ptr() for tensor in model.learner.parameters()]
+    found = predict(model, [("one text",), ("another",)])
+    assert [module.training for module in model.learner.modules()] == modes
+    assert [tensor.data_ptr() for tensor in model.learner.parameters()] == tensors
+    model.learner.eval()
+    monkeypatch.setattr(torch.nn.Module, "train", lambda *given: pytest.fail("the mode is touched"))
+    assert [answer.predicted for answer in predict(model, [("one text",), ("another",)])] == [
+        answer.predicted for answer in found
+    ]
 
 
 def test_hugging_face_gives_the_same_answers(tuned: Path, data: Path, run: Run) -> None:

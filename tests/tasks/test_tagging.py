@@ -93,7 +93,7 @@ def test_a_tag_that_does_not_occur_in_training(tmp_path: Path, tokenizer: Tokeni
     with pytest.raises(
         GenusError, match=r"validation\.jsonl, line 7: label 'B-FISH' does not occur in training, which"
     ):
-        Tagging().encode(tokenizer, path, rows, Tag(labels=("O", "B-TOOL")), 32)
+        Tagging().encode(tokenizer, rows, Tag(labels=("O", "B-TOOL")), 32, path)
 
 
 def test_tags_in_order_and_the_usual_one() -> None:
@@ -212,7 +212,7 @@ def test_the_model_answers_as_the_best_seed_did(tuned: Path, run: Run) -> None:
         assert answer.scores == pytest.approx(line["scores"], abs=ROUNDING)
     split = read_splits(Files.find(tuned), Tagging())["test"]
     task = task_of(model.recipe.objectives[0])
-    assert score(model, task, split, run)[1] == report["seeds"][best]["metrics"]["test"]
+    assert score(model, task, split.rows, run)[1] == report["seeds"][best]["metrics"]["test"]
 
 
 def test_hugging_face_gives_the_same_tags(tuned: Path, run: Run) -> None:

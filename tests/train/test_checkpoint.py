@@ -31,7 +31,7 @@ def test_files(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == names
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # whoever may read one may read all
     model = load_file(folder / "model.safetensors")
-    assert all(torch.equal(model[name], tensor) for name, tensor in learner.state_dict().items())
+    assert all(torch.equal(model[name], tensor) for name, tensor in learner.tensors().items())
     assert type(MODEL).from_json(json.loads((folder / "recipe.json").read_text())) == MODEL
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest.keys() == names - {"manifest.json"}
@@ -84,7 +84,7 @@ def test_held_out_sums_stream() -> None:
     with torch.no_grad():
         targets = joined.targets["masked"]
         states = learner.network(joined)["tokens"][targets.index]
-        logits = learner.heads["masked"].tokens(states, learner.network.token_embedding.weight)
+        logits = learner.heads["masked"].lm_head(states)
         wanted = torch.nn.functional.cross_entropy(logits, targets.label)
         correct = (logits.argmax(-1) == targets.label)[targets.label >= 0].float().mean()
     assert found["loss"] == found["masked"] == pytest.approx(wanted.item(), rel=SUMMATION)

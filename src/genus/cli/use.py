@@ -63,15 +63,19 @@ def fill(
         str, typer.Argument(help="Text with [MASK], <mask> or ___ where words are missing.", show_default=False)
     ],
     top: Annotated[int, typer.Option(help="Completions of each mask.")] = 5,
+    running: Running = [],
     as_json: AsJson = False,
 ) -> None:
     """Complete masked words."""
     from dataclasses import asdict
 
     from genus.evaluate.fill import fill
+    from genus.train.parallel import find_device
 
+    run = chosen_run(running)
     source = read_model(model)
-    found = fill(source.learner, source.tokenizer, text, top, source.recipe.model.max_length)
+    source.learner.to(find_device(run.device))
+    found = fill(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
         return
@@ -157,12 +161,12 @@ def _on_table(source: "Imported", data: list[str], task: Any, answers: Path | No
     from genus.tasks.answer import lines
     from genus.tasks.dataset import read
     from genus.tasks.predict import score
-    from genus.tasks.splits import Split
 
     if len(data) != 1:
         raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}")
-    split = Split(Path(data[0]), read(Path(data[0]), task, labeled=answers is None))
-    found, metrics = score(source, task, split, run)
+    path = Path(data[0])
+    rows = read(path, task, labeled=answers is None)
+    found, metrics = score(source, task, rows, run, path)
     if answers is not None:
-        write_text(answers, lines(split.rows, found))
+        write_text(answers, lines(rows, found))
     return metrics

@@ -102,6 +102,11 @@ class Examples(Part, ABC):
     drawn: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; where it does not, one plan serves all epochs."""
 
+    @property
+    def classes(self) -> int:
+        """How many classes the labels that it gives have."""
+        return 2
+
     copies: Count | None = None
     """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""
 

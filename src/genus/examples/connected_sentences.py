@@ -52,6 +52,11 @@ class ConnectedSentences(Pairs):
         if not 2 <= len(set(self.connectives)) == len(self.connectives) <= 127:
             raise ValueError("connectives: expected 2 to 127 different ones")
 
+    @property
+    def classes(self) -> int:
+        """One per connective."""
+        return len(self.connectives)
+
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         table = {tuple(connective.split()): place for place, connective in enumerate(self.connectives)}

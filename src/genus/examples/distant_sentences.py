@@ -29,6 +29,11 @@ class DistantSentences(Pairs):
 
     gives: ClassVar[frozenset[str]] = frozenset({"sentence_distance"})
 
+    @property
+    def classes(self) -> int:
+        """Three: adjacent, of one document, of two."""
+        return 3
+
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         one = np.arange(len(block.end))

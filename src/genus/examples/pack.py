@@ -183,17 +183,18 @@ def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] |
                 index, label = example.targets[name]
                 found[name].append((index + at, label))
             at += len(example.tokens.ids)
-    return {name: _fill_up(name, pairs, limits[name]) for name, pairs in found.items()}
+    return {name: _fill_up(name, pairs, limits[name], max_length) for name, pairs in found.items()}
 
 
-def _fill_up(name: str, pairs: Pairs, number: int | None) -> Targets:
+def _fill_up(name: str, pairs: Pairs, number: int | None, max_length: int) -> Targets:
     """Join the targets of one name and add rows that count nothing up to `number`."""
     index = np.concatenate([np.zeros(0, dtype=np.int64), *(index for index, _ in pairs)])
     label = np.concatenate([label for _, label in pairs]) if pairs else np.zeros(0, dtype=np.int64)
     spare = (0, _spare(f"{name} targets", len(index), number))
     nothing = np.nan if np.issubdtype(label.dtype, np.floating) else IGNORE
-    label = np.pad(label, spare, constant_values=nothing)
-    return Targets(torch.from_numpy(np.pad(index, spare)), torch.from_numpy(label))
+    label = np.pad(label, [spare, *[(0, 0)] * (label.ndim - 1)], constant_values=nothing)
+    most = int(np.bincount(index // max_length).max(initial=0))
+    return Targets(torch.from_numpy(np.pad(index, spare)), torch.from_numpy(label), most=most)
 
 
 def _spare(what: str, number: int, limit: int | None) -> int:

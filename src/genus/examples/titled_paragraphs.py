@@ -38,6 +38,11 @@ class TitledParagraphs(Pairs):
     sentences: Count | None = None
     """The most that a paragraph has; 1 for logs: a line for the query, one for what was clicked, more for the rest."""
 
+    @property
+    def classes(self) -> int:
+        """Three: strongly, weakly and not relevant."""
+        return 3
+
     def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         _, title = np.unique(block.document, return_index=True)

@@ -45,6 +45,7 @@ def with_companions(folder: Path, found: Imported, load: Callable[[Path], Import
                 heads[objective.name] = head
         objectives.append(objective)
     found.learner.heads = nn.ModuleDict({one.name: heads[one.name] for one in objectives if one.name in heads})
+    found.learner.tie()
     return replace(found, recipe=replace(found.recipe, objectives=tuple(objectives)))
 
 

@@ -14,10 +14,10 @@ from genus.export.card import card
 from genus.export.companions import housed, with_companions
 from genus.export.layouts import Layout, layout_for, layout_of, theirs
 from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
-from genus.export.translate import assign, clean, heads_in, serving, to_foreign, to_ours
+from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.weights import read_weights, weight_files
 from genus.files import beside, read_json, write_json
-from genus.objectives.fine_tuned import OfClasses
+from genus.objectives.fine_tuned import FineTuned
 from genus.part import diff
 from genus.recipe import Recipe
 from genus.tokens.tokenizer import Tokenizer
@@ -140,9 +140,9 @@ def assemble(
     except LookupError as error:
         raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
     for name, objective in found.items():
-        if isinstance(objective, OfClasses):
+        if isinstance(objective, FineTuned):
             (weight,) = theirs(f"heads.{name}.classes.weight", layout.table(heads))
-            found[name] = _labeled(objective, len(tensors[weight]))
+            found[name] = objective.sized(len(tensors[weight]))
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
@@ -155,7 +155,7 @@ def assemble(
         learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
         del learner.heads[name]
-    assign(learner, to_ours(tensors, layout, learner, config, dtype))
+    learner.load(to_ours(tensors, layout, learner, config, dtype))
     return Imported(recipe, learner, tokenizer)
 
 
@@ -244,13 +244,6 @@ def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])
-
-
-def _labeled(objective: OfClasses, rows: int) -> OfClasses:
-    """Return the objective with as many labels as the head has rows; old configurations do not name them all."""
-    if len(objective.labels) == rows:
-        return objective
-    return replace(objective, labels=tuple(f"LABEL_{number}" for number in range(rows)))
 
 
 def _match(tokenizer: Tokenizer, rows: int, padded: int | None = None) -> None:

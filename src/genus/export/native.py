@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError, near
-from genus.export.translate import assign, few
+from genus.export.translate import few
 from genus.export.weights import converted
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe, dtype: 
     with torch.device("meta"):  # no time is spent on weights that are replaced
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
-    assign(learner, dict(_read(learner.tensors(), weights, dtype)))
+    learner.load(dict(_read(learner.tensors(), weights, dtype)))
     return learner
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from genus.errors import GenusError
 from genus.export.maps import place, rows
@@ -168,13 +167,6 @@ def to_ours(
         if which:
             raise GenusError(f"the weights {problem} {few(which)}")
     return found
-
-
-def assign(learner: Learner, found: Mapping[str, Tensor]) -> None:
-    """Give a learner without weights these tensors, each under its first name; those it shares stay shared."""
-    own = {name for name, _ in learner.named_parameters()}
-    state = {name: nn.Parameter(tensor) if name in own else tensor for name, tensor in found.items()}
-    learner.load_state_dict({name: state[first] for name, first in learner.first_names().items()}, assign=True)
 
 
 def few(names: Collection[str]) -> str:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from genus.errors import GenusError
-from genus.model.embed import Embed
-from genus.model.heads import TokenHead
-from genus.model.output import TiedLayer
-from genus.model.position import LearnedPositions
-from genus.model.untied import UntiedLayer
+from genus.model.continued import continued
+from genus.model.head import OutputLayer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +40,7 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
     Raises:
         GenusError: the architectures differ.
     """
-    given, own = source.learner.state_dict() | _continued(source.learner, learner), learner.state_dict()
+    given, own = source.learner.state_dict() | continued(source.learner, learner), learner.tensors()
     if tokenizer.hash() != source.tokenizer.hash():
         if absent := [name for name in _by_vocabulary(source.learner) if name not in given]:
             raise GenusError(f"{absent[0]} is made of clusters by frequency, so no other vocabulary can take it over: "
@@ -60,29 +56,6 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
             raise GenusError(f"the model read has another architecture: {name} is {shapes}")
     learner.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
     return [name for name in own if name not in given]
-
-
-def _continued(source: Learner, learner: Learner) -> dict[str, Tensor]:
-    """Return tables of positions and segments with more rows than the source's: its rows again and again.
-
-    So a model for 4,096 tokens starts from one for 512 (Beltagy et al. 2020, Longformer, section 5).
-    """
-    modules, found = dict(source.named_modules()), {}
-    for name, own in learner.named_modules():
-        old = modules.get(name)
-        if isinstance(own, LearnedPositions) and isinstance(old, LearnedPositions):
-            found[f"{name}.table.weight"] = _repeated(old.table, own.table, old.offset, own.offset)
-        elif isinstance(own, Embed) and isinstance(old, Embed) and own.segments and old.segments:
-            found[f"{name}.segments.weight"] = _repeated(old.segments, own.segments, 0, 0)
-    return found
-
-
-def _repeated(old: nn.Embedding, own: nn.Embedding, skipped: int, ahead: int) -> Tensor:
-    """Return the old table, or its rows past the skipped ones again and again where the own one has room for all."""
-    rows, room = old.weight.detach()[skipped:], own.num_embeddings - ahead
-    if own.weight.shape == old.weight.shape or own.embedding_dim != old.embedding_dim or room < len(rows):
-        return old.weight.detach()
-    return torch.cat([own.weight.detach()[:ahead].to(rows), rows[torch.arange(room) % len(rows)]])
 
 
 def _filled(rows: Tensor, own: Tensor | None) -> Tensor:
@@ -119,15 +92,13 @@ def means(rows: Tensor, origin: Sequence[Sequence[int]]) -> Tensor:
 
 def _by_vocabulary(learner: Learner) -> list[str]:
     """Return the names of the tensors that have a row for every piece."""
-    embedding = learner.network.token_embedding
+    embedding, state = learner.network.token_embedding, learner.state_dict()
     found = []
     for name, module in learner.named_modules():
         if module is embedding:
             found.append(f"{name}.weight")
-        if isinstance(module, (TokenHead, TiedLayer, UntiedLayer)):
-            found.append(f"{name}.bias")
-        if isinstance(module, UntiedLayer):
-            found.append(f"{name}.decoder.weight")
+        if isinstance(module, OutputLayer):
+            found += [f"{name}.{own}" for own in module.by_vocabulary if f"{name}.{own}" in state]
     return found
 
 

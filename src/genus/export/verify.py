@@ -5,33 +5,34 @@ from __future__ import annotations
 import copy
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genus.batch import Batch, Packed, Targets
+from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.hf import load
 from genus.export.layouts import Witness, layout_of
 from genus.export.native import is_native
 from genus.files import read_json
-from genus.model.heads import BinaryHead, TokenHead
-from genus.model.output import OutputLayer
-from genus.objectives.tag import TagHead
+from genus.objectives import answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from genus.objectives import Learner
+    from genus.objectives import Head, Learner
     from genus.part import Json
     from genus.tokens.vocabulary import Vocabulary
 
 TOLERANCE = 1e-4
 """Largest allowed difference over the largest output: float32 sums in another order differ by 1e-6 in 24 layers."""
 LENGTH, SEED = 64, 0
+WHOLE = "whole"
+"""The name of the targets at the tokens that stand for sequences."""
 
 
 def verify(folder: Path, learner: Learner) -> dict[str, float]:
@@ -65,25 +66,19 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     return differences
 
 
-@torch.no_grad()
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """Return hidden states (T, H), logits of token heads (T, V or C, or T), of sequence heads (N, C), by their names.
+    """Return hidden states (T, H), and what heads say of every token (T, ...) or sequence (N, ...), by their names.
 
-    The target `whole` says where in each sequence the token stands that stands for it.
+    The targets `whole` say where in each sequence the token stands that stands for it.
     """
-    learner.eval()
-    hidden = learner.network(batch)["tokens"]
-    found = {"hidden": hidden}
-    for name, head in learner.heads.items():
-        if isinstance(tokens := getattr(head, "tokens", None), TokenHead):
-            found[name] = tokens(hidden, learner.network.token_embedding.weight)
-        if isinstance(tokens, OutputLayer):
-            found[name] = tokens(hidden, learner.network.token_embedding)
-        if isinstance(scores := getattr(head, "scores", None), BinaryHead):
-            found[name] = scores(hidden)
-        if isinstance(classes := getattr(head, "classes", None), nn.Linear):
-            whole = batch.targets["whole"].index
-            found[name] = classes(hidden if isinstance(head, TagHead) else learner.network.pool(hidden[whole]))
+    heads, network = cast("dict[str, Head]", dict(learner.heads.items())), learner.network
+    with answering(learner):
+        states = network(batch)
+        found = {"hidden": states["tokens"]}
+        for name, head in heads.items():
+            at = batch.targets[WHOLE] if head.per == "sequence" else _asked(torch.arange(len(found["hidden"])))
+            answers = head.outputs(network, states, replace(batch, targets={head.target: at}))
+            found |= {name if len(answers) == 1 else f"{name}/{one}": value for one, value in answers.items()}
     return found
 
 
@@ -106,8 +101,13 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> 
     told = not is_native(config) and config.get("type_vocab_size", 2) > 1
     return Batch(
         {"tokens": Packed.laid(ids, [lengths[:1], lengths[1:]], longest, {"segment": segments * int(told)})},
-        {"whole": Targets(whole, torch.zeros(len(lengths)).long())},
+        {WHOLE: _asked(whole)},
     )
+
+
+def _asked(index: Tensor) -> Targets:
+    """Return targets without labels at these tokens."""
+    return Targets(index, torch.full_like(index, IGNORE))
 
 
 @torch.no_grad()

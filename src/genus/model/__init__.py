@@ -124,6 +124,10 @@ class Model(Part, ABC):
         """How many tasks it tells apart by a vector each; None: it does not ask which task a batch is for."""
         return None
 
+    def second(self, length: int) -> Demand | None:
+        """Return what a second state per position needs (XLNet's query stream); None where the model has none."""
+        return None
+
     @abstractmethod
     def build(self, vocab_size: int) -> Network:
         """Build the module with fresh weights, drawn from PyTorch's global generator."""

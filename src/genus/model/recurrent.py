@@ -57,8 +57,10 @@ class Recurrent(Encoder):
         more = self._keys(self.memory / length) + self.attention.farther(self.hidden, length, self.memory)
         return seen + more.times(self.layers) + Demand(self.attention.queries * self.hidden)
 
-    def second(self, length: int) -> Demand:
+    def second(self, length: int) -> Demand | None:
         """Return what a second state demands: as much as a cell, but keys and values, of which it has none."""
+        if not self.attention.queries:
+            return None
         cell = self.block.demand(self, length + self.memory)
         cell = cell + self.attention.farther(self.hidden, length, self.memory)
         own = linear(self.hidden, 2 * self.hidden)

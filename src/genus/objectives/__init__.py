@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
+from genus.model.head import OutputLayer
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
 
@@ -54,7 +57,24 @@ class Companion:
 
 
 class Head(nn.Module, ABC):
-    """An objective at work: what it adds to the model, and its losses. Called once per batch, after the model."""
+    """An objective's module: what it adds to the model, its outputs and its losses. Called once per batch."""
+
+    target: str
+    """The name of the targets at which `outputs` answers."""
+    per: Literal["token", "sequence"] = "token"
+    """Whether these targets stand at tokens, or at the one token of each sequence that stands for all of it."""
+    fills_masks: bool = False
+    """Whether its output `logits` at a mask says which token stands there."""
+
+    def tie(self, network: Network) -> None:
+        """Share with the network what is the network's: output matrices that are the token embedding.
+
+        Raises:
+            UsageError: the embedding has no matrix that can be shared.
+        """
+        for part in self.modules():
+            if isinstance(part, OutputLayer):
+                part.tie(network.token_embedding)
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
         """Change the batch before the model sees it, as ELECTRA does; return it, and losses made on the way."""
@@ -65,7 +85,14 @@ class Head(nn.Module, ABC):
         """Return the number of targets of each of this objective's losses in the batch, before any model runs."""
 
     @abstractmethod
-    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
+    def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
+        """Return the outputs (M, ...) at the targets `target`, labeled or not, by name.
+
+        `logits` (M, C) are over a vocabulary or classes, `scores` (M,) the logit of one event, `values` (M,) numbers.
+        """
+
+    @abstractmethod
+    def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return the losses, summed over targets, under the names that `counts` uses, and any `name/metric` sums."""
 
     def regions(self) -> list[nn.Module]:
@@ -80,10 +107,6 @@ class Head(nn.Module, ABC):
 class Objective(Part, ABC):
     """A choice of what the model learns from."""
 
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """Names of targets that the example format, or an objective before this one, must give."""
-    gives: ClassVar[frozenset[str]] = frozenset()
-    """Names of targets that objectives after this one can learn from too."""
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
     causal: ClassVar[bool | None] = None
@@ -92,8 +115,6 @@ class Objective(Part, ABC):
     """Names of facts of tokens that it adds to an example (`Packed.facts`)."""
     adds: ClassVar[frozenset[str]] = frozenset()
     """Names of the streams that `corrupt` adds to an example, such as the `source` of an encoder-decoder."""
-    over_tokens: ClassVar[bool] = False
-    """Whether the loss is the negative log-likelihood of tokens, of which perplexity and bits per byte can be told."""
 
     @property
     def name(self) -> str:
@@ -115,9 +136,29 @@ class Objective(Part, ABC):
                              "take model.attention.visibility=Full, or objectives of the kind NextToken")  # fmt: skip
 
     @property
+    def target(self) -> str:
+        """The name of the targets that it learns from."""
+        return self.name
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of targets that the example format, or an objective before this one, must give."""
+        return frozenset()
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Names of targets that objectives after this one can learn from too."""
+        return frozenset()
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The names of its losses, in results and in the weighted sum."""
+        return (self.name,)
+
+    @property
     def token_losses(self) -> frozenset[str]:
-        """The losses that are negative log-likelihoods of tokens."""
-        return frozenset({self.name} if self.over_tokens else ())
+        """The losses that are negative log-likelihoods of tokens, of which perplexity and bits per byte can be told."""
+        return frozenset()
 
     @property
     def brings(self) -> Examples | None:
@@ -186,6 +227,26 @@ class Learner(nn.Module):
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.weights = weights or {}
+        self.tie()
+
+    def tie(self) -> None:
+        """Let the heads share what is the network's; to be done again where either is replaced."""
+        for head in self._heads():
+            head.tie(self.network)
+
+    def outputs(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Return what the heads that learn from the batch answer at its targets, by their names; see `Head.outputs`."""
+        states = self.network(batch)
+        return {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take tensors, each under the first of its names, as parameters and buffers in place of all there are.
+
+        What is shared stays shared. Works where the learner was built without memory (device `meta`).
+        """
+        names = self.first_names()
+        own = {name: nn.Parameter(tensors[name]) for name, _ in self.named_parameters()}
+        self.load_state_dict({name: own.get(first, tensors[first]) for name, first in names.items()}, assign=True)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of targets of every loss in the batch, those of the network's layers included."""
@@ -235,6 +296,44 @@ class Learner(nn.Module):
     def _heads(self) -> list[Head]:
         return cast("list[Head]", list(self.heads.values()))
 
+    def _learning(self, batch: Batch) -> dict[str, Head]:
+        """Return the heads that learn from a batch, by their names."""
+        heads = cast("dict[str, Head]", dict(self.heads.items()))
+        return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
+
     def _each(self, batch: Batch) -> list[Head]:
         """Return the heads that learn from a batch."""
-        return [head for name, head in self.heads.items() if batch.heads is None or name in batch.heads]  # type: ignore[misc]
+        return list(self._learning(batch).values())
+
+
+def device_of(learner: Learner) -> torch.device:
+    """Return the device that the learner's tensors are on."""
+    return next(tensor.device for tensor in (*learner.parameters(), *learner.buffers()))
+
+
+@contextmanager
+def on(learner: Learner, device: torch.device) -> Iterator[None]:
+    """Have a learner on a device, and afterwards where it was before."""
+    before = device_of(learner)
+    learner.to(device)
+    try:
+        yield
+    finally:
+        learner.to(before)
+
+
+@contextmanager
+def answering(learner: Learner) -> Iterator[None]:
+    """Run a learner without dropout and gradients; afterwards each of its modules is in the mode it was in before.
+
+    A learner that is in evaluation mode is not touched, so several threads can ask it at once.
+    """
+    training = [module for module in learner.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True

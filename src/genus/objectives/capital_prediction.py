@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import Example
-from genus.objectives.labeled import OfTokens
+from genus.objectives.linear import LinearObjective
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
-class CapitalPrediction(OfTokens):
+class CapitalPrediction(LinearObjective):
     """-Σ log p(the word begins with a capital letter | the text in small letters), at each word's first token.
 
     The case must be known, so the vocabulary has to keep it; what the model sees is every capitalized piece replaced by
@@ -29,8 +29,10 @@ class CapitalPrediction(OfTokens):
     ids, so that any corpus serves.
     """
 
+    pooled: ClassVar[bool] = False
+
     @property
-    def classes(self) -> int:
+    def outputs(self) -> int:
         """Two: 0 begins small, 1 with a capital."""
         return 2
 
@@ -43,7 +45,7 @@ class CapitalPrediction(OfTokens):
         small, label = cases(vocabulary)
         sequence = example.tokens
         asked = np.flatnonzero(~sequence.fixed & (label[sequence.ids] >= 0))
-        targets = example.targets | {self.name: (asked, label[sequence.ids[asked]])}
+        targets = example.targets | {self.target: (asked, label[sequence.ids[asked]])}
         ids = np.where(sequence.fixed, sequence.ids, small[sequence.ids])
         return Example(example.streams | {"tokens": replace(sequence, ids=ids)}, targets)
 

@@ -18,13 +18,13 @@ from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.examples import Example
 from genus.model import Model
-from genus.model.activation import Activation, Gelu
 from genus.model.demand import Demand
-from genus.model.heads import token_head_demand
-from genus.model.norm import LayerNorm, Norm
-from genus.objectives import Head, Learner, Objective, Sums
+from genus.model.head import Output
+from genus.model.head.chunked_loss import in_chunks
+from genus.model.head.lm_head import LMHead, Transform
+from genus.objectives import Learner, Objective, Sums
 from genus.objectives.masked import Masked, MaskedHead
-from genus.objectives.taught import Taught, TaughtHead
+from genus.objectives.taught import TAUGHT, Taught, TaughtHead
 from genus.part import NotNegative, Part, Positive
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Targets
     from genus.model import Network, States
+    from genus.model.head import OutputLayer
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -41,14 +42,12 @@ class Teacher(Part):
     """The architecture of a trained masked language model."""
 
     model: Model
-    activation: Activation = Gelu()
-    """Of its head."""
-    norm: Norm = LayerNorm()
+    output: Output = LMHead(transform=Transform())
     """Of its head."""
 
     def learner(self, vocab_size: int) -> Learner:
         """Build it, with fresh weights."""
-        head = Masked(activation=self.activation, norm=self.norm)
+        head = Masked(output=self.output)
         return Learner(self.model.build(vocab_size), {head.name: head.build(self.model, vocab_size)})
 
 
@@ -80,34 +79,39 @@ class Distilled(Masked, Taught):
     """Weight of the loss of this name; 0 leaves it out, for a teacher of another width."""
 
     @property
-    def name(self) -> str:
+    def losses(self) -> tuple[str, ...]:
+        """Its own, the masked language model's first; without that of hidden states where it counts nothing."""
+        return (self.target, *(name for name in self.weights() if name != self.target and self._counts(name)))
+
+    @property
+    def token_losses(self) -> frozenset[str]:
         """That of the masked language model."""
-        return self.exported.name
+        return frozenset({self.target})
 
     @property
     def exported(self) -> Objective:
         """The masked language model."""
-        return Masked(masking=self.masking, activation=self.activation, norm=self.norm)
+        return Masked(masking=self.masking, output=self.output)
 
     def by(self, model: Model, objectives: Sequence[Objective]) -> Self:
         """Return the objective under a masked language model."""
         for objective in objectives:
             if isinstance(objective, Masked):
-                return replace(self, teacher=Teacher(model=model, activation=objective.activation, norm=objective.norm))
+                return replace(self, teacher=Teacher(model=model, output=objective.output))
         raise UsageError("the teacher has no masked-language-model head; take a pretrained model, not a fine-tuned one")
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Do as the masked language model does, and make every token a target `taught`."""
+        """Do as the masked language model does, and make every token a target of the comparison too."""
         length = len(example.tokens.ids)
         corrupted = super().corrupt(example, vocabulary, rng)
-        every = {"taught": (np.arange(length), np.zeros(length, dtype=np.int64))}
+        every = {TAUGHT: (np.arange(length), np.zeros(length, dtype=np.int64))}
         return Example(corrupted.streams, corrupted.targets | every)
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return those of the masked language model, and one a token."""
-        return super().max_targets(tokens, sequences) | {"taught": tokens}
+        return super().max_targets(tokens, sequences) | {TAUGHT: tokens}
 
-    def build(self, model: Model, vocab_size: int) -> Head:
+    def build(self, model: Model, vocab_size: int) -> DistilledHead:
         """Return the head, with a fresh teacher if its architecture is known."""
         if self.hidden_cosine and self.teacher is not None and self.teacher.model.width != model.width:
             raise UsageError(
@@ -119,18 +123,21 @@ class Distilled(Masked, Taught):
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the token head where distributions are compared, and of the teacher forward."""
         share = 1.0 if self.compared == "all" else self.masking.rate
-        head = token_head_demand(model.width, model.embedding_width, vocab_size, self.norm)
-        own = (head + Demand(kept=2 * vocab_size)).on(share)
+        own = (self.output.demand(model, vocab_size) + Demand(kept=2 * vocab_size)).on(share)
         if self.teacher is None:
             return own
         other = self.teacher.model
-        tokens = token_head_demand(other.width, other.embedding_width, vocab_size, self.teacher.norm).on(share)
+        tokens = self.teacher.output.demand(other, vocab_size).on(share)
         whole = other.demand(vocab_size, length) + tokens
         return own + Demand(frozen=whole.parameters, once=whole.flops)
 
     def weights(self) -> dict[str, float]:
         """Return the weights."""
         return {"distilled": self.distilled, "masked": self.masked, "hidden_cosine": self.hidden_cosine}
+
+    def _counts(self, loss: str) -> bool:
+        """Whether a loss is computed: that of hidden states only where it counts."""
+        return loss != "hidden_cosine" or self.hidden_cosine > 0
 
 
 class DistilledHead(MaskedHead, TaughtHead):
@@ -143,41 +150,49 @@ class DistilledHead(MaskedHead, TaughtHead):
             self.learn_from(choice.teacher.learner(vocab_size))
 
     @property
-    def taught_tokens(self) -> nn.Module:
+    def taught_head(self) -> OutputLayer:
         """What makes logits of the teacher's hidden states."""
-        return cast("MaskedHead", self.teacher.heads[self.choice.name]).tokens
+        return cast("MaskedHead", self.teacher.heads[self.choice.name]).lm_head
 
     def regions(self) -> list[nn.Module]:
-        """Return the teacher's, both token heads and the comparison."""
-        return [*self.teacher.network.regions(), self.taught_tokens, self.tokens, self.compare]
+        """Return the teacher's, both output layers and the comparison."""
+        return [*self.teacher.network.regions(), self.taught_head, self.lm_head, self.compare]
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of tokens that each loss is a sum over."""
-        masked, every = (batch.targets[name].counted().sum() for name in ("masked", "taught"))
-        found = {"masked": masked, "distilled": every if self.choice.compared == "all" else masked}
+        masked, every = (batch.targets[name].count() for name in (self.target, TAUGHT))
+        found = {self.loss: masked, "distilled": every if self.choice.compared == "all" else masked}
         return found | ({"hidden_cosine": every} if self.choice.hidden_cosine else {})
 
-    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
+    def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return `masked` and `distilled` in nats, `hidden_cosine`, and `masked/correct`."""
-        masked, every = batch.targets["masked"], batch.targets["taught"]
+        masked, every = batch.targets[self.target], batch.targets[TAUGHT]
         everywhere = self.choice.compared == "all"
         at = slice(None) if everywhere else masked.index
-        states_TH = hidden["tokens"]
+        states_TH = states["tokens"]
         with torch.no_grad():
             taught_TH = self.teacher.network(batch)["tokens"]
-            taught_KV = self.taught_tokens(taught_TH[at], self.teacher.network.token_embedding.weight)
-        logits_KV = self.tokens(states_TH[at], network.token_embedding.weight)
-        divergence_K = self.compare(logits_KV, taught_KV)
-        logits_MV = logits_KV[masked.index] if everywhere else logits_KV
+        label_K = _spread(masked, len(states_TH)) if everywhere else masked.label
+        width = 2 * network.token_embedding.num_embeddings
+        each = in_chunks(self.compared, width, states_TH[at], taught_TH[at], label_K)
+        loss_M, hit_M, divergence_K = [one[masked.index] for one in each[:2]] + [each[2]] if everywhere else each
         sums = {
-            "masked": F.cross_entropy(logits_MV.float(), masked.label, ignore_index=IGNORE, reduction="sum"),
-            "masked/correct": (logits_MV.detach().argmax(-1) == masked.label).sum(),
-            "distilled": _total(divergence_K[every.index], every) if everywhere else _total(divergence_K, masked),
+            self.loss: masked.total(loss_M),
+            f"{self.loss}/correct": masked.total(hit_M.float()),
+            "distilled": every.total(divergence_K[every.index]) if everywhere else masked.total(divergence_K),
         }
         if self.choice.hidden_cosine:
             cosine_T = F.cosine_similarity(states_TH.float(), taught_TH.float(), dim=-1)
-            sums["hidden_cosine"] = _total(1 - cosine_T[every.index], every)
+            sums["hidden_cosine"] = every.total(1 - cosine_T[every.index])
         return sums
+
+    def compared(self, own_KH: Tensor, taught_KH: Tensor, label_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (K,) negative log-likelihoods, 0 without a label, what has the highest logit, and divergences."""
+        with torch.no_grad():
+            taught_KV = self.taught_head(taught_KH)
+        own_KV = self.lm_head(own_KH)
+        loss_K = F.cross_entropy(own_KV.float(), label_K, ignore_index=IGNORE, reduction="none")
+        return loss_K, own_KV.detach().argmax(-1) == label_K, self.compare(own_KV, taught_KV)
 
 
 class Comparison(nn.Module):
@@ -193,6 +208,7 @@ class Comparison(nn.Module):
         return self.temperature**2 * F.kl_div(own, taught, reduction="none", log_target=True).sum(-1)
 
 
-def _total(values: Tensor, targets: Targets) -> Tensor:
-    """Return the sum of what stands at real targets."""
-    return torch.where(targets.counted(), values, 0.0).sum()
+def _spread(targets: Targets, tokens: int) -> Tensor:
+    """Return the label of every token (T,), `IGNORE` where there is none; what only fills up is cut off again."""
+    place_M = torch.where(targets.counted(), targets.index, tokens)
+    return targets.label.new_full((tokens + 1,), IGNORE).scatter(0, place_M, targets.label)[:-1]

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 import torch
 
-from genus.batch import IGNORE, Targets
+from genus.batch import IGNORE
 from genus.examples import Example
 from genus.model.generator import Generator, fitted
-from genus.model.heads import likelihood, token_head_demand
 from genus.objectives import Companion, Head, Learner, Objective, Sums
-from genus.objectives.masked import Masked, MaskedHead
+from genus.objectives.masked import Masked
+from genus.objectives.replaced import ORIGINAL, REPLACED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from genus.batch import Batch
+    from genus.batch import Batch, Targets
     from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.model.encoder import EncoderNetwork
@@ -42,7 +42,6 @@ class Generated(Objective):
     Source: Clark et al. 2020, section 2, and section 3.2 on what is shared; released code, run_pretraining.py.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"masked", "original"})
     needs_tokens: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     generator: Generator = Generator()
@@ -55,9 +54,24 @@ class Generated(Objective):
         return f"{self.masked.in_words} by {self.generator.in_words}"
 
     @property
+    def target(self) -> str:
+        """What the generator learns from."""
+        return self.masked.target
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What was masked, and what every token was."""
+        return self.masked.gives | {ORIGINAL}
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """That of the generator."""
+        return self.masked.losses
+
+    @property
     def token_losses(self) -> frozenset[str]:
         """That of the generator."""
-        return frozenset({"masked"})
+        return self.masked.token_losses
 
     @property
     def counts_tokens(self) -> bool:
@@ -65,14 +79,14 @@ class Generated(Objective):
         return self.masked.counts_tokens
 
     def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Mask the chosen tokens, and put what each token was, masked or not, into the target `original`."""
+        """Mask the chosen tokens, and put what each token was, masked or not, into targets of their own."""
         ids = example.tokens.ids
         masked = self.masked.corrupt(example, vocabulary, rng)
-        return Example(masked.streams, masked.targets | {"original": (np.arange(len(ids)), ids)})
+        return Example(masked.streams, masked.targets | {ORIGINAL: (np.arange(len(ids)), ids)})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return those of the generator, and one a token."""
-        return self.masked.max_targets(tokens, sequences) | {"original": tokens}
+        return self.masked.max_targets(tokens, sequences) | {ORIGINAL: tokens}
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the generator.
@@ -84,8 +98,7 @@ class Generated(Objective):
 
     def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
         """Return the demand of the generator at all tokens, and of its token head at the chosen ones."""
-        width, size = self.generator.encoder(model).width, model.embedding_width
-        head = token_head_demand(width, size, vocab_size, self.masked.norm).on(self.masked.masking.rate)
+        head = self.masked.demand(self.generator.encoder(model), vocab_size, length)
         return self.generator.demand(model, length) + head
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
@@ -98,39 +111,47 @@ class GeneratedHead(Head):
 
     def __init__(self, choice: Generated, model: Model, vocab_size: int) -> None:
         super().__init__()
-        self.choice = choice
+        self.choice, self.target, (self.loss,) = choice, choice.target, choice.losses
         self.network = choice.generator.build(model)
-        self.masked = cast("MaskedHead", choice.masked.build(self.network.encoder, vocab_size))
+        self.masked = choice.masked.build(self.network.encoder, vocab_size)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of masked tokens."""
         return self.masked.counts(batch)
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
-        """Replace the chosen tokens by samples, and say of every token in the target `replaced` whether it is another.
+        """Replace the chosen tokens by samples, and say of every token in the targets `REPLACED` whether it is another.
 
         Returns:
             The batch, with `masked`, the generator's summed negative log-likelihood in nats, `masked/correct`, how many
             of its best guesses are right, and `masked/sampled`, how many of its samples are.
         """
-        tokens, masked, original = batch.tokens, batch.targets["masked"], batch.targets["original"]
-        hidden_TH = self.network(cast("EncoderNetwork", network).embed, tokens)
-        logits_MV = self.masked.tokens.filled(hidden_TH[masked.index], network.token_embedding.weight)
-        loss, correct = likelihood(logits_MV, masked.label)
-        sampled_M = sample(logits_MV)
+        tokens, masked, original = batch.tokens, batch.targets[self.target], batch.targets[ORIGINAL]
+        hidden_TH = self._hidden(network, batch)
+        found = self.masked.lm_head.loss(hidden_TH[masked.index], masked, sample=True)
+        sampled_M = found.pop("sampled")
         ids = put(tokens.ids, masked, sampled_M)
         other = torch.where(original.counted(), ids[original.index] != original.label, IGNORE)
         batch = replace(
             batch,
             streams=batch.streams | {"tokens": replace(tokens, ids=ids)},
-            targets=batch.targets | {"replaced": Targets(original.index, other)},
+            targets=batch.targets | {REPLACED: replace(original, label=other)},
         )
-        sums = {"masked": loss, "masked/correct": correct, "masked/sampled": (sampled_M == masked.label).sum()}
-        return batch, sums
+        sums = {self.loss: found.pop("loss"), f"{self.loss}/sampled": (sampled_M == masked.label).sum()}
+        return batch, sums | {f"{self.loss}/{name}": value for name, value in found.items()}
 
-    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
+    def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
+        """Return nothing: the generator is a model of its own (`companions`)."""
+        return {}
+
+    def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return nothing: all was done before the model ran."""
         return {}
+
+    def _hidden(self, network: Network, batch: Batch) -> Tensor:
+        """Return the generator's states (T, H) of tokens that the model's embeddings read."""
+        states: Tensor = self.network(cast("EncoderNetwork", network).embed, batch.tokens)
+        return states
 
     def regions(self) -> list[torch.nn.Module]:
         """Return the generator's layers, which are alike."""
@@ -141,18 +162,6 @@ class GeneratedHead(Head):
         whole = self.network.whole(cast("EncoderNetwork", network).embed)
         learner = Learner(whole, {self.choice.masked.name: self.masked})
         return {FOLDER: Companion(self.network.encoder, (self.choice.masked,), learner)}
-
-
-@torch.no_grad()
-def sample(logits_MV: Tensor) -> Tensor:
-    """Return (M,) tokens drawn from softmax(logits): the largest of logits + Gumbel noise (Gumbel 1954)."""
-    logits = logits_MV.float()
-    return (logits + gumbel(logits)).argmax(-1)
-
-
-def gumbel(like: Tensor) -> Tensor:
-    """Return -log(-log(u)) with u uniform, for each number: -log(e) with e exponential."""
-    return -torch.empty_like(like).exponential_().log()
 
 
 def put(ids: Tensor, targets: Targets, values_M: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Legend: M targets, which are all tokens, H hidden size.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
@@ -17,12 +17,18 @@ from genus.part import NotNegative
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from genus.batch import Batch
     from genus.examples import Example
     from genus.model import Model, Network, States
     from genus.model.demand import Demand
     from genus.tokens.vocabulary import Vocabulary
+
+ORIGINAL = "original"
+"""The name of the targets that say what every token was before any was replaced."""
+REPLACED = "replaced"
+"""The name of the targets that say of every token whether it was replaced, 0 or 1."""
 
 
 class Replaced(Objective):
@@ -33,11 +39,19 @@ class Replaced(Objective):
     Source: Clark et al. 2020, section 2; released code, run_pretraining.py, _get_discriminator_output.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"original"})
-
     weight: NotNegative = 50.0
     """λ, beside the generator's loss, which counts 1."""
     activation: Activation = Gelu()
+
+    @property
+    def target(self) -> str:
+        """Whether each token is replaced, which an objective before it says while the model is trained."""
+        return REPLACED
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The tokens that may be replaced."""
+        return frozenset({ORIGINAL})
 
     @property
     def in_words(self) -> str:
@@ -62,41 +76,46 @@ class Replaced(Objective):
 
     def weights(self) -> dict[str, float]:
         """Return λ."""
-        return {"replaced": self.weight}
+        return dict.fromkeys(self.losses, self.weight)
 
 
 class ReplacedHead(Head):
-    """Replaced-token detection at work."""
+    """Replaced-token detection's head."""
 
     def __init__(self, choice: Replaced, model: Model) -> None:
         super().__init__()
+        self.target, (self.loss,) = choice.target, choice.losses
         self.scores = BinaryHead(model.width, choice.activation)
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of tokens."""
-        return {"replaced": batch.targets["original"].counted().sum()}
+        return {self.loss: batch.targets[ORIGINAL].count()}
 
-    def forward(self, network: Network, hidden: States, batch: Batch) -> Sums:
-        """Return `replaced`, the summed negative log-likelihood in nats, and sums that tell how good it is.
+    def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
+        """Return `scores` (M,), the logit that the token is replaced."""
+        return {"scores": self.scores(states["tokens"][batch.targets[self.target].index])}
 
-        `replaced/correct` is how many tokens are judged right, at even odds; `replaced/share` how many are replaced, so
-        that 1 - share is what a constant answer has right; `replaced/found` how many are and are said to be.
+    def forward(self, network: Network, states: States, batch: Batch) -> Sums:
+        """Return the summed negative log-likelihood in nats, and sums that tell how good it is.
+
+        `.../correct` is how many tokens are judged right, at even odds; `.../share` how many are replaced, so that
+        1 - share is what a constant answer has right; `.../found` how many are and are said to be.
 
         Raises:
             GenusError: nothing has replaced tokens, as in a folder without its generator.
         """
-        targets = batch.targets.get("replaced")
+        targets = batch.targets.get(self.target)
         if targets is None:
             raise GenusError(
                 "nothing replaces tokens here: the model's folder has no generator/ beside its config.json"
             )
-        logits_M, real_M = self.scores(hidden["tokens"][targets.index]).float(), targets.counted()
+        logits_M = self.outputs(network, states, batch)["scores"].float()
         truly_M, said_M = targets.label == 1, logits_M.detach() > 0
         loss_M = F.binary_cross_entropy_with_logits(logits_M, truly_M.float(), reduction="none")
         return {
-            "replaced": (loss_M * real_M).sum(),
-            "replaced/correct": ((said_M == truly_M) & real_M).sum(),
-            "replaced/share": truly_M.sum(),
-            "replaced/found": (said_M & truly_M).sum(),
+            self.loss: targets.total(loss_M),
+            f"{self.loss}/correct": targets.total((said_M == truly_M).float()),
+            f"{self.loss}/share": targets.total(truly_M.float()),
+            f"{self.loss}/found": targets.total((said_M & truly_M).float()),
         }

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from genus.model import Model
     from genus.objectives import Learner
 
+TAUGHT = "taught"
+"""The name of the targets at which a student is compared with its teacher."""
+
 
 class Taught(Objective):
     """What is learned from a teacher, who is read from a model folder when a run begins."""

@@ -15,12 +15,13 @@ from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
 from genus.model.factorized import Factorized
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.heads import Pooler
 from genus.model.initialization import Normal
 from genus.model.shared import Shared
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
 from genus.objectives.ngram_masking import NGramMasking
-from genus.objectives.sentence_order import SentenceOrder
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.optim.schedule import Linear
@@ -69,8 +70,11 @@ BASE = Recipe(
     ),
     model=ENCODER,
     objectives=(
-        Masked(masking=NGramMasking(longest=3), activation=GELU),  # section 4.1: n up to 3; 15 % as in BERT
-        SentenceOrder(),  # section 3.1
+        Masked(
+            masking=NGramMasking(longest=3),  # section 4.1: n up to 3; 15 % as in BERT
+            output=LMHead(transform=Transform(activation=GELU)),  # released code, modeling.py: gelu
+        ),
+        SequenceLabels(label="sentence_order"),  # section 3.1
     ),
     optimizer=LAMB(
         lr=1.76e-3,  # section 4.1

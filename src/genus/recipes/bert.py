@@ -14,9 +14,9 @@ from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.model.initialization import Normal
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
 from genus.objectives.masking import WholeWordMasking
-from genus.objectives.next_sentence import NextSentence
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
@@ -49,7 +49,10 @@ BASE = Recipe(
         copies=10,  # released code, create_pretraining_data.py: dupe_factor
     ),
     model=ENCODER,
-    objectives=(Masked(), NextSentence()),  # section 3.1: 15 %, of these 80/10/10; appendix A.2: sum of the two means
+    objectives=(  # appendix A.2: sum of the two means
+        Masked(),  # section 3.1: 15 %, of these 80/10/10
+        SequenceLabels(label="next_sentence"),  # section 3.1
+    ),
     optimizer=AdamW(
         lr=1e-4,  # appendix A.2
         betas=(0.9, 0.999),  # appendix A.2
@@ -91,7 +94,10 @@ LARGE = replace(
 LARGE_WWM = replace(
     LARGE,
     name="bert/large-wwm",
-    objectives=(Masked(masking=WholeWordMasking()), NextSentence()),  # README, May 31st, 2019: whole word masking
+    objectives=(
+        Masked(masking=WholeWordMasking()),  # README, May 31st, 2019: whole word masking
+        SequenceLabels(label="next_sentence"),
+    ),
 )
 
 BASE_CASED = replace(

@@ -17,6 +17,7 @@ from genus.model.early_dropout import EarlyDropout
 from genus.model.encoder import Encoder
 from genus.model.extended import Extended
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.heads import Pooler
 from genus.model.initialization import Normal
 from genus.model.position import Learned
@@ -92,7 +93,7 @@ BASE = Recipe(
     objectives=(
         Masked(
             masking=WholeWordMasking(rate=0.15),  # appendix E.1: 15 %; released code, run_pretraining.py: whole words
-            activation=GELU,
+            output=LMHead(transform=Transform(activation=GELU)),
         ),
     ),
     optimizer=AdamW(

@@ -12,22 +12,24 @@ ours, not published: the same ideas at the sizes of `bert/mini` and `bert/tiny`,
 
 from dataclasses import replace
 
+from genus.examples.connected_sentences import ConnectedSentences
+from genus.examples.distant_sentences import DistantSentences
 from genus.examples.doc_sentences import DocSentences
+from genus.examples.document_segments import DocumentSegments
+from genus.examples.shuffled_segments import ShuffledSegments
+from genus.examples.titled_paragraphs import TitledParagraphs
 from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.heads import Pooler
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
 from genus.model.task_embed import TaskEmbedding
 from genus.objectives.capital_prediction import CapitalPrediction
-from genus.objectives.discourse_relation import DiscourseRelation
 from genus.objectives.knowledge_masking import KnowledgeMasking
+from genus.objectives.labels import SequenceLabels, TokenLabels
 from genus.objectives.masked import Masked
-from genus.objectives.relevance import Relevance
-from genus.objectives.sentence_distance import SentenceDistance
-from genus.objectives.sentence_reordering import SentenceReordering
-from genus.objectives.token_document import TokenDocument
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import InverseSquareRoot, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Turn, TurnStage
@@ -50,6 +52,13 @@ ENCODER = Encoder(
     initialization=Normal(std=0.02),  # released models, ernie_config.json
 )
 
+MASKED_LM = Masked(
+    masking=KnowledgeMasking(),  # section 3.2.1; table 7: one task of each kind
+    output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5))),  # PaddlePaddle's default
+)
+REORDERED = SequenceLabels(label="sentence_reordering", examples=ShuffledSegments())  # section 3.2.2
+CONNECTED = SequenceLabels(label="discourse_relation", examples=ConnectedSentences())  # section 3.2.3
+
 MASKED = Turn(objectives=("masked",))
 CAPITALS = Turn(objectives=("capital_prediction",))
 DOCUMENT = Turn(objectives=("token_document",))
@@ -71,13 +80,13 @@ BASE = Recipe(
     examples=DocSentences(),
     model=ENCODER,
     objectives=(
-        Masked(masking=KnowledgeMasking(), norm=LayerNorm(eps=1e-5)),  # section 3.2.1; eps as above
+        MASKED_LM,
         CapitalPrediction(),  # section 3.2.1
-        TokenDocument(),  # section 3.2.1
-        SentenceReordering(),  # section 3.2.2
-        SentenceDistance(),  # section 3.2.2
-        DiscourseRelation(),  # section 3.2.3
-        Relevance(),  # section 3.2.3
+        TokenLabels(label="token_document", examples=DocumentSegments()),  # section 3.2.1
+        REORDERED,
+        SequenceLabels(label="sentence_distance", examples=DistantSentences()),  # section 3.2.2
+        CONNECTED,
+        SequenceLabels(label="relevance", examples=TitledParagraphs()),  # section 3.2.3
     ),
     optimizer=AdamW(
         lr=5e-5,  # section 4.2: English
@@ -147,11 +156,7 @@ LARGE = replace(
     ),
 )
 
-THREE_TASKS = (
-    Masked(masking=KnowledgeMasking(), norm=LayerNorm(eps=1e-5)),  # table 7: one task of each kind; eps as above
-    SentenceReordering(),
-    DiscourseRelation(),
-)
+THREE_TASKS = (MASKED_LM, REORDERED, CONNECTED)  # table 7: one task of each kind
 
 CONTINUAL = replace(
     BASE,

@@ -11,13 +11,14 @@ from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.heads import Pooler
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.pre_norm import PreNorm
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
 from genus.objectives.ngram_masking import NGramMasking
-from genus.objectives.sentence_order import SentenceOrder
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -58,9 +59,9 @@ MEGATRON_336M = Recipe(
     objectives=(
         Masked(
             masking=NGramMasking(longest=3),  # section 4.2: whole word n-grams; released code: max_ngrams
-            norm=LayerNorm(eps=1e-5),  # as above
+            output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5))),  # as above
         ),
-        SentenceOrder(),  # section 4.2
+        SequenceLabels(label="sentence_order"),  # section 4.2
     ),
     optimizer=AdamW(
         lr=1e-4,  # section 4.2

@@ -22,12 +22,12 @@ from genus.model.chunked import ChunkedDense
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.half_pooler import HalfPooler
+from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.reversible import Reversible, Unscaled
-from genus.model.untied import Untied
 from genus.model.visibility import Causal
-from genus.objectives.masked_direct import MaskedDirect
+from genus.objectives.masked import Masked
 from genus.objectives.next_token import NextToken
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, InverseSquareRoot, Linear
@@ -80,6 +80,8 @@ DECODER = Encoder(
     initialization=Normal(std=0.02),  # released configuration: initializer_range
 )
 
+DIRECT = LMHead(tied=False, bias="constant")  # released code: a matrix of its own, right over the states
+
 ENWIK8 = Recipe(
     name="reformer/enwik8",
     published=Published(
@@ -91,7 +93,7 @@ ENWIK8 = Recipe(
     tokens=Bytes(vocab_size=258),  # released code: includes pad token and unused EOS token
     examples=Contiguous(),  # section 5: chunked into subsequences of 2^16 tokens
     model=DECODER,
-    objectives=(NextToken(output=Untied()),),  # released code: ReformerLM
+    objectives=(NextToken(output=DIRECT),),  # released code: ReformerLM
     optimizer=AdamW(
         lr=6.9877e-4,  # released code, multifactor: 0.03125 / √2000 at the end of warm-up
         betas=(0.9, 0.98),  # released code: Adam; section 5 names Adafactor
@@ -182,7 +184,7 @@ MINI = replace(
     tokens=WordPiece(vocab_size=30_522, lowercase=True),  # ours: as bert/mini
     examples=FullSentences(),
     model=SMALL,
-    objectives=(MaskedDirect(),),
+    objectives=(Masked(output=DIRECT),),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
     stages=(Stage(max_length=128, batch=32, micro_batch=32),),  # ours

@@ -12,6 +12,7 @@ from genus.model.attention.softmax import Softmax
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
 from genus.model.position import Learned
@@ -50,7 +51,9 @@ BASE = Recipe(
     tokens=ByteBPE(vocab_size=50_265),  # section 4.4: 50K; released vocabulary
     examples=FullSentences(),  # section 4.2: full-sentences
     model=ENCODER,
-    objectives=(Masked(norm=LayerNorm(eps=1e-5)),),  # section 4.1: a new mask at each visit; eps as above
+    objectives=(  # section 4.1: a new mask at each visit; eps as above
+        Masked(output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5)))),
+    ),
     optimizer=AdamW(
         lr=6e-4,  # appendix, table 9
         betas=(0.9, 0.98),  # appendix, table 9

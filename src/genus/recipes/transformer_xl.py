@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from genus.examples.contiguous import Contiguous
 from genus.model.activation import Relu
-from genus.model.adaptive import Adaptive, AdaptiveSoftmax
+from genus.model.adaptive import Adaptive
 from genus.model.attention.relative import Relative
 from genus.model.feedforward import Dense
+from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition

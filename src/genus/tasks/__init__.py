@@ -66,14 +66,19 @@ class Task(Part, ABC):
         return self
 
     def encode(
-        self, tokenizer: Tokenizer, path: Path, rows: Sequence[Row], objective: FineTuned, max_length: int
+        self,
+        tokenizer: Tokenizer,
+        rows: Sequence[Row],
+        objective: FineTuned,
+        max_length: int,
+        path: Path | None = None,
     ) -> Encoded:
         """Return what the network reads of the rows of a table.
 
         Raises:
             GenusError: a label that is none of the objective's, or no room for text.
         """
-        labels = targets(path, rows, objective)
+        labels = targets(rows, objective, path)
         return encode(tokenizer, [row.texts for row in rows], labels, objective.name, max_length)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from genus.objectives import answering, device_of
 from genus.tasks.feed import by_length
 from genus.train.precision import autocast
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from genus.evaluate.metrics import Metric
     from genus.objectives import Learner
-    from genus.objectives.fine_tuned import FineTuned, FineTunedHead
+    from genus.objectives.fine_tuned import FineTuned
     from genus.tasks.dataset import Row
     from genus.tasks.encode import Encoded
 
@@ -36,19 +36,15 @@ class Answer:
 
 def outputs(learner: Learner, encoded: Encoded, precision: str) -> NDArray[np.float32]:
     """Return the head's outputs (M, C) for every target, in the examples' order and without dropout."""
-    head = cast("FineTunedHead", learner.heads[encoded.target])
-    device = head.classes.weight.device
-    found = np.empty((len(encoded.labels), head.classes.out_features), np.float32)
-    training = learner.training
-    learner.eval()
-    with torch.no_grad(), autocast(precision, device):
+    device = device_of(learner)
+    places, found = [], []
+    with answering(learner), autocast(precision, device):
         for chosen, batch in by_length(encoded):
-            moved = batch.to(device)
-            found[encoded.places(chosen)] = (
-                head.outputs(learner.network, learner.network(moved), moved).float().cpu().numpy()
-            )
-    learner.train(training)
-    return found
+            (answer,) = learner.outputs(batch.to(device))[encoded.target].values()
+            places.append(encoded.places(chosen))
+            found.append(answer.float().cpu().numpy())
+    ordered: NDArray[np.float32] = np.concatenate(found)[np.argsort(np.concatenate(places))]
+    return ordered
 
 
 def measure(

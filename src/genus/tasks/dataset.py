@@ -100,7 +100,7 @@ def spell(label: Any) -> str | None:
     return None if label is None or str(label).strip() == "" else str(label).strip()
 
 
-def targets(path: Path, rows: Sequence[Row], objective: FineTuned) -> NDArray[Any]:
+def targets(rows: Sequence[Row], objective: FineTuned, path: Path | None = None) -> NDArray[Any]:
     """Return the numbers (rows,) that stand for the labels.
 
     Raises:
@@ -110,9 +110,10 @@ def targets(path: Path, rows: Sequence[Row], objective: FineTuned) -> NDArray[An
     for row in rows:
         (label,) = row.labels or (None,)
         try:
-            numbers.append(objective.target(label))
+            numbers.append(objective.label_of(label))
         except ValueError as error:
-            raise GenusError(f"{path}, line {row.line}: {error}") from None
+            where = f"row {row.line}" if path is None else f"{path}, line {row.line}"
+            raise GenusError(f"{where}: {error}") from None
     return np.asarray(numbers, np.float32 if any(isinstance(number, float) for number in numbers) else np.int64)
 
 

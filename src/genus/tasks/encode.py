@@ -59,7 +59,7 @@ class Encoded:
     def judged(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return truth and predictions, as metrics take them, of what has a label."""
         labels = self.labels
-        labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.target(None)
+        labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
         return labels[labeled], objective.decide(outputs_MC)[labeled]
 
     def explained(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:

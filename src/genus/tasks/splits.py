@@ -32,7 +32,7 @@ class Split:
 
     def encode(self, task: Task, tokenizer: Tokenizer, objective: FineTuned, max_length: int) -> Encoded:
         """Return what the network reads of the rows."""
-        return task.encode(tokenizer, self.path, self.rows, objective, max_length)
+        return task.encode(tokenizer, self.rows, objective, max_length, self.path)
 
     def data(self) -> Data:
         """Return where the rows come from."""

@@ -75,7 +75,12 @@ class Tagging(Task):
         return self if self.metrics else replace(self, metrics=(*usual, WordAccuracy()))
 
     def encode(
-        self, tokenizer: Tokenizer, path: Path, rows: Sequence[Row], objective: FineTuned, max_length: int
+        self,
+        tokenizer: Tokenizer,
+        rows: Sequence[Row],
+        objective: FineTuned,
+        max_length: int,
+        path: Path | None = None,
     ) -> EncodedWords:
         """Return what the network reads of the sentences of a table.
 
@@ -83,7 +88,7 @@ class Tagging(Task):
             GenusError: a tag that does not occur in training, or no room for text.
         """
         pairs = [(row, tag) for row in rows for tag in row.labels or [None] * len(row.texts)]
-        labels = targets(path, [replace(row, label=tag) for row, tag in pairs], objective)
+        labels = targets([replace(row, label=tag) for row, tag in pairs], objective, path)
         return encode_words(tokenizer, rows, labels, objective.name, max_length)
 
 

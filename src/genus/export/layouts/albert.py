@@ -24,10 +24,11 @@ from genus.model.attention.softmax import Softmax
 from genus.model.encoder import Encoder
 from genus.model.factorized import Factorized
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.heads import Pooler
 from genus.model.shared import Shared
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.sentence_order import SentenceOrder
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
@@ -42,6 +43,7 @@ def read_inner(layers: int) -> int:
 
 
 GELU = Gelu(approximate="tanh")
+MASKED = Masked(output=LMHead(transform=Transform(activation=GELU)))
 LAYER = "encoder.albert_layer_groups.{}.albert_layers.0."
 
 LAYOUT = Layout(
@@ -63,7 +65,10 @@ LAYOUT = Layout(
             pooler=Pooler(),
             dropout=0.0,
         ),
-        objectives=(Masked(activation=GELU), SentenceOrder()),
+        objectives=(
+            MASKED,
+            SequenceLabels(label="sentence_order"),
+        ),
         finetuning=FineTuning(
             optimizer=AdamW(lr=1e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.06),
@@ -78,7 +83,7 @@ LAYOUT = Layout(
         Setting("num_hidden_groups", ("model.stack.groups",)),
         Setting("inner_group_num", (), read=read_inner),
         POSITIONS,
-        activation("model.feedforward.activation", "masked.activation"),
+        activation("model.feedforward.activation", "masked.output.transform.activation"),
     ),
     tensors=under(
         "albert.",
@@ -101,8 +106,13 @@ LAYOUT = Layout(
     ),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head("predictions", "predictions.dense", "predictions.LayerNorm", Masked(activation=GELU)),
-        "sentence_order": pooled_head(SentenceOrder(), "sop_classifier.classifier"),
+        "masked": masked_head(
+            "predictions",
+            "predictions.dense",
+            "predictions.LayerNorm",
+            MASKED,
+        ),
+        "sentence_order": pooled_head(SequenceLabels(label="sentence_order"), "sop_classifier.classifier"),
         **sequence_heads("classifier"),
         **word_head(),
     },

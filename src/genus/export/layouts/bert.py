@@ -21,8 +21,8 @@ from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.next_sentence import NextSentence
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -44,7 +44,7 @@ WIDTHS = (
     Setting("type_vocab_size", ("model.embedding.segments",), write_segments),
     Setting("attention_probs_dropout_prob", ("model.attention.dropout",)),
     Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout")),
-    Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked.norm.eps")),
+    Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked.output.transform.norm.eps")),
     Setting("initializer_range", ("model.initialization.std",)),
     Setting("classifier_dropout", ("classify.dropout", "regress.dropout", "tag.dropout")),
     LABELS,
@@ -82,7 +82,7 @@ TEMPLATE = Recipe(
         embedding=Embedding(segments=2),
         pooler=Pooler(),
     ),
-    objectives=(Masked(), NextSentence()),
+    objectives=(Masked(), SequenceLabels(label="next_sentence")),
     # Ours, for further pretraining: half the peak rate, a tenth of the rows' number of steps.
     optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
     schedule=Linear(warmup=0.05),
@@ -107,13 +107,13 @@ LAYOUT = Layout(
     settings=(
         *WIDTHS,
         POSITIONS,
-        activation("model.feedforward.activation", "masked.activation"),
+        activation("model.feedforward.activation", "masked.output.transform.activation"),
     ),
     tensors=under("bert.", LAYERS),
     optional={"pooler": "network.pooler.0"},
     heads={
         "masked": masked_head(*MASKED),
-        "next_sentence": pooled_head(NextSentence(), "cls.seq_relationship"),
+        "next_sentence": pooled_head(SequenceLabels(label="next_sentence"), "cls.seq_relationship"),
         **sequence_heads("classifier"),
         **word_head(),
     },

@@ -34,10 +34,11 @@ from genus.model.attention.softmax import Softmax
 from genus.model.early_dropout import EarlyDropout
 from genus.model.encoder import Encoder
 from genus.model.feedforward import Dense
+from genus.model.head.lm_head import LMHead, Transform
 from genus.model.heads import Pooler
 from genus.model.position import Learned
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.next_sentence import NextSentence
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
@@ -89,7 +90,7 @@ LAYOUT = Layout(
         tokens=Unigram(vocab_size=50_358, lowercase=False, plain=False),
         examples=SegmentPairs(short=0.1, random_next=0.5),
         model=ENCODER,
-        objectives=(Masked(activation=GELU), NextSentence()),
+        objectives=(Masked(output=LMHead(transform=Transform(activation=GELU))), SequenceLabels(label="next_sentence")),
         stages=(Stage(max_length=4096, batch=16, micro_batch=1),),
         finetuning=FineTuning(
             optimizer=AdamW(lr=3e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
@@ -103,7 +104,7 @@ LAYOUT = Layout(
     settings=(
         *WIDTHS,
         POSITIONS,
-        activation("model.feedforward.activation", "masked.activation"),
+        activation("model.feedforward.activation", "masked.output.transform.activation"),
         Setting("block_size", ("model.attention.block_size", "model.attention.lead")),
         Setting("num_random_blocks", ("model.attention.random",)),
         Setting("random_focus", ("model.attention.focus",), write_focus, read_focus),
@@ -115,8 +116,8 @@ LAYOUT = Layout(
     tensors=under("bert.", LAYERS | {"network.pooler.0": ("pooler",)}),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head(*MASKED, Masked(activation=GELU)),
-        "next_sentence": pooled_head(NextSentence(), "cls.seq_relationship"),
+        "masked": masked_head(*MASKED, Masked(output=LMHead(transform=Transform(activation=GELU)))),
+        "next_sentence": pooled_head(SequenceLabels(label="next_sentence"), "cls.seq_relationship"),
         # These have a layer before their last one, with the network's own activation.
         **sequence_heads(
             "classifier.out_proj",

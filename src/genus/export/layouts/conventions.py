@@ -96,9 +96,9 @@ def masked_head(tokens: str, dense: str, norm: str, objective: Masked | None = N
     return HeadLayout(
         objective=objective or Masked(),
         tensors={
-            "heads.masked.tokens": (tokens,),
-            "heads.masked.tokens.dense": (dense,),
-            "heads.masked.tokens.norm": (norm,),
+            "heads.masked.lm_head": (tokens,),
+            "heads.masked.lm_head.transform.dense": (dense,),
+            "heads.masked.lm_head.transform.norm": (norm,),
         },
         free=frozenset({"masking"}),
     )

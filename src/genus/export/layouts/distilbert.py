@@ -73,7 +73,7 @@ LAYOUT = Layout(
         Setting("dropout", ("model.dropout", "model.embedding.dropout")),
         Setting("seq_classif_dropout", ("classify.dropout", "regress.dropout")),
         POSITIONS,
-        activation("model.feedforward.activation", "masked.activation", key="activation"),
+        activation("model.feedforward.activation", "masked.output.transform.activation", key="activation"),
     ),
     tensors={
         **under(

@@ -26,8 +26,8 @@ from genus.model.feedforward import Dense
 from genus.model.heads import Pooler
 from genus.model.norm import NoNorm
 from genus.model.pre_norm import PreNorm
+from genus.objectives.labels import SequenceLabels
 from genus.objectives.masked import Masked
-from genus.objectives.sentence_order import SentenceOrder
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
@@ -51,7 +51,7 @@ LAYOUT = Layout(
             block=PreNorm(),
             pooler=Pooler(),
         ),
-        objectives=(Masked(), SentenceOrder()),
+        objectives=(Masked(), SequenceLabels(label="sentence_order")),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=256, micro_batch=16),),
@@ -64,9 +64,9 @@ LAYOUT = Layout(
     ),
     settings=(
         *without(WIDTHS, "layer_norm_eps", "classifier_dropout"),  # applied in other places, or not at all
-        Setting("layer_norm_eps", ("model.norm.eps", "masked.norm.eps")),
+        Setting("layer_norm_eps", ("model.norm.eps", "masked.output.transform.norm.eps")),
         POSITIONS,
-        activation("model.feedforward.activation", "masked.activation"),
+        activation("model.feedforward.activation", "masked.output.transform.activation"),
     ),
     tensors=under(
         "bert.",
@@ -80,7 +80,7 @@ LAYOUT = Layout(
     optional={"pooler": "network.pooler.0"},
     heads={
         "masked": masked_head(*MASKED),
-        "sentence_order": pooled_head(SentenceOrder(), "cls.seq_relationship"),
+        "sentence_order": pooled_head(SequenceLabels(label="sentence_order"), "cls.seq_relationship"),
         # These drop out as the layers do.
         **sequence_heads("classifier", free=frozenset({"dropout"})),
         **word_head(free=frozenset({"dropout"})),

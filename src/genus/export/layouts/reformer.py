@@ -24,11 +24,11 @@ from genus.model.chunked import ChunkedDense
 from genus.model.embed import Embedding
 from genus.model.encoder import Encoder
 from genus.model.half_pooler import HalfPooler
+from genus.model.head.lm_head import LMHead
 from genus.model.norm import NoNorm
 from genus.model.reversible import Reversible, Unscaled
-from genus.model.untied import Untied
 from genus.model.visibility import Causal, Full
-from genus.objectives.masked_direct import MaskedDirect
+from genus.objectives.masked import Masked
 from genus.objectives.next_token import NextToken
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
@@ -105,12 +105,14 @@ LAYERS = {
     "network.embed.tokens": ("embeddings.word_embeddings",),
     "network.embed.positions.tables": ("embeddings.position_embeddings.weights",),
 }
+DIRECT = LMHead(tied=False, bias="constant")
+"""Right over the states; transformers 5 leaves the bias out."""
 DENSE = {"network.pooler.0": ("classifier.dense",)}
 
 
 def lm_head(head: str) -> dict[str, tuple[str, ...]]:
     """Return the rows of an output layer."""
-    return {f"heads.{head}.tokens": ("lm_head",), f"heads.{head}.tokens.decoder": ("lm_head.decoder",)}
+    return {f"heads.{head}.lm_head": ("lm_head",), f"heads.{head}.lm_head.weight": ("lm_head.decoder.weight",)}
 
 
 LAYOUT = Layout(
@@ -140,7 +142,7 @@ LAYOUT = Layout(
             pooler=HalfPooler(),
             dropout=0.05,
         ),
-        objectives=(MaskedDirect(),),
+        objectives=(Masked(output=DIRECT),),
         stages=(Stage(max_length=512, batch=64, micro_batch=8),),
         finetuning=FineTuning(
             optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
@@ -184,10 +186,10 @@ LAYOUT = Layout(
     optional={"pooler": "network.pooler.0"},
     heads={
         "next_token": HeadLayout(
-            objective=NextToken(output=Untied()), tensors=lm_head("next_token"), only={"is_decoder": True}
+            objective=NextToken(output=DIRECT), tensors=lm_head("next_token"), only={"is_decoder": True}
         ),
         "masked": HeadLayout(
-            objective=MaskedDirect(),
+            objective=Masked(output=DIRECT),
             tensors=lm_head("masked"),
             only={"is_decoder": False},
             free=frozenset({"masking"}),

@@ -128,7 +128,7 @@ LAYOUT = Layout(
     heads={
         "permuted": HeadLayout(
             objective=Permuted(),
-            tensors={"heads.permuted.tokens": ("lm_loss",)},
+            tensors={"heads.permuted.lm_head": ("lm_loss",)},
             free=frozenset({"partial"}),
         ),
         **sequence_heads("logits_proj"),

@@ -1,0 +1,173 @@
+"""Cross-entropy over a large vocabulary in chunks of targets, so that all logits never exist at once.
+
+Legend: M targets, E width of the output matrix, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from genus.batch import IGNORE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genus.batch import Targets
+
+CHUNK = 2**24
+"""Logits that exist at once, 64 MiB in float32: below it one product is fastest, above it memory decides."""
+
+
+def chunk_rows(rows: int, width: int) -> int:
+    """Return how many rows of `width` numbers are made at once: all of them up to `CHUNK` numbers."""
+    return rows if rows * width <= CHUNK else max(1, CHUNK // width)
+
+
+def likelihood(
+    states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None, targets: Targets, *, sample: bool = False
+) -> dict[str, Tensor]:
+    """Return the summed negative log-likelihood of the labels under softmax(E W^T + b), and how many are the argmax.
+
+    Where all logits fit into one chunk they are kept for the backward pass, else each chunk's gradients are computed
+    with it in the forward pass: three products per chunk in all, as without chunks, and nothing of size (M, V) is kept.
+
+    Args:
+        states_ME: what the matrix is applied to.
+        weight_VE: the output matrix.
+        bias_V: the output bias.
+        targets: labels, and weights where targets have any.
+        sample: whether to draw a token for each target from the softmax, too; no gradient flows through the draw.
+
+    Returns:
+        `loss` in nats, `correct`, and `sampled` (M,) where asked for.
+    """
+    rows = chunk_rows(len(states_ME), len(weight_VE))
+    if rows < len(states_ME):
+        share_M = targets.counted().float() if targets.weight is None else targets.weight.float()
+        graded = torch.is_grad_enabled()
+        loss, correct, sampled = ChunkedLikelihood.apply(  # type: ignore[no-untyped-call]
+            states_ME, weight_VE, bias_V, targets.label, share_M, rows, graded, sample
+        )
+        correct = correct if targets.weight is not None else correct.long()
+        return {"loss": loss, "correct": correct} | ({"sampled": sampled} if sample else {})
+    logits_MV = F.linear(states_ME, weight_VE, bias_V)
+    found = dict(zip(("loss", "correct"), classified(logits_MV, targets), strict=True))
+    return found | ({"sampled": drawn(logits_MV)} if sample else {})
+
+
+def classified(logits_MC: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit.
+
+    Both are weighted where targets have weights.
+    """
+    hit_M = logits_MC.detach().argmax(-1) == targets.label
+    if targets.weight is None:
+        loss = F.cross_entropy(logits_MC.float(), targets.label, ignore_index=IGNORE, reduction="sum")
+        return loss, hit_M.sum()
+    loss_M = F.cross_entropy(logits_MC.float(), targets.label, ignore_index=IGNORE, reduction="none")
+    return (loss_M * targets.weight).sum(), (hit_M * targets.weight).sum()
+
+
+@torch.no_grad()
+def drawn(logits_MV: Tensor) -> Tensor:
+    """Return (M,) tokens drawn from softmax(logits): the largest of logits + Gumbel noise (Gumbel 1954)."""
+    logits = logits_MV.float()
+    return (logits + gumbel(logits)).argmax(-1)
+
+
+def gumbel(like: Tensor) -> Tensor:
+    """Return -log(-log(u)) with u uniform, for each number: -log(e) with e exponential."""
+    return -torch.empty_like(like).exponential_().log()
+
+
+class ChunkedLikelihood(torch.autograd.Function):
+    """The loss of `likelihood` for more logits than one chunk holds."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states_ME: Tensor,
+        weight_VE: Tensor,
+        bias_V: Tensor | None,
+        label_M: Tensor,
+        share_M: Tensor,
+        rows: int,
+        graded: bool,
+        sample: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, the weight of what is right, and the tokens drawn; products are rounded as autocast says."""
+        kind = states_ME.device.type
+        rounded = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VE.dtype
+        weight, bias = weight_VE.to(rounded), None if bias_V is None else bias_V.to(rounded)
+        loss, correct = share_M.new_zeros(()), share_M.new_zeros(())
+        sampled_M = torch.empty_like(label_M)
+        gradients = _zeros(states_ME, weight_VE, bias_V) if graded else None
+        with torch.autocast(kind, enabled=False):
+            for first in range(0, len(states_ME), rows):
+                at = slice(first, first + rows)
+                states, share = states_ME[at].to(rounded), share_M[at]
+                logits = F.linear(states, weight, bias).float()
+                label = label_M[at].clamp(min=0)[:, None]
+                if sample:
+                    sampled_M[at] = drawn(logits)
+                correct += (share * (logits.argmax(-1) == label[:, 0])).sum()
+                total = logits.logsumexp(-1, keepdim=True)
+                loss += (share * (total - logits.gather(1, label))[:, 0]).sum()
+                if gradients is not None:
+                    logits = logits.sub_(total).exp_()
+                    logits.scatter_add_(1, label, -torch.ones_like(total)).mul_(share[:, None])
+                    _accumulate(gradients, at, logits.to(rounded), states, weight)
+        ctx.save_for_backward(*(gradients or ()))
+        ctx.mark_non_differentiable(correct, sampled_M)
+        return loss, correct, sampled_M
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss: Tensor, correct: Tensor, sampled_M: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients that the forward pass has made, times that of the loss."""
+        states_ME, weight_VE, bias_V = ctx.saved_tensors
+        wanted = (states_ME, weight_VE, bias_V if ctx.needs_input_grad[2] else None)
+        return (*(None if one is None else one * loss.to(one.dtype) for one in wanted), *[None] * 5)
+
+
+def _zeros(states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where gradients are added up, those of a bias even where there is none."""
+    bias = weight_VE.new_zeros(len(weight_VE)) if bias_V is None else torch.zeros_like(bias_V)
+    return torch.empty_like(states_ME), torch.zeros_like(weight_VE), bias
+
+
+def _accumulate(
+    gradients: tuple[Tensor, Tensor, Tensor], at: slice, slope: Tensor, states: Tensor, weight: Tensor
+) -> None:
+    """Add what a chunk's gradient of the logits (rows, V) makes of the gradients of states, matrix and bias."""
+    states_ME, weight_VE, bias_V = gradients
+    states_ME[at] = slope @ weight
+    if weight_VE.dtype == slope.dtype:
+        weight_VE.addmm_(slope.t(), states)
+    else:
+        weight_VE += slope.t() @ states
+    bias_V += slope.sum(0, dtype=bias_V.dtype)
+
+
+def in_chunks(function: Callable[..., tuple[Tensor, ...]], width: int, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Return what a function makes of tensors of M rows, of which it takes a chunk at a time, put end to end again.
+
+    Where one chunk is not enough, what is within the function is not kept, but computed again in the backward pass.
+
+    Args:
+        function: of chunks of the tensors; it returns tensors with one number per row.
+        width: how many numbers per row it makes on the way.
+        rows: the tensors.
+    """
+    number = chunk_rows(len(rows[0]), width)
+    if number >= len(rows[0]):
+        return function(*rows)
+    pieces = zip(*(torch.split(tensor, number) for tensor in rows), strict=True)
+    found = [cast("tuple[Tensor, ...]", checkpoint(function, *piece, use_reentrant=False)) for piece in pieces]
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
