@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from genus import catalog, pipeline
+from genus.batch import IGNORE
 from genus.errors import GenusError, UsageError
 from genus.export.hf import load
 from genus.part.renames import SCHEMA
@@ -69,6 +72,52 @@ def test_bits_per_byte_follow_from_the_loss(trained: Path) -> None:
     tokens = sum(int(held_out.sentences[last] - held_out.sentences[first]) for first, last in held_out.documents)
     per_byte = row["held_out/masked"] / math.log(2) * tokens / int(held_out.document_bytes.sum())
     assert row["held_out/masked/bits_per_byte"] == pytest.approx(per_byte)
+
+
+def test_bits_per_byte_of_short_documents(tmp_path: Path) -> None:
+    """All text is predicted, separators too, which are no bytes of it: total nats / (ln 2 x total bytes)."""
+    short = tmp_path / "short.jsonl"
+    short.write_text("".join(json.dumps({"text": text.split(".")[0]}) + "\n" for text in documents(400)))
+    recipe = shrunk(catalog.load("transformer-xl"))
+    tokenizer = recipe.tokens.train(documents())
+    store = prepare([short], tokenizer, tmp_path / "store", workers=1)
+    recipe, learner = pipeline.new_learner(recipe, tokenizer)
+    feed = pipeline.validation_feed(recipe, store, tokenizer, learner)
+    found = pipeline.evaluate(learner, recipe=recipe, feed=feed, run=replace(RUN, evaluate_batches=10000))
+    labels = torch.cat([batch.targets["next_token"].label for batch in feed.evaluation_batches()])
+    targets = int((labels != IGNORE).sum())
+    bits = found["next_token"] * targets / math.log(2) / float(store.document_bytes.sum())
+    assert targets > 1.1 * len(store.ids), "documents are so short that their separators weigh"
+    assert found["next_token/bits_per_byte"] == pytest.approx(bits, rel=1e-6)
+
+
+def test_a_finished_run_takes_a_larger_budget(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, run = shrunk(catalog.load("bert")).override("budget.amount", 4), tmp_path / "run"
+    pipeline.pretrain(recipe, [corpus], run, RUN)
+    first = losses(run)
+    summary = pipeline.pretrain(recipe.override("budget.amount", 8), [corpus], run, RUN, resume=True)
+    assert "run: the budget was 4 and is 8; the learning rate is a function of" in capsys.readouterr().err
+    assert (summary.progress.step, summary.stopped) == (8, False)
+    assert losses(run)[:4] == first
+    assert len(losses(run)) == 8
+    rates = [row["lr"] for row in rows(run) if "lr" in row]
+    assert rates[4:] == [1e-3 * recipe.schedule.factor(step / 8) for step in range(4, 8)]
+    assert catalog.load(run).budget.amount == 8
+    with pytest.raises(UsageError, match=r"budget\.amount was 8\.0, not 6\.0"):
+        pipeline.pretrain(recipe.override("budget.amount", 6), [corpus], run, RUN, resume=True)
+
+
+def test_a_run_in_use_is_refused(corpus: Path, tmp_path: Path) -> None:
+    code = "import sys, time; from genus.run_folder import RunFolder\n"
+    code += "with RunFolder(sys.argv[1]).lock(): print(flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(UsageError, match="is in use by process"):
+        pipeline.pretrain(two_stages("bert"), [corpus], tmp_path, RUN)
+    holder.kill()
+    holder.communicate()
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Path, tmp_path: Path) -> None:

@@ -327,12 +327,13 @@ def evaluate(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict
     measured = learner.heads.keys() & {name for share in feed.shares for name in share.heads}
     losses = {loss for one in recipe.objectives if one.name in measured for loss in one.token_losses}
     source = feed.shares[0].feed
-    special, size = torch.from_numpy(source.vocabulary.special), bytes_per_token(source.store)
+    textual, size = torch.from_numpy(~source.vocabulary.special), bytes_per_token(source.store)
+    textual[source.vocabulary.unk] = True  # a word that is not known is text, unlike the tokens of a frame
 
     def bytes_of(batch: Batch) -> dict[str, float]:
-        """Return the bytes of text that the targets of each loss over tokens stand for; special tokens are none."""
+        """Return the bytes of text that the targets of each loss over tokens stand for; those of a frame are none."""
         labels = {loss: batch.targets[loss].label for loss in losses & batch.targets.keys()}
-        return {loss: size * int((~special[label[label != IGNORE]]).sum()) for loss, label in labels.items()}
+        return {loss: size * int(textual[label[label != IGNORE]].sum()) for loss, label in labels.items()}
 
     return held_out.evaluate(learner, feed.evaluation_batches(), run, bytes_of=bytes_of)
 

@@ -109,16 +109,39 @@ class RunFolder:
             UsageError: another process writes into it.
             GenusError: the folder cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise GenusError(f"{self.path}: cannot be written: {system_error(error)}") from None
+        handle = self._open()
         try:
             self._take(handle)
+            while not self._is_ours(handle):  # its last owner has removed it meanwhile
+                os.close(handle)
+                handle = self._open()
+                self._take(handle)
             yield
         finally:
+            self._clear(handle)
             os.close(handle)
+
+    def _open(self) -> int:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise GenusError(f"{self.path}: cannot be written: {system_error(error)}") from None
+
+    def _is_ours(self, handle: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(handle), os.stat(self.path / LOCK))
+        except OSError:
+            return False
+
+    def _clear(self, handle: int) -> None:
+        """Remove a folder in which nothing was written after all; of one in use, the other process's file stays."""
+        try:
+            if self.content() == "nothing" and os.pread(handle, 200, 0) == _owner():
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
+        except OSError:  # somebody has written meanwhile, or the disk refuses
+            pass
 
     def _take(self, handle: int) -> None:
         """Lock an open file, and say in it who has: a record lock, which forked workers do not inherit."""
@@ -131,10 +154,9 @@ class RunFolder:
                 return
             who = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             raise UsageError(f"{self.path}: is in use by {who}; wait until it ends, or take another folder") from None
-        owner = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
         try:
             os.ftruncate(handle, 0)
-            os.pwrite(handle, owner, 0)
+            os.pwrite(handle, _owner(), 0)
         except OSError:  # a full disk: the lock holds without its owner's name
             pass
 
@@ -182,6 +204,11 @@ class RunFolder:
             return kind.from_json(table)
         except UsageError as error:
             raise GenusError(f"{self.recipe}: is damaged ({error}); put back that of the newest checkpoint") from None
+
+
+def _owner() -> bytes:
+    """Return what a lock says of its owner, this process."""
+    return f"process {os.getpid()} on {socket.gethostname()}\n".encode()
 
 
 def only_budget_grows(changes: list[tuple[str, object, object]]) -> bool:

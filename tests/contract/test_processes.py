@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import step_of_two
 import torch
-import two_processes
 
 from genus import catalog, pipeline
 from genus.tokens.store import prepare
@@ -45,9 +45,9 @@ def steps(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, d
         recipe, batches = made(member, corpus, folder)
         torch.save({"recipe": recipe.to_json(), "batches": batches}, folder / f"{member}.pt")
         alone = World(0, 1, torch.device("cpu"))
-        found[member] = {"alone": two_processes.step(two_processes.make(recipe), batches, alone)}
+        found[member] = {"alone": step_of_two.step(step_of_two.make(recipe), batches, alone)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    script = [str(Path(two_processes.__file__)), str(folder)]
+    script = [str(Path(step_of_two.__file__)), str(folder)]
     done = subprocess.run([*torchrun, *script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-6000:]
     for member in MEMBERS:

@@ -33,7 +33,6 @@ def test_layouts_are_found_by_scanning() -> None:
         ("bert/tiny", {"embedding": {"dropout": 0.3}}),
         ("bert/tiny", {"norm": {"eps": 1e-6}}),
         ("bert/tiny", {"attention": {"bias": False}}),
-        ("bert/tiny", {"attention": {"visibility": {"kind": "Causal"}}}),
         ("bert/tiny", {"pooler": None}),
         ("roberta/tiny", {"embedding": {"position": {"offset": 0}}, "feedforward": {"activation": "Relu"}}),
     ],
@@ -41,6 +40,16 @@ def test_layouts_are_found_by_scanning() -> None:
 def test_an_architecture_that_no_class_has_fits_no_layout(name: str, changes: dict[str, Any]) -> None:
     recipe = catalog.load(name).overlay({"model": changes})
     assert layout_for(recipe, [objective.name for objective in recipe.objectives]) is None
+
+
+def test_a_causal_network_fits_no_layout_of_bert() -> None:
+    """Not even without a head: it is no `BertModel`."""
+    causal = {"model": {"attention": {"visibility": {"kind": "Causal"}}}, "objectives": [{"kind": "NextToken"}]}
+    recipe = catalog.load("bert/tiny")
+    assert layout_for(recipe, []) is not None
+    recipe = recipe.overlay(causal)
+    assert layout_for(recipe, []) is None
+    assert layout_for(recipe, ["next_token"]) is None
 
 
 @pytest.mark.parametrize("masked", [Masked(activation=Relu()), Masked(norm=LayerNorm(eps=1e-3))])

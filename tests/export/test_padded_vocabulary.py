@@ -118,7 +118,9 @@ def test_training_goes_on_with_all_rows(tmp_path: Path) -> None:
     assert transplant(found, fresh, found.tokenizer) == []
     assert torch.equal(fresh.network.token_embedding.weight, rows)
 
-    recipe, learner = pipeline.started(tiny("bert", tmp_path, Masked())[0], found.tokenizer, tmp_path / "padded")
+    recipe, learner = pipeline.from_pretrained(
+        tiny("bert", tmp_path, Masked())[0], found.tokenizer, tmp_path / "padded"
+    )
     assert recipe.padded_vocab_size == PADDED
     assert torch.equal(learner.network.token_embedding.weight, rows)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import oracle
 import pytest
 import torch
-from folders import edit, same_weights, tiny
+from folders import SIZE, edit, same_weights, tiny
 from safetensors.torch import load_file, save_file
 from test_native import alike, made
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from genus import catalog
 from genus.errors import GenusError
 from genus.export import shards
 from genus.export.hf import load, save
@@ -103,6 +105,21 @@ def other_than(learner: Learner, other: Learner) -> Learner:
         for name, parameter in other.named_parameters():
             parameter.copy_(dict(learner.named_parameters())[name] + 1)
     return other
+
+
+def test_a_model_within_a_model_is_written_in_shards_too(tmp_path: Path) -> None:
+    """As ELECTRA's generator: its shards take other names than those that they replace, and these go."""
+    tokenizer = oracle.tokenizer(tmp_path / "tokenizer", "bert", SIZE["bert"])
+    recipe = replace(catalog.load("electra/tiny"), tokens=tokenizer.tokens)
+    learner = recipe.learner()
+    found = []
+    for _ in range(3):
+        save(tmp_path / "model", recipe, learner, tokenizer, shard_bytes=BYTES)
+        found.append(sharded(tmp_path / "model" / "generator"))
+        assert weights_in(tmp_path / "model" / "generator") == sorted([*found[-1], INDEX])
+        assert alike(load(tmp_path / "model").learner, learner)
+    assert found[0] == found[2]
+    assert not set(found[0]) & set(found[1])
 
 
 class Killed(BaseException):

@@ -258,11 +258,14 @@ def test_what_does_not_belong_to_it_is_refused(
 
 @pytest.mark.parametrize("name", STORE_FILES)
 def test_damage_is_noticed(corpus: Path, tmp_path: Path, wordpiece: Tokenizer, name: str) -> None:
+    """A file that is cut off, when a store is opened; one changed bit, when it is checked."""
     prepare([corpus], wordpiece, tmp_path / "store", workers=1)
     file = tmp_path / "store" / name
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0x80
     file.write_bytes(data[:-1] if name == "meta.json" else data)
+    check_error("is damaged", lambda: Store.check(tmp_path / "store"))
+    file.write_bytes(data[:-1])
     check_error("is damaged", lambda: Store.open(tmp_path / "store"))
     file.unlink()
     check_error("there is no token store|is damaged", lambda: Store.open(tmp_path / "store"))

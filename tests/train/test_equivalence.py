@@ -65,7 +65,7 @@ def one_step(several: int) -> tuple[StepResult, list[torch.Tensor]]:
     train_step = TrainStep(learner, AdamW(lr=0.0), RUN, World(0, 1, torch.device("cpu")), seed=0)
     batches = {number: Joined(several)[number] for number in range(4 // several)}
     counts = train_step.count({number: MicroBatch(batch, 0.0) for number, batch in batches.items()})
-    assert counts.tokens == sum(batch.tokens.live for batch in batches.values())
+    assert counts.tokens == sum(batch.tokens.tokens for batch in batches.values())
     found: list[torch.Tensor] = []
     train_step.optimizer.register_step_pre_hook(lambda *_: found.extend(p.grad.clone() for p in learner.parameters()))
     return train_step(batches, 0, 1.0, counts.targets).read(), found

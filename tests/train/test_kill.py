@@ -87,15 +87,18 @@ def test_kill(tmp_path: Path, kills: int) -> None:
 
 
 def assert_whole(folder: Path) -> None:
-    """No checkpoint that bears its name is broken, and none is missing that the metrics say was passed."""
+    """No checkpoint that bears its name is broken, and none is missing that the metrics say was passed.
+
+    But for the last one, which may not have been written yet: it is written beside training, one at a time.
+    """
     broken: list[str] = []
     checkpoints = Checkpoints(folder, RUN.keep, None)
     newest = checkpoints.newest(broken.append)
     assert not broken
     reached = max((row["step"] for row in rows_written(folder)), default=0)
-    if reached > EVERY:
+    if reached > 2 * EVERY:
         assert newest is not None
-        assert int(newest.name.removeprefix("checkpoint-")) >= reached - EVERY - 1
+        assert int(newest.name.removeprefix("checkpoint-")) >= reached - 2 * EVERY - 1
 
 
 def rows_written(folder: Path) -> list[dict[str, float]]:

@@ -43,19 +43,24 @@ def prepare(
     workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
     field: Field = "text",
     title: Title = None,
+    check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Tokenize text into a store.
 
     Any number of runs read it; a preparation that was stopped goes on where it was.
     """
+    from genus.run_folder import RunFolder
     from genus.text import Fields
-    from genus.tokens.store import counts, prepare
+    from genus.tokens.store import Store, counts, prepare
     from genus.tokens.tokenizer import Tokenizer
 
     begun = time.perf_counter()
     fields, progress = Fields(field, title), Counter("tokenizing", "B")
-    prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
+    with RunFolder(out).lock():
+        prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
+        if check:
+            Store.check(out)
     seconds = time.perf_counter() - begun
     found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
     if as_json:

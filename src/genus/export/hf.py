@@ -76,26 +76,13 @@ def save(
     Raises:
         GenusError: tokenizer and learner do not belong together, or the disk is full.
     """
-    vocabulary = tokenizer.vocabulary
-    rows = learner.network.token_embedding.num_embeddings
-    recipe = replace(recipe, tokens=tokenizer.tokens)
-    _match(tokenizer, rows, recipe.vocab_rows)
-    config, tensors, kept = _written(recipe, learner, vocabulary.roles.get("pad"))
-    config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
-    config |= {f"{role}_token_id": vocabulary.roles.get(role) for role in ("pad", "bos", "eos")}
-    if "id2label" in config:
-        config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
-    before = weight_files(folder)
+    names = ("", *learner.companions())
+    before = {name: weight_files(folder / name) for name in names}
     with beside(folder) as work:
-        tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
-        parameters = write_weights(work, tensors, folder, shard_bytes)
-        written = weight_files(work)
-        write_json(work / "recipe.json", recipe.written())
-        notes = _save_companions(work, recipe, learner, tokenizer) + notes
-        page = card(recipe, config, parameters, {*kept, *housed(learner)}, notes)
-        (work / "README.md").write_text(page, encoding="utf-8")
-        write_json(work / "config.json", config)
-    remove_replaced(folder, before, written)
+        _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
+        written = {name: weight_files(work / name) for name in names}
+    for name in names:
+        remove_replaced(folder / name, before[name], written[name])
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Imported:
@@ -172,15 +159,31 @@ def assemble(
     return Imported(recipe, learner, tokenizer)
 
 
-def _save_companions(work: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer) -> str:
-    """Write the whole models within the learner into folders of their own; return what the card says of them."""
-    notes = ""
+def _write(
+    work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
+) -> None:
+    """Write all files of a model into a folder that takes the place of another."""
+    vocabulary = tokenizer.vocabulary
+    rows = learner.network.token_embedding.num_embeddings
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    _match(tokenizer, rows, recipe.vocab_rows)
+    config, tensors, kept = _written(recipe, learner, vocabulary.roles.get("pad"))
+    config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
+    config |= {f"{role}_token_id": vocabulary.roles.get(role) for role in ("pad", "bos", "eos")}
+    if "id2label" in config:
+        config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
+    tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
+    parameters = write_weights(work, tensors, target, shard_bytes)
+    write_json(work / "recipe.json", recipe.written())
     for name, one in learner.companions().items():
         stages = tuple(stage.whole() for stage in recipe.stages)
         own = replace(recipe, name=f"{recipe.name}-{name}", model=one.model, objectives=one.objectives, stages=stages)
-        save(work / name, own, one.learner, tokenizer)
-        notes += f"Trained with a model that lies beside it, in `{name}/`.\n\n"
-    return notes
+        (work / name).mkdir()
+        _write(work / name, target / name, own, one.learner, tokenizer, "", shard_bytes)
+        notes = f"Trained with a model that lies beside it, in `{name}/`.\n\n{notes}"
+    page = card(recipe, config, parameters, {*kept, *housed(learner)}, notes)
+    (work / "README.md").write_text(page, encoding="utf-8")
+    write_json(work / "config.json", config)
 
 
 def _written(

@@ -102,8 +102,8 @@ class ReversibleLayers(nn.ModuleList):
         """Return (T, 2 H).
 
         Raises:
-            UsageError: the states of every layer are asked for, of which none is kept; or layers are sharded, which only
-                their own forward passes would gather.
+            UsageError: the states of every layer are asked for, of which none is kept; or layers are sharded, whose
+                weights only their own forward passes would gather.
         """
         if any(hasattr(weight, "full_tensor") for weight in self.parameters()):
             raise UsageError("model.stack: reversible layers cannot be sharded; replicate this model")

@@ -26,11 +26,29 @@ class Renames:
     old schema has it, and returns another, to which renames apply afterwards."""
 
 
+ENDS: Mapping[tuple[Any, Any, Any], tuple[str | None, str | None]] = {
+    ("<pad>", "<s>", "</s>"): ("<s>", "</s>"),
+    ("<unk>", "<s>", "</s>"): ("<s>", "</s>"),
+    ("<pad>", "[CLS]", "[SEP]"): ("[CLS]", "[SEP]"),
+    ("<pad>", "<eos>", "<eos>"): (None, "<eos>"),
+}
+"""`bos` and `eos` of the family's vocabularies, by `pad`, `cls` and `sep`."""
+
+
+def with_ends_and_summary(table: dict[str, Any]) -> dict[str, Any]:
+    """Return special tokens with what schema 1 left to be guessed: `summary`, and `bos` and `eos` of known ones."""
+    if "summary" in table:
+        return table
+    first = str(table.get("single", "")).split(" ")[0]
+    bos, eos = ENDS.get((table.get("pad"), table.get("cls"), table.get("sep")), (None, None))
+    return {**table, "bos": bos, "eos": eos, "summary": "first" if first == table.get("cls") else "last"}
+
+
 RENAMES: Mapping[int, Renames] = {
     1: Renames(
         kinds={},
         fields={},
-        moves={},
+        moves={("Specials", "Specials"): with_ends_and_summary},
     ),
 }
 """By the number of the schema from which they lead to the next."""

@@ -71,7 +71,6 @@ def finetune(
     objective = task.objective([label for row in training for label in row.labels])
     task = task.fitting(objective)
     recipe = start.fine_tuned(objective, settings)
-    study = Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate)
     with RunFolder(folder).lock():
         report = Report(
             recipe=recipe.name,
@@ -80,7 +79,7 @@ def finetune(
             objective=objective,
             settings=settings,
             data={name: split.data() for name, split in splits.items()},
-            trials=study.trials(seeds),
+            trials=Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
             model=str(folder / "model"),
         )
         write_json(folder / "report.json", report.to_json())

@@ -47,7 +47,7 @@ class World:
 
         The weights become those of the first process. Gradients are summed in buckets while the backward pass goes on
         (`DistributedDataParallel`), not averaged, for losses are divided by the targets of all processes. A learner
-        whose parameters were sharded from outside (FSDP2's `fully_shard`) does so by itself, and is told not to average.
+        whose parameters were sharded from outside (FSDP2's `fully_shard`) sums them itself, once told not to average.
         """
         if is_sharded(learner):
             for module in learner.modules():
@@ -57,7 +57,8 @@ class World:
             return learner
         if self.size == 1:
             return learner
-        replica = DistributedDataParallel(learner, find_unused_parameters=True, **{BUFFERS: False})
+        options: dict[str, Any] = {BUFFERS: False, "find_unused_parameters": True}
+        replica = DistributedDataParallel(learner, **options)
         replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # it refuses annotations that are strings
         return replica
 

@@ -1,7 +1,7 @@
 """What two processes of `torchrun` do in a test: the same step of every member, replicated and sharded.
 
-The first argument is a folder with `<row>.pt`: a recipe as JSON and the micro-batches of a step. Both processes read it;
-the first writes `<row>.found.pt` beside it.
+The first argument is a folder with `<row>.pt`: a recipe as JSON and the micro-batches of a step. Both processes read
+it; the first writes `<row>.found` beside it.
 """
 
 from __future__ import annotations

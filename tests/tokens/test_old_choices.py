@@ -1,0 +1,52 @@
+"""Special tokens as they were written before `summary`, `bos` and `eos` are read as what they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from genus.part import Part
+from genus.tokens import Specials, Tokens
+from genus.tokens.byte_bpe import ByteBPE
+from genus.tokens.bytes import Bytes
+from genus.tokens.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.wordpiece import WordPiece
+from genus.tokens.words import Words
+
+if TYPE_CHECKING:
+    from typing import Any
+
+OLD = ("kind", "pad", "unk", "cls", "sep", "mask", "single", "pair")
+PARTS = [
+    WordPiece(vocab_size=300),
+    ByteBPE(vocab_size=300),
+    Unigram(vocab_size=300),
+    Unigram(vocab_size=300, specials=XLNET),
+    SentencePieceBPE(vocab_size=300),
+    Words(vocab_size=300),
+    Bytes(),
+]
+
+
+def old(part: Part) -> dict[str, Any]:
+    """Return a part as schema 1 had it."""
+    table = part.to_json()
+    table = {key: value for key, value in table.items() if key not in {"schema", "train_on", "train_seed"}}
+    return table | {"specials": {key: table["specials"][key] for key in OLD}}
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
+def test_old_choices_are_read_as_those_of_today(part: Tokens) -> None:
+    assert Tokens.from_json(old(part)) == part
+
+
+def test_names_of_ones_own_have_no_ends() -> None:
+    own = Specials(
+        pad="<p>", unk="<u>", cls="<c>", sep="<e>", mask="<m>", single="$A <e> <c>:2", pair="$A <e> $B <c>:2"
+    )
+    part = Unigram(vocab_size=300, specials=own)
+    read = Tokens.from_json(old(part))
+    assert (read.specials.summary, read.specials.bos, read.specials.eos) == ("last", None, None)
+    assert (read.specials.single, read.specials.pair) == (own.single, own.pair)
