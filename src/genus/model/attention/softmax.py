@@ -68,8 +68,7 @@ class Softmax(Attention):
         heads, size = self.head_sizes(hidden)
         wide, narrow = heads * size, (self.key_heads or heads) * size
         products = Demand(flops=4.0 * length * wide, kept=wide + 2 * narrow)
-        maps = linear(hidden, wide, self.bias) + linear(hidden, 2 * narrow, self.bias)
-        return maps + products + linear(wide, hidden, self.bias)
+        return linear(hidden, wide + 2 * narrow, self.bias) + products + linear(wide, hidden, self.bias)
 
 
 class SoftmaxLayer(AttentionLayer):
