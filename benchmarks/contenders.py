@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from genus.batch import IGNORE, Batch, Targets
 from genus.examples import Example, Sequence
-from genus.examples.pack import fill_rows, pack
+from genus.examples.feed.bins import fill_rows
+from genus.examples.feed.pack import pack
 from genus.export.layouts import layout_for
 from genus.model import attend
-from genus.model.speed import compile_learner, keep_memory, products_by_onednn
-from genus.objectives.masked import Masked
+from genus.model.compile import compile_learner
+from genus.model.cpu import keep_memory, products_by_onednn
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from genus import pipeline
 from genus.cost import cost
 from genus.errors import GenusError
 from genus.evaluate.interval import interval
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.files import write_json
-from genus.model.speed import quicken_process
+from genus.model.cpu import quicken_process
 from genus.tokens.store import Store
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings

@@ -29,7 +29,7 @@ from jobs import Job, carry_out
 from genus import catalog
 from genus.cost import stage_cost
 from genus.files import write_json, write_text
-from genus.objectives.taught import Taught
+from genus.objectives.pretraining.distillation import Taught
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Recipe

@@ -16,9 +16,9 @@ from genus import pipeline
 from genus.cost import cost
 from genus.errors import GenusError
 from genus.examples.keys import PLAN, generator
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.files import write_text
-from genus.objectives.sequence import Classify
+from genus.objectives.supervised.sequence import Classify
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning

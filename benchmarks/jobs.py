@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError
 from genus.files import write_json
-from genus.model.speed import quicken_process
+from genus.model.cpu import quicken_process
 from genus.train.display import clock
 
 if TYPE_CHECKING:

@@ -36,8 +36,8 @@ from genus.batch import Packed
 from genus.files import write_json
 from genus.model import attend
 from genus.model.attention.plan import Context
-from genus.model.encoder import Encoder
-from genus.model.speed import quicken_process
+from genus.model.cpu import quicken_process
+from genus.model.transformer import Encoder
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from contenders import Levers, Ours, Shared, Theirs, process, sequences, shared
 from genus import catalog
 from genus.cost import TRAINING, demand
 from genus.files import write_json
-from genus.model.speed import round_products
+from genus.model.cpu import round_products
 from genus.train.peak import peak_flops
 from genus.train.provenance import surroundings
 

@@ -13,15 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from genus.batch import Batch, Flow, Packed, Targets
 from genus.catalog import load, names
 from genus.cost import TRAINING, StageFlops, cost, demand, stage_cost
-from genus.model.adaptive import Adaptive
-from genus.model.attention import block_sparse
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.model.attention.block_sparse import layer as block_sparse
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.embedding.adaptive import Adaptive
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.adaptive_softmax import zipf
-from genus.model.heads import Pooler
-from genus.model.position import Learned
+from genus.model.pooler import Pooler
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
 from genus.recipe import Recipe, Stage
 from hand import equal_rows
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from genus import catalog, pipeline
 from genus.cli import main
 from genus.errors import UsageError
-from genus.export.hf import load, save
-from genus.export.teaching import Teaching, spaced
-from genus.objectives.distilled import Distilled, DistilledHead, Teacher
-from genus.objectives.masked import Masked, MaskedHead
+from genus.export.folder import load, save
+from genus.export.starting.distillation import Teaching, spaced
+from genus.objectives.pretraining.distillation import Distilled, DistilledHead, Teacher
+from genus.objectives.pretraining.masked_lm import Masked, MaskedHead
 from genus.tokens.tokenizer import Tokenizer
 from small import RUN, documents, losses, rows, shrunk
 
@@ -229,7 +229,7 @@ def test_transformers_reads_the_student(taught: Path, tmp_path: Path) -> None:
 
 def test_a_task_needs_no_teacher(taught: Path) -> None:
     """What is fine-tuned has the classifier of Hugging Face's class, and no teacher."""
-    from genus.objectives.sequence import Classify
+    from genus.objectives.supervised.sequence import Classify
     from genus.tasks.start import Start
 
     source = load(taught / "model")

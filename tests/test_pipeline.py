@@ -16,7 +16,7 @@ import torch
 from genus import catalog, pipeline
 from genus.batch import IGNORE
 from genus.errors import GenusError, UsageError
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.part.renames import SCHEMA
 from genus.tokens.store import Store, prepare
 from genus.tokens.tokenizer import Tokenizer

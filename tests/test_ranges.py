@@ -9,9 +9,9 @@ import pytest
 
 from genus import catalog
 from genus.errors import UsageError
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.model.attention.multi_head import Softmax
+from genus.model.feedforward.mlp import Dense
+from genus.model.transformer import Encoder
 from genus.optim.adamw import AdamW
 from genus.part import Part
 from genus.recipe import Budget, Stage

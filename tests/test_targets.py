@@ -7,8 +7,8 @@ import torch
 
 from genus.batch import IGNORE, Targets
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
-from genus.objectives.permuted import by_row
+from genus.examples.feed.pack import pack
+from genus.objectives.pretraining.permutation_lm import by_row
 
 LENGTH = 12
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
     from genus.evaluate.fill import fill
-    from genus.export.hf import load as load_model
-    from genus.export.hf import save as save_model
+    from genus.export.folder import load as load_model
+    from genus.export.folder import save as save_model
     from genus.part import diff
     from genus.pipeline import pretrain
     from genus.recipe import Recipe
@@ -64,11 +64,11 @@ _HOMES = {
     "fill": "evaluate.fill:fill",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
-    "load_model": "export.hf:load",
+    "load_model": "export.folder:load",
     "names": "catalog:names",
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",
-    "save_model": "export.hf:save",
+    "save_model": "export.folder:save",
 }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from genus.model.demand import Demand
+    from genus.model.cost import Demand
     from genus.recipe import Recipe, Stage, Turn
 
 TRAINING = 3.0

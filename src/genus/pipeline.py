@@ -19,11 +19,11 @@ import torch
 from genus.batch import IGNORE
 from genus.cost import StageFlops
 from genus.errors import GenusError, UsageError
-from genus.examples.feed import Feed
-from genus.examples.turns import TaskFeed, Turns
-from genus.export.hf import load, save
-from genus.export.teaching import Teaching, teacher_of
-from genus.export.transplant import transplant
+from genus.examples.feed.feed import Feed
+from genus.examples.feed.tasks import TaskFeed, Turns
+from genus.export.folder import load, save
+from genus.export.starting.distillation import Teaching, teacher_of
+from genus.export.starting.transplant import transplant
 from genus.files import read_json, write_json
 from genus.part import diff
 from genus.run_folder import RunFolder
@@ -33,16 +33,16 @@ from genus.tokens import Tokens
 from genus.tokens.store import Progress, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train import held_out
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 from genus.train.loop import Summary, train
-from genus.train.parallel import find_device, is_rank_zero, rank_zero_first
 from genus.train.record import log
+from genus.train.world import find_device, is_rank_zero, rank_zero_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from genus.batch import Batch
-    from genus.examples.mixture import Mixture
+    from genus.examples.feed.mixture import Mixture
     from genus.objectives import Learner
     from genus.recipe import Recipe, Stage, Turn
     from genus.train.run import Run

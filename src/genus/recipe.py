@@ -7,10 +7,10 @@ from typing import Literal
 
 from genus.errors import UsageError, near
 from genus.examples import Examples
-from genus.examples.mixture import Mixture
-from genus.examples.turns import TaskFeed, Turns
+from genus.examples.feed.mixture import Mixture
+from genus.examples.feed.tasks import TaskFeed, Turns
 from genus.model import Model
-from genus.model.heads import Pooler
+from genus.model.pooler import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
 from genus.part import Count, Natural, Part, Positive, Share

@@ -18,15 +18,15 @@ from torch.distributed.tensor import DTensor
 from genus.errors import UsageError
 from genus.optim.adamw import AdamW
 from genus.recipe import Recipe
-from genus.train.feeding import MicroBatch
-from genus.train.parallel import init_distributed
+from genus.train.data import MicroBatch
 from genus.train.run import Run
-from genus.train.update import TrainStep
+from genus.train.step import TrainStep
+from genus.train.world import init_distributed
 
 if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.objectives import Learner
-    from genus.train.parallel import World
+    from genus.train.world import World
 
 SMOOTH = AdamW(lr=0.1, eps=1.0, weight_decay=0.0)
 """Whose first update is lr g / (|g| + 1): no small difference of gradients is a large one of weights."""

@@ -11,7 +11,7 @@ import torch
 
 from genus import catalog
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 from small import STAGE, VOCABULARY, shrunk
 
 if TYPE_CHECKING:

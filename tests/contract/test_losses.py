@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from genus import catalog, pipeline
-from genus.export.hf import save
-from genus.objectives.taught import Taught
+from genus.export.folder import save
+from genus.objectives.pretraining.distillation import Taught
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
 from small import documents, losses, rows, shrunk

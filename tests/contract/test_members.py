@@ -15,7 +15,7 @@ import torch
 
 from genus import catalog
 from genus.cost import cost
-from genus.objectives.taught import TaughtHead
+from genus.objectives.pretraining.distillation import TaughtHead
 from genus.optim.adamw import AdamW
 from genus.recipe import Recipe
 

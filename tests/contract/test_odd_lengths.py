@@ -8,7 +8,7 @@ import pytest
 from test_losses import RUN, teacher, words
 
 from genus import catalog, pipeline
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.export.verify import verify
 from small import losses, shrunk
 

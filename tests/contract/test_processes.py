@@ -14,7 +14,7 @@ import torch
 
 from genus import catalog, pipeline
 from genus.tokens.store import prepare
-from genus.train.parallel import World
+from genus.train.world import World
 from small import shrunk
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from test_whole_way import RUN, each, smallest
 
 from genus import catalog
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.export.verify import verify
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune

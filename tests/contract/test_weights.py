@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genus import catalog
 from genus.model.attention.relative import Relative
 from genus.model.attention.two_stream import TwoStream
-from genus.model.encoder import Encoder
+from genus.model.transformer import Encoder
 from small import shrunk
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from test_losses import teacher
 
 from genus import catalog, pipeline
 from genus.cost import cost
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.verify import verify
 from genus.tasks.classification import Classification
 from genus.tasks.dataset import Files

@@ -8,10 +8,10 @@ import torch
 from genus import catalog
 from genus.errors import GenusError, UsageError
 from genus.evaluate.fill import fill
-from genus.export.hf import Imported, load, save
+from genus.export.folder import Imported, load, save
 from genus.recipe import Recipe
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 ROUNDING = 1e-6
 """Probabilities from float32 sums in another order."""

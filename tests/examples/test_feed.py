@@ -14,13 +14,12 @@ from corpora import MASK, SPECIALS, corpus, natural, vocabulary
 from torch.utils.data import DataLoader
 
 from genus.errors import GenusError
-from genus.examples.doc_sentences import DocSentences
-from genus.examples.feed import Feed
-from genus.examples.full_sentences import FullSentences
-from genus.examples.segment_pairs import SegmentPairs
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
-from genus.objectives.masking import TokenMasking
+from genus.examples.feed.feed import Feed
+from genus.examples.formats.segment_pairs import SegmentPairs
+from genus.examples.formats.sentences import DocSentences, FullSentences
+from genus.objectives.masking.tokens import TokenMasking
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -221,8 +220,8 @@ def test_an_empty_corpus_is_one_line() -> None:
 @pytest.mark.parametrize(("length", "alone"), [(5, True), (LENGTH, False)])
 def test_causal_rows_of_one_sequence_need_no_mask(length: int, alone: bool) -> None:
     """In every batch of a feed whose rows are filled by one sequence each, and in none of another."""
+    from genus.model.attention.masks import Causal
     from genus.model.attention.plan import Side, plan_attention
-    from genus.model.visibility import Causal
 
     feed = Feed(STORE, vocabulary(STORE), FullSentences(), (), limits={"tokens": length}, micro_batch=4, seed=3)
     batches = [*(feed[number] for number in range(4)), *feed.evaluation_batches()]

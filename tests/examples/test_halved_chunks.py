@@ -10,7 +10,7 @@ from corpora import CLS, SEP, corpus, natural, vocabulary
 from scipy import stats
 
 from genus.errors import GenusError
-from genus.examples.halved_chunks import HalvedChunks
+from genus.examples.formats.halved_chunks import HalvedChunks
 
 if TYPE_CHECKING:
     from genus.examples import Plan

@@ -10,12 +10,11 @@ import torch
 from corpora import SPECIALS, natural, vocabulary
 
 from genus.errors import UsageError
-from genus.examples.contiguous import Contiguous
-from genus.examples.doc_sentences import DocSentences
-from genus.examples.feed import Feed
-from genus.examples.full_sentences import FullSentences
-from genus.examples.mixture import CYCLE, Mixture, mixing_rates, rows_per_cycle
-from genus.objectives.next_token import NextToken
+from genus.examples.feed.feed import Feed
+from genus.examples.feed.mixture import CYCLE, Mixture, mixing_rates, rows_per_cycle
+from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.sentences import DocSentences, FullSentences
+from genus.objectives.pretraining.causal_lm import NextToken
 
 STORE = natural(40)
 LENGTH = 64

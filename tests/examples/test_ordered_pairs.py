@@ -10,7 +10,7 @@ from corpora import CLS, SEP, SPECIALS, corpus, natural, vocabulary
 from scipy import stats
 
 from genus.errors import GenusError
-from genus.examples.ordered_pairs import OrderedPairs
+from genus.examples.formats.ordered_pairs import OrderedPairs
 
 if TYPE_CHECKING:
     from genus.examples import Plan

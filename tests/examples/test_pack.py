@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from genus.batch import IGNORE
 from genus.examples import Example, Sequence
-from genus.examples.pack import BLOCK, fill_rows, pack, sequences_per_row
+from genus.examples.feed.bins import BLOCK, fill_rows, sequences_per_row
+from genus.examples.feed.pack import pack
 
 PAD = 1
 LENGTH = 16

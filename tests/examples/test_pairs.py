@@ -15,9 +15,8 @@ from scipy import stats
 
 from genus.errors import GenusError
 from genus.examples import Examples, Plan, blocks
-from genus.examples.pairs import shorten
-from genus.examples.segment_pairs import SegmentPairs
-from genus.examples.sentence_pairs import SentencePairs
+from genus.examples.formats.pairs import shorten
+from genus.examples.formats.segment_pairs import SegmentPairs, SentencePairs
 
 if TYPE_CHECKING:
     from genus.tokens.store import Store

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from genus.errors import GenusError
 from genus.examples import Examples, Plan, blocks
-from genus.examples.doc_sentences import DocSentences
-from genus.examples.full_sentences import FullSentences
+from genus.examples.formats.sentences import DocSentences, FullSentences
 
 if TYPE_CHECKING:
     from genus.tokens.store import Store

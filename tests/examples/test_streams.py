@@ -11,21 +11,21 @@ import torch
 from corpora import SEP, SPECIALS, corpus, document_of, vocabulary
 
 from genus.errors import GenusError
-from genus.examples.carried_pairs import CarriedPairs
-from genus.examples.contiguous import Contiguous
-from genus.examples.feed import Feed
+from genus.examples.feed.feed import Feed
+from genus.examples.formats.carried_pairs import CarriedPairs
+from genus.examples.formats.contiguous import Contiguous
 from genus.examples.streams import places, row_at, successive
+from genus.model.attention.masks import Causal
 from genus.model.attention.relative import Relative
 from genus.model.attention.two_stream import TwoStream
-from genus.model.embed import Embedding
-from genus.model.feedforward import Dense
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
-from genus.model.recurrent import Recurrent
-from genus.model.visibility import Causal
-from genus.objectives.next_token import NextToken
-from genus.objectives.permuted import Permuted
+from genus.model.segment_recurrence import Recurrent
+from genus.objectives.pretraining.causal_lm import NextToken
+from genus.objectives.pretraining.permutation_lm import Permuted
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed

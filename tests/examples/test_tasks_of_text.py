@@ -14,11 +14,8 @@ from corpora import SEP, SPECIALS, corpus, document_of, natural, vocabulary
 from scipy import stats
 
 from genus.errors import GenusError
-from genus.examples.connected_sentences import ConnectedSentences
-from genus.examples.distant_sentences import DistantSentences
-from genus.examples.document_segments import DocumentSegments
-from genus.examples.shuffled_segments import ShuffledSegments, distinct, rank
-from genus.examples.titled_paragraphs import TitledParagraphs
+from genus.examples.formats.ernie import DistantSentences, DocumentSegments, ShuffledSegments, distinct, rank
+from genus.examples.formats.relations import ConnectedSentences, TitledParagraphs
 
 if TYPE_CHECKING:
     from genus.examples import Example, Examples

@@ -10,13 +10,12 @@ import pytest
 import torch
 from corpora import natural, vocabulary
 
-from genus.examples.doc_sentences import DocSentences
-from genus.examples.feed import Feed
-from genus.examples.full_sentences import FullSentences
-from genus.examples.segment_pairs import SegmentPairs
-from genus.examples.turns import TaskFeed, Turns
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.examples.feed.feed import Feed
+from genus.examples.feed.tasks import TaskFeed, Turns
+from genus.examples.formats.segment_pairs import SegmentPairs
+from genus.examples.formats.sentences import DocSentences, FullSentences
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 
 if TYPE_CHECKING:
     from genus.batch import Batch

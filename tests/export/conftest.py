@@ -14,7 +14,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder of a tiny BERT."""
     from folders import tiny
 
-    from genus.export.hf import save
+    from genus.export.folder import save
 
     save(tmp_path / "model", *tiny("bert", tmp_path))
     return tmp_path / "model"

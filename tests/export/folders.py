@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from genus import catalog
-from genus.export.hf import load
+from genus.export.folder import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable

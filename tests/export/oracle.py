@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
-from genus.export.hf import Imported, load, save
+from genus.examples.feed.pack import pack
+from genus.export.folder import Imported, load, save
 from genus.export.layouts import layout_for
 from genus.export.translate import foreign
 from genus.tokens.tokenizer import Tokenizer

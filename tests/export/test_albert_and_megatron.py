@@ -13,7 +13,7 @@ from oracle import FLOAT32, Shape, pooled, precisions, reading, token_logits, tr
 from genus.errors import GenusError
 from genus.export.layouts import layout_for
 from genus.export.verify import verify
-from genus.objectives.sequence import Classify
+from genus.objectives.supervised.sequence import Classify
 
 if TYPE_CHECKING:
     from pathlib import Path

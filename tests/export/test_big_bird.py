@@ -18,19 +18,19 @@ from transformers.models.big_bird.modeling_big_bird import BigBirdBlockSparseAtt
 from genus import catalog, pipeline
 from genus.batch import Batch, Packed
 from genus.errors import GenusError
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.layouts import layout_for
 from genus.export.verify import verify
-from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
-from genus.model.heads import Pooler
-from genus.objectives.sequence import Classify
+from genus.model.attention.block_sparse.layer import BlockSparse, BlockSparseLayer
+from genus.model.pooler import Pooler
+from genus.objectives.supervised.sequence import Classify
 from hand import equal_rows, stretches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.model.attention.blocks import Layout
+    from genus.model.attention.block_sparse.layout import Layout
     from genus.recipe import Recipe
 
 FLOAT64 = 1e-12

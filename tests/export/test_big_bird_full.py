@@ -14,10 +14,10 @@ from test_big_bird import KINDS
 from genus import catalog, pipeline
 from genus.export.layouts import layout_for
 from genus.export.verify import verify
-from genus.model.attention.block_sparse import BlockSparse
-from genus.model.attention.softmax import Softmax
-from genus.model.early_dropout import EarlyDropout
-from genus.model.encoder import Encoder
+from genus.model.attention.block_sparse.layer import BlockSparse
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import EarlyDropout
+from genus.model.transformer import Encoder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 import torch
 from oracle import FLOAT32, ROBERTA, Shape, pooled, reading, token_logits
 
-from genus.export.hf import save
+from genus.export.folder import save
 
 if TYPE_CHECKING:
     from pathlib import Path

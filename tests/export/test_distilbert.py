@@ -14,9 +14,9 @@ from torch import nn
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.export.teaching import Teaching
+from genus.export.starting.distillation import Teaching
 from genus.export.verify import verify
-from genus.objectives.distilled import Distilled
+from genus.objectives.pretraining.distillation import Distilled
 
 if TYPE_CHECKING:
     from pathlib import Path

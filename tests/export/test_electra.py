@@ -16,10 +16,10 @@ from oracle import FLOAT32, Shape, precisions, reading, token_logits, transforme
 from genus import catalog
 from genus.errors import GenusError
 from genus.evaluate.fill import fill
-from genus.export.hf import load, save
-from genus.export.transplant import transplant
+from genus.export.folder import load, save
+from genus.export.starting.transplant import transplant
 from genus.export.verify import verify
-from genus.model.encoder import Encoder
+from genus.model.transformer import Encoder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from oracle import Shape, precisions, reading, transformers
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.export.layouts import layout_for
 from genus.files import read_json, write_json
 

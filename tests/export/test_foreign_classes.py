@@ -12,11 +12,11 @@ import transformers
 from folders import edit, rewrite, same_weights, tiny
 
 from genus.errors import GenusError
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.layouts import layout_of, layouts
 from genus.export.verify import verify
-from genus.objectives.masked import Masked
-from genus.objectives.sequence import Classify, Regress
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.supervised.sequence import Classify, Regress
 
 if TYPE_CHECKING:
     from pathlib import Path

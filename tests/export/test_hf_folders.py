@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from genus.errors import GenusError
 from genus.export import shards
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.verify import TOLERANCE, verify
-from genus.objectives.masked import Masked
-from genus.objectives.masking import WholeWordMasking
-from genus.objectives.sequence import Classify, Regress
+from genus.objectives.masking.tokens import WholeWordMasking
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.supervised.sequence import Classify, Regress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ from folders import SIZE, tiny
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.hf import save
+from genus.export.folder import save
 from genus.export.layouts import layout_for, layouts
 from genus.model.activation import Relu
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.norm import LayerNorm
-from genus.objectives.masked import Masked
+from genus.objectives.pretraining.masked_lm import Masked
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from folders import SIZE
 from safetensors.torch import load_file
 
 from genus import catalog
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.verify import verify
 
 if TYPE_CHECKING:

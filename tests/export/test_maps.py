@@ -13,7 +13,7 @@ from folders import tiny
 from torch.nn.functional import linear
 
 from genus.export.layouts import bert
-from genus.export.maps import (
+from genus.export.layouts.maps import (
     Chain,
     Flatten,
     Identity,

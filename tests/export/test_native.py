@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.hf import load, save
-from genus.export.transplant import transplant
+from genus.export.folder import load, save
+from genus.export.starting.transplant import transplant
 from genus.export.verify import verify
 
 if TYPE_CHECKING:

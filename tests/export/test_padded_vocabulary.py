@@ -16,17 +16,17 @@ from genus import pipeline
 from genus.cost import cost
 from genus.errors import GenusError
 from genus.evaluate.fill import fill
-from genus.export.hf import load, save
-from genus.export.teaching import Teaching
-from genus.export.transplant import transplant
+from genus.export.folder import load, save
+from genus.export.starting.distillation import Teaching
+from genus.export.starting.transplant import transplant
 from genus.export.verify import verify
-from genus.objectives.masked import Masked
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.tasks.start import Start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.export.hf import Imported
+    from genus.export.folder import Imported
 
 PADDED = 64
 """40 tokens, filled up to a multiple of 64."""
@@ -129,7 +129,7 @@ def test_training_goes_on_with_all_rows(tmp_path: Path) -> None:
 
 
 def regression() -> Any:
-    from genus.objectives.sequence import Regress
+    from genus.objectives.supervised.sequence import Regress
 
     return Regress()
 

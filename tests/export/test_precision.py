@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from genus.errors import GenusError
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,9 +18,9 @@ import torch
 
 from genus.batch import Targets
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 from genus.export import fairseq
-from genus.export.hf import Imported, load, save
+from genus.export.folder import Imported, load, save
 from genus.export.verify import outputs, verify
 
 pytestmark = pytest.mark.real_weights

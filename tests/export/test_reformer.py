@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
-from genus.export.hf import Imported, load
+from genus.export.folder import Imported, load
 from genus.export.verify import verify
 from hand import equal_rows
 

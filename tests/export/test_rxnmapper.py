@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
-from genus.export.hf import Imported, load, save
+from genus.examples.feed.pack import pack
+from genus.export.folder import Imported, load, save
 from genus.export.verify import outputs, verify
 
 if TYPE_CHECKING:

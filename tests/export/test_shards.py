@@ -18,8 +18,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from genus import catalog
 from genus.errors import GenusError
 from genus.export import shards
-from genus.export.hf import load, save
-from genus.export.replacing import files_in, replaced_by_model
+from genus.export.files import files_in, replaced_by_model
+from genus.export.folder import load, save
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.verify import verify
 

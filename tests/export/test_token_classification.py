@@ -14,13 +14,13 @@ from oracle import FLOAT32, LENGTHS, Shape, reading, transformers
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.layouts import layout_for, layouts
 from genus.export.native import is_native
 from genus.export.verify import verify
 from genus.files import read_json
-from genus.model.heads import Pooler
-from genus.objectives.tag import Tag
+from genus.model.pooler import Pooler
+from genus.objectives.supervised.token import Tag
 from small import shrunk
 
 if TYPE_CHECKING:

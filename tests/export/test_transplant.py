@@ -10,12 +10,12 @@ import torch
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.hf import Imported
-from genus.export.transplant import means, origins, transplant
-from genus.objectives.masked import Masked
-from genus.tokens.byte_bpe import ByteBPE
+from genus.export.folder import Imported
+from genus.export.starting.transplant import means, origins, transplant
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.wordpiece import BERT, WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import BERT, WordPiece
 
 if TYPE_CHECKING:
     from pathlib import Path

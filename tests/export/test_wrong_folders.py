@@ -12,7 +12,7 @@ from folders import edit, rewrite, same_weights, without_prefix
 from oracle import ROBERTA
 
 from genus.errors import GenusError
-from genus.export.hf import load
+from genus.export.folder import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,19 +15,19 @@ from torch import Tensor
 from genus import catalog
 from genus.batch import Batch, Flow, Targets
 from genus.errors import GenusError
-from genus.export.hf import load, save
+from genus.export.folder import load, save
 from genus.export.verify import verify
-from genus.model.recurrent import RecurrentNetwork
-from genus.objectives.sequence import Classify
+from genus.model.segment_recurrence import RecurrentNetwork
+from genus.objectives.supervised.sequence import Classify
 from genus.tasks.predict import predict
-from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.algorithms.unigram import XLNET, Unigram
 from genus.train.run import Run
 from hand import equal_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.export.hf import Imported
+    from genus.export.folder import Imported
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 

@@ -18,13 +18,13 @@ TABLES = {"export", "recipes"}
 """Rooms that copy weights from file to module, or hold none."""
 TIED = {
     "genus.evaluate.fill",
-    "genus.model.adaptive",
+    "genus.model.embedding.adaptive",
     "genus.model.output",
     "genus.model.untied",
-    "genus.objectives.distilled",
-    "genus.objectives.generated",
-    "genus.objectives.masked",
-    "genus.objectives.span_boundary",
+    "genus.objectives.pretraining.distillation",
+    "genus.objectives.pretraining.generator",
+    "genus.objectives.pretraining.masked_lm",
+    "genus.objectives.pretraining.span_boundary",
     "genus.tasks.answer",
 }
 """Output layers that share the embedding's matrix, and who hands it to them."""

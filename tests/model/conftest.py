@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from genus.batch import IGNORE, Batch, Packed, Targets
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
+from genus.model.attention.masks import Full, Visibility
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
-from genus.model.position import Learned
-from genus.model.visibility import Full, Visibility
+from genus.model.pooler import Pooler
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
 from genus.objectives import Learner
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

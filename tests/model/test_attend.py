@@ -10,8 +10,8 @@ from torch import Tensor
 
 from genus.batch import Packed
 from genus.model.attention.kernels import attend, attend_reference
+from genus.model.attention.masks import Banded, Causal, Full, Prefix, Visibility
 from genus.model.attention.plan import AttentionPlan, Kernel, Side, choose, plan_attention
-from genus.model.visibility import Banded, Causal, Full, Prefix, Visibility
 
 ROWS = {
     "one sequence a row": [[12], [12]],

@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from genus.batch import Batch, Packed
-from genus.model.attention import block_products, block_sparse
-from genus.model.attention.block_products import attend_blocks
-from genus.model.attention.block_sparse import BlockSparse, BlockSparseLayer
+from genus.model.attention.block_sparse import kernel as block_products
+from genus.model.attention.block_sparse import layer as block_sparse
+from genus.model.attention.block_sparse.kernel import attend_blocks
+from genus.model.attention.block_sparse.layer import BlockSparse, BlockSparseLayer
+from genus.model.attention.multi_head import Softmax
 from genus.model.attention.plan import Context
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.extended import Extended
-from genus.model.speed import compile_learner
+from genus.model.compile import compile_learner
+from genus.model.global_tokens import Extended
+from genus.model.transformer import Encoder
 from genus.objectives import Learner
 from hand import alone as only
 from hand import stretches

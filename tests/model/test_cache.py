@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from genus.batch import Batch, Packed
+from genus.model.attention.masks import Causal, Prefix
+from genus.model.attention.multi_head import Softmax
 from genus.model.attention.plan import Source
-from genus.model.attention.softmax import Softmax
+from genus.model.block.parallel import Parallel
 from genus.model.cache import Cache, prompts, step
-from genus.model.embed import Embedding
+from genus.model.embedding import Embedding
 from genus.model.norm import NoNorm
-from genus.model.parallel import Parallel
-from genus.model.position import Learned
-from genus.model.position_bias import Alibi, RelativeBuckets
-from genus.model.rotary import Rotary
-from genus.model.visibility import Causal, Prefix
+from genus.model.position.bias import Alibi, RelativeBuckets
+from genus.model.position.learned import Learned
+from genus.model.position.rotary import Rotary
 from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genus.model.encoder import Encoder, EncoderNetwork
+    from genus.model.transformer import Encoder, EncoderNetwork
 
 LENGTHS = [5, 1, 9, 3]
 STEPS = 6
@@ -198,7 +198,7 @@ def test_cross_attention_reads_a_second_cache() -> None:
 
 
 def test_attention_without_a_cache_says_so() -> None:
-    from genus.model.attention.low_rank import LowRank
+    from genus.model.attention.linformer import LowRank
     from genus.model.position import NoPosition
 
     plain = Embedding(segments=0, position=NoPosition(), norm=NoNorm())

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from genus.model.attention.kernels import attend, attend_reference
+from genus.model.attention.masks import Causal, Full, Visibility
 from genus.model.attention.plan import Side, plan_attention
-from genus.model.speed import compile_learner
-from genus.model.visibility import Causal, Full, Visibility
+from genus.model.compile import compile_learner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.batch import Batch, Packed
-    from genus.model.encoder import Encoder
+    from genus.model.transformer import Encoder
     from genus.objectives import Learner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

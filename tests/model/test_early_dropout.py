@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from genus.batch import Packed
-from genus.model.early_dropout import EarlyDropout
-from genus.model.embed import Embedding
-from genus.model.position import Learned
+from genus.model.embedding import Embedding
+from genus.model.embedding.tables import EarlyDropout
+from genus.model.position.learned import Learned
 
 DOUBLE = 1e-10
 """Sums of a few dozen float64 terms in another order."""

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from genus import catalog
-from genus.model.attention.low_rank import LowRank
+from genus.model.attention.linformer import LowRank
 from genus.model.attention.relative import Relative
 from genus.model.attention.two_stream import TwoStream
+from genus.model.block.residual import PreNorm
 from genus.model.initialization import Initialization, Normal, Role, initialize
-from genus.model.pre_norm import PreNorm
-from genus.model.shared import SharedAttention
+from genus.model.stack.sharing import SharedAttention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.model.attention import Attention
-    from genus.model.encoder import Encoder
+    from genus.model.transformer import Encoder
 
 VOCABULARY, STD = 67, 0.3
 

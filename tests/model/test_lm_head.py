@@ -11,19 +11,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genus.batch import IGNORE, Targets
 from genus.errors import UsageError
-from genus.model.adaptive import Adaptive
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.factorized import Factorized
-from genus.model.feedforward import Dense
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.embedding.adaptive import Adaptive
+from genus.model.embedding.tables import Factorized
+from genus.model.feedforward.mlp import Dense
 from genus.model.head import Output, OutputLayer, chunked_loss
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.head.lm_head import LMHead, Transform
+from genus.model.transformer import Encoder
 from genus.objectives import Learner
-from genus.objectives.distilled import Distilled, Teacher
-from genus.objectives.masked import Masked
-from genus.objectives.next_token import NextToken
+from genus.objectives.pretraining.causal_lm import NextToken
+from genus.objectives.pretraining.distillation import Distilled, Teacher
+from genus.objectives.pretraining.masked_lm import Masked
 
 VOCABULARY, HIDDEN, TARGETS = 500, 8, 300
 EXACT = 1e-10

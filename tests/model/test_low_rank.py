@@ -15,17 +15,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from genus import catalog
 from genus.batch import Batch
 from genus.errors import UsageError
-from genus.model.attention.low_rank import LowRank, LowRankLayer, SharedProjection, reaches
+from genus.model.attention.linformer import LowRank, LowRankLayer, reaches
 from genus.model.attention.plan import Context
-from genus.model.encoder import Encoder
-from genus.model.speed import compile_learner
-from genus.model.stack import Separate, Stack
+from genus.model.compile import compile_learner
+from genus.model.stack.sharing import Separate, SharedProjection
+from genus.model.transformer import Encoder
 from hand import alone, stretches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Packed
+    from genus.model.stack import Stack
 
 MakeBatch = Callable[..., Batch]
 MakeEncoder = Callable[..., Encoder]

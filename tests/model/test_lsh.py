@@ -15,23 +15,26 @@ from torch import Tensor
 from genus.batch import Batch, Packed
 from genus.errors import UsageError
 from genus.model.attention.alternating import Alternating
-from genus.model.attention.local import Local, LocalLayer
-from genus.model.attention.lsh import HIDDEN, ITSELF, Lsh, LshLayer
+from genus.model.attention.chunked.layout import Seating
+from genus.model.attention.chunked.local import Local, LocalLayer
+from genus.model.attention.chunked.lsh import HIDDEN, ITSELF, Lsh, LshLayer
+from genus.model.attention.masks import Causal, Full, Visibility
 from genus.model.attention.plan import Context
-from genus.model.attention.seating import Chunked, Seating
-from genus.model.axial import Axial
-from genus.model.chunked import ChunkedDense
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
+from genus.model.block.residual import Unscaled
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import ChunkedDense
 from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
-from genus.model.reversible import Reversible, Unscaled
-from genus.model.stack import Separate, Stack
-from genus.model.visibility import Causal, Full, Visibility
+from genus.model.position.learned import Axial
+from genus.model.stack.reversible import Reversible
+from genus.model.stack.sharing import Separate
+from genus.model.transformer import Encoder
 from hand import alone, stretches
 
 if TYPE_CHECKING:
     from genus.model import Network
+    from genus.model.attention.chunked import Chunked
+    from genus.model.stack import Stack
 
 DOUBLE = 1e-12
 """Sums of a few dozen float64 products."""

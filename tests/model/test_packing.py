@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from genus.batch import Batch, Targets
-from genus.model.encoder import Encoder
-from genus.model.speed import compile_learner
-from genus.model.visibility import Causal, Full, Visibility
+from genus.model.attention.masks import Causal, Full, Visibility
+from genus.model.compile import compile_learner
+from genus.model.transformer import Encoder
 from genus.objectives import Learner
 from hand import alone as only
 

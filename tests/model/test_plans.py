@@ -10,16 +10,16 @@ import torch
 from genus import catalog
 from genus.batch import Batch
 from genus.model.attention.alternating import Alternating
-from genus.model.attention.block_sparse import BlockSparse
+from genus.model.attention.block_sparse.layer import BlockSparse
+from genus.model.attention.masks import Banded, Causal, Full
+from genus.model.attention.multi_head import Softmax
 from genus.model.attention.plan import Context
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.parallel import Parallel
-from genus.model.pre_norm import PreNorm
-from genus.model.shared import Shared
+from genus.model.block.parallel import Parallel
+from genus.model.block.residual import PreNorm
+from genus.model.feedforward.mlp import Dense
 from genus.model.stack import plans_of
-from genus.model.visibility import Banded, Causal, Full
+from genus.model.stack.sharing import Shared
+from genus.model.transformer import Encoder
 from hand import equal_rows
 
 STACKS = ["Separate", "Shared", "Reversible"]
@@ -31,7 +31,7 @@ def alternating(first: Softmax, second: Softmax, stack: str) -> Encoder:
     attention = Alternating(attentions=(first, second), order=(0, 1))
     kinds = {"Shared": Shared(groups=2), "Separate": model.stack}
     if stack == "Reversible":
-        from genus.model.reversible import Reversible
+        from genus.model.stack.reversible import Reversible
 
         kinds["Reversible"] = Reversible()
     block = PreNorm() if stack == "Reversible" else model.block

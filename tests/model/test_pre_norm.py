@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor
 
 from genus.batch import Batch
-from genus.model.encoder import Encoder
+from genus.model.block.residual import PreNorm
 from genus.model.norm import NoNorm
-from genus.model.pre_norm import PreNorm
-from genus.model.shared import SharedAttention
-from genus.model.stack import Separate, Stack
+from genus.model.stack.sharing import Separate, SharedAttention
+from genus.model.transformer import Encoder
+
+if TYPE_CHECKING:
+    from genus.model.stack import Stack
 
 MakeBatch = Callable[..., Batch]
 MakeEncoder = Callable[..., Encoder]

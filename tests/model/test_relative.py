@@ -11,17 +11,17 @@ from torch import Tensor
 
 from genus.batch import Batch, Flow, Packed
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
+from genus.model.attention.masks import Causal, Full, Visibility
 from genus.model.attention.plan import Context
 from genus.model.attention.relative import Relative, RelativeLayer, shift
 from genus.model.attention.two_stream import TwoStream
-from genus.model.embed import Embedding
-from genus.model.feedforward import Dense
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
 from genus.model.position import NoPosition
-from genus.model.recurrent import Recurrent, RecurrentNetwork
-from genus.model.visibility import Causal, Full, Visibility
+from genus.model.segment_recurrence import Recurrent, RecurrentNetwork
 
 DOUBLE = 1e-12
 """Relative; sums of tens of terms with 53 bits in another order."""
@@ -225,7 +225,7 @@ def test_gradients_reach_no_memory_and_no_token_that_is_unseen() -> None:
 
 
 def test_choices_that_contradict_each_other() -> None:
-    from genus.model.shared import Shared
+    from genus.model.stack.sharing import Shared
 
     model = Recurrent(layers=2, hidden=12, attention=Relative(heads=3), feedforward=Dense(size=8))
     with pytest.raises(ValueError, match="do not divide"):

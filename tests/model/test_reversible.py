@@ -13,19 +13,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genus.batch import Batch, Packed
 from genus.model.attention.alternating import Alternating
-from genus.model.attention.local import Local
-from genus.model.attention.lsh import Lsh
+from genus.model.attention.chunked.local import Local
+from genus.model.attention.chunked.lsh import Lsh
+from genus.model.attention.multi_head import Softmax
 from genus.model.attention.plan import Context
-from genus.model.attention.softmax import Softmax
-from genus.model.axial import Axial
-from genus.model.chunked import ChunkedDense, ChunkedDenseLayer
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder, EncoderNetwork
-from genus.model.feedforward import Dense
+from genus.model.block.residual import PreNorm, PreNormLayer, Unscaled
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import ChunkedDense, ChunkedDenseLayer, Dense
 from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
-from genus.model.pre_norm import PreNorm, PreNormLayer
-from genus.model.reversible import GRID, Reversible, Unscaled, on_grid
+from genus.model.position.learned import Axial
+from genus.model.stack.reversible import GRID, Reversible, on_grid
+from genus.model.transformer import Encoder, EncoderNetwork
 
 Make = Callable[..., Packed]
 VOCABULARY = 67

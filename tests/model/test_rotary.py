@@ -10,17 +10,17 @@ import torch
 from torch import nn
 
 from genus.batch import Batch
-from genus.model.attention.low_rank import LowRank
-from genus.model.embed import Embedding
-from genus.model.pre_norm import PreNorm
-from genus.model.rotary import Rotary
-from genus.model.speed import compile_learner
+from genus.model.attention.linformer import LowRank
+from genus.model.block.residual import PreNorm
+from genus.model.compile import compile_learner
+from genus.model.embedding import Embedding
+from genus.model.position.rotary import Rotary
 from hand import equal_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genus.model.encoder import Encoder
+    from genus.model.transformer import Encoder
     from genus.objectives import Learner
 
 ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]

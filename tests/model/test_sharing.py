@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from genus import catalog
 from genus.batch import Batch
 from genus.cost import cost
 from genus.errors import UsageError
-from genus.model.encoder import Encoder
-from genus.model.factorized import Factorized
-from genus.model.shared import Shared, SharedAttention, SharedFeedForward
-from genus.model.stack import Separate, Stack
+from genus.model.embedding.tables import Factorized
+from genus.model.stack.sharing import Separate, Shared, SharedAttention, SharedFeedForward
+from genus.model.transformer import Encoder
+
+if TYPE_CHECKING:
+    from genus.model.stack import Stack
 
 MakeBatch = Callable[..., Batch]
 MakeEncoder = Callable[..., Encoder]

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from genus.batch import Packed
 from genus.model.attention.kernels import attend, attend_reference
+from genus.model.attention.masks import Banded, Causal, Full, Prefix, Visibility
+from genus.model.attention.multi_head import Softmax
 from genus.model.attention.plan import Context, Kernel, Side, Source, plan_attention
-from genus.model.attention.softmax import Softmax
-from genus.model.position_bias import Alibi, RelativeBuckets
-from genus.model.visibility import Banded, Causal, Full, Prefix, Visibility
+from genus.model.position.bias import Alibi, RelativeBuckets
 
 ROWS = [[5, 4], [7, 2]]
 LENGTH = 10

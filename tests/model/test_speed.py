@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from genus.batch import IGNORE, Targets
+from genus.model.compile import compile_learner, compiler_problem
+from genus.model.cpu import products_by_onednn, round_products
 from genus.model.head import lm_head
-from genus.model.speed import compile_learner, compiler_problem, products_by_onednn, round_products
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch
-    from genus.model.encoder import Encoder
+    from genus.model.transformer import Encoder
     from genus.objectives import Learner
 
 LOSS = 1e-6
@@ -87,7 +88,9 @@ def test_without_a_compiler_a_line_is_written(
 
 def test_the_compiler_is_tried_for_real() -> None:
     """With a C++ compiler that is none, the very first use fails, and the reason is one line."""
-    code = "import torch; from genus.model.speed import compiler_problem; print(compiler_problem(torch.device('cpu')))"
+    code = (
+        "import torch; from genus.model.compile import compiler_problem; print(compiler_problem(torch.device('cpu')))"
+    )
     environment = {"CXX": "/bin/false", "PATH": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": "/tmp/genus-no-cache"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -108,7 +111,7 @@ def test_onednn_is_chosen_by_the_flags(avx512: bool, amx: bool, wanted: bool, mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the switch is glibc's")
 def test_memory_is_kept() -> None:
-    code = "from genus.model.speed import keep_memory; print(keep_memory())"
+    code = "from genus.model.compile import keep_memory; print(keep_memory())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
 
 

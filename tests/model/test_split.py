@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from genus.batch import Packed
-from genus.model.attention.block_sparse import BlockSparse
-from genus.model.attention.local import Local
-from genus.model.attention.low_rank import LengthProjection, LowRank
-from genus.model.attention.lsh import Lsh
+from genus.model.attention.block_sparse.layer import BlockSparse
+from genus.model.attention.chunked.local import Local
+from genus.model.attention.chunked.lsh import Lsh
+from genus.model.attention.linformer import LengthProjection, LowRank
+from genus.model.attention.masks import Causal
+from genus.model.attention.multi_head import Softmax
 from genus.model.attention.plan import Context
 from genus.model.attention.relative import Relative
-from genus.model.attention.softmax import Softmax
 from genus.model.attention.two_stream import TwoStream
-from genus.model.visibility import Causal
 
 if TYPE_CHECKING:
     from torch import Tensor

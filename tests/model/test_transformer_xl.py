@@ -14,19 +14,19 @@ from genus import catalog
 from genus.batch import IGNORE, Batch, Targets
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 from genus.model.activation import Relu
-from genus.model.adaptive import Adaptive
+from genus.model.attention.masks import Causal
 from genus.model.attention.relative import Relative
-from genus.model.embed import Embedding
-from genus.model.feedforward import Dense
+from genus.model.embedding import Embedding
+from genus.model.embedding.adaptive import Adaptive
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
-from genus.model.recurrent import Recurrent
-from genus.model.visibility import Causal
+from genus.model.segment_recurrence import Recurrent
 from genus.objectives import Learner
-from genus.objectives.next_token import NextToken
+from genus.objectives.pretraining.causal_lm import NextToken
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "transformer_xl"
 FLOAT32 = 1e-5

@@ -9,7 +9,7 @@ import torch
 
 from genus import catalog
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 
 if TYPE_CHECKING:
     from genus.batch import Batch

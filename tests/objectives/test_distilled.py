@@ -16,10 +16,10 @@ from genus.batch import IGNORE, Batch, Targets
 from genus.cost import TRAINING, cost, demand, stage_cost
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
-from genus.objectives.distilled import Distilled, DistilledHead, Teacher
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.examples.feed.pack import pack
+from genus.objectives.pretraining.distillation import Distilled, DistilledHead, Teacher
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 
 if TYPE_CHECKING:
     from genus.objectives import Learner

@@ -10,8 +10,7 @@ import pytest
 from scipy import stats
 
 from genus.examples import Sequence
-from genus.objectives.chunking import Chunker, RuleChunker
-from genus.objectives.knowledge_masking import KnowledgeMasking
+from genus.objectives.masking.knowledge import Chunker, KnowledgeMasking, RuleChunker
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import torch
 from genus import catalog
 from genus.errors import GenusError
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
-from genus.objectives.capital_prediction import CapitalPrediction, cases
+from genus.examples.feed.pack import pack
+from genus.objectives.pretraining.labels import CapitalPrediction, cases
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
-from genus.objectives.masked import Masked
-from genus.objectives.masking import Masking, TokenMasking, WholeWordMasking
+from genus.objectives.masking.tokens import TokenMasking, WholeWordMasking
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.tokens.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from genus.objectives.masking import Masking
 
 UNLIKELY = 1e-4
 """Probability under the law below which a (fixed, seeded) sample is taken to break it."""

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from genus.examples import Sequence
-from genus.objectives.ngram_masking import NGramMasking
+from genus.objectives.masking.ngram import NGramMasking
 from genus.tokens.vocabulary import Vocabulary
 
 UNLIKELY = 1e-4

@@ -11,8 +11,8 @@ import pytest
 from genus import catalog
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
-from genus.objectives.partial import ContextSpans, LoneTokens, Partial
-from genus.objectives.permuted import Permuted
+from genus.objectives.masking.targets import ContextSpans, LoneTokens, Partial
+from genus.objectives.pretraining.permutation_lm import Permuted
 from genus.tokens.vocabulary import Vocabulary
 
 SEP, CLS, FIRST, SIZE = 3, 2, 5, 400

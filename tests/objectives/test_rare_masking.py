@@ -11,10 +11,10 @@ from scipy import stats
 
 from genus.errors import GenusError
 from genus.examples import Sequence
-from genus.objectives.distilled import Distilled
-from genus.objectives.generated import Generated
-from genus.objectives.masked import Masked
-from genus.objectives.rare_masking import RareMasking
+from genus.objectives.masking.rare import RareMasking
+from genus.objectives.pretraining.distillation import Distilled
+from genus.objectives.pretraining.generator import Generated
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.tokens.store import Store
 from genus.tokens.vocabulary import Vocabulary
 

@@ -14,9 +14,9 @@ from scipy import stats
 from torch import Tensor
 
 from genus.batch import Targets
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 from genus.model.head.chunked_loss import drawn
-from genus.objectives.generated import put
+from genus.objectives.pretraining.generator import put
 
 if TYPE_CHECKING:
     from genus.batch import Batch

@@ -13,7 +13,7 @@ from torch import Tensor
 from genus import catalog
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 
 if TYPE_CHECKING:
     from genus.batch import Batch

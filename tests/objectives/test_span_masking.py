@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from genus.examples import Sequence
-from genus.objectives.span_masking import SpanMasking
+from genus.objectives.masking.spans import SpanMasking
 from genus.tokens.vocabulary import Vocabulary
 
 UNLIKELY = 1e-4

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
+from genus.model.attention.multi_head import Softmax
+from genus.model.feedforward.mlp import Dense
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
 from genus.objectives import Learner
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 
 FLOAT32 = 2e-6

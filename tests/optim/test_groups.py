@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from genus import catalog
-from genus.model.encoder import Encoder
-from genus.objectives.sequence import Classify
+from genus.model.transformer import Encoder
+from genus.objectives.supervised.sequence import Classify
 from genus.optim.adamw import AdamW
-from genus.train.parallel import init_distributed
 from genus.train.run import Run
-from genus.train.update import TrainStep
+from genus.train.step import TrainStep
+from genus.train.world import init_distributed
 
 if TYPE_CHECKING:
     from genus.objectives import Learner

@@ -9,7 +9,7 @@ import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.model.encoder import Encoder
+from genus.model.transformer import Encoder
 from genus.optim.lamb import LAMB
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 
 from genus import catalog, pipeline
 from genus.cli import main
-from genus.export.hf import load
+from genus.export.folder import load
 from small import RUN, losses, rows, shrunk
 
 if TYPE_CHECKING:

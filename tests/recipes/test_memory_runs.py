@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from genus import catalog, pipeline
 from genus.batch import Batch, Flow, Targets
 from genus.errors import UsageError
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.memory import Memories

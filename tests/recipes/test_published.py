@@ -9,8 +9,8 @@ import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.model.encoder import Encoder
-from genus.model.heads import Pooler
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
 
 if TYPE_CHECKING:
     from genus.recipe import Recipe

@@ -10,7 +10,7 @@ import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.model.encoder import Encoder
+from genus.model.transformer import Encoder
 
 if TYPE_CHECKING:
     from genus.recipe import Recipe

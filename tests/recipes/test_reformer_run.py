@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from genus import catalog, pipeline
-from genus.export.hf import load
-from genus.export.transplant import transplant
+from genus.export.folder import load
+from genus.export.starting.transplant import transplant
 from genus.train.run import Run
 from small import documents, shrunk, write_corpus
 

@@ -9,7 +9,7 @@ import pytest
 from genus import catalog
 from genus.cli import main
 from genus.errors import UsageError
-from genus.tokens.byte_bpe import GPT2, ByteBPE
+from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import torch
 from genus import catalog, pipeline
 from genus.cost import cost
 from genus.errors import UsageError
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.recipe import TurnStage
 from small import RUN as SHORT
 from small import losses, rows, shrunk

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genus import catalog, pipeline
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.tasks.classification import Classification
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from genus import catalog, pipeline
-from genus.examples.carried_pairs import CarriedPairs
-from genus.model.recurrent import Recurrent
-from genus.objectives.partial import ContextSpans, LoneTokens
-from genus.objectives.permuted import Permuted
+from genus.examples.formats.carried_pairs import CarriedPairs
+from genus.model.segment_recurrence import Recurrent
+from genus.objectives.masking.targets import ContextSpans, LoneTokens
+from genus.objectives.pretraining.permutation_lm import Permuted
 from genus.part import diff
 from genus.train.run import Run
 from small import losses, shrunk

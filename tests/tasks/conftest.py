@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from genus import catalog
-from genus.model.attention.softmax import Softmax
-from genus.model.feedforward import Dense
+from genus.model.attention.multi_head import Softmax
+from genus.model.feedforward.mlp import Dense
 from genus.recipe import Recipe
 from genus.tasks.start import Start
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import WordPiece
 from genus.train.run import Run
 
 ANIMALS = ("cat", "dog", "horse", "bird")

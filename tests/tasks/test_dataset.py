@@ -8,7 +8,7 @@ import pytest
 
 from genus.batch import IGNORE
 from genus.errors import GenusError, UsageError
-from genus.objectives.sequence import Classify, Regress
+from genus.objectives.supervised.sequence import Classify, Regress
 from genus.tasks import Task
 from genus.tasks.classification import Classification
 from genus.tasks.dataset import Files, Row, hold_out, read, targets

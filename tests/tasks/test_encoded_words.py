@@ -13,20 +13,19 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from genus.errors import GenusError
-from genus.objectives.tag import Tag
+from genus.objectives.supervised.token import Tag
 from genus.tasks.dataset import Row
 from genus.tasks.feed import Shuffled, by_length
 from genus.tasks.words import EncodedWords, encode_words
-from genus.text.cleaning import ThaiCleaning
+from genus.text.normalization import ThaiCleaning
 from genus.tokens import Tokens
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.bytes import Bytes
-from genus.tokens.segmented import CUT, SPACE, SegmentedWords
-from genus.tokens.spaceless_unigram import SpacelessUnigram
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.bytes import Bytes
+from genus.tokens.algorithms.presegmented_words import CUT, SPACE, SegmentedWords
+from genus.tokens.algorithms.unigram import XLNET, SpacelessUnigram, Unigram
+from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import XLNET, Unigram
-from genus.tokens.wordpiece import WordPiece
-from genus.tokens.words import Words
 
 ENGLISH = ["EU rejects German call to boycott British lamb .", "Peter Blackburn 's call cost $ 1,000.50 in BRUSSELS !"]
 THAI = ["สงสัย|ติด|หวัด|นก| |อีก|คน|ยัง|น่า|ห่วง", "นาย|สมชาย| |ไป|กรุงเทพ|วันที่| |3|มกราคม"]

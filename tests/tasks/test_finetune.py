@@ -11,9 +11,9 @@ import torch
 
 from genus import catalog
 from genus.errors import GenusError, UsageError
-from genus.export.hf import load
-from genus.model.heads import Pooler
-from genus.objectives.sequence import Classify
+from genus.export.folder import load
+from genus.model.pooler import Pooler
+from genus.objectives.supervised.sequence import Classify
 from genus.recipe import Recipe
 from genus.tasks import study
 from genus.tasks.classification import Classification
@@ -26,9 +26,9 @@ from genus.tasks.predict import predict, score
 from genus.tasks.regression import Regression
 from genus.tasks.splits import read_splits
 from genus.tasks.start import Start
-from genus.tokens.byte_bpe import ByteBPE
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import WordPiece
 from genus.train.run import Run
 
 ROUNDING = 1e-5
@@ -337,7 +337,7 @@ def test_settings_that_contradict_each_other(
 
 
 def test_a_model_that_was_not_fine_tuned_answers_nothing(recipe: Recipe, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    from genus.export.hf import save
+    from genus.export.folder import save
 
     row = replace(recipe, tokens=tokenizer.tokens)
     save(tmp_path / "model", row, row.learner(), tokenizer)

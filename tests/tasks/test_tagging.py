@@ -15,9 +15,9 @@ from genus.batch import IGNORE, Batch, Targets
 from genus.errors import GenusError, UsageError
 from genus.evaluate.metrics import Accuracy
 from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy
-from genus.export.hf import load
-from genus.objectives.sequence import Classify, Regress
-from genus.objectives.tag import Tag
+from genus.export.folder import load
+from genus.objectives.supervised.sequence import Classify, Regress
+from genus.objectives.supervised.token import Tag
 from genus.recipe import Recipe
 from genus.tasks import Task, study, task_of
 from genus.tasks.classification import Classification
@@ -28,8 +28,8 @@ from genus.tasks.regression import Regression
 from genus.tasks.splits import read_splits
 from genus.tasks.start import Start
 from genus.tasks.tagging import Tagging
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import WordPiece
 from genus.train.run import Run
 
 ROUNDING = 1e-5

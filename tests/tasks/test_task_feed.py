@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from genus import catalog
 from genus.errors import GenusError
 from genus.objectives import Learner
-from genus.objectives.sequence import Classify
+from genus.objectives.supervised.sequence import Classify
 from genus.tasks.encode import Encoded, encode, longest_first
 from genus.tasks.feed import Shuffled, by_length
+from genus.tokens.algorithms.unigram import XLNET, Unigram
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import XLNET, Unigram
-from genus.tokens.wordpiece import WordPiece
 from genus.train.memory import Memories
 from small import shrunk
 

@@ -9,8 +9,8 @@ import unicodedata
 import pytest
 
 from genus.errors import GenusError
-from genus.text.cleaning import ThaiCleaning
 from genus.text.emoji import EMOJI
+from genus.text.normalization import ThaiCleaning
 from genus.text.segment import DictionaryWords, StackedWords, newmm, sefr_cut
 
 PLAIN = ThaiCleaning(words=None)

@@ -9,8 +9,8 @@ from tokenizers import pre_tokenizers
 
 from genus.errors import GenusError
 from genus.tokens import Specials
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.bytes import WRITTEN, Bytes
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.bytes import WRITTEN, Bytes
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from test_real_vocabularies import llama2, llama3
 from tokenizers import AddedToken
 
 from genus.text.sentences import split
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.bytes import Bytes
-from genus.tokens.encoding import boundaries
-from genus.tokens.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.bytes import Bytes
+from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.unigram import Unigram
+from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.store import prepare
+from genus.tokens.store.tokenize_corpus import boundaries
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import Unigram
-from genus.tokens.wordpiece import WordPiece
-from genus.tokens.words import Words
 
 if TYPE_CHECKING:
     from pathlib import Path

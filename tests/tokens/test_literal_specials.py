@@ -12,14 +12,14 @@ from hard_texts import HARD
 from test_real_vocabularies import llama2, llama3
 
 from genus.tokens import Specials, Tokens
-from genus.tokens.byte_bpe import GPT2, ByteBPE
-from genus.tokens.bytes import Bytes
-from genus.tokens.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from genus.tokens.algorithms.bytes import Bytes
+from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.unigram import Unigram
+from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.wordpiece import BERT, WordPiece
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import Unigram
-from genus.tokens.wordpiece import BERT, WordPiece
-from genus.tokens.words import Words
 
 if TYPE_CHECKING:
     from pathlib import Path

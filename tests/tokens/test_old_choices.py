@@ -8,12 +8,12 @@ import pytest
 
 from genus.part import Part
 from genus.tokens import Specials, Tokens
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.bytes import Bytes
-from genus.tokens.sentencepiece_bpe import SentencePieceBPE
-from genus.tokens.unigram import XLNET, Unigram
-from genus.tokens.wordpiece import WordPiece
-from genus.tokens.words import Words
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.bytes import Bytes
+from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.unigram import XLNET, Unigram
+from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from typing import Any

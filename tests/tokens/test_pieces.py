@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from genus.tokens import chunks
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.chunks import BertPieces, Gpt2Pieces, WholeText
+from genus.tokens import cached_encoders as chunks
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.wordpiece import WordPiece
+from genus.tokens.cached_encoders import BertPieces, Gpt2Pieces, WholeText
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

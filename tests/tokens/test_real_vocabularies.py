@@ -12,7 +12,7 @@ from hard_texts import HARD
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
-from genus.tokens.pretrained import PretrainedTokenizer
+from genus.tokens.algorithms.pretrained import PretrainedTokenizer
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def test_sentinels_come_after_the_pieces_of_t5(shared: Path, tmp_path: Path) -> 
     ids, _, fixed = whole.vocabulary.frame_target(np.array([5, 6]))
     assert (ids.tolist(), fixed.tolist(), whole.vocabulary.target_framing) == ([5, 6, 1], [False, False, True], 1)
     whole.save(tmp_path / "again")
-    from genus.tokens.sentencepiece import read_model
+    from genus.tokens.files.sentencepiece import read_model
 
     assert len(read_model(tmp_path / "again" / "spiece.model").texts) == 32_000
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from genus.tokens.byte_bpe import ByteBPE
-from genus.tokens.chunks import Gpt2Pieces
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.cached_encoders import Gpt2Pieces
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

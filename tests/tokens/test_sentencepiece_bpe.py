@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
-from genus.tokens.sentencepiece import BPE, CONTROL, UNKNOWN, Pieces, read_model, write_model
-from genus.tokens.sentencepiece_bpe import SentencePieceBPE, merges
+from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE, merges
+from genus.tokens.algorithms.unigram import Unigram
+from genus.tokens.files.sentencepiece import BPE, CONTROL, UNKNOWN, Pieces, read_model, write_model
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import Unigram
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,9 +19,9 @@ import pytest
 from genus.errors import GenusError
 from genus.text import Fields
 from genus.text.sentences import split
-from genus.tokens.byte_bpe import ByteBPE
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.store import Store, counts, prepare
-from genus.tokens.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from genus.text.cleaning import SPACE, ThaiCleaning
+from genus.text.normalization import SPACE, ThaiCleaning
 from genus.text.segment import DictionaryWords, Segmenter
-from genus.tokens.segmented import CUT, SegmentedWords
+from genus.tokens.algorithms.presegmented_words import CUT, SegmentedWords
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
 from genus.tokens import Specials, Tokens
-from genus.tokens.byte_bpe import ROBERTA, ByteBPE
-from genus.tokens.bytes import Bytes
+from genus.tokens.algorithms.byte_bpe import ROBERTA, ByteBPE
+from genus.tokens.algorithms.bytes import Bytes
+from genus.tokens.algorithms.wordpiece import BERT, WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import BERT, WordPiece
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,14 +15,14 @@ import pytest
 
 from genus.errors import GenusError
 from genus.tokens import Tokens
-from genus.tokens import sentencepiece as files
-from genus.tokens.byte_bpe import GPT2, ByteBPE
-from genus.tokens.sentencepiece import NORMAL, UNKNOWN, Pieces, read_model, write_model
-from genus.tokens.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.unigram import Unigram
+from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.wordpiece import WordPiece
+from genus.tokens.files import sentencepiece as files
+from genus.tokens.files.sentencepiece import NORMAL, UNKNOWN, Pieces, read_model, write_model
 from genus.tokens.training import LONGEST_WORD, STRETCH, Sample
-from genus.tokens.unigram import Unigram
-from genus.tokens.wordpiece import WordPiece
-from genus.tokens.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

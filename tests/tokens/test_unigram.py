@@ -15,10 +15,10 @@ from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
 from genus.tokens import Specials
-from genus.tokens.chunks import SpacedWords, WholeText
-from genus.tokens.sentencepiece import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, read_model, read_vocab, write_model
+from genus.tokens.algorithms.unigram import ALBERT, XLNET, Unigram
+from genus.tokens.cached_encoders import SpacedWords, WholeText
+from genus.tokens.files.sentencepiece import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, read_model, read_vocab, write_model
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.unigram import ALBERT, XLNET, Unigram
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from genus.model.attention.alternating import Alternating
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.model.attention.masks import Banded, Causal
+from genus.model.attention.multi_head import Softmax
+from genus.model.block.residual import PreNorm
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.norm import NoNorm
-from genus.model.pre_norm import PreNorm
-from genus.model.rotary import Rotary
-from genus.model.visibility import Banded, Causal
+from genus.model.position.rotary import Rotary
+from genus.model.transformer import Encoder
 
 VOCABULARY = 60
 DENSE = Softmax(heads=4, key_heads=2, dropout=0.0, visibility=Causal())

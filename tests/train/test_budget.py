@@ -14,9 +14,9 @@ from genus.errors import UsageError
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import TrainStage, steps
-from genus.train.parallel import World
+from genus.train.data import TrainStage, steps
 from genus.train.progress import Progress, ends
+from genus.train.world import World
 
 if TYPE_CHECKING:
     from pathlib import Path

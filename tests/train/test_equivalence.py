@@ -13,9 +13,9 @@ from toy_run import RUN, STILL, Joined, ToyFeed, losses, rows, toy_learner, toy_
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import MicroBatch, TrainStage
-from genus.train.parallel import World
-from genus.train.update import StepResult, TrainStep
+from genus.train.data import MicroBatch, TrainStage
+from genus.train.step import StepResult, TrainStep
+from genus.train.world import World
 
 SUMMATION = 1e-5
 """Relative; float32 gradients are summed in another order."""

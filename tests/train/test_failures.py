@@ -22,7 +22,7 @@ from genus.errors import GenusError, UsageError
 from genus.optim.adamw import AdamW
 from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 from genus.train.run import Run
 
 if TYPE_CHECKING:

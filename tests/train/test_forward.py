@@ -10,9 +10,10 @@ import torch
 from toy_run import RUN, STILL, ToyFeed, losses, toy_learner, toy_train
 
 from genus.errors import UsageError
-from genus.model.encoder import EncoderNetwork
-from genus.model.reversible import Reversible, Unscaled
-from genus.model.shared import Shared
+from genus.model.block.residual import Unscaled
+from genus.model.stack.reversible import Reversible
+from genus.model.stack.sharing import Shared
+from genus.model.transformer import EncoderNetwork
 from genus.train.held_out import evaluate
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from toy_run import ToyFeed, rows, toy_train
 from genus import catalog
 from genus.cli import main
 from genus.optim.schedule import Constant, Cosine, Linear, ScaledWithBatch
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
 SMALL = ["tokens.vocab_size=300", "model.layers=1", "model.hidden=32", "model.attention.heads=2"]

@@ -13,7 +13,7 @@ from toy_run import RUN, ToyFeed, rows, toy_train
 
 from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STEPS, EVERY = 60, 5
 PATIENCE = 120.0
 """Seconds for a run of two: one that takes longer hangs."""
-PRELOAD = ["genus.train.loop", "genus.model.encoder", "genus.objectives.masked", "torch._dynamo"]
+PRELOAD = ["genus.train.loop", "genus.model.transformer", "genus.objectives.pretraining.masked_lm", "torch._dynamo"]
 """`torch._dynamo` is imported by the first update of an optimizer, which would be most of the time of a short run."""
 
 

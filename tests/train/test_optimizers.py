@@ -14,7 +14,7 @@ from genus import catalog
 from genus.optim import Optimizer
 from genus.part import slots_of
 from genus.recipe import Budget
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 
 if TYPE_CHECKING:
     from pathlib import Path

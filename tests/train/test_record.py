@@ -13,8 +13,8 @@ from toy_run import RUN, ToyFeed, losses, per_token, toy_train
 from genus.errors import GenusError
 from genus.recipe import Budget
 from genus.train import display
+from genus.train.data import TrainStage
 from genus.train.display import clock
-from genus.train.feeding import TrainStage
 from genus.train.peak import peak_flops, unknown_peak
 from genus.train.record import Metrics
 

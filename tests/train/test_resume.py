@@ -12,7 +12,7 @@ from toy_run import RUN, ToyFeed, losses, rows, toy_learner, toy_train
 
 from genus.optim.adamw import AdamW
 from genus.recipe import Budget
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 
 if TYPE_CHECKING:
     from pathlib import Path

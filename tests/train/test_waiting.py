@@ -16,9 +16,9 @@ from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.recipe import Budget
 from genus.train.checkpoint import Checkpoints
-from genus.train.feeding import MicroBatch, TrainStage
-from genus.train.parallel import World
-from genus.train.update import TrainStep
+from genus.train.data import MicroBatch, TrainStage
+from genus.train.step import TrainStep
+from genus.train.world import World
 from genus.train.writer import BackgroundWriter
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ import os, sys, time
 from datetime import timedelta
 import torch.distributed.distributed_c10d as c10d
 c10d.default_pg_timeout = timedelta(seconds=3)
-from genus.train.parallel import init_distributed, rank_zero_first
+from genus.train.world import init_distributed, rank_zero_first
 for number in range(2):
     with rank_zero_first():
         if os.environ["RANK"] == "0":

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE, Batch, Targets
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.position import Learned
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
 from genus.objectives import Learner
-from genus.objectives.masked import Masked
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 from genus.train.loop import Summary, train
 from genus.train.run import Run
 from hand import equal_rows

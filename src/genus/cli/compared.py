@@ -8,7 +8,7 @@ from genus import catalog
 from genus.cost import cost
 from genus.model.activation import Activation
 from genus.model.attention import Attention
-from genus.model.embed import Embedding
+from genus.model.embedding import Embedding
 from genus.model.feedforward import FeedForward
 from genus.part import Part, parts_within
 from genus.recipe import Recipe

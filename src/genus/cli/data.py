@@ -23,7 +23,7 @@ def train_tokenizer(
 ) -> None:
     """Train the tokenizer of a recipe on text. Only a tokenizer that genus wrote is written over."""
     from genus import catalog
-    from genus.export.replacing import remove, replaced_by_tokenizer, tokenizer_files
+    from genus.export.files import remove, replaced_by_tokenizer, tokenizer_files
     from genus.text import Corpus, Fields
 
     old = replaced_by_tokenizer(out)

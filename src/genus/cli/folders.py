@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from genus.export.hf import Imported
+    from genus.export.folder import Imported
 
 
 def model_folder(folder: Path) -> Path:
@@ -18,6 +18,6 @@ def read_model(folder: Path) -> "Imported":
     Raises:
         GenusError: it cannot be read.
     """
-    from genus.export.hf import load
+    from genus.export.folder import load
 
     return load(model_folder(folder))

@@ -12,7 +12,7 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
-    from genus.export.hf import Imported
+    from genus.export.folder import Imported
     from genus.text import Fields
     from genus.train.run import Run
 
@@ -39,7 +39,7 @@ def evaluate(
 
     A pretrained one on text (losses, perplexity, bits per byte), a fine-tuned one on a table.
     """
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.text import Fields
 
     run = chosen_run(running, evaluate_batches=1_000_000)
@@ -70,7 +70,7 @@ def fill(
     from dataclasses import asdict
 
     from genus.evaluate.fill import fill
-    from genus.train.parallel import find_device
+    from genus.train.world import find_device
 
     run = chosen_run(running)
     source = read_model(model)
@@ -90,9 +90,9 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     """
     from tempfile import TemporaryDirectory
 
-    from genus.export.hf import save
+    from genus.export.files import files_in, remove, replaced_by_model
+    from genus.export.folder import save
     from genus.export.native import is_native
-    from genus.export.replacing import files_in, remove, replaced_by_model
     from genus.export.verify import verify
     from genus.files import read_json
 
@@ -133,7 +133,7 @@ def _on_text(
 
     from genus import catalog, pipeline
     from genus.text import Corpus
-    from genus.train.parallel import find_device
+    from genus.train.world import find_device
 
     if not source.learner.heads:
         raise GenusError("the model has no head to measure; take a pretrained one, or fine-tune it")

@@ -15,7 +15,7 @@ import torch
 from genus.batch import IGNORE
 from genus.errors import GenusError, UsageError
 from genus.examples import Example, Sequence
-from genus.examples.pack import pack
+from genus.examples.feed.pack import pack
 from genus.objectives import answering, device_of
 from genus.train.precision import autocast
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from genus.examples import Examples, Plan
 from genus.examples.blocks import follow
-from genus.examples.pack import Rows
+from genus.examples.feed.bins import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genus.errors import GenusError
-from genus.export.hf import Imported, assemble
+from genus.export.folder import Imported, assemble
 from genus.tokens import Specials
+from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.wordpiece import WordPiece
 
 if TYPE_CHECKING:
     from pathlib import Path

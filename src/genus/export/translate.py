@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError
-from genus.export.maps import place, rows
+from genus.export.layouts.maps import place, rows
 from genus.export.weights import converted
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.export.layouts import HeadLayout, Layout
-    from genus.export.maps import Place, Table
+    from genus.export.layouts.maps import Place, Table
     from genus.objectives import Learner
     from genus.part import Json
 

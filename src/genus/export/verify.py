@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError
-from genus.export.hf import load
+from genus.export.folder import load
 from genus.export.layouts import Witness, layout_of
 from genus.export.native import is_native
 from genus.files import read_json

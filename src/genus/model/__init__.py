@@ -13,8 +13,8 @@ from genus.part import Part
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory
-    from genus.model.demand import Demand
-    from genus.model.heads import Pooler
+    from genus.model.cost import Demand
+    from genus.model.pooler import Pooler
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,16 @@ from torch import Tensor, nn
 
 from genus.errors import UsageError
 from genus.model.attention.plan import Context
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder, EncoderNetwork
-from genus.model.factorized import Factorized, FactorizedEmbed
-from genus.model.projected import Projected
+from genus.model.embedding import Embedding
+from genus.model.embedding.tables import Factorized, FactorizedEmbed, Projected
+from genus.model.transformer import Encoder, EncoderNetwork
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from genus.batch import Packed
     from genus.model import Model
-    from genus.model.demand import Demand
-    from genus.model.embed import Embed
+    from genus.model.cost import Demand
+    from genus.model.embedding import Embed
 
 HEAD_SIZE = 64
 """Numbers that an attention head is given where nobody says how many heads there are."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from genus.model.demand import Demand
+from genus.model.cost import Demand
 from genus.part import NotNegative, Part
 
 
@@ -46,3 +46,18 @@ class LayerNorm(Norm):
     def demand(self, size: int) -> Demand:
         """Return a weight and a bias a number; its input is kept."""
         return Demand(parameters=2 * size, kept=size)
+
+
+class Dropped(Norm):
+    """d(norm(x)), d dropout."""
+
+    norm: Norm
+    dropout: float
+
+    def build(self, size: int) -> nn.Module:
+        """Return the norm and dropout after it."""
+        return nn.Sequential(self.norm.build(size), nn.Dropout(self.dropout))
+
+    def demand(self, size: int) -> Demand:
+        """Return what the norm needs."""
+        return self.norm.demand(size)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory
     from genus.examples import Example, Examples, Lengths, Limits
     from genus.model import Model, Network, States
-    from genus.model.demand import Demand
+    from genus.model.cost import Demand
     from genus.tokens.vocabulary import Vocabulary
 
 Sums = dict[str, Tensor]

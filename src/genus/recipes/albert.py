@@ -9,24 +9,24 @@ same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of tr
 
 from dataclasses import replace
 
-from genus.examples.ordered_pairs import OrderedPairs
+from genus.examples.formats.ordered_pairs import OrderedPairs
 from genus.model.activation import Gelu
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.factorized import Factorized
-from genus.model.feedforward import Dense
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import Factorized
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.lm_head import LMHead, Transform
-from genus.model.heads import Pooler
 from genus.model.initialization import Normal
-from genus.model.shared import Shared
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
-from genus.objectives.ngram_masking import NGramMasking
+from genus.model.pooler import Pooler
+from genus.model.stack.sharing import Shared
+from genus.model.transformer import Encoder
+from genus.objectives.masking.ngram import NGramMasking
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
-from genus.tokens.unigram import Unigram
+from genus.tokens.algorithms.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")
 

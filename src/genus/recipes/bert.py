@@ -7,20 +7,20 @@ training costs is ours: a laptop's CPU trains `bert/mini` in minutes.
 
 from dataclasses import replace
 
-from genus.examples.segment_pairs import SegmentPairs
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
+from genus.examples.formats.segment_pairs import SegmentPairs
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
-from genus.objectives.masking import WholeWordMasking
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.masking.tokens import WholeWordMasking
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Encoder(
     layers=12,  # section 3: L=12, H=768, A=12

@@ -10,23 +10,23 @@ sizes of `bert/mini` and `bert/tiny` and with as many tokens in a step, in long 
 
 from dataclasses import replace
 
-from genus.examples.full_sentences import FullSentences
+from genus.examples.formats.sentences import FullSentences
 from genus.model.activation import Gelu
-from genus.model.attention.block_sparse import BlockSparse
-from genus.model.early_dropout import EarlyDropout
-from genus.model.encoder import Encoder
-from genus.model.extended import Extended
-from genus.model.feedforward import Dense
+from genus.model.attention.block_sparse.layer import BlockSparse
+from genus.model.embedding.tables import EarlyDropout
+from genus.model.feedforward.mlp import Dense
+from genus.model.global_tokens import Extended
 from genus.model.head.lm_head import LMHead, Transform
-from genus.model.heads import Pooler
 from genus.model.initialization import Normal
-from genus.model.position import Learned
-from genus.objectives.masked import Masked
-from genus.objectives.masking import WholeWordMasking
+from genus.model.pooler import Pooler
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
+from genus.objectives.masking.tokens import WholeWordMasking
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.unigram import Unigram
+from genus.tokens.algorithms.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")  # appendix, table 8: gelu; released code, utils.py: its tanh form
 

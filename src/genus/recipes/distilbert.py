@@ -11,21 +11,21 @@ all tokens alike, as `bert/mini` does.
 
 from dataclasses import replace
 
-from genus.examples.doc_sentences import DocSentences
+from genus.examples.formats.sentences import DocSentences
 from genus.model.activation import Relu
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
-from genus.objectives.distilled import Distilled, Teacher
-from genus.objectives.rare_masking import RareMasking
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.masking.rare import RareMasking
+from genus.objectives.pretraining.distillation import Distilled, Teacher
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.recipes import bert
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Encoder(
     layers=6,  # section 3: half of the teacher's

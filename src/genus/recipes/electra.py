@@ -7,23 +7,23 @@ segments and their norm. `electra/mini` and `electra/tiny` are ours, not publish
 
 from dataclasses import replace
 
-from genus.examples.halved_chunks import HalvedChunks
+from genus.examples.formats.halved_chunks import HalvedChunks
 from genus.model.activation import Gelu
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import Projected
+from genus.model.feedforward.mlp import Dense
 from genus.model.generator import Generator
-from genus.model.heads import Pooler
 from genus.model.initialization import Normal
-from genus.model.projected import Projected
-from genus.objectives.generated import Generated
-from genus.objectives.masked import Masked
-from genus.objectives.masking import TokenMasking
-from genus.objectives.replaced import Replaced
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.masking.tokens import TokenMasking
+from genus.objectives.pretraining.generator import Generated
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.replaced_token_detection import Replaced
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 MASKED = Masked(
     masking=TokenMasking(

@@ -12,28 +12,24 @@ ours, not published: the same ideas at the sizes of `bert/mini` and `bert/tiny`,
 
 from dataclasses import replace
 
-from genus.examples.connected_sentences import ConnectedSentences
-from genus.examples.distant_sentences import DistantSentences
-from genus.examples.doc_sentences import DocSentences
-from genus.examples.document_segments import DocumentSegments
-from genus.examples.shuffled_segments import ShuffledSegments
-from genus.examples.titled_paragraphs import TitledParagraphs
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.examples.formats.ernie import DistantSentences, DocumentSegments, ShuffledSegments
+from genus.examples.formats.relations import ConnectedSentences, TitledParagraphs
+from genus.examples.formats.sentences import DocSentences
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import TaskEmbedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.lm_head import LMHead, Transform
-from genus.model.heads import Pooler
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
-from genus.model.task_embed import TaskEmbedding
-from genus.objectives.capital_prediction import CapitalPrediction
-from genus.objectives.knowledge_masking import KnowledgeMasking
-from genus.objectives.labels import SequenceLabels, TokenLabels
-from genus.objectives.masked import Masked
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.masking.knowledge import KnowledgeMasking
+from genus.objectives.pretraining.labels import CapitalPrediction, SequenceLabels, TokenLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import InverseSquareRoot, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Turn, TurnStage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Encoder(
     layers=12,  # section 4.2: as BERT base

@@ -10,9 +10,10 @@ model.embedding.position.length and stages.0.max_length. `linformer/mini` and `l
 
 from dataclasses import replace
 
-from genus.model.attention.low_rank import LowRank, SharedProjection
-from genus.model.feedforward import Dense
-from genus.model.position import Learned
+from genus.model.attention.linformer import LowRank
+from genus.model.feedforward.mlp import Dense
+from genus.model.position.learned import Learned
+from genus.model.stack.sharing import SharedProjection
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Published, Stage

@@ -6,23 +6,23 @@ ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of trainin
 
 from dataclasses import replace
 
-from genus.examples.ordered_pairs import OrderedPairs
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.examples.formats.ordered_pairs import OrderedPairs
+from genus.model.attention.multi_head import Softmax
+from genus.model.block.residual import PreNorm
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.lm_head import LMHead, Transform
-from genus.model.heads import Pooler
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
-from genus.model.pre_norm import PreNorm
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
-from genus.objectives.ngram_masking import NGramMasking
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.masking.ngram import NGramMasking
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Encoder(
     layers=24,  # table 4

@@ -11,30 +11,31 @@ shares with its embedding, is beside it. The paper's imagenet64 is not here.
 
 from dataclasses import replace
 
-from genus.examples.contiguous import Contiguous
-from genus.examples.full_sentences import FullSentences
+from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.sentences import FullSentences
 from genus.model.activation import Relu
 from genus.model.attention.alternating import Alternating
-from genus.model.attention.local import Local
-from genus.model.attention.lsh import Lsh
-from genus.model.axial import Axial
-from genus.model.chunked import ChunkedDense
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.half_pooler import HalfPooler
+from genus.model.attention.chunked.local import Local
+from genus.model.attention.chunked.lsh import Lsh
+from genus.model.attention.masks import Causal
+from genus.model.block.residual import Unscaled
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import ChunkedDense
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import NoNorm
-from genus.model.reversible import Reversible, Unscaled
-from genus.model.visibility import Causal
-from genus.objectives.masked import Masked
-from genus.objectives.next_token import NextToken
+from genus.model.pooler import HalfPooler
+from genus.model.position.learned import Axial
+from genus.model.stack.reversible import Reversible
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.causal_lm import NextToken
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, InverseSquareRoot, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.bytes import Bytes
-from genus.tokens.sentencepiece_bpe import SentencePieceBPE
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.bytes import Bytes
+from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 DECODER = Encoder(
     layers=12,  # section 5.2; released code: n_layers

@@ -7,20 +7,20 @@ a laptop.
 
 from dataclasses import replace
 
-from genus.examples.full_sentences import FullSentences
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.examples.formats.sentences import FullSentences
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
-from genus.model.position import Learned
-from genus.objectives.masked import Masked
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.byte_bpe import ByteBPE
+from genus.tokens.algorithms.byte_bpe import ByteBPE
 
 ENCODER = Encoder(
     layers=12,  # appendix, table 9

@@ -8,19 +8,19 @@ with the same cost of training.
 
 from dataclasses import replace
 
-from genus.examples.doc_sentences import DocSentences
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.examples.formats.sentences import DocSentences
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
-from genus.objectives.masked import Masked
-from genus.objectives.span_boundary import SpanBoundary
-from genus.objectives.span_masking import SpanMasking
+from genus.model.transformer import Encoder
+from genus.objectives.masking.spans import SpanMasking
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.span_boundary import SpanBoundary
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Encoder(
     layers=12,  # released code, README: 12-layer, 768-hidden, 12-heads, otherwise as BERT

@@ -9,22 +9,22 @@ the cost of `bert/mini` and `bert/tiny`. Its 12-layer model of enwik8 reads char
 
 from dataclasses import replace
 
-from genus.examples.contiguous import Contiguous
+from genus.examples.formats.contiguous import Contiguous
 from genus.model.activation import Relu
-from genus.model.adaptive import Adaptive
+from genus.model.attention.masks import Causal
 from genus.model.attention.relative import Relative
-from genus.model.feedforward import Dense
+from genus.model.embedding.adaptive import Adaptive
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
-from genus.model.recurrent import Recurrent
-from genus.model.visibility import Causal
-from genus.objectives.next_token import NextToken
+from genus.model.segment_recurrence import Recurrent
+from genus.objectives.pretraining.causal_lm import NextToken
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
-from genus.tokens.words import Words
+from genus.tokens.algorithms.word_level import Words
 
 EMBEDDING = Adaptive(
     cutoffs=(20_000, 40_000, 200_000),  # released code, train.py, for WikiText-103

@@ -13,10 +13,10 @@ from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.recipes import roberta
-from genus.text.cleaning import ThaiCleaning
+from genus.text.normalization import ThaiCleaning
 from genus.text.segment import DictionaryWords
-from genus.tokens.segmented import SegmentedWords
-from genus.tokens.spaceless_unigram import SpacelessUnigram
+from genus.tokens.algorithms.presegmented_words import SegmentedWords
+from genus.tokens.algorithms.unigram import SpacelessUnigram
 
 BASE = Recipe(
     name="wangchanberta/base",

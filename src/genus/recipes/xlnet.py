@@ -11,21 +11,21 @@ data (`examples.bidirectional=false`), next-sentence prediction
 
 from dataclasses import replace
 
-from genus.examples.carried_pairs import CarriedPairs
+from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.model.activation import Gelu
 from genus.model.attention.two_stream import TwoStream
-from genus.model.embed import Embedding
-from genus.model.feedforward import Dense
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm, NoNorm
 from genus.model.position import NoPosition
-from genus.model.recurrent import Recurrent
-from genus.objectives.partial import ContextSpans
-from genus.objectives.permuted import Permuted
+from genus.model.segment_recurrence import Recurrent
+from genus.objectives.masking.targets import ContextSpans
+from genus.objectives.pretraining.permutation_lm import Permuted
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
-from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.algorithms.unigram import XLNET, Unigram
 
 ENCODER = Recurrent(
     layers=12,  # section 3.1: as BERT-Base

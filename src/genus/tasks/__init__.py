@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.errors import UsageError
 from genus.evaluate.metrics import Metric
-from genus.objectives.fine_tuned import FineTuned
+from genus.objectives.supervised import FineTuned
 from genus.part import Fraction, Part, slots_of
 from genus.tasks.dataset import spell, targets
 from genus.tasks.encode import encode

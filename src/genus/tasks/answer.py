@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from genus.evaluate.metrics import Metric
     from genus.objectives import Learner
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import Row
     from genus.tasks.encode import Encoded
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from genus.errors import GenusError
 from genus.evaluate.metrics import Accuracy, Metric
-from genus.objectives.sequence import Classify
+from genus.objectives.supervised.sequence import Classify
 from genus.tasks import Task
 
 if TYPE_CHECKING:

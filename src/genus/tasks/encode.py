@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
 

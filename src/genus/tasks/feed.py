@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genus.examples.feed.bins import fill_rows
+from genus.examples.feed.pack import pack
 from genus.examples.keys import ORDER, generator
-from genus.examples.pack import fill_rows, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

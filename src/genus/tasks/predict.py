@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
 from genus.objectives import device_of, on
-from genus.objectives.fine_tuned import FineTuned
+from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
 from genus.tasks.dataset import Row
-from genus.train.parallel import find_device
+from genus.train.world import find_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.export.hf import Imported
+    from genus.export.folder import Imported
     from genus.tasks import Task
     from genus.tasks.report import Metrics
     from genus.train.run import Run

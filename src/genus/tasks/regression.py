@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from genus.evaluate.metrics import Metric, Pearson, Spearman
-from genus.objectives.sequence import Regress
+from genus.objectives.supervised.sequence import Regress
 from genus.tasks import Task
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from genus.evaluate.interval import Interval, interval
 
 if TYPE_CHECKING:
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
 

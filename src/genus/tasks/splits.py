@@ -12,7 +12,7 @@ from genus.tasks.report import Data
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.tasks import Task
     from genus.tasks.dataset import Files
     from genus.tasks.encode import Encoded

@@ -12,7 +12,7 @@ from genus.export.weights import fingerprint
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning, Recipe
     from genus.tokens.tokenizer import Tokenizer
 

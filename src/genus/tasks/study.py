@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError, UsageError
-from genus.export.hf import save
+from genus.export.folder import save
 from genus.files import write_json, write_text
 from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, outputs
 from genus.tasks.feed import Shuffled
 from genus.tasks.report import Metrics, Trial
-from genus.train.feeding import TrainStage
+from genus.train.data import TrainStage
 from genus.train.loop import train
 from genus.train.record import log
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.objectives import Learner
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.encode import Encoded

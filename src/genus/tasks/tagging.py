@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from genus.errors import UsageError
-from genus.evaluate.metrics import Metric  # noqa: TC001  # a choice is read by its annotation
+from genus.evaluate.metrics import Metric  # a choice is read by its annotation
 from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy, of_names
-from genus.objectives.tag import OUTSIDE, Tag
+from genus.objectives.supervised.token import OUTSIDE, Tag
 from genus.tasks import Task
 from genus.tasks.classification import classes
 from genus.tasks.dataset import Label, Row, spell, targets
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.objectives.fine_tuned import FineTuned
+    from genus.objectives.supervised import FineTuned
     from genus.tasks.words import EncodedWords
     from genus.tokens.tokenizer import Tokenizer
 

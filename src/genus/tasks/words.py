@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.objectives.fine_tuned import FineTuned
-    from genus.objectives.tag import Tag
+    from genus.objectives.supervised import FineTuned
+    from genus.objectives.supervised.token import Tag
     from genus.tasks.dataset import Row
     from genus.tokens.tokenizer import Tokenizer
 

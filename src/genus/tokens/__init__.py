@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import tokenizers
 
-    from genus.tokens.chunks import Encoder
+    from genus.tokens.cached_encoders import Encoder
     from genus.tokens.tokenizer import Tokenizer
 
 

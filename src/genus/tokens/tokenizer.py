@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from genus.tokens import Specials
-    from genus.tokens.chunks import Encoder
+    from genus.tokens.cached_encoders import Encoder
     from genus.tokens.vocabulary import Template
 
 CHOICES = "tokens.json"

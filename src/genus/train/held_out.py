@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.train.memory import Memories
-from genus.train.parallel import find_device
 from genus.train.precision import autocast
-from genus.train.update import means
+from genus.train.step import means
+from genus.train.world import find_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

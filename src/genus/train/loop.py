@@ -13,12 +13,12 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.objectives import Learner
 from genus.train.checkpoint import Checkpoints, memory
-from genus.train.feeding import TrainStage, steps
+from genus.train.data import TrainStage, steps
 from genus.train.interruption import Interruption
-from genus.train.parallel import World, init_distributed
 from genus.train.progress import Progress, Stopwatch, ends
 from genus.train.record import Record, log
-from genus.train.update import PendingResult, TrainStep
+from genus.train.step import PendingResult, TrainStep
+from genus.train.world import World, init_distributed
 from genus.train.writer import BackgroundWriter
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Memory
     from genus.model import Network
-    from genus.train.parallel import World
+    from genus.train.world import World
 
 
 class Memories:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genus.recipe import Budget
-    from genus.train.feeding import TrainStage
-    from genus.train.update import StepCounts
+    from genus.train.data import TrainStage
+    from genus.train.step import StepCounts
 
 ROUNDING = 1e-9
 """A fraction this near to a bound has reached it: shares such as 0.3 + 0.6 are not exact."""

@@ -16,8 +16,8 @@ import torch
 from genus.files import write_json
 
 if TYPE_CHECKING:
-    from genus.train.parallel import World
     from genus.train.run import Run
+    from genus.train.world import World
 
 PACKAGES = ("genus", "torch", "numpy", "tokenizers", "safetensors")
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.recipe import Budget
-    from genus.train.parallel import World
     from genus.train.progress import Progress
     from genus.train.run import Run
-    from genus.train.update import StepResult
+    from genus.train.step import StepResult
+    from genus.train.world import World
 
 Row = dict[str, Any]
 

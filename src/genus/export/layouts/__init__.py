@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError, near
-from genus.export.maps import Map, Table, place
+from genus.export.layouts.maps import Map, Table, place
 
 if TYPE_CHECKING:
     from torch import Tensor

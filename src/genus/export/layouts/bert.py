@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genus.examples.segment_pairs import SegmentPairs
+from genus.examples.formats.segment_pairs import SegmentPairs
 from genus.export.layouts import Layout, Setting
 from genus.export.layouts.conventions import (
     LABELS,
@@ -16,17 +16,17 @@ from genus.export.layouts.conventions import (
     under,
     word_head,
 )
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 
 def write_segments(segments: int) -> int:

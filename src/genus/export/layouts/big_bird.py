@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genus.examples.segment_pairs import SegmentPairs
+from genus.examples.formats.segment_pairs import SegmentPairs
 from genus.export.layouts import Layout, Setting, Witness
 from genus.export.layouts.bert import LAYERS, MASKED, TEMPLATE, WIDTHS
 from genus.export.layouts.conventions import (
@@ -29,20 +29,20 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Gelu
-from genus.model.attention.block_sparse import BlockSparse
-from genus.model.attention.softmax import Softmax
-from genus.model.early_dropout import EarlyDropout
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
+from genus.model.attention.block_sparse.layer import BlockSparse
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import EarlyDropout
+from genus.model.feedforward.mlp import Dense
 from genus.model.head.lm_head import LMHead, Transform
-from genus.model.heads import Pooler
-from genus.model.position import Learned
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.model.pooler import Pooler
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
-from genus.tokens.unigram import Unigram
+from genus.tokens.algorithms.unigram import Unigram
 
 if TYPE_CHECKING:
     from genus.model.attention import Attention

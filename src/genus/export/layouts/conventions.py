@@ -6,18 +6,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from genus.export.layouts import HeadLayout, Setting
-from genus.export.maps import Map
+from genus.export.layouts.maps import Map
 from genus.model.activation import Activation, Gelu, Relu, Tanh
-from genus.objectives.masked import Masked
-from genus.objectives.sequence import Classify, Regress
-from genus.objectives.tag import Tag
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.supervised.sequence import Classify, Regress
+from genus.objectives.supervised.token import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from torch import Tensor
 
-    from genus.export.maps import Table
+    from genus.export.layouts.maps import Table
     from genus.objectives import Objective
     from genus.part import Json
 

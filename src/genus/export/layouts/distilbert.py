@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genus.examples.doc_sentences import DocSentences
+from genus.examples.formats.sentences import DocSentences
 from genus.export.layouts import Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import (
@@ -21,16 +21,16 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Relu
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
-from genus.objectives.masked import Masked
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 LAYER = "transformer.layer.{}."
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genus.examples.halved_chunks import HalvedChunks
+from genus.examples.formats.halved_chunks import HalvedChunks
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import LAYERS, TEMPLATE, WIDTHS
 from genus.export.layouts.conventions import (
@@ -20,19 +20,19 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Gelu
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
-from genus.model.projected import Projected
-from genus.objectives.generated import Generated
-from genus.objectives.masked import Masked
-from genus.objectives.masking import TokenMasking
-from genus.objectives.replaced import Replaced
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import Projected
+from genus.model.feedforward.mlp import Dense
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.masking.tokens import TokenMasking
+from genus.objectives.pretraining.generator import Generated
+from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.replaced_token_detection import Replaced
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 LAYOUT = Layout(
     model_type="electra",

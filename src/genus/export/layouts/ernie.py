@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from genus.export.layouts import Setting, bert
 from genus.export.layouts.conventions import tied_decoder, under
-from genus.model.attention.softmax import Softmax
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
-from genus.model.task_embed import TaskEmbedding
-from genus.objectives.masked import Masked
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding.tables import TaskEmbedding
+from genus.model.feedforward.mlp import Dense
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.recipe import Published
 
 KINDS = {TaskEmbedding.__name__: True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genus.examples.ordered_pairs import OrderedPairs
+from genus.examples.formats.ordered_pairs import OrderedPairs
 from genus.export.layouts import Layout, Setting
 from genus.export.layouts.bert import LAYERS, MASKED, TEMPLATE, WIDTHS
 from genus.export.layouts.conventions import (
@@ -19,19 +19,19 @@ from genus.export.layouts.conventions import (
     without,
     word_head,
 )
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
+from genus.model.attention.multi_head import Softmax
+from genus.model.block.residual import PreNorm
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.norm import NoNorm
-from genus.model.pre_norm import PreNorm
-from genus.objectives.labels import SequenceLabels
-from genus.objectives.masked import Masked
+from genus.model.pooler import Pooler
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.labels import SequenceLabels
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
-from genus.tokens.wordpiece import WordPiece
+from genus.tokens.algorithms.wordpiece import WordPiece
 
 LAYOUT = Layout(
     model_type="megatron-bert",

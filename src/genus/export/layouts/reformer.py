@@ -12,28 +12,29 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genus.examples.contiguous import Contiguous
+from genus.examples.formats.contiguous import Contiguous
 from genus.export.layouts import HeadLayout, Layout, Setting, Witness
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
 from genus.model.attention.alternating import Alternating, shortest
-from genus.model.attention.local import Local
-from genus.model.attention.lsh import SEED, Lsh
-from genus.model.axial import Axial
-from genus.model.chunked import ChunkedDense
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.half_pooler import HalfPooler
+from genus.model.attention.chunked.local import Local
+from genus.model.attention.chunked.lsh import SEED, Lsh
+from genus.model.attention.masks import Causal, Full
+from genus.model.block.residual import Unscaled
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import ChunkedDense
 from genus.model.head.lm_head import LMHead
 from genus.model.norm import NoNorm
-from genus.model.reversible import Reversible, Unscaled
-from genus.model.visibility import Causal, Full
-from genus.objectives.masked import Masked
-from genus.objectives.next_token import NextToken
+from genus.model.pooler import HalfPooler
+from genus.model.position.learned import Axial
+from genus.model.stack.reversible import Reversible
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.causal_lm import NextToken
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
-from genus.tokens.bytes import Bytes
+from genus.tokens.algorithms.bytes import Bytes
 
 if TYPE_CHECKING:
     from genus.part import Json

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genus.examples.full_sentences import FullSentences
+from genus.examples.formats.sentences import FullSentences
 from genus.export.layouts import Layout, Setting
 from genus.export.layouts.bert import LAYERS, TEMPLATE, WIDTHS
 from genus.export.layouts.conventions import (
@@ -19,17 +19,17 @@ from genus.export.layouts.conventions import (
     under,
     word_head,
 )
-from genus.model.attention.softmax import Softmax
-from genus.model.embed import Embedding
-from genus.model.encoder import Encoder
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
-from genus.model.position import Learned
-from genus.objectives.masked import Masked
+from genus.model.attention.multi_head import Softmax
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
+from genus.model.pooler import Pooler
+from genus.model.position.learned import Learned
+from genus.model.transformer import Encoder
+from genus.objectives.pretraining.masked_lm import Masked
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
-from genus.tokens.byte_bpe import ByteBPE
+from genus.tokens.algorithms.byte_bpe import ByteBPE
 
 PAD = 1
 """RoBERTa counts positions from the padding id + 1."""

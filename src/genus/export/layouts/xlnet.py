@@ -5,28 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genus.examples.carried_pairs import CarriedPairs
+from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
-from genus.export.maps import Map, Op, Permute, Transpose, Unflatten
+from genus.export.layouts.maps import Map, Op, Permute, Transpose, Unflatten
 from genus.model.attention.two_stream import TwoStream
-from genus.model.embed import Embedding
-from genus.model.feedforward import Dense
-from genus.model.heads import Pooler
+from genus.model.embedding import Embedding
+from genus.model.feedforward.mlp import Dense
 from genus.model.norm import NoNorm
+from genus.model.pooler import Pooler
 from genus.model.position import NoPosition
-from genus.model.recurrent import Recurrent
-from genus.objectives.permuted import Permuted
+from genus.model.segment_recurrence import Recurrent
+from genus.objectives.pretraining.permutation_lm import Permuted
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
-from genus.tokens.unigram import XLNET, Unigram
+from genus.tokens.algorithms.unigram import XLNET, Unigram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genus.export.maps import Table
+    from genus.export.layouts.maps import Table
     from genus.part import Json
 
 NO_END = -1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.model.attention.plan import Context
-    from genus.model.demand import Demand
+    from genus.model.cost import Demand
 
 
 class Attention(Part, ABC):

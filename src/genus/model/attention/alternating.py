@@ -8,7 +8,7 @@ from genus.model.attention import Attention
 
 if TYPE_CHECKING:
     from genus.model.attention import AttentionLayer
-    from genus.model.demand import Demand
+    from genus.model.cost import Demand
 
 
 class Alternating(Attention):

@@ -26,8 +26,8 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genus.model.attention.masks import Visibility
     from genus.model.attention.plan import AttentionPlan, Side
-    from genus.model.visibility import Visibility
 
 
 ATEN = torch.ops.aten
@@ -198,7 +198,7 @@ def attend_reference(
         rule: the mask.
         bias: (A, T of queries, T of keys) added to the scores.
     """
-    from genus.model.visibility import Place
+    from genus.model.attention.masks import Place
 
     group = q_TAD.shape[1] // k_TGD.shape[1]
     k_TAD, v_TAD = (x.repeat_interleave(group, 1) for x in (k_TGD, v_TGD))

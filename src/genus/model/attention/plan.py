@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from genus.model.visibility import Place
+from genus.model.attention.masks import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
     from genus.batch import Memory, Packed
+    from genus.model.attention.masks import Visibility
     from genus.model.cache import Cache
-    from genus.model.position_bias import PositionBias
-    from genus.model.rotary import RotaryPositions, Rotation
-    from genus.model.visibility import Visibility
+    from genus.model.position.bias import PositionBias
+    from genus.model.position.rotary import RotaryPositions, Rotation
 
 Kernel = Literal["math", "sdpa", "varlen", "flex"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import Attention, AttentionLayer
-from genus.model.demand import Demand
-from genus.model.visibility import Full, Place, Visibility
+from genus.model.attention.masks import Full, Place, Visibility
+from genus.model.cost import Demand
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.model.attention.relative import Relative, RelativeLayer, Seen
-from genus.model.demand import Demand
+from genus.model.cost import Demand
 
 if TYPE_CHECKING:
     from genus.batch import Packed

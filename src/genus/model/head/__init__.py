@@ -15,7 +15,7 @@ from genus.part import Part
 if TYPE_CHECKING:
     from genus.batch import Targets
     from genus.model import Model
-    from genus.model.demand import Demand
+    from genus.model.cost import Demand
     from genus.model.initialization import Initialization
 
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.errors import UsageError
-from genus.model.adaptive import Adaptive, Clusters
-from genus.model.demand import Demand
-from genus.model.encoder import Encoder
+from genus.model.cost import Demand
+from genus.model.embedding.adaptive import Adaptive, Clusters
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import drawn, in_chunks
+from genus.model.transformer import Encoder
 
 if TYPE_CHECKING:
     from genus.batch import Targets

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genus.errors import UsageError
 from genus.model.activation import Activation, Gelu
-from genus.model.demand import Demand, linear
+from genus.model.cost import Demand, linear
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
 from genus.model.norm import LayerNorm, Norm

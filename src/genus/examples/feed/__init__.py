@@ -1,0 +1,1 @@
+"""The feed: from formats and a store to packed micro-batches."""

@@ -1,0 +1,139 @@
+"""Packing: examples of a micro-batch, end to end on one token axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from genus.batch import IGNORE, Batch, Flow, Packed, Targets, layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from genus.examples import Example, Limits
+    from genus.examples import Sequence as Tokens
+
+
+if TYPE_CHECKING:
+    Row = Sequence[Example]
+
+if TYPE_CHECKING:
+    Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float32]]]
+
+
+def pack(
+    rows: Sequence[Row],
+    limits: int | Limits,
+    pad: int,
+    max_sequences: int | None = None,
+    max_targets: dict[str, int] | None = None,
+    *,
+    streams: bool = True,
+) -> Batch:
+    """Lay examples out in rows, each of which ends with one entry of padding, empty where the row is full.
+
+    Args:
+        rows: the examples of each row; a row may be empty.
+        limits: row length by stream; a number is that of `tokens`.
+        pad: the id of padding.
+        max_sequences: N, to which the offsets are filled up, a row's padding counted (None: as many as there are).
+        max_targets: M by name, to which targets are filled up; others are left out (None: all, as many as there are).
+        streams: whether rows go on from those of the batch before; where none ever does, nothing is remembered.
+
+    Raises:
+        ValueError: a row, the sequences or the targets are more than fit.
+    """
+    limits = {"tokens": limits} if isinstance(limits, int) else limits
+    parts = {name: [[example.streams[name] for example in row] for row in rows] for name in limits}
+    laid = {name: _lay(part, limits[name], pad, max_sequences, streams) for name, part in parts.items()}
+    return Batch(laid, _targets(rows, limits["tokens"], max_targets))
+
+
+def _lay(
+    rows: Sequence[Sequence[Tokens]], max_length: int, pad: int, max_sequences: int | None, streams: bool
+) -> Packed:
+    """Lay one stream's sequences end to end."""
+    offsets, sequence, positions = layout([[len(each.ids) for each in row] for row in rows], max_length)
+    ids, real = np.full(len(sequence), pad, dtype=np.int64), sequence >= 0
+    every = [each for row in rows for each in row]
+    ids[real] = np.concatenate([ids[:0], *(each.ids for each in every)])
+    spare = _spare("sequences", len(offsets) - 1, max_sequences)
+    return Packed(
+        ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(positions),
+        sequence=torch.from_numpy(sequence),
+        offsets=torch.from_numpy(np.pad(offsets, (0, spare), mode="edge")),
+        row_length=max_length,
+        tokens=int(real.sum()),
+        facts={name: torch.from_numpy(fact) for name, fact in _facts(every, real).items()},
+        flow=_flow(rows) if streams else None,
+        one_per_row=max_sequences is not None and max_sequences <= 2 * len(rows) and all(len(row) < 2 for row in rows),
+    )
+
+
+def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
+    """Return what is known of each token (T,) by name, 0 for padding: task and order where any sequence has one."""
+    known = {"segment": [each.segments for each in sequences]}
+    if any(each.task is not None for each in sequences):
+        known["task"] = [np.full(len(each.ids), each.task or 0) for each in sequences]
+    if any(each.order is not None for each in sequences):
+        known["order"] = [np.zeros(len(each.ids), np.int64) if each.order is None else each.order for each in sequences]
+    facts = {}
+    for name, parts in known.items():
+        facts[name] = np.zeros(len(real), dtype=np.int64)
+        facts[name][real] = np.concatenate([facts[name][:0], *parts])
+    return facts
+
+
+def _flow(rows: Sequence[Sequence[Tokens]]) -> Flow:
+    """Return how the rows go on: a row begins with its first sequence, and its stream comes through its last one."""
+    through = [sum(len(each.ids) for each in row[:-1]) + _through(row[-1]) if row else 0 for row in rows]
+    backward = [bool(row) and row[0].backward for row in rows]
+    return Flow(
+        continues=torch.tensor([bool(row) and row[0].continues for row in rows]),
+        through=torch.tensor(through),
+        backward=torch.tensor(backward) if any(backward) else None,
+    )
+
+
+def _through(sequence: Tokens) -> int:
+    return len(sequence.ids) if sequence.through is None else sequence.through
+
+
+def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] | None) -> dict[str, Targets]:
+    """Move every example's targets to where it lies, and fill them up."""
+    names = {name for row in rows for example in row for name in example.targets}
+    limits = dict.fromkeys(names) if max_targets is None else max_targets
+    found: dict[str, Pairs] = {name: [] for name in limits}
+    for number, row in enumerate(rows):
+        at = number * max_length
+        for example in row:
+            for name in example.targets.keys() & found.keys():
+                index, label = example.targets[name]
+                found[name].append((index + at, label))
+            at += len(example.tokens.ids)
+    return {name: _fill_up(name, pairs, limits[name], max_length) for name, pairs in found.items()}
+
+
+def _fill_up(name: str, pairs: Pairs, number: int | None, max_length: int) -> Targets:
+    """Join the targets of one name and add rows that count nothing up to `number`."""
+    index = np.concatenate([np.zeros(0, dtype=np.int64), *(index for index, _ in pairs)])
+    label = np.concatenate([label for _, label in pairs]) if pairs else np.zeros(0, dtype=np.int64)
+    spare = (0, _spare(f"{name} targets", len(index), number))
+    nothing = np.nan if np.issubdtype(label.dtype, np.floating) else IGNORE
+    label = np.pad(label, [spare, *[(0, 0)] * (label.ndim - 1)], constant_values=nothing)
+    most = int(np.bincount(index // max_length).max(initial=0))
+    return Targets(torch.from_numpy(np.pad(index, spare)), torch.from_numpy(label), most=most)
+
+
+def _spare(what: str, number: int, limit: int | None) -> int:
+    """Return how many are left up to the limit."""
+    if limit is None:
+        return 0
+    if number > limit:
+        raise ValueError(f"a batch planned for {limit} {what} got {number}")
+    return limit - number

@@ -1,0 +1,137 @@
+"""XLNet's rows: text that the next row goes on from, and after it a pair of segments that looks ahead.
+
+Legend: D documents, E examples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Plan, Sequence
+from genus.examples.feed.bins import Rows
+from genus.examples.formats.pairs import elsewhere
+from genus.examples.keys import PLAN, generator
+from genus.examples.streams import Streams, successive
+from genus.part import Range, Share
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Limits
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+    Span = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+class CarriedPairs(Streams):
+    """`carried text, segment A <sep> segment B <sep> <cls>`, where A goes on from the carried text.
+
+    The carried text is half a row by default, and all that is remembered of it: the next example of the document
+    carries what follows, and reads A again. A ends with a sentence; B goes on from A or, with probability
+    `random_next`, is from another document (label 1). The last example of a document carries nothing. With
+    `bidirectional` half of the streams read their documents from the end to the begin.
+
+    Source: Yang et al. 2019, sections 2.5 and 2.6; released code, data_utils.py, create_tfrecords and _split_a_and_b.
+    Deviation: there, A and what is remembered may be of several documents.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
+
+    carried: Annotated[float, Range("a share between 0 and 1", lambda share: 0 < share < 1)] = 0.5
+    """Share of a row."""
+    random_next: Share = 0.5
+    bidirectional: bool = True
+
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into examples of three spans, the forward ones first.
+
+        Raises:
+            GenusError: one document or none, or rows too short for carried text and a pair.
+        """
+        max_length = limits["tokens"]
+        carry = int(self.carried * max_length)
+        room = max_length - carry - vocabulary.framing(2)
+        if carry < 1 or room < 2:
+            raise GenusError(f"rows of {max_length} have no room for carried text and a pair: take a larger max_length")
+        if len(store.documents) < 2:
+            raise GenusError(
+                "there is one document, but random next segments come from another: "
+                "give four or more, with blank lines between them, or two with --run held_out=0, "
+                "or set examples=Contiguous"
+            )
+        rng = generator(seed, PLAN, epoch)
+        ways = [self._cut(store, carry, room, way, rng) for way in ((False, True) if self.bidirectional else (False,))]
+        start, stop, label = (np.concatenate(part) for part in zip(*ways, strict=True))
+        examples = len(label)
+        return Plan(
+            offsets=np.arange(0, 3 * examples + 1, 3),
+            start=start.reshape(-1),
+            stop=stop.reshape(-1),
+            segment=np.tile(np.array([0, 0, 1], dtype=np.int8), examples),
+            label=label,
+            lengths={"tokens": (stop - start).sum(1) + vocabulary.framing(2)},
+        )
+
+    def rows(self, plan: Plan, max_length: int, max_sequences: int | None = None) -> Rows:
+        """Return rows whose text all runs one way."""
+        ways = np.split(plan.lengths["tokens"], 2 if self.bidirectional else 1)
+        each = [successive(lengths, max_length, max_sequences) for lengths in ways]
+        offsets = [rows.offsets[:-1] + way * len(ways[0]) for way, rows in enumerate(each)]
+        return Rows(np.arange(len(plan)), np.append(np.concatenate(offsets), len(plan)))
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed example, with the target `next_sentence` at the token that stands for the whole."""
+        backward = self.bidirectional and index >= len(plan) // 2
+        spans = range(plan.offsets[index], plan.offsets[index + 1])
+        carried, a, b = (plan.text(span, store)[:: -1 if backward else 1] for span in spans)
+        ids, segments, fixed = vocabulary.frame(np.concatenate([carried, a]), b)
+        before = plan.offsets[index] - 3  # the carried text of the example before
+        tokens = Sequence(
+            ids=ids,
+            segments=segments,
+            fixed=fixed,
+            continues=index > 0 and bool(plan.stop[before] > plan.start[before]),
+            through=int(fixed.argmin()) + len(carried),
+            backward=backward,
+        )
+        target = np.array([vocabulary.whole(len(ids))]), plan.label[index : index + 1].astype(np.int64)
+        return Example({"tokens": tokens}, {"next_sentence": target})
+
+    def _cut(
+        self, store: Store, carry: int, room: int, backward: bool, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+        """Return starts and stops (E, 3) and labels (E,), reading every document forward or backward.
+
+        Places are counted in the direction of reading; only at the end they become those of the store.
+        """
+        first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
+        examples = -(-(end - first) // carry)
+        document = np.repeat(np.arange(len(examples)), examples)
+        begin = carry * (np.arange(len(document)) - np.repeat(np.cumsum(examples) - examples, examples))
+        first, end = first[document], end[document]
+        length = end - first
+        middle = begin + np.where(length - begin > carry, carry, 0)
+        ahead = np.minimum(length, middle + room)
+
+        def placed(start: NDArray[np.int64], stop: NDArray[np.int64]) -> Span:
+            return (end - stop, end - start) if backward else (first + start, first + stop)
+
+        left, right = placed(middle, ahead)
+        low = np.searchsorted(store.sentences, left, side="right")
+        high = np.searchsorted(store.sentences, right, side="left")
+        boundary = store.sentences[low + (rng.random(len(low)) * (high - low)).astype(np.int64)]
+        whole = high <= low  # no sentence ends in what is ahead
+        halved = middle + np.maximum(1, np.minimum(ahead - middle, room // 2))
+        split = np.where(whole, halved, end - boundary if backward else boundary - first)
+        random = whole | (rng.random(len(document)) < self.random_next)
+        missing = room - (split - middle)
+        start_b, stop_b = placed(split, ahead)
+        start_b[random], stop_b[random] = elsewhere(store, document[random], missing[random], rng)
+        stop_b = np.minimum(stop_b, start_b + missing)
+        spans = placed(begin, middle), placed(middle, split), (start_b, stop_b)
+        start, stop = (np.stack(ends, axis=1) for ends in zip(*spans, strict=True))
+        return start, stop, random.astype(np.int8)

@@ -1,0 +1,188 @@
+"""ERNIE 2.0's formats: document segments, shuffled segments, distant sentences."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Examples, Plan, Sequence
+from genus.examples.formats.pairs import Pairs, cut, elsewhere
+from genus.examples.formats.sentences import framed, plan_runs
+from genus.examples.keys import PLAN, generator
+from genus.part import Range
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Limits
+    from genus.examples.blocks import Block
+    from genus.examples.formats.pairs import Labeled
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class DocumentSegments(Examples):
+    """Runs of whole sentences as in `DocSentences`, labeled token by token: 1 where another segment has it too.
+
+    A document that is one run is halved at a sentence; one of a single sentence that fits has no other segment and is
+    left out.
+
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.1, token-document relation prediction.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"token_document"})
+    drawn: ClassVar[bool] = False
+
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut every document into segments; beside each stands the span of its document, which `read` alone looks at.
+
+        Raises:
+            GenusError: no document has two segments.
+        """
+        runs = plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
+        bounds = store.sentences[store.documents]
+        document = np.searchsorted(bounds[:, 1], runs.start, side="right")
+        whole = (runs.start == bounds[document, 0]) & (runs.stop == bounds[document, 1])
+        halved = document[whole & (np.diff(store.documents[document]).ravel() > 1)]
+        middle = store.sentences[store.documents[halved].sum(1) // 2]
+        start = np.concatenate([runs.start[~whole], bounds[halved, 0], middle])
+        stop = np.concatenate([runs.stop[~whole], middle, bounds[halved, 1]])
+        of = bounds[np.concatenate([document[~whole], halved, halved])]
+        if not len(start):
+            raise GenusError("no document has two segments, which the token-document relation is about")
+        examples = len(start)
+        return Plan(
+            offsets=np.arange(0, 2 * examples + 1, 2),
+            start=np.stack([start, of[:, 0]], axis=1).reshape(-1),
+            stop=np.stack([stop, of[:, 1]], axis=1).reshape(-1),
+            segment=np.zeros(2 * examples, dtype=np.int8),
+            label=np.full(examples, -1, dtype=np.int8),
+            lengths={"tokens": stop - start + vocabulary.framing(1)},
+        )
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed segment with the target `token_document` at every token of text."""
+        segment, document = range(plan.offsets[index], plan.offsets[index + 1])
+        text = plan.text(segment, store)
+        before = store.ids[plan.start[document] : plan.start[segment]]
+        after = store.ids[plan.stop[segment] : plan.stop[document]]
+        label = np.isin(text, np.concatenate([before, after])).astype(np.int64)
+        framed = Sequence(*vocabulary.frame(text))
+        return Example({"tokens": framed}, {"token_document": (np.flatnonzero(~framed.fixed), label)})
+
+
+class ShuffledSegments(Examples):
+    """Runs of sentences as in `DocSentences`, split into 1 to `most` segments, which stand in random order.
+
+    A separator stands between segments. The label says how many they are and in which order: of the Σ n! classes, those
+    of fewer segments come first, and those of n segments in the order of their permutations as words.
+
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.2, sentence reordering. The number of segments is drawn evenly from
+    what the sentences allow, and the cuts evenly from all.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"sentence_reordering"})
+
+    most: Annotated[int, Range("2 to 4 segments", lambda number: 2 <= number <= 4)] = 3
+    """Fewer have one class, more have too many to learn."""
+
+    @property
+    def classes(self) -> int:
+        """How many labels there are: 9 for 3 segments."""
+        return sum(math.factorial(n) for n in range(1, self.most + 1))
+
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut every document into runs, each run into segments, and shuffle them."""
+        runs = plan_runs(store, vocabulary, limits["tokens"] - self.most + 1, across=False, separators=0)
+        rng = generator(seed, PLAN, epoch, 0)
+        within = np.searchsorted(store.sentences, runs.start, side="right")  # the first sentence to begin inside
+        inner = np.searchsorted(store.sentences, runs.stop, side="left") - within
+        number = 1 + (rng.random(len(runs)) * np.minimum(self.most, inner + 1)).astype(np.int64)
+        parts, labels = [], []
+        for n in range(1, self.most + 1):
+            own = number == n
+            cuts = store.sentences[within[own, None] + distinct(inner[own], n - 1, rng)]
+            bounds = np.column_stack([runs.start[own], cuts, runs.stop[own]])
+            order = rng.permuted(np.tile(np.arange(n), (len(bounds), 1)), axis=1)
+            spans = np.stack([bounds[:, :-1], bounds[:, 1:]], axis=-1)
+            parts.append(np.take_along_axis(spans, order[..., None], axis=1).reshape(-1, 2))
+            labels.append(sum(math.factorial(fewer) for fewer in range(1, n)) + rank(order))
+        label = np.concatenate(labels)
+        spans = np.sort(number)
+        start, stop = np.concatenate(parts).T
+        return Plan(
+            offsets=np.concatenate([[0], np.cumsum(spans)]),
+            start=start,
+            stop=stop,
+            segment=np.zeros(len(start), dtype=np.int8),
+            label=label.astype(np.int8),
+            lengths={"tokens": runs.lengths["tokens"][np.argsort(number, kind="stable")] + spans - 1},
+        )
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed segments, with the target `sentence_reordering` at the token that stands for the whole."""
+        texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
+        tokens = framed(texts, vocabulary, separators=1)
+        target = np.array([vocabulary.whole(len(tokens.ids))]), np.array([plan.label[index]], dtype=np.int64)
+        return Example({"tokens": tokens}, {"sentence_reordering": target})
+
+
+def distinct(below: NDArray[np.int64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return `number` different integers in [0, below) (E,) for each, any set as likely, rising (E, number).
+
+    By Floyd's method (Bentley and Floyd 1987, Communications of the ACM 30(9), algorithm F2).
+    """
+    chosen = np.zeros((len(below), 0), dtype=np.int64)
+    for top in (below - number + step for step in range(number)):
+        draw = rng.integers(0, top + 1)
+        again = (chosen == draw[:, None]).any(axis=1)
+        chosen = np.column_stack([chosen, np.where(again, top, draw)])
+    return np.sort(chosen, axis=1)
+
+
+def rank(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place (E,) of each permutation (E, n) among all n! in the order of words."""
+    n = order.shape[1]
+    place = np.zeros(len(order), dtype=np.int64)
+    for column in range(n):
+        smaller = (order[:, column + 1 :] < order[:, column, None]).sum(axis=1)
+        place += math.factorial(n - 1 - column) * smaller
+    return place
+
+
+class DistantSentences(Pairs):
+    """Each sentence with another one.
+
+    Label 0: the next one; 1: one of its document, but not beside it; 2: one of another document. The label is drawn
+    evenly; where the document has no such sentence, it is 2.
+
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.2, sentence distance.
+    """
+
+    gives: ClassVar[frozenset[str]] = frozenset({"sentence_distance"})
+
+    @property
+    def classes(self) -> int:
+        """Three: adjacent, of one document, of two."""
+        return 3
+
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+        """Return the spans and labels of a block's pairs."""
+        one = np.arange(len(block.end))
+        begin = np.searchsorted(block.document, block.document)
+        first, last = np.maximum(one - 1, begin), np.minimum(one + 1, block.end - 1)  # itself and those beside it
+        beside = last - first + 1
+        far = block.end - begin - beside
+        label = rng.integers(0, 3, len(one))
+        label[((label == 0) & (one + 1 == block.end)) | ((label == 1) & (far == 0))] = 2
+        other = begin + (rng.random(len(one)) * far).astype(np.int64)
+        other += np.where(other >= first, beside, 0)
+        other = np.where(label == 0, last, np.minimum(other, len(one) - 1))
+        start, stop = block.start[other], block.stop[other]
+        away = label == 2
+        least = np.zeros(away.sum(), dtype=np.int64)  # tokens: one sentence is enough
+        start[away], stop[away] = elsewhere(store, block.document[away], least, rng)
+        return *cut((block.start, block.stop), (start, stop), room, rng), label.astype(np.int8)

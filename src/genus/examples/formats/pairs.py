@@ -1,0 +1,134 @@
+"""Pairs of segments: the slot of formats that show two segments, and how they are cut."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Examples, Plan, Sequence
+from genus.examples.blocks import Block, blocks
+from genus.examples.keys import PLAN, generator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Limits
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+
+if TYPE_CHECKING:
+    Span = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+if TYPE_CHECKING:
+    Labeled = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
+
+if TYPE_CHECKING:
+    """Starts and stops (E, 2) of the two segments, and labels (E,)."""
+
+
+class Pairs(Examples):
+    """Chunks of sentences, split in two, and a label of each pair: the one target that the format gives.
+
+    A pair that is too long loses token after token, each from the segment that is longer at the time, from front or
+    back with equal chance.
+    """
+
+    @abstractmethod
+    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+        """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
+
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into pairs.
+
+        Raises:
+            GenusError: no document, no room for two segments, or what the format itself cannot do without.
+        """
+        max_length = limits["tokens"]
+        room = max_length - vocabulary.framing(2)
+        if room < 2:
+            least = vocabulary.framing(2) + 2
+            raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {least} or more")
+        parts = [
+            self.pairs(block, store, vocabulary, room, generator(seed, PLAN, epoch, block.number))
+            for block in blocks(store)
+        ]
+        start, stop, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+        examples = len(label)
+        if not examples:
+            raise GenusError(f"the corpus has no text of which {type(self).__name__} can make a pair")
+        return Plan(
+            offsets=np.arange(0, 2 * examples + 1, 2),
+            start=start.reshape(-1),
+            stop=stop.reshape(-1),
+            segment=np.tile(np.array([0, 1], dtype=np.int8), examples),
+            label=label,
+            lengths={"tokens": (stop - start).sum(1) + vocabulary.framing(2)},
+        )
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed pair, with its label as a target at the token that stands for it."""
+        (target,) = self.gives
+        spans = range(plan.offsets[index], plan.offsets[index + 1])
+        framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
+        label = np.array([plan.label[index]], dtype=np.int64)
+        return Example({"tokens": Sequence(*framed)}, {target: (np.array([vocabulary.whole(len(framed[0]))]), label)})
+
+
+def filled(block: Block, room: int, short: float, rng: np.random.Generator) -> Span:
+    """Return the ends (S,) of chunks that reach a target length or the end of the document, and the targets (S,).
+
+    The target is the room, but in a share `short` of the documents a number drawn from [2, room].
+    """
+    document = block.document - block.document[0]
+    drawn = rng.random(document[-1] + 1) < short
+    target = np.where(drawn, rng.integers(2, room + 1, len(drawn)), room)[document]
+    reached = np.searchsorted(block.stop, block.start + target) + 1
+    return np.minimum(reached, block.end), target
+
+
+def cut(first: Span, second: Span, room: int, rng: np.random.Generator) -> Span:
+    """Return the starts and stops (E, 2) of pairs of spans (E,), cut to `room` tokens together."""
+    (start_a, stop_a), (start_b, stop_b) = first, second
+    kept_b = np.clip(room // 2, room - (stop_a - start_a), stop_b - start_b)
+    kept_a = np.minimum(stop_a - start_a, room - kept_b)
+    spans = shorten(start_a, stop_a, kept_a, rng), shorten(start_b, stop_b, kept_b, rng)
+    start, stop = (np.stack(ends, axis=1) for ends in zip(*spans, strict=True))
+    return start, stop
+
+
+def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int64], rng: np.random.Generator) -> Span:
+    """Return a span (E,) from another document than `document` (E,) for each.
+
+    It begins at a random sentence of a random document and takes whole sentences until `missing` (E,) tokens are there
+    or the document ends, and always one.
+
+    Raises:
+        GenusError: there is no other document.
+    """
+    if len(store.documents) == 1:
+        raise GenusError(
+            "there is one document, but text of another is needed: "
+            "give four or more, with blank lines between them, or two with --run held_out=0"
+        )
+    other = rng.integers(0, len(store.documents) - 1, len(document))
+    first, end = store.documents[other + (other >= document)].T
+    sentence = rng.integers(first, end)
+    start = store.sentences[sentence]
+    wanted = start + missing
+    order = np.argsort(wanted)  # searching in order touches a large corpus in order: four times as fast
+    filled = np.empty_like(wanted)
+    filled[order] = np.searchsorted(store.sentences, wanted[order])
+    return start, store.sentences[np.clip(filled, sentence + 1, end)]
+
+
+def shorten(
+    start: NDArray[np.int64], stop: NDArray[np.int64], kept: NDArray[np.int64], rng: np.random.Generator
+) -> Span:
+    """Return the spans (E,) cut to `kept` (E,) tokens: each token lost was the first or the last with equal chance."""
+    lost = stop - start - kept
+    front = rng.binomial(lost, 0.5)
+    return start + front, stop - (lost - front)

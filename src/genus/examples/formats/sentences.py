@@ -1,0 +1,137 @@
+"""Rows of consecutive full sentences, across documents or within one (RoBERTa)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.examples import Example, Examples, Plan, Sequence
+from genus.examples.blocks import Block, blocks, follow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Limits
+    from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
+
+
+def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: bool, separators: int) -> Plan:
+    """Cut the whole store into the longest runs of whole sentences that fit; every token is in one run.
+
+    A sentence longer than the room is cut into pieces of the room's length, which then count as sentences.
+
+    Args:
+        store: what to cut.
+        vocabulary: whose frame takes room.
+        max_length: the room, frame included.
+        across: a run may go on in the next document (but for the next block of about a million sentences).
+        separators: tokens that go between two documents of a run.
+
+    Returns:
+        The plan: a span for each document of a run.
+
+    Raises:
+        GenusError: no document, or no room for a token.
+    """
+    room = max_length - vocabulary.framing(1)
+    if room < 1:
+        least = vocabulary.framing(1) + 1
+        raise GenusError(f"sequences of {max_length} have no room for text: choose max_length {least} or more")
+    parts = [_runs(_cut(block, room), room, across, separators) for block in blocks(store)]
+    start, stop, spans, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Plan(
+        offsets=np.concatenate([[0], np.cumsum(spans)]),
+        start=start,
+        stop=stop,
+        segment=np.zeros(len(start), dtype=np.int8),
+        label=np.full(len(lengths), -1, dtype=np.int8),
+        lengths={"tokens": lengths + vocabulary.framing(1)},
+    )
+
+
+def framed(texts: list[NDArray[np.int64]], vocabulary: Vocabulary, separators: int) -> Sequence:
+    """Frame several texts as one segment, with separators between them that are as untouchable as the frame."""
+    between = np.full(separators, vocabulary.sep)
+    first, *rest = texts
+    pieces = [first, *(piece for text in rest for piece in (between, text))]
+    ids, segments, fixed = vocabulary.frame(np.concatenate(pieces))
+    return Sequence(ids, segments, fixed | (ids == vocabulary.sep))
+
+
+def _cut(block: Block, room: int) -> Block:
+    """Return the block with every sentence longer than the room in pieces."""
+    length = block.stop - block.start
+    if length.max() <= room:
+        return block
+    pieces = -(-length // room)
+    total = np.cumsum(pieces)
+    within = np.arange(total[-1]) - np.repeat(total - pieces, pieces)
+    start = np.repeat(block.start, pieces) + within * room
+    stop = np.minimum(start + room, np.repeat(block.stop, pieces))
+    end = np.repeat(total[block.end - 1], pieces)
+    return replace(block, start=start, stop=stop, document=np.repeat(block.document, pieces), end=end)
+
+
+def _runs(block: Block, room: int, across: bool, separators: int) -> tuple[NDArray[np.int64], ...]:
+    """Return the spans' starts and stops, and the number of spans and tokens (E,) of each run."""
+    length = block.stop - block.start
+    between = separators * (block.document - block.document[0])
+    # Tokens from the block's start through each piece, separators included.
+    through = np.cumsum(length) + between
+    onward = np.searchsorted(through, through - length + room, side="right")
+    first = follow(onward if across else np.minimum(onward, block.end))
+    last = np.append(first[1:], len(length)) - 1
+    opens = np.zeros(len(length), dtype=np.bool_)
+    opens[first] = True
+    opens[1:] |= block.document[1:] != block.document[:-1]
+    span = np.flatnonzero(opens)
+    stop = block.stop[np.append(span[1:], len(length)) - 1]
+    spans = np.diff(np.append(np.searchsorted(span, first), len(span)))
+    return block.start[span], stop, spans, (through[last] - (through - length)[first])
+
+
+class DocSentences(Examples):
+    """As many consecutive whole sentences of one document as fit; the last sequence of a document may be short.
+
+    RoBERTa enlarges the batch where sequences are short, to keep its number of tokens. Here that follows from packing:
+    a batch counts rows, and a row holds several short sequences. However short, nothing is left out.
+
+    Source: Liu et al. 2019, section 4.2, `DOC-SENTENCES`.
+    """
+
+    drawn: ClassVar[bool] = False
+
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut every document into sequences."""
+        return plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed text."""
+        return Example({"tokens": Sequence(*vocabulary.frame(plan.text(index, store)))}, {})
+
+
+class FullSentences(Examples):
+    """As many consecutive whole sentences as fit, going on in the next document, with a separator between documents.
+
+    The order is the corpus's own, so the plan is the same in every epoch; only the order of rows and the masks change.
+
+    Source: Liu et al. 2019, section 4.2, `FULL-SENTENCES`.
+    """
+
+    drawn: ClassVar[bool] = False
+
+    separate: bool = True
+    """Put the extra separator token between two documents of one sequence."""
+
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+        """Cut the whole store into full sequences."""
+        return plan_runs(store, vocabulary, limits["tokens"], across=True, separators=int(self.separate))
+
+    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the framed text."""
+        texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
+        return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})

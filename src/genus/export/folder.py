@@ -1,0 +1,311 @@
+"""Model folders, written and read: in the Hugging Face layout, or in ours where no class of theirs fits."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from genus.errors import GenusError, UsageError
+from genus.export import native
+from genus.export.card import card
+from genus.export.layouts import Layout, layout_for, layout_of, theirs
+from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
+from genus.export.starting.companions import housed, with_companions
+from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
+from genus.export.weights import read_weights, weight_files
+from genus.files import beside, read_json, write_json
+from genus.objectives.supervised import FineTuned
+from genus.part import diff
+from genus.recipe import Recipe
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from genus.model import Model
+    from genus.objectives import Learner, Objective
+    from genus.part import Json
+
+FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+"""Keys of a configuration that stand for architectures which are not read here, and the one value that is."""
+
+
+OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipleChoice", "ForCausalLM", "LMHeadModel")
+"""Ends of the names of transformers' classes whose heads no layout has, unless it names the very class."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model folder that has been read."""
+
+    recipe: Recipe
+    """The folder's own `recipe.json`; where it has none, its architecture with our settings for further training."""
+    learner: Learner
+    """The network with every head that the folder holds, on the CPU."""
+    tokenizer: Tokenizer
+
+
+def save(
+    folder: Path,
+    recipe: Recipe,
+    learner: Learner,
+    tokenizer: Tokenizer,
+    notes: str = "",
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a model folder: configuration, weights, tokenizer, recipe, model card.
+
+    Where no Hugging Face class has the architecture with these heads, it is a folder that only genus reads
+    (`native.py`). All files are written beside the folder and moved into place, so that it is a whole one at any time.
+
+    Args:
+        folder: where to write; files of an older model there are replaced.
+        recipe: what the learner was built from.
+        learner: the network and its heads.
+        tokenizer: its ids are rows of the token embedding; of more rows, `padded_vocab_size` of the recipe tells.
+        notes: Markdown for the model card, on how the model came about.
+        shard_bytes: the most that one file of weights may hold; a larger model is written in shards.
+
+    Raises:
+        GenusError: tokenizer and learner do not belong together, or the disk is full.
+    """
+    names = ("", *learner.companions())
+    before = {name: weight_files(folder / name) for name in names}
+    with beside(folder) as work:
+        _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
+        written = {name: weight_files(work / name) for name in names}
+    for name in names:
+        remove_replaced(folder / name, before[name], written[name])
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> Imported:
+    """Read a model folder, ours or anyone's of a known architecture.
+
+    Tensors are read one by one and converted as they come, so that no more memory is taken than the model's own in
+    `dtype` and that of one tensor (one row of the layout's table).
+
+    Args:
+        folder: where it lies.
+        dtype: of the weights, in whatever type they are stored; float32, in which recipes train.
+
+    Raises:
+        GenusError: a file is missing, damaged or unknown; weights, configuration and tokenizer do not belong together.
+    """
+    if not folder.is_dir():
+        raise GenusError(f"{folder}: there is no such folder")
+    config = read_json(folder / "config.json")
+    tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
+    read = _rebuild if native.is_native(config) else assemble
+    try:
+        found = read(config, weights, tokenizer, own, dtype)
+    except GenusError as error:
+        raise GenusError(f"{folder}: {error}") from None
+    return with_companions(folder, found, functools.partial(load, dtype=dtype), own is not None)
+
+
+def assemble(
+    config: Json,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    own: Recipe | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Imported:
+    """Make a recipe and its learner of a foreign configuration and its tensors.
+
+    Args:
+        config: what `config.json` holds.
+        weights: tensors by foreign names.
+        tokenizer: its ids are rows of the token embedding.
+        own: the recipe that the weights were trained with, where it is known.
+        dtype: of the learner's weights.
+
+    Raises:
+        GenusError: something is missing, contradictory or unknown; without the folder's name.
+    """
+    layout = layout_of(config, weights)
+    _check(config, layout)
+    tensors = clean(weights, layout)
+    heads = heads_in(tensors, layout, config)
+    tensors = serving(tensors, layout, heads)
+    absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
+    try:
+        model, found = layout.parts(config, heads, absent)
+    except LookupError as error:
+        raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
+    for name, objective in found.items():
+        if isinstance(objective, FineTuned):
+            (weight,) = theirs(f"heads.{name}.classes.weight", layout.table(heads))
+            found[name] = objective.sized(len(tensors[weight]))
+    if own is not None and model != own.model:
+        path, ours, foreign = diff(own.model, model)[0]
+        raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
+    padded = _padded(config, tokenizer, _rows(tensors, layout), own)
+    try:
+        recipe = replace(own or _continued(layout, model, list(found.values()), tokenizer), padded_vocab_size=padded)
+    except ValueError as error:
+        raise GenusError(str(error)) from None
+    with torch.device("meta"):  # no time is spent on weights that are replaced
+        learner = recipe.exported.learner()
+    for name in [name for name in learner.heads if name not in heads]:
+        del learner.heads[name]
+    learner.load(to_ours(tensors, layout, learner, config, dtype))
+    return Imported(recipe, learner, tokenizer)
+
+
+def _write(
+    work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
+) -> None:
+    """Write all files of a model into a folder that takes the place of another."""
+    vocabulary = tokenizer.vocabulary
+    rows = learner.network.token_embedding.num_embeddings
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    _match(tokenizer, rows, recipe.vocab_rows)
+    config, tensors, kept = _written(recipe, learner, vocabulary.roles.get("pad"))
+    config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
+    config |= {f"{role}_token_id": vocabulary.roles.get(role) for role in ("pad", "bos", "eos")}
+    if "id2label" in config:
+        config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
+    tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
+    parameters = write_weights(work, tensors, target, shard_bytes)
+    write_json(work / "recipe.json", recipe.written())
+    for name, one in learner.companions().items():
+        stages = tuple(stage.whole() for stage in recipe.stages)
+        own = replace(recipe, name=f"{recipe.name}-{name}", model=one.model, objectives=one.objectives, stages=stages)
+        (work / name).mkdir()
+        _write(work / name, target / name, own, one.learner, tokenizer, "", shard_bytes)
+        notes = f"Trained with a model that lies beside it, in `{name}/`.\n\n{notes}"
+    page = card(recipe, config, parameters, {*kept, *housed(learner)}, notes)
+    (work / "README.md").write_text(page, encoding="utf-8")
+    write_json(work / "config.json", config)
+
+
+def _written(
+    recipe: Recipe, learner: Learner, pad: int | None
+) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
+    """Return configuration and tensors as they are written, and the heads that are among them."""
+    fitting = layout_for(recipe, learner.heads)
+    if fitting is None:
+        return native.describe(recipe, learner), native.tensors(learner), learner.heads.keys()
+    layout, config = fitting
+    if layout.pad not in (None, pad):
+        raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
+    return config, to_foreign(learner, layout, config), layout.kept(learner.heads)
+
+
+def _rebuild(
+    config: Json, weights: Mapping[str, Tensor], tokenizer: Tokenizer, own: Recipe | None, dtype: torch.dtype
+) -> Imported:
+    """Make a learner of a folder that only genus reads."""
+    if own is None:
+        raise GenusError("recipe.json is missing, which says what this model is")
+    _match(tokenizer, own.tokens.vocab_size)
+    return Imported(own, native.rebuild(config, weights, own, dtype), tokenizer)
+
+
+def _check(config: Json, layout: Layout) -> None:
+    """Refuse configurations whose mathematics is another.
+
+    A class that nobody here knows, as a laboratory's own, is read by its `model_type` and its tensors; one that is
+    known to have a head that no layout has is not.
+    """
+    named, known = config.get("architectures") or [], sorted(set(layout.architectures.values()))
+    if not isinstance(named, list) or not all(isinstance(architecture, str) for architecture in named):
+        raise GenusError(f"config.json: architectures: expected a list of names, got {named!r}")
+    for architecture in named:
+        if architecture not in known and architecture.endswith(OTHER_HEADS):
+            raise GenusError(f"config.json: {architecture} cannot be read; known are {', '.join(known)}")
+    for key, value in FIXED.items():
+        if key in {setting.key for setting in layout.settings}:
+            continue
+        if config.get(key) not in (None, value):
+            raise GenusError(f"config.json: {key} = {config[key]!r} cannot be read, only {value!r}")
+    if config.get("problem_type") == "multi_label_classification":
+        raise GenusError("config.json: a classifier with several labels at once cannot be read")
+    if layout.pad is not None and config.get("pad_token_id", layout.pad) != layout.pad:
+        raise GenusError(f"config.json: pad_token_id = {config['pad_token_id']}, from which positions are counted; "
+                         f"only {layout.pad} can be read")  # fmt: skip
+
+
+def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
+    """Say whether there are tensors for a module of ours."""
+    return all(name in tensors for name in theirs(f"{module}.weight", layout.table(heads)))
+
+
+def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
+    """Return the number of token vectors."""
+    (name,) = theirs("network.embed.tokens.weight", layout.tensors)
+    if name not in tensors:
+        raise GenusError(f"the weights lack {name}")
+    return len(tensors[name])
+
+
+def _match(tokenizer: Tokenizer, rows: int, padded: int | None = None) -> None:
+    """Refuse a tokenizer whose ids are not the rows of the embedding, if these are not said to be more."""
+    size = tokenizer.vocabulary.size
+    if size != rows and not (size < rows == padded):
+        raise GenusError(f"the tokenizer has {size:,} pieces, the model {rows:,}: they do not belong together")
+
+
+def _padded(config: Json, tokenizer: Tokenizer, rows: int, own: Recipe | None) -> int | None:
+    """Return the rows of the embedding where they are more than the tokenizer's pieces, as the configuration must say.
+
+    So it is after `resize_token_embeddings(..., pad_to_multiple_of=64)`, and in Megatron's models.
+    """
+    _match(tokenizer, rows, config.get("vocab_size"))
+    if own is not None:
+        _match(tokenizer, own.tokens.vocab_size)
+    return rows if rows > tokenizer.vocabulary.size else None
+
+
+def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer) -> Recipe:
+    """Return a recipe for what came without one: its architecture, and the layout's settings for further training.
+
+    Where its objectives cannot do without another of the layout's, as a discriminator without a generator, that is in.
+    """
+    template = layout.template
+    needs: frozenset[str] = frozenset().union(*(objective.needs for objective in objectives))
+    objectives = [*(one for one in template.objectives if one.gives & needs), *objectives]
+    longest = model.max_length
+    stages = tuple(
+        replace(stage, max_length=min(stage.max_length, longest or stage.max_length)) for stage in template.stages
+    )
+    length = min(template.finetuning.max_length, longest or template.finetuning.max_length)
+    return replace(
+        template,
+        tokens=tokenizer.tokens,
+        model=model,
+        objectives=tuple(objectives) or _fitting(layout, model),
+        stages=stages,
+        finetuning=replace(template.finetuning, max_length=length),
+    )
+
+
+def _fitting(layout: Layout, model: Model) -> tuple[Objective, ...]:
+    """Return the layout's objectives for further training, or another of its heads' where the model refuses those."""
+    heads = [(head.objective,) for head in layout.heads.values()]
+    for objectives in (layout.template.objectives, *heads):
+        try:
+            for one in objectives:
+                one.check(model)
+        except ValueError:
+            continue
+        return objectives
+    return layout.template.objectives
+
+
+def _recipe(folder: Path) -> Recipe | None:
+    """Return the folder's recipe, None where it has none."""
+    path = folder / "recipe.json"
+    if not path.exists():
+        return None
+    try:
+        return Recipe.from_json(read_json(path))
+    except UsageError as error:
+        raise GenusError(f"{path}: {error}") from None

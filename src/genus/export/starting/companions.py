@@ -1,0 +1,94 @@
+"""Whole models within heads, as ELECTRA's generator: read from the folders in which they lie beside a model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import nn
+
+from genus.errors import GenusError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from genus.export.folder import Imported
+    from genus.objectives import Companion, Head, Learner, Objective
+
+
+def housed(learner: Learner) -> set[str]:
+    """Return the names of the heads whose tensors are those of whole models."""
+    heads = cast("dict[str, Head]", dict(learner.heads.items()))
+    return {name for name, head in heads.items() if head.companions(learner.network)}
+
+
+def with_companions(folder: Path, found: Imported, load: Callable[[Path], Imported], known: bool) -> Imported:
+    """Return what was read of a folder, with those heads too whose models lie in folders of their own within it.
+
+    Args:
+        folder: where to look.
+        found: what was read; a head that it lacks is sought.
+        load: reads a model folder.
+        known: the folder has its own recipe, which says of which architecture the others are.
+
+    Raises:
+        GenusError: a folder that is there cannot be read, or does not belong to the model.
+    """
+    heads: dict[str, nn.Module] = dict(found.learner.heads.items())
+    objectives = []
+    for objective in found.recipe.objectives:
+        if objective.name not in heads:
+            objective, head = _sought(folder, found, objective, load, known)
+            if head is not None:
+                heads[objective.name] = head
+        objectives.append(objective)
+    found.learner.heads = nn.ModuleDict({one.name: heads[one.name] for one in objectives if one.name in heads})
+    found.learner.tie()
+    return replace(found, recipe=replace(found.recipe, objectives=tuple(objectives)))
+
+
+def _sought(
+    folder: Path, found: Imported, objective: Objective, load: Callable[[Path], Imported], known: bool
+) -> tuple[Objective, Head | None]:
+    """Return the objective as its companions fit it, and its head; None where not all of them are there."""
+    model, network = found.recipe.model, found.learner.network
+    names = _built(objective, found).companions(network).keys()
+    if not names or not all((folder / name / "config.json").is_file() for name in names):
+        return objective, None
+    beside = {name: load(folder / name) for name in names}
+    if not known:
+        try:
+            objective = objective.fitted(model, {name: one.recipe.model for name, one in beside.items()})
+        except UsageError as error:
+            raise GenusError(f"{folder / next(iter(names))}: {error}") from None
+    head = _built(objective, found)
+    for name, companion in head.companions(network).items():
+        try:
+            _fill(companion, beside[name], found)
+        except GenusError as error:
+            raise GenusError(f"{folder / name}: {error}") from None
+    return objective, head
+
+
+def _built(objective: Objective, found: Imported) -> Head:
+    """Return the objective's head without weights."""
+    with torch.device("meta"):
+        return objective.build(found.recipe.model, found.learner.network.token_embedding.num_embeddings)
+
+
+def _fill(companion: Companion, given: Imported, found: Imported) -> None:
+    """Give a companion the weights of a folder; those that it shares with the model must be the model's."""
+    if given.recipe.model != companion.model:
+        raise GenusError("is of another architecture than the recipe of the model has")
+    if given.tokenizer.hash() != found.tokenizer.hash():
+        raise GenusError("has another tokenizer than the model")
+    own, theirs = companion.learner.state_dict(), given.learner.state_dict()
+    if missing := own.keys() ^ theirs.keys():
+        raise GenusError(f"lacks, or has beyond its place, {min(missing)}")
+    for name, tensor in own.items():
+        if not tensor.is_meta and not torch.equal(tensor, theirs[name]):
+            raise GenusError(f"its {name} differs from the model's; here the two are one")
+    fresh = {name: tensor for name, tensor in theirs.items() if own[name].is_meta}
+    companion.learner.load_state_dict(fresh, strict=False, assign=True)

@@ -1,0 +1,1 @@
+"""BigBird's block-sparse attention: the layout of blocks, the kernel, the layer."""

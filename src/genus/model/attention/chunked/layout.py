@@ -1,0 +1,85 @@
+"""Chunk layout: the gather and scatter indices of tokens in chunks, none of which crosses a sequence.
+
+Legend: T tokens, R rounds, N sequences, C chunks, M seats a chunk, S = C M seats, W chunks seen from one, A heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from genus.batch import Packed
+    from genus.model.attention.chunked import Chunked
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """The seats of a batch for one size of chunks, sequence by sequence, and within it round by round."""
+
+    taker: Tensor
+    """(C M,) who sits there: r T + p, the p-th of all tokens in the order of round r; R T where nobody does."""
+    seat: Tensor
+    """(R, T) where they sit, of each round."""
+    absent: Tensor
+    """(R, T) bool: a sequence of one chunk, in which all see each other anyhow, takes part in the first round only."""
+    neighbors: Tensor
+    """(C, W) the chunks seen from each, of the same sequence and in rounds one after the other, in a circle; from the
+    one chunk of a sequence no other is seen but the last of all, which is empty."""
+
+
+class Seating:
+    """What layers that work in chunks share for a batch; what one of them needs is made when it first asks."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.number = packed.entries()
+        self.entries = packed.offsets.numel() - 1
+        self.place = torch.arange(len(self.number), device=self.number.device) - packed.offsets[:-1].long()[self.number]
+        self.positions = packed.positions
+        self._seats: dict[tuple[int, int, int, int], Seats] = {}
+
+    def seats(self, choice: Chunked, rounds: int = 1) -> Seats:
+        """Return the seats for chunks of a size."""
+        key = (choice.chunk, choice.before, choice.after, rounds)
+        if key not in self._seats:
+            self._seats[key] = self._assign(*key)
+        return self._seats[key]
+
+    def _assign(self, chunk: int, before: int, after: int, rounds: int) -> Seats:
+        """Lay every sequence out; their number hangs on the lengths, for which the device is waited for."""
+        number, device = self.number, self.number.device
+        chunks_N = (torch.bincount(number, minlength=self.entries) + chunk - 1) // chunk
+        chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last is the empty one
+        own_N = torch.where(chunks_N > 1, rounds * chunks_N, chunks_N)
+        first_N = own_N.cumsum(0) - own_N
+        sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
+        place_C = torch.arange(len(sequence_C), device=device) - first_N[sequence_C]
+        look_W = torch.arange(-before, after + 1, device=device)
+        around_CW = first_N[sequence_C, None] + (place_C[:, None] + look_W) % own_N[sequence_C, None]
+        alone_CW = (chunks_N[sequence_C, None] == 1) & (look_W != 0)
+        neighbors_CW = around_CW.masked_fill(alone_CW, len(sequence_C) - 1)
+        round_R1 = torch.arange(rounds, device=device)[:, None]
+        absent_RT = (chunks_N[number] == 1) & (round_R1 > 0)
+        within_RT = (round_R1 * chunks_N[number]).masked_fill(absent_RT, 0)
+        seat_RT = chunk * (first_N[number] + within_RT) + self.place
+        taker = torch.full((chunk * len(sequence_C),), seat_RT.numel(), device=device)
+        taker[seat_RT[~absent_RT]] = torch.arange(seat_RT.numel(), device=device).view_as(seat_RT)[~absent_RT]
+        return Seats(taker, seat_RT, absent_RT, neighbors_CW)
+
+
+def with_neighbors(x_ASD: Tensor, seats: Seats) -> Tensor:
+    """Return (A, C, W M, D): beside each chunk of seats S = C M, those seen from it."""
+    return in_chunks(x_ASD, seats)[:, seats.neighbors].flatten(2, 3)
+
+
+def in_chunks(x_ASD: Tensor, seats: Seats) -> Tensor:
+    """Return (A, C, M, D), the same seats chunk by chunk."""
+    return x_ASD.view(len(x_ASD), len(seats.neighbors), -1, x_ASD.shape[-1])
+
+
+def padded(x: Tensor, value: int = 0) -> Tensor:
+    """Return (T, ...) with one more at the end, for those whom nobody's index stands for."""
+    return torch.cat([x, torch.full_like(x[:1], value)])

@@ -1,0 +1,83 @@
+"""Attention to what is near (Kitaev et al. 2020, released code: SelfAttention with a chunk length).
+
+Legend: T tokens, H hidden size, A heads, D numbers a head, C chunks, M seats of a chunk, W chunks seen from one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.model.attention import AttentionLayer
+from genus.model.attention.chunked import Chunked
+from genus.model.attention.chunked.layout import Seating, Seats, in_chunks, padded, with_neighbors
+from genus.model.attention.masks import Full, Place, Visibility
+from genus.model.cost import Demand, linear
+from genus.part import Fraction
+
+if TYPE_CHECKING:
+    from genus.model.attention.plan import Context
+
+
+class Local(Chunked):
+    """concat_a softmax(q_a k_aᵀ / √D) v_a, projected, among the tokens of the chunks seen, which are stretches of text.
+
+    No map has a bias.
+    """
+
+    dropout: Fraction = 0.1
+    """On the attention probabilities, in training."""
+    visibility: Visibility = Full()
+
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the layer."""
+        return LocalLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the projections, and two products of each token with all in the chunks it looks at."""
+        inner = self.heads * self.size
+        products = Demand(flops=4.0 * min(length, self.seen) * inner, kept=3 * inner)
+        return linear(hidden, 3 * inner, bias=False) + products + linear(inner, hidden, bias=False)
+
+
+class LocalLayer(AttentionLayer):
+    """The module of local attention."""
+
+    choice: Local
+
+    def __init__(self, choice: Local, hidden: int) -> None:
+        super().__init__()
+        self.choice, self.head_size = choice, choice.size
+        self.query = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
+
+    def plan(self, context: Context) -> Seating:
+        """Return how the sequences sit."""
+        return Seating(context.packed)
+
+    def forward(self, x: Tensor, shared: Seating, state: None = None) -> Tensor:
+        """Return (T, H)."""
+        choice = self.choice
+        seats = shared.seats(choice)
+        q_ASD, k_ASD, v_ASD = (
+            padded(self.by_head(project(x)))[seats.taker].transpose(0, 1)
+            for project in (self.query, self.key, self.value)
+        )
+        q_CAMD = in_chunks(q_ASD, seats).transpose(0, 1)
+        k_CAKD, v_CAKD = (with_neighbors(y, seats).transpose(0, 1) for y in (k_ASD, v_ASD))
+        mask_CMK = self._mask(seats, shared)
+        dropout = choice.dropout if self.training else 0.0
+        out_CAMD = F.scaled_dot_product_attention(q_CAMD, k_CAKD, v_CAKD, mask_CMK[:, None], dropout)
+        return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.seat[0]].flatten(1))  # type: ignore[no-any-return]
+
+    def _mask(self, seats: Seats, shared: Seating) -> Tensor:
+        """Return (C, M, W M) bool, who sees whom; who sits on an empty seat sees everyone, and is seen by none."""
+        position_CM = padded(shared.positions, -1)[seats.taker].view(len(seats.neighbors), -1)
+        position_CK = position_CM[seats.neighbors].flatten(1)
+        seen = position_CK[:, None] >= 0
+        rule = self.choice.visibility.allowed(Place(position_CM[:, :, None]), Place(position_CK[:, None]))
+        return (seen if rule is None else seen & rule) | (position_CM[:, :, None] < 0)

@@ -1,0 +1,175 @@
+"""Attention to what hashes alike (Kitaev et al. 2020, section 2 and appendix A).
+
+Legend: T tokens, H hidden size, A heads, D numbers a head, R rounds of hashing, X = R T, S seats of all rounds, C
+chunks, M seats of a chunk, W chunks seen from one, K = W M.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genus.model.attention import AttentionLayer
+from genus.model.attention.chunked import Chunked
+from genus.model.attention.chunked.layout import Seating, Seats, in_chunks, padded, with_neighbors
+from genus.model.attention.masks import Full, Place, Visibility
+from genus.model.cost import Demand, linear
+from genus.part import Count, Fraction
+
+if TYPE_CHECKING:
+    from genus.model.attention.plan import Context
+
+HIDDEN, ITSELF = -1e9, -1e5
+"""Scores of what is not seen, and of a token for itself: it attends to itself only where it sees nothing else."""
+EPSILON = 1e-6
+"""Added to the mean square by which keys are divided (released code)."""
+SEED = 0
+"""Of the rotations in evaluation, so that numbers repeat; in training they are drawn anew in every forward pass."""
+
+
+class Lsh(Chunked):
+    """Σ_r exp(z_r - log Σ exp z) softmax_r(q kᵀ / √D) v, projected, k = q √D / |q|, and z_r the softmax's normalizer.
+
+    In each of R rounds the tokens of a sequence are sorted by bucket, then by position, and cut into chunks; a token
+    sees the tokens of its own chunk and of neighboring ones, which hash alike for the most part. No map has a bias.
+
+    Source: section 2, equations 2 to 6. As in the released code, and unlike appendix A: a token that is met in several
+    rounds counts in each of them, and the chunk before the first one of a round is the last one of the round before.
+    Where tokens see only those before them, those after them still move the borders of chunks.
+    """
+
+    rounds: Count = 1
+    """R."""
+    buckets: tuple[int, ...] = (64,)
+    """How many buckets; with several numbers, as many as their product, told by as many rotations. Each is even."""
+    across: bool = True
+    """See tokens of other buckets too, where they share a chunk (released code: attend_across_buckets)."""
+    dropout: Fraction = 0.0
+    """On the attention probabilities, in training."""
+    visibility: Visibility = Full()
+
+    @property
+    def in_words(self) -> str:
+        """What it hashes by, and how often."""
+        return f"locality-sensitive hashing ({self.rounds} rounds)"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of buckets that no rotation gives, by a ValueError."""
+        if not self.buckets or any(number < 2 or number % 2 for number in self.buckets):
+            raise ValueError(f"attention.buckets: a rotation and its opposite tell an even number, not {self.buckets}")
+
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the layer."""
+        return LshLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the projections and rotations, and in each round two products with all in the chunks looked at."""
+        inner = self.heads * self.size
+        pairs = 4.0 * self.rounds * min(length, self.seen) * inner
+        hashing = self.rounds * inner * sum(self.buckets)
+        maps = linear(hidden, 2 * inner, bias=False) + linear(inner, hidden, bias=False)
+        return maps + Demand(flops=pairs, once=hashing, kept=2 * inner * (1 + self.rounds))
+
+
+class LshLayer(AttentionLayer):
+    """The module of LSH attention; one map `query_key` makes queries and keys."""
+
+    choice: Lsh
+
+    def __init__(self, choice: Lsh, hidden: int) -> None:
+        super().__init__()
+        self.choice, self.head_size = choice, choice.size
+        self.query_key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
+        self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
+
+    def plan(self, context: Context) -> Seating:
+        """Return how the sequences sit."""
+        return Seating(context.packed)
+
+    def forward(self, x: Tensor, shared: Seating, state: None = None) -> Tensor:
+        """Return (T, H)."""
+        q_ATD, v_ATD = (
+            self.by_drawn_head(project(x), self.choice.heads).transpose(0, 1)
+            for project in (self.query_key, self.value)
+        )
+        out_ATD = self.attend(q_ATD, v_ATD, self.hash(q_ATD), shared)
+        return self.out(out_ATD.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def hash(self, q_ATD: Tensor) -> Tensor:
+        """Return (A, R, T) buckets: argmax of [x P, -x P] over random directions P, for each of their factors."""
+        choice, wide = self.choice, torch.promote_types(q_ATD.dtype, torch.float32)
+        halves = [number // 2 for number in choice.buckets]
+        with torch.autocast(q_ATD.device.type, enabled=False):
+            x_ATD = q_ATD.to(wide)
+            bucket_ART, scale = torch.zeros((), dtype=torch.int64, device=q_ATD.device), 1
+            for turned in torch.split(self._rotations(x_ATD, sum(halves)), halves, -1):
+                told = [x_ATD @ turned[:, :, r] for r in range(choice.rounds)]
+                bucket_ART = bucket_ART + scale * torch.stack([torch.cat([y, -y], -1).argmax(-1) for y in told], 1)
+                scale *= 2 * turned.shape[-1]
+        return bucket_ART
+
+    def _rotations(self, like_ATD: Tensor, directions: int) -> Tensor:
+        """Return (A, D, R, directions) normal numbers."""
+        shape = (self.choice.heads, self.choice.size, self.choice.rounds, directions)
+        if self.training:
+            return torch.randn(shape, dtype=like_ATD.dtype, device=like_ATD.device)
+        generator = torch.Generator().manual_seed(SEED)
+        return torch.randn(shape, dtype=like_ATD.dtype, generator=generator).to(like_ATD.device)
+
+    def attend(self, q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, shared: Seating) -> Tensor:
+        """Return (A, T, D), the outputs of all rounds together."""
+        seats, tokens = shared.seats(self.choice, self.choice.rounds), len(shared.number)
+        number = math.prod(self.choice.buckets)
+        # Each sequence keeps its stretch of places, so that in every round the same places sit in its chunks.
+        order_ART = (shared.number * number + bucket_ART).argsort(stable=True, dim=-1)
+        token_AS = F.pad(order_ART.flatten(1), (0, 1), value=tokens)[:, seats.taker]
+        round_R1 = torch.arange(self.choice.rounds, device=q_ATD.device)[:, None]
+        group_ART = bucket_ART.gather(-1, order_ART) + number * round_R1
+        group_AS = F.pad(group_ART.flatten(1), (0, 1), value=-1)[:, seats.taker]
+        out_ASD, weight_AS = self._by_chunk(q_ATD, v_ATD, token_AS, group_AS, seats, shared)
+        place_ART = torch.empty_like(order_ART)
+        place_ART.scatter_(-1, order_ART, torch.arange(tokens, device=q_ATD.device).expand_as(order_ART))
+        seat_AX = seats.seat.expand_as(place_ART).gather(-1, place_ART).flatten(1)
+        weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART).masked_fill(seats.absent, -torch.inf)
+        share_ART = (weight_ART - weight_ART.logsumexp(1, keepdim=True)).exp().to(out_ASD.dtype)
+        out_ARTD = _taken(out_ASD, seat_AX).view(*order_ART.shape, -1)
+        return (share_ART[..., None] * out_ARTD).sum(1)
+
+    def _by_chunk(
+        self, q_ATD: Tensor, v_ATD: Tensor, token_AS: Tensor, group_AS: Tensor, seats: Seats, shared: Seating
+    ) -> tuple[Tensor, Tensor]:
+        """Return the outputs (A, S, D) of each seat, and the logarithms (A, S) of the sums over what it attends to."""
+        k_ATD = q_ATD * ((q_ATD * q_ATD).mean(-1, keepdim=True) + EPSILON).rsqrt() / self.choice.size**0.5
+        q_ASD, k_ASD, v_ASD = (_taken(F.pad(y, (0, 0, 0, 1)), token_AS) for y in (q_ATD, k_ATD, v_ATD))
+        q_ACMD = in_chunks(q_ASD, seats)
+        score_ACMK = q_ACMD @ with_neighbors(k_ASD, seats).mT
+        score_ACMK = score_ACMK.to(torch.promote_types(score_ACMK.dtype, torch.float32))
+        asking_ACM1, asked_AC1K = _pairs(token_AS, seats)
+        position_T = padded(shared.positions, -1)
+        seen = asked_AC1K < len(shared.number)
+        rule = self.choice.visibility.allowed(Place(position_T[asking_ACM1]), Place(position_T[asked_AC1K]))
+        if rule is not None:
+            seen = seen & rule
+        if not self.choice.across:
+            seen = seen & torch.eq(*_pairs(group_AS, seats))
+        score_ACMK.masked_fill_(~seen, HIDDEN).masked_fill_(asking_ACM1 == asked_AC1K, ITSELF)
+        weight_ACM1 = score_ACMK.logsumexp(-1, keepdim=True)
+        chance_ACMK = F.dropout((score_ACMK - weight_ACM1).exp(), self.choice.dropout, self.training)
+        out_ACMD = chance_ACMK.to(v_ASD.dtype) @ with_neighbors(v_ASD, seats)
+        return out_ACMD.flatten(1, 2), weight_ACM1.flatten(1)
+
+
+def _pairs(of_AS: Tensor, seats: Seats) -> tuple[Tensor, Tensor]:
+    """Return what is known of each seat, as (A, C, M, 1) for those who look and (A, C, 1, K) for those looked at."""
+    return in_chunks(of_AS[..., None], seats), with_neighbors(of_AS[..., None], seats).mT
+
+
+def _taken(x_ATD: Tensor, index_AS: Tensor) -> Tensor:
+    """Return (A, S, D), for each head the vectors of its indices."""
+    return x_ATD.gather(1, index_AS[:, :, None].expand(-1, -1, x_ATD.shape[-1]))

@@ -1,0 +1,141 @@
+"""Multi-head softmax attention (Vaswani et al. 2017, section 3.2), within a sequence or across two.
+
+Legend: T tokens, H hidden size, A heads, G heads of keys and values, D numbers of a head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor, nn
+
+from genus.model.attention import Attention, AttentionLayer
+from genus.model.attention.kernels import attend
+from genus.model.attention.masks import Full, Visibility
+from genus.model.attention.plan import AttentionPlan, Side, plan_attention
+from genus.model.cost import Demand, linear
+from genus.part import Count, Fraction, NotNegative
+
+if TYPE_CHECKING:
+    from genus.model.attention.plan import Context
+    from genus.model.cache import LayerCache
+
+
+class Softmax(Attention):
+    """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are maps of the same states.
+
+    With `key_heads` = G < A, A / G heads of queries share a head of keys and values (Ainslie et al. 2023).
+    """
+
+    takes_positions: ClassVar[bool] = True
+
+    heads: Count
+    bias: bool = True
+    dropout: Fraction = 0.1
+    """On the attention probabilities, in training."""
+    visibility: Visibility = Full()
+    key_heads: Count | None = None
+    """G, which divides the heads; None: as many as heads."""
+    size: Count | None = None
+    """D; None: the hidden size over the heads."""
+    scale: NotNegative | None = None
+    """Factor on the scores; None: 1 / sqrt(D)."""
+
+    @property
+    def in_words(self) -> str:
+        """Its heads, and who sees whom."""
+        groups = f"{self.key_heads} heads of keys" if self.key_heads else ""
+        return ", ".join(part for part in ("softmax", f"{self.heads} heads", groups, self.visibility.in_words) if part)
+
+    def head_sizes(self, hidden: int) -> tuple[int, int]:
+        """Return A and D."""
+        return self.heads, self.size or hidden // self.heads
+
+    def check(self, hidden: int) -> None:
+        """Refuse heads that do not divide the hidden size, and heads of keys that do not divide the heads."""
+        if self.heads < 1 or (self.size is None and hidden % self.heads):
+            raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
+        if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
+            raise ValueError(f"attention.key_heads: {self.key_heads} do not divide {self.heads} heads")
+
+    def build(self, hidden: int) -> AttentionLayer:
+        """Return the layer."""
+        return SoftmaxLayer(self, hidden)
+
+    def demand(self, hidden: int, length: int) -> Demand:
+        """Return the projections, and two products of each token with all that it sees (all of them are counted)."""
+        heads, size = self.head_sizes(hidden)
+        wide, narrow = heads * size, (self.key_heads or heads) * size
+        products = Demand(flops=4.0 * length * wide, kept=wide + 2 * narrow)
+        return linear(hidden, wide + 2 * narrow, self.bias) + products + linear(wide, hidden, self.bias)
+
+
+class SoftmaxLayer(AttentionLayer):
+    """The module of multi-head attention."""
+
+    choice: Softmax
+
+    def __init__(self, choice: Softmax, hidden: int) -> None:
+        super().__init__()
+        heads, self.head_size = choice.head_sizes(hidden)
+        wide, narrow = heads * self.head_size, (choice.key_heads or heads) * self.head_size
+        self.choice = choice
+        self.query = nn.Linear(hidden, wide, bias=choice.bias)
+        self.key = nn.Linear(hidden, narrow, bias=choice.bias)
+        self.value = nn.Linear(hidden, narrow, bias=choice.bias)
+        self.out = nn.Linear(wide, hidden, bias=choice.bias)
+
+    def cache_shape(self) -> tuple[int, int]:
+        """Return the heads of keys and values, and their size."""
+        return self.choice.key_heads or self.choice.heads, self.head_size
+
+    def plan(self, context: Context) -> AttentionPlan:
+        """Return the plan of self-attention, or of cross-attention where the context is so."""
+        if context.across:
+            return self._across(context)
+        rule, packed, cache = self.choice.visibility, context.packed, context.cache
+        q = k = Side.of(packed)
+        if cache is not None and not cache.empty:
+            q, k, rule = cache.queries(packed), cache.keys(packed), rule.after_prompt()
+        plan = self._plan(context, q, k, rule)
+        if context.rotation is not None:
+            plan = replace(plan, rotation=context.rotation(packed.positions).to(context.dtype))
+        if cache is not None:
+            plan = replace(plan, written=cache.places(packed), cached=not cache.empty)
+        return plan
+
+    def _plan(self, context: Context, q: Side, k: Side, rule: Visibility) -> AttentionPlan:
+        choice, packed = self.choice, None if context.across or q is not k else context.packed
+        dropout = choice.dropout if context.training else 0.0
+        return plan_attention(
+            q, k, rule, context.dtype, dropout=dropout, scale=choice.scale, bias=context.bias, packed=packed
+        )
+
+    def _across(self, context: Context) -> AttentionPlan:
+        """Return the plan of cross-attention: of new tokens to a source, or to the keys kept of it."""
+        source, cache, packed = context.source, context.cache, context.packed
+        if source is None:
+            if cache is None:
+                raise ValueError("cross-attention needs a source, or a cache of its keys and values")
+            plan = self._plan(context, cache.queries(packed), cache.keys(packed, own=False), self.choice.visibility)
+            return replace(plan, cached=True)
+        plan = self._plan(context, Side.of(packed), Side.of(source.packed), self.choice.visibility)
+        written = None if cache is None else cache.places(source.packed)
+        return replace(plan, source=source.states, written=written)
+
+    def forward(self, x: Tensor, plan: AttentionPlan, state: LayerCache | None = None) -> Tensor:
+        """Return (T, H)."""
+        q_TAD, rotation = self.by_head(self.query(x)), plan.rotation
+        if state is not None and plan.written is None:
+            k_TGD, v_TGD = state.read()
+        else:
+            given = x if plan.source is None else plan.source
+            k_TGD, v_TGD = self.by_head(self.key(given)), self.by_head(self.value(given))
+            if rotation is not None:
+                q_TAD, k_TGD = rotation.turn(q_TAD), rotation.turn(k_TGD)
+            if state is not None and plan.written is not None:
+                state.write(k_TGD, v_TGD, plan.written)
+                if plan.cached:
+                    k_TGD, v_TGD = state.read()
+        return self.out(attend(q_TAD, k_TGD, v_TGD, plan).flatten(1))  # type: ignore[no-any-return]

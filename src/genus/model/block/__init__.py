@@ -1,0 +1,83 @@
+"""Block slot: how a layer's sublayers are joined by residual connections and norms."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from genus.model.norm import NoNorm
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from genus.model.cost import Demand
+    from genus.model.norm import Norm
+    from genus.model.transformer import Encoder
+
+
+class Block(Part, ABC):
+    """A choice of how a layer's parts are joined."""
+
+    @abstractmethod
+    def build(self, model: Encoder) -> nn.Module:
+        """Return one layer: called with (x (T, H), plans, states), it returns (T, H)."""
+
+    @abstractmethod
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return what one layer needs, for sequences of `length` tokens."""
+
+    def closing(self, model: Encoder) -> Norm:
+        """Return the norm after the last layer; none where each layer ends with its own."""
+        return NoNorm()
+
+    def residual_scale(self, model: Encoder) -> float:
+        """Return the factor on the standard deviation from which maps that end a residual branch start."""
+        return 1.0
+
+
+class Layer(nn.Module):
+    """Sub-layers `attention`[, `cross`] and `feedforward`, and a norm for each, all wrapped alike by `wrapped`."""
+
+    def __init__(self, model: Encoder) -> None:
+        super().__init__()
+        self.attention = model.attention.build(model.hidden)
+        self.attention_norm = model.norm.build(model.hidden)
+        self.cross = None if model.cross is None else model.cross.build(model.hidden)
+        self.cross_norm = None if model.cross is None else model.norm.build(model.hidden)
+        self.feedforward = model.feedforward.build(model.hidden)
+        self.feedforward_norm = model.norm.build(model.hidden)
+        self.dropout = nn.Dropout(model.dropout)
+        for branch in (self.attention, self.cross, self.feedforward):
+            if branch is not None:
+                branch.residual_scale = model.block.residual_scale(model)
+
+    @abstractmethod
+    def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return (T, H), a sub-layer's input with its output."""
+
+    def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
+        """Return (T, H).
+
+        Args:
+            x: hidden states (T, H).
+            plans: of the attention sub-layers, by name.
+            states: slices of caches and memories of the attention sub-layers, by name.
+        """
+        attention, cross = self.attention, self.cross
+        x = self.wrapped(x, self.attention_norm, lambda y: attention(y, plans["attention"], states.get("attention")))
+        if cross is not None and self.cross_norm is not None:
+            x = self.wrapped(x, self.cross_norm, lambda y: cross(y, plans["cross"], states.get("cross")))
+        return self.wrapped(x, self.feedforward_norm, self.feedforward)
+
+
+def all_sublayers(model: Encoder, length: int) -> Demand:
+    """Return what the sub-layers of a layer need, each with a norm."""
+    norm = model.norm.demand(model.hidden)
+    attentions = [part for part in (model.attention, model.cross) if part is not None]
+    each = [part.demand(model.hidden, length) for part in attentions] + [model.feedforward.demand(model.hidden)]
+    return functools.reduce(operator.add, each) + norm.times(len(each))

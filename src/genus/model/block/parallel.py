@@ -1,0 +1,56 @@
+"""Layers whose sub-layers read the same normalized states (GPT-J; Wang and Komatsuzaki 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from genus.model.block import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genus.model.cost import Demand
+    from genus.model.norm import Norm
+    from genus.model.transformer import Encoder
+
+
+class Parallel(Block):
+    """x = x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer."""
+
+    def build(self, model: Encoder) -> nn.Module:
+        """Return the layer.
+
+        Raises:
+            ValueError: the model has cross-attention, which has no place here.
+        """
+        if model.cross is not None:
+            raise ValueError("block: parallel sub-layers leave no place for cross-attention; take PreNorm or PostNorm")
+        return ParallelLayer(model)
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return both sub-layers and their norm."""
+        attention, feedforward = model.attention.demand(model.hidden, length), model.feedforward.demand(model.hidden)
+        return attention + feedforward + model.norm.demand(model.hidden)
+
+    def closing(self, model: Encoder) -> Norm:
+        """Return the norm of the sum."""
+        return model.norm
+
+
+class ParallelLayer(nn.Module):
+    """A layer of parallel sub-layers."""
+
+    def __init__(self, model: Encoder) -> None:
+        super().__init__()
+        self.norm = model.norm.build(model.hidden)
+        self.attention = model.attention.build(model.hidden)
+        self.feedforward = model.feedforward.build(model.hidden)
+        self.dropout = nn.Dropout(model.dropout)
+
+    def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
+        """Return (T, H)."""
+        y = self.norm(x)
+        attended = self.attention(y, plans["attention"], states.get("attention"))
+        return x + self.dropout(attended) + self.dropout(self.feedforward(y))  # type: ignore[no-any-return]

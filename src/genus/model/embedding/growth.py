@@ -1,0 +1,37 @@
+"""Tables that go on where those of another model end: longer positions, more segments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from genus.model.embedding import Embed
+from genus.model.position.learned import LearnedPositions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def continued(source: nn.Module, module: nn.Module) -> dict[str, Tensor]:
+    """Return tables of positions and segments with more rows than the source's, by name: its rows again and again.
+
+    So a model for 4,096 tokens starts from one for 512 (Beltagy et al. 2020, Longformer, section 5).
+    """
+    modules, found = dict(source.named_modules()), {}
+    for name, own in module.named_modules():
+        old = modules.get(name)
+        if isinstance(own, LearnedPositions) and isinstance(old, LearnedPositions):
+            found[f"{name}.table.weight"] = _repeated(old.table, own.table, old.offset, own.offset)
+        elif isinstance(own, Embed) and isinstance(old, Embed) and own.segments and old.segments:
+            found[f"{name}.segments.weight"] = _repeated(old.segments, own.segments, 0, 0)
+    return found
+
+
+def _repeated(old: nn.Embedding, own: nn.Embedding, skipped: int, ahead: int) -> Tensor:
+    """Return the old table, or its rows past the skipped ones again and again where the own one has room for all."""
+    rows, room = old.weight.detach()[skipped:], own.num_embeddings - ahead
+    if own.weight.shape == old.weight.shape or own.embedding_dim != old.embedding_dim or room < len(rows):
+        return old.weight.detach()
+    return torch.cat([own.weight.detach()[:ahead].to(rows), rows[torch.arange(room) % len(rows)]])

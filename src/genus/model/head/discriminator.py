@@ -1,0 +1,34 @@
+"""A token discriminator head: one logit per token (ELECTRA).
+
+Legend: M targets, H hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from genus.model.cost import Demand, linear
+
+if TYPE_CHECKING:
+    from genus.model.activation import Activation
+
+
+class BinaryHead(nn.Module):
+    """One logit a state: w · f(W h + b) + c (Clark et al. 2020, released code, _get_discriminator_output)."""
+
+    def __init__(self, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.activation = activation.build()
+        self.out = nn.Linear(hidden, 1)
+
+    def forward(self, hidden_MH: Tensor) -> Tensor:
+        """Return logits (M,)."""
+        return self.out(self.activation(self.dense(hidden_MH)))[:, 0]  # type: ignore[no-any-return]
+
+
+def binary_head_demand(hidden: int) -> Demand:
+    """Return what a `BinaryHead` demands, at one state."""
+    return linear(hidden, hidden) + Demand(kept=hidden) + linear(hidden, 1)

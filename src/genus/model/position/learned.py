@@ -1,0 +1,120 @@
+"""Learned absolute positions: one table, or axial tables over a grid.
+
+Legend: T tokens, E embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from genus.model.cost import Demand
+from genus.model.position import Position
+from genus.part import Count, Natural, NotNegative
+
+
+class Learned(Position):
+    """One learned vector a position (BERT, section 3).
+
+    `offset` rows stand unused before position 0: RoBERTa's code counts positions from its padding id + 1 = 2, so that
+    its table for 512 positions has 514 rows, and checkpoints are laid out so.
+    """
+
+    length: Count = 512
+    offset: Natural = 0
+
+    @property
+    def in_words(self) -> str:
+        """How many there are."""
+        return f"learned position ({self.length})"
+
+    @property
+    def max_length(self) -> int | None:
+        """The table's length."""
+        return self.length
+
+    def build(self, size: int) -> nn.Module:
+        """Return the table."""
+        return LearnedPositions(self.length, self.offset, size)
+
+    def demand(self, size: int) -> Demand:
+        """Return the table."""
+        return Demand(parameters=(self.length + self.offset) * size)
+
+
+class LearnedPositions(nn.Module):
+    """A table of position vectors."""
+
+    def __init__(self, length: int, offset: int, size: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.table = nn.Embedding(length + offset, size)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return (T, size) vectors of positions (T,)."""
+        return self.table(positions + self.offset)  # type: ignore[no-any-return]
+
+
+class Axial(Position):
+    """[u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid: n₁ + n₂ vectors serve n₁ n₂ positions; so for more axes.
+
+    Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
+    """
+
+    shape: tuple[Count, ...]
+    """n₁, n₂, ...: their product is the longest sequence."""
+    widths: tuple[Count, ...]
+    """Numbers told by each axis; they sum to the embedding size."""
+    std: NotNegative = 1.0
+    """Standard deviation of the normal distribution that they start from."""
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that is none.
+
+        Raises:
+            ValueError: another number of widths than of axes, or no axis.
+        """
+        if len(self.shape) != len(self.widths) or not self.shape:
+            raise ValueError(f"position: shape {list(self.shape)} and widths {list(self.widths)} are to be of as many "
+                             "axes, and of one at least")  # fmt: skip
+
+    @property
+    def max_length(self) -> int | None:
+        """As many as the grid has places."""
+        return math.prod(self.shape)
+
+    def build(self, size: int) -> nn.Module:
+        """Return the tables."""
+        return AxialPositions(self)
+
+    def check(self, size: int) -> None:
+        """Refuse widths that do not sum to the embedding size."""
+        if sum(self.widths) != size:
+            raise ValueError(f"position.widths: {list(self.widths)} sum to {sum(self.widths)}, not to {size}, "
+                             "the embedding size")  # fmt: skip
+
+    def demand(self, size: int) -> Demand:
+        """Return a table an axis."""
+        return Demand(parameters=sum(n * width for n, width in zip(self.shape, self.widths, strict=True)))
+
+
+class AxialPositions(nn.Module):
+    """The tables of a grid's axes."""
+
+    def __init__(self, choice: Axial) -> None:
+        super().__init__()
+        self.shape = choice.shape
+        self.tables = nn.ParameterList()
+        for axis, (number, width) in enumerate(zip(choice.shape, choice.widths, strict=True)):
+            shape = [number if other == axis else 1 for other in range(len(choice.shape))]
+            self.tables.append(nn.Parameter(torch.empty(*shape, width).normal_(std=choice.std)))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Return (T, E) vectors of positions (T,)."""
+        parts = []
+        for table, number in zip(reversed(self.tables), reversed(self.shape), strict=True):
+            parts.append(table.flatten(0, -2)[positions % number])
+            positions = positions // number
+        return torch.cat(parts[::-1], -1)

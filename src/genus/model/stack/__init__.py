@@ -1,0 +1,97 @@
+"""Stack slot: how a model's layers follow each other."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from genus.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from torch import Tensor, nn
+
+    from genus.model.attention import AttentionLayer
+    from genus.model.attention.plan import Context
+    from genus.model.cost import Demand
+    from genus.model.transformer import Encoder
+
+
+class Stack(Part, ABC):
+    """A choice of how layers make a stack: each its own, shared, reversible."""
+
+    def check(self, model: Encoder) -> None:
+        """Refuse a model that this choice cannot serve.
+
+        Raises:
+            ValueError: choices contradict each other (more groups than layers).
+        """
+
+    def width(self, hidden: int) -> int:
+        """Return how many numbers the stack gives a token."""
+        return hidden
+
+    @abstractmethod
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack of `layers` layers that `make` makes: called with (x (T, H), context), it returns (T, H).
+
+        Where a third argument is a list, the embeddings and the output of every layer are appended to it.
+        """
+
+    @abstractmethod
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return what the model's layers need, for sequences of `length` tokens."""
+
+
+def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
+    """Return (T, H), having applied layers one after the other; a layer may stand among them several times."""
+    cross = context.crossing()
+    for number, (layer, plans) in enumerate(zip(layers, plans_of(layers, context), strict=True)):
+        x = layer(keep(kept, x), plans, {"attention": context.state(number), "cross": cross.state(number)})
+    return keep(kept, x)
+
+
+def plans_of(
+    layers: Sequence[nn.Module], context: Context, change: Callable[[Any], Any] | None = None
+) -> list[dict[str, Any]]:
+    """Return the plans of the attention sub-layers of each layer, by name: one for each distinct choice.
+
+    Args:
+        layers: each with a sub-layer `attention`, and one of `cross` attention or None.
+        context: of the forward pass.
+        change: applied to each plan, once.
+    """
+    made: dict[Hashable, Any] = {}
+    found = []
+    for layer in layers:
+        own = {}
+        for name, given in (("attention", context), ("cross", context.crossing())):
+            attention: AttentionLayer | None = getattr(layer, name, None)
+            if attention is None:
+                continue
+            key = name, attention.choice.plan_key()
+            if key not in made:
+                plan = attention.plan(given)
+                made[key] = plan if change is None else change(plan)
+            own[name] = made[key]
+        found.append(own)
+    return found
+
+
+def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:
+    """Return hidden states, having appended them to the list if there is one."""
+    if kept is not None:
+        kept.append(x)
+    return x
+
+
+def each_layer(model: Encoder, length: int) -> Demand:
+    """Return what a model's layers need together, when each has weights of its own."""
+    alike = itertools.groupby(model.layer(number) for number in range(model.layers))
+    return functools.reduce(
+        operator.add, (model.block.demand(layer, length).times(len(list(layers))) for layer, layers in alike)
+    )

@@ -1,0 +1,179 @@
+"""Layers that can be undone, so that the way back needs nothing of what they computed (Kitaev et al. 2020, section 3).
+
+Legend: T tokens, H hidden size.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from genus.errors import UsageError
+from genus.model.block.residual import PreNorm, PreNormLayer
+from genus.model.stack import Stack, each_layer, plans_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from genus.model.attention.plan import Context
+    from genus.model.cost import Demand
+    from genus.model.transformer import Encoder
+
+
+GRID = 2.0**36
+"""States are multiples of 1 / GRID, finer than float32 above 0.0002. In float64 they are summed and subtracted without
+rounding up to 2^53 / GRID = 131,072: what is undone is what there was, to the last bit, and so hashes alike."""
+
+
+class Reversible(Stack):
+    """y₁ = x₁ + attend(x₂), y₂ = x₂ + feed(y₁) in each layer, with x₁ = x₂ at first; the states are [y₁, y₂] at last.
+
+    Back from the last layer, x₂ = y₂ - feed(y₁) and x₁ = y₁ - attend(x₂) are found anew, with the dropout and the
+    rotations there were. So what is kept for the backward pass does not grow with the number of layers.
+
+    Source: section 3, equations 7 to 9 (Gomez et al. 2017). Each layer has the norms before its sub-layers (`PreNorm`).
+    """
+
+    def check(self, model: Encoder) -> None:
+        """Refuse layers that are not a sum of what comes in and of what sub-layers add."""
+        if not isinstance(model.block, PreNorm):
+            raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
+                             f"{type(model.block).__name__}")  # fmt: skip
+        if model.cross is not None or model.embedding.position.biases:
+            raise ValueError("stack: reversible layers have no cross-attention, and no bias of positions on the scores")
+
+    def width(self, hidden: int) -> int:
+        """Return twice the hidden size."""
+        return 2 * hidden
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack."""
+        return ReversibleLayers(make() for _ in range(layers))
+
+    def demand(self, model: Encoder, length: int) -> Demand:
+        """Return the work of every layer; two states in double precision are kept, and what one layer keeps."""
+        whole = each_layer(model, length)
+        layers = (model.block.demand(model.layer(number), length).kept for number in range(model.layers))
+        return replace(whole, kept=4 * model.hidden + max(layers))
+
+
+class ReversibleLayers(nn.ModuleList):
+    """Reversible layers in a row."""
+
+    def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
+        """Return (T, 2 H).
+
+        Raises:
+            UsageError: the states of every layer are asked for, of which none is kept; or layers are sharded, whose
+                weights only their own forward passes would gather.
+        """
+        if any(hasattr(weight, "full_tensor") for weight in self.parameters()):
+            raise UsageError("model.stack: reversible layers cannot be sharded; replicate this model")
+        if kept is not None:
+            raise UsageError("model.stack: reversible layers do not keep the states of every layer")
+        layers = cast("list[PreNormLayer]", list(self))
+        walk = Walk(layers, plans_of(layers, context), x, int(torch.randint(1 << 62, ())) if self.training else None)
+        if not torch.is_grad_enabled():
+            return walk.joined(*walk.onward(x))
+        return Undone.apply(x, walk, *self.parameters())  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Walk:
+    """One way through the layers and back, in which they draw and round alike."""
+
+    def __init__(self, layers: list[PreNormLayer], plans: list[dict[str, Any]], x: Tensor, key: int | None) -> None:
+        self.layers, self.plans, self.key = layers, plans, key
+        self.dtype, self.device = x.dtype, x.device
+        self.half = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
+
+    def onward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both states (T, H) after the last layer."""
+        first = second = on_grid(x)
+        for number in range(len(self.layers)):
+            first = first + on_grid(self.attend(number, second.to(self.dtype)))
+            second = second + on_grid(self.feed(number, first.to(self.dtype)))
+        return first, second
+
+    def joined(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return both states as one (T, 2 H), in the precision of what came in."""
+        return torch.cat([first, second], -1).to(self.dtype)
+
+    def attend(self, number: int, x: Tensor) -> Tensor:
+        """Return what the attention of a layer adds."""
+        with self._as_ever(2 * number):
+            return self.layers[number].attend(x, self.plans[number], {})
+
+    def feed(self, number: int, x: Tensor) -> Tensor:
+        """Return what the feed-forward sub-layer of a layer adds."""
+        with self._as_ever(2 * number + 1):
+            return self.layers[number].feed(x)
+
+    @contextmanager
+    def _as_ever(self, part: int) -> Iterator[None]:
+        """Draw from a generator that the walk and the sub-layer decide, in the precision of the way onward."""
+        with self._draws(part), self._precision():
+            yield
+
+    def _precision(self) -> AbstractContextManager[object]:
+        kind, on = self.device.type, self.half is not None
+        return torch.autocast(kind, dtype=self.half, enabled=on, cache_enabled=False)
+
+    @contextmanager
+    def _draws(self, part: int) -> Iterator[None]:
+        if self.key is None:
+            yield
+            return
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.key + part)
+            yield
+
+
+class Undone(torch.autograd.Function):
+    """The walk through the layers, whose backward pass finds the states again from the last ones."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, walk: Walk, *parameters: Tensor) -> Tensor:
+        """Return (T, 2 H), keeping the last states."""
+        ctx.walk, ctx.parameters = walk, parameters
+        states = walk.onward(x)
+        ctx.save_for_backward(*states)
+        return walk.joined(*states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of what came in and of each parameter."""
+        walk, (first, second), (d_first, d_second) = ctx.walk, ctx.saved_tensors, grad.chunk(2, -1)
+        total: dict[nn.Parameter, Tensor] = {}
+        for number in reversed(range(len(walk.layers))):
+            out, d = back(walk.feed, number, first.to(walk.dtype), d_second, walk, total)
+            second, d_first = second - on_grid(out), d_first + d
+            out, d = back(walk.attend, number, second.to(walk.dtype), d_first, walk, total)
+            first, d_second = first - on_grid(out), d_second + d
+        return d_first + d_second, None, *(total.pop(parameter, None) for parameter in ctx.parameters)
+
+
+def back(
+    add: Callable[[int, Tensor], Tensor], number: int, x: Tensor, grad: Tensor, walk: Walk, total: dict[Any, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return what a sub-layer added, computed anew, and the gradient of x; add its parameters' to the totals."""
+    x = x.detach().requires_grad_()
+    wanted = [parameter for parameter in walk.layers[number].parameters() if parameter.requires_grad]
+    with torch.enable_grad():
+        out = add(number, x)
+    d_x, *found = torch.autograd.grad(out, [x, *wanted], grad.to(out.dtype), allow_unused=True)
+    for parameter, d in zip(wanted, found, strict=True):
+        if d is not None:
+            total[parameter] = total[parameter] + d if parameter in total else d
+    return out.detach(), d_x
+
+
+def on_grid(x: Tensor) -> Tensor:
+    """Return x in double precision, rounded to a multiple of 1 / GRID."""
+    return (x.double() * GRID).round() / GRID

@@ -1,0 +1,38 @@
+"""The language model proper: each token from those before it (Dai et al. 2019, section 3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from genus.examples import Example
+from genus.objectives.pretraining.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    from genus.model import Model
+    from genus.model.cost import Demand
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class NextToken(LanguageModel):
+    """-Σ log p(x_t | x_1 ... x_{t-1}); for models in which a token sees none after it.
+
+    The last token of a sequence has a target too where the format knows what follows it in the text.
+    """
+
+    causal: ClassVar[bool | None] = True
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example with what follows each token as its target."""
+        tokens = example.tokens
+        following = tokens.ids[1:] if tokens.following is None else np.append(tokens.ids[1:], tokens.following)
+        return Example(example.streams, example.targets | {self.target: (np.arange(len(following)), following)})
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return one a token."""
+        return {self.target: tokens}
+
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return the demand of the output layer at every token."""
+        return self.output.demand(model, vocab_size)

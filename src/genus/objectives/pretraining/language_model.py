@@ -1,0 +1,62 @@
+"""Objectives whose loss is the negative log-likelihood of tokens, and the module they have in common.
+
+Legend: M targets, H hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genus.model.head import Output  # a choice is read by its annotation
+from genus.model.head.lm_head import LMHead
+from genus.objectives import Head, Objective, Sums
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from genus.batch import Batch
+    from genus.model import Model, Network, States
+
+
+class LanguageModel(Objective):
+    """A language model of any kind: -Σ log p(token) over the targets `target`, by the output layer `output`."""
+
+    output: Output = LMHead()
+
+    @property
+    def token_losses(self) -> frozenset[str]:
+        """All of its losses."""
+        return frozenset(self.losses)
+
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Return the head."""
+        return LanguageModelHead(self, model, vocab_size)
+
+
+class LanguageModelHead(Head):
+    """The output layer over the states of targets."""
+
+    def __init__(self, choice: LanguageModel, model: Model, vocab_size: int, before: nn.Module | None = None) -> None:
+        """Build the output layer, behind a module that gives it states, if there is one."""
+        super().__init__()
+        self.target, (self.loss, *_) = choice.target, choice.losses
+        self.before = before
+        self.lm_head = choice.output.build(model, vocab_size)
+        model.initialize(self)
+
+    def counts(self, batch: Batch) -> Sums:
+        """Return the number of tokens to predict."""
+        return {self.loss: batch.targets[self.target].count()}
+
+    def predicting(self, states: States, batch: Batch) -> Tensor:
+        """Return the states (M, H) from which targets are predicted: those of the tokens at which they stand."""
+        return states["tokens"][batch.targets[self.target].index]
+
+    def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
+        """Return `logits` (M, V)."""
+        return {"logits": self.lm_head(self.predicting(states, batch))}
+
+    def forward(self, network: Network, states: States, batch: Batch) -> Sums:
+        """Return the summed negative log-likelihood in nats, and `.../correct` if the output layer tells it."""
+        found = self.lm_head.loss(self.predicting(states, batch), batch.targets[self.target])
+        return {self.loss: found.pop("loss"), **{f"{self.loss}/{name}": value for name, value in found.items()}}

@@ -1,0 +1,142 @@
+"""The permutation language model (Yang et al. 2019).
+
+Legend: L sequence length, R rows, P predicted tokens of a row at most, M targets, H hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+
+from genus.batch import IGNORE, Targets
+from genus.examples import Example
+from genus.model.cost import Demand
+from genus.objectives.masking.targets import ContextSpans, Partial
+from genus.objectives.pretraining.language_model import LanguageModel, LanguageModelHead
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from genus.batch import Batch
+    from genus.examples import Sequence
+    from genus.model import Model, Network, States
+    from genus.objectives import Head, Sums
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class Permuted(LanguageModel):
+    """-Σ log p(x_t | all tokens that come before t in a random order), over the last 1/K of the order.
+
+    Those before the last 1/K see each other whatever their order, as in the released code (data_utils.py, _local_perm):
+    the paper's sum over orders does not tell them apart. What the stream comes through is ordered before what only
+    looks ahead, so that what is remembered of it knows nothing of what comes.
+
+    Source: Yang et al. 2019, sections 2.2 and 2.3.
+    """
+
+    gives_facts: ClassVar[frozenset[str]] = frozenset({"order"})
+
+    partial: Partial = ContextSpans()
+
+    @property
+    def in_words(self) -> str:
+        """What is predicted."""
+        return f"{super().in_words} order ({self.partial.in_words})"
+
+    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example with an order, and the tokens to predict as targets; none is replaced."""
+        tokens = example.tokens
+        middle = len(tokens.ids) if tokens.through is None else tokens.through
+        order, chosen = np.zeros(len(tokens.ids), dtype=np.int64), np.zeros(len(tokens.ids), dtype=np.bool_)
+        number = [middle // self.partial.one_in, (len(order) - middle) // self.partial.one_in]
+        if not any(number):
+            number[int(tokens.fixed[:middle].all())] = 1
+        for predicted, stretch in zip(number, (slice(0, middle), slice(middle, len(order))), strict=True):
+            chosen[stretch] = self._choose(predicted, tokens, stretch, vocabulary, rng)
+            order[stretch] = 2 * stretch.start + _order(chosen[stretch] | tokens.fixed[stretch], rng)
+        index = np.flatnonzero(chosen)
+        streams = example.streams | {"tokens": replace(tokens, order=order)}
+        return Example(streams, example.targets | {self.target: (index, tokens.ids[index])})
+
+    def _choose(
+        self, number: int, tokens: Sequence, stretch: slice, vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Return what is predicted of a stretch; spans are drawn in the direction in which the text reads."""
+        way = slice(None, None, -1 if tokens.backward else 1)
+        starts, free = vocabulary.word_start[tokens.ids[stretch]][way], ~tokens.fixed[stretch][way]
+        return self.partial.choose(number, starts, free, rng)[way]
+
+    def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
+        """Return one in K tokens, and one a sequence, since the shortest have one too."""
+        return {self.target: tokens // self.partial.one_in + sequences}
+
+    def check(self, model: Model) -> None:
+        """Refuse a model without second states.
+
+        Raises:
+            ValueError: the model has no query stream.
+        """
+        if model.second(1) is None:
+            raise ValueError(
+                f"objectives: Permuted predicts from second states, which this {type(model).__name__} does not have; "
+                "take a model with model.attention=TwoStream, such as XLNet's"
+            )
+
+    def build(self, model: Model, vocab_size: int) -> Head:
+        """Return the head."""
+        return PermutedHead(self, model, vocab_size)
+
+    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+        """Return the demand of second states and of the output layer, on one token in K."""
+        second = model.second(length) or Demand()
+        return (second + self.output.demand(model, vocab_size)).on(1 / self.partial.one_in)
+
+
+def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return 0 for what comes first and is seen by all, and 1, 2, ... at random for the late ones."""
+    order = np.zeros(len(late), dtype=np.int64)
+    order[late] = 1 + rng.permutation(int(late.sum()))
+    return order
+
+
+class PermutedHead(LanguageModelHead):
+    """The permutation language model's head: it has the model give the tokens to predict a second state."""
+
+    def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
+        """Ask for second states at the targets, whose index is then the number of the state."""
+        query, targets = by_row(batch.targets[self.target], batch.tokens.row_length, len(batch.tokens.ids))
+        streams = batch.streams | {"tokens": replace(batch.tokens, query=query)}
+        return replace(batch, streams=streams, targets=batch.targets | {self.target: targets}), {}
+
+    def predicting(self, states: States, batch: Batch) -> Tensor:
+        """Return the second states (M, H); where none was asked for, those of the tokens, which they can see."""
+        stream = "tokens" if batch.tokens.query is None else "query"
+        return states[stream][batch.targets[self.target].index]
+
+
+def by_row(targets: Targets, length: int, cells: int) -> tuple[Tensor, Targets]:
+    """Return the tokens (R, P) of targets that come row by row, and the targets in that form (R P).
+
+    What a row has too few of stands at its first token, without a label. P is the most targets of any row, rounded up
+    to a multiple of 8, so that compiled code meets few shapes. `pack` has counted it, so that nobody waits for the
+    device; where nobody has, it is counted here.
+    """
+    rows, real = cells // length, targets.counted()
+    row = targets.index // length
+    number = torch.zeros(rows, dtype=torch.int64, device=row.device).scatter_add(0, row, real.long())
+    most = int(number.max()) if targets.most is None else targets.most
+    most = max(8, -(-most // 8) * 8)
+    place = row * most + real.cumsum(0) - 1 - (number.cumsum(0) - number)[row]
+    place = torch.where(real, place, rows * most)  # what only fills up goes to one that is cut off again
+    query = torch.arange(0, cells, length, device=row.device).repeat_interleave(most)
+    query = torch.cat([query, query[:1]]).scatter(0, place, targets.index)[:-1]
+    labels = torch.full((rows * most + 1,), IGNORE, dtype=targets.label.dtype, device=row.device)
+    labels = labels.scatter(0, place, targets.label)[:-1]
+    weights = targets.weight
+    if weights is not None:
+        weights = weights.new_zeros(rows * most + 1).scatter(0, place, weights)[:-1]
+    return query.view(-1, most), Targets(torch.arange(rows * most, device=row.device), labels, weights)

@@ -1,0 +1,150 @@
+"""Bytes: every text is a sequence of 256 pieces, none is unknown, and nothing is learned."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+
+from genus.part import Count
+from genus.tokens import Specials, Tokens
+from genus.tokens.cached_encoders import WholeText
+from genus.tokens.files.layout import frame, read_config, read_specials, some
+from genus.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from genus.tokens.cached_encoders import Encoder
+
+ENWIK8 = Specials(
+    pad="<pad>", unk="<pad>", eos="<eos>", cls="<eos>", sep="<eos>", mask="<pad>",
+    single="$A <eos>", pair="$A <eos> $B:1 <eos>:1", summary="last",
+)  # fmt: skip
+"""As the byte-level models of trax number them: padding 0, the end 1, byte b as b + 2."""
+NAMED = replace(ENWIK8, unk="<unk>", cls="<s>", mask="<mask>")
+"""The same frame with a name for each role, by which a folder's own names are told apart."""
+SPARE = re.compile(r"<unused\d+>")
+"""The ids that stand for nothing."""
+WHITE_SPACE = b" \t\n\v\f\r"
+
+
+def _written() -> list[str]:
+    """Return how byte-level vocabularies write each byte (GPT-2's released code, encoder.py, bytes_to_unicode)."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in plain else next(others)) for byte in range(256)]
+
+
+WRITTEN = _written()
+
+
+class Bytes(Tokens):
+    """The bytes of a text's UTF-8: special tokens have the first ids, in the order of their roles, then byte 0 to 255.
+
+    Further special tokens, as sentinels, come after the bytes. Ids left over up to `vocab_size` stand for nothing.
+    """
+
+    vocab_size: Count = 258
+    specials: Specials = ENWIK8
+
+    @property
+    def unknown(self) -> str:
+        """Nothing is unknown."""
+        return "there are no words, only bytes: none is unknown"
+
+    def __post_init__(self) -> None:
+        """Refuse a vocabulary too small for the bytes.
+
+        Raises:
+            ValueError: fewer than the special tokens and 256.
+        """
+        least = len(self._special()) + 256 + len(self.specials.extra)
+        if self.vocab_size < least:
+            raise ValueError(f"vocab_size: expected at least {least} (256 bytes and the special tokens), "
+                             f"got {self.vocab_size}")  # fmt: skip
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Return the tokenizer, for which the texts are not needed: but there are to be some."""
+        next(some(texts))
+        return Tokenizer.of(self, self.of_vocabulary())
+
+    def of_vocabulary(self) -> Backend:
+        """Return the backend: a byte-level BPE without merges."""
+        special, extra = self._special(), self.specials.extra
+        spare = [f"<unused{number}>" for number in range(self.vocab_size - len(special) - 256 - len(extra))]
+        pieces = {piece: number for number, piece in enumerate([*special, *WRITTEN, *extra, *spare])}
+        backend = Backend(models.BPE(pieces, []))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens([*special, *extra, *spare])
+        frame(backend, self.specials)
+        return backend
+
+    def _special(self) -> list[str]:
+        """Return the special tokens with a role, each once: padding, the end, then the others."""
+        first = [self.specials.pad, self.specials.sep or self.specials.eos, *self.specials.roles().values()]
+        return list(dict.fromkeys(name for name in first if name is not None))
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for white space: a word is what follows it, as in byte-level BPE."""
+        spaces = {WRITTEN[byte] for byte in WHITE_SPACE}
+        return [piece in spaces for piece in pieces]
+
+    def within(self, word: str) -> str:
+        """Return the word after a space, with which it begins."""
+        return word if word[:1].isspace() else f" {word}"
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return an encoder that adds to bytes; texts with the name of a special token are the backend's."""
+        return _BytesPlus(WholeText(backend, typecode), backend.get_vocab()[WRITTEN[0]])
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the class that reads any `tokenizer.json`."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.specials.sep}
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a byte-level BPE that has no merges, and the bytes in order."""
+        if backend is None or not isinstance(backend.model, models.BPE):
+            return None
+        if json.loads(backend.to_str())["model"]["merges"]:
+            return None
+        pieces = backend.get_vocab()
+        first = pieces.get(WRITTEN[0], -1)
+        if [pieces.get(piece) for piece in WRITTEN] != list(range(first, first + 256)):
+            return None
+        specials = read_specials(read_config(folder), (NAMED,), pieces, folder, backend)
+        extra = tuple(name for name in specials.extra if not SPARE.fullmatch(name))
+        part = cls(vocab_size=len(pieces), specials=replace(specials, extra=extra))
+        return (part, backend) if part.of_vocabulary().get_vocab() == pieces else None
+
+
+class _BytesPlus:
+    """Bytes to ids by an addition."""
+
+    def __init__(self, whole: WholeText, first: int) -> None:
+        self.whole, self.first = whole, first
+        added = [re.escape(token.content) for token in whole.backend.get_added_tokens_decoder().values()]
+        self.has_added = re.compile("|".join(added)).search
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts, where no special token is in the text."""
+        return [] if self.has_added(text) else list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return what the backend does."""
+        return self.whole.placed(text, cuts)
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        if self.has_added(text):
+            return self.whole(text)
+        ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(self.whole.typecode) + self.first
+        return ids.astype(self.whole.typecode).tobytes()

@@ -1,0 +1,150 @@
+"""Words or syllables where no spaces stand between them: a segmenter cuts a text, and a vocabulary counts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+
+from genus.part import Count, Natural
+from genus.text.normalization import SPACE, Cleaning
+from genus.text.segment import DictionaryWords, Segmenter
+from genus.tokens import Specials  # a choice is read by its annotation
+from genus.tokens.algorithms.byte_bpe import ROBERTA, in_order
+from genus.tokens.files.layout import frame
+from genus.tokens.tokenizer import HIDDEN, Tokenizer
+from genus.tokens.training import TrainedTokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from genus.part import Part
+    from genus.tokens.cached_encoders import Encoder
+
+CUT = "<|>"
+"""What stands between words in a text that was cut beforehand, which is what the files of this tokenizer read."""
+
+
+class SegmentedWords(TrainedTokens):
+    """What a segmenter finds in a text, in order of frequency; a space is a token.
+
+    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
+    elsewhere clean and cut a text themselves, and put `<|>` between words.
+    """
+
+    vocab_size: Count
+    segmenter: Segmenter = DictionaryWords()
+    cleaning: Cleaning | None = None
+    min_frequency: Natural = 4
+    """How often a word must occur in training."""
+    specials: Specials = ROBERTA
+
+    @property
+    def in_words(self) -> str:
+        """Whose words they are."""
+        return f"words ({self.segmenter.in_words})"
+
+    @property
+    def unknown(self) -> str:
+        """A word is known or not."""
+        return f"a word that is not in the vocabulary becomes {self.specials.unk}"
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Count the words of texts: special tokens first, then the space, then the most frequent words."""
+        cut = Cutter(self, self.specials.names())
+        counts: Counter[str] = Counter()
+        for text in self.sample(texts):
+            counts.update(cut(text))
+        first = [*ordered(self.specials), SPACE]
+        frequent = (word for word, number in counts.most_common() if number >= self.min_frequency)
+        pieces = list(dict.fromkeys([*first, *frequent]))[: self.vocab_size]
+        return Tokenizer.of(self, self.of_vocabulary({piece: number for number, piece in enumerate(pieces)}))
+
+    def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
+        """Return the backend of a finished vocabulary, which reads texts that are cut."""
+        backend = Backend(models.WordLevel(pieces, unk_token=self.specials.unk))
+        backend.pre_tokenizer = pre_tokenizers.Split(CUT, "removed")
+        backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(SPACE, " ")])
+        backend.add_special_tokens(self.specials.names())
+        frame(backend, self.specials)
+        return backend
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for each."""
+        return [True] * len(pieces)
+
+    def beforehand(self) -> list[Part]:
+        """Return the cleaning and the segmenter."""
+        return [*([] if self.cleaning is None else [self.cleaning]), self.segmenter]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the segmenter with the vocabulary."""
+        ids = backend.get_vocab()
+        special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        unknown = self.specials.unk
+        if unknown is not None and unknown not in ids:
+            unknown = HIDDEN + unknown
+        return WordIds(Cutter(self, special), ids, unknown, typecode)
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the class that reads any `tokenizer.json`."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Return None: which segmenter a foreign vocabulary belongs to stands in no file."""
+        return None
+
+
+class Cutter:
+    """Texts to words: cleaned, parted at the names of special tokens, and cut."""
+
+    def __init__(self, choice: SegmentedWords, special: Iterable[str]) -> None:
+        names = sorted({*special, SPACE}, key=len, reverse=True)
+        self.choice, self.names = choice, frozenset(names)
+        self.parts = re.compile(f"({'|'.join(map(re.escape, names))})")
+
+    def __call__(self, text: str) -> Iterator[str]:
+        """Yield the words of a text, and `<_>` for each run of spaces."""
+        cleaned = text if self.choice.cleaning is None else self.choice.cleaning.clean(text)
+        for part in filter(None, self.parts.split(cleaned)):
+            if part in self.names:
+                yield part
+            else:
+                yield from (SPACE if word.isspace() else word for word in self.choice.segmenter.words(part))
+
+
+class WordIds:
+    """Words to ids, as bytes."""
+
+    def __init__(self, cutter: Cutter, ids: dict[str, int], unknown: str | None, typecode: str) -> None:
+        self.cutter, self.ids, self.typecode = cutter, ids, typecode
+        self.unknown = [] if unknown is None else [ids[unknown]]
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        ids = self.ids
+        found = array(self.typecode)
+        for word in self.cutter(text):
+            found.extend([ids[word]] if word in ids else self.unknown)
+        return found.tobytes()
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts: each part of a text is segmented by itself."""
+        return list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return the ids of each part by itself."""
+        return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
+
+
+def ordered(specials: Specials) -> list[str]:
+    """Return the special tokens in the order of fairseq's ids."""
+    first, last = in_order(specials)
+    return [*first, *last]

@@ -1,0 +1,152 @@
+"""A tokenizer adopted whole: `tokenizer.json` as it is, for what no other part describes (Llama, CLIP, GPT-1)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+
+from genus.errors import GenusError
+from genus.part import Count
+from genus.tokens import Specials, Tokens
+from genus.tokens.algorithms.byte_bpe import GPT2, ROBERTA, read_vocabulary, vocabulary_files
+from genus.tokens.algorithms.unigram import FRAMES, SPACE
+from genus.tokens.algorithms.wordpiece import BERT
+from genus.tokens.cached_encoders import WholeText
+from genus.tokens.files.layout import frame, read_config, read_specials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.tokenizer import Tokenizer
+
+CLIP = Specials(
+    pad="<|endoftext|>",
+    unk="<|endoftext|>",
+    bos="<|startoftext|>",
+    eos="<|endoftext|>",
+    single="<|startoftext|> $A <|endoftext|>",
+    pair="<|startoftext|> $A <|endoftext|> <|endoftext|> $B <|endoftext|>",
+    summary="last",
+)
+LLAMA3 = Specials(
+    bos="<|begin_of_text|>",
+    eos="<|end_of_text|>",
+    single="<|begin_of_text|> $A",
+    pair="<|begin_of_text|> $A <|begin_of_text|> $B",
+    summary="last",
+)
+USUAL = (BERT, ROBERTA, *FRAMES, CLIP, LLAMA3, GPT2, Specials(unk="<unk>", summary="last"))
+WORD_END = "</w>"
+"""What the last piece of a word ends with in GPT-1's and CLIP's vocabularies."""
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+"""CLIP's words (released code, simple_tokenizer.py)."""
+
+
+class PretrainedTokenizer(Tokens):
+    """A finished tokenizer of any algorithm, kept as its `tokenizer.json` has it: it cannot be trained.
+
+    Of legacy files, `vocab.json` and `merges.txt` of GPT-1 and CLIP are read, whose pieces end a word by `</w>`.
+    """
+
+    reads_any: ClassVar[bool] = True
+
+    vocab_size: Count
+    word_prefix: str = ""
+    """What a piece begins with that starts a word; empty where pieces do not tell, and each counts as a word."""
+    specials: Specials = Specials()
+
+    @property
+    def in_words(self) -> str:
+        """Where it is from."""
+        return "tokenizer as published"
+
+    @property
+    def unknown(self) -> str:
+        """The file alone knows."""
+        return "as its tokenizer.json has it"
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Refuse to train.
+
+        Raises:
+            GenusError: always.
+        """
+        raise GenusError(
+            "a PretrainedTokenizer cannot be trained; give its folder with --tokenizer, or take other tokens"
+        )
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for the pieces that begin with `word_prefix`."""
+        return [piece.startswith(self.word_prefix) for piece in pieces]
+
+    def within(self, word: str) -> str:
+        """Return the word after a space, where a space belongs to the word and is not put there by the tokenizer."""
+        return word if word[:1].isspace() or self.word_prefix != BYTE_SPACE else f" {word}"
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the backend itself."""
+        return WholeText(backend, typecode)
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the class that reads any `tokenizer.json` to the letter."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+    def save_legacy(self, backend: Backend, folder: Path) -> None:
+        """Write `vocab.json` and `merges.txt` where a class reads them: those of GPT-1's and CLIP's kind."""
+        if isinstance(backend.model, models.BPE) and backend.model.end_of_word_suffix == WORD_END:
+            backend.model.save(str(folder))
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read any `tokenizer.json`, or the vocabulary and merges of GPT-1 or CLIP."""
+        found = backend
+        if found is None:
+            if (files := vocabulary_files(folder)) is None:
+                return None
+            pieces, merges = read_vocabulary(*files)
+            found = _clip(pieces, merges) if CLIP.bos in pieces else _gpt1(pieces, merges)
+        known = found.get_vocab()
+        specials = read_specials(read_config(folder), USUAL, known, folder, backend)
+        if backend is None:
+            found.add_special_tokens(specials.names())
+            frame(found, specials)
+        return cls(vocab_size=len(known), word_prefix=_word_prefix(found), specials=specials), found
+
+
+BYTE_SPACE = "\u0120"
+"""How byte-level vocabularies write a space."""
+
+
+def _word_prefix(backend: Backend) -> str:
+    """Return what pieces of a backend begin with that start a word; empty where they do not tell."""
+    if getattr(backend.model, "end_of_word_suffix", None):
+        return ""
+    state = json.loads(backend.to_str())
+    steps = json.dumps([state["normalizer"], state["pre_tokenizer"], state["decoder"]], ensure_ascii=False)
+    return BYTE_SPACE if '"ByteLevel"' in steps else SPACE if SPACE in steps else ""
+
+
+def _gpt1(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
+    """Return GPT-1's backend, as transformers has it: BERT's words, lower-cased, and BPE with marked ends of words."""
+    unknown = "<unk>" if "<unk>" in pieces else None
+    backend = Backend(models.BPE(pieces, merges, unk_token=unknown, end_of_word_suffix=WORD_END))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.BPEDecoder(suffix=WORD_END)
+    return backend
+
+
+def _clip(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
+    """Return CLIP's backend, as transformers has it."""
+    backend = Backend(models.BPE(pieces, merges, unk_token=CLIP.unk, end_of_word_suffix=WORD_END))
+    spaces = normalizers.Replace(Regex(r"\s+"), " ")
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
+    words = pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    backend.decoder = decoders.ByteLevel()
+    return backend

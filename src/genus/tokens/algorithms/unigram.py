@@ -1,0 +1,417 @@
+"""Unigram language-model tokenizers (sentencepiece), with and without spaces."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import sys
+import unicodedata
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from genus.errors import GenusError
+from genus.part import Count
+from genus.text.normalization import SPACE as NORMALIZATION_SPACE
+from genus.text.normalization import Cleaning
+from genus.tokens import Specials
+from genus.tokens.algorithms.byte_bpe import ROBERTA
+from genus.tokens.algorithms.presegmented_words import ordered
+from genus.tokens.cached_encoders import CutAtSpaces, SpacedWords, WholeText
+from genus.tokens.files.layout import choose, frame, further_in, named_in, read_config, read_specials
+from genus.tokens.files.sentencepiece import (
+    BYTE,
+    BYTES_WRITTEN,
+    UNIGRAM,
+    Pieces,
+    kinds_of,
+    read_model,
+    read_vocab,
+    short,
+    write_model,
+)
+from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from genus.part import Part
+    from genus.tokens.cached_encoders import Encoder
+
+
+ALBERT = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    bos="[CLS]",
+    eos="[SEP]",
+    cls="[CLS]",
+    sep="[SEP]",
+    mask="[MASK]",
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)
+
+XLNET = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    cls="<cls>",
+    sep="<sep>",
+    mask="<mask>",
+    single="$A <sep> <cls>:2",
+    pair="$A <sep> $B:1 <sep>:1 <cls>:2",
+    summary="last",
+)
+
+DEBERTA = Specials(
+    pad="[PAD]",
+    unk="[UNK]",
+    bos="[CLS]",
+    eos="[SEP]",
+    cls="[CLS]",
+    sep="[SEP]",
+    mask="[MASK]",
+    extra=("[MASK]",),
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)
+"""DeBERTa-v3's, whose released `spm.model` has no `[MASK]`: it comes after the pieces."""
+
+T5 = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    eos="</s>",
+    extra=tuple(f"<extra_id_{number}>" for number in reversed(range(100))),
+    single="$A </s>",
+    pair="$A </s> $B </s>",
+    target="$A </s>",
+    summary="last",
+)
+"""T5's, whose released `spiece.model` has no sentinels: they come after the pieces, the first one last."""
+
+PLAIN = Specials(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", summary="last")
+"""sentencepiece's own, without a frame."""
+
+FRAMES = (ALBERT, replace(XLNET, bos="<s>", eos="</s>"), DEBERTA, T5, PLAIN)
+"""What a folder's special tokens may be; taken are those of which most are there."""
+
+MODELS = ("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
+"""How folders name a sentencepiece model: most of them, DeBERTa's, Llama's, and XLM-R's."""
+
+SPACE = "\u2581"
+"""How pieces write the space before a word."""
+
+SPARE = 1.25
+"""In training, pieces asked for over those wanted: those that join a word with its punctuation are dropped."""
+
+
+class Unigram(TrainedTokens):
+    """A unigram model over words that begin with a mark for the space before them.
+
+    Without the precompiled map of a sentencepiece model, texts are normalized by NFKC and sentencepiece's rules for
+    control characters and spaces; where a model has the map, it is taken.
+
+    Deviation: ALBERT's and XLNet's released code cut a comma off a digit after the fact; here, as in the Hugging Face
+    library, what the model gives is kept.
+    """
+
+    vocab_size: Count
+    lowercase: bool = True
+    plain: bool = True
+    """First drop accents, and write `` and '' as " (released code, preprocess_text); false where marks are letters."""
+    longest: Count = 16
+    """In training, characters of a piece at most."""
+    specials: Specials = ALBERT
+
+    @property
+    def in_words(self) -> str:
+        """The model, and where it is from."""
+        return "unigram (sentencepiece), lower-cased" if self.lowercase else "unigram (sentencepiece)"
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Train the vocabulary on texts: special tokens first, then pieces by falling probability.
+
+        Letters, digits and other characters are never joined in a piece, as in sentencepiece. They are kept apart
+        after training: the library takes for pieces only what occurs in two different words, for which a word with and
+        without a comma counts.
+
+        Raises:
+            GenusError: there is no text, or more characters in it than pieces are wanted.
+        """
+        backend = self._backend(models.Unigram(), None)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=round(self.vocab_size * SPARE),
+            special_tokens=self.specials.names(),
+            unk_token=self.specials.unk,
+            max_piece_length=self.longest,
+            show_progress=sys.stderr.isatty(),
+        )
+        try:
+            fit(backend, self.sample(texts), trainer)
+        except GenusError:
+            raise
+        except Exception as error:  # the library raises no narrower one
+            raise GenusError(
+                f"tokens.vocab_size: {self.vocab_size:,} is too small for this text ({error}); take a larger one"
+            ) from None
+        learned = [(text, short(score)) for text, score in json.loads(backend.to_str())["model"]["vocab"] if score]
+        return Tokenizer.of(self, self.of_vocabulary(self._kept(learned)))
+
+    def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
+        """Return special tokens, then of the pieces those of one kind: all characters, and the most probable others."""
+        names = self.specials.names()
+        learned = sorted(learned, key=lambda piece: (-piece[1], piece[0]))
+        alone = {text for text, _ in learned if len(text) == 1}
+        joined = [text for text, _ in learned if len(text) > 1 and _is_of_one_kind(text)]
+        kept = alone.union(joined[: max(0, self.vocab_size - len(names) - len(alone))])
+        whole = [(name, 0.0) for name in names] + [piece for piece in learned if piece[0] in kept]
+        texts, scores = [text for text, _ in whole], [score for _, score in whole]
+        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk or "<unk>", names))
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
+        return [piece.startswith(SPACE) or not any(map(str.isalnum, piece)) for piece in pieces]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+        return by_words(backend, typecode)
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the options; the class is the one that reads any `tokenizer.json` to the letter."""
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "do_lower_case": self.lowercase,
+            "keep_accents": not self.plain,
+        }
+
+    def save_legacy(self, backend: Backend, folder: Path) -> None:
+        """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
+        model = json.loads(backend.to_str())["model"]
+        texts, scores = [text for text, _ in model["vocab"]], [score for _, score in model["vocab"]]
+        special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        while texts[-1] in self.specials.extra:  # released models do not have them, and their readers add them
+            del texts[-1], scores[-1]
+        kinds = kinds_of(texts, scores, self.specials.unk or "<unk>", special)
+        if model.get("byte_fallback"):
+            kinds = [BYTE if text in BYTES_WRITTEN else kind for text, kind in zip(texts, kinds, strict=True)]
+        name = "spm.model" if self.specials.unk == DEBERTA.unk else "spiece.model"
+        write_model(folder / name, Pieces(texts, scores, kinds, charsmap_of(backend)))
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a unigram model, or `spiece.model`, or a `.vocab` file of sentencepiece's.
+
+        Without `do_lower_case` and `keep_accents` in `tokenizer_config.json`, capitals and accents are taken to be
+        dropped where no piece has one. Without a frame in `tokenizer.json`, it is ALBERT's or XLNet's.
+        """
+        config = read_config(folder)
+        if backend is not None:
+            if not isinstance(backend.model, models.Unigram):
+                return None
+            if not cuts_at_spaces(backend):
+                return None
+            steps = {step["type"] for step in _steps(backend)}
+            specials = read_specials(config, FRAMES, backend.get_vocab(), folder, backend)
+            part = cls(
+                vocab_size=backend.get_vocab_size(),
+                lowercase="Lowercase" in steps,
+                plain="StripAccents" in steps,
+                specials=specials,
+            )
+            return part, backend
+        pieces = _read(folder)
+        if pieces is None:
+            return None
+        known = {text: number for number, text in enumerate(pieces.texts)}
+        usual = choose(FRAMES, named_in(config), known)
+        for name in (*further_in(config), *usual.extra):
+            known.setdefault(name, len(known))
+        specials = read_specials(config, FRAMES, known, folder, further=[*pieces.controls, *usual.extra])
+        lowercase = config.get("do_lower_case", not any(map(_has_capital, known)))
+        keep_accents = config.get("keep_accents", any(map(_has_mark, known)))
+        part = cls(vocab_size=len(known), lowercase=lowercase, plain=not keep_accents, specials=specials)
+        return part, part.of_vocabulary(pieces)
+
+    def of_vocabulary(self, pieces: Pieces) -> Backend:
+        """Return the backend of a finished vocabulary; its control symbols are special tokens."""
+        vocabulary = list(zip(pieces.texts, pieces.scores, strict=True))
+        model = models.Unigram(vocabulary, pieces.unknown, byte_fallback=pieces.has_bytes)
+        backend = self._backend(model, pieces.charsmap)
+        if pieces.has_bytes:
+            backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
+        backend.add_special_tokens(list(dict.fromkeys([*self.specials.names(), *pieces.controls])))
+        frame(backend, self.specials)
+        return backend
+
+    def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
+        backend = Backend(model)
+        plain = [
+            normalizers.Replace("``", '"'),
+            normalizers.Replace("''", '"'),
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+        ]
+        lowercase = [normalizers.Lowercase()] if self.lowercase else []
+        backend.normalizer = normalizers.Sequence([*(plain if self.plain else []), *lowercase, *rules(charsmap)])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(words())
+        backend.decoder = decoders.Metaspace(replacement=SPACE, prepend_scheme="always")
+        return backend
+
+
+def rules(charsmap: bytes | None) -> list[normalizers.Normalizer]:
+    """Return the normalization: the precompiled map of a model, or without one what sentencepiece's default does."""
+    return [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
+
+
+def words() -> list[pre_tokenizers.PreTokenizer]:
+    """Return the steps that cut a text at white space and mark the space before every word."""
+    return [
+        pre_tokenizers.WhitespaceSplit(),
+        pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always"),
+    ]
+
+
+def by_words(backend: Backend, typecode: str) -> Encoder:
+    """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+    whole = CutAtSpaces(backend, typecode)
+    added = backend.get_added_tokens_decoder().values()
+    usual = cuts_at_spaces(backend) and not any(token.content.split() != [token.content] for token in added)
+    return SpacedWords(whole) if usual and _looks_at_characters(backend) else WholeText(backend, typecode)
+
+
+def _looks_at_characters(backend: Backend) -> bool:
+    """Return whether a backend's normalizer never looks across white space."""
+    known = {"Precompiled", "Nmt", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Replace", "Strip"}
+    return {step["type"] for step in _steps(backend)} <= known
+
+
+def cuts_at_spaces(backend: Backend) -> bool:
+    """Return whether a backend cuts texts at white space, and marks the space before every word, as here."""
+    before = backend.pre_tokenizer
+    usual = pre_tokenizers.Sequence(words())
+    return before is not None and json.loads(before.__getstate__()) == json.loads(usual.__getstate__())
+
+
+def charsmap_of(backend: Backend) -> bytes | None:
+    """Return the precompiled map of a backend's normalizer."""
+    maps = [step["precompiled_charsmap"] for step in _steps(backend) if step["type"] == "Precompiled"]
+    return base64.b64decode(maps[0]) if maps else None
+
+
+def _read(folder: Path) -> Pieces | None:
+    """Return the vocabulary of a folder without `tokenizer.json`, None where it has none of sentencepiece's."""
+    for name in MODELS:
+        if (folder / name).exists():
+            pieces = read_model(folder / name)
+            return pieces if pieces.model == UNIGRAM else None
+    for path in sorted(folder.glob("*.vocab")):
+        return read_vocab(path, "<unk>", [name for usual in FRAMES for name in usual.names()])
+    return None
+
+
+def _steps(backend: Backend) -> list[dict[str, Any]]:
+    """Return the steps of a backend's normalizer."""
+    normalizer = json.loads(backend.to_str())["normalizer"] or {"normalizers": []}
+    steps: list[dict[str, Any]] = normalizer.get("normalizers", [normalizer])
+    return steps
+
+
+def _is_of_one_kind(piece: str) -> bool:
+    """Return whether a piece is letters, or digits, or one other character, with or without a space before it."""
+    text = piece.removeprefix(SPACE)
+    kinds = {unicodedata.category(character)[0] for character in text}
+    return len(text) <= 1 or kinds <= {"L", "M"} or kinds == {"N"}
+
+
+def _has_capital(piece: str) -> bool:
+    """Return whether a piece is a single capital letter A to Z."""
+    return len(piece) == 1 and "A" <= piece <= "Z"
+
+
+def _has_mark(piece: str) -> bool:
+    """Return whether a letter of a piece bears an accent."""
+    return any(map(unicodedata.combining, unicodedata.normalize("NFKD", piece)))
+
+
+class SpacelessUnigram(Unigram):
+    """A unigram model over what stands between spaces; a space is the token `<_>`.
+
+    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
+    elsewhere clean texts themselves.
+    """
+
+    lowercase: bool = True
+    plain: bool = False
+    longest: Count = 10
+    cleaning: Cleaning | None = None
+    specials: Specials = ROBERTA
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Train the vocabulary on cleaned texts: special tokens first, then the space, then pieces."""
+        cleaning = self.cleaning
+        return super().train(texts if cleaning is None else (cleaning.clean(text) for text in texts))
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for each: pieces do not know of words."""
+        return [True] * len(pieces)
+
+    def beforehand(self) -> list[Part]:
+        """Return the cleaning."""
+        return [] if self.cleaning is None else [self.cleaning]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the backend behind the cleaning."""
+        encode = super().encoder(backend, typecode)
+        return encode if self.cleaning is None else CleanedTexts(self.cleaning, encode)
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a unigram model that has the token `<_>`; texts are taken to be clean."""
+        if (
+            backend is None
+            or not isinstance(backend.model, models.Unigram)
+            or NORMALIZATION_SPACE not in backend.get_vocab()
+        ):
+            return None
+        specials = read_specials(read_config(folder), (ROBERTA,), backend.get_vocab(), folder, backend)
+        return cls(vocab_size=backend.get_vocab_size(), specials=specials), backend
+
+    def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
+        """Return special tokens in the order of fairseq's ids and the space, then pieces as in any unigram model."""
+        room = replace(self, vocab_size=self.vocab_size - 1)
+        first, kept = ordered(self.specials), Unigram._kept(room, learned)
+        texts = [*first, NORMALIZATION_SPACE, *kept.texts[len(first) :]]
+        scores = [*[0.0] * (len(first) + 1), *kept.scores[len(first) :]]
+        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk or "<unk>", first))
+
+    def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
+        backend = Backend(model)
+        rules = [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
+        lowercase = [normalizers.Lowercase()] if self.lowercase else []
+        backend.normalizer = normalizers.Sequence([*lowercase, *rules, normalizers.Replace(" ", NORMALIZATION_SPACE)])
+        backend.pre_tokenizer = pre_tokenizers.Split(NORMALIZATION_SPACE, "isolated")
+        backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(NORMALIZATION_SPACE, " ")])
+        return backend
+
+
+class CleanedTexts:
+    """An encoder behind a cleaning."""
+
+    def __init__(self, cleaning: Cleaning, encode: Encoder) -> None:
+        self.cleaning, self.encode = cleaning, encode
+
+    def __call__(self, text: str) -> bytes:
+        """Return the ids of a text, special tokens not added."""
+        return self.encode(self.cleaning.clean(text))
+
+    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
+        """Return all cuts: each part of a text is cleaned by itself."""
+        return list(cuts)
+
+    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
+        """Return the ids of each part by itself."""
+        return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]

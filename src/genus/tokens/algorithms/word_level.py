@@ -1,0 +1,99 @@
+"""Words: what stands between white space, and the ends of lines (Dai et al. 2019, released code, vocabulary.py)."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from genus.part import Count, Natural
+from genus.tokens import Specials
+from genus.tokens.cached_encoders import CutAtSpaces
+from genus.tokens.files.layout import frame, read_config, read_specials
+from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.cached_encoders import Encoder
+
+LINES = Specials(
+    pad="<pad>",
+    unk="<unk>",
+    eos="<eos>",
+    cls="<eos>",
+    sep="<eos>",
+    mask="<mask>",
+    single="$A <eos>",
+    pair="$A <eos> $B:1 <eos>:1",
+    summary="last",
+)
+
+
+class Words(TrainedTokens):
+    """A vocabulary of words in order of frequency, as adaptive softmax wants it; the end of a line is `sep`.
+
+    Several ends of lines with nothing between them are one.
+    """
+
+    vocab_size: Count
+    lowercase: bool = False
+    min_frequency: Natural = 3
+    """How often a word must occur in training; WikiText leaves out what occurs less than 3 times."""
+    specials: Specials = LINES
+
+    @property
+    def unknown(self) -> str:
+        """A word is known or not."""
+        return f"a word that is not in the vocabulary becomes {self.specials.unk}"
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Count the words of texts: special tokens first, then the most frequent words."""
+        backend = self._backend({})
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=self.vocab_size, min_frequency=self.min_frequency, show_progress=sys.stderr.isatty()
+        )
+        fit(backend, self.sample(texts), trainer)
+        counted = backend.get_vocab()
+        words = dict.fromkeys([*self.specials.names(), *sorted(counted, key=counted.__getitem__)])
+        return Tokenizer.of(self, self.of_vocabulary(list(words)[: self.vocab_size]))
+
+    def of_vocabulary(self, words: list[str]) -> Backend:
+        """Return the backend of a finished vocabulary."""
+        backend = self._backend({word: number for number, word in enumerate(words)})
+        backend.add_special_tokens(self.specials.names())
+        frame(backend, self.specials)
+        return backend
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for each."""
+        return [True] * len(pieces)
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the backend itself: the end of a line is within the white space that parts words."""
+        return CutAtSpaces(backend, typecode)
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the class that reads any `tokenizer.json`."""
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.specials.sep}
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a model of whole words."""
+        if backend is None or not isinstance(backend.model, models.WordLevel):
+            return None
+        pieces = backend.get_vocab()
+        specials = read_specials(read_config(folder), (LINES,), pieces, folder, backend)
+        lowercase = "Lowercase" in str(backend.normalizer)
+        return cls(vocab_size=len(pieces), lowercase=lowercase, specials=specials), backend
+
+    def _backend(self, words: dict[str, int]) -> Backend:
+        backend = Backend(models.WordLevel(words, unk_token=self.specials.unk))
+        steps = [normalizers.Replace(Regex(r"\s*\n\s*"), f" {self.specials.sep} ")]
+        backend.normalizer = normalizers.Sequence([*([normalizers.Lowercase()] if self.lowercase else []), *steps])
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return backend

@@ -1,0 +1,197 @@
+"""WordPiece, as BERT uses it: words and punctuation, cut greedily into the longest known pieces.
+
+Source: BERT's released code, tokenization.py.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from genus.errors import GenusError
+from genus.part import Count, Natural
+from genus.tokens import Specials
+from genus.tokens.cached_encoders import BertPieces, WholeText
+from genus.tokens.files.layout import frame, read_config, read_specials
+from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.training import TrainedTokens, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from genus.tokens.cached_encoders import Encoder
+
+BERT = Specials(
+    pad="[PAD]",
+    unk="[UNK]",
+    cls="[CLS]",
+    sep="[SEP]",
+    mask="[MASK]",
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)
+CONTINUED = "##"
+"""What a piece begins with that does not start a word."""
+
+
+class WordPiece(TrainedTokens):
+    """WordPiece with BERT's normalizer.
+
+    Control characters are dropped, white space of any kind separates, and punctuation marks stand alone.
+    """
+
+    vocab_size: Count
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    """Drop combining marks after canonical decomposition; None: when lower-casing, as BERT does. Thai and Hindi need
+    false."""
+    split_cjk: bool = True
+    """Every Chinese character is a word of its own."""
+    alphabet: Count = 1_000
+    """In training, the most frequent characters that are kept; others become the unknown token. Chinese needs 6,000 or
+    more."""
+    min_frequency: Natural = 2
+    """In training, how often a pair of pieces must occur to be joined."""
+    specials: Specials = BERT
+
+    @property
+    def in_words(self) -> str:
+        """The name its authors gave it."""
+        return "WordPiece, lower-cased" if self.lowercase else "WordPiece"
+
+    @property
+    def unknown(self) -> str:
+        """One unknown character takes the whole word with it."""
+        return f"cut into pieces; a word with a character that is none becomes {self.specials.unk} whole"
+
+    def train(self, texts: Iterable[str]) -> Tokenizer:
+        """Train the vocabulary on texts: special tokens first, then characters, then joined pieces.
+
+        The texts are read twice: the library numbers the characters within words in no fixed order, by which it then
+        decides between pairs that are equally frequent. Numbered beforehand, the same texts give the same vocabulary.
+        """
+        sample = self.sample(texts)
+        backend = self._backend(models.WordPiece(unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
+        characters = self._characters(backend, sample)
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=self.vocab_size,
+            min_frequency=self.min_frequency,
+            initial_alphabet=characters,
+            limit_alphabet=len(characters),
+            special_tokens=[*self.specials.names(), *(CONTINUED + one for one in characters if _continues(one))],
+            continuing_subword_prefix=CONTINUED,
+            show_progress=sys.stderr.isatty(),
+        )
+        fit(backend, sample, trainer)
+        return Tokenizer.of(self, self.of_vocabulary(backend.get_vocab()))
+
+    def _characters(self, backend: Backend, texts: Iterable[str]) -> list[str]:
+        """Return the most frequent characters of normalized texts, sorted; in a vocabulary each comes in two forms."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(backend.normalizer.normalize_str(text))
+        most = max(1, min(self.alphabet, (self.vocab_size - len(self.specials.names())) // 2))
+        known = sorted((one for one in counts if not one.isspace()), key=lambda one: (-counts[one], one))
+        return sorted(known[:most])
+
+    def word_starts(self, pieces: list[str]) -> list[bool]:
+        """Return true for the pieces that do not begin with `##`."""
+        return [not piece.startswith(CONTINUED) for piece in pieces]
+
+    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+        """Return the encoder by pieces, or the backend where it is not BERT's to the letter."""
+        whole = WholeText(backend, typecode)
+        normalizer = backend.normalizer
+        usual = isinstance(normalizer, normalizers.BertNormalizer) and normalizer.clean_text
+        usual = usual and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        added = backend.get_added_tokens_decoder().values()
+        if usual and not any(token.normalized or token.content.split() != [token.content] for token in added):
+            return BertPieces(whole, normalizer.lowercase)
+        return whole
+
+    def hugging_face(self) -> dict[str, Any]:
+        """Return the options of `BertTokenizer`."""
+        return {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.split_cjk,
+        }
+
+    @classmethod
+    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+        """Read `tokenizer.json` with a WordPiece model, or `vocab.txt`.
+
+        Without `do_lower_case` in `tokenizer_config.json`, texts are lower-cased if no piece is a capital letter.
+        """
+        config = read_config(folder)
+        if backend is not None:
+            normalizer = backend.normalizer
+            if not isinstance(backend.model, models.WordPiece):
+                return None
+            if not isinstance(normalizer, normalizers.BertNormalizer) or not normalizer.clean_text:
+                return None
+            if not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer):
+                return None
+            options = (normalizer.lowercase, normalizer.strip_accents, normalizer.handle_chinese_chars)
+            pieces = backend.get_vocab()
+        elif (folder / "vocab.txt").exists():
+            pieces = _read_vocabulary(folder / "vocab.txt")
+            lowercase = config.get("do_lower_case", not _has_capitals(pieces))
+            options = (lowercase, config.get("strip_accents"), config.get("tokenize_chinese_chars", True))
+        else:
+            return None
+        specials = read_specials(config, (BERT,), pieces, folder, backend)
+        lowercase, strip_accents, split_cjk = options
+        part = cls(
+            vocab_size=len(pieces),
+            lowercase=lowercase,
+            strip_accents=strip_accents,
+            split_cjk=split_cjk,
+            specials=specials,
+        )
+        return part, backend or part.of_vocabulary(pieces)
+
+    def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
+        """Return the backend of a finished vocabulary."""
+        backend = self._backend(
+            models.WordPiece(pieces, unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED)
+        )
+        backend.add_special_tokens(self.specials.names())
+        frame(backend, self.specials)
+        return backend
+
+    def _backend(self, model: models.WordPiece) -> Backend:
+        backend = Backend(model)
+        backend.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=self.split_cjk,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece(prefix=CONTINUED)
+        return backend
+
+
+def _continues(character: str) -> bool:
+    """Return whether a character may stand within a word: BERT cuts before and after punctuation."""
+    return character.isalnum() or not (character.isascii() or unicodedata.category(character).startswith("P"))
+
+
+def _read_vocabulary(file: Path) -> dict[str, int]:
+    try:
+        return models.WordPiece.read_file(str(file))
+    except Exception as error:  # the library raises no narrower one
+        raise GenusError(f"{file}: cannot be read as a vocabulary, one piece a line ({error})") from None
+
+
+def _has_capitals(pieces: dict[str, int]) -> bool:
+    """Return whether a capital letter A to Z is a piece: without one, a text with capitals would be unknown."""
+    return any(len(piece) == 1 and "A" <= piece <= "Z" for piece in pieces)

@@ -1,0 +1,1 @@
+"""Files of tokenizers in the layouts of transformers and sentencepiece."""

@@ -1,0 +1,279 @@
+"""The token store: a corpus as flat memory-mapped ids with sentence and document offsets.
+
+A store is a folder (see `journal.py`): 2 bytes a token (4 from 65,537 pieces on), 8 a sentence, 24 a document. The ids
+of a sentence are the tokenizer's ids of its text, the white space before it included, without special tokens:
+byte-level ids laid end to end decode to the document, line breaks and all; WordPiece does not see white space.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genus.errors import GenusError
+from genus.text.fields import TEXT, Fields
+from genus.text.read import BLOCK_BYTES, read_blocks
+from genus.text.sources import changed, find, fingerprints
+from genus.tokens.store.journal import FILES, JOURNAL, META, Counts, Journal, begun, checksum, state_of
+from genus.tokens.store.tokenize_corpus import encode_blocks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.text import Source
+    from genus.tokens.tokenizer import Tokenizer
+
+FORMAT = 1
+"""Raised when stores of old can no longer be read, or when sentences are cut in another way."""
+
+COUNTED_AT_ONCE = 1 << 24
+"""Tokens; counting takes 8 bytes each."""
+
+Progress = Callable[[int, int | None], None]
+"""Told the UTF-8 bytes of text that are tokenized so far, and how many there will be by estimate (None: not known)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A tokenized corpus, read through memory maps.
+
+    Sentence s is tokens [sentences[s], sentences[s+1]) of `ids`. Document d is sentences
+    [documents[d, 0], documents[d, 1]), so its tokens lie together, from sentences[documents[d, 0]] to
+    sentences[documents[d, 1]]. A split shares `ids` and `sentences` with the whole store and keeps some rows of
+    `documents`, in order. No document and no sentence is empty.
+
+    To pickle an opened store is to note its folder and splits: the other process maps the files anew.
+    """
+
+    ids: NDArray[np.unsignedinteger]
+    """(tokens of the whole store,) uint16 or uint32."""
+    sentences: NDArray[np.int64]
+    """(sentences of the whole store + 1,) offsets into `ids`."""
+    documents: NDArray[np.int64]
+    """(documents, 2) first and past-the-last sentence of each document."""
+    document_bytes: NDArray[np.int64]
+    """(documents,) UTF-8 bytes of each document's text, so that bits per byte can be told."""
+    folder: Path | None = None
+    """Where it was opened; None for a store in memory."""
+    splits: tuple[tuple[float, bool], ...] = ()
+    """The splits that lead from the whole store to this one: the share held out, and whether this is the held-out
+    side."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the place of an opened store, not its content."""
+        if self.folder is None:
+            return Store, (self.ids, self.sentences, self.documents, self.document_bytes)
+        return _reopen, (self.folder, self.splits)
+
+    @staticmethod
+    def is_at(folder: Path) -> bool:
+        """Return whether a folder is a finished store."""
+        return (folder / META).is_file() and (folder / FILES[0]).is_file()
+
+    @classmethod
+    def open(cls, folder: Path, tokenizer: Tokenizer | None = None) -> Store:
+        """Open a store whose files have the sizes that they had when it was made; `check` compares what is in them.
+
+        Raises:
+            GenusError: there is no store, or it is unfinished or cut off, or another tokenizer made it.
+        """
+        meta = _read_meta(folder)
+        if tokenizer is not None and meta["tokenizer"] != tokenizer.hash():
+            raise GenusError(f"{folder}: was made with another tokenizer ({meta['tokenizer']}, not {tokenizer.hash()})")
+        state = state_of(meta)
+        for name, size in zip(FILES, state.sizes, strict=True):
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise GenusError(f"{file}: is damaged; delete {folder} and prepare it again")
+        return _map(folder, meta)
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        """Read a whole store and compare its checksums (about 1 GB/s).
+
+        Raises:
+            GenusError: there is no store, or it is unfinished or damaged.
+        """
+        cls.open(folder)
+        state = state_of(_read_meta(folder))
+        for name, size, crc in zip(FILES, state.sizes, state.crc32, strict=True):
+            if checksum(folder / name, size) != crc:
+                raise GenusError(f"{folder / name}: is damaged; delete {folder} and prepare it again")
+
+    def counts(self, size: int) -> NDArray[np.int64]:
+        """Return (size,) how often each id occurs in the whole store, held-out documents included, having read it."""
+        total = np.zeros(size, dtype=np.int64)
+        for start in range(0, len(self.ids), COUNTED_AT_ONCE):
+            total += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=size)
+        return total
+
+    def split(self, held_out: float) -> tuple[Store, Store]:
+        """Return the training documents and a held-out share of them, chosen by a hash of the document's number.
+
+        Each side gets two documents at least, where there are four, and one where there are fewer, unless the share is
+        0: pairs of segments need two.
+
+        Raises:
+            GenusError: the store has one document, and a share of it is to be held out.
+        """
+        if held_out > 0 and len(self.documents) < 2:
+            raise GenusError(
+                "the corpus has one document, so none can be held out: "
+                "put blank lines between documents, or take --run held_out=0"
+            )
+        return self._side(held_out, False), self._side(held_out, True)
+
+    def _side(self, held_out: float, is_held_out: bool) -> Store:
+        drawn = _uniform(len(self.documents))
+        chosen = drawn < held_out
+        if held_out > 0:
+            order, least = np.argsort(drawn), 2 if len(drawn) > 3 else 1
+            chosen[order[:least]], chosen[order[-least:]] = True, False
+        rows = chosen == is_held_out
+        return replace(
+            self,
+            documents=self.documents[rows],
+            document_bytes=self.document_bytes[rows],
+            splits=(*self.splits, (held_out, is_held_out)),
+        )
+
+
+def prepare(
+    sources: Iterable[Path | str],
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    fields: Fields = TEXT,
+    progress: Progress | None = None,
+) -> Store:
+    """Tokenize a corpus into a store; a restart goes on after the last block that was written.
+
+    Args:
+        sources: files, folders and dataset ids (see `genus.text.read_documents`).
+        tokenizer: trained or loaded.
+        folder: a finished store of the same text and tokenizer is opened as it is.
+        workers: processes, by default one a processor; the store does not depend on it.
+        fields: the fields or columns that hold text and title, where there are several.
+        progress: called after every block.
+
+    Raises:
+        GenusError: the folder holds a store of another text or tokenizer; text that cannot be read; no text at all; a
+            full disk.
+    """
+    found = find(sources)
+    known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
+    if known is not None:
+        _check_same(known, found, tokenizer, fields, folder)
+    if Store.is_at(folder):
+        return Store.open(folder, tokenizer)
+    workers = workers or os.cpu_count() or 1
+    identity = known or {
+        "format": FORMAT,
+        "tokenizer": tokenizer.hash(),
+        "dtype": np.dtype(tokenizer.dtype).name,
+        "field": fields.text,
+        "title": fields.title,
+        "text": fingerprints(found, workers),
+    }
+    try:
+        _write(found, tokenizer, Journal(folder, identity), workers, fields, progress)
+    except OSError as error:
+        reason = error.strerror or error
+        raise GenusError(
+            f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
+        ) from None
+    return Store.open(folder, tokenizer)
+
+
+def counts(folder: Path) -> Counts:
+    """Return what a store holds, and what was dropped or mended when it was made."""
+    return state_of(_read_meta(folder)).counts
+
+
+def _write(
+    sources: list[Source],
+    tokenizer: Tokenizer,
+    journal: Journal,
+    workers: int,
+    fields: Fields,
+    progress: Progress | None,
+) -> None:
+    sizes = [source.stat().st_size if isinstance(source, Path) else 0 for source in sources]
+    total = sum(sizes) if all(sizes) else 0
+    most = max(1, total // BLOCK_BYTES) if total else workers
+    blocks = itertools.islice(read_blocks(sources, fields), journal.state.counts.blocks, None)
+    try:
+        for block in encode_blocks(blocks, tokenizer, min(workers, most)):
+            journal.append(block)
+            if progress is not None:
+                done = journal.state.counts.bytes
+                progress(done, int(done * total / block.position) if total and block.position else None)
+        if journal.state.counts.documents == 0:
+            journal.abandon()
+            raise GenusError(f"the corpus is empty: there is no text in {', '.join(map(str, sources[:3]))}")
+        journal.finish()
+    finally:
+        journal.close()
+
+
+def _check_same(
+    known: dict[str, Any], sources: list[Source], tokenizer: Tokenizer, fields: Fields, folder: Path
+) -> None:
+    """Refuse a folder that was begun with other text or another tokenizer."""
+    why = None
+    if known["format"] != FORMAT:
+        why = f"written in format {known['format']}, not {FORMAT}"
+    elif known["tokenizer"] != tokenizer.hash():
+        why = f"made with another tokenizer ({known['tokenizer']}, not {tokenizer.hash()})"
+    elif (made_from := Fields(known["field"], known.get("title"))) != fields:
+        why = f"made from the field {made_from}, not {fields}"
+    why = why or changed(known["text"], sources)
+    if why:
+        raise GenusError(f"{folder}: was {why}; delete the folder, or prepare into another")
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    if (folder / JOURNAL).exists() and not (folder / META).exists():
+        raise GenusError(f"{folder}: the token store is not finished; prepare it again to go on")
+    try:
+        meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise GenusError(f"{folder}: there is no token store in this folder") from None
+    except ValueError as error:
+        raise GenusError(f"{folder / META}: is damaged ({error}); delete {folder} and prepare it again") from None
+    if meta.get("format") != FORMAT:
+        raise GenusError(f"{folder}: format {meta.get('format')} cannot be read, only {FORMAT}; prepare it again")
+    return meta
+
+
+def _map(folder: Path, meta: dict[str, Any]) -> Store:
+    ids, sentences, documents = (
+        np.asarray(np.memmap(folder / name, dtype=kind, mode="r"))  # plain arrays slice faster than `memmap` objects
+        for name, kind in zip(FILES, (np.dtype(meta["dtype"]), np.int64, np.int64), strict=True)
+    )
+    rows = documents.reshape(-1, 3)
+    return Store(ids, sentences, rows[:, :2], rows[:, 2], folder.absolute())
+
+
+def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
+    """Map a store that another process has opened, and split it as it did there."""
+    store = _map(folder, _read_meta(folder))
+    for held_out, is_held_out in splits:
+        store = store._side(held_out, is_held_out)
+    return store
+
+
+def _uniform(number: int) -> NDArray[np.float64]:
+    """Return a hash of 0, 1, ..., number - 1 as fractions (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
+    bits = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (bits ^ (bits >> np.uint64(31))).astype(np.float64) / 2.0**64
