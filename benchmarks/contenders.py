@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from genus.batch import IGNORE, Batch, Targets
 from genus.examples import Example, Sequence
-from genus.examples.feed.bins import fill_rows
+from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
 from genus.export.layouts import layout_for
 from genus.model import attend
 from genus.model.compile import compile_learner
-from genus.model.cpu import keep_memory, products_by_onednn
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.cpu import disable_malloc_trim, use_onednn_matmul
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from genus.objectives import Objective
     from genus.recipe import Recipe
 
-OF_TOKENS = ("masked", "permuted")
+OF_TOKENS = ("masked_lm", "permutation_lm")
 """Targets that are tokens of the sequence."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
@@ -61,9 +61,9 @@ class Levers:
 def process(levers: Levers) -> Iterator[None]:
     """Set what is the process's for one contender, and set it back to how a process starts."""
     if levers.memory_kept:
-        keep_memory()
+        disable_malloc_trim()
     if levers.onednn:
-        products_by_onednn()
+        use_onednn_matmul()
     try:
         yield
     finally:
@@ -93,7 +93,7 @@ def shared(recipe: Recipe) -> Shared:
     """
     whole = recipe.exported
     first = whole.stages[0]
-    learning = whole.learning(whole.turns(first)[0])
+    learning = whole.learning(whole.task_steps(first)[0])
     whole = replace(whole, objectives=learning, stages=(replace(first.whole(), share=1.0),))
     found = layout_for(whole, [objective.name for objective in whole.objectives])
     if found is None:
@@ -113,7 +113,7 @@ def companions(objective: Objective, recipe: Recipe) -> dict[str, Any]:
     """Return the models in an objective's head."""
     with torch.device("meta"):
         network = recipe.model.build(recipe.tokens.vocab_size)
-        return dict(objective.build(recipe.model, recipe.tokens.vocab_size).companions(network))
+        return dict(objective.build(recipe.model, recipe.tokens.vocab_size).auxiliary_models(network))
 
 
 def vocabulary(size: int, pad: int) -> Vocabulary:
@@ -132,10 +132,10 @@ def sequences(work: Shared, lengths: NDArray[np.int64]) -> list[Example]:
     made = []
     for length in lengths:
         ids = rng.integers(1_000 if words.size > 2_000 else 5, words.size, length)
-        classes = {name: (np.zeros(1, int), rng.integers(0, 2, 1)) for name in recipe.examples.gives}
+        classes = {name: (np.zeros(1, int), rng.integers(0, 2, 1)) for name in recipe.examples.provides}
         example = Example({"tokens": Sequence(ids, ids * 0, ids < 0)}, classes)
         for objective in recipe.objectives:
-            example = objective.corrupt(example, words, rng)
+            example = objective.prepare_example(example, words, rng)
         made.append(example)
     return made
 
@@ -158,7 +158,7 @@ class Ours:
 
     def _batch(self, examples: list[Example], length: int, recipe: Recipe) -> Batch:
         lengths = np.array([len(example.tokens.ids) for example in examples])
-        rows = [[examples[i] for i in row] for row in fill_rows(lengths, length)]
+        rows = [[examples[i] for i in row] for row in bin_pack(lengths, length)]
         batch = pack(rows if self.levers.packed else [[example] for example in examples], length, 0)
         names = {name for objective in recipe.objectives for name in objective.max_targets(1, 1)}
         batch = replace(batch, targets={name: batch.targets[name] for name in names if name in batch.targets})
@@ -265,10 +265,10 @@ def _undropped(value: Any) -> Any:
 
 def everywhere(batch: Batch) -> Batch:
     """Return the batch with a masked target at every cell, most of them ignored: logits are made everywhere."""
-    targets = batch.targets["masked"]
+    targets = batch.targets["masked_lm"]
     label = torch.full_like(batch.tokens.ids, IGNORE)
     label[targets.index] = targets.label
-    return replace(batch, targets=batch.targets | {"masked": Targets(torch.arange(len(label)), label)})
+    return replace(batch, targets=batch.targets | {"masked_lm": Targets(torch.arange(len(label)), label)})
 
 
 def padded(examples: list[Example], length: int, pad: int, wanted: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -323,8 +323,8 @@ def hugging_face(work: Shared, levers: Levers, device: torch.device) -> Any:
     model = build(again.architecture, again.config, recipe.tokens.vocab_size, work.pad, levers, device)
     for objective in recipe.objectives:
         for companion in companions(objective, recipe).values():
-            inner = replace(recipe, model=companion.model, objectives=(Masked(),))
-            found = layout_for(inner, ["masked"])
+            inner = replace(recipe, model=companion.model, objectives=(MaskedLM(),))
+            found = layout_for(inner, ["masked_lm"])
             assert found is not None
             layout, config = found
             (name,) = config.pop("architectures")

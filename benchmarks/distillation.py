@@ -27,7 +27,7 @@ from genus.errors import GenusError
 from genus.evaluate.interval import interval
 from genus.export.folder import load
 from genus.files import write_json
-from genus.model.cpu import quicken_process
+from genus.model.cpu import tune_cpu_process
 from genus.tokens.store import Store
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
@@ -67,7 +67,7 @@ def scores(jobs: dict[str, Job], member: str) -> dict[str, Any]:
 def timed(rows: dict[str, Recipe], folders: dict[str, Path], words: Path, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each network's forward passes over the same packed text, in alternating turns."""
     tokenizer = Tokenizer.load(words / "tokenizer")
-    feed = pipeline.examples(settled(rows[ALONE], 0), Store.open(words / "store", tokenizer), tokenizer, stage=0)
+    feed = pipeline.training_feed(settled(rows[ALONE], 0), Store.open(words / "store", tokenizer), tokenizer, stage=0)
     batches = [feed[number] for number in range(BATCHES)]
     networks = {member: load(folder / "model").learner.eval().network for member, folder in folders.items()}
     seconds: dict[str, list[float]] = {member: [] for member in networks}
@@ -107,7 +107,7 @@ def main() -> None:
     jobs = {job.name: job for job in plan(options, rows) if " flops " not in job.name}
     if failed := carried_out(options, list(jobs.values())):
         sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))
-    quicken_process()
+    tune_cpu_process()
     works = {member: jobs[f"{member} tokens 0"].work for member in rows}
     folders = {member: work.folder for member, work in works.items() if isinstance(work, Training)}
     words = next(work.words for work in works.values() if isinstance(work, Training))

@@ -29,7 +29,7 @@ from jobs import Job, carry_out
 from genus import catalog
 from genus.cost import stage_cost
 from genus.files import write_json, write_text
-from genus.objectives.pretraining.distillation import Taught
+from genus.objectives.pretraining.distillation import Distillation
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Recipe
@@ -127,7 +127,7 @@ def training(
     """Return the job of one pretraining, or of random weights, and its fine-tunings."""
     folder = options.out / name.replace(" ", "-")
     needs, teacher = [words.name], None
-    if pretrained and any(isinstance(objective, Taught) for objective in recipe.objectives):
+    if pretrained and any(isinstance(objective, Distillation) for objective in recipe.objectives):
         needs.append(f"{REFERENCE} tokens {recipe.seed}")
         teacher = options.out / f"{REFERENCE}-tokens-{recipe.seed}" / "model"
     work = Training(

@@ -18,7 +18,7 @@ from genus.errors import GenusError
 from genus.examples.keys import PLAN, generator
 from genus.export.folder import load
 from genus.files import write_text
-from genus.objectives.supervised.sequence import Classify
+from genus.objectives.supervised.sequence import SequenceClassification
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning
@@ -121,7 +121,7 @@ class Training:
         report = finetune(
             start, self.tasks[task], files, where, settings=settings, seeds=tuning_seeds(self.recipe.seed), run=run
         )
-        assert isinstance(report.objective, Classify)
+        assert isinstance(report.objective, SequenceClassification)
         labels = report.objective.labels
         trials = {str(trial.seed): trial for trial in report.trials}
         return {

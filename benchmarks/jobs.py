@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError
 from genus.files import write_json
-from genus.model.cpu import quicken_process
+from genus.model.cpu import tune_cpu_process
 from genus.train.display import clock
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _do(job: Job, threads: int) -> None:
     job.result.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         torch.set_num_threads(threads)
-        quicken_process()
+        tune_cpu_process()
         try:
             write_json(job.result, {"choices": job.choices, **job.work()})
         except GenusError as error:

@@ -36,8 +36,8 @@ from genus.batch import Packed
 from genus.files import write_json
 from genus.model import attend
 from genus.model.attention.plan import Context
-from genus.model.cpu import quicken_process
-from genus.model.transformer import Encoder
+from genus.model.cpu import tune_cpu_process
+from genus.model.transformer import Transformer
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    quicken_process()
+    tune_cpu_process()
     torch.set_num_threads(1)
     device, names = torch.device(options.device), [FULL, WRITTEN_OUT, *(options.attention or OTHERS)]
     found: dict[str, list[Measured]] = {name: [] for name in names}
@@ -146,7 +146,7 @@ def fitted(name: str, hidden: int, heads: int, length: int) -> Attention:
     """Return the attention of a row, or of one of its layers, for other heads and a length."""
     row, _, number = name.partition("@")
     model = catalog.load(row).model
-    if not isinstance(model, Encoder):
+    if not isinstance(model, Transformer):
         raise SystemExit(f"{row}: has no attention that could be taken alone")
     attention = model.attention.of_layer(int(number or 0))
     choices = attention.to_json()

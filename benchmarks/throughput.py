@@ -31,9 +31,9 @@ import torch
 from contenders import Levers, Ours, Shared, Theirs, process, sequences, shared
 
 from genus import catalog
-from genus.cost import TRAINING, demand
+from genus.cost import TRAINING, component_cost
 from genus.files import write_json
-from genus.model.cpu import round_products
+from genus.model.cpu import cast_linear_weights
 from genus.train.peak import peak_flops
 from genus.train.provenance import surroundings
 
@@ -193,7 +193,7 @@ def training(
     turns, refused = able(make(match, examples, length))
     row = table(f"training, {kind} length {length}", take_turns(turns, match), lengths, length) | {"refused": refused}
     seen = round(float((lengths**2).sum() / lengths.sum()))  # the mean length as tokens see it: long ones hold more
-    row["flops_per_token"] = TRAINING * demand(match.work.recipe, seen).flops
+    row["flops_per_token"] = TRAINING * component_cost(match.work.recipe, seen).flops
     if match.device.type == "cuda" and (peak := peak_flops(match.device, torch.bfloat16)):
         rate = row["contenders"]["ours"]["tokens_per_second"] * row["flops_per_token"]
         row["utilization"] = rate / peak
@@ -247,7 +247,7 @@ def inference(match: Match, lengths: NDArray[np.int64], length: int, kind: str) 
     examples = sequences(match.work, lengths)
     single = replace(EAGER, half=False)
     half = Ours(recipe, examples, length, EAGER, device)
-    round_products(half.learner.network, torch.bfloat16)
+    cast_linear_weights(half.learner.network, torch.bfloat16)
     turns = [
         Turn("ours", EAGER, half.infer),
         Turn("ours, float32", single, Ours(recipe, examples, length, single, device).infer),

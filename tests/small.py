@@ -61,7 +61,9 @@ def shrunk(recipe: Recipe) -> Recipe:
 
 def _stage(recipe: Recipe) -> dict[str, Any]:
     stage = recipe.stages[-1].to_json() | STAGE
-    turns = {turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.turns(stage)}
+    turns = {
+        turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.task_steps(stage)
+    }
     return stage | {"turns": list(turns.values())} if "turns" in stage else stage
 
 

@@ -77,7 +77,7 @@ def test_an_overlay_over_a_name_and_one_over_a_file_beside_it(tmp_path: Path) ->
         (".", [], "recipe.json: there is no such file"),
         ("bert", ["model.layers"], "--set model.layers: expected name=value"),
         ("bert", ["=3"], "--set =3: expected name=value"),
-        ("bert", ["model.layres=6"], "model: Encoder has no choice 'layres'. Did you mean 'layers'?"),
+        ("bert", ["model.layres=6"], "model: Transformer has no choice 'layres'. Did you mean 'layers'?"),
         ("bert", ["model.attention.heads=7"], "model: 7 attention heads do not divide a hidden size of 768"),
         ("bert", ["stages.1.max_length=1024"], "stages.1: max_length 1024 is past the model's 512 positions"),
         ("bert", ["stages.0.micro_batch=100"], "stages.0: batch 256 is not a multiple of 100"),

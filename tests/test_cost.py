@@ -12,16 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genus.batch import Batch, Flow, Packed, Targets
 from genus.catalog import load, names
-from genus.cost import TRAINING, StageFlops, cost, demand, stage_cost
+from genus.cost import TRAINING, StageFlops, component_cost, cost, stage_cost
 from genus.model.attention.block_sparse import layer as block_sparse
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.embedding.adaptive import Adaptive
-from genus.model.feedforward.mlp import Dense
+from genus.model.embedding.adaptive import AdaptiveEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.adaptive_softmax import zipf
 from genus.model.pooler import Pooler
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
 from genus.recipe import Recipe, Stage
 from hand import equal_rows
 
@@ -31,19 +31,21 @@ BYTES = 0.1
 """An estimate: small tensors (means, labels, counts) are left out of it."""
 
 SHAPES = {
-    "plain": Encoder(layers=3, hidden=48, attention=Softmax(heads=4), feedforward=Dense(size=100)),
-    "pooled": Encoder(layers=2, hidden=32, attention=Softmax(heads=2), feedforward=Dense(size=64), pooler=Pooler()),
-    "no bias, one segment, shifted positions": Encoder(
+    "plain": Transformer(layers=3, hidden=48, attention=MultiHeadAttention(heads=4), feedforward=MLP(size=100)),
+    "pooled": Transformer(
+        layers=2, hidden=32, attention=MultiHeadAttention(heads=2), feedforward=MLP(size=64), pooler=Pooler()
+    ),
+    "no bias, one segment, shifted positions": Transformer(
         layers=1,
         hidden=24,
-        attention=Softmax(heads=3, bias=False),
-        feedforward=Dense(size=50),
-        embedding=Embedding(segments=1, position=Learned(length=130, offset=2)),
+        attention=MultiHeadAttention(heads=3, bias=False),
+        feedforward=MLP(size=50),
+        embedding=Embedding(segments=1, position=LearnedPosition(length=130, offset=2)),
     ),
 }
 
 
-def recipe(model: Encoder) -> Recipe:
+def recipe(model: Transformer) -> Recipe:
     """Return BERT's row with another model, without dropout, and one stage."""
     plain = replace(model, dropout=0.0, attention=replace(model.attention, dropout=0.0))  # type: ignore[call-arg]
     plain = replace(plain, embedding=replace(model.embedding, dropout=0.0))
@@ -58,14 +60,14 @@ def full_batch(rows: int, length: int, vocabulary: int, targets: int) -> Batch:
     return Batch(
         {"tokens": equal_rows(ids.view(rows, length))},
         {
-            "masked": Targets(chosen, ids[chosen]),
+            "masked_lm": Targets(chosen, ids[chosen]),
             "next_sentence": Targets(torch.arange(rows) * length, torch.zeros(rows, dtype=torch.long)),
         },
     )
 
 
 @pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
-def test_parameters_of_built_models(model: Encoder) -> None:
+def test_parameters_of_built_models(model: Transformer) -> None:
     row = recipe(model)
     with torch.device("meta"):
         learner = row.learner()
@@ -79,7 +81,7 @@ def test_parameters_of_published_sizes(name: str, size: str) -> None:
     transformers = pytest.importorskip("transformers")
     row = load(f"{'bert' if name.startswith('Bert') else 'roberta'}/{size}")
     model, own = row.model, cost(row)
-    assert isinstance(model, Encoder)
+    assert isinstance(model, Transformer)
     shape = {"hidden_size": model.hidden, "num_hidden_layers": model.layers, "intermediate_size": 4 * model.hidden}
     config = transformers.BertConfig(num_attention_heads=model.hidden // 64, **shape)
     if name.startswith("Roberta"):
@@ -103,7 +105,7 @@ def test_parameters_that_are_known() -> None:
 
 @pytest.mark.parametrize("model", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("length", [64, 128])
-def test_flops_agree_with_pytorch(model: Encoder, length: int) -> None:
+def test_flops_agree_with_pytorch(model: Transformer, length: int) -> None:
     row = recipe(model)
     learner = row.learner()
     rows = 4
@@ -112,7 +114,7 @@ def test_flops_agree_with_pytorch(model: Encoder, length: int) -> None:
         sums = learner(batch).sums
     with FlopCounterMode(display=False) as backward:
         learner.objective(sums, learner.counts(batch)).backward()
-    ours = demand(row, length).flops * rows * length
+    ours = component_cost(row, length).flops * rows * length
     assert forward.get_total_flops() == pytest.approx(ours, rel=FLOPS)
     assert forward.get_total_flops() + backward.get_total_flops() == pytest.approx(TRAINING * ours, rel=FLOPS)
 
@@ -130,18 +132,18 @@ def test_flops_of_every_member_agree_with_pytorch(name: str, monkeypatch: pytest
     row, rows = load(name), 4
     length, vocabulary = row.stages[-1].max_length, row.tokens.vocab_size
     network = row.model.build(vocabulary)
-    batch = Batch({"tokens": streams(rows, length, vocabulary)}, {}, memory=network.blank(rows))
+    batch = Batch({"tokens": streams(rows, length, vocabulary)}, {}, memory=network.initial_memory(rows))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:  # the fused kernel is not counted
         network(batch)
-    wanted = row.model.demand(vocabulary, length)
+    wanted = row.model.cost(vocabulary, length)
     assert counted.get_total_flops() == pytest.approx(
-        (wanted.flops + wanted.once) * rows * length + wanted.unlearned, rel=FLOPS
+        (wanted.flops + wanted.forward_only_flops) * rows * length + wanted.frozen_input_flops, rel=FLOPS
     )
 
 
 def labels(embedding: Embedding, vocabulary: int, number: int) -> Tensor:
     """Return as many ids of each cluster as Zipf's law gives it, or the same id of a vocabulary without clusters."""
-    clusters = embedding.clusters(vocabulary) if isinstance(embedding, Adaptive) else [(0, vocabulary)]
+    clusters = embedding.clusters(vocabulary) if isinstance(embedding, AdaptiveEmbedding) else [(0, vocabulary)]
     found = torch.full((number,), clusters[0][1] - 1)
     place = 0
     for begin, end in clusters[1:]:
@@ -156,14 +158,14 @@ def test_flops_of_memory_second_states_and_rare_tokens(name: str) -> None:
     """Forward and backward: what is remembered, and distances, learn nothing. XLNet predicts 24 tokens of 144."""
     row, rows, length = load(name), 4, 144
     learner, vocabulary = row.learner(), row.tokens.vocab_size
-    assert isinstance(row.model, Encoder)
+    assert isinstance(row.model, Transformer)
     (task,) = row.objectives
-    share = 6 if task.name == "permuted" else 1
+    share = 6 if task.name == "permutation_lm" else 1
     index = torch.arange(0, rows * length, share)
     targets = {task.name: Targets(index, labels(row.model.embedding, vocabulary, len(index)))}
     packed = streams(rows, length, vocabulary)
     packed = replace(packed, facts={**packed.facts, "order": torch.zeros_like(packed.ids)})
-    batch = Batch({"tokens": packed}, targets, memory=learner.network.blank(rows))
+    batch = Batch({"tokens": packed}, targets, memory=learner.network.initial_memory(rows))
     with FlopCounterMode(display=False) as forward:
         sums = learner(batch).sums
     with FlopCounterMode(display=False) as backward:
@@ -205,7 +207,7 @@ def test_flops_of_attention_go_by_the_lengths_of_packed_documents(documents: lis
     A token of a sequence of l makes 2 products with l tokens, of 2 H FLOPs a layer each, 3 times in training.
     """
     row = replace(load("roberta/base"), stages=(Stage(max_length=512, batch=1, micro_batch=1),))
-    assert isinstance(row.model, Encoder)
+    assert isinstance(row.model, Transformer)
     flops = StageFlops(row, row.stages[0])
     attention = 3 * 4 * row.model.hidden * row.model.layers
     tokens, squares = sum(documents), sum(length**2 for length in documents)
@@ -222,8 +224,10 @@ def test_an_empty_batch_costs_no_more_than_is_fixed() -> None:
 def test_activations_are_about_those_kept() -> None:
     """What autograd keeps, each storage once, without parameters, at a length where no probabilities are kept."""
     length, rows = 640, 1
-    positions = Embedding(position=Learned(length=length))
-    model = Encoder(layers=4, hidden=64, attention=Softmax(heads=4), feedforward=Dense(size=256), embedding=positions)
+    positions = Embedding(position=LearnedPosition(length=length))
+    model = Transformer(
+        layers=4, hidden=64, attention=MultiHeadAttention(heads=4), feedforward=MLP(size=256), embedding=positions
+    )
     row = recipe(model)
     row = replace(row, stages=(Stage(max_length=length, batch=rows, micro_batch=rows),))
     learner = row.learner()

@@ -16,9 +16,9 @@ from genus import catalog, pipeline
 from genus.cli import main
 from genus.errors import UsageError
 from genus.export.folder import load, save
-from genus.export.starting.distillation import Teaching, spaced
-from genus.objectives.pretraining.distillation import Distilled, DistilledHead, Teacher
-from genus.objectives.pretraining.masked_lm import Masked, MaskedHead
+from genus.export.starting.distillation import TeacherFolder, spaced
+from genus.objectives.pretraining.distillation import DistilledMaskedLM, DistilledMaskedLMHead, Teacher
+from genus.objectives.pretraining.masked_lm import MaskedLM, MaskedLMHead
 from genus.tokens.tokenizer import Tokenizer
 from small import RUN, documents, losses, rows, shrunk
 
@@ -59,15 +59,15 @@ def test_the_published_layers_of_the_teacher() -> None:
     assert spaced(0, 4) == spaced(4, 0) == []
 
 
-def built(recipe: Recipe, folder: Path) -> tuple[Teaching, Learner]:
-    teaching = Teaching(folder, load(folder))
+def built(recipe: Recipe, folder: Path) -> tuple[TeacherFolder, Learner]:
+    teaching = TeacherFolder(folder, load(folder))
     torch.manual_seed(5)
     return teaching, pipeline.new_learner(teaching.taught(recipe), teaching.model.tokenizer)[1]
 
 
 def test_the_student_starts_from_the_teacher(teacher: Path) -> None:
     teaching, learner = built(student(), teacher)
-    line = teaching.inherit(learner)
+    line = teaching.init_student(learner)
     assert line == "the student starts from layers 0, 3 of the teacher's, counted from 0"
     own, given = learner.state_dict(), teaching.model.learner.state_dict()
     for name, tensor in own.items():
@@ -82,7 +82,7 @@ def test_the_student_starts_from_the_teacher(teacher: Path) -> None:
     ("model", "reason"),
     [
         ({"hidden": 16}, r"network\.embed\.tokens\.weight is \(\d+, 16\), the teacher's \(\d+, 32\)"),
-        ({"stack": "Shared"}, r"starts from layers 0 of"),
+        ({"stack": "CrossLayerSharing"}, r"starts from layers 0 of"),
         ({"feedforward": {"size": 48}}, r"layers\.0\.feedforward\.inner\.weight is \(48, 32\), .*'s \(64, 32\)"),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_student_of_other_shapes_starts_fresh_and_says_so(teacher: Path, model
     recipe = student(model=model, objectives={"0": {"hidden_cosine": 0.0}})
     teaching, learner = built(recipe, teacher)
     before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-    line = teaching.inherit(learner)
+    line = teaching.init_student(learner)
     assert re.search(reason, line), line
     same = all(torch.equal(before[name], tensor) for name, tensor in learner.state_dict().items())
     assert same == ("fresh weights" in line)
@@ -102,7 +102,7 @@ def test_a_run_learns_and_records_its_teacher(taught: Path, teacher: Path) -> No
     assert cosines[-1] < 0.5 * cosines[0]
     recipe = catalog.load(taught)
     (objective,) = recipe.objectives
-    assert isinstance(objective, Distilled)
+    assert isinstance(objective, DistilledMaskedLM)
     assert objective.teacher == Teacher(model=load(teacher).recipe.model)
     assert recipe.tokens == load(teacher).recipe.tokens
     assert json.loads((taught / "teacher.json").read_text())["folder"] == str(teacher)
@@ -116,7 +116,7 @@ def test_no_checkpoint_and_no_folder_holds_the_teacher(taught: Path) -> None:
     assert checkpoint.keys() == plain.tensors().keys()
     model = load(taught / "model")
     assert model.recipe == catalog.load(taught)
-    assert type(model.learner.heads["masked"]) is MaskedHead
+    assert type(model.learner.heads["masked_lm"]) is MaskedLMHead
     assert json.loads((taught / "model" / "config.json").read_text())["architectures"] == ["DistilBertForMaskedLM"]
     assert all(torch.equal(checkpoint[name], tensor) for name, tensor in model.learner.tensors().items())
 
@@ -167,7 +167,7 @@ def test_a_teacher_of_shorter_sequences_or_without_a_head_is_refused(
     with pytest.raises(UsageError, match="max_length 128 is past the 64 positions of the teacher"):
         pipeline.pretrain(longer, [corpus], tmp_path / "run", RUN, teacher=teacher)
     bare = load(teacher)
-    del bare.learner.heads["masked"]
+    del bare.learner.heads["masked_lm"]
     save(tmp_path / "bare", bare.recipe, bare.learner, bare.tokenizer)
     with pytest.raises(UsageError, match="the teacher has no masked-language-model head"):
         pipeline.pretrain(student(), [corpus], tmp_path / "run", RUN, teacher=tmp_path / "bare")
@@ -180,11 +180,11 @@ def test_any_masked_language_model_teaches_any_architecture(name: str, corpus: P
     tokenizer = recipe.tokens.train(documents())
     recipe, learner = pipeline.new_learner(replace(recipe, objectives=recipe.exported.objectives), tokenizer)
     save(tmp_path / "teacher", recipe, learner, tokenizer)
-    other = shrunk(catalog.load("roberta/tiny")).overlay({"objectives": [{"kind": "Distilled"}]})
+    other = shrunk(catalog.load("roberta/tiny")).overlay({"objectives": [{"kind": "DistilledMaskedLM"}]})
     pipeline.pretrain(other, [corpus], tmp_path / "run", RUN, teacher=tmp_path / "teacher")
     (objective,) = catalog.load(tmp_path / "run").objectives
-    assert isinstance(objective, Distilled)
-    (masked,) = (one for one in recipe.objectives if isinstance(one, Masked))
+    assert isinstance(objective, DistilledMaskedLM)
+    (masked,) = (one for one in recipe.objectives if isinstance(one, MaskedLM))
     assert objective.teacher == Teacher(model=recipe.model, output=masked.output)
     assert Tokenizer.load(tmp_path / "run" / "tokenizer").pieces == tokenizer.pieces
 
@@ -214,7 +214,7 @@ def test_the_command_line(corpus: Path, teacher: Path, tmp_path: Path, capsys: p
     assert "the student starts from layers 0, 3 of the teacher's" in told.err
     assert "hidden_cosine" in told.out
     assert main(["evaluate", str(out), str(corpus), *running[:4], "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["masked/perplexity"] > 1
+    assert json.loads(capsys.readouterr().out)["masked_lm/perplexity"] > 1
     assert main(["fill", str(out), "the old ___ carries seven stones"]) == 0
     capsys.readouterr()
     assert main(["pretrain", "bert/mini", str(corpus), "--out", str(tmp_path / "b"), "--teacher", str(teacher)]) == 2
@@ -229,14 +229,14 @@ def test_transformers_reads_the_student(taught: Path, tmp_path: Path) -> None:
 
 def test_a_task_needs_no_teacher(taught: Path) -> None:
     """What is fine-tuned has the classifier of Hugging Face's class, and no teacher."""
-    from genus.objectives.supervised.sequence import Classify
+    from genus.objectives.supervised.sequence import SequenceClassification
     from genus.tasks.start import Start
 
     source = load(taught / "model")
     start = Start(source.recipe, source.tokenizer, source.learner)
-    recipe = start.fine_tuned(Classify(labels=("a", "b")), source.recipe.finetuning)
+    recipe = start.fine_tuned(SequenceClassification(labels=("a", "b")), source.recipe.finetuning)
     learner = start.build(recipe, 0)
-    assert not any(isinstance(head, DistilledHead) for head in learner.heads.values())
+    assert not any(isinstance(head, DistilledMaskedLMHead) for head in learner.heads.values())
     save(taught.parent / "tuned", recipe, learner, source.tokenizer)
     config = json.loads((taught.parent / "tuned" / "config.json").read_text())
     assert config["architectures"] == ["DistilBertForSequenceClassification"]

@@ -46,7 +46,12 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_folder_holds_all_it_should(name: str, corpus: Path, tmp_path: Path) -> None:
     summary = pipeline.pretrain(two_stages(name), [corpus], tmp_path / "run", RUN)
     assert (summary.progress.step, summary.progress.stage, summary.stopped) == (10, 1, False)
-    assert {"loss", "masked/correct", "masked/perplexity", "masked/bits_per_byte"} <= summary.progress.evaluation.keys()
+    assert {
+        "loss",
+        "masked_lm/correct",
+        "masked_lm/perplexity",
+        "masked_lm/bits_per_byte",
+    } <= summary.progress.evaluation.keys()
     recipe = catalog.load(tmp_path / "run")
     model = load(tmp_path / "run" / "model")
     assert model.recipe == recipe
@@ -84,11 +89,11 @@ def test_bits_per_byte_of_short_documents(tmp_path: Path) -> None:
     recipe, learner = pipeline.new_learner(recipe, tokenizer)
     feed = pipeline.validation_feed(recipe, store, tokenizer, learner)
     found = pipeline.evaluate(learner, recipe=recipe, feed=feed, run=replace(RUN, evaluate_batches=10000))
-    labels = torch.cat([batch.targets["next_token"].label for batch in feed.evaluation_batches()])
+    labels = torch.cat([batch.targets["causal_lm"].label for batch in feed.evaluation_batches()])
     targets = int((labels != IGNORE).sum())
-    bits = found["next_token"] * targets / math.log(2) / float(store.document_bytes.sum())
+    bits = found["causal_lm"] * targets / math.log(2) / float(store.document_bytes.sum())
     assert targets > 1.1 * len(store.ids), "documents are so short that their separators weigh"
-    assert found["next_token/bits_per_byte"] == pytest.approx(bits, rel=1e-6)
+    assert found["causal_lm/bits_per_byte"] == pytest.approx(bits, rel=1e-6)
 
 
 def test_a_finished_run_takes_a_larger_budget(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

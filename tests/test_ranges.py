@@ -9,9 +9,9 @@ import pytest
 
 from genus import catalog
 from genus.errors import UsageError
-from genus.model.attention.multi_head import Softmax
-from genus.model.feedforward.mlp import Dense
-from genus.model.transformer import Encoder
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.feedforward.mlp import MLP
+from genus.model.transformer import Transformer
 from genus.optim.adamw import AdamW
 from genus.part import Part
 from genus.recipe import Budget, Stage
@@ -94,10 +94,10 @@ def test_a_range_changes_nothing_of_what_is_written() -> None:
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        (Encoder, {"layers": 0}, "Encoder.layers: expected at least 1, got 0"),
-        (Encoder, {"hidden": -8}, "Encoder.hidden: expected at least 1, got -8"),
-        (Softmax, {"dropout": 7.0}, f"Softmax.dropout: {FRACTION}, got 7"),
-        (Dense, {"size": -1}, "Dense.size: expected at least 1, got -1"),
+        (Transformer, {"layers": 0}, "Encoder.layers: expected at least 1, got 0"),
+        (Transformer, {"hidden": -8}, "Encoder.hidden: expected at least 1, got -8"),
+        (MultiHeadAttention, {"dropout": 7.0}, f"Softmax.dropout: {FRACTION}, got 7"),
+        (MLP, {"size": -1}, "Dense.size: expected at least 1, got -1"),
         (Stage, {"share": 1.5}, "Stage.share: expected a share from 0 to 1, got 1.5"),
         (Budget, {"amount": float("inf")}, "Budget.amount: expected a finite number, got inf"),
         (AdamW, {"betas": (0.9, 1.5)}, f"AdamW.betas.1: {FRACTION}, got 1.5"),
@@ -108,8 +108,8 @@ def test_a_number_out_of_its_range_is_refused_in_python_too(
     part: type[Part], values: dict[str, object], message: str
 ) -> None:
     good: dict[type[Part], dict[str, object]] = {
-        Encoder: {"layers": 1, "hidden": 8, "attention": Softmax(heads=1), "feedforward": Dense(size=8)},
-        Softmax: {"heads": 1},
+        Transformer: {"layers": 1, "hidden": 8, "attention": MultiHeadAttention(heads=1), "feedforward": MLP(size=8)},
+        MultiHeadAttention: {"heads": 1},
         Stage: {"max_length": 8, "batch": 8, "micro_batch": 8},
         AdamW: {"lr": 1e-3},
     }
@@ -120,6 +120,6 @@ def test_a_number_out_of_its_range_is_refused_in_python_too(
 
 def test_making_a_part_is_cheap() -> None:
     """Reading all rows of the catalog takes a part of a second; a part that took 100 microseconds would be slow."""
-    attention = Softmax(heads=8)
+    attention = MultiHeadAttention(heads=8)
     fastest = min(timeit.repeat(lambda: replace(attention, heads=4), number=200, repeat=5)) / 200
     assert fastest < 1e-4

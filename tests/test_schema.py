@@ -19,7 +19,7 @@ from genus.part.renames import RENAMES, SCHEMA, Renames
 from genus.part.slots import slots_of
 from genus.part.upgrade import upgrade
 from genus.recipe import Recipe
-from genus.tokens import Tokens
+from genus.tokens import TokenizerConfig
 
 WRITTEN_BY_SCHEMA_1 = Path(__file__).parent / "golden" / "schema_1"
 
@@ -158,7 +158,7 @@ def test_recipes_of_schema_1_are_read(name: str) -> None:
     table = json.loads(file.read_text(encoding="utf-8"))
     assert "schema" not in table
     assert catalog.load(file) == catalog.load(name)
-    assert Tokens.from_json(table["tokens"]) == catalog.load(name).tokens
+    assert TokenizerConfig.from_json(table["tokens"]) == catalog.load(name).tokens
 
 
 @pytest.mark.parametrize("name", catalog.names())

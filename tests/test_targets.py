@@ -47,13 +47,15 @@ def many(numbers: list[list[int]]) -> list[list[Example]]:
     ids, rows = np.arange(5), []
     for row in numbers:
         placed = [np.sort(rng.permutation(5)[:number]) for number in row]
-        rows.append([Example({"tokens": Sequence(ids, ids * 0, ids < 0)}, {"permuted": (at, at + 7)}) for at in placed])
+        rows.append(
+            [Example({"tokens": Sequence(ids, ids * 0, ids < 0)}, {"permutation_lm": (at, at + 7)}) for at in placed]
+        )
     return rows
 
 
 def test_targets_by_row_are_the_same_targets() -> None:
     for numbers in ([[3, 2], [], [5, 5]], [[0, 1], [4]]):
-        targets = pack(many(numbers), LENGTH, 0, max_targets={"permuted": 24}).targets["permuted"]
+        targets = pack(many(numbers), LENGTH, 0, max_targets={"permutation_lm": 24}).targets["permutation_lm"]
         assert targets.most == max(map(sum, numbers))
         query, found = by_row(targets, LENGTH, len(numbers) * LENGTH)
         assert query.shape == (len(numbers), 8 if targets.most <= 8 else 16)
@@ -68,6 +70,6 @@ def test_targets_by_row_are_the_same_targets() -> None:
 
 def test_targets_by_row_never_wait_for_the_device() -> None:
     """On the device `meta` there are no numbers to look at."""
-    targets = pack(many([[3, 2], [4]]), LENGTH, 0, max_targets={"permuted": 24}).targets["permuted"]
+    targets = pack(many([[3, 2], [4]]), LENGTH, 0, max_targets={"permutation_lm": 24}).targets["permutation_lm"]
     query, found = by_row(targets.to(torch.device("meta")), LENGTH, 2 * LENGTH)
     assert (query.shape, found.label.shape) == ((2, 8), (16,))

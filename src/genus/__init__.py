@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
-    from genus.evaluate.fill import fill
+    from genus.evaluate.fill import fill_mask
     from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.part import diff
@@ -41,7 +41,7 @@ __all__ = [
     "Tokenizer",
     "UsageError",
     "diff",
-    "fill",
+    "fill_mask",
     "finetune",
     "load",
     "load_model",
@@ -61,7 +61,7 @@ _HOMES = {
     "Tokenizer": "tokens.tokenizer:Tokenizer",
     "UsageError": "errors:UsageError",
     "diff": "part:diff",
-    "fill": "evaluate.fill:fill",
+    "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
     "load_model": "export.folder:load",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from genus.model.cost import Demand
-    from genus.recipe import Recipe, Stage, Turn
+    from genus.model.cost import ComponentCost
+    from genus.recipe import Recipe, Stage, TaskStep
 
 TRAINING = 3.0
 """FLOPs of forward and backward pass over those of the forward pass."""
@@ -63,13 +63,13 @@ class Cost:
 
 def cost(recipe: Recipe) -> Cost:
     """Return what a recipe costs, from its choices alone."""
-    whole = demand(recipe, 1)
+    whole = component_cost(recipe, 1)
     parameters = whole.parameters
     weights = FLOAT * parameters
     return Cost(
         parameters=parameters,
         network=recipe.model.parameters(recipe.vocab_rows),
-        bytes_weights=weights + FLOAT * whole.frozen,
+        bytes_weights=weights + FLOAT * whole.frozen_parameters,
         bytes_gradients=weights,
         bytes_optimizer=FLOAT * recipe.optimizer.moments * parameters,
         stages=tuple(stage_cost(recipe, stage) for stage in recipe.stages),
@@ -78,17 +78,17 @@ def cost(recipe: Recipe) -> Cost:
 
 def parameters(recipe: Recipe) -> int:
     """Return the number of parameters of network and heads together; tied weights count once."""
-    return demand(recipe, 1).parameters
+    return component_cost(recipe, 1).parameters
 
 
-def demand(recipe: Recipe, length: int, turns: Sequence[Turn] = ()) -> Demand:
+def component_cost(recipe: Recipe, length: int, turns: Sequence[TaskStep] = ()) -> ComponentCost:
     """Return what network and heads demand, a token of sequences of `length` tokens, in the mean over any turns."""
     vocab_size = recipe.vocab_rows
-    total = recipe.model.demand(vocab_size, length)
+    total = recipe.model.cost(vocab_size, length)
     for objective in recipe.objectives:
         steps = sum(turn.steps for turn in turns if objective.name in turn.objectives)
         share = steps / sum(turn.steps for turn in turns) if turns else 1.0
-        total = total + objective.demand(recipe.model, vocab_size, length).on(share)
+        total = total + objective.cost(recipe.model, vocab_size, length).scaled(share)
     return total
 
 
@@ -101,8 +101,8 @@ class StageFlops:
     """
 
     def __init__(self, recipe: Recipe, stage: Stage) -> None:
-        self.recipe, self.turns = recipe, recipe.turns(stage)
-        self.fixed = HALF_TRAINING * demand(recipe, stage.max_length, self.turns).unlearned
+        self.recipe, self.turns = recipe, recipe.task_steps(stage)
+        self.fixed = HALF_TRAINING * component_cost(recipe, stage.max_length, self.turns).frozen_input_flops
         self.known: dict[int, float] = {}
 
     def __call__(self, lengths: Iterable[int]) -> float:
@@ -112,20 +112,20 @@ class StageFlops:
     def of_sequence(self, length: int) -> float:
         """Return the FLOPs of a sequence of so many tokens, computed once for each length."""
         if length not in self.known:
-            wanted = demand(self.recipe, max(length, 1), self.turns)
-            self.known[length] = length * (TRAINING * wanted.flops + wanted.once)
+            wanted = component_cost(self.recipe, max(length, 1), self.turns)
+            self.known[length] = length * (TRAINING * wanted.flops + wanted.forward_only_flops)
         return self.known[length]
 
 
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
     """Return what a stage costs when every row is one sequence of full length, in the mean over its turns."""
-    wanted = demand(recipe, stage.max_length, recipe.turns(stage))
-    unlearned = wanted.unlearned / (stage.micro_batch * stage.max_length)
-    training = TRAINING * wanted.flops + wanted.once + HALF_TRAINING * unlearned
+    wanted = component_cost(recipe, stage.max_length, recipe.task_steps(stage))
+    unlearned = wanted.frozen_input_flops / (stage.micro_batch * stage.max_length)
+    training = TRAINING * wanted.flops + wanted.forward_only_flops + HALF_TRAINING * unlearned
     return StageCost(
         max_length=stage.max_length,
-        flops_forward=wanted.flops + wanted.once + unlearned,
+        flops_forward=wanted.flops + wanted.forward_only_flops + unlearned,
         flops_training=training,
         flops_step=training * stage.batch * stage.max_length,
-        bytes_activations=round(FLOAT * wanted.kept * stage.micro_batch * stage.max_length),
+        bytes_activations=round(FLOAT * wanted.activations * stage.micro_batch * stage.max_length),
     )

@@ -20,17 +20,17 @@ from genus.batch import IGNORE
 from genus.cost import StageFlops
 from genus.errors import GenusError, UsageError
 from genus.examples.feed.feed import Feed
-from genus.examples.feed.tasks import TaskFeed, Turns
+from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.export.folder import load, save
-from genus.export.starting.distillation import Teaching, teacher_of
-from genus.export.starting.transplant import transplant
+from genus.export.starting.distillation import TeacherFolder, teacher_of
+from genus.export.starting.transplant import init_from
 from genus.files import read_json, write_json
 from genus.part import diff
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.blocks import REPLACEMENT
-from genus.tokens import Tokens
-from genus.tokens.store import Progress, Store, counts, prepare
+from genus.tokens import TokenizerConfig
+from genus.tokens.store import ProgressCallback, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train import held_out
 from genus.train.data import TrainStage
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.examples.feed.mixture import Mixture
     from genus.objectives import Learner
-    from genus.recipe import Recipe, Stage, Turn
+    from genus.recipe import Recipe, Stage, TaskStep
     from genus.train.run import Run
 
 SEEDS = 1 << 32
@@ -66,7 +66,7 @@ def pretrain(
     start: Path | None = None,
     teacher: Path | None = None,
     resume: bool = False,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Summary:
     """Pretrain a recipe on text, from fresh weights or those of a model folder, into a run folder.
 
@@ -103,7 +103,7 @@ def _pretrain(
     start: Path | None,
     teacher: Path | None,
     resume: bool,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Summary:
     """Pretrain into a folder that is this run's alone; files are made before processes join a group."""
     folder = where.path
@@ -178,14 +178,14 @@ def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: 
         return "" if run.has_started() else "holds a tokenizer that was not trained for this run"
     table = read_json(path)
     try:
-        asked = Tokens.from_json(table)
+        asked = TokenizerConfig.from_json(table)
     except UsageError as error:
         raise GenusError(f"{path}: is damaged ({error}); remove it to go on with the tokenizer beside it") from None
     changes = [f"tokens.{where} was {old}, not {new}" for where, old, new in diff(asked, recipe.tokens)]
     return f"holds a tokenizer of other choices ({'; '.join(changes[:3])})" if changes else ""
 
 
-def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Progress | None = None) -> Store:
+def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: ProgressCallback | None = None) -> Store:
     """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on.
 
     Characters that are not valid in it are told of.
@@ -223,19 +223,19 @@ def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[
     """
     source = load(start)
     recipe = _of_architecture(recipe, source.recipe, start)
-    model, beside = source.recipe.model, {name: one.model for name, one in source.learner.companions().items()}
+    model, beside = source.recipe.model, {name: one.model for name, one in source.learner.auxiliary_models().items()}
     objectives = tuple(objective.fitted(model, beside) for objective in recipe.objectives)
     if tokenizer.hash() == source.tokenizer.hash():
         recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
     recipe, learner = new_learner(replace(recipe, objectives=objectives), tokenizer)
-    if parts := sorted({".".join(name.split(".")[:2]) for name in transplant(source, learner, tokenizer)}):
+    if parts := sorted({".".join(name.split(".")[:2]) for name in init_from(source, learner, tokenizer)}):
         log(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
     return recipe, learner
 
 
 def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     """Return the recipe with the architecture of the source, and say what is another in it."""
-    model, pieces = recipe.model.over(source.model), recipe.vocab_rows
+    model, pieces = recipe.model.merge_pretrained(source.model), recipe.vocab_rows
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
         log(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
@@ -244,22 +244,22 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     return replace(recipe, model=model)
 
 
-def teach(teaching: Teaching, learner: Learner, folder: Path, *, inherit: bool) -> None:
+def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: bool) -> None:
     """Give a learner its teacher and, if wanted, weights of the teacher's; a run that begins says which."""
     teaching.begin(learner)
-    line = teaching.inherit(learner) if inherit else ""
+    line = teaching.init_student(learner) if inherit else ""
     if teaching.remember(folder) and line:
         log(line)
 
 
-def examples(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> Turns | Mixture:
+def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:
     """Return the feed of a stage of the recipe."""
     chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
-    shares = tuple(task_feed(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.turns(chosen))
+    shares = tuple(task_feed(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.task_steps(chosen))
     return chosen.feed(shares, seed)
 
 
-def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: Turn, seed: int) -> TaskFeed:
+def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: TaskStep, seed: int) -> TaskFeed:
     """Return the feed of one turn of a stage."""
     vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
@@ -278,7 +278,7 @@ def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, 
     return TaskFeed(feed, frozenset(turn.objectives), turn.steps)
 
 
-def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> Turns:
+def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> TaskSchedule:
     """Return the feed of held-out text: every turn of any stage that the learner has a head for, at the first's length.
 
     So the numbers of all stages can be compared. A turn for which the text has no example is not measured.
@@ -286,7 +286,7 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     Raises:
         GenusError: it has none for any turn.
     """
-    turns = {turn.objectives: turn for stage in recipe.stages for turn in recipe.turns(stage)}
+    turns = {turn.objectives: turn for stage in recipe.stages for turn in recipe.task_steps(stage)}
     shares, reasons = [], []
     for turn in turns.values():
         if learner.heads.keys() & set(turn.objectives):
@@ -296,7 +296,7 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
                 reasons.append(error)
     if not shares:
         raise reasons[0]
-    return Turns(tuple(shares), 1, recipe.seed)
+    return TaskSchedule(tuple(shares), 1, recipe.seed)
 
 
 def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStage]:
@@ -304,7 +304,7 @@ def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStag
     text = fingerprint(store)
     return [
         TrainStage(
-            examples(recipe, store, tokenizer, number),
+            training_feed(recipe, store, tokenizer, number),
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
             flops=StageFlops(recipe, stage),
@@ -322,11 +322,11 @@ def evaluator(
     return partial(evaluate, recipe=recipe, feed=validation_feed(recipe, held_out, tokenizer, learner), run=run)
 
 
-def evaluate(learner: Learner, *, recipe: Recipe, feed: Turns, run: Run) -> dict[str, float]:
+def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) -> dict[str, float]:
     """Return the losses, accuracies, perplexities and bits per byte of a learner on held-out text."""
-    measured = learner.heads.keys() & {name for share in feed.shares for name in share.heads}
+    measured = learner.heads.keys() & {name for share in feed.tasks for name in share.heads}
     losses = {loss for one in recipe.objectives if one.name in measured for loss in one.token_losses}
-    source = feed.shares[0].feed
+    source = feed.tasks[0].feed
     textual, size = torch.from_numpy(~source.vocabulary.special), bytes_per_token(source.store)
     textual[source.vocabulary.unk] = True  # a word that is not known is text, unlike the tokens of a frame
 

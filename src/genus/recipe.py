@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Literal
 
 from genus.errors import UsageError, near
-from genus.examples import Examples
+from genus.examples import ExampleFormat
 from genus.examples.feed.mixture import Mixture
-from genus.examples.feed.tasks import TaskFeed, Turns
+from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.model import Model
 from genus.model.pooler import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
 from genus.part import Count, Natural, Part, Positive, Share
-from genus.tokens import Tokens
+from genus.tokens import TokenizerConfig
 
 
 class Budget(Part):
@@ -24,7 +24,7 @@ class Budget(Part):
     unit: Literal["steps", "tokens", "flops", "seconds", "epochs"] = "steps"
 
 
-class Turn(Part):
+class TaskStep(Part):
     """Objectives that learn from the same steps, and how many steps of each round are theirs."""
 
     objectives: tuple[str, ...]
@@ -62,27 +62,27 @@ class Stage(Part):
             source_length=self.source_length,
         )
 
-    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+    def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
         """Return the turns of a round, for objectives of these names: here one, of all of them."""
-        return (Turn(objectives=names),)
+        return (TaskStep(objectives=names),)
 
-    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> Turns | Mixture:
+    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
         """Return the feed of the stage, made of those of its turns: here they alternate, step by step."""
-        return Turns(feeds, self.batch // self.micro_batch, seed)
+        return TaskSchedule(feeds, self.batch // self.micro_batch, seed)
 
 
-class TurnStage(Stage):
+class MultiTaskStage(Stage):
     """A stage whose objectives take turns, each step being one turn's; those without a turn do not learn here.
 
     So any objectives of any member are trained one after the other (continual), side by side (multi-task), or with new
     ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1 and table 7).
     """
 
-    turns: tuple[Turn, ...]
+    tasks: tuple[TaskStep, ...]
 
-    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+    def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
         """Return the turns."""
-        return self.turns
+        return self.tasks
 
 
 class MixtureStage(Stage):
@@ -93,17 +93,17 @@ class MixtureStage(Stage):
     Source: Raffel et al. 2019, section 3.5.2.
     """
 
-    turns: tuple[Turn, ...]
+    turns: tuple[TaskStep, ...]
     limit: Count | None = None
     """K, beyond which a set of examples counts as no larger."""
     temperature: Positive = 1.0
     """T: 1 is proportional to size, a large one mixes equally."""
 
-    def round(self, names: tuple[str, ...]) -> tuple[Turn, ...]:
+    def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
         """Return the turns."""
         return self.turns
 
-    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> Turns | Mixture:
+    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
         """Return the mixture of the turns' feeds."""
         return Mixture.by_size(feeds, seed, self.limit, self.temperature)
 
@@ -154,8 +154,8 @@ class Recipe(Part):
     name: str
     """Member and size, such as `bert/base`."""
     published: Published
-    tokens: Tokens
-    examples: Examples
+    tokens: TokenizerConfig
+    examples: ExampleFormat
     model: Model
     objectives: tuple[Objective, ...]
     optimizer: Optimizer
@@ -180,7 +180,7 @@ class Recipe(Part):
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
         return Learner(network, heads, weights)
 
-    def with_tokens(self, tokens: Tokens) -> Recipe:
+    def with_tokens(self, tokens: TokenizerConfig) -> Recipe:
         """Return the recipe with another tokenization.
 
         Raises:
@@ -196,21 +196,21 @@ class Recipe(Part):
         """The recipe of what a model folder holds, without what training alone needs."""
         return replace(self, objectives=tuple(objective.exported for objective in self.objectives))
 
-    def turns(self, stage: Stage) -> tuple[Turn, ...]:
+    def task_steps(self, stage: Stage) -> tuple[TaskStep, ...]:
         """Return the turns of a round of a stage."""
-        return stage.round(tuple(objective.name for objective in self.objectives))
+        return stage.cycle(tuple(objective.name for objective in self.objectives))
 
-    def learning(self, turn: Turn) -> tuple[Objective, ...]:
+    def learning(self, turn: TaskStep) -> tuple[Objective, ...]:
         """Return the objectives of a turn, in the order in which they corrupt."""
         return tuple(objective for objective in self.objectives if objective.name in turn.objectives)
 
-    def task(self, turn: Turn) -> int:
+    def task(self, turn: TaskStep) -> int:
         """Return the number of a turn's task, whatever the stage: that of its first objective in the recipe."""
         return self.objectives.index(self.learning(turn)[0])
 
-    def format(self, turn: Turn) -> Examples:
+    def format(self, turn: TaskStep) -> ExampleFormat:
         """Return the example format of a turn: the one that an objective brings, else the recipe's own."""
-        brought = [objective.brings for objective in self.learning(turn)]
+        brought = [objective.format for objective in self.learning(turn)]
         return next((examples for examples in brought if examples is not None), self.examples)
 
     def __post_init__(self) -> None:
@@ -230,7 +230,7 @@ class Recipe(Part):
         longest = self.model.max_length
         for number, stage in enumerate(self.stages):
             length = stage.max_length
-            for turn in self.turns(stage):
+            for turn in self.task_steps(stage):
                 self._check(turn, f"stages.{number}")
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
@@ -239,7 +239,7 @@ class Recipe(Part):
 
     def _check_tokens(self) -> None:
         """Refuse objectives that need a special token which the vocabulary does not have."""
-        there = self.tokens.specials.roles()
+        there = self.tokens.special_tokens.roles()
         for objective in self.objectives:
             if missing := sorted(objective.needs_tokens - there.keys()):
                 named = ", ".join(missing)
@@ -248,7 +248,7 @@ class Recipe(Part):
                     f"lacks; name it there (tokens.specials.{missing[0]}), or take another objective"
                 )
 
-    def _check(self, turn: Turn, where: str) -> None:
+    def _check(self, turn: TaskStep, where: str) -> None:
         """Refuse a turn that cannot be taken."""
         known = [objective.name for objective in self.objectives]
         for name in turn.objectives:
@@ -256,20 +256,20 @@ class Recipe(Part):
                 raise ValueError(f"{where}: there is no objective {name!r}.{near(name, known)}")
         if not turn.objectives:
             raise ValueError(f"{where}: a turn needs an objective")
-        if (tasks := self.model.known_tasks) is not None and self.task(turn) >= tasks:
+        if (tasks := self.model.num_tasks) is not None and self.task(turn) >= tasks:
             raise ValueError(f"model: {tasks} task vectors are too few for {len(known)} objectives")
         examples = self.format(turn)
-        given, named = examples.gives, type(examples).__name__
+        given, named = examples.provides, type(examples).__name__
         for objective in self.learning(turn):
             kind = type(objective).__name__
-            if objective.brings not in (None, examples):
-                other = type(objective.brings).__name__
+            if objective.format not in (None, examples):
+                other = type(objective.format).__name__
                 raise ValueError(f"{where}: {kind} learns from {other}, not {named}; give it a turn of its own")
-            if missing := objective.needs - given:
+            if missing := objective.requires - given:
                 raise ValueError(f"objectives: {kind} needs {', '.join(missing)}, which {named} does not give")
-            if twice := objective.gives & given:
+            if twice := objective.provides & given:
                 raise ValueError(f"{where}: {kind} gives {', '.join(sorted(twice))}, which is given already; take one")
-            given |= objective.gives
+            given |= objective.provides
             objective.check(self.model)
         told = examples.facts.union({"task"}, *(objective.gives_facts for objective in self.learning(turn)))
         if untold := sorted(self.model.facts - told):

@@ -94,9 +94,9 @@ def test_words_and_a_store_serve_a_run(capsys: Captured, place: Place, tmp_path:
 
 def test_evaluate_measures_text(capsys: Captured, place: Place) -> None:
     found = answer(capsys, "evaluate", place.run, place.folder / "held-out.jsonl", "--run", "device=cpu")
-    assert found["masked/perplexity"] > 1
-    assert 0 <= found["masked/correct"] <= 1
-    assert found["masked/bits_per_byte"] > 0
+    assert found["masked_lm/perplexity"] > 1
+    assert 0 <= found["masked_lm/correct"] <= 1
+    assert found["masked_lm/bits_per_byte"] > 0
     again = answer(capsys, "evaluate", place.run / "model", place.folder / "held-out.jsonl", "--run", "device=cpu")
     assert again == found
 

@@ -18,7 +18,7 @@ from genus.model.norm import LayerNorm
 from genus.optim.adafactor import Adafactor
 from genus.optim.schedule import InverseSquareRoot
 from genus.part import slots_of
-from genus.tokens import Tokens
+from genus.tokens import TokenizerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +183,7 @@ def test_words_come_from_the_parts() -> None:
         "inverse square root, warm-up 1%",
         "Adafactor, peak rate 0.01",
     ]
-    for kind in slots_of(Tokens).values():  # type: ignore[type-abstract]  # a slot is abstract
+    for kind in slots_of(TokenizerConfig).values():  # type: ignore[type-abstract]  # a slot is abstract
         assert isinstance(kind.unknown, property)
 
 

@@ -45,7 +45,10 @@ def refused(capsys: Captured, code: int, *arguments: object) -> str:
     ("arguments", "message"),
     [
         (["show", "brt"], "there is no member 'brt'. Did you mean 'bert'"),
-        (["show", "bert", "--set", "model.layres=6"], "model: Encoder has no choice 'layres'. Did you mean 'layers'?"),
+        (
+            ["show", "bert", "--set", "model.layres=6"],
+            "model: Transformer has no choice 'layres'. Did you mean 'layers'?",
+        ),
         (["show", "bert", "--set", "model.layers=six"], "model.layers: expected int, got 'six'"),
         (["show", "bert", "--set", "model.attention.heads=7"], "7 attention heads do not divide a hidden size of 768"),
         (["show", "bert", "--set", "model.layers"], "--set model.layers: expected name=value"),
@@ -164,7 +167,7 @@ def test_invalid_utf8_is_replaced_and_counted(capsys: Captured, place: Place, tm
     capsys.readouterr()
     command = ["prepare", tmp_path / "text.jsonl", "--tokenizer", place.run / "tokenizer", "--out", tmp_path / "store"]
     assert main([*map(str, command), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["replaced"] == content.count(b"Wave") > 0
+    assert json.loads(capsys.readouterr().out)["replaced_token_detection"] == content.count(b"Wave") > 0
 
 
 def test_invalid_utf8_is_told_of_where_it_is_read(capsys: Captured, place: Place, tmp_path: Path) -> None:

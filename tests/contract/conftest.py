@@ -52,9 +52,9 @@ def _make(recipe: Recipe, corpus: Path, folder: Path) -> Small:
     tokenizer = recipe.tokens.train(read_documents([corpus]))
     store = prepare([corpus], tokenizer, folder, workers=1)
     recipe = replace(recipe, tokens=tokenizer.tokens)
-    feed = pipeline.examples(recipe, store, tokenizer, stage=0)
+    feed = pipeline.training_feed(recipe, store, tokenizer, stage=0)
     batches: dict[object, Batch] = {}
-    for number in range(sum(turn.steps for turn in recipe.turns(recipe.stages[0]))):
+    for number in range(sum(turn.steps for turn in recipe.task_steps(recipe.stages[0]))):
         batch = feed[number]
         batches.setdefault(batch.heads, batch)
     return Small(recipe, list(batches.values()))

@@ -33,7 +33,7 @@ def test_small_no_document_reaches_another(name: str) -> None:
     torch.manual_seed(0)
     learner = shrunk(catalog.load(name)).learner()
     batch, other = documents(seed=0), documents(seed=1)
-    for network in [learner.network, *(one.learner.network for one in learner.companions().values())]:
+    for network in [learner.network, *(one.learner.network for one in learner.auxiliary_models().values())]:
         before = states(network, batch)
         for place in (0, 1):
             own = cells(batch, place)
@@ -77,5 +77,5 @@ def states(network: Network, batch: Batch) -> dict[str, Tensor]:
     if getattr(network, "query", None) is not None:
         packed = replace(packed, query=torch.arange(len(packed.ids)).view(-1, LENGTH))
     torch.manual_seed(0)
-    memory = network.blank(len(ROWS))
+    memory = network.initial_memory(len(ROWS))
     return network(replace(batch, streams={"tokens": packed}, memory=memory)).streams

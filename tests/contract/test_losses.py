@@ -19,7 +19,7 @@ import pytest
 
 from genus import catalog, pipeline
 from genus.export.folder import save
-from genus.objectives.pretraining.distillation import Taught
+from genus.objectives.pretraining.distillation import Distillation
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
 from small import documents, losses, rows, shrunk
@@ -87,7 +87,7 @@ def words(recipe: Recipe) -> Path:
 
 def teacher(recipe: Recipe, tokenizer: Path, folder: Path) -> Path | None:
     """Return a fresh BERT with that tokenizer, for a recipe that learns from a teacher."""
-    if not any(isinstance(objective, Taught) for objective in recipe.objectives):
+    if not any(isinstance(objective, Distillation) for objective in recipe.objectives):
         return None
     read = Tokenizer.load(tokenizer)
     save(folder, *pipeline.new_learner(replace(shrunk(catalog.load("bert")), seed=1), read), read)

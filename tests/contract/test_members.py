@@ -15,7 +15,7 @@ import torch
 
 from genus import catalog
 from genus.cost import cost
-from genus.objectives.pretraining.distillation import TaughtHead
+from genus.objectives.pretraining.distillation import DistillationHead
 from genus.optim.adamw import AdamW
 from genus.recipe import Recipe
 
@@ -107,9 +107,9 @@ def test_small_it_learns_one_batch_by_heart(name: str, small: Callable[[str], Sm
     it = small(name)
     learner = fresh(it.recipe)
     for head in learner.heads.values():
-        if isinstance(head, TaughtHead):
+        if isinstance(head, DistillationHead):
             overfit(head.teacher.requires_grad_(True), it)
-            head.learn_from(head.teacher)
+            head.set_teacher(head.teacher)
     losses = overfit(learner, it)
     assert losses[-1] < LEFT * losses[0]
 

@@ -31,7 +31,7 @@ def test_parameters_equal_hugging_faces(name: str) -> None:
     recipe = catalog.load(name)
     with torch.device("meta"):
         learner = recipe.learner()
-        companions = learner.companions().values()
+        companions = learner.auxiliary_models().values()
     beside = [(replace(recipe, model=one.model, objectives=one.objectives), one.learner) for one in companions]
     checked = [same_parameters(*pair) for pair in [(recipe, learner), *beside]]
     if not any(checked):

@@ -32,7 +32,7 @@ def made(member: str, corpus: Path, folder: Path) -> tuple[Recipe, list[Batch]]:
     tokenizer = recipe.tokens.train([line for line in corpus.read_text().splitlines()])
     store = prepare([corpus], tokenizer, folder / f"store-{member}", workers=1)
     recipe = replace(recipe, tokens=tokenizer.tokens)
-    feed = pipeline.examples(recipe, store, tokenizer, stage=0)
+    feed = pipeline.training_feed(recipe, store, tokenizer, stage=0)
     return recipe, [feed[0], feed[1]]
 
 

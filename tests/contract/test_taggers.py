@@ -38,4 +38,4 @@ def test_words_are_tagged(member: str, tmp_path: Path) -> None:
         start, Tagging(), Files.find(tmp_path), tmp_path / "tuned", settings=settings, seeds=(0,), run=RUN
     )
     assert report.trials[0].metrics["validation"].keys() >= {"entity_f1", "word_accuracy"}
-    assert "tag" in verify(tmp_path / "tuned" / "model", load(tmp_path / "tuned" / "model").learner)
+    assert "token_classification" in verify(tmp_path / "tuned" / "model", load(tmp_path / "tuned" / "model").learner)

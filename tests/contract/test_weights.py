@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from genus import catalog
-from genus.model.attention.relative import Relative
-from genus.model.attention.two_stream import TwoStream
-from genus.model.transformer import Encoder
+from genus.model.attention.relative import RelativeAttention
+from genus.model.attention.two_stream import TwoStreamAttention
+from genus.model.transformer import Transformer
 from small import shrunk
 
 if TYPE_CHECKING:
@@ -125,13 +125,15 @@ def test_every_parameter_is_drawn(name: str) -> None:
     drawn_alike(shrunk(catalog.load(name)))
 
 
-@pytest.mark.parametrize("attention", [Relative(heads=2), TwoStream(heads=2)], ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize(
+    "attention", [RelativeAttention(heads=2), TwoStreamAttention(heads=2)], ids=lambda part: type(part).__name__
+)
 @pytest.mark.parametrize("name", [next(iter(sizes)) for sizes in catalog.members().values()])
 @pytest.mark.usefixtures("poisoned")
-def test_every_parameter_is_drawn_with_another_attention(name: str, attention: Relative) -> None:
+def test_every_parameter_is_drawn_with_another_attention(name: str, attention: RelativeAttention) -> None:
     """In every member that is a plain encoder, whatever its stack and its block."""
     recipe = shrunk(catalog.load(name))
-    if type(recipe.model) is not Encoder:
+    if type(recipe.model) is not Transformer:
         pytest.skip("has a kind of attention of its own")
     try:
         recipe = replace(recipe, model=replace(recipe.model, attention=attention))

@@ -85,4 +85,4 @@ def test_the_whole_way(member: str, corpus: Path, tmp_path: Path) -> None:
     )
     tuned = load(tmp_path / "tuned" / "model")
     save(tmp_path / "exported", tuned.recipe, tuned.learner, tuned.tokenizer)
-    assert "classify" in verify(tmp_path / "exported", tuned.learner)
+    assert "sequence_classification" in verify(tmp_path / "exported", tuned.learner)

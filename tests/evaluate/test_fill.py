@@ -7,8 +7,8 @@ import torch
 
 from genus import catalog
 from genus.errors import GenusError, UsageError
-from genus.evaluate.fill import fill
-from genus.export.folder import Imported, load, save
+from genus.evaluate.fill import fill_mask
+from genus.export.folder import LoadedModel, load, save
 from genus.recipe import Recipe
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.wordpiece import WordPiece
@@ -37,66 +37,66 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def model(folder: Path) -> Imported:
+def model(folder: Path) -> LoadedModel:
     return load(folder)
 
 
-def test_tokens_and_probabilities_equal_hugging_face(folder: Path, model: Imported) -> None:
+def test_tokens_and_probabilities_equal_hugging_face(folder: Path, model: LoadedModel) -> None:
     transformers = pytest.importorskip("transformers")
     theirs = transformers.pipeline("fill-mask", model=str(folder), top_k=30)
-    mask = model.tokenizer.tokens.specials.mask
-    ours = fill(model.learner, model.tokenizer, "the cat ___ on the mat.", top=10)
-    specials = set(model.tokenizer.tokens.specials.names())
+    mask = model.tokenizer.tokens.special_tokens.mask
+    ours = fill_mask(model.learner, model.tokenizer, "the cat ___ on the mat.", top=10)
+    specials = set(model.tokenizer.tokens.special_tokens.names())
     expected = [each for each in theirs(f"the cat {mask} on the mat.") if each["token_str"] not in specials][:10]
     assert [each.token for each in ours[0]] == [each["token_str"].strip() for each in expected]
     assert [each.probability for each in ours[0]] == pytest.approx([each["score"] for each in expected], abs=ROUNDING)
     assert ours[0][0].text == f"the cat {ours[0][0].token} on the mat."
 
 
-def test_several_masks_and_every_way_to_write_them(model: Imported) -> None:
-    mask = model.tokenizer.tokens.specials.mask
-    ours = fill(model.learner, model.tokenizer, "the [MASK] sat on <mask> _____ .", top=3)
-    assert ours == fill(model.learner, model.tokenizer, f"the {mask} sat on {mask} {mask} .", top=3)
+def test_several_masks_and_every_way_to_write_them(model: LoadedModel) -> None:
+    mask = model.tokenizer.tokens.special_tokens.mask
+    ours = fill_mask(model.learner, model.tokenizer, "the [MASK] sat on <mask> _____ .", top=3)
+    assert ours == fill_mask(model.learner, model.tokenizer, f"the {mask} sat on {mask} {mask} .", top=3)
     assert [len(best) for best in ours] == [3, 3, 3]
     assert ours[1][0].text == f"the {mask} sat on {ours[1][0].token} {mask} ."
     assert ours[0] == sorted(ours[0], key=lambda each: -each.probability)
 
 
-def test_what_cannot_be_completed(model: Imported) -> None:
+def test_what_cannot_be_completed(model: LoadedModel) -> None:
     with pytest.raises(UsageError, match="has no mask; write"):
-        fill(model.learner, model.tokenizer, "the cat sat")
+        fill_mask(model.learner, model.tokenizer, "the cat sat")
     with pytest.raises(UsageError, match=r"the text has 60\d tokens, the model 512 positions"):
-        fill(model.learner, model.tokenizer, "cat " * 600 + "___", max_length=model.recipe.model.max_length)
+        fill_mask(model.learner, model.tokenizer, "cat " * 600 + "___", max_length=model.recipe.model.max_length)
     for top in (0, -1):
         with pytest.raises(UsageError, match=f"top: expected at least 1, got {top}"):
-            fill(model.learner, model.tokenizer, "the ___ sat", top=top)
-    del model.learner.heads["masked"]
+            fill_mask(model.learner, model.tokenizer, "the ___ sat", top=top)
+    del model.learner.heads["masked_lm"]
     with pytest.raises(GenusError, match="no masked-language-model head"):
-        fill(model.learner, model.tokenizer, "the ___ sat")
+        fill_mask(model.learner, model.tokenizer, "the ___ sat")
 
 
 def test_the_learner_stays_in_training_mode(tmp_path: Path) -> None:
     tokenizer = WordPiece(vocab_size=100, lowercase=True).train(TEXTS)
     learner = tiny("bert/base").overlay({"tokens": tokenizer.tokens.to_json()}).learner()
     before = torch.get_rng_state()
-    fill(learner, tokenizer, "the ___ sat")
+    fill_mask(learner, tokenizer, "the ___ sat")
     assert learner.training
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_every_module_stays_in_its_mode(model: Imported) -> None:
+def test_every_module_stays_in_its_mode(model: LoadedModel) -> None:
     model.learner.train()
     model.learner.network.eval()
-    fill(model.learner, model.tokenizer, "the ___ sat")
+    fill_mask(model.learner, model.tokenizer, "the ___ sat")
     assert model.learner.training
-    assert model.learner.heads["masked"].training
+    assert model.learner.heads["masked_lm"].training
     assert not any(module.training for module in model.learner.network.modules())
 
 
-def test_the_precision_is_the_one_asked_for(model: Imported) -> None:
+def test_the_precision_is_the_one_asked_for(model: LoadedModel) -> None:
     seen: list[torch.dtype] = []
-    with model.learner.heads["masked"].lm_head.register_forward_hook(lambda *given: seen.append(given[2].dtype)):  # type: ignore[operator, union-attr]
-        rounded = fill(model.learner, model.tokenizer, "the ___ sat", precision="bfloat16")
-        exact = fill(model.learner, model.tokenizer, "the ___ sat")
+    with model.learner.heads["masked_lm"].lm_head.register_forward_hook(lambda *given: seen.append(given[2].dtype)):  # type: ignore[operator, union-attr]
+        rounded = fill_mask(model.learner, model.tokenizer, "the ___ sat", precision="bfloat16")
+        exact = fill_mask(model.learner, model.tokenizer, "the ___ sat")
     assert seen == [torch.bfloat16, torch.float32]
     assert rounded != exact

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genus.evaluate.metrics import Metric
-from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy, names, of_names
+from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy, entities, of_names
 from genus.part import slots_of
 
 sklearn = pytest.importorskip("sklearn.metrics")
@@ -84,8 +84,8 @@ def test_names_equal_seqeval_s(sides: tuple) -> None:
 
 def test_names_counted_by_hand() -> None:
     tags = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-LOC", "I-PER", "O", "I-LOC", "B-PER"]
-    assert names(tags) == {(0, 2, "PER"), (3, 4, "LOC"), (4, 6, "LOC"), (9, 10, "PER")}
-    assert names(["B", "I", "O", "B"]) == {(0, 2, ""), (3, 4, "")}
+    assert entities(tags) == {(0, 2, "PER"), (3, 4, "LOC"), (4, 6, "LOC"), (9, 10, "PER")}
+    assert entities(["B", "I", "O", "B"]) == {(0, 2, ""), (3, 4, "")}
     truth = column([["B-PER", "I-PER", "O"], ["B-LOC", "O"]])
     predicted = column([["B-PER", "O", "B-LOC"], ["B-LOC", "O"]])
     assert EntityPrecision()(truth, predicted) == 1 / 3
@@ -109,6 +109,6 @@ def test_tags_of_names_are_told_from_others(tags: list[str], expected: bool) -> 
 
 
 def test_they_are_metrics_of_words() -> None:
-    found = {part().name: part().per for part in slots_of(Metric).values()}
+    found = {part().name: part().level for part in slots_of(Metric).values()}
     of_words = {"entity_f1", "entity_precision", "entity_recall", "word_accuracy"}
     assert {name for name, per in found.items() if per == "word"} == of_words

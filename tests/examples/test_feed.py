@@ -19,20 +19,20 @@ from genus.examples.formats.segment_pairs import SegmentPairs
 from genus.examples.formats.sentences import DocSentences, FullSentences
 from genus.objectives.masking.tokens import TokenMasking
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 
 if TYPE_CHECKING:
     from genus.batch import Batch
-    from genus.examples import Examples
+    from genus.examples import ExampleFormat
     from genus.objectives import Objective
 
 STORE = natural(60)
 LENGTH = 64
-BERT = (Masked(), SequenceLabels(label="next_sentence"))
-ROBERTA = (Masked(),)
+BERT = (MaskedLM(), SequenceLabels(label="next_sentence"))
+ROBERTA = (MaskedLM(),)
 
 
-def feed_of(examples: Examples, objectives: tuple[Objective, ...], micro_batch: int = 4, seed: int = 3) -> Feed:
+def feed_of(examples: ExampleFormat, objectives: tuple[Objective, ...], micro_batch: int = 4, seed: int = 3) -> Feed:
     return Feed(
         STORE, vocabulary(STORE), examples, objectives, limits={"tokens": LENGTH}, micro_batch=micro_batch, seed=seed
     )
@@ -59,7 +59,7 @@ def rows(batch: Batch) -> list[tuple[int, ...]]:
 
 def originals(batch: Batch) -> torch.Tensor:
     """Return the ids with every masked token put back."""
-    ids, targets = batch.tokens.ids.clone(), batch.targets["masked"]
+    ids, targets = batch.tokens.ids.clone(), batch.targets["masked_lm"]
     ids[targets.index[targets.counted()]] = targets.label[targets.counted()]
     return ids
 
@@ -77,14 +77,14 @@ def epochs(feed: Feed, number: int) -> list[Counter[tuple[int, ...]]]:
 @pytest.mark.parametrize(
     ("examples", "objectives"),
     [
-        (SegmentPairs(copies=2), BERT),
+        (SegmentPairs(dupe_factor=2), BERT),
         (SegmentPairs(), BERT),
         (FullSentences(), ROBERTA),
-        (DocSentences(copies=1), ROBERTA),
+        (DocSentences(dupe_factor=1), ROBERTA),
     ],
 )
 class TestPurity:
-    def test_any_order_in_any_process(self, examples: Examples, objectives: tuple[Objective, ...]) -> None:
+    def test_any_order_in_any_process(self, examples: ExampleFormat, objectives: tuple[Objective, ...]) -> None:
         feed = feed_of(examples, objectives)
         numbers = [0, 700, 3, 250, 0, 90]
         batches = [feed[number] for number in numbers]
@@ -97,13 +97,13 @@ class TestPurity:
         assert copy.epoch(250) == feed.epoch(250)
         assert not same(feed_of(examples, objectives, seed=4)[0], batches[0])
 
-    def test_micro_batches_hold_the_same_rows(self, examples: Examples, objectives: tuple[Objective, ...]) -> None:
+    def test_micro_batches_hold_the_same_rows(self, examples: ExampleFormat, objectives: tuple[Objective, ...]) -> None:
         small, large = (feed_of(examples, objectives, size) for size in (4, 8))
         for number in (0, 40, 111):
             assert rows(small[2 * number]) + rows(small[2 * number + 1]) == rows(large[number])
             assert small.epoch(2 * number) == large.epoch(number)
 
-    def test_shapes_are_static(self, examples: Examples, objectives: tuple[Objective, ...]) -> None:
+    def test_shapes_are_static(self, examples: ExampleFormat, objectives: tuple[Objective, ...]) -> None:
         feed = feed_of(examples, objectives)
         shapes = [{name: part.shape for name, part in parts(feed[number]).items()} for number in range(0, 600, 7)]
         assert all(shape == shapes[0] for shape in shapes)
@@ -139,7 +139,7 @@ def test_an_epoch_holds_every_token_once() -> None:
 
 
 def test_an_epoch_holds_every_example_once() -> None:
-    feed = feed_of(SegmentPairs(copies=1), BERT, 1)
+    feed = feed_of(SegmentPairs(dupe_factor=1), BERT, 1)
     words = vocabulary(STORE)
     plan = feed.examples.plan(STORE, words, {"tokens": LENGTH}, 3, 0)
     made = (feed.examples.read(plan, index, STORE, words) for index in range(len(plan)))
@@ -156,7 +156,7 @@ def test_an_epoch_holds_every_example_once() -> None:
 
 
 def test_copies_come_again_in_another_order() -> None:
-    feed = feed_of(SegmentPairs(copies=2), BERT, 1)
+    feed = feed_of(SegmentPairs(dupe_factor=2), BERT, 1)
     first, second, third, fourth = epochs(feed, 4)
     assert first == third
     assert second == fourth
@@ -169,7 +169,7 @@ def test_dynamic_masks_differ_where_the_text_is_the_same() -> None:
     feed = feed_of(FullSentences(), ROBERTA, 1)
     first, second = epochs(feed, 2)
     assert not first.keys() & second.keys()
-    still = feed_of(FullSentences(), (Masked(masking=TokenMasking(mask=0.0, random=0.0)),), 1)
+    still = feed_of(FullSentences(), (MaskedLM(masking=TokenMasking(mask=0.0, random=0.0)),), 1)
     assert len({frozenset(epoch.items()) for epoch in epochs(still, 2)}) == 1
 
 

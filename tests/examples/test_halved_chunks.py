@@ -13,7 +13,7 @@ from genus.errors import GenusError
 from genus.examples.formats.halved_chunks import HalvedChunks
 
 if TYPE_CHECKING:
-    from genus.examples import Plan
+    from genus.examples import EpochPlan
     from genus.tokens.store import Store
 
 UNLIKELY = 1e-4
@@ -22,11 +22,13 @@ NATURAL = natural(300)
 CHUNKS, FILLED = HalvedChunks(), HalvedChunks(short=0.0, single=0.0)
 
 
-def plan_of(examples: HalvedChunks = CHUNKS, store: Store = NATURAL, max_length: int = 128, epoch: int = 0) -> Plan:
+def plan_of(
+    examples: HalvedChunks = CHUNKS, store: Store = NATURAL, max_length: int = 128, epoch: int = 0
+) -> EpochPlan:
     return examples.plan(store, vocabulary(store), {"tokens": max_length}, 7, epoch)
 
 
-def ends(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def ends(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray]:
     """Return where each chunk begins and ends in the text."""
     return plan.start[plan.offsets[:-1]], plan.stop[plan.offsets[1:] - 1]
 

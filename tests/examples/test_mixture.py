@@ -14,14 +14,14 @@ from genus.examples.feed.feed import Feed
 from genus.examples.feed.mixture import CYCLE, Mixture, mixing_rates, rows_per_cycle
 from genus.examples.formats.contiguous import Contiguous
 from genus.examples.formats.sentences import DocSentences, FullSentences
-from genus.objectives.pretraining.causal_lm import NextToken
+from genus.objectives.pretraining.causal_lm import CausalLM
 
 STORE = natural(40)
 LENGTH = 64
 
 
 def feed(examples: FullSentences | DocSentences | Contiguous, length: int = LENGTH) -> Feed:
-    return Feed(STORE, vocabulary(STORE), examples, (NextToken(),), limits={"tokens": length}, micro_batch=3, seed=2)
+    return Feed(STORE, vocabulary(STORE), examples, (CausalLM(),), limits={"tokens": length}, micro_batch=3, seed=2)
 
 
 def test_rates_are_those_of_the_paper() -> None:

@@ -13,7 +13,7 @@ from genus.errors import GenusError
 from genus.examples.formats.ordered_pairs import OrderedPairs
 
 if TYPE_CHECKING:
-    from genus.examples import Plan
+    from genus.examples import EpochPlan
     from genus.tokens.store import Store
 
 UNLIKELY = 1e-4
@@ -22,11 +22,11 @@ NATURAL = natural(300)
 PAIRS, FILLED = OrderedPairs(), OrderedPairs(short=0.0)
 
 
-def plan_of(examples: OrderedPairs = PAIRS, store: Store = NATURAL, max_length: int = 128) -> Plan:
+def plan_of(examples: OrderedPairs = PAIRS, store: Store = NATURAL, max_length: int = 128) -> EpochPlan:
     return examples.plan(store, vocabulary(store), {"tokens": max_length}, 7, 0)
 
 
-def in_order(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def in_order(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray]:
     """Return starts and stops (E, 2) of the segments as they stand in the text."""
     start, stop = plan.start.reshape(-1, 2).copy(), plan.stop.reshape(-1, 2).copy()
     swapped = plan.label == 1

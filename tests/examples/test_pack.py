@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from genus.batch import IGNORE
 from genus.examples import Example, Sequence
-from genus.examples.feed.bins import BLOCK, fill_rows, sequences_per_row
+from genus.examples.feed.bins import BLOCK, bin_pack, sequences_per_row
 from genus.examples.feed.pack import pack
 
 PAD = 1
@@ -34,7 +34,7 @@ def best_fit_decreasing(lengths: list[int], max_length: int) -> int:
 @given(lengths=LENGTHS, limit=st.none() | st.integers(1, 4), seed=st.integers(0, 5))
 def test_rows_hold_every_example_once(lengths: list[int], limit: int | None, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(lengths))
-    rows = fill_rows({"tokens": np.array(lengths, dtype=int)}, {"tokens": LENGTH}, order=order, max_sequences=limit)
+    rows = bin_pack({"tokens": np.array(lengths, dtype=int)}, {"tokens": LENGTH}, order=order, max_sequences=limit)
     assert sorted(np.concatenate([np.zeros(0, int), *rows]).tolist()) == list(range(len(lengths)))
     for row in rows:
         assert 1 <= len(row) <= (limit or len(lengths))
@@ -46,7 +46,7 @@ def test_rows_hold_every_example_once(lengths: list[int], limit: int | None, see
 def test_as_few_rows_as_the_textbook() -> None:
     for seed in range(5):
         lengths = np.random.default_rng(seed).integers(5, 300, 800)
-        assert len(fill_rows({"tokens": lengths}, {"tokens": 512})) == best_fit_decreasing(lengths.tolist(), 512)
+        assert len(bin_pack({"tokens": lengths}, {"tokens": 512})) == best_fit_decreasing(lengths.tolist(), 512)
 
 
 @given(
@@ -57,7 +57,7 @@ def test_rows_of_two_streams_hold_every_example_once(sizes: list[tuple[int, int]
         "tokens": np.array([a for a, _ in sizes], dtype=int),
         "source": np.array([b for _, b in sizes], dtype=int),
     }
-    rows = fill_rows(lengths, {"tokens": 16, "source": 9}, max_sequences=limit)
+    rows = bin_pack(lengths, {"tokens": 16, "source": 9}, max_sequences=limit)
     assert sorted(np.concatenate([np.zeros(0, int), *rows]).tolist()) == list(range(len(sizes)))
     for row in rows:
         assert 1 <= len(row) <= (limit or len(sizes))
@@ -67,13 +67,13 @@ def test_rows_of_two_streams_hold_every_example_once(sizes: list[tuple[int, int]
 
 def test_two_streams_of_one_length_are_filled_as_one() -> None:
     lengths = np.random.default_rng(0).integers(5, 300, 800)
-    both = fill_rows({"source": lengths, "tokens": lengths}, {"source": 512, "tokens": 512})
+    both = bin_pack({"source": lengths, "tokens": lengths}, {"source": 512, "tokens": 512})
     assert len(both) == best_fit_decreasing(lengths.tolist(), 512)
 
 
 def test_rows_are_filled_within_blocks_of_the_order() -> None:
     order = np.random.default_rng(0).permutation(2 * BLOCK)
-    rows = fill_rows({"tokens": np.random.default_rng(1).integers(5, 200, 2 * BLOCK)}, {"tokens": 256}, order=order)
+    rows = bin_pack({"tokens": np.random.default_rng(1).integers(5, 200, 2 * BLOCK)}, {"tokens": 256}, order=order)
     first = set(order[:BLOCK].tolist())
     assert {len({int(index) in first for index in row}) for row in rows} == {1}
 
@@ -82,7 +82,7 @@ def test_fill_of_short_sequences() -> None:
     """Of lengths as varied as sentences and questions are, less than 2 % of the cells stay empty."""
     lengths = np.clip(np.random.default_rng(0).lognormal(3.8, 0.8, 30_000).astype(int) + 3, 5, 512)
     limit = sequences_per_row({"tokens": lengths[:BLOCK]}, {"tokens": 512})
-    rows = fill_rows({"tokens": lengths}, {"tokens": 512}, max_sequences=limit)
+    rows = bin_pack({"tokens": lengths}, {"tokens": 512}, max_sequences=limit)
     assert lengths.sum() / (512 * len(rows)) > 0.98
     assert max(map(len, rows)) <= limit < 30  # of the 102 shortest ones that a row could hold
 
@@ -91,8 +91,8 @@ def test_a_limit_on_sequences_costs_little() -> None:
     assert sequences_per_row({"tokens": np.full(100, 128)}, {"tokens": 128}) == 1
     assert sequences_per_row({"tokens": np.full(100, 32)}, {"tokens": 128}) == 4
     lengths, limits = {"tokens": np.random.default_rng(0).integers(10, 128, 5000)}, {"tokens": 128}
-    limited = fill_rows(lengths, limits, max_sequences=sequences_per_row(lengths, limits))
-    assert len(limited) <= 1.01 * len(fill_rows(lengths, limits))
+    limited = bin_pack(lengths, limits, max_sequences=sequences_per_row(lengths, limits))
+    assert len(limited) <= 1.01 * len(bin_pack(lengths, limits))
 
 
 def example(length: int, first: int) -> Example:
@@ -102,7 +102,7 @@ def example(length: int, first: int) -> Example:
     segments = np.arange(length) % 2
     return Example(
         {"tokens": Sequence(ids, segments, np.zeros(length, dtype=bool))},
-        {"masked": (where, ids[where]), "score": (np.zeros(1, dtype=int), np.array([first / 2], dtype=np.float32))},
+        {"masked_lm": (where, ids[where]), "score": (np.zeros(1, dtype=int), np.array([first / 2], dtype=np.float32))},
     )
 
 
@@ -115,7 +115,7 @@ def examples_of(rows: list[list[int]]) -> list[list[Example]]:
 def test_a_packed_batch(rows: list[list[int]], more: int) -> None:
     entries = sum(len(row) + 1 for row in rows)
     masked = sum(-(-length // 3) for row in rows for length in row)
-    batch = pack(examples_of(rows), LENGTH, PAD, entries + more, {"masked": masked + more})
+    batch = pack(examples_of(rows), LENGTH, PAD, entries + more, {"masked_lm": masked + more})
     tokens = batch.tokens
     assert tokens.ids.shape == (len(rows) * LENGTH,)
     assert tokens.tokens == sum(map(sum, rows))
@@ -136,8 +136,8 @@ def test_a_packed_batch(rows: list[list[int]], more: int) -> None:
         for row, lengths in zip(examples_of(rows), rows, strict=True)
     ]
 
-    assert batch.targets.keys() == {"masked"}
-    targets = batch.targets["masked"]
+    assert batch.targets.keys() == {"masked_lm"}
+    targets = batch.targets["masked_lm"]
     real = targets.counted()
     assert real.tolist() == [True] * masked + [False] * more
     assert torch.equal(tokens.ids[targets.index[real]], targets.label[real])
@@ -157,15 +157,15 @@ def test_numbers_are_filled_up_with_nan() -> None:
 def test_without_static_shapes_everything_is_as_long_as_it_is() -> None:
     batch = pack(examples_of([[LENGTH], [4]]), LENGTH, PAD)
     assert batch.tokens.offsets.tolist() == [0, LENGTH, LENGTH, LENGTH + 4, 2 * LENGTH]
-    assert {name: len(targets.label) for name, targets in batch.targets.items()} == {"masked": 8, "score": 2}
+    assert {name: len(targets.label) for name, targets in batch.targets.items()} == {"masked_lm": 8, "score": 2}
     assert all(bool(targets.counted().all()) for targets in batch.targets.values())
 
 
 def test_a_batch_of_nothing_but_padding() -> None:
-    batch = pack([[], []], LENGTH, PAD, 4, {"masked": 2})
+    batch = pack([[], []], LENGTH, PAD, 4, {"masked_lm": 2})
     assert batch.tokens.tokens == 0
     assert batch.tokens.offsets.tolist() == [0, LENGTH, 2 * LENGTH, 2 * LENGTH, 2 * LENGTH]
-    assert batch.targets["masked"].label.tolist() == [IGNORE, IGNORE]
+    assert batch.targets["masked_lm"].label.tolist() == [IGNORE, IGNORE]
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -174,7 +174,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="planned for 2 sequences got 3"):
         pack(examples_of([[2, 2]]), LENGTH, PAD, 2)
     with pytest.raises(ValueError, match="planned for 1 masked targets got 2"):
-        pack(examples_of([[4]]), LENGTH, PAD, max_targets={"masked": 1})
+        pack(examples_of([[4]]), LENGTH, PAD, max_targets={"masked_lm": 1})
 
 
 def test_rows_of_one_sequence_are_promised_by_static_numbers() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from genus.errors import GenusError
-from genus.examples import Examples, Plan, blocks
+from genus.examples import EpochPlan, ExampleFormat, blocks
 from genus.examples.formats.pairs import shorten
 from genus.examples.formats.segment_pairs import SegmentPairs, SentencePairs
 
@@ -28,11 +28,13 @@ WORDS = corpus([[1] * 400] * 200)
 NATURAL = natural(300)
 
 
-def plan_of(examples: Examples, store: Store = NATURAL, max_length: int = 128, epoch: int = 0, middle: int = 1) -> Plan:
+def plan_of(
+    examples: ExampleFormat, store: Store = NATURAL, max_length: int = 128, epoch: int = 0, middle: int = 1
+) -> EpochPlan:
     return examples.plan(store, vocabulary(store, middle), {"tokens": max_length}, 7, epoch)
 
 
-def spans(plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def spans(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return start and stop of the first segments, start and stop of the second ones."""
     return plan.start[::2], plan.stop[::2], plan.start[1::2], plan.stop[1::2]
 
@@ -183,7 +185,7 @@ def test_truncation_takes_front_and_back_with_equal_chance() -> None:
 
 
 @pytest.mark.parametrize("examples", [SegmentPairs(), SentencePairs()])
-def test_a_pair_follows_or_is_from_another_document(examples: Examples) -> None:
+def test_a_pair_follows_or_is_from_another_document(examples: ExampleFormat) -> None:
     plan = plan_of(examples)
     a0, a1, b0, b1 = spans(plan)
     assert (a0 < a1).all()
@@ -300,7 +302,7 @@ def test_a_plan_is_a_function_of_seed_and_epoch(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("examples", [SegmentPairs(), SentencePairs()])
-def test_errors(examples: Examples) -> None:
+def test_errors(examples: ExampleFormat) -> None:
     with pytest.raises(GenusError, match="the corpus is empty"):
         plan_of(examples, corpus([]))
     with pytest.raises(GenusError, match="there is one document"):

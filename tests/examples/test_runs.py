@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genus.errors import GenusError
-from genus.examples import Examples, Plan, blocks
+from genus.examples import EpochPlan, ExampleFormat, blocks
 from genus.examples.formats.sentences import DocSentences, FullSentences
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ FORMATS = [FullSentences(), FullSentences(separate=False), DocSentences()]
 CORPORA = st.lists(st.lists(st.integers(1, 12), min_size=1, max_size=8), min_size=1, max_size=8)
 
 
-def plan_of(examples: Examples, store: Store, max_length: int) -> Plan:
+def plan_of(examples: ExampleFormat, store: Store, max_length: int) -> EpochPlan:
     return examples.plan(store, vocabulary(store), {"tokens": max_length}, 0, 0)
 
 
-def texts(examples: Examples, store: Store, max_length: int) -> list[list[int]]:
+def texts(examples: ExampleFormat, store: Store, max_length: int) -> list[list[int]]:
     """Return the ids of every example between its frame."""
     words, plan = vocabulary(store), plan_of(examples, store, max_length)
     framed = [examples.read(plan, index, store, words).tokens.ids.tolist() for index in range(len(plan))]
@@ -54,13 +54,13 @@ def greedy(documents: list[list[int]], room: int, across: bool, separate: bool) 
 
 
 @given(documents=CORPORA, room=st.integers(1, 20), examples=st.sampled_from(FORMATS))
-def test_agrees_with_the_greedy_transcription(documents: list[list[int]], room: int, examples: Examples) -> None:
+def test_agrees_with_the_greedy_transcription(documents: list[list[int]], room: int, examples: ExampleFormat) -> None:
     across, separate = isinstance(examples, FullSentences), examples == FullSentences()
     assert texts(examples, corpus(documents), room + 2) == greedy(documents, room, across, separate)
 
 
 @pytest.mark.parametrize("examples", FORMATS)
-def test_every_token_once_and_in_order(examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_token_once_and_in_order(examples: ExampleFormat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SENTENCES", 700)
     store = natural(200)
     assert sum(1 for _ in blocks.blocks(store)) > 3
@@ -82,7 +82,7 @@ def test_a_separator_between_documents_is_untouchable() -> None:
 def test_the_plan_is_the_same_in_every_epoch() -> None:
     store = natural(50)
     for examples in FORMATS:
-        assert not examples.drawn
+        assert not examples.stochastic
         first, later = (
             examples.plan(store, vocabulary(store), {"tokens": 64}, seed, epoch) for seed, epoch in ((0, 0), (5, 9))
         )
@@ -90,7 +90,7 @@ def test_the_plan_is_the_same_in_every_epoch() -> None:
 
 
 @pytest.mark.parametrize("examples", FORMATS)
-def test_errors(examples: Examples) -> None:
+def test_errors(examples: ExampleFormat) -> None:
     with pytest.raises(GenusError, match="the corpus is empty"):
         plan_of(examples, corpus([]), 16)
     with pytest.raises(GenusError, match="choose max_length 3 or more"):

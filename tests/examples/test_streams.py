@@ -16,16 +16,16 @@ from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.examples.formats.contiguous import Contiguous
 from genus.examples.streams import places, row_at, successive
 from genus.model.attention.masks import Causal
-from genus.model.attention.relative import Relative
-from genus.model.attention.two_stream import TwoStream
+from genus.model.attention.relative import RelativeAttention
+from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
-from genus.model.norm import NoNorm
+from genus.model.norm import Identity
 from genus.model.position import NoPosition
-from genus.model.segment_recurrence import Recurrent
-from genus.objectives.pretraining.causal_lm import NextToken
-from genus.objectives.pretraining.permutation_lm import Permuted
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
+from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.pretraining.permutation_lm import PermutationLM
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed
@@ -43,13 +43,13 @@ class Kind:
 
     examples: Streams
     objective: Objective
-    attention: Relative
+    attention: RelativeAttention
 
 
 KINDS = {
-    "contiguous": Kind(Contiguous(), NextToken(), Relative(heads=2, visibility=Causal(), dropout=0.0)),
-    "carried pairs": Kind(CarriedPairs(), Permuted(), TwoStream(heads=2, dropout=0.0)),
-    "one way": Kind(CarriedPairs(bidirectional=False), Permuted(), TwoStream(heads=2, dropout=0.0)),
+    "contiguous": Kind(Contiguous(), CausalLM(), RelativeAttention(heads=2, mask=Causal(), dropout=0.0)),
+    "carried pairs": Kind(CarriedPairs(), PermutationLM(), TwoStreamAttention(heads=2, dropout=0.0)),
+    "one way": Kind(CarriedPairs(bidirectional=False), PermutationLM(), TwoStreamAttention(heads=2, dropout=0.0)),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 
@@ -135,7 +135,7 @@ def test_rows_are_filled_in_order() -> None:
 def test_each_token_of_contiguous_text_is_predicted_once() -> None:
     store = text()
     epoch = list(feed("contiguous", store).evaluation_batches())
-    label = torch.cat([batch.targets["next_token"].label[batch.targets["next_token"].counted()] for batch in epoch])
+    label = torch.cat([batch.targets["causal_lm"].label[batch.targets["causal_lm"].counted()] for batch in epoch])
     assert torch.equal(label[label >= SPECIALS].sort().values, torch.from_numpy(store.ids.astype(np.int64)))
     assert int((label == SEP).sum()) == len(store.documents)
 
@@ -174,12 +174,12 @@ def test_one_document_makes_no_pairs() -> None:
 
 def network(kind: str, size: int) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = Recurrent(
+    model = SegmentRecurrentTransformer(
         layers=2,
         hidden=8,
         attention=KINDS[kind].attention,
-        feedforward=Dense(size=8),
-        embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.0),
+        feedforward=MLP(size=8),
+        embedding=Embedding(segments=0, position=NoPosition(), norm=Identity(), dropout=0.0),
         dropout=0.0,
         memory=12,
         initialization=Normal(std=0.3),
@@ -193,7 +193,7 @@ def read(net: torch.nn.Module, batches: list[Batch], *, noise: bool = False) -> 
     With noise, rows that go on from nothing are given a memory of some other text.
     """
     each = BATCH // MICRO
-    memories: list[Memory] = [net.blank(MICRO) for _ in range(each)]
+    memories: list[Memory] = [net.initial_memory(MICRO) for _ in range(each)]
     found = []
     with torch.no_grad():
         for number, batch in enumerate(batches):

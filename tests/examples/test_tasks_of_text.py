@@ -18,7 +18,7 @@ from genus.examples.formats.ernie import DistantSentences, DocumentSegments, Shu
 from genus.examples.formats.relations import ConnectedSentences, TitledParagraphs
 
 if TYPE_CHECKING:
-    from genus.examples import Example, Examples
+    from genus.examples import Example, ExampleFormat
     from genus.tokens.store import Store
 
 UNLIKELY = 1e-4
@@ -27,7 +27,7 @@ STORE = natural(200)
 LENGTH = 64
 
 
-def made(examples: Examples, store: Store = STORE, epoch: int = 0) -> list[Example]:
+def made(examples: ExampleFormat, store: Store = STORE, epoch: int = 0) -> list[Example]:
     words = vocabulary(store)
     plan = examples.plan(store, words, {"tokens": LENGTH}, 3, epoch)
     found = [examples.read(plan, index, store, words) for index in range(len(plan))]

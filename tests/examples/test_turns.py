@@ -11,11 +11,11 @@ import torch
 from corpora import natural, vocabulary
 
 from genus.examples.feed.feed import Feed
-from genus.examples.feed.tasks import TaskFeed, Turns
+from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.examples.formats.segment_pairs import SegmentPairs
 from genus.examples.formats.sentences import DocSentences, FullSentences
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -26,18 +26,18 @@ STEPS = (3, 1, 2)
 
 def feeds() -> list[Feed]:
     words = vocabulary(STORE)
-    pairs = (SegmentPairs(), (Masked(), SequenceLabels(label="next_sentence")))
-    formats = [(FullSentences(), (Masked(),)), pairs, (DocSentences(), (Masked(),))]
+    pairs = (SegmentPairs(), (MaskedLM(), SequenceLabels(label="next_sentence")))
+    formats = [(FullSentences(), (MaskedLM(),)), pairs, (DocSentences(), (MaskedLM(),))]
     return [
         Feed(STORE, words, one, ours, limits={"tokens": 64}, micro_batch=2, seed=1, task=task)
         for task, (one, ours) in enumerate(formats)
     ]
 
 
-def turns(accumulate: int = 1, seed: int = 5) -> Turns:
-    names = [{"masked"}, {"masked", "next_sentence"}, {"masked"}]
+def turns(accumulate: int = 1, seed: int = 5) -> TaskSchedule:
+    names = [{"masked_lm"}, {"masked_lm", "next_sentence"}, {"masked_lm"}]
     shares = [TaskFeed(feed, frozenset(heads), steps) for feed, heads, steps in zip(feeds(), names, STEPS, strict=True)]
-    return Turns(tuple(shares), accumulate, seed)
+    return TaskSchedule(tuple(shares), accumulate, seed)
 
 
 def task_of(batch: Batch) -> int:
@@ -65,7 +65,7 @@ def test_each_feed_is_read_without_a_gap(accumulate: int) -> None:
             expected = alone[task][taken[task]]
             assert torch.equal(batch.tokens.ids, expected.tokens.ids)
             assert batch.targets.keys() == expected.targets.keys()
-            assert batch.heads == ({"masked", "next_sentence"} if task == 1 else {"masked"})
+            assert batch.heads == ({"masked_lm", "next_sentence"} if task == 1 else {"masked_lm"})
             taken[task] += 1
 
 

@@ -12,7 +12,7 @@ import torch
 
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from genus.export.folder import Imported, load, save
+from genus.export.folder import LoadedModel, load, save
 from genus.export.layouts import layout_for
 from genus.export.translate import foreign
 from genus.tokens.tokenizer import Tokenizer
@@ -120,7 +120,7 @@ def tokenizer(folder: Path, kind: str, size: int) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def reading(folder: Path, model: Any, shape: Shape) -> Imported:
+def reading(folder: Path, model: Any, shape: Shape) -> LoadedModel:
     """Write a model as Hugging Face does, with a tokenizer, and read it."""
     model.save_pretrained(folder)
     write_tokenizer(folder, shape.kind, shape.vocab)
@@ -173,7 +173,7 @@ def masked_targets(shape: Shape, pairs: str | None = None) -> tuple[list[dict[st
         index = np.sort(rng.permutation(length)[:2])
         label = rng.integers(SPECIAL, shape.vocab - 1, 2)
         labels[row, index] = torch.from_numpy(label)
-        given.append({"masked": (index, label)} | ({pairs: (np.array([0]), np.array([row % 2]))} if pairs else {}))
+        given.append({"masked_lm": (index, label)} | ({pairs: (np.array([0]), np.array([row % 2]))} if pairs else {}))
     return given, labels
 
 
@@ -214,7 +214,7 @@ def pooled(learner: Learner, hidden: torch.Tensor, head: str) -> torch.Tensor:
 
 def token_logits(learner: Learner, hidden: torch.Tensor) -> torch.Tensor:
     """Return the logits of each token, sequence by sequence."""
-    return learner.heads["masked"].lm_head(in_order(hidden))
+    return learner.heads["masked_lm"].lm_head(in_order(hidden))
 
 
 def same_states(
@@ -237,7 +237,7 @@ def same_states(
 def same_classes(learner: Learner, model: Any, shape: Shape, inputs: dict[str, torch.Tensor] | None = None) -> None:
     """Ask both for what their one head says of a sequence: of one label, it is a regression."""
     (head,) = learner.heads
-    assert head == ("regress" if model.config.num_labels == 1 else "classify")
+    assert head == ("sequence_regression" if model.config.num_labels == 1 else "sequence_classification")
     with torch.no_grad():
         expected = model(**(inputs or padded(shape))).logits
         hidden = learner.eval().network(packed(shape))["tokens"]
@@ -245,7 +245,7 @@ def same_classes(learner: Learner, model: Any, shape: Shape, inputs: dict[str, t
 
 
 def same_gradients(
-    found: Imported, model: Any, *, learner: Learner | None = None, bound: float = FLOAT32, still: str = "key.bias"
+    found: LoadedModel, model: Any, *, learner: Learner | None = None, bound: float = FLOAT32, still: str = "key.bias"
 ) -> None:
     """Compare every gradient, over the largest of its tensor; those that are 0, of keys' biases, over that of all.
 
@@ -268,7 +268,7 @@ def same_gradients(
 
 
 def same_masked(
-    found: Imported, model: Any, batch: Batch, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+    found: LoadedModel, model: Any, batch: Batch, inputs: dict[str, torch.Tensor], labels: torch.Tensor
 ) -> None:
     """Compare logits, loss and every gradient of a masked language model, on sequences packed here and padded there."""
     learner = found.learner.eval()
@@ -288,8 +288,8 @@ FREE = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id",
 
 
 def there_and_back(
-    folder: Path, found: Imported, model: Any, *, free: Collection[str] = (), unused: Collection[str] = ()
-) -> Imported:
+    folder: Path, found: LoadedModel, model: Any, *, free: Collection[str] = (), unused: Collection[str] = ()
+) -> LoadedModel:
     """Write what was read of a model, and return how it is read again.
 
     To Hugging Face it is the same model, bit for bit, but for tensors that are `unused` and keys that are `free`.

@@ -13,7 +13,7 @@ from oracle import FLOAT32, Shape, pooled, precisions, reading, token_logits, tr
 from genus.errors import GenusError
 from genus.export.layouts import layout_for
 from genus.export.verify import verify
-from genus.objectives.supervised.sequence import Classify
+from genus.objectives.supervised.sequence import SequenceClassification
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,6 +113,6 @@ def test_a_classifier_s_own_dropout_does_not_stop_megatron_from_going_out(tmp_pa
     model = oracle.build(shape, "MegatronBertForSequenceClassification", num_labels=3, hidden_dropout_prob=0.0)
     recipe = reading(tmp_path, model, shape).recipe
     (classify,) = recipe.objectives
-    assert isinstance(classify, Classify)
+    assert isinstance(classify, SequenceClassification)
     assert classify.dropout == 0.1
-    assert layout_for(recipe, ["classify"])[1]["hidden_dropout_prob"] == 0.0
+    assert layout_for(recipe, ["sequence_classification"])[1]["hidden_dropout_prob"] == 0.0

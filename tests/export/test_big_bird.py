@@ -21,16 +21,16 @@ from genus.errors import GenusError
 from genus.export.folder import load, save
 from genus.export.layouts import layout_for
 from genus.export.verify import verify
-from genus.model.attention.block_sparse.layer import BlockSparse, BlockSparseLayer
+from genus.model.attention.block_sparse.layer import BlockSparseAttention, BlockSparseAttentionLayer
 from genus.model.pooler import Pooler
-from genus.objectives.supervised.sequence import Classify
+from genus.objectives.supervised.sequence import SequenceClassification
 from hand import equal_rows, stretches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.model.attention.block_sparse.layout import Layout
+    from genus.model.attention.block_sparse.layout import BlockLayout
     from genus.recipe import Recipe
 
 FLOAT64 = 1e-12
@@ -55,7 +55,7 @@ SHAPES = [
     BigBird("bert", 2, 24, 3, 40, 101, 80, "gelu", 2, 1e-12, 4, 1),
     BigBird("bert", 3, 32, 4, 96, 64, 80, "relu", 3, 1e-6, 4, 3),
 ]
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}-{shape.random}")
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}-{shape.random_blocks}")
 ROWS = ((48, 11, 3), (61, 5), (45, 17), (66,))
 """Of 4 tokens a block: 12, 16, 12 (one of them cut short) and 17 blocks, and short ones that are seen in full."""
 LENGTH = 66
@@ -95,18 +95,18 @@ def fresh(model: Any) -> Any:
 def impose(learner: Any, tables: dict[int, list[np.ndarray]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Give our layers the blocks that theirs draw for sequences of as many blocks."""
 
-    def draw(self: BlockSparseLayer, layout: Layout) -> torch.Tensor:
+    def draw(self: BlockSparseAttentionLayer, layout: BlockLayout) -> torch.Tensor:
         number = self.choice.seed
-        out = torch.full((len(layout.place), self.choice.heads, self.choice.random), -1)
+        out = torch.full((len(layout.place), self.choice.heads, self.choice.random_blocks), -1)
         for x, (place, count) in enumerate(zip(layout.place.tolist(), layout.count.tolist(), strict=True)):
             if 0 < place < count - 1:
                 table = tables.get(count)
                 inside = [b for b in range(1, count - 1) if abs(b - place) > 1]
-                full = torch.tensor((inside + [-1] * self.choice.random)[: self.choice.random])
+                full = torch.tensor((inside + [-1] * self.choice.random_blocks)[: self.choice.random_blocks])
                 out[x] = full if table is None else torch.from_numpy(table[number][:, place - 1])
         return out
 
-    monkeypatch.setattr(BlockSparseLayer, "draw", draw)
+    monkeypatch.setattr(BlockSparseAttentionLayer, "draw", draw)
 
 
 @shapes
@@ -123,7 +123,7 @@ def test_block_sparse_states_logits_and_gradients(
     impose(learner, {count: drawn(model, ids, monkeypatch) for count, ids in long.items()}, monkeypatch)
 
     hidden = learner.network(batch)["tokens"]
-    logits = learner.heads["masked"].lm_head(hidden)
+    logits = learner.heads["masked_lm"].lm_head(hidden)
     weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     for a, b in spans:
         one = fresh(model).train()
@@ -193,7 +193,7 @@ def test_a_row_goes_out_without_the_pooler_that_it_has_not(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["bigbird/base", "bigbird/large"])
 def test_the_same_number_of_parameters(name: str) -> None:
     recipe = catalog.load(name).override("model.pooler", Pooler().to_json())
-    _, config = layout_for(recipe, ["masked"]) or pytest.fail("no layout")
+    _, config = layout_for(recipe, ["masked_lm"]) or pytest.fail("no layout")
     settings = transformers.BigBirdConfig(**config, vocab_size=recipe.tokens.vocab_size)
     published = {"block_size": 64, "num_random_blocks": 3, "max_position_embeddings": 4096, "vocab_size": 50_358}
     assert published.items() <= settings.to_dict().items()
@@ -222,10 +222,15 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, changes: dict[str, Any]
 def test_the_classifier_has_a_layer_with_the_activation_of_the_network(tmp_path: Path) -> None:
     model = oracle.build(SHAPES[2], "BigBirdForSequenceClassification", num_labels=3)
     recipe = reading(tmp_path, model, SHAPES[2]).recipe
-    assert isinstance(recipe.objectives[0], Classify)
+    assert isinstance(recipe.objectives[0], SequenceClassification)
     choices = recipe.model.to_json()
     assert choices["pooler"]["activation"] == choices["feedforward"]["activation"] == {"kind": "Relu"}
-    assert layout_for(replace(recipe, model=recipe.model.override("pooler", Pooler().to_json())), ["classify"]) is None
+    assert (
+        layout_for(
+            replace(recipe, model=recipe.model.override("pooler", Pooler().to_json())), ["sequence_classification"]
+        )
+        is None
+    )
 
 
 def small(tokenizer: Any, **changes: Any) -> Recipe:
@@ -248,7 +253,7 @@ def test_it_starts_from_roberta(tmp_path: Path) -> None:
     tokenizer = oracle.tokenizer(tmp_path, "roberta", shape.vocab)
     eps = {"norm": {"eps": 1e-5}, "embedding": {"norm": {"eps": 1e-5}}}
     recipe, learner = pipeline.from_pretrained(small(tokenizer, **eps), tokenizer, tmp_path)
-    assert isinstance(recipe.model.attention, BlockSparse)  # type: ignore[attr-defined]
+    assert isinstance(recipe.model.attention, BlockSparseAttention)  # type: ignore[attr-defined]
     state, old = learner.state_dict(), model.state_dict()
     positions = state["network.embed.positions.table.weight"]
     assert positions.shape == (512, 24)

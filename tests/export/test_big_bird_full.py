@@ -14,10 +14,10 @@ from test_big_bird import KINDS
 from genus import catalog, pipeline
 from genus.export.layouts import layout_for
 from genus.export.verify import verify
-from genus.model.attention.block_sparse.layer import BlockSparse
-from genus.model.attention.multi_head import Softmax
-from genus.model.embedding.tables import EarlyDropout
-from genus.model.transformer import Encoder
+from genus.model.attention.block_sparse.layer import BlockSparseAttention
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding.tables import EarlyDropoutEmbedding
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,9 +46,9 @@ FORGOTTEN = {"block_size", "num_random_blocks"}
 def test_states_of_full_bigbird(tmp_path: Path, shape: Full, dtype: torch.dtype, tolerance: float) -> None:
     model = oracle.build(shape, "BigBirdModel")
     found = reading(tmp_path, model, shape)
-    assert isinstance(found.recipe.model, Encoder)
-    assert found.recipe.model.attention == Softmax(heads=shape.heads)
-    assert isinstance(found.recipe.model.embedding, EarlyDropout)
+    assert isinstance(found.recipe.model, Transformer)
+    assert found.recipe.model.attention == MultiHeadAttention(heads=shape.heads)
+    assert isinstance(found.recipe.model.embedding, EarlyDropoutEmbedding)
     oracle.same_states(found.learner.to(dtype), model.to(dtype), shape, tolerance)
 
 
@@ -121,8 +121,8 @@ def test_a_sparse_bigbird_starts_from_a_full_one(tmp_path: Path) -> None:
     shape = SHAPES[1]
     found = reading(tmp_path, oracle.build(shape, "BigBirdForMaskedLM"), shape)
     recipe, learner = pipeline.from_pretrained(small(found.tokenizer), found.tokenizer, tmp_path)
-    assert isinstance(recipe.model, Encoder)
-    assert isinstance(recipe.model.attention, BlockSparse)
+    assert isinstance(recipe.model, Transformer)
+    assert isinstance(recipe.model.attention, BlockSparseAttention)
     given = found.learner.state_dict()
     table = "network.embed.positions.table.weight"
     assert all(torch.equal(x, given[name]) for name, x in learner.state_dict().items() if name != table)

@@ -14,9 +14,9 @@ from torch import nn
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.export.starting.distillation import Teaching
+from genus.export.starting.distillation import TeacherFolder
 from genus.export.verify import verify
-from genus.objectives.pretraining.distillation import Distilled
+from genus.objectives.pretraining.distillation import DistilledMaskedLM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def parameters(module: nn.Module) -> int:
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name.startswith("distilbert/")])
 def test_parameters_equal_hugging_faces_and_the_authors_number(name: str) -> None:
     recipe = catalog.load(name)
-    found = layout_for(recipe, ["masked"])
+    found = layout_for(recipe, ["masked_lm"])
     assert found is not None
     config = transformers.AutoConfig.for_model(**found[1], vocab_size=recipe.tokens.vocab_size)
     with torch.device("meta"):
@@ -136,13 +136,13 @@ def test_the_triple_loss_and_its_gradients_are_the_released_code_s(tmp_path: Pat
     other = Shape("bert", 4, 24, 2, 48, 101, 40, "gelu", 2, 1e-12)
     student, teacher = oracle.build(shape, "DistilBertForMaskedLM"), oracle.build(other, "BertForMaskedLM", seed=1)
     own = reading(tmp_path / "student", student, shape)
-    teaching = Teaching(tmp_path / "teacher", reading(tmp_path / "teacher", teacher, other))
+    teaching = TeacherFolder(tmp_path / "teacher", reading(tmp_path / "teacher", teacher, other))
     given, labels = targets(shape)
     expected = released(student, teacher, shape, labels, compared == "masked")
     expected.backward()
 
     output = own.recipe.objectives[0].to_json()["output"]
-    objective = Distilled().overlay({"compared": compared, "output": output})
+    objective = DistilledMaskedLM().overlay({"compared": compared, "output": output})
     learner = teaching.taught(replace(own.recipe, objectives=(objective,))).learner()
     learner.load_state_dict(own.learner.state_dict())
     teaching.begin(learner.eval())

@@ -15,11 +15,11 @@ from oracle import FLOAT32, Shape, precisions, reading, token_logits, transforme
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.evaluate.fill import fill
+from genus.evaluate.fill import fill_mask
 from genus.export.folder import load, save
-from genus.export.starting.transplant import transplant
+from genus.export.starting.transplant import init_from
 from genus.export.verify import verify
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ def test_discriminator_logits_loss_and_gradients(tmp_path: Path, shape: Electra)
     model = oracle.build(shape, "ElectraForPreTraining")
     found = reading(tmp_path, model, shape)
     learner = found.learner.eval()
-    assert list(learner.heads) == ["replaced"]
+    assert list(learner.heads) == ["replaced_token_detection"]
     rng = np.random.default_rng(3)
     truly = [rng.integers(0, 2, length) for length in oracle.LENGTHS]
     labels = torch.zeros(len(oracle.LENGTHS), max(oracle.LENGTHS), dtype=torch.int64)
@@ -87,17 +87,19 @@ def test_discriminator_logits_loss_and_gradients(tmp_path: Path, shape: Electra)
         labels[row, : len(label)] = torch.from_numpy(label)
     expected = model(**oracle.padded(shape), labels=labels)
     expected.loss.backward()
-    every = [{"replaced": (np.arange(len(label)), label)} for label in truly]
+    every = [{"replaced_token_detection": (np.arange(len(label)), label)} for label in truly]
     batch = oracle.packed(shape, every)
-    batch = replace(batch, targets=batch.targets | {"original": batch.targets["replaced"]})  # which is only counted
+    batch = replace(
+        batch, targets=batch.targets | {"original": batch.targets["replaced_token_detection"]}
+    )  # which is only counted
     sums, counts = learner(batch).sums, learner.counts(batch)
-    assert int(counts["replaced"]) == sum(oracle.LENGTHS)
+    assert int(counts["replaced_token_detection"]) == sum(oracle.LENGTHS)
     with torch.no_grad():
-        scores = learner.heads["replaced"].scores(oracle.in_order(learner.network(batch)["tokens"]))
+        scores = learner.heads["replaced_token_detection"].scores(oracle.in_order(learner.network(batch)["tokens"]))
         assert oracle.relative(scores, oracle.live(expected.logits)) <= FLOAT32
         correct = ((oracle.live(expected.logits) > 0).long() == oracle.live(labels)).sum()
-        assert sums["replaced/correct"] == correct
-    loss = sums["replaced"] / counts["replaced"]
+        assert sums["replaced_token_detection/correct"] == correct
+    loss = sums["replaced_token_detection"] / counts["replaced_token_detection"]
     loss.backward()
     assert oracle.relative(loss.detach(), expected.loss.detach()) <= FLOAT32
     oracle.same_gradients(found, model)
@@ -146,10 +148,10 @@ def test_a_run_s_folder_holds_both_models(pair: tuple[Path, Learner]) -> None:
     folder, learner = pair
     found = load(folder)
     assert same(found.learner, learner)
-    assert list(found.learner.heads) == ["generated", "replaced"]
+    assert list(found.learner.heads) == ["masked_lm_generator", "replaced_token_detection"]
     embed = found.learner.network.token_embedding.weight
     assert len(list(found.learner.parameters())) == len(found.learner.tensors())
-    assert found.learner.companions()["generator"].learner.network.token_embedding.weight is embed
+    assert found.learner.auxiliary_models()["generator"].learner.network.token_embedding.weight is embed
     page = (folder / "README.md").read_text()
     assert "Trained with a model that lies beside it, in `generator/`." in page
     assert "not in this folder" not in page
@@ -171,14 +173,14 @@ def test_hugging_face_reads_both(pair: tuple[Path, Learner]) -> None:
 
 def test_both_are_verified(pair: tuple[Path, Learner]) -> None:
     folder, learner = pair
-    names = {"hidden", "replaced", "generator/hidden", "generator/masked"}
+    names = {"hidden", "replaced_token_detection", "generator/hidden", "generator/masked"}
     witnessed = {"transformers/hidden", "transformers/replaced"}
     found = verify(folder, learner)
     assert found.keys() == names | witnessed | {
         f"generator/{name}" for name in ("transformers/hidden", "transformers/masked")
     }
     with torch.no_grad():
-        learner.heads["generated"].network.projection.bias += 1
+        learner.heads["masked_lm_generator"].network.projection.bias += 1
     with pytest.raises(GenusError, match="generator: hidden differs"):
         verify(folder, learner)
 
@@ -196,22 +198,22 @@ def test_a_newer_model_takes_the_place_of_an_older(pair: tuple[Path, Learner], t
 def test_the_generator_alone_is_a_masked_language_model(pair: tuple[Path, Learner]) -> None:
     folder, _ = pair
     found = load(folder / "generator")
-    assert list(found.learner.heads) == ["masked"]
+    assert list(found.learner.heads) == ["masked_lm"]
     assert found.recipe.name == "electra/tiny-generator"
     own = load(folder)
-    texts = fill(own.learner, own.tokenizer, "p1 ___ p2", top=3)
-    assert texts == fill(found.learner, found.tokenizer, "p1 ___ p2", top=3)
+    texts = fill_mask(own.learner, own.tokenizer, "p1 ___ p2", top=3)
+    assert texts == fill_mask(found.learner, found.tokenizer, "p1 ___ p2", top=3)
 
 
 def test_without_its_generator_a_new_one_begins(pair: tuple[Path, Learner], tmp_path: Path) -> None:
     folder, learner = pair
     shutil.rmtree(folder / "generator")
     found = load(folder)
-    assert list(found.learner.heads) == ["replaced"]
+    assert list(found.learner.heads) == ["replaced_token_detection"]
     with pytest.raises(GenusError, match="nor a generator beside it"):
-        fill(found.learner, found.tokenizer, "p1 ___ p2")
+        fill_mask(found.learner, found.tokenizer, "p1 ___ p2")
     recipe, fresh, tokenizer = tiny(tmp_path)
-    assert {name.split(".")[1] for name in transplant(found, fresh, tokenizer)} == {"generated"}
+    assert {name.split(".")[1] for name in init_from(found, fresh, tokenizer)} == {"masked_lm_generator"}
     assert torch.equal(fresh.network.token_embedding.weight, learner.network.token_embedding.weight)
     assert recipe.objectives == found.recipe.objectives
 
@@ -227,9 +229,9 @@ def test_pairs_of_strangers(tmp_path: Path, width: int) -> None:
     generator.save_pretrained(tmp_path / "generator")
     oracle.write_tokenizer(tmp_path / "generator", "bert", shape.vocab)
     found = reading(tmp_path, discriminator, shape)
-    assert list(found.learner.heads) == ["generated", "replaced"]
-    companion = found.learner.companions()["generator"]
-    assert isinstance(companion.model, Encoder)
+    assert list(found.learner.heads) == ["masked_lm_generator", "replaced_token_detection"]
+    companion = found.learner.auxiliary_models()["generator"]
+    assert isinstance(companion.model, Transformer)
     assert companion.model.hidden == width
     with torch.no_grad():
         hidden = companion.learner.eval().network(oracle.packed(shape))["tokens"]

@@ -92,7 +92,7 @@ def test_a_model_without_task_ids_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["ernie2/base", "ernie2/large"])
 def test_parameters_of_published_sizes(name: str) -> None:
     recipe = catalog.load(name)
-    _, config = layout_for(recipe, ["masked"])
+    _, config = layout_for(recipe, ["masked_lm"])
     settings = transformers.AutoConfig.for_model(**config, vocab_size=recipe.tokens.vocab_size)
     with torch.device("meta"):
         theirs = sum(parameter.numel() for parameter in transformers.ErnieModel(settings).parameters())

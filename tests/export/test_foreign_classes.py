@@ -15,8 +15,8 @@ from genus.errors import GenusError
 from genus.export.folder import load, save
 from genus.export.layouts import layout_of, layouts
 from genus.export.verify import verify
-from genus.objectives.pretraining.masked_lm import Masked
-from genus.objectives.supervised.sequence import Classify, Regress
+from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,16 +39,16 @@ def foreign(tmp_path: Path, member: str, objectives: tuple[Any, ...], architectu
 def test_a_laboratory_s_class_is_read_by_its_tensors(folder: Path, architectures: list[str] | None) -> None:
     edit(folder / "config.json", architectures=architectures)
     assert same_weights(folder)
-    assert list(load(folder).learner.heads) == ["masked", "next_sentence"]
+    assert list(load(folder).learner.heads) == ["masked_lm", "next_sentence"]
     (folder / "recipe.json").unlink()
     again = load(folder)
-    assert [objective.name for objective in again.recipe.objectives] == ["masked", "next_sentence"]
+    assert [objective.name for objective in again.recipe.objectives] == ["masked_lm", "next_sentence"]
     assert transformers.AutoModelForPreTraining.from_pretrained(folder).config.model_type == "bert"
 
 
 def test_what_it_gives_is_what_transformers_gives(tmp_path: Path) -> None:
     """Written again it has the class of its architecture and heads."""
-    folder = foreign(tmp_path, "bert", (Masked(),), "OurBert")
+    folder = foreign(tmp_path, "bert", (MaskedLM(),), "OurBert")
     found = load(folder)
     save(tmp_path / "again", found.recipe, found.learner, found.tokenizer)
     assert json.loads((tmp_path / "again" / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
@@ -56,16 +56,22 @@ def test_what_it_gives_is_what_transformers_gives(tmp_path: Path) -> None:
 
 
 HEADS: list[tuple[str, Objective, str | None, dict[str, Any], str]] = [
-    ("bert", Classify(labels=LABELS), "OurBert", {"problem_type": None}, "classify"),
-    ("bert", Classify(labels=LABELS), "OurBert", {}, "classify"),
-    ("bert", Classify(labels=LABELS), None, {"problem_type": None}, "classify"),
-    ("bert", Classify(labels=("one",)), "OurBert", {}, "classify"),
-    ("bert", Regress(), "OurBert", {"problem_type": None}, "regress"),
-    ("bert", Regress(), "OurBert", {}, "regress"),
-    ("bert", Regress(), "OurBertForSequenceClassification", {}, "regress"),
-    ("bert", Classify(labels=LABELS), "OurBertForSequenceClassification", {"problem_type": None}, "classify"),
-    ("roberta", Classify(labels=LABELS), "OurRoberta", {"problem_type": None}, "classify"),
-    ("roberta", Regress(), "OurRoberta", {"problem_type": None}, "regress"),
+    ("bert", SequenceClassification(labels=LABELS), "OurBert", {"problem_type": None}, "sequence_classification"),
+    ("bert", SequenceClassification(labels=LABELS), "OurBert", {}, "sequence_classification"),
+    ("bert", SequenceClassification(labels=LABELS), None, {"problem_type": None}, "sequence_classification"),
+    ("bert", SequenceClassification(labels=("one",)), "OurBert", {}, "sequence_classification"),
+    ("bert", SequenceRegression(), "OurBert", {"problem_type": None}, "sequence_regression"),
+    ("bert", SequenceRegression(), "OurBert", {}, "sequence_regression"),
+    ("bert", SequenceRegression(), "OurBertForSequenceClassification", {}, "sequence_regression"),
+    (
+        "bert",
+        SequenceClassification(labels=LABELS),
+        "OurBertForSequenceClassification",
+        {"problem_type": None},
+        "sequence_classification",
+    ),
+    ("roberta", SequenceClassification(labels=LABELS), "OurRoberta", {"problem_type": None}, "sequence_classification"),
+    ("roberta", SequenceRegression(), "OurRoberta", {"problem_type": None}, "sequence_regression"),
 ]
 
 
@@ -93,14 +99,14 @@ def test_words_are_tagged_where_the_class_says_so_or_there_is_no_pooler(
         extra = {"bert.pooler.dense.weight": torch.zeros(8, 8), "bert.pooler.dense.bias": torch.zeros(8)}
         rewrite(tmp_path, lambda tensors: tensors | extra)
     told = not pooler or (architecture or "").endswith("ForTokenClassification")
-    assert list(load(tmp_path).learner.heads) == ["tag" if told else "classify"]
+    assert list(load(tmp_path).learner.heads) == ["token_classification" if told else "sequence_classification"]
 
 
 def test_a_class_of_fewer_heads_than_its_file_keeps_them(tmp_path: Path) -> None:
     """As the released `bert-base-uncased`, a `BertForMaskedLM` whose file holds the other head and the pooler too."""
     save(tmp_path / "model", *tiny("bert", tmp_path))
     edit(tmp_path / "model" / "config.json", architectures=["BertForMaskedLM"])
-    assert list(load(tmp_path / "model").learner.heads) == ["masked", "next_sentence"]
+    assert list(load(tmp_path / "model").learner.heads) == ["masked_lm", "next_sentence"]
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from genus.export import shards
 from genus.export.folder import load, save
 from genus.export.verify import TOLERANCE, verify
 from genus.objectives.masking.tokens import WholeWordMasking
-from genus.objectives.pretraining.masked_lm import Masked
-from genus.objectives.supervised.sequence import Classify, Regress
+from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +33,12 @@ LABELS = ("bad", "so-so", "good")
 
 CASES = [
     ("bert", (), "BertForPreTraining"),
-    ("bert", (Masked(masking=WholeWordMasking()),), "BertForMaskedLM"),
-    ("bert", (Classify(labels=LABELS),), "BertForSequenceClassification"),
-    ("bert", (Regress(),), "BertForSequenceClassification"),
+    ("bert", (MaskedLM(masking=WholeWordMasking()),), "BertForMaskedLM"),
+    ("bert", (SequenceClassification(labels=LABELS),), "BertForSequenceClassification"),
+    ("bert", (SequenceRegression(),), "BertForSequenceClassification"),
     ("roberta", (), "RobertaForMaskedLM"),
-    ("roberta", (Classify(labels=LABELS),), "RobertaForSequenceClassification"),
-    ("roberta", (Regress(),), "RobertaForSequenceClassification"),
+    ("roberta", (SequenceClassification(labels=LABELS),), "RobertaForSequenceClassification"),
+    ("roberta", (SequenceRegression(),), "RobertaForSequenceClassification"),
 ]
 
 
@@ -73,12 +73,12 @@ def test_without_its_recipe_a_folder_is_read_as_anyone_s(
     again = load(tmp_path / "model")
     assert again.recipe.model == recipe.model
     assert list(again.learner.heads) == list(learner.heads)
-    if isinstance(recipe.objectives[0], Classify):
+    if isinstance(recipe.objectives[0], SequenceClassification):
         assert again.recipe.objectives == recipe.objectives
 
 
 def test_auto_classes_and_pipelines_take_the_folder(tmp_path: Path) -> None:
-    save(tmp_path / "model", *tiny("roberta", tmp_path, Classify(labels=LABELS)))
+    save(tmp_path / "model", *tiny("roberta", tmp_path, SequenceClassification(labels=LABELS)))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert model.config.id2label == dict(enumerate(LABELS))
     assert model.config.label2id == {label: number for number, label in enumerate(LABELS)}
@@ -147,7 +147,7 @@ def test_verify_refuses_weights_that_are_not_the_learner_s(tmp_path: Path, folde
     _, learner, _ = tiny("bert", tmp_path)
     assert verify(folder, learner)["hidden"] == 0
     with torch.no_grad():
-        learner.heads["masked"].lm_head.bias[7] += 0.1
+        learner.heads["masked_lm"].lm_head.bias[7] += 0.1
     with pytest.raises(GenusError, match=r"masked differs by .* more than 1e-04"):
         verify(folder, learner)
     assert TOLERANCE == 1e-4
@@ -216,18 +216,18 @@ def test_half_precision_is_read_as_float32(folder: Path) -> None:
 
 def test_a_classifier_s_unused_pooler_is_passed_over(tmp_path: Path) -> None:
     """As in the RoBERTa classifiers of 2019."""
-    save(tmp_path / "model", *tiny("roberta", tmp_path, Classify(labels=LABELS)))
+    save(tmp_path / "model", *tiny("roberta", tmp_path, SequenceClassification(labels=LABELS)))
     unused = {f"roberta.pooler.dense.{leaf}": torch.zeros(16) for leaf in ("weight", "bias")}
     rewrite(tmp_path / "model", lambda tensors: tensors | unused)
-    assert list(load(tmp_path / "model").learner.heads) == ["classify"]
+    assert list(load(tmp_path / "model").learner.heads) == ["sequence_classification"]
 
 
 def test_labels_that_the_configuration_does_not_name(tmp_path: Path) -> None:
-    save(tmp_path / "model", *tiny("bert", tmp_path, Classify(labels=LABELS)))
+    save(tmp_path / "model", *tiny("bert", tmp_path, SequenceClassification(labels=LABELS)))
     (tmp_path / "model" / "recipe.json").unlink()
     edit(tmp_path / "model" / "config.json", id2label={"0": "LABEL_0", "1": "LABEL_1"}, problem_type=None)
     (objective,) = load(tmp_path / "model").recipe.objectives
-    assert objective == Classify(labels=("LABEL_0", "LABEL_1", "LABEL_2"))
+    assert objective == SequenceClassification(labels=("LABEL_0", "LABEL_1", "LABEL_2"))
 
 
 def test_an_encoder_alone_is_a_learner_without_heads(tmp_path: Path) -> None:
@@ -235,6 +235,6 @@ def test_an_encoder_alone_is_a_learner_without_heads(tmp_path: Path) -> None:
     oracle.write_tokenizer(tmp_path, "bert", BERT[0].vocab)
     found = load(tmp_path)
     assert len(found.learner.heads) == 0
-    assert [objective.name for objective in found.recipe.objectives] == ["masked", "next_sentence"]
+    assert [objective.name for objective in found.recipe.objectives] == ["masked_lm", "next_sentence"]
     assert found.recipe.learner().network.state_dict().keys() == found.learner.network.state_dict().keys()
     assert found.recipe.stages[0].max_length == BERT[0].positions

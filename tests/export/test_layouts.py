@@ -16,7 +16,7 @@ from genus.export.layouts import layout_for, layouts
 from genus.model.activation import Relu
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.norm import LayerNorm
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,23 +45,23 @@ def test_an_architecture_that_no_class_has_fits_no_layout(name: str, changes: di
 
 def test_a_causal_network_fits_no_layout_of_bert() -> None:
     """Not even without a head: it is no `BertModel`."""
-    causal = {"model": {"attention": {"visibility": {"kind": "Causal"}}}, "objectives": [{"kind": "NextToken"}]}
+    causal = {"model": {"attention": {"visibility": {"kind": "Causal"}}}, "objectives": [{"kind": "CausalLM"}]}
     recipe = catalog.load("bert/tiny")
     assert layout_for(recipe, []) is not None
     recipe = recipe.overlay(causal)
     assert layout_for(recipe, []) is None
-    assert layout_for(recipe, ["next_token"]) is None
+    assert layout_for(recipe, ["causal_lm"]) is None
 
 
 @pytest.mark.parametrize("transform", [Transform(activation=Relu()), Transform(norm=LayerNorm(eps=1e-3))])
 def test_a_head_that_no_class_has_fits_no_layout(transform: Transform) -> None:
-    masked = Masked(output=LMHead(transform=transform))
+    masked = MaskedLM(output=LMHead(transform=transform))
     for name in ("bert/tiny", "roberta/tiny"):
-        assert layout_for(replace(catalog.load(name), objectives=(masked,)), ["masked"]) is None
+        assert layout_for(replace(catalog.load(name), objectives=(masked,)), ["masked_lm"]) is None
 
 
 def test_the_choice_follows_the_architecture_not_the_name() -> None:
-    fitting = layout_for(replace(catalog.load("roberta/tiny"), name="bert/tiny"), ["masked"])
+    fitting = layout_for(replace(catalog.load("roberta/tiny"), name="bert/tiny"), ["masked_lm"])
     assert fitting is not None
     assert fitting[0].model_type == "roberta"
 

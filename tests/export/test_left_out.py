@@ -34,11 +34,11 @@ def test_what_is_left_out_is_named_and_the_rest_is_the_same(tmp_path: Path) -> N
     recipe, learner, words = tiny(tmp_path)
     save(tmp_path / "model", recipe, learner, words)
     again = load(tmp_path / "model")
-    assert list(again.learner.heads) == ["masked"]
+    assert list(again.learner.heads) == ["masked_lm"]
     expected = {name: t for name, t in learner.state_dict().items() if not name.startswith("heads.span_boundary.")}
     assert again.learner.state_dict().keys() == expected.keys()
     assert all(torch.equal(t, expected[name]) for name, t in again.learner.state_dict().items())
-    assert [objective.name for objective in again.recipe.objectives] == ["masked", "span_boundary"]
+    assert [objective.name for objective in again.recipe.objectives] == ["masked_lm", "span_boundary"]
     page = (tmp_path / "model" / "README.md").read_text()
     assert "masked, span_boundary (its head is not in this folder)" in page
     parameters = sum(tensor.numel() for tensor in load_file(tmp_path / "model" / "model.safetensors").values())
@@ -50,4 +50,4 @@ def test_the_folder_gives_what_the_learner_gives(tmp_path: Path) -> None:
     recipe, learner, words = tiny(tmp_path)
     save(tmp_path / "model", recipe, learner, words)
     differences = verify(tmp_path / "model", learner)
-    assert {"hidden", "masked"} <= differences.keys()
+    assert {"hidden", "masked_lm"} <= differences.keys()

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from genus import catalog
 from genus.errors import GenusError
 from genus.export.folder import load, save
-from genus.export.starting.transplant import transplant
+from genus.export.starting.transplant import init_from
 from genus.export.verify import verify
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 SIZE = 40
 SMALL = ["model.layers=2", "model.hidden=16", "model.attention.heads=2", "model.feedforward.size=24"]
-CLUSTERS = "model.embedding={kind='Adaptive', cutoffs=[10, 20], ratio=2, segments=0}"
+CLUSTERS = "model.embedding={kind='AdaptiveEmbedding', cutoffs=[10, 20], ratio=2, segments=0}"
 NEXT = "{kind='SequenceLabels', label='next_sentence'}"
 ROWS: dict[str, tuple[str, list[str]]] = {
     "memory": ("transformer-xl/tiny", [*SMALL, "model.memory=8", "model.embedding.cutoffs=[10, 20]"]),
     "clusters": ("transformer-xl/tiny", [*SMALL, "model.memory=8", CLUSTERS]),
     "one sub-layer for all layers": ("albert/tiny", [*SMALL, "model.stack=SharedAttention"]),
-    "no segments": ("bert/tiny", [*SMALL, "model.embedding.segments=0", "objectives=[{kind='Masked'}]"]),
+    "no segments": ("bert/tiny", [*SMALL, "model.embedding.segments=0", "objectives=[{kind='MaskedLM'}]"]),
     "rotary": ("bert/tiny", [*SMALL, "model.embedding.position=Rotary", "model.block=PreNorm"]),
     "grouped keys": ("bert/tiny", [*SMALL, "model.attention.key_heads=1", "model.attention.size=6"]),
     "parallel, with buckets": (
@@ -111,7 +111,7 @@ def test_weights_are_in_float32_whatever_was_written(tmp_path: Path) -> None:
 
 def test_heads_that_were_taken_away_stay_away(tmp_path: Path) -> None:
     recipe, learner, words = made("heads of two classes", tmp_path)
-    del learner.heads["permuted"]
+    del learner.heads["permutation_lm"]
     save(tmp_path / "model", recipe, learner, words)
     assert list(load(tmp_path / "model").learner.heads) == ["next_sentence"]
     assert "permuted (its head is not in this folder)" in (tmp_path / "model" / "README.md").read_text()
@@ -123,7 +123,7 @@ def test_it_can_be_started_from(tmp_path: Path) -> None:
     torch.manual_seed(1)
     fresh = recipe.learner()
     assert not alike(fresh, learner)
-    assert not transplant(load(tmp_path / "model"), fresh, words)
+    assert not init_from(load(tmp_path / "model"), fresh, words)
     assert alike(fresh, learner)
 
 
@@ -135,7 +135,7 @@ def test_clusters_keep_their_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(
         GenusError, match="clusters by frequency, so no other vocabulary can take it over: start without"
     ):
-        transplant(load(tmp_path / "model"), fresh, other)
+        init_from(load(tmp_path / "model"), fresh, other)
 
 
 WORD = "network.layers.1.attention.query.weight"

@@ -15,18 +15,18 @@ from test_native import made
 from genus import pipeline
 from genus.cost import cost
 from genus.errors import GenusError
-from genus.evaluate.fill import fill
+from genus.evaluate.fill import fill_mask
 from genus.export.folder import load, save
-from genus.export.starting.distillation import Teaching
-from genus.export.starting.transplant import transplant
+from genus.export.starting.distillation import TeacherFolder
+from genus.export.starting.transplant import init_from
 from genus.export.verify import verify
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.tasks.start import Start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.export.folder import Imported
+    from genus.export.folder import LoadedModel
 
 PADDED = 64
 """40 tokens, filled up to a multiple of 64."""
@@ -36,7 +36,7 @@ ROWS = {"bert": 64, "roberta": 320}
 
 def padded(tmp_path: Path, member: str = "bert") -> Path:
     """Write what a user has after `resize_token_embeddings`, with random rows at the end; without a recipe of ours."""
-    save(tmp_path / "model", *tiny(member, tmp_path, *([Masked()] if member == "bert" else [])))
+    save(tmp_path / "model", *tiny(member, tmp_path, *([MaskedLM()] if member == "bert" else [])))
     model = getattr(transformers, MODEL[member]).from_pretrained(tmp_path / "model")
     model.resize_token_embeddings(SIZE[member], pad_to_multiple_of=64)
     oracle.scramble(model).save_pretrained(tmp_path / "padded")
@@ -61,7 +61,7 @@ def test_completions_are_tokens_with_the_probabilities_that_transformers_gives(t
     folder = padded(tmp_path)
     found = load(folder)
     text = "p1 p2 ___ p4"
-    (best,) = fill(found.learner, found.tokenizer, text, top=PADDED)
+    (best,) = fill_mask(found.learner, found.tokenizer, text, top=PADDED)
     reader = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder)
     given = reader(text.replace("___", "[MASK]"), return_tensors="pt")
@@ -115,33 +115,33 @@ def test_training_goes_on_with_all_rows(tmp_path: Path) -> None:
     assert torch.equal(start.build(tuned, 0).network.token_embedding.weight, rows)
 
     fresh = replace(found.recipe, seed=1).learner()
-    assert transplant(found, fresh, found.tokenizer) == []
+    assert init_from(found, fresh, found.tokenizer) == []
     assert torch.equal(fresh.network.token_embedding.weight, rows)
 
     recipe, learner = pipeline.from_pretrained(
-        tiny("bert", tmp_path, Masked())[0], found.tokenizer, tmp_path / "padded"
+        tiny("bert", tmp_path, MaskedLM())[0], found.tokenizer, tmp_path / "padded"
     )
     assert recipe.padded_vocab_size == PADDED
     assert torch.equal(learner.network.token_embedding.weight, rows)
 
-    taught = Teaching(tmp_path, found).taught(tiny("bert", tmp_path)[0])
+    taught = TeacherFolder(tmp_path, found).taught(tiny("bert", tmp_path)[0])
     assert taught.padded_vocab_size == PADDED
 
 
 def regression() -> Any:
-    from genus.objectives.supervised.sequence import Regress
+    from genus.objectives.supervised.sequence import SequenceRegression
 
-    return Regress()
+    return SequenceRegression()
 
 
 @pytest.mark.parametrize("rows", [None, 96])
 def test_a_new_vocabulary_takes_the_rows_of_tokens_alone(tmp_path: Path, rows: int | None) -> None:
     """A new piece gets the mean of old pieces', never of rows that no token has."""
-    found: Imported = load(padded(tmp_path))
+    found: LoadedModel = load(padded(tmp_path))
     new = oracle.tokenizer(tmp_path / "new", "bert", 50)
     fresh = replace(found.recipe, tokens=new.tokens, padded_vocab_size=rows).learner()
     before = fresh.network.token_embedding.weight.detach().clone()
-    assert transplant(found, fresh, new) == []
+    assert init_from(found, fresh, new) == []
     after, old = fresh.network.token_embedding.weight, found.learner.network.token_embedding.weight
     assert torch.equal(after[:40], old[:40])
     assert torch.allclose(after[45], old[:40].mean(0))

@@ -20,7 +20,7 @@ from genus.batch import Targets
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
 from genus.export import fairseq
-from genus.export.folder import Imported, load, save
+from genus.export.folder import LoadedModel, load, save
 from genus.export.verify import outputs, verify
 
 pytestmark = pytest.mark.real_weights
@@ -38,7 +38,7 @@ def package(name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def ask(found: Imported, sequences: list[list[int]]) -> list[dict[str, torch.Tensor]]:
+def ask(found: LoadedModel, sequences: list[list[int]]) -> list[dict[str, torch.Tensor]]:
     """Return the hidden states and token logits of every sequence, without padding."""
     examples = [
         Example({"tokens": Sequence(np.array(ids), np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), bool))}, {})
@@ -49,19 +49,19 @@ def ask(found: Imported, sequences: list[list[int]]) -> list[dict[str, torch.Ten
     batch = pack([[example] for example in examples], length, vocabulary.pad)
     given = outputs(found.learner, replace(batch, targets={"whole": Targets(first, torch.zeros_like(first))}))
     return [
-        {name: given[name][row * length : row * length + len(ids)] for name in ("hidden", "masked") if name in given}
+        {name: given[name][row * length : row * length + len(ids)] for name in ("hidden", "masked_lm") if name in given}
         for row, ids in enumerate(sequences)
     ]
 
 
-def recovered(found: Imported, ids: list[int]) -> int:
+def recovered(found: LoadedModel, ids: list[int]) -> int:
     """Return how many tokens are the most probable ones when each is masked in turn; the frame is left alone."""
     masked = [[*ids[:n], found.tokenizer.vocabulary.mask, *ids[n + 1 :]] for n in range(1, len(ids) - 1)]
     answers = ask(found, masked)
-    return sum(int(answer["masked"][n].argmax()) == ids[n] for n, answer in enumerate(answers, 1))
+    return sum(int(answer["masked_lm"][n].argmax()) == ids[n] for n, answer in enumerate(answers, 1))
 
 
-def reaction(found: Imported, text: str, pattern: str) -> list[int]:
+def reaction(found: LoadedModel, text: str, pattern: str) -> list[int]:
     pieces = ["[CLS]", *re.findall(pattern, text), "[SEP]"]
     assert "".join(pieces[1:-1]) == text
     return [found.tokenizer.pieces.index(piece) for piece in pieces]
@@ -76,7 +76,7 @@ def chemistry(shared: Path) -> dict[str, str]:
 @pytest.mark.shared
 def test_rxnfp_restores_44_of_54_tokens_of_a_reaction(chemistry: dict[str, str]) -> None:
     found = load(package("rxnfp") / "models" / "transformers" / "bert_pretrained")
-    assert list(found.learner.heads) == ["masked", "next_sentence"]
+    assert list(found.learner.heads) == ["masked_lm", "next_sentence"]
     ids = reaction(found, chemistry["reaction"], chemistry["token_pattern"])
     assert (recovered(found, ids), len(ids) - 2) == (44, 54)
 
@@ -110,7 +110,7 @@ PROBABILITIES = [
 """README of sapiens 1.0.3: of A, C, D and E at the first five places, three of them masked."""
 
 
-def residues(found: Imported, text: str) -> list[int]:
+def residues(found: LoadedModel, text: str) -> list[int]:
     (ids,) = found.tokenizer.encode([" ".join("<mask>" if letter == "*" else letter for letter in text)])
     return found.tokenizer.vocabulary.frame(np.array(ids))[0].tolist()
 
@@ -118,7 +118,7 @@ def residues(found: Imported, text: str) -> list[int]:
 def test_sapiens_gives_the_probabilities_that_its_authors_print() -> None:
     found = fairseq.load(package("sapiens") / "models" / "v1" / "checkpoint_vh.pt")
     (answer,) = ask(found, [residues(found, "**QLV*" + PEMBROLIZUMAB[6:])])
-    chances = answer["masked"].softmax(-1)[1:-1]
+    chances = answer["masked_lm"].softmax(-1)[1:-1]
     columns = [found.tokenizer.pieces.index(letter) for letter in "ACDE"]
     assert chances[:5, columns].numpy() == pytest.approx(np.array(PROBABILITIES), abs=SIX_DIGITS)
     best = "".join(found.tokenizer.pieces[number] for number in chances.argmax(-1))
@@ -130,7 +130,7 @@ def test_sapiens_knows_antibodies() -> None:
     found = fairseq.load(package("sapiens") / "models" / "v1" / "checkpoint_vh.pt")
     ids = residues(found, PEMBROLIZUMAB)
     (answer,) = ask(found, [ids])
-    assert int((answer["masked"].argmax(-1) == torch.tensor(ids))[1:-1].sum()) > 100
+    assert int((answer["masked_lm"].argmax(-1) == torch.tensor(ids))[1:-1].sum()) > 100
     assert (recovered(found, ids), len(ids) - 2) == (91, 120)
 
 

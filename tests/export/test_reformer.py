@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genus.batch import Batch, Packed, Targets
 from genus.errors import GenusError
-from genus.export.folder import Imported, load
+from genus.export.folder import LoadedModel, load
 from genus.export.verify import verify
 from hand import equal_rows
 
@@ -59,7 +59,7 @@ SHAPES = [
     Shape(("lsh", "lsh"), False, 2, 8),
     Shape(("local", "local"), False, 1, 8, lsh=8),
 ]
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{'-'.join(s.layers)}-{s.decoder}-{s.rounds}")
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{'-'.join(s.layers)}-{s.decoder}-{s.num_hashes}")
 
 
 def build(shape: Shape, kind: str, **more: Any) -> Any:
@@ -69,7 +69,7 @@ def build(shape: Shape, kind: str, **more: Any) -> Any:
     return oracle.scramble(model, std=0.3, held={"lm_head.bias"})
 
 
-def reading(folder: Path, model: Any) -> Imported:
+def reading(folder: Path, model: Any) -> LoadedModel:
     model.save_pretrained(folder)
     oracle.write_tokenizer(folder, "bert", VOCABULARY)
     return load(folder)
@@ -151,7 +151,7 @@ def test_sequence_classification(tmp_path: Path, labels: int) -> None:
     model = build(SHAPES[4], "ForSequenceClassification", num_labels=labels)
     learner = reading(tmp_path, model).learner.eval()
     (name,) = learner.heads
-    assert name == ("regress" if labels == 1 else "classify")
+    assert name == ("sequence_regression" if labels == 1 else "sequence_classification")
     ids, batch = rows()
     first = Targets(torch.arange(ROWS) * LENGTH, torch.zeros(ROWS, dtype=torch.int64))
     batch = Batch(batch.streams, {name: first})
@@ -179,11 +179,11 @@ def test_an_output_bias_that_came_with_a_model_is_kept(tmp_path: Path) -> None:
     torch.nn.init.normal_(model.lm_head.bias)
     learner = reading(tmp_path, model).learner.eval()
     ids, batch = rows()
-    head = learner.heads["next_token"].lm_head
+    head = learner.heads["causal_lm"].lm_head
     with torch.no_grad():
         found = head(learner.network(batch)["tokens"])
         assert oracle.relative(found.view(ROWS, LENGTH, -1), model(ids).logits + model.lm_head.bias) <= FLOAT32
-    assert not [name for name, _ in learner.named_parameters() if name == "heads.next_token.lm_head.bias"]
+    assert not [name for name, _ in learner.named_parameters() if name == "heads.causal_lm.lm_head.bias"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from genus.export.folder import Imported, load, save
+from genus.export.folder import LoadedModel, load, save
 from genus.export.verify import outputs, verify
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ EXPORT = 1e-5
 
 
 @pytest.fixture(scope="module")
-def found(shared: Path) -> Imported:
+def found(shared: Path) -> LoadedModel:
     return load(shared / "weights" / "rxnmapper-albert")
 
 
@@ -36,7 +36,7 @@ def reference(shared: Path) -> dict[str, Any]:
     return json.loads((shared / "weights" / "rxnmapper-albert" / "reference_output.json").read_text(encoding="utf-8"))
 
 
-def ask(found: Imported, sequences: list[list[int]]) -> dict[str, torch.Tensor]:
+def ask(found: LoadedModel, sequences: list[list[int]]) -> dict[str, torch.Tensor]:
     """Return hidden states and token logits (N, L, ...) of sequences of one length."""
     length = len(sequences[0])
     blank = np.zeros(length, dtype=np.int64)
@@ -45,15 +45,15 @@ def ask(found: Imported, sequences: list[list[int]]) -> dict[str, torch.Tensor]:
     return {name: values.view(len(sequences), length, -1) for name, values in given.items()}
 
 
-def test_it_is_what_its_page_says(found: Imported) -> None:
+def test_it_is_what_its_page_says(found: LoadedModel) -> None:
     model = found.recipe.model.to_json()
     assert (model["layers"], model["stack"]["groups"], model["embedding"]["size"]) == (12, 1, 128)
-    assert list(found.learner.heads) == ["masked"]
+    assert list(found.learner.heads) == ["masked_lm"]
 
 
-def test_logits_and_states_are_those_of_the_reference(found: Imported, reference: dict[str, Any]) -> None:
+def test_logits_and_states_are_those_of_the_reference(found: LoadedModel, reference: dict[str, Any]) -> None:
     answer = ask(found, [reference["masked_input_ids"]])
-    at_mask = answer["masked"][0, reference["masked_position"]]
+    at_mask = answer["masked_lm"][0, reference["masked_position"]]
     assert at_mask[:8].tolist() == pytest.approx(reference["logits_at_mask_first8"], abs=PRINTED)
     best = at_mask.topk(5)
     assert [found.tokenizer.pieces[number] for number in best.indices] == [piece for piece, _ in reference["top5"]]
@@ -64,14 +64,14 @@ def test_logits_and_states_are_those_of_the_reference(found: Imported, reference
     assert pytest.approx(reference["last_hidden_cls_first8"], abs=PRINTED) in states
 
 
-def test_it_restores_53_of_54_tokens(found: Imported, reference: dict[str, Any]) -> None:
+def test_it_restores_53_of_54_tokens(found: LoadedModel, reference: dict[str, Any]) -> None:
     ids, mask = reference["input_ids"], found.tokenizer.vocabulary.mask
     masked = [[*ids[:n], mask, *ids[n + 1 :]] for n in range(1, len(ids) - 1)]
-    best = ask(found, masked)["masked"].argmax(-1)
+    best = ask(found, masked)["masked_lm"].argmax(-1)
     restored = sum(int(best[n - 1, n]) == ids[n] for n in range(1, len(ids) - 1))
     assert (restored, len(masked)) == (53, 54)
 
 
-def test_it_goes_out_as_a_folder(found: Imported, tmp_path: Path) -> None:
+def test_it_goes_out_as_a_folder(found: LoadedModel, tmp_path: Path) -> None:
     save(tmp_path / "model", found.recipe, found.learner, found.tokenizer)
     assert max(verify(tmp_path / "model", found.learner).values()) <= EXPORT

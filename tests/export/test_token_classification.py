@@ -20,7 +20,7 @@ from genus.export.native import is_native
 from genus.export.verify import verify
 from genus.files import read_json
 from genus.model.pooler import Pooler
-from genus.objectives.supervised.token import Tag
+from genus.objectives.supervised.token import TokenClassification
 from small import shrunk
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def tags() -> tuple[list[dict[str, Any]], torch.Tensor]:
         index = np.arange(0, length, 2)
         label = rng.integers(0, len(NAMES), len(index))
         labels[row, index] = torch.from_numpy(label)
-        given.append({"tag": (index, label)})
+        given.append({"token_classification": (index, label)})
     return given, labels
 
 
@@ -95,15 +95,15 @@ def test_logits_loss_and_gradients(tmp_path: Path, shape: Words) -> None:
     """In float64, but for what they compute in float32 whatever the precision: losses of ours, distances of XLNet's."""
     model = shape.model
     found = reading(tmp_path, model, shape)
-    assert found.recipe.objectives == (Tag(labels=NAMES, dropout=found.recipe.objectives[0].dropout),)
+    assert found.recipe.objectives == (TokenClassification(labels=NAMES, dropout=found.recipe.objectives[0].dropout),)
     model, learner = model.double(), found.learner.double().eval()
     given, labels = tags()
     expected = model(**inputs(shape), labels=labels)
     expected.loss.backward()
     batch = oracle.packed(shape, given)
-    head = learner.heads["tag"]
+    head = learner.heads["token_classification"]
     logits = head.outputs(learner.network, learner.network(batch), batch)["logits"]
-    there = batch.targets["tag"].index
+    there = batch.targets["token_classification"].index
     every = torch.zeros(len(batch.tokens.ids), len(NAMES), dtype=logits.dtype).index_copy(0, there, logits.detach())
     kept = oracle.live(labels) != -100
     assert oracle.relative(oracle.in_order(every)[kept], oracle.live(expected.logits)[kept]) <= FLOAT32
@@ -126,7 +126,7 @@ def test_there_and_back_is_the_identity(tmp_path: Path, shape: Words) -> None:
     oracle.there_and_back(tmp_path / "ours", found, model, free=free, unused=unused)
     config = read_json(tmp_path / "ours" / "config.json")
     assert config["id2label"] == {str(number): name for number, name in enumerate(NAMES)}
-    assert verify(tmp_path / "ours", found.learner).keys() >= {"hidden", "tag", "transformers/tag"}
+    assert verify(tmp_path / "ours", found.learner).keys() >= {"hidden", "token_classification", "transformers/tag"}
     assert max(verify(tmp_path / "ours", found.learner).values()) <= FLOAT32
     assert "pipeline_tag: token-classification" in (tmp_path / "ours" / "README.md").read_text()
 
@@ -143,7 +143,7 @@ def test_a_pooler_in_an_old_file_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stem", ["Bert", "Roberta"])
-@pytest.mark.parametrize(("kind", "head"), [("Token", "tag"), ("Sequence", "classify")])
+@pytest.mark.parametrize(("kind", "head"), [("Token", "token_classification"), ("Sequence", "sequence_classification")])
 def test_without_the_name_of_a_class_words_are_what_has_no_pooler(
     tmp_path: Path, stem: str, kind: str, head: str
 ) -> None:
@@ -154,7 +154,7 @@ def test_without_the_name_of_a_class_words_are_what_has_no_pooler(
 
 
 def test_a_folder_of_ours_keeps_dropout_and_the_usual_tag(tmp_path: Path) -> None:
-    tag = Tag(labels=("NN", "VB"), usual="NN", dropout=0.3)
+    tag = TokenClassification(labels=("NN", "VB"), usual="NN", dropout=0.3)
     recipe, _, tokenizer = tiny("bert", tmp_path, tag)
     recipe = replace(recipe, model=recipe.model.unpooled())
     save(tmp_path / "model", recipe, recipe.learner(), tokenizer)
@@ -163,16 +163,18 @@ def test_a_folder_of_ours_keeps_dropout_and_the_usual_tag(tmp_path: Path) -> Non
 
 
 def test_a_tagger_with_a_pooler_fits_no_class(tmp_path: Path) -> None:
-    recipe, _, _ = tiny("bert", tmp_path, Tag(labels=("NN", "VB")))
+    recipe, _, _ = tiny("bert", tmp_path, TokenClassification(labels=("NN", "VB")))
     assert recipe.model.pooler == Pooler()
-    assert layout_for(recipe, ["tag"]) is None
+    assert layout_for(recipe, ["token_classification"]) is None
 
 
 def test_a_reformer_s_tags_are_for_us_to_read(tmp_path: Path) -> None:
     """There is no such class."""
     recipe = shrunk(catalog.load("reformer/tiny"))
     tokenizer = recipe.tokens.train(["every word of a text"] * 9)
-    recipe = replace(recipe, tokens=tokenizer.tokens, objectives=(Tag(labels=NAMES),), model=recipe.model.unpooled())
+    recipe = replace(
+        recipe, tokens=tokenizer.tokens, objectives=(TokenClassification(labels=NAMES),), model=recipe.model.unpooled()
+    )
     learner = recipe.learner()
     save(tmp_path / "model", recipe, learner, tokenizer)
     assert is_native(read_json(tmp_path / "model" / "config.json"))

@@ -17,8 +17,8 @@ from genus.batch import Batch, Flow, Targets
 from genus.errors import GenusError
 from genus.export.folder import load, save
 from genus.export.verify import verify
-from genus.model.segment_recurrence import RecurrentNetwork
-from genus.objectives.supervised.sequence import Classify
+from genus.model.segment_recurrence import SegmentRecurrentNetwork
+from genus.objectives.supervised.sequence import SequenceClassification
 from genus.tasks.predict import predict
 from genus.tokens.algorithms.unigram import XLNET, Unigram
 from genus.train.run import Run
@@ -27,7 +27,7 @@ from hand import equal_rows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.export.folder import Imported
+    from genus.export.folder import LoadedModel
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 
@@ -65,7 +65,7 @@ def build(shape: Shape, architecture: str = "XLNetLMHeadModel", **more: Any) -> 
     return oracle.scramble(getattr(transformers, architecture)(config).eval(), std=0.3)
 
 
-def reading(folder: Path, model: Any) -> Imported:
+def reading(folder: Path, model: Any) -> LoadedModel:
     model.save_pretrained(folder)
     oracle.write_tokenizer(folder, "bert", VOCABULARY)
     return load(folder)
@@ -121,7 +121,7 @@ def test_both_streams(tmp_path: Path, shape: Shape, memory: bool, backward: bool
     with torch.no_grad():
         expected = model.transformer(**given.inputs, output_hidden_states=True)
         found = learner.network(given.batch)
-        logits = learner.heads["permuted"].lm_head(found["query"])
+        logits = learner.heads["permutation_lm"].lm_head(found["query"])
         assert oracle.relative(found["tokens"].view(ROWS, LENGTH, -1), expected.hidden_states[-2]) <= FLOAT32
         assert oracle.relative(found["query"].view(ROWS, 2, -1), expected.last_hidden_state) <= FLOAT32
         assert oracle.relative(logits.view(ROWS, 2, -1), model(**given.inputs).logits) <= FLOAT32
@@ -164,7 +164,9 @@ def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
     expected.backward()
     tokens = replace(given.batch.tokens, query=None)
     cells = (given.predicted + LENGTH * torch.arange(ROWS)[:, None]).flatten()
-    batch = replace(given.batch, streams={"tokens": tokens}, targets={"permuted": Targets(cells, labels.flatten())})
+    batch = replace(
+        given.batch, streams={"tokens": tokens}, targets={"permutation_lm": Targets(cells, labels.flatten())}
+    )
     loss = learner.objective(learner(batch).sums, learner.counts(batch))
     loss.backward()
     assert oracle.relative(loss.detach(), expected.detach()) <= FLOAT32
@@ -193,14 +195,14 @@ def test_there_and_back_is_the_identity(tmp_path: Path, shape: Shape, architectu
     model = build(shape, architecture, **({"num_labels": 4} if "Sequence" in architecture else {}))
     found = reading(tmp_path / "theirs", model)
     third = oracle.there_and_back(tmp_path / "ours", found, model)
-    assert isinstance(third.learner.network, RecurrentNetwork)
+    assert isinstance(third.learner.network, SegmentRecurrentNetwork)
 
 
 def test_an_export_is_verified_by_both_libraries(tmp_path: Path) -> None:
     found = reading(tmp_path / "theirs", build(SHAPES[1]))
     save(tmp_path / "ours", found.recipe, found.learner, found.tokenizer)
     compared = verify(tmp_path / "ours", found.learner)
-    assert {"hidden", "permuted", "transformers/hidden", "transformers/permuted"} == compared.keys()
+    assert {"hidden", "permutation_lm", "transformers/hidden", "transformers/permuted"} == compared.keys()
 
 
 TEXTS = [" ".join(("the wave", "a gull and", "storms of salt", "sail")[: n % 4 + 1] * (n % 3 + 1)) for n in range(20)]
@@ -209,9 +211,11 @@ TEXTS = [" ".join(("the wave", "a gull and", "storms of salt", "sail")[: n % 4 +
 @pytest.fixture
 def classifier(tmp_path: Path) -> tuple[Path, Learner, Tokenizer]:
     """A folder of a small classifier with a frame that ends with `<cls>`, and what it was written from."""
-    words = Unigram(vocab_size=60, specials=XLNET).train(TEXTS)
+    words = Unigram(vocab_size=60, special_tokens=XLNET).train(TEXTS)
     sizes = ["model.layers=2", "model.hidden=16", "model.attention.heads=2", "model.feedforward.size=24"]
-    recipe = replace(catalog.load("xlnet/base", sizes), tokens=words.tokens, objectives=(Classify(labels=("a", "b")),))
+    recipe = replace(
+        catalog.load("xlnet/base", sizes), tokens=words.tokens, objectives=(SequenceClassification(labels=("a", "b")),)
+    )
     recipe = recipe.override("model.pooler", {"kind": "Pooler"})
     learner = oracle.scramble(recipe.learner().eval(), std=0.3)
     save(tmp_path / "model", recipe, learner, words)

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from genus.batch import IGNORE, Batch, Packed, Targets
-from genus.model.attention.masks import Full, Visibility
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.masks import AttentionMask, Full
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
 from genus.model.pooler import Pooler
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
 from genus.objectives import Learner
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def with_targets(packed: Packed, seed: int = 0) -> Batch:
     return Batch(
         {"tokens": packed},
         {
-            "masked": Targets(torch.cat([chosen, fill]), torch.cat([packed.ids[chosen], fill + IGNORE])),
+            "masked_lm": Targets(torch.cat([chosen, fill]), torch.cat([packed.ids[chosen], fill + IGNORE])),
             "next_sentence": Targets(torch.cat([alive, fill]), torch.cat([packed.ids[alive] % 2, fill + IGNORE])),
         },
     )
@@ -58,24 +58,24 @@ def random_ids(number: int, seed: int = 0) -> Tensor:
     return torch.randint(1, VOCABULARY, (number,), generator=torch.Generator().manual_seed(seed))
 
 
-def encoder(dropout: float = 0.0, heads: int = 4, visibility: Visibility = Full(), layers: int = 2) -> Encoder:  # noqa: B008
+def encoder(dropout: float = 0.0, heads: int = 4, visibility: AttentionMask = Full(), layers: int = 2) -> Transformer:  # noqa: B008
     """Return a small encoder."""
-    return Encoder(
+    return Transformer(
         layers=layers,
         hidden=32,
-        attention=Softmax(heads=heads, dropout=dropout, visibility=visibility),
-        feedforward=Dense(size=48),
-        embedding=Embedding(position=Learned(length=600), dropout=dropout),
+        attention=MultiHeadAttention(heads=heads, dropout=dropout, mask=visibility),
+        feedforward=MLP(size=48),
+        embedding=Embedding(position=LearnedPosition(length=600), dropout=dropout),
         pooler=Pooler(),
         dropout=dropout,
         initialization=Normal(std=0.3),
     )
 
 
-def learner(model: Encoder, seed: int = 0) -> Learner:
+def learner(model: Transformer, seed: int = 0) -> Learner:
     """Build a model with BERT's two objectives."""
     torch.manual_seed(seed)
-    objectives = (Masked(), SequenceLabels(label="next_sentence"))
+    objectives = (MaskedLM(), SequenceLabels(label="next_sentence"))
     heads = {objective.name: objective.build(model, VOCABULARY) for objective in objectives}
     return Learner(model.build(VOCABULARY), heads)
 
@@ -93,7 +93,7 @@ def make_batch() -> Callable[..., Batch]:
 
 
 @pytest.fixture
-def make_encoder() -> Callable[..., Encoder]:
+def make_encoder() -> Callable[..., Transformer]:
     """Return `encoder`."""
     return encoder
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genus.batch import Packed
 from genus.model.attention.kernels import attend, attend_reference
-from genus.model.attention.masks import Banded, Causal, Full, Prefix, Visibility
+from genus.model.attention.masks import AttentionMask, Banded, Causal, Full, Prefix
 from genus.model.attention.plan import AttentionPlan, Kernel, Side, choose, plan_attention
 
 ROWS = {
@@ -43,19 +43,19 @@ def drawn(packed: Packed, dtype: torch.dtype = torch.float64) -> tuple[Tensor, T
     )  # type: ignore[return-value]
 
 
-def plan_of(kernel: Kernel, packed: Packed, visibility: Visibility) -> AttentionPlan:
+def plan_of(kernel: Kernel, packed: Packed, visibility: AttentionMask) -> AttentionPlan:
     """Return the plan of a kernel, also where it would not be chosen, with a mask."""
     side = Side.of(packed)
     return plan_attention(side, side, visibility, torch.float64, kernel=kernel)
 
 
-def self_plan(packed: Packed, visibility: Visibility, dropout: float = 0.0) -> AttentionPlan:
+def self_plan(packed: Packed, visibility: AttentionMask, dropout: float = 0.0) -> AttentionPlan:
     """Return the plan that a layer makes for itself on a CPU."""
     side = Side.of(packed)
     return plan_attention(side, side, visibility, torch.float64, dropout=dropout, packed=packed)
 
 
-def reference(q: Tensor, k: Tensor, v: Tensor, packed: Packed, visibility: Visibility) -> Tensor:
+def reference(q: Tensor, k: Tensor, v: Tensor, packed: Packed, visibility: AttentionMask) -> Tensor:
     return attend_reference(q, k, v, Side.of(packed), Side.of(packed), visibility)
 
 
@@ -69,7 +69,7 @@ def same(ours: Tensor, expected: Tensor, packed: Packed, **bounds: float) -> Non
 @pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
 @kernels
 def test_a_way_agrees_with_the_definition(
-    make_packed: Make, rows: list[list[int]], visibility: Visibility, way: Kernel
+    make_packed: Make, rows: list[list[int]], visibility: AttentionMask, way: Kernel
 ) -> None:
     packed = make_packed(rows, 12, torch.ones(24, dtype=torch.long))
     q, k, v = drawn(packed)
@@ -118,7 +118,7 @@ def test_the_kernel_depends_on_device_precision_and_mask() -> None:
 
 @pytest.mark.parametrize("way", ["math", "sdpa"])
 @pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
-def test_gradients_agree_with_differences(make_packed: Make, way: Kernel, visibility: Visibility) -> None:
+def test_gradients_agree_with_differences(make_packed: Make, way: Kernel, visibility: AttentionMask) -> None:
     packed = make_packed([[2, 3], [4]], 5, torch.ones(10, dtype=torch.long))
     plan = plan_of(way, packed, visibility)
     inputs = tuple(x.requires_grad_() for x in drawn(packed))

@@ -15,12 +15,12 @@ from genus.batch import Batch, Packed
 from genus.model.attention.block_sparse import kernel as block_products
 from genus.model.attention.block_sparse import layer as block_sparse
 from genus.model.attention.block_sparse.kernel import attend_blocks
-from genus.model.attention.block_sparse.layer import BlockSparse, BlockSparseLayer
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.block_sparse.layer import BlockSparseAttention, BlockSparseAttentionLayer
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Context
 from genus.model.compile import compile_learner
-from genus.model.global_tokens import Extended
-from genus.model.transformer import Encoder
+from genus.model.global_tokens import GlobalTokenTransformer
+from genus.model.transformer import Transformer
 from genus.objectives import Learner
 from hand import alone as only
 from hand import stretches
@@ -35,16 +35,59 @@ ROWS = [[50, 9, 1], [60], [3, 4, 53], [17, 30]]
 LENGTH = 60
 MakePacked = Callable[..., Packed]
 MakeBatch = Callable[..., Batch]
-MakeEncoder = Callable[..., Encoder]
+MakeEncoder = Callable[..., Transformer]
 MakeLearner = Callable[..., Learner]
 
 CHOICES = {
-    "both ends": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=4, tail=1, window=3, random=2),
-    "front only": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=8, tail=0, window=3, random=1),
-    "front fills no block": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=6, tail=0, window=1, random=0),
-    "end only, wide": BlockSparse(heads=3, dropout=0.0, block_size=3, lead=0, tail=2, window=5, random=3),
-    "focus": BlockSparse(heads=3, dropout=0.0, block_size=4, lead=10, tail=1, random=2, focus=6, seed=7),
-    "nothing global": BlockSparse(heads=3, dropout=0.0, block_size=2, lead=0, tail=0, random=1),
+    "both ends": BlockSparseAttention(
+        heads=3,
+        dropout=0.0,
+        block_size=4,
+        num_global_tokens=4,
+        num_global_tail_blocks=1,
+        window_blocks=3,
+        random_blocks=2,
+    ),
+    "front only": BlockSparseAttention(
+        heads=3,
+        dropout=0.0,
+        block_size=4,
+        num_global_tokens=8,
+        num_global_tail_blocks=0,
+        window_blocks=3,
+        random_blocks=1,
+    ),
+    "front fills no block": BlockSparseAttention(
+        heads=3,
+        dropout=0.0,
+        block_size=4,
+        num_global_tokens=6,
+        num_global_tail_blocks=0,
+        window_blocks=1,
+        random_blocks=0,
+    ),
+    "end only, wide": BlockSparseAttention(
+        heads=3,
+        dropout=0.0,
+        block_size=3,
+        num_global_tokens=0,
+        num_global_tail_blocks=2,
+        window_blocks=5,
+        random_blocks=3,
+    ),
+    "focus": BlockSparseAttention(
+        heads=3,
+        dropout=0.0,
+        block_size=4,
+        num_global_tokens=10,
+        num_global_tail_blocks=1,
+        random_blocks=2,
+        random_block_limit=6,
+        seed=7,
+    ),
+    "nothing global": BlockSparseAttention(
+        heads=3, dropout=0.0, block_size=2, num_global_tokens=0, num_global_tail_blocks=0, random_blocks=1
+    ),
 }
 choices = pytest.mark.parametrize("choice", CHOICES.values(), ids=CHOICES.keys())
 
@@ -59,10 +102,10 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 by_blocks = pytest.mark.parametrize("way", ["by blocks"], indirect=True)
 
 
-def layer(choice: BlockSparse, hidden: int = 12) -> BlockSparseLayer:
+def layer(choice: BlockSparseAttention, hidden: int = 12) -> BlockSparseAttentionLayer:
     torch.manual_seed(0)
     built = choice.build(hidden).double()
-    assert isinstance(built, BlockSparseLayer)
+    assert isinstance(built, BlockSparseAttentionLayer)
     return built
 
 
@@ -76,22 +119,26 @@ def apart(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().abs().max())
 
 
-def blocks(choice: BlockSparse, length: int) -> list[int]:
+def blocks(choice: BlockSparseAttention, length: int) -> list[int]:
     """Return the block of each token of a sequence: the first `lead` tokens have blocks of their own."""
-    size, lead = choice.block_size, choice.lead
+    size, lead = choice.block_size, choice.num_global_tokens
     return [p // size if p < lead else -(-lead // size) + (p - lead) // size for p in range(length)]
 
 
-def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int]]]) -> Tensor:
+def who_sees_whom(choice: BlockSparseAttention, packed: Packed, drawn: list[list[list[int]]]) -> Tensor:
     """Return (A, T, T) bool by the definition; `drawn` are the random blocks of each block in turn and each head."""
     tokens, done = packed.ids.numel(), 0
     seen = torch.zeros(choice.heads, tokens, tokens, dtype=torch.bool)
     for start, stop in stretches(packed):
         of = blocks(choice, stop - start)
         count = max(of, default=-1) + 1
-        central = {b for b in range(count) if b < -(-choice.lead // choice.block_size) or b >= count - choice.tail}
+        central = {
+            b
+            for b in range(count)
+            if b < -(-choice.num_global_tokens // choice.block_size) or b >= count - choice.num_global_tail_blocks
+        }
         for b in range(count):
-            around = {b + d for d in range(-(choice.window // 2), choice.window // 2 + 1)}
+            around = {b + d for d in range(-(choice.window_blocks // 2), choice.window_blocks // 2 + 1)}
             for head in range(choice.heads):
                 mine = set(range(count)) if b in central else central | around | set(drawn[done + b][head])
                 rows = [start + p for p, one in enumerate(of) if one == b]
@@ -101,7 +148,7 @@ def who_sees_whom(choice: BlockSparse, packed: Packed, drawn: list[list[list[int
     return seen
 
 
-def defined(built: BlockSparseLayer, x: Tensor, seen: Tensor) -> Tensor:
+def defined(built: BlockSparseAttentionLayer, x: Tensor, seen: Tensor) -> Tensor:
     q, k, v = (y(x).view(len(x), built.choice.heads, -1) for y in (built.query, built.key, built.value))
     scores = torch.einsum("qad,kad->aqk", q, k) / q.shape[-1] ** 0.5
     return built.out(torch.einsum("aqk,kad->qad", scores.masked_fill(~seen, -torch.inf).softmax(-1), v).flatten(1))
@@ -110,7 +157,7 @@ def defined(built: BlockSparseLayer, x: Tensor, seen: Tensor) -> Tensor:
 @choices
 @pytest.mark.parametrize("scores", [1, 1 << 20], ids=["block by block", "at once"])
 def test_it_is_attention_under_a_mask(
-    make_packed: MakePacked, choice: BlockSparse, scores: int, way: str, monkeypatch: pytest.MonkeyPatch
+    make_packed: MakePacked, choice: BlockSparseAttention, scores: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(block_products.SCORES, "cpu", scores)
     packed, built = spare(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))), layer(choice)
@@ -131,7 +178,7 @@ def test_it_is_attention_under_a_mask(
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> None:
     """With dropout too: what is dropped is the same in the backward pass."""
-    built = layer(replace(CHOICES["both ends"], heads=2, block_size=2, lead=2, random=1), 4)
+    built = layer(replace(CHOICES["both ends"], heads=2, block_size=2, num_global_tokens=2, random_blocks=1), 4)
     shared = built.plan(Context(make_packed([[13, 4]], 20, torch.ones(20, dtype=torch.long))))
     drawn = torch.randn(3, *shared.layout.place.shape, 2, 2, 2, dtype=torch.double, requires_grad=True)
 
@@ -158,8 +205,18 @@ def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
 @pytest.mark.parametrize("length", [1, 16, 27, 28])
 def test_a_short_sequence_is_seen_in_full(make_packed: MakePacked, length: int) -> None:
     """Up to seven blocks: two are global, three in the window, and two others are drawn."""
-    built = layer(BlockSparse(heads=3, dropout=0.0, block_size=4, lead=4, tail=1, window=3, random=3))
-    full = Softmax(heads=3, dropout=0.0).build(12).double()
+    built = layer(
+        BlockSparseAttention(
+            heads=3,
+            dropout=0.0,
+            block_size=4,
+            num_global_tokens=4,
+            num_global_tail_blocks=1,
+            window_blocks=3,
+            random_blocks=3,
+        )
+    )
+    full = MultiHeadAttention(heads=3, dropout=0.0).build(12).double()
     full.load_state_dict(built.state_dict())
     packed = make_packed([[length, 30 - length]], 30, torch.ones(30, dtype=torch.long))
     x = torch.randn(30, 12, dtype=torch.double)
@@ -167,13 +224,20 @@ def test_a_short_sequence_is_seen_in_full(make_packed: MakePacked, length: int) 
     assert apart(out[:length], expected[:length]) <= FLOAT64
 
 
-def with_attention(model: Encoder, name: str, dropout: float = 0.0) -> Encoder:
+def with_attention(model: Transformer, name: str, dropout: float = 0.0) -> Transformer:
     """Return an encoder with block-sparse attention, of the internal or the extended construction."""
     if name == "internal":
-        return replace(model, attention=BlockSparse(heads=4, dropout=dropout, block_size=4, lead=4, tail=1, random=1))
-    extended = BlockSparse(heads=4, dropout=dropout, block_size=4, lead=6, tail=0, random=0)
+        return replace(
+            model,
+            attention=BlockSparseAttention(
+                heads=4, dropout=dropout, block_size=4, num_global_tokens=4, num_global_tail_blocks=1, random_blocks=1
+            ),
+        )
+    extended = BlockSparseAttention(
+        heads=4, dropout=dropout, block_size=4, num_global_tokens=6, num_global_tail_blocks=0, random_blocks=0
+    )
     choices = {field: getattr(model, field) for field in model.__dataclass_fields__} | {"attention": extended}
-    return Extended(**choices)
+    return GlobalTokenTransformer(**choices)
 
 
 constructions = pytest.mark.parametrize("name", ["internal", "extended"])
@@ -269,7 +333,7 @@ def test_shapes_hang_on_the_size_of_the_batch_alone(make_packed: MakePacked) -> 
         assert len(shapes) == 1
 
 
-def drawn(choice: BlockSparse, rows: list[list[int]], length: int, make_packed: MakePacked) -> Tensor:
+def drawn(choice: BlockSparseAttention, rows: list[list[int]], length: int, make_packed: MakePacked) -> Tensor:
     built = layer(choice)
     packed = make_packed(rows, length, torch.ones(len(rows) * length, dtype=torch.long))
     return built.draw(built.plan(Context(packed)).layout)
@@ -281,7 +345,9 @@ def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePack
     counts: Counter[int] = Counter()
     seeds = 500
     for seed in range(seeds):
-        choice = BlockSparse(heads=1, block_size=1, lead=1, tail=1, random=3, seed=seed)
+        choice = BlockSparseAttention(
+            heads=1, block_size=1, num_global_tokens=1, num_global_tail_blocks=1, random_blocks=3, seed=seed
+        )
         found = drawn(choice, [[20]], 20, make_packed)[10, 0].tolist()
         assert len(set(found)) == 3
         counts.update(found)
@@ -294,7 +360,7 @@ def test_what_is_drawn_is_new_every_time_and_evenly_spread(make_packed: MakePack
 
 @by_blocks
 def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_packed: MakePacked) -> None:
-    choice = BlockSparse(heads=2, block_size=4, lead=4, random=2)
+    choice = BlockSparseAttention(heads=2, block_size=4, num_global_tokens=4, random_blocks=2)
     one = drawn(choice, [[48]], 48, make_packed)[:12]
     among = drawn(choice, [[48, 12], [5, 48, 7]], 60, make_packed)
     assert torch.equal(among[:12], one)
@@ -305,12 +371,17 @@ def test_what_is_drawn_hangs_on_place_and_length_of_the_sequence_alone(make_pack
 
 @by_blocks
 def test_focus_keeps_draws_to_the_front(make_packed: MakePacked) -> None:
-    found = drawn(BlockSparse(heads=2, block_size=4, lead=4, random=2, focus=5), [[120]], 120, make_packed)
+    found = drawn(
+        BlockSparseAttention(heads=2, block_size=4, num_global_tokens=4, random_blocks=2, random_block_limit=5),
+        [[120]],
+        120,
+        make_packed,
+    )
     assert set(found[2:29].flatten().tolist()) <= {-1, 1, 2, 3, 4}
     assert set(found[8:29].flatten().tolist()) == {1, 2, 3, 4}
 
 
-def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int, int, float]:
+def cost(choice: BlockSparseAttention, length: int, make_packed: MakePacked) -> tuple[int, int, float]:
     """Return FLOPs forward and backward, and bytes kept, of one layer; and the FLOPs that it says it needs forward."""
     built = choice.build(16)
     packed = make_packed([[length]], length, torch.ones(length, dtype=torch.long))
@@ -325,13 +396,15 @@ def cost(choice: BlockSparse, length: int, make_packed: MakePacked) -> tuple[int
         out = built(x, built.plan(Context(packed)))
     with FlopCounterMode(display=False) as backward:
         out.sum().backward()
-    assert forward.get_total_flops() == pytest.approx(choice.demand(16, length).flops * length, rel=FLOPS)
-    return forward.get_total_flops() + backward.get_total_flops(), sum(kept.values()), choice.demand(16, length).flops
+    assert forward.get_total_flops() == pytest.approx(choice.cost(16, length).flops * length, rel=FLOPS)
+    return forward.get_total_flops() + backward.get_total_flops(), sum(kept.values()), choice.cost(16, length).flops
 
 
 @by_blocks
 def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
-    choice = BlockSparse(heads=2, dropout=0.0, block_size=8, lead=8, tail=1, random=2)
+    choice = BlockSparseAttention(
+        heads=2, dropout=0.0, block_size=8, num_global_tokens=8, num_global_tail_blocks=1, random_blocks=2
+    )
     short, long = cost(choice, 512, make_packed), cost(choice, 4096, make_packed)
     assert long[0] / short[0] == pytest.approx(8, rel=0.02)
     assert long[1] / short[1] == pytest.approx(8, rel=0.02)
@@ -344,9 +417,9 @@ def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     [
         ({"heads": 5}, "5 attention heads do not divide a hidden size of 12"),
         ({"window": 2}, "attention.window: expected an odd number of blocks, got 2"),
-        ({"block_size": 0}, "BlockSparse.block_size: expected at least 1, got 0"),
-        ({"random": -1}, "BlockSparse.random: expected at least 0, got -1"),
-        ({"focus": 0}, "BlockSparse.focus: expected at least 1, got 0"),
+        ({"block_size": 0}, "BlockSparseAttention.block_size: expected at least 1, got 0"),
+        ({"random": -1}, "BlockSparseAttention.random: expected at least 0, got -1"),
+        ({"focus": 0}, "BlockSparseAttention.focus: expected at least 1, got 0"),
     ],
 )
 def test_choices_that_cannot_be_are_one_line(changes: dict[str, int], message: str) -> None:
@@ -359,6 +432,6 @@ def test_an_extended_encoder_takes_no_other_attention(make_encoder: MakeEncoder)
     from genus.errors import UsageError
 
     model = with_attention(make_encoder(), "extended")
-    assert Extended.from_json(model.to_json()) == model
-    with pytest.raises(UsageError, match="attention: there is no BlockSparse 'Softmax'"):
-        model.overlay({"attention": {"kind": "Softmax", "heads": 4}})
+    assert GlobalTokenTransformer.from_json(model.to_json()) == model
+    with pytest.raises(UsageError, match="attention: there is no BlockSparseAttention 'Softmax'"):
+        model.overlay({"attention": {"kind": "MultiHeadAttention", "heads": 4}})

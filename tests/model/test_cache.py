@@ -11,14 +11,14 @@ from torch import Tensor
 
 from genus.batch import Batch, Packed
 from genus.model.attention.masks import Causal, Prefix
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.block.parallel import Parallel
 from genus.model.cache import Cache, prompts, step
 from genus.model.embedding import Embedding
-from genus.model.norm import NoNorm
+from genus.model.norm import Identity
 from genus.model.position.bias import Alibi, RelativeBuckets
-from genus.model.position.learned import Learned
+from genus.model.position.learned import LearnedPosition
 from genus.model.position.rotary import Rotary
 from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
@@ -26,7 +26,7 @@ from toys.decoder import DECODER, VOCABULARY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from genus.model.transformer import Encoder, EncoderNetwork
+    from genus.model.transformer import Transformer, TransformerNetwork
 
 LENGTHS = [5, 1, 9, 3]
 STEPS = 6
@@ -34,13 +34,13 @@ DOUBLE = 1e-10
 """Of float64: sums of a hundred products in another order, through three layers."""
 
 
-def embedded(**choices: object) -> Encoder:
-    return replace(DECODER, embedding=Embedding(segments=0, norm=NoNorm(), dropout=0.0, **choices))  # type: ignore[arg-type]
+def embedded(**choices: object) -> Transformer:
+    return replace(DECODER, embedding=Embedding(segments=0, norm=Identity(), dropout=0.0, **choices))  # type: ignore[arg-type]
 
 
 MODELS = {
     "rotary": DECODER,
-    "learned": embedded(position=Learned(length=40)),
+    "learned": embedded(position=LearnedPosition(length=40)),
     "interleaved, half of a head": embedded(position=Rotary(interleaved=True, fraction=0.5)),
     "T5": embedded(position=RelativeBuckets(buckets=8, longest=6, both_directions=False)),
     "ALiBi": embedded(position=Alibi()),
@@ -49,10 +49,10 @@ MODELS = {
 models = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
-def built(model: Encoder) -> EncoderNetwork:
+def built(model: Transformer) -> TransformerNetwork:
     torch.manual_seed(0)
     network = cast(
-        "EncoderNetwork", replace(model, initialization=replace(model.initialization, std=0.3)).build(VOCABULARY)
+        "TransformerNetwork", replace(model, initialization=replace(model.initialization, std=0.3)).build(VOCABULARY)
     )
     return network.double().eval()
 
@@ -62,16 +62,16 @@ def texts() -> list[Tensor]:
     return [torch.randint(1, VOCABULARY, (length,)) for length in LENGTHS]
 
 
-def next_ids(network: EncoderNetwork, states: Tensor) -> Tensor:
+def next_ids(network: TransformerNetwork, states: Tensor) -> Tensor:
     return (states @ network.token_embedding.weight.T).argmax(-1)
 
 
-def read(network: EncoderNetwork, packed: Packed, **given: object) -> Tensor:
+def read(network: TransformerNetwork, packed: Packed, **given: object) -> Tensor:
     with torch.no_grad():
         return network(Batch({"tokens": packed}, {}), **given)["tokens"]
 
 
-def uncached(network: EncoderNetwork, ids: Tensor) -> tuple[list[int], list[Tensor]]:
+def uncached(network: TransformerNetwork, ids: Tensor) -> tuple[list[int], list[Tensor]]:
     """Return what is generated after a prompt, reading all of it anew for each token, and the states it is told by."""
     made, states = [], []
     for _ in range(STEPS):
@@ -81,7 +81,9 @@ def uncached(network: EncoderNetwork, ids: Tensor) -> tuple[list[int], list[Tens
     return made, states
 
 
-def cached(network: EncoderNetwork, cache: Cache, first: Tensor, running: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def cached(
+    network: TransformerNetwork, cache: Cache, first: Tensor, running: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the ids of each step after the first, and the states that they are told by."""
     ids = first
     while True:
@@ -91,7 +93,7 @@ def cached(network: EncoderNetwork, cache: Cache, first: Tensor, running: Tensor
 
 
 @models
-def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Encoder) -> None:
+def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Transformer) -> None:
     """Token for token, for prompts of different lengths, packed in rows in another order than their slots."""
     network, given = built(model), texts()
     expected = [uncached(network, ids) for ids in given]
@@ -116,7 +118,7 @@ def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Encode
 
 
 @models
-def test_no_later_token_moves_an_earlier_state(model: Encoder) -> None:
+def test_no_later_token_moves_an_earlier_state(model: Transformer) -> None:
     network, ids = built(model), torch.randint(1, VOCABULARY, (1, 12))
     before = read(network, equal_rows(ids))
     other = ids.clone()
@@ -159,7 +161,7 @@ def test_beams_go_on_from_their_parents() -> None:
 
 def test_a_prefix_is_seen_by_all_of_it() -> None:
     """Within a prompt that is a prefix all tokens see each other; what follows is causal, cached or not."""
-    attention = Softmax(heads=4, dropout=0.0, visibility=Prefix())
+    attention = MultiHeadAttention(heads=4, dropout=0.0, mask=Prefix())
     network, ids = built(replace(DECODER, attention=attention)), texts()[2]
     whole = equal_rows(ids[None], {"prefix": (torch.arange(9) < 6).long()})
     expected = read(network, whole)
@@ -172,7 +174,7 @@ def test_a_prefix_is_seen_by_all_of_it() -> None:
 
 def test_cross_attention_reads_a_second_cache() -> None:
     """Keys and values of the source are made once, and read by every step; one source is empty."""
-    cross = Softmax(heads=4, key_heads=2, dropout=0.0)
+    cross = MultiHeadAttention(heads=4, key_heads=2, dropout=0.0)
     network, given = built(replace(DECODER, cross=cross)), texts()
     source_rows = [[6, 0], [4, 9]]
     torch.manual_seed(2)
@@ -198,12 +200,12 @@ def test_cross_attention_reads_a_second_cache() -> None:
 
 
 def test_attention_without_a_cache_says_so() -> None:
-    from genus.model.attention.linformer import LowRank
+    from genus.model.attention.linformer import LinformerAttention
     from genus.model.position import NoPosition
 
-    plain = Embedding(segments=0, position=NoPosition(), norm=NoNorm())
-    network = replace(DECODER, attention=LowRank(heads=4, rank=4), embedding=plain).build(VOCABULARY)
-    assert cast("EncoderNetwork", network).cache(2, 8) is None
+    plain = Embedding(segments=0, position=NoPosition(), norm=Identity())
+    network = replace(DECODER, attention=LinformerAttention(heads=4, rank=4), embedding=plain).build(VOCABULARY)
+    assert cast("TransformerNetwork", network).cache(2, 8) is None
     assert DECODER.causal
-    assert not replace(DECODER, attention=Softmax(heads=4)).causal
+    assert not replace(DECODER, attention=MultiHeadAttention(heads=4)).causal
     assert Causal().after_prompt() == Causal()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genus.model.attention.kernels import attend, attend_reference
-from genus.model.attention.masks import Causal, Full, Visibility
+from genus.model.attention.masks import AttentionMask, Causal, Full
 from genus.model.attention.plan import Side, plan_attention
 from genus.model.compile import compile_learner
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.batch import Batch, Packed
-    from genus.model.transformer import Encoder
+    from genus.model.transformer import Transformer
     from genus.objectives import Learner
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -33,7 +33,7 @@ LENGTH = 40
 @pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_attention_and_its_gradients(
-    make_packed: Callable[..., Packed], visibility: Visibility, dtype: torch.dtype
+    make_packed: Callable[..., Packed], visibility: AttentionMask, dtype: torch.dtype
 ) -> None:
     device = torch.device("cuda")
     packed = make_packed(ROWS, LENGTH, torch.ones(160, dtype=torch.long)).to(device)
@@ -57,7 +57,7 @@ def test_attention_and_its_gradients(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
 def test_losses_equal_those_of_the_cpu(
     make_batch: Callable[..., Batch],
-    make_encoder: Callable[..., Encoder],
+    make_encoder: Callable[..., Transformer],
     make_learner: Callable[..., Learner],
     compiled: bool,
 ) -> None:
@@ -75,12 +75,12 @@ def test_losses_equal_those_of_the_cpu(
             sums = learner(on_device).sums
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    for name in ("masked", "next_sentence"):
+    for name in ("masked_lm", "next_sentence"):
         torch.testing.assert_close(sums[name].cpu().float(), wanted[name], rtol=LOSS, atol=0)
 
 
 def test_no_document_reaches_another(
-    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
 ) -> None:
     network = make_learner(make_encoder()).network.cuda().eval()
     batch = make_batch(ROWS, LENGTH).to(torch.device("cuda"))

@@ -6,8 +6,8 @@ import torch
 
 from genus.batch import Packed
 from genus.model.embedding import Embedding
-from genus.model.embedding.tables import EarlyDropout
-from genus.model.position.learned import Learned
+from genus.model.embedding.tables import EarlyDropoutEmbedding
+from genus.model.position.learned import LearnedPosition
 
 DOUBLE = 1e-10
 """Sums of a few dozen float64 terms in another order."""
@@ -21,7 +21,7 @@ def packed() -> Packed:
 
 def test_what_dropout_leaves_is_normed() -> None:
     torch.manual_seed(0)
-    embed = EarlyDropout(segments=2, position=Learned(length=8), dropout=0.5).build(11, 64).double()
+    embed = EarlyDropoutEmbedding(segments=2, position=LearnedPosition(length=8), dropout=0.5).build(11, 64).double()
     batch = packed()
     torch.manual_seed(1)
     found = embed(batch)
@@ -36,7 +36,7 @@ def test_what_dropout_leaves_is_normed() -> None:
 
 def test_without_dropout_it_is_bert_s() -> None:
     torch.manual_seed(0)
-    early = EarlyDropout(position=Learned(length=8)).build(11, 64).eval()
-    late = Embedding(position=Learned(length=8)).build(11, 64).eval()
+    early = EarlyDropoutEmbedding(position=LearnedPosition(length=8)).build(11, 64).eval()
+    late = Embedding(position=LearnedPosition(length=8)).build(11, 64).eval()
     late.load_state_dict(early.state_dict())
     assert torch.equal(early(packed()), late(packed()))

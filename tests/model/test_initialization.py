@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from genus import catalog
-from genus.model.attention.linformer import LowRank
-from genus.model.attention.relative import Relative
-from genus.model.attention.two_stream import TwoStream
+from genus.model.attention.linformer import LinformerAttention
+from genus.model.attention.relative import RelativeAttention
+from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.block.residual import PreNorm
 from genus.model.initialization import Initialization, Normal, Role, initialize
 from genus.model.stack.sharing import SharedAttention
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.model.attention import Attention
-    from genus.model.transformer import Encoder
+    from genus.model.transformer import Transformer
 
 VOCABULARY, STD = 67, 0.3
 
@@ -34,11 +34,15 @@ def spread(weight: Tensor, std: float) -> bool:
 
 @pytest.mark.parametrize(
     "attention",
-    [Relative(heads=4), TwoStream(heads=4), LowRank(heads=4, rank=6, length=600, sharing="none")],
+    [
+        RelativeAttention(heads=4),
+        TwoStreamAttention(heads=4),
+        LinformerAttention(heads=4, rank=6, length=600, sharing="none"),
+    ],
     ids=lambda part: type(part).__name__,
 )
 def test_a_plain_encoder_draws_all_that_its_attention_holds(
-    make_encoder: Callable[..., Encoder], attention: Attention
+    make_encoder: Callable[..., Transformer], attention: Attention
 ) -> None:
     """Vectors of relative attention as weights; biases of linear maps are 0, and so are those of mixtures."""
     torch.manual_seed(0)
@@ -63,9 +67,9 @@ class ByWidth(Initialization):
         nn.init.constant_(weight, scale * (self.base / weight.shape[-1] if role == "hidden" else 1.0))
 
 
-def test_another_scheme_is_a_part(make_encoder: Callable[..., Encoder]) -> None:
+def test_another_scheme_is_a_part(make_encoder: Callable[..., Transformer]) -> None:
     """Embeddings and vectors of any width start alike; maps that end a residual branch are scaled besides, once."""
-    attention = Relative(heads=4)
+    attention = RelativeAttention(heads=4)
     model = replace(make_encoder(layers=8), attention=attention, block=PreNorm(), stack=SharedAttention())
     network = replace(model, initialization=ByWidth()).build(VOCABULARY)
     first = network.get_submodule("layers.0")

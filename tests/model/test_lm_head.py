@@ -11,19 +11,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genus.batch import IGNORE, Targets
 from genus.errors import UsageError
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.embedding.adaptive import Adaptive
-from genus.model.embedding.tables import Factorized
-from genus.model.feedforward.mlp import Dense
+from genus.model.embedding.adaptive import AdaptiveEmbedding
+from genus.model.embedding.tables import FactorizedEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head import Output, OutputLayer, chunked_loss
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.head.lm_head import LMHead, Transform
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives import Learner
-from genus.objectives.pretraining.causal_lm import NextToken
-from genus.objectives.pretraining.distillation import Distilled, Teacher
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.pretraining.distillation import DistilledMaskedLM, Teacher
+from genus.objectives.pretraining.masked_lm import MaskedLM
 
 VOCABULARY, HIDDEN, TARGETS = 500, 8, 300
 EXACT = 1e-10
@@ -39,17 +39,22 @@ OUTPUTS: dict[str, Output] = {
 outputs = pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)
 
 
-def encoder(embedding: Embedding) -> Encoder:
-    return Encoder(
-        layers=1, hidden=HIDDEN, attention=Softmax(heads=2), feedforward=Dense(size=8), embedding=embedding, dropout=0.0
+def encoder(embedding: Embedding) -> Transformer:
+    return Transformer(
+        layers=1,
+        hidden=HIDDEN,
+        attention=MultiHeadAttention(heads=2),
+        feedforward=MLP(size=8),
+        embedding=embedding,
+        dropout=0.0,
     )
 
 
 def learner(output: Output) -> Learner:
     adaptive = isinstance(output, AdaptiveSoftmax)
-    model = encoder(Adaptive(cutoffs=(50, 200), ratio=2, dropout=0.0) if adaptive else Embedding(dropout=0.0))
+    model = encoder(AdaptiveEmbedding(cutoffs=(50, 200), ratio=2, dropout=0.0) if adaptive else Embedding(dropout=0.0))
     torch.manual_seed(0)
-    made = Learner(model.build(VOCABULARY), {"next_token": NextToken(output=output).build(model, VOCABULARY)})
+    made = Learner(model.build(VOCABULARY), {"causal_lm": CausalLM(output=output).build(model, VOCABULARY)})
     with torch.no_grad():
         for tensor in [*made.parameters(), *made.buffers()]:
             tensor.normal_(std=0.5)
@@ -57,7 +62,7 @@ def learner(output: Output) -> Learner:
 
 
 def layer(output: Output) -> OutputLayer:
-    return learner(output).heads["next_token"].lm_head  # type: ignore[return-value, union-attr]
+    return learner(output).heads["causal_lm"].lm_head  # type: ignore[return-value, union-attr]
 
 
 def given(weighted: bool = False) -> tuple[Tensor, Targets]:
@@ -124,10 +129,10 @@ def test_all_logits_never_exist_at_once(output: Output, sample: bool, monkeypatc
 
 def test_distributions_of_a_teacher_are_compared_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model = encoder(Embedding(dropout=0.0))
-    objective = Distilled(teacher=Teacher(model=model), hidden_cosine=0.0)
+    objective = DistilledMaskedLM(teacher=Teacher(model=model), hidden_cosine=0.0)
     torch.manual_seed(0)
     head = objective.build(model, VOCABULARY)
-    made = Learner(model.build(VOCABULARY), {"masked": head})
+    made = Learner(model.build(VOCABULARY), {"masked_lm": head})
     own, taught, targets = torch.randn(TARGETS, HIDDEN), torch.randn(TARGETS, HIDDEN), given()[1]
     found = []
     for chunk in (TARGETS * 2 * VOCABULARY, 16 * 2 * VOCABULARY):
@@ -144,10 +149,10 @@ def test_distributions_of_a_teacher_are_compared_in_chunks(monkeypatch: pytest.M
 
 def test_a_tied_matrix_is_the_very_parameter() -> None:
     made = learner(LMHead())
-    table, head = made.network.token_embedding.weight, made.heads["next_token"]
+    table, head = made.network.token_embedding.weight, made.heads["causal_lm"]
     assert head.lm_head.weight is table  # type: ignore[union-attr]
-    assert made.first_names()["heads.next_token.lm_head.weight"] == "network.embed.tokens.weight"
-    assert "heads.next_token.lm_head.weight" not in made.tensors()
+    assert made.first_names()["heads.causal_lm.lm_head.weight"] == "network.embed.tokens.weight"
+    assert "heads.causal_lm.lm_head.weight" not in made.tensors()
     assert sum(one is table for one in made.parameters()) == 1
     made.to(torch.float32)
     assert head.lm_head.weight is made.network.token_embedding.weight  # type: ignore[union-attr]
@@ -158,25 +163,27 @@ def test_what_is_shared_stays_shared_when_tensors_are_taken() -> None:
     with torch.device("meta"):
         made = learner(LMHead())
     made.load(given.tensors())
-    assert made.heads["next_token"].lm_head.weight is made.network.token_embedding.weight  # type: ignore[union-attr]
+    assert made.heads["causal_lm"].lm_head.weight is made.network.token_embedding.weight  # type: ignore[union-attr]
     assert isinstance(made.network.token_embedding.weight, nn.Parameter)
     assert all(torch.equal(tensor, given.state_dict()[name]) for name, tensor in made.state_dict().items())
 
 
 def test_an_own_matrix_is_drawn_as_the_model_draws() -> None:
-    model = Encoder(layers=1, hidden=64, attention=Softmax(heads=2), feedforward=Dense(size=8), init_std=0.05)
-    head = Masked(output=LMHead(tied=False)).build(model, VOCABULARY)
+    model = Transformer(
+        layers=1, hidden=64, attention=MultiHeadAttention(heads=2), feedforward=MLP(size=8), init_std=0.05
+    )
+    head = MaskedLM(output=LMHead(tied=False)).build(model, VOCABULARY)
     assert float(head.lm_head.weight.detach().std()) == pytest.approx(0.05, rel=0.05)  # type: ignore[arg-type]
 
 
 def test_states_wider_than_the_embedding_need_a_transform() -> None:
-    model = encoder(Factorized(size=4))
+    model = encoder(FactorizedEmbedding(size=4))
     with pytest.raises(UsageError, match=r"4 wide, and hidden states are 8 wide: give LMHead a transform"):
-        NextToken().build(model, VOCABULARY)
-    assert Masked().build(model, VOCABULARY)
+        CausalLM().build(model, VOCABULARY)
+    assert MaskedLM().build(model, VOCABULARY)
 
 
 def test_several_tables_cannot_be_shared_as_one_matrix() -> None:
-    model = encoder(Adaptive(cutoffs=(50, 200), ratio=2))
+    model = encoder(AdaptiveEmbedding(cutoffs=(50, 200), ratio=2))
     with pytest.raises(UsageError, match="take AdaptiveSoftmax"):
-        Learner(model.build(VOCABULARY), {"next_token": NextToken().build(model, VOCABULARY)})
+        Learner(model.build(VOCABULARY), {"causal_lm": CausalLM().build(model, VOCABULARY)})

@@ -15,11 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from genus import catalog
 from genus.batch import Batch
 from genus.errors import UsageError
-from genus.model.attention.linformer import LowRank, LowRankLayer, reaches
+from genus.model.attention.linformer import LinformerAttention, LinformerAttentionLayer, strip_bounds
 from genus.model.attention.plan import Context
 from genus.model.compile import compile_learner
-from genus.model.stack.sharing import Separate, SharedProjection
-from genus.model.transformer import Encoder
+from genus.model.stack.sharing import SharedProjection, Unshared
+from genus.model.transformer import Transformer
 from hand import alone, stretches
 
 if TYPE_CHECKING:
@@ -29,28 +29,31 @@ if TYPE_CHECKING:
     from genus.model.stack import Stack
 
 MakeBatch = Callable[..., Batch]
-MakeEncoder = Callable[..., Encoder]
+MakeEncoder = Callable[..., Transformer]
 MakePacked = Callable[..., "Packed"]
 VOCABULARY = 67
 DOUBLE = 1e-10
 """Relative; float64 has 53 bits, 1e-16: sums of a few hundred terms in another order, magnified by a few layers."""
 LENGTH, LONGEST, RANK = 40, 48, 6
 ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23], [40], [1] * 17]
-MODES: dict[str, tuple[LowRank, Stack]] = {
-    "none": (LowRank(heads=4, rank=RANK, length=LONGEST, sharing="none", dropout=0.0), Separate()),
-    "heads": (LowRank(heads=4, rank=RANK, length=LONGEST, sharing="heads", dropout=0.0), Separate()),
-    "key-value": (LowRank(heads=4, rank=RANK, length=LONGEST, sharing="key-value", dropout=0.0), Separate()),
-    "layers": (LowRank(heads=4, rank=RANK, length=LONGEST, sharing="key-value", dropout=0.0), SharedProjection()),
+MODES: dict[str, tuple[LinformerAttention, Stack]] = {
+    "none": (LinformerAttention(heads=4, rank=RANK, length=LONGEST, sharing="none", dropout=0.0), Unshared()),
+    "heads": (LinformerAttention(heads=4, rank=RANK, length=LONGEST, sharing="heads", dropout=0.0), Unshared()),
+    "key-value": (LinformerAttention(heads=4, rank=RANK, length=LONGEST, sharing="key-value", dropout=0.0), Unshared()),
+    "layers": (
+        LinformerAttention(heads=4, rank=RANK, length=LONGEST, sharing="key-value", dropout=0.0),
+        SharedProjection(),
+    ),
 }
 modes = pytest.mark.parametrize("mode", MODES)
 
 
-def low_rank(make_encoder: MakeEncoder, mode: str, layers: int = 2) -> Encoder:
+def low_rank(make_encoder: MakeEncoder, mode: str, layers: int = 2) -> Transformer:
     attention, stack = MODES[mode]
     return replace(make_encoder(layers=layers), attention=attention, stack=stack)
 
 
-def equation_7(layer: LowRankLayer, projection: Tensor, x: Tensor, heads: int) -> Tensor:
+def equation_7(layer: LinformerAttentionLayer, projection: Tensor, x: Tensor, heads: int) -> Tensor:
     """Transcribe the paper for one sequence (l, H): head by head, E_i and F_i one by one; biases are added last."""
     size = x.shape[1] // heads
     w_q, w_k, w_v = layer.query.weight, layer.key.weight, layer.value.weight
@@ -184,7 +187,7 @@ def test_spare_offsets_and_dead_cells_change_nothing(make_batch: MakeBatch, make
 @pytest.mark.parametrize(("sequences", "rows", "length"), [(4, 4, 64), (8, 4, 64), (68, 4, 64), (40, 4, 50), (1, 1, 1)])
 def test_stretches_hold_every_place_that_can_be_reached(sequences: int, rows: int, length: int) -> None:
     """Of any lengths that fit; and they hold little more than the rows do."""
-    found = reaches(sequences, rows, length)
+    found = strip_bounds(sequences, rows, length)
     assert [first for first, _, _ in found] == [0, *(end for _, end, _ in found[:-1])]
     assert found[-1][1] == length
     for first, _, number in found:
@@ -214,10 +217,10 @@ def test_work_grows_with_the_length_and_no_cell_has_all_mixtures(make_batch: Mak
             torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y),
         ):
             layer(x, layer.plan(Context(packed)))
-        wanted = attention.demand(hidden, length).flops * rows * length
+        wanted = attention.cost(hidden, length).flops * rows * length
         assert counter.get_total_flops() == pytest.approx(wanted, rel=0.02)
         assert max(sizes) < rows * length * rank * hidden / 4
-        assert attention.demand(hidden, length).flops == attention.demand(hidden, 64).flops
+        assert attention.cost(hidden, length).flops == attention.cost(hidden, 64).flops
 
 
 def test_dropout_is_active_in_training_only(make_batch: MakeBatch, make_encoder: MakeEncoder) -> None:

@@ -14,26 +14,26 @@ from torch import Tensor
 
 from genus.batch import Batch, Packed
 from genus.errors import UsageError
-from genus.model.attention.alternating import Alternating
-from genus.model.attention.chunked.layout import Seating
-from genus.model.attention.chunked.local import Local, LocalLayer
-from genus.model.attention.chunked.lsh import HIDDEN, ITSELF, Lsh, LshLayer
-from genus.model.attention.masks import Causal, Full, Visibility
+from genus.model.attention.alternating import AlternatingAttention
+from genus.model.attention.chunked.layout import ChunkLayout
+from genus.model.attention.chunked.local import ChunkedLocalAttention, ChunkedLocalAttentionLayer
+from genus.model.attention.chunked.lsh import HIDDEN, ITSELF, LSHAttention, LSHAttentionLayer
+from genus.model.attention.masks import AttentionMask, Causal, Full
 from genus.model.attention.plan import Context
-from genus.model.block.residual import Unscaled
+from genus.model.block.residual import UnscaledPreNorm
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import ChunkedDense
+from genus.model.feedforward.mlp import ChunkedMLP
 from genus.model.initialization import Normal
-from genus.model.norm import NoNorm
-from genus.model.position.learned import Axial
-from genus.model.stack.reversible import Reversible
-from genus.model.stack.sharing import Separate
-from genus.model.transformer import Encoder
+from genus.model.norm import Identity
+from genus.model.position.learned import AxialPosition
+from genus.model.stack.reversible import ReversibleStack
+from genus.model.stack.sharing import Unshared
+from genus.model.transformer import Transformer
 from hand import alone, stretches
 
 if TYPE_CHECKING:
     from genus.model import Network
-    from genus.model.attention.chunked import Chunked
+    from genus.model.attention.chunked import ChunkedAttention
     from genus.model.stack import Stack
 
 DOUBLE = 1e-12
@@ -53,21 +53,21 @@ Seat = tuple[int, int]
 sights = pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
 
 
-def circle(rounds: list[list[int]], choice: Chunked) -> list[tuple[list[Seat], list[Seat]]]:
+def circle(rounds: list[list[int]], choice: ChunkedAttention) -> list[tuple[list[Seat], list[Seat]]]:
     """Return (who asks, who is asked) for every chunk of a sequence, whose rounds are orders of its tokens."""
     orders = [[(r, token) for token in order] for r, order in enumerate(rounds)]
-    size = choice.chunk
+    size = choice.chunk_length
     if len(orders[0]) <= size:
         return [(orders[0], orders[0])]
     chunks = [order[at : at + size] for order in orders for at in range(0, len(order), size)]
-    look = range(-choice.before, choice.after + 1)
+    look = range(-choice.chunks_before, choice.chunks_after + 1)
     return [(own, [seat for d in look for seat in chunks[(c + d) % len(chunks)]]) for c, own in enumerate(chunks)]
 
 
-def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Packed, choice: Lsh) -> Tensor:
+def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Packed, choice: LSHAttention) -> Tensor:
     """Return (A, T, D): for every head, sequence, round and token the softmax over what it sees, one by one."""
     out = torch.zeros_like(v_ATD)
-    k_ATD = q_ATD / q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() / math.sqrt(choice.size)
+    k_ATD = q_ATD / q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() / math.sqrt(choice.head_size)
     for head, (first, end) in itertools.product(range(len(q_ATD)), stretches(packed)):
         sequence = list(range(first, end))
         bucket = bucket_ART[head].tolist()
@@ -78,9 +78,9 @@ def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Pa
                 others = [other for _, other in asked]
                 scores = k_ATD[head, others] @ q_ATD[head, token]
                 for at, (round_, other) in enumerate(asked):
-                    follows = isinstance(choice.visibility, Causal) and other > token
+                    follows = isinstance(choice.mask, Causal) and other > token
                     elsewhere = (round_, bucket[round_][other]) != (r, bucket[r][token])
-                    if follows or (elsewhere and not choice.across):
+                    if follows or (elsewhere and not choice.attend_across_buckets):
                         scores[at] = HIDDEN
                     if other == token:
                         scores[at] = ITSELF
@@ -98,36 +98,41 @@ def drawn(packed: Packed, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 CHOICES = [
-    Lsh(heads=2, size=3, chunk=4, buckets=(4,)),
-    Lsh(heads=2, size=3, chunk=4, buckets=(2, 4), rounds=3),
-    Lsh(heads=2, size=3, chunk=3, buckets=(4,), rounds=2, before=2, after=1),
-    Lsh(heads=2, size=3, chunk=4, buckets=(4,), rounds=2, across=False),
-    Lsh(heads=2, size=3, chunk=64, buckets=(4,), rounds=2),
+    LSHAttention(heads=2, head_size=3, chunk_length=4, num_buckets=(4,)),
+    LSHAttention(heads=2, head_size=3, chunk_length=4, num_buckets=(2, 4), num_hashes=3),
+    LSHAttention(heads=2, head_size=3, chunk_length=3, num_buckets=(4,), num_hashes=2, chunks_before=2, chunks_after=1),
+    LSHAttention(heads=2, head_size=3, chunk_length=4, num_buckets=(4,), num_hashes=2, attend_across_buckets=False),
+    LSHAttention(heads=2, head_size=3, chunk_length=64, num_buckets=(4,), num_hashes=2),
 ]
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=range(len(CHOICES)))
 @sights
-def test_lsh_is_its_equations(make_packed: Make, choice: Lsh, visibility: Visibility) -> None:
-    choice = replace(choice, visibility=visibility)
+def test_lsh_is_its_equations(make_packed: Make, choice: LSHAttention, visibility: AttentionMask) -> None:
+    choice = replace(choice, mask=visibility)
     packed = make_packed([[5, 4, 1, 2], [11]], 12, torch.ones(24, dtype=torch.long))
-    layer = LshLayer(choice, HIDDEN_SIZE).eval()
+    layer = LSHAttentionLayer(choice, HIDDEN_SIZE).eval()
     q, v = drawn(packed)
     bucket = layer.hash(q)
-    found = layer.attend(q, v, bucket, Seating(packed))
-    assert bucket.shape == (2, choice.rounds, 24)
-    assert int(bucket.max()) < math.prod(choice.buckets)
+    found = layer.attend(q, v, bucket, ChunkLayout(packed))
+    assert bucket.shape == (2, choice.num_hashes, 24)
+    assert int(bucket.max()) < math.prod(choice.num_buckets)
     torch.testing.assert_close(found, lsh_written_out(q, v, bucket, packed, choice), atol=ALONE, rtol=0)
 
 
 @pytest.mark.parametrize(
-    "choice", [Local(heads=2, size=3, chunk=4), Local(heads=2, size=3, chunk=3, before=0, after=2)], ids=str
+    "choice",
+    [
+        ChunkedLocalAttention(heads=2, head_size=3, chunk_length=4),
+        ChunkedLocalAttention(heads=2, head_size=3, chunk_length=3, chunks_before=0, chunks_after=2),
+    ],
+    ids=str,
 )
 @sights
-def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Visibility) -> None:
-    choice = replace(choice, visibility=visibility, dropout=0.0)
+def test_local_is_its_equation(make_packed: Make, choice: ChunkedLocalAttention, visibility: AttentionMask) -> None:
+    choice = replace(choice, mask=visibility, dropout=0.0)
     packed = make_packed([[5, 4, 1, 2], [11]], 12, torch.ones(24, dtype=torch.long))
-    layer = LocalLayer(choice, HIDDEN_SIZE).double()
+    layer = ChunkedLocalAttentionLayer(choice, HIDDEN_SIZE).double()
     x = torch.randn(24, HIDDEN_SIZE, dtype=torch.float64)
     q, k, v = (project(x).view(24, 2, 3) for project in (layer.query, layer.key, layer.value))
     out = torch.zeros(24, 2, 3, dtype=torch.float64)
@@ -144,7 +149,7 @@ def test_local_is_its_equation(make_packed: Make, choice: Local, visibility: Vis
 
 def test_alike_vectors_hash_alike() -> None:
     """Vectors 0.1 apart share a bucket far more often than those drawn alone, which do once in 8."""
-    layer = LshLayer(Lsh(heads=1, size=32, buckets=(8,), rounds=16), HIDDEN_SIZE).eval()
+    layer = LSHAttentionLayer(LSHAttention(heads=1, head_size=32, num_buckets=(8,), num_hashes=16), HIDDEN_SIZE).eval()
     x = torch.randn(1, 200, 32)
     near, far = layer.hash(x + 0.1 * torch.randn(1, 200, 32)), layer.hash(torch.randn(1, 200, 32))
     assert (layer.hash(x) == near).float().mean() > 0.8
@@ -154,29 +159,31 @@ def test_alike_vectors_hash_alike() -> None:
 
 @sights
 @pytest.mark.parametrize("rounds", [1, 2])
-def test_gradients_of_lsh_agree_with_differences(make_packed: Make, visibility: Visibility, rounds: int) -> None:
-    choice = Lsh(heads=1, size=3, chunk=2, buckets=(4,), rounds=rounds, visibility=visibility)
+def test_gradients_of_lsh_agree_with_differences(make_packed: Make, visibility: AttentionMask, rounds: int) -> None:
+    choice = LSHAttention(heads=1, head_size=3, chunk_length=2, num_buckets=(4,), num_hashes=rounds, mask=visibility)
     packed = make_packed([[5, 3]], 8, torch.ones(8, dtype=torch.long))
-    layer = LshLayer(choice, 4).double().eval()
+    layer = LSHAttentionLayer(choice, 4).double().eval()
     x = torch.randn(8, 4, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(1))
     shared = layer.plan(Context(packed))
     assert torch.autograd.gradcheck(lambda y: layer(y, shared), (x,))
 
 
-def network(visibility: Visibility, stack: Stack, chunk: int = 4) -> Network:
-    attention = Alternating(
+def network(visibility: AttentionMask, stack: Stack, chunk: int = 4) -> Network:
+    attention = AlternatingAttention(
         attentions=(
-            Local(heads=2, size=8, chunk=chunk, dropout=0.0, visibility=visibility),
-            Lsh(heads=2, size=8, chunk=chunk, rounds=2, buckets=(2, 4), visibility=visibility),
+            ChunkedLocalAttention(heads=2, head_size=8, chunk_length=chunk, dropout=0.0, mask=visibility),
+            LSHAttention(heads=2, head_size=8, chunk_length=chunk, num_hashes=2, num_buckets=(2, 4), mask=visibility),
         )
     )
-    model = Encoder(
+    model = Transformer(
         layers=4,
         hidden=16,
         attention=attention,
-        feedforward=ChunkedDense(size=24, chunk=50),
-        embedding=Embedding(segments=0, position=Axial(shape=(5, 8), widths=(6, 10)), norm=NoNorm(), dropout=0.0),
-        block=Unscaled(),
+        feedforward=ChunkedMLP(size=24, chunk=50),
+        embedding=Embedding(
+            segments=0, position=AxialPosition(shape=(5, 8), widths=(6, 10)), norm=Identity(), dropout=0.0
+        ),
+        block=UnscaledPreNorm(),
         stack=stack,
         dropout=0.0,
         initialization=Normal(std=0.3),
@@ -196,9 +203,9 @@ def of(given: Batch, start: int, end: int) -> Batch:
 
 
 @sights
-@pytest.mark.parametrize("stack", [Reversible(), Separate()], ids=lambda stack: type(stack).__name__)
-def test_packed_equals_one_by_one(make_packed: Make, visibility: Visibility, stack: Stack) -> None:
-    tolerance = UNDONE if isinstance(stack, Reversible) else KEPT
+@pytest.mark.parametrize("stack", [ReversibleStack(), Unshared()], ids=lambda stack: type(stack).__name__)
+def test_packed_equals_one_by_one(make_packed: Make, visibility: AttentionMask, stack: Stack) -> None:
+    tolerance = UNDONE if isinstance(stack, ReversibleStack) else KEPT
     net, given = network(visibility, stack).double().eval(), batch(make_packed)
     found = net(given)["tokens"]
     weights = torch.randn_like(found)
@@ -218,8 +225,8 @@ def test_packed_equals_one_by_one(make_packed: Make, visibility: Visibility, sta
 @sights
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("training", [False, True])
-def test_no_document_reaches_another(make_packed: Make, visibility: Visibility, half: bool, training: bool) -> None:
-    net, given = network(visibility, Reversible()).train(training), batch(make_packed)
+def test_no_document_reaches_another(make_packed: Make, visibility: AttentionMask, half: bool, training: bool) -> None:
+    net, given = network(visibility, ReversibleStack()).train(training), batch(make_packed)
     start, end = given.tokens.spans()[1]
     ids = given.tokens.ids.clone()
     ids[start:end] = ids[start:end] % 60 + 3
@@ -238,7 +245,7 @@ def test_no_document_reaches_another(make_packed: Make, visibility: Visibility, 
 def test_work_grows_in_proportion_to_length(make_packed: Make) -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
-    layer = LshLayer(Lsh(heads=2, size=8, chunk=16, rounds=2, buckets=(8,)), 16)
+    layer = LSHAttentionLayer(LSHAttention(heads=2, head_size=8, chunk_length=16, num_hashes=2, num_buckets=(8,)), 16)
     flops = []
     for length in (256, 1024):
         shared = layer.plan(Context(make_packed([[length]], length, torch.ones(length, dtype=torch.long))))
@@ -246,13 +253,13 @@ def test_work_grows_in_proportion_to_length(make_packed: Make) -> None:
             layer(torch.randn(length, 16), shared)
         flops.append(counter.get_total_flops())
     assert flops[1] == pytest.approx(4 * flops[0], rel=0.02)
-    demand = layer.choice.demand(16, 1024)
-    assert flops[1] == pytest.approx(1024 * (demand.flops + demand.once), rel=0.05)
+    demand = layer.choice.cost(16, 1024)
+    assert flops[1] == pytest.approx(1024 * (demand.flops + demand.forward_only_flops), rel=0.05)
 
 
 def test_nothing_comes_from_what_follows(make_packed: Make) -> None:
     """What follows moves the borders of chunks, as in the released code; what is attended to lies before."""
-    net, packed = network(Causal(), Reversible()).eval(), batch(make_packed).tokens
+    net, packed = network(Causal(), ReversibleStack()).eval(), batch(make_packed).tokens
     x = net.embed(packed).detach().requires_grad_()  # type: ignore[operator, union-attr]
     start, place = int(packed.offsets[1]), int(packed.offsets[1]) + 11
     net.layers(x, Context(packed))[place].sum().backward()  # type: ignore[operator, union-attr]

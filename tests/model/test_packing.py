@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from genus.batch import Batch, Targets
-from genus.model.attention.masks import Causal, Full, Visibility
+from genus.model.attention.masks import AttentionMask, Causal, Full
 from genus.model.compile import compile_learner
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives import Learner
 from hand import alone as only
 
@@ -25,7 +25,7 @@ LENGTH = 40
 LONG = 600
 """Rows past the length up to which a CPU writes probabilities out, so that the fused kernel is taken."""
 MakeBatch = Callable[..., Batch]
-MakeEncoder = Callable[..., Encoder]
+MakeEncoder = Callable[..., Transformer]
 MakeLearner = Callable[..., Learner]
 
 
@@ -48,7 +48,7 @@ def summed(learner: Learner, batches: list[Batch]) -> tuple[dict[str, Tensor], d
     total: dict[str, Tensor] = {}
     for batch in batches:
         sums = learner(batch).sums
-        (sums["masked"] + sums["next_sentence"]).backward()
+        (sums["masked_lm"] + sums["next_sentence"]).backward()
         total = {name: total.get(name, 0) + value.detach() for name, value in sums.items()}
     return total, {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
 
@@ -56,7 +56,7 @@ def summed(learner: Learner, batches: list[Batch]) -> tuple[dict[str, Tensor], d
 @pytest.mark.parametrize("length", [LENGTH, LONG])
 @pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
 def test_packed_equals_one_by_one(
-    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner, length: int, visibility: Visibility
+    make_batch: MakeBatch, make_encoder: MakeEncoder, make_learner: MakeLearner, length: int, visibility: AttentionMask
 ) -> None:
     learner = make_learner(make_encoder(visibility=visibility)).double()
     batch = make_batch(ROWS, length)
@@ -79,8 +79,8 @@ def changed(batch: Batch, start: int, stop: int) -> Batch:
 
 def losses(learner: Learner, hidden: Tensor, batch: Batch) -> Tensor:
     """Return (M,) the masked loss of every target."""
-    targets = batch.targets["masked"]
-    logits = learner.heads["masked"].lm_head(hidden[targets.index])  # type: ignore[operator, union-attr]
+    targets = batch.targets["masked_lm"]
+    logits = learner.heads["masked_lm"].lm_head(hidden[targets.index])  # type: ignore[operator, union-attr]
     return torch.nn.functional.cross_entropy(logits.float(), targets.label, reduction="none")
 
 
@@ -109,7 +109,7 @@ def test_no_document_reaches_another(
         moved[start:stop] = False
         assert torch.equal(before[moved], after[moved])
         assert not torch.equal(before[~moved], after[~moved])
-        own = (batch.targets["masked"].index >= start) & (batch.targets["masked"].index < stop)
+        own = (batch.targets["masked_lm"].index >= start) & (batch.targets["masked_lm"].index < stop)
         assert torch.equal(losses(learner, before, batch)[~own], losses(learner, after, batch)[~own])
 
 

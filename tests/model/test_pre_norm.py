@@ -13,15 +13,15 @@ from torch import Tensor
 
 from genus.batch import Batch
 from genus.model.block.residual import PreNorm
-from genus.model.norm import NoNorm
-from genus.model.stack.sharing import Separate, SharedAttention
-from genus.model.transformer import Encoder
+from genus.model.norm import Identity
+from genus.model.stack.sharing import SharedAttention, Unshared
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from genus.model.stack import Stack
 
 MakeBatch = Callable[..., Batch]
-MakeEncoder = Callable[..., Encoder]
+MakeEncoder = Callable[..., Transformer]
 VOCABULARY = 67
 STD = 0.3
 """Standard deviation of the encoder under test."""
@@ -55,7 +55,7 @@ def test_the_order_of_norms_and_residuals(make_batch: MakeBatch, make_encoder: M
     torch.testing.assert_close(network(batch)["tokens"], normed(x, network.norm))
 
 
-@pytest.mark.parametrize("stack", [Separate(), SharedAttention()], ids=str)
+@pytest.mark.parametrize("stack", [Unshared(), SharedAttention()], ids=str)
 def test_maps_that_end_a_sub_layer_start_smaller(make_encoder: MakeEncoder, stack: Stack) -> None:
     """Once, in however many layers a shared one stands; 5 standard errors of a standard deviation from n numbers."""
     torch.manual_seed(0)
@@ -84,5 +84,5 @@ def test_the_sum_of_residuals_does_not_grow_with_the_depth(make_batch: MakeBatch
 
 def test_demand_of_pre_norm(make_encoder: MakeEncoder) -> None:
     model = make_encoder()
-    model = replace(model, block=PreNorm(), embedding=replace(model.embedding, norm=NoNorm()))
+    model = replace(model, block=PreNorm(), embedding=replace(model.embedding, norm=Identity()))
     assert model.parameters(VOCABULARY) == sum(p.numel() for p in model.build(VOCABULARY).parameters())

@@ -12,32 +12,32 @@ from torch import Tensor
 from genus.batch import Batch, Flow, Packed
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from genus.model.attention.masks import Causal, Full, Visibility
+from genus.model.attention.masks import AttentionMask, Causal, Full
 from genus.model.attention.plan import Context
-from genus.model.attention.relative import Relative, RelativeLayer, shift
-from genus.model.attention.two_stream import TwoStream
+from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, shift
+from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
-from genus.model.norm import NoNorm
+from genus.model.norm import Identity
 from genus.model.position import NoPosition
-from genus.model.segment_recurrence import Recurrent, RecurrentNetwork
+from genus.model.segment_recurrence import SegmentRecurrentNetwork, SegmentRecurrentTransformer
 
 DOUBLE = 1e-12
 """Relative; sums of tens of terms with 53 bits in another order."""
 HIDDEN, HEADS, LENGTH, MEMORY, VOCABULARY = 12, 3, 10, 7, 50
 
 
-def network(attention: Relative, memory: int = MEMORY, layers: int = 3) -> RecurrentNetwork:
+def network(attention: RelativeAttention, memory: int = MEMORY, layers: int = 3) -> SegmentRecurrentNetwork:
     """Return a network in float64 without dropout, every weight large."""
     torch.manual_seed(0)
-    model = Recurrent(
-        layers=layers, hidden=HIDDEN, attention=replace(attention, dropout=0.0), feedforward=Dense(size=20),
-        embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.0),
+    model = SegmentRecurrentTransformer(
+        layers=layers, hidden=HIDDEN, attention=replace(attention, dropout=0.0), feedforward=MLP(size=20),
+        embedding=Embedding(segments=0, position=NoPosition(), norm=Identity(), dropout=0.0),
         dropout=0.0, initialization=Normal(std=0.5), memory=memory,
     )  # fmt: skip
     built = model.build(VOCABULARY).double().eval()
-    assert isinstance(built, RecurrentNetwork)
+    assert isinstance(built, SegmentRecurrentNetwork)
     return built
 
 
@@ -54,7 +54,7 @@ def changed(packed: Packed, cell: int) -> Packed:
     return replace(packed, ids=ids)
 
 
-def as_written(layer: RelativeLayer, x: Tensor, memory: Tensor, seen: list[list[bool]], sign: int) -> Tensor:
+def as_written(layer: RelativeAttentionLayer, x: Tensor, memory: Tensor, seen: list[list[bool]], sign: int) -> Tensor:
     """Return attention's output for one sequence by the equation of Dai et al. 2019, section 3.3, score by score."""
     choice, size = layer.choice, HIDDEN // HEADS
     query, key, value = (y.weight.view(HEADS, size, -1) for y in (layer.query, layer.key, layer.value))
@@ -69,8 +69,8 @@ def as_written(layer: RelativeLayer, x: Tensor, memory: Tensor, seen: list[list[
                 if not seen[i][j]:
                     continue
                 distance = i + len(memory) - j
-                if choice.longest is not None:
-                    distance = max(-choice.longest, min(choice.longest, distance))
+                if choice.clamp_len is not None:
+                    distance = max(-choice.clamp_len, min(choice.clamp_len, distance))
                 encoding = torch.cat([(sign * distance * rate).sin(), (sign * distance * rate).cos()])
                 q, k, r = query[head] @ x[i], key[head] @ known[j], relative[head] @ encoding
                 u, v = layer.content_bias[head], layer.position_bias[head]
@@ -82,8 +82,8 @@ def as_written(layer: RelativeLayer, x: Tensor, memory: Tensor, seen: list[list[
 @pytest.mark.parametrize("visibility", [Causal(), Full()], ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("longest", [None, 4])
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_equation(visibility: Visibility, longest: int | None, backward: bool) -> None:
-    layer = network(Relative(heads=HEADS, visibility=visibility, longest=longest))._attentions()[0]
+def test_the_equation(visibility: AttentionMask, longest: int | None, backward: bool) -> None:
+    layer = network(RelativeAttention(heads=HEADS, mask=visibility, clamp_len=longest))._attentions()[0]
     packed = pack([[sequence(LENGTH, 0, continues=True, backward=backward)]], LENGTH, 0).tokens
     memory, x = (torch.randn(1, n, HIDDEN, dtype=torch.float64) for n in (MEMORY, LENGTH))
     remembered = torch.arange(MEMORY)[None] >= 2  # two positions are of another document
@@ -104,9 +104,9 @@ def test_the_shift_trick() -> None:
         assert torch.equal(shift(scores, keys), expected.float().expand(2, -1, -1))
 
 
-def run(net: RecurrentNetwork, batches: list[Packed]) -> list[dict[str, Tensor]]:
+def run(net: SegmentRecurrentNetwork, batches: list[Packed]) -> list[dict[str, Tensor]]:
     """Return what a network gives for batches that go on from each other."""
-    found, memory = [], net.blank(batches[0].rows)
+    found, memory = [], net.initial_memory(batches[0].rows)
     with torch.no_grad():
         for packed in batches:
             states = net(Batch({"tokens": packed}, {}, memory=memory))
@@ -117,7 +117,7 @@ def run(net: RecurrentNetwork, batches: list[Packed]) -> list[dict[str, Tensor]]
 
 def test_with_a_memory_long_enough_segments_are_one_text() -> None:
     """One layer, whose memory are embeddings, reads a text in pieces as it reads it whole."""
-    net = network(Relative(heads=HEADS, visibility=Causal()), memory=3 * LENGTH, layers=1)
+    net = network(RelativeAttention(heads=HEADS, mask=Causal()), memory=3 * LENGTH, layers=1)
     whole = sequence(3 * LENGTH, 0).tokens
     pieces = [
         replace(whole, ids=whole.ids[n : n + LENGTH], segments=whole.segments[n : n + LENGTH], continues=n > 0)
@@ -129,8 +129,10 @@ def test_with_a_memory_long_enough_segments_are_one_text() -> None:
     torch.testing.assert_close(found, together["tokens"], rtol=DOUBLE, atol=DOUBLE)
 
 
-@pytest.mark.parametrize("attention", [Relative(heads=HEADS, visibility=Causal()), TwoStream(heads=HEADS)], ids=str)
-def test_no_document_reaches_another(attention: Relative) -> None:
+@pytest.mark.parametrize(
+    "attention", [RelativeAttention(heads=HEADS, mask=Causal()), TwoStreamAttention(heads=HEADS)], ids=str
+)
+def test_no_document_reaches_another(attention: RelativeAttention) -> None:
     """Three rows in a row of one stream: document 0; the rest of 0, then 1; the rest of 1 over two rows."""
     net = network(attention, memory=2 * LENGTH)
     rows = [
@@ -152,7 +154,7 @@ def test_no_document_reaches_another(attention: Relative) -> None:
 
 
 def test_a_row_that_does_not_go_on_remembers_nothing() -> None:
-    net = network(Relative(heads=HEADS, visibility=Causal()))
+    net = network(RelativeAttention(heads=HEADS, mask=Causal()))
     first, second = (pack([[sequence(LENGTH, seed)]], LENGTH, 0).tokens for seed in (0, 1))
     [_, after], [alone] = run(net, [first, second]), run(net, [second])
     assert torch.equal(after["tokens"], alone["tokens"])
@@ -160,7 +162,7 @@ def test_a_row_that_does_not_go_on_remembers_nothing() -> None:
 
 def test_what_only_looks_ahead_is_not_remembered() -> None:
     """XLNet's second half of a row: it may be any text, the memory is the same where the order keeps it apart."""
-    net = network(TwoStream(heads=HEADS))
+    net = network(TwoStreamAttention(heads=HEADS))
     order = np.repeat([0, LENGTH], [6, LENGTH - 6])
     one = sequence(LENGTH, 0, through=6, order=order)
     packed = pack([[one]], LENGTH, 0).tokens
@@ -171,7 +173,7 @@ def test_what_only_looks_ahead_is_not_remembered() -> None:
 
 @pytest.mark.parametrize("kept", [1, 5])
 def test_memory_is_the_last_states_of_each_layer(kept: int) -> None:
-    net = network(Relative(heads=HEADS), memory=kept)
+    net = network(RelativeAttention(heads=HEADS), memory=kept)
     packed = pack([[sequence(4, 0), sequence(6, 1)], [sequence(LENGTH, 2)]], LENGTH, 0).tokens
     [found] = run(net, [packed])
     with torch.no_grad():
@@ -182,7 +184,7 @@ def test_memory_is_the_last_states_of_each_layer(kept: int) -> None:
 
 def test_a_query_that_sees_nothing_gets_nothing() -> None:
     """All tokens are to be predicted, in order: the first one's second state knows no token at all."""
-    net = network(TwoStream(heads=HEADS), memory=0)
+    net = network(TwoStreamAttention(heads=HEADS), memory=0)
     packed = pack([[sequence(LENGTH, 0, order=np.arange(1, LENGTH + 1))]], LENGTH, 0).tokens
     packed = replace(packed, query=torch.arange(LENGTH)[None])
     others = replace(packed, ids=packed.ids % (VOCABULARY - 1) + 1)
@@ -194,7 +196,7 @@ def test_a_query_that_sees_nothing_gets_nothing() -> None:
 
 def test_a_second_state_knows_what_comes_before_its_cell_and_no_more() -> None:
     """Change each token in turn: the states of cells that come no later in the order stay bitwise the same."""
-    net = network(TwoStream(heads=HEADS), memory=0)
+    net = network(TwoStreamAttention(heads=HEADS), memory=0)
     order = np.random.default_rng(3).permutation(LENGTH)
     packed = pack([[sequence(LENGTH, 0, order=order)]], LENGTH, 0).tokens
     packed = replace(packed, query=torch.arange(LENGTH)[None])
@@ -208,7 +210,7 @@ def test_a_second_state_knows_what_comes_before_its_cell_and_no_more() -> None:
 
 
 def test_gradients_reach_no_memory_and_no_token_that_is_unseen() -> None:
-    net = network(TwoStream(heads=HEADS), memory=MEMORY)
+    net = network(TwoStreamAttention(heads=HEADS), memory=MEMORY)
     order = np.random.default_rng(3).permutation(LENGTH)
     packed = pack([[sequence(LENGTH, 0, order=order, continues=True)]], LENGTH, 0).tokens
     packed = replace(packed, query=torch.arange(LENGTH)[None])
@@ -225,15 +227,17 @@ def test_gradients_reach_no_memory_and_no_token_that_is_unseen() -> None:
 
 
 def test_choices_that_contradict_each_other() -> None:
-    from genus.model.stack.sharing import Shared
+    from genus.model.stack.sharing import CrossLayerSharing
 
-    model = Recurrent(layers=2, hidden=12, attention=Relative(heads=3), feedforward=Dense(size=8))
+    model = SegmentRecurrentTransformer(
+        layers=2, hidden=12, attention=RelativeAttention(heads=3), feedforward=MLP(size=8)
+    )
     with pytest.raises(ValueError, match="do not divide"):
-        replace(model, attention=Relative(heads=5))
+        replace(model, attention=RelativeAttention(heads=5))
     with pytest.raises(ValueError, match="odd"):
         replace(model, hidden=9)
     with pytest.raises(ValueError, match="weights of their own"):
-        replace(model, stack=Shared(groups=1))
+        replace(model, stack=CrossLayerSharing(groups=1))
 
 
 def test_flow_is_told_by_the_first_and_the_last_sequence_of_a_row() -> None:

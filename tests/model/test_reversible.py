@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genus.batch import Batch, Packed
-from genus.model.attention.alternating import Alternating
-from genus.model.attention.chunked.local import Local
-from genus.model.attention.chunked.lsh import Lsh
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.alternating import AlternatingAttention
+from genus.model.attention.chunked.local import ChunkedLocalAttention
+from genus.model.attention.chunked.lsh import LSHAttention
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Context
-from genus.model.block.residual import PreNorm, PreNormLayer, Unscaled
+from genus.model.block.residual import PreNorm, PreNormLayer, UnscaledPreNorm
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import ChunkedDense, ChunkedDenseLayer, Dense
+from genus.model.feedforward.mlp import MLP, ChunkedMLP, ChunkedMLPLayer
 from genus.model.initialization import Normal
-from genus.model.norm import NoNorm
-from genus.model.position.learned import Axial
-from genus.model.stack.reversible import GRID, Reversible, on_grid
-from genus.model.transformer import Encoder, EncoderNetwork
+from genus.model.norm import Identity
+from genus.model.position.learned import AxialPosition
+from genus.model.stack.reversible import GRID, ReversibleStack, to_fixed_point
+from genus.model.transformer import Transformer, TransformerNetwork
 
 Make = Callable[..., Packed]
 VOCABULARY = 67
@@ -36,32 +36,32 @@ SINGLE = 1e-5
 """Relative; the same sums in float32, in another order."""
 
 
-def encoder(layers: int, dropout: float = 0.0, chunk: int = 0, **more: Any) -> Encoder:
+def encoder(layers: int, dropout: float = 0.0, chunk: int = 0, **more: Any) -> Transformer:
     attentions = (
-        Local(heads=2, size=8, chunk=4, dropout=dropout),
-        Lsh(heads=2, size=8, chunk=4, rounds=2, buckets=(4,), dropout=dropout),
+        ChunkedLocalAttention(heads=2, head_size=8, chunk_length=4, dropout=dropout),
+        LSHAttention(heads=2, head_size=8, chunk_length=4, num_hashes=2, num_buckets=(4,), dropout=dropout),
     )
     choices = {
-        "attention": Alternating(attentions=attentions),
-        "feedforward": ChunkedDense(size=24, chunk=chunk, dropout=dropout),
-        "block": Unscaled(),
+        "attention": AlternatingAttention(attentions=attentions),
+        "feedforward": ChunkedMLP(size=24, chunk=chunk, dropout=dropout),
+        "block": UnscaledPreNorm(),
     } | more
-    position = Axial(shape=(5, 8), widths=(6, 10))
-    embedding = Embedding(segments=0, position=position, norm=NoNorm(), dropout=0.0)
-    return Encoder(
+    position = AxialPosition(shape=(5, 8), widths=(6, 10))
+    embedding = Embedding(segments=0, position=position, norm=Identity(), dropout=0.0)
+    return Transformer(
         layers=layers,
         hidden=16,
         embedding=embedding,
-        stack=Reversible(),
+        stack=ReversibleStack(),
         dropout=dropout,
         initialization=Normal(std=0.3),
         **choices,
     )
 
 
-def built(model: Encoder) -> EncoderNetwork:
+def built(model: Transformer) -> TransformerNetwork:
     torch.manual_seed(0)
-    return cast("EncoderNetwork", model.build(VOCABULARY))
+    return cast("TransformerNetwork", model.build(VOCABULARY))
 
 
 def packed(make_packed: Make) -> Packed:
@@ -69,7 +69,7 @@ def packed(make_packed: Make) -> Packed:
     return make_packed([[12, 20, 5], [30]], 40, ids)
 
 
-def kept_whole(network: EncoderNetwork, x: Tensor, given: Packed, key: int) -> Tensor:
+def kept_whole(network: TransformerNetwork, x: Tensor, given: Packed, key: int) -> Tensor:
     """Return what the layers give, by ordinary sums that autograd keeps, with the draws of each sub-layer."""
     layers = cast("list[PreNormLayer]", list(network.layers.children()))
     shared = {"attention": layers[0].attention.plan(Context(given, training=network.training))}
@@ -117,7 +117,7 @@ def test_gradients_are_those_of_layers_that_are_kept(
 
 def test_gradients_agree_with_differences(make_packed: Make) -> None:
     """Steps of 1e-4, as a step must be far above the grid of the states."""
-    model = encoder(2, attention=Softmax(heads=2, dropout=0.0), feedforward=Dense(size=6))
+    model = encoder(2, attention=MultiHeadAttention(heads=2, dropout=0.0), feedforward=MLP(size=6))
     network = built(model).double().eval()
     given = make_packed([[2, 3]], 5, torch.arange(1, 6))
     x = network.embed(given).detach().requires_grad_()
@@ -129,21 +129,21 @@ def test_gradients_agree_with_differences(make_packed: Make) -> None:
 
 def test_states_come_back_to_the_last_bit(make_packed: Make) -> None:
     x = torch.randn(1000, dtype=torch.float64) * 50
-    sums = [on_grid(x)]
-    adds = [on_grid(torch.randn(1000).bfloat16()) for _ in range(100)]
+    sums = [to_fixed_point(x)]
+    adds = [to_fixed_point(torch.randn(1000).bfloat16()) for _ in range(100)]
     for add in adds:
         sums.append(sums[-1] + add)
     back = sums[-1]
     for add, expected in zip(reversed(adds), reversed(sums[:-1]), strict=True):
         back = back - add
         assert torch.equal(back, expected)
-    assert (on_grid(x) - x).abs().max() <= 0.5 / GRID
-    assert on_grid(torch.tensor([torch.nan, torch.inf])).isfinite().logical_not().all()
+    assert (to_fixed_point(x) - x).abs().max() <= 0.5 / GRID
+    assert to_fixed_point(torch.tensor([torch.nan, torch.inf])).isfinite().logical_not().all()
 
 
-@pytest.mark.parametrize("block", [PreNorm(), Unscaled()], ids=lambda block: type(block).__name__)
+@pytest.mark.parametrize("block", [PreNorm(), UnscaledPreNorm()], ids=lambda block: type(block).__name__)
 def test_any_attention_is_reversible(make_packed: Make, block: PreNorm) -> None:
-    model = encoder(3, attention=Softmax(heads=4, dropout=0.1), feedforward=Dense(size=24), block=block)
+    model = encoder(3, attention=MultiHeadAttention(heads=4, dropout=0.1), feedforward=MLP(size=24), block=block)
     network, given = built(model).double().train(), packed(make_packed)
     x = network.embed(given).detach().requires_grad_()
     torch.manual_seed(7)
@@ -190,7 +190,7 @@ def test_draws_follow_pytorchs_generator_and_leave_it_as_one_draw_does(make_pack
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def saved(network: EncoderNetwork, batch: Batch) -> int:
+def saved(network: TransformerNetwork, batch: Batch) -> int:
     """Return the bytes that autograd keeps after a forward pass, each storage once, without parameters."""
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
@@ -236,7 +236,7 @@ def test_what_is_kept_does_not_grow_with_depth(make_packed: Make) -> None:
     batch = Batch({"tokens": packed(make_packed)}, {})
     few, many = (saved(built(encoder(layers, dropout=0.1)).train(), batch) for layers in (2, 12))
     assert few == many
-    plain = [saved(built(encoder(layers).override("stack", {"kind": "Separate"})).train(), batch) for layers in (2, 12)]  # type: ignore[arg-type]
+    plain = [saved(built(encoder(layers).override("stack", {"kind": "Unshared"})).train(), batch) for layers in (2, 12)]  # type: ignore[arg-type]
     assert plain[1] > 5 * plain[0]
 
 
@@ -244,7 +244,7 @@ def test_nor_does_what_is_alive_at_once(make_packed: Make) -> None:
     """On the way onward and back, but for the gradients of the parameters: there are more, twice while handed over."""
     batch = Batch({"tokens": packed(make_packed)}, {})
     growth = {}
-    for kind in ("Reversible", "Separate"):
+    for kind in ("ReversibleStack", "Unshared"):
         most, own = [], []
         for layers in (2, 12):
             network = built(encoder(layers, dropout=0.1).override("stack", {"kind": kind}))  # type: ignore[arg-type]
@@ -253,12 +253,12 @@ def test_nor_does_what_is_alive_at_once(make_packed: Make) -> None:
             most.append(alive.most)
             own.append(sum(4 * p.numel() for p in network.parameters()))
         growth[kind] = (most[1] - most[0]) / (own[1] - own[0])
-    assert growth["Reversible"] < 2.2
-    assert growth["Separate"] > 10
+    assert growth["ReversibleStack"] < 2.2
+    assert growth["Unshared"] > 10
 
 
 def test_the_chunks_of_a_feed_forward_layer_change_nothing_but_memory() -> None:
-    whole, parts = (ChunkedDenseLayer(ChunkedDense(size=512, chunk=chunk), 16).double() for chunk in (0, 8))
+    whole, parts = (ChunkedMLPLayer(ChunkedMLP(size=512, chunk=chunk), 16).double() for chunk in (0, 8))
     parts.load_state_dict(whole.state_dict())
     x = torch.randn(400, 16, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(parts(x), whole(x), rtol=EXACT, atol=EXACT)

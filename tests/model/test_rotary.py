@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from genus.batch import Batch
-from genus.model.attention.linformer import LowRank
+from genus.model.attention.linformer import LinformerAttention
 from genus.model.block.residual import PreNorm
 from genus.model.compile import compile_learner
 from genus.model.embedding import Embedding
@@ -20,7 +20,7 @@ from hand import equal_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genus.model.transformer import Encoder
+    from genus.model.transformer import Transformer
     from genus.objectives import Learner
 
 ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
@@ -30,7 +30,7 @@ DOUBLE = 1e-10
 """Of float64, relative to the largest number: sums of a hundred products in another order."""
 
 
-def rotary(model: Encoder, **choices: Any) -> Encoder:
+def rotary(model: Transformer, **choices: Any) -> Transformer:
     embedding = replace(model.embedding, position=Rotary(**choices))
     return replace(model, embedding=embedding, block=PreNorm())
 
@@ -57,7 +57,7 @@ def test_interleaved_it_is_gpt_j_s() -> None:
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
-def test_states_depend_on_distances_alone(make_encoder: Callable[..., Encoder], interleaved: bool) -> None:
+def test_states_depend_on_distances_alone(make_encoder: Callable[..., Transformer], interleaved: bool) -> None:
     """Positions may begin anywhere, and that two tokens stand elsewhere than before is noticed."""
     torch.manual_seed(0)
     network = rotary(make_encoder(), interleaved=interleaved).build(67).double().eval()
@@ -74,7 +74,7 @@ def test_states_depend_on_distances_alone(make_encoder: Callable[..., Encoder], 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
 def test_compiled_it_learns_as_eager_with_one_graph_for_all_layers(
-    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
 ) -> None:
     from torch._dynamo.utils import counters
 
@@ -93,12 +93,14 @@ def test_compiled_it_learns_as_eager_with_one_graph_for_all_layers(
     assert graphs[0] == graphs[1]
 
 
-def test_it_has_no_parameters_and_is_refused_where_attention_takes_none(make_encoder: Callable[..., Encoder]) -> None:
+def test_it_has_no_parameters_and_is_refused_where_attention_takes_none(
+    make_encoder: Callable[..., Transformer],
+) -> None:
     model = rotary(make_encoder())
     network = model.build(67)
     assert model.parameters(67) == sum(weight.numel() for weight in network.parameters())
     assert not any(isinstance(part, nn.Embedding) and part.num_embeddings == 600 for part in network.modules())
-    with pytest.raises(ValueError, match=r"embedding\.position: LowRank does not take Rotary"):
-        replace(model, attention=LowRank(heads=4, rank=4))
+    with pytest.raises(ValueError, match=r"embedding\.position: LinformerAttention does not take Rotary"):
+        replace(model, attention=LinformerAttention(heads=4, rank=4))
     with pytest.raises(ValueError, match="are to rotate in pairs"):
         replace(model, embedding=Embedding(position=Rotary(fraction=0.1)))

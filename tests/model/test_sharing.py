@@ -13,15 +13,15 @@ from genus import catalog
 from genus.batch import Batch
 from genus.cost import cost
 from genus.errors import UsageError
-from genus.model.embedding.tables import Factorized
-from genus.model.stack.sharing import Separate, Shared, SharedAttention, SharedFeedForward
-from genus.model.transformer import Encoder
+from genus.model.embedding.tables import FactorizedEmbedding
+from genus.model.stack.sharing import CrossLayerSharing, SharedAttention, SharedFeedForward, Unshared
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from genus.model.stack import Stack
 
 MakeBatch = Callable[..., Batch]
-MakeEncoder = Callable[..., Encoder]
+MakeEncoder = Callable[..., Transformer]
 VOCABULARY = 67
 DOUBLE = 1e-10
 """Relative; float64 has 53 bits, 1e-16: sums of a few hundred terms in another order, magnified by a few layers."""
@@ -34,10 +34,10 @@ MILLIONS = {
 ROUNDED = 0.03
 """The authors round to millions, and do not say whether pooler and projection are among them."""
 STACKS: dict[str, Stack] = {
-    "all": Shared(),
+    "all": CrossLayerSharing(),
     "attention": SharedAttention(),
     "feed-forward": SharedFeedForward(),
-    "none": Shared(groups=12),
+    "none": CrossLayerSharing(groups=12),
 }
 
 
@@ -56,13 +56,13 @@ def separate(make_encoder: MakeEncoder, shared: torch.nn.Module, order: list[int
 @pytest.mark.parametrize(
     ("stack", "order"),
     [
-        (Shared(groups=1), [0, 0, 0, 0]),
-        (Shared(groups=2), [0, 0, 1, 1]),
-        (Shared(groups=3), [0, 0, 1, 2]),
-        (Shared(groups=4), [0, 1, 2, 3]),
+        (CrossLayerSharing(groups=1), [0, 0, 0, 0]),
+        (CrossLayerSharing(groups=2), [0, 0, 1, 1]),
+        (CrossLayerSharing(groups=3), [0, 0, 1, 2]),
+        (CrossLayerSharing(groups=4), [0, 1, 2, 3]),
         (SharedAttention(), [0, 1, 2, 3]),
         (SharedFeedForward(), [0, 1, 2, 3]),
-        (Separate(), [0, 1, 2, 3]),
+        (Unshared(), [0, 1, 2, 3]),
     ],
     ids=str,
 )
@@ -102,7 +102,7 @@ def test_one_sub_layer_learns_for_all(
 def test_parameters_of_albert_s_ablation(size: int, shared: str) -> None:
     row = catalog.load("albert/base", [f"model.embedding.size={size}"])
     model = row.model
-    assert isinstance(model, Encoder)
+    assert isinstance(model, Transformer)
     row = replace(row, model=replace(model, stack=STACKS[shared]))
     with torch.device("meta"):
         learner = row.learner()
@@ -111,12 +111,12 @@ def test_parameters_of_albert_s_ablation(size: int, shared: str) -> None:
     assert abs(count / 1e6 / MILLIONS[size, shared] - 1) < ROUNDED
 
 
-@pytest.mark.parametrize("stack", [Shared(groups=2), SharedAttention(), SharedFeedForward()], ids=str)
+@pytest.mark.parametrize("stack", [CrossLayerSharing(groups=2), SharedAttention(), SharedFeedForward()], ids=str)
 def test_sharing_saves_parameters_and_no_work(make_encoder: MakeEncoder, stack: Stack) -> None:
     model = make_encoder(layers=LAYERS)
     shared = replace(model, stack=stack)
-    whole, part = model.demand(VOCABULARY, 40), shared.demand(VOCABULARY, 40)
-    assert (part.flops, part.kept) == (whole.flops, whole.kept)
+    whole, part = model.cost(VOCABULARY, 40), shared.cost(VOCABULARY, 40)
+    assert (part.flops, part.activations) == (whole.flops, whole.activations)
     assert part.parameters == sum(p.numel() for p in shared.build(VOCABULARY).parameters()) < whole.parameters
 
 
@@ -127,14 +127,14 @@ def test_groups_that_there_are_no_layers_for(groups: int, message: str) -> None:
 
 
 def test_the_head_is_as_wide_as_the_embedding(make_encoder: MakeEncoder) -> None:
-    model = replace(make_encoder(), embedding=Factorized(size=12))
+    model = replace(make_encoder(), embedding=FactorizedEmbedding(size=12))
     assert (model.width, model.embedding_width) == (32, 12)
     network = model.build(VOCABULARY)
     assert network.token_embedding.weight.shape == (VOCABULARY, 12)
 
 
 def test_a_narrow_embedding_is_a_product_of_two_matrices(make_batch: MakeBatch, make_encoder: MakeEncoder) -> None:
-    network = replace(make_encoder(), embedding=Factorized(size=12, dropout=0.0)).build(VOCABULARY).double()
+    network = replace(make_encoder(), embedding=FactorizedEmbedding(size=12, dropout=0.0)).build(VOCABULARY).double()
     tokens = make_batch([[12, 20], [30]], 40).tokens
     embed = network.embed
     x = embed.tokens.weight[tokens.ids] + embed.segments.weight[tokens.facts["segment"]]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from genus.batch import Packed
 from genus.model.attention.kernels import attend, attend_reference
-from genus.model.attention.masks import Banded, Causal, Full, Prefix, Visibility
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.masks import AttentionMask, Banded, Causal, Full, Prefix
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Context, Kernel, Side, Source, plan_attention
 from genus.model.position.bias import Alibi, RelativeBuckets
 
@@ -42,7 +42,7 @@ def drawn(tokens: int, heads: int, dtype: torch.dtype = torch.float64) -> Tensor
 @rules
 @pytest.mark.parametrize("kernel", ["math", "sdpa", "flex"])
 @pytest.mark.parametrize("groups", [4, 2, 1])
-def test_one_rule_serves_all_kernels(rule: Visibility, kernel: Kernel, groups: int) -> None:
+def test_one_rule_serves_all_kernels(rule: AttentionMask, kernel: Kernel, groups: int) -> None:
     """With as many heads of keys, and with fewer."""
     torch.manual_seed(0)
     packed = laid(ROWS, LENGTH)
@@ -60,7 +60,7 @@ def test_one_rule_serves_all_kernels(rule: Visibility, kernel: Kernel, groups: i
 @pytest.mark.parametrize(
     "position", [RelativeBuckets(buckets=8, longest=6), Alibi()], ids=lambda one: type(one).__name__
 )
-def test_positions_bias_the_scores(rule: Visibility, kernel: Kernel, position: Any) -> None:
+def test_positions_bias_the_scores(rule: AttentionMask, kernel: Kernel, position: Any) -> None:
     torch.manual_seed(0)
     packed = laid(ROWS, LENGTH)
     side, real, bias = Side.of(packed), packed.sequence >= 0, position.bias(4)
@@ -118,7 +118,7 @@ def test_cross_attention_of_packed_streams(kernel: Kernel) -> None:
 def test_no_example_reaches_another_across_streams(training: bool) -> None:
     torch.manual_seed(0)
     source, packed = crossing([[6, 3], [0, 8]], [[4, 5], [2, 6]])
-    layer = Softmax(heads=2, dropout=0.3).build(16)
+    layer = MultiHeadAttention(heads=2, dropout=0.3).build(16)
     x, states = torch.randn(20, 16), torch.randn(24, 16)
     other = states.clone()
     first, last = source.spans()[0]
@@ -135,7 +135,7 @@ def test_no_example_reaches_another_across_streams(training: bool) -> None:
     assert not moved.any()
 
 
-def flash(monkeypatch: pytest.MonkeyPatch, rule: Visibility, dropout: float) -> dict[str, Any]:
+def flash(monkeypatch: pytest.MonkeyPatch, rule: AttentionMask, dropout: float) -> dict[str, Any]:
     """Return what the flash kernel is called with, on a machine without a GPU."""
     packed = laid(ROWS, LENGTH)
     side, given = Side.of(packed), {}

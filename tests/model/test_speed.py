@@ -11,7 +11,7 @@ import torch
 
 from genus.batch import IGNORE, Targets
 from genus.model.compile import compile_learner, compiler_problem
-from genus.model.cpu import products_by_onednn, round_products
+from genus.model.cpu import cast_linear_weights, use_onednn_matmul
 from genus.model.head import lm_head
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch
-    from genus.model.transformer import Encoder
+    from genus.model.transformer import Transformer
     from genus.objectives import Learner
 
 LOSS = 1e-6
@@ -36,7 +36,7 @@ def sums_and_gradients(learner: Learner, batch: Batch) -> tuple[dict[str, Tensor
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
 def test_compiled_equals_eager(
-    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
 ) -> None:
     batch = make_batch(ROWS, 40)
     eager, compiled = make_learner(make_encoder()).double(), make_learner(make_encoder()).double()
@@ -53,7 +53,7 @@ def test_compiled_equals_eager(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler imports what it deprecates
 def test_layers_that_are_alike_are_compiled_once(
-    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
 ) -> None:
     from torch._dynamo.utils import counters
 
@@ -70,7 +70,7 @@ def test_layers_that_are_alike_are_compiled_once(
 
 
 def test_without_a_compiler_a_line_is_written(
-    make_encoder: Callable[..., Encoder],
+    make_encoder: Callable[..., Transformer],
     make_learner: Callable[..., Learner],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -103,7 +103,7 @@ def test_onednn_is_chosen_by_the_flags(avx512: bool, amx: bool, wanted: bool, mo
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": avx512, "amx_bf16": amx})
     try:
-        assert products_by_onednn() == wanted
+        assert use_onednn_matmul() == wanted
         assert torch.get_float32_matmul_precision() == ("medium" if wanted else before)
     finally:
         torch.set_float32_matmul_precision(before)
@@ -116,11 +116,11 @@ def test_memory_is_kept() -> None:
 
 
 def test_a_filled_vocabulary_changes_no_loss(
-    make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+    make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What CUDA does, on the CPU: 67 tokens are filled up to 128."""
     learner = make_learner(make_encoder())
-    head, table = learner.heads["masked"].lm_head, learner.network.token_embedding.weight  # type: ignore[union-attr]
+    head, table = learner.heads["masked_lm"].lm_head, learner.network.token_embedding.weight  # type: ignore[union-attr]
     hidden = torch.randn(9, 32)
     targets = Targets(torch.arange(9), torch.tensor([1, 5, 66, IGNORE, 0, 2, 2, 3, 4]))
     loss, correct = head.loss(hidden, targets).values()  # type: ignore[operator, union-attr]
@@ -139,12 +139,12 @@ def test_a_filled_vocabulary_changes_no_loss(
 
 
 def test_rounded_products_are_those_of_autocast(
-    make_batch: Callable[..., Batch], make_encoder: Callable[..., Encoder], make_learner: Callable[..., Learner]
+    make_batch: Callable[..., Batch], make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
 ) -> None:
     batch, network = make_batch(ROWS, 40), make_learner(make_encoder()).network.eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         wanted = network(batch)["tokens"]
-        round_products(network, torch.bfloat16)
+        cast_linear_weights(network, torch.bfloat16)
         assert network.layers[0].attention.query.weight.dtype == torch.bfloat16  # type: ignore[index, union-attr]
         assert torch.equal(network(batch)["tokens"], wanted)
 

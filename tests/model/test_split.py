@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from genus.batch import Packed
-from genus.model.attention.block_sparse.layer import BlockSparse
-from genus.model.attention.chunked.local import Local
-from genus.model.attention.chunked.lsh import Lsh
-from genus.model.attention.linformer import LengthProjection, LowRank
+from genus.model.attention.block_sparse.layer import BlockSparseAttention
+from genus.model.attention.chunked.local import ChunkedLocalAttention
+from genus.model.attention.chunked.lsh import LSHAttention
+from genus.model.attention.linformer import LengthProjection, LinformerAttention
 from genus.model.attention.masks import Causal
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Context
-from genus.model.attention.relative import Relative
-from genus.model.attention.two_stream import TwoStream
+from genus.model.attention.relative import RelativeAttention
+from genus.model.attention.two_stream import TwoStreamAttention
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,19 +34,19 @@ DOUBLE = 1e-12
 HIDDEN, LENGTH = 16, 20
 ROWS = [[12, 5], [20]]
 SPLIT: dict[str, Attention] = {
-    "softmax": Softmax(heads=4, dropout=0.0),
-    "causal": Softmax(heads=4, dropout=0.0, visibility=Causal()),
-    "two heads": Softmax(heads=2, dropout=0.0, bias=False),
-    "relative": Relative(heads=4, dropout=0.0),
-    "two-stream": TwoStream(heads=4, dropout=0.0),
-    "local": Local(heads=4, size=6, chunk=4, dropout=0.0),
-    "low-rank": LowRank(heads=4, rank=3, length=LENGTH, dropout=0.0),
-    "low-rank, unshared": LowRank(heads=4, rank=3, length=LENGTH, sharing="none", dropout=0.0),
-    "low-rank, one": LowRank(heads=4, rank=3, length=LENGTH, sharing="key-value", dropout=0.0),
+    "softmax": MultiHeadAttention(heads=4, dropout=0.0),
+    "causal": MultiHeadAttention(heads=4, dropout=0.0, mask=Causal()),
+    "two heads": MultiHeadAttention(heads=2, dropout=0.0, bias=False),
+    "relative": RelativeAttention(heads=4, dropout=0.0),
+    "two-stream": TwoStreamAttention(heads=4, dropout=0.0),
+    "local": ChunkedLocalAttention(heads=4, head_size=6, chunk_length=4, dropout=0.0),
+    "low-rank": LinformerAttention(heads=4, rank=3, length=LENGTH, dropout=0.0),
+    "low-rank, unshared": LinformerAttention(heads=4, rank=3, length=LENGTH, sharing="none", dropout=0.0),
+    "low-rank, one": LinformerAttention(heads=4, rank=3, length=LENGTH, sharing="key-value", dropout=0.0),
 }
 DRAWN: dict[str, Attention] = {
-    "lsh": Lsh(heads=2, size=6, chunk=4, buckets=(4,)),
-    "block-sparse": BlockSparse(heads=2, dropout=0.0, block_size=4, lead=4, random=1),
+    "lsh": LSHAttention(heads=2, head_size=6, chunk_length=4, num_buckets=(4,)),
+    "block-sparse": BlockSparseAttention(heads=2, dropout=0.0, block_size=4, num_global_tokens=4, random_blocks=1),
 }
 OF_HEADS = {"content_bias": 0, "position_bias": 0, "segment_bias": 0, "segments": 1, "key_bias": 0, "value_bias": 0}
 """Vectors that are split too, and along which axis."""

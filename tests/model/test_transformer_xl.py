@@ -17,16 +17,16 @@ from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
 from genus.model.activation import Relu
 from genus.model.attention.masks import Causal
-from genus.model.attention.relative import Relative
+from genus.model.attention.relative import RelativeAttention
 from genus.model.embedding import Embedding
-from genus.model.embedding.adaptive import Adaptive
-from genus.model.feedforward.mlp import Dense
+from genus.model.embedding.adaptive import AdaptiveEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
-from genus.model.norm import LayerNorm, NoNorm
+from genus.model.norm import Identity, LayerNorm
 from genus.model.position import NoPosition
-from genus.model.segment_recurrence import Recurrent
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
 from genus.objectives import Learner
-from genus.objectives.pretraining.causal_lm import NextToken
+from genus.objectives.pretraining.causal_lm import CausalLM
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "transformer_xl"
 FLOAT32 = 1e-5
@@ -44,18 +44,18 @@ def golden(name: str) -> dict[str, Tensor]:
 
 def learner(name: str) -> Learner:
     """Build the model of the golden values, with its weights."""
-    model = Recurrent(
+    model = SegmentRecurrentTransformer(
         layers=3, hidden=8,
-        attention=Relative(heads=2, dropout=0.0, visibility=Causal(), longest=CHOICES[name]["longest"]),
-        feedforward=Dense(size=12, activation=Relu()),
-        embedding=Adaptive(
+        attention=RelativeAttention(heads=2, dropout=0.0, mask=Causal(), clamp_len=CHOICES[name]["longest"]),
+        feedforward=MLP(size=12, activation=Relu()),
+        embedding=AdaptiveEmbedding(
             cutoffs=(10, 20, 30), ratio=CHOICES[name]["ratio"] or 1,
-            segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.0,
+            segments=0, position=NoPosition(), norm=Identity(), dropout=0.0,
         ),
         norm=LayerNorm(eps=1e-5), dropout=0.0, memory=MEMORY,
     )  # fmt: skip
-    head = NextToken(output=AdaptiveSoftmax()).build(model, VOCABULARY)
-    built = Learner(model.build(VOCABULARY), {"next_token": head})
+    head = CausalLM(output=AdaptiveSoftmax()).build(model, VOCABULARY)
+    built = Learner(model.build(VOCABULARY), {"causal_lm": head})
     built.load(translated(golden(name)))
     return built.eval()
 
@@ -84,7 +84,7 @@ def translated(values: dict[str, Tensor]) -> dict[str, Tensor]:
             "feedforward_norm": "pos_ff.layer_norm",
         }.items():
             ours |= {f"{into}{own}.{leaf}": theirs[f"{of}{name}.{leaf}"] for leaf in ("weight", "bias")}
-    head = "heads.next_token.lm_head."
+    head = "heads.causal_lm.lm_head."
     ours[head + "further.weight"] = theirs["crit.cluster_weight"]
     ours[head + "further.bias"] = theirs["crit.cluster_bias"]
     biases = [theirs[f"crit.out_layers.{c}.bias"] for c in range(4) if f"crit.out_layers.{c}.bias" in theirs]
@@ -99,7 +99,7 @@ def batch(ids: Tensor, goes_on: bool) -> Batch:
     rows = []
     for row in ids.numpy():
         tokens = Sequence(row, 0 * row, row < 0, following=int(row[0]), continues=goes_on)
-        rows.append([NextToken().corrupt(Example({"tokens": tokens}, {}), None, None)])  # type: ignore[arg-type]
+        rows.append([CausalLM().prepare_example(Example({"tokens": tokens}, {}), None, None)])  # type: ignore[arg-type]
     return pack(rows, LENGTH, 0)
 
 
@@ -113,7 +113,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def test_three_segments_in_a_row(name: str) -> None:
     """Hidden states, log-probabilities of all tokens, the loss, and what is remembered in the end."""
     values, own = golden(name), learner(name).double()
-    network, output, memory = own.network, own.heads["next_token"].lm_head, own.network.blank(ROWS)
+    network, output, memory = own.network, own.heads["causal_lm"].lm_head, own.network.initial_memory(ROWS)
     for segment in range(SEGMENTS):
         given = batch(values[f"{segment}.ids"], segment > 0)
         given = Batch(given.streams, given.targets, memory=memory)
@@ -123,8 +123,8 @@ def test_three_segments_in_a_row(name: str) -> None:
         scores = output(found["tokens"]).view(ROWS, LENGTH, -1)
         assert relative(found["tokens"].view(ROWS, LENGTH, -1), values[f"{segment}.hidden"]) <= FLOAT32
         assert relative(scores, values[f"{segment}.scores"]) <= FLOAT32
-        label = given.targets["next_token"].label.view(ROWS, LENGTH, 1)
-        assert relative(sums["next_token"], -values[f"{segment}.scores"].gather(2, label).sum()) <= FLOAT32
+        label = given.targets["causal_lm"].label.view(ROWS, LENGTH, 1)
+        assert relative(sums["causal_lm"], -values[f"{segment}.scores"].gather(2, label).sum()) <= FLOAT32
     assert relative(memory["memory"], values["memory"].transpose(1, 2)) <= FLOAT32
     assert memory["remembered"].all()
 
@@ -133,10 +133,10 @@ def test_three_segments_in_a_row(name: str) -> None:
 def test_the_adaptive_softmax_is_a_distribution(name: str) -> None:
     own = learner(name)
     hidden = torch.randn(5, 8)
-    scores = own.heads["next_token"].lm_head(hidden)
+    scores = own.heads["causal_lm"].lm_head(hidden)
     torch.testing.assert_close(scores.exp().sum(-1), torch.ones(5))
     label = torch.tensor([3, 15, 25, 39, IGNORE])
-    loss = own.heads["next_token"].lm_head.loss(hidden, Targets(torch.arange(5), label))["loss"]
+    loss = own.heads["causal_lm"].lm_head.loss(hidden, Targets(torch.arange(5), label))["loss"]
     torch.testing.assert_close(loss, -scores[:4].gather(1, label[:4, None]).sum())
 
 
@@ -150,13 +150,13 @@ def test_one_embedding_of_all_clusters(name: str) -> None:
 @models
 def test_every_parameter_is_counted(name: str) -> None:
     own = learner(name)
-    model = Recurrent(
-        layers=3, hidden=8, attention=Relative(heads=2), feedforward=Dense(size=12), memory=MEMORY,
-        embedding=Adaptive(
-            cutoffs=(10, 20, 30), ratio=CHOICES[name]["ratio"] or 1, segments=0, position=NoPosition(), norm=NoNorm()
+    model = SegmentRecurrentTransformer(
+        layers=3, hidden=8, attention=RelativeAttention(heads=2), feedforward=MLP(size=12), memory=MEMORY,
+        embedding=AdaptiveEmbedding(
+            cutoffs=(10, 20, 30), ratio=CHOICES[name]["ratio"] or 1, segments=0, position=NoPosition(), norm=Identity()
         ),
     )  # fmt: skip
-    counted = model.parameters(VOCABULARY), NextToken(output=AdaptiveSoftmax()).demand(model, VOCABULARY, 4).parameters
+    counted = model.parameters(VOCABULARY), CausalLM(output=AdaptiveSoftmax()).cost(model, VOCABULARY, 4).parameters
     network, whole = (sum(weight.numel() for weight in module.parameters()) for module in (own.network, own))
     assert counted == (network, whole - network)
 
@@ -169,6 +169,8 @@ def test_published_sizes_have_as_many_parameters(size: str) -> None:
 
 
 def test_the_adaptive_softmax_wants_adaptive_embeddings() -> None:
-    model = Recurrent(layers=1, hidden=8, attention=Relative(heads=2), feedforward=Dense(size=8), embedding=Embedding())
-    with pytest.raises(UsageError, match=r"set model\.embedding=Adaptive"):
+    model = SegmentRecurrentTransformer(
+        layers=1, hidden=8, attention=RelativeAttention(heads=2), feedforward=MLP(size=8), embedding=Embedding()
+    )
+    with pytest.raises(UsageError, match=r"set model\.embedding=AdaptiveEmbedding"):
         AdaptiveSoftmax().build(model, VOCABULARY)

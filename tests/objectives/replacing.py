@@ -46,14 +46,14 @@ def examples() -> list[Example]:
         ids = original.copy()
         ids[chosen[0]] = MASK
         fixed = np.isin(original, [CLS, SEP])
-        targets = {"masked": (chosen, original[chosen]), "original": (np.arange(length), original)}
+        targets = {"masked_lm": (chosen, original[chosen]), "original": (np.arange(length), original)}
         found.append(
             Example({"tokens": Sequence(ids, (np.arange(length) > length // 2).astype(np.int64), fixed)}, targets)
         )
     return found
 
 
-LIMITS = {"masked": 20, "original": 48}
+LIMITS = {"masked_lm": 20, "original": 48}
 
 
 def packed() -> Batch:

@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genus import catalog
 from genus.batch import IGNORE, Batch, Targets
-from genus.cost import TRAINING, cost, demand, stage_cost
+from genus.cost import TRAINING, component_cost, cost, stage_cost
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from genus.objectives.pretraining.distillation import Distilled, DistilledHead, Teacher
+from genus.objectives.pretraining.distillation import DistilledMaskedLM, DistilledMaskedLMHead, Teacher
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 
 if TYPE_CHECKING:
     from genus.objectives import Learner
@@ -34,14 +34,14 @@ SMALL = {"layers": 1, "hidden": 16, "attention": {"heads": 2}, "feedforward": {"
 compared = pytest.mark.parametrize("compared", ["all", "masked"])
 
 
-def recipe(compared: str = "masked", **changes: Any) -> Recipe:
+def recipe(compared: str = "masked_lm", **changes: Any) -> Recipe:
     objective = {"compared": compared, "teacher": {"model": SMALL | {"layers": 3}}} | changes
     return catalog.load("distilbert/tiny").overlay(
         {"model": SMALL, "tokens": {"vocab_size": VOCABULARY}, "objectives": {"0": objective}}
     )
 
 
-def learner(compared: str = "masked", **changes: Any) -> Learner:
+def learner(compared: str = "masked_lm", **changes: Any) -> Learner:
     torch.manual_seed(0)
     made = recipe(compared, **changes).learner().double()
     with torch.no_grad():
@@ -50,9 +50,9 @@ def learner(compared: str = "masked", **changes: Any) -> Learner:
     return made
 
 
-def head(made: Learner) -> DistilledHead:
-    found = made.heads["masked"]
-    assert isinstance(found, DistilledHead)
+def head(made: Learner) -> DistilledMaskedLMHead:
+    found = made.heads["masked_lm"]
+    assert isinstance(found, DistilledMaskedLMHead)
     return found
 
 
@@ -65,13 +65,15 @@ def examples(seed: int = 0) -> list[Example]:
         chosen = np.sort(rng.permutation(length)[:2])
         every = (np.arange(length), np.zeros(length, dtype=np.int64))
         sequence = Sequence(ids, np.zeros_like(ids), np.zeros(length, dtype=bool))
-        made.append(Example({"tokens": sequence}, {"masked": (chosen, ids[chosen]), "taught": every}))
+        made.append(Example({"tokens": sequence}, {"masked_lm": (chosen, ids[chosen]), "taught": every}))
     return made
 
 
 def packed(made: list[Example]) -> Batch:
     """Return the sequences in three rows, two of them shared, with room for further targets."""
-    return pack([[made[0], made[1]], [made[2], made[3]], [made[4]]], ROW, 0, max_targets={"masked": 20, "taught": 72})
+    return pack(
+        [[made[0], made[1]], [made[2], made[3]], [made[4]]], ROW, 0, max_targets={"masked_lm": 20, "taught": 72}
+    )
 
 
 @compared
@@ -79,11 +81,11 @@ def test_packed_equals_one_by_one(compared: str) -> None:
     made, rows = learner(compared), examples()
     whole = made(packed(rows)).sums
     alone = [made(pack([[each]], len(each.tokens.ids), 0)).sums for each in rows]
-    assert whole.keys() == {"masked", "masked/correct", "distilled", "hidden_cosine"}
+    assert whole.keys() == {"masked_lm", "masked_lm/correct", "distilled", "hidden_cosine"}
     for name, value in whole.items():
         assert value.item() == pytest.approx(sum(sums[name].item() for sums in alone), rel=TOLERANCE), name
     counts = made.counts(packed(rows))
-    assert counts == {"masked": 9, "distilled": 47 if compared == "all" else 9, "hidden_cosine": 47}
+    assert counts == {"masked_lm": 9, "distilled": 47 if compared == "all" else 9, "hidden_cosine": 47}
 
 
 @compared
@@ -106,7 +108,7 @@ def test_no_document_reaches_another_s_losses(compared: str) -> None:
 
 def test_the_teacher_is_no_part_of_the_learner() -> None:
     made = learner()
-    plain = replace(recipe(), objectives=(Masked(),)).learner()
+    plain = replace(recipe(), objectives=(MaskedLM(),)).learner()
     assert made.state_dict().keys() == plain.state_dict().keys()
     assert sum(1 for _ in made.buffers()) == 0
     assert not {*made.modules()} & {*head(made).teacher.modules()}
@@ -135,7 +137,7 @@ def test_every_masked_or_real_token_weighs_the_same() -> None:
     """L = 5 Σ distilled / 9 + 2 Σ masked / 9 + Σ cosine / 47."""
     made, batch = learner(), packed(examples())
     sums = made(batch).sums
-    expected = 5 * sums["distilled"] / 9 + 2 * sums["masked"] / 9 + sums["hidden_cosine"] / 47
+    expected = 5 * sums["distilled"] / 9 + 2 * sums["masked_lm"] / 9 + sums["hidden_cosine"] / 47
     assert made.objective(sums, made.counts(batch)).item() == pytest.approx(expected.item(), rel=TOLERANCE)
 
 
@@ -145,17 +147,19 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it() -> None:
     sums = made(packed(examples())).sums
     assert sums["distilled"].item() == pytest.approx(0, abs=TOLERANCE)
     assert sums["hidden_cosine"].item() == pytest.approx(0, abs=47 * TOLERANCE)
-    assert sums["masked"].item() > 1
+    assert sums["masked_lm"].item() > 1
 
 
 def test_all_tokens_are_targets_and_the_masked_ones_as_ever() -> None:
     vocabulary: Any = type("Vocabulary", (), {"mask": 4, "size": 40, "special": np.arange(40) < 5})()
-    objective, plain = recipe().objectives[0], Masked()
+    objective, plain = recipe().objectives[0], MaskedLM()
     example = Example({"tokens": examples()[1].tokens}, {})
-    found = objective.corrupt(example, vocabulary, np.random.default_rng(3))
-    expected = plain.corrupt(example, vocabulary, np.random.default_rng(3))
+    found = objective.prepare_example(example, vocabulary, np.random.default_rng(3))
+    expected = plain.prepare_example(example, vocabulary, np.random.default_rng(3))
     assert found.tokens.ids.tolist() == expected.tokens.ids.tolist()
-    assert [part.tolist() for part in found.targets["masked"]] == [part.tolist() for part in expected.targets["masked"]]
+    assert [part.tolist() for part in found.targets["masked_lm"]] == [
+        part.tolist() for part in expected.targets["masked_lm"]
+    ]
     assert found.targets["taught"][0].tolist() == list(range(14))
     assert objective.max_targets(48, 5) == plain.max_targets(48, 5) | {"taught": 48}
 
@@ -166,8 +170,8 @@ def test_a_teacher_of_another_width_leaves_the_hidden_states_alone() -> None:
         learner(teacher=wide)
     made = learner(teacher=wide, hidden_cosine=0.0)
     sums, counts = made(packed(examples())).sums, made.counts(packed(examples()))
-    assert counts.keys() == {"masked", "distilled"}
-    assert sums.keys() == {"masked", "masked/correct", "distilled"}
+    assert counts.keys() == {"masked_lm", "distilled"}
+    assert sums.keys() == {"masked_lm", "masked_lm/correct", "distilled"}
 
 
 @pytest.mark.parametrize(("choice", "value"), [("temperature", 0.0), ("distilled", -1.0), ("hidden_cosine", -0.5)])
@@ -178,10 +182,12 @@ def test_numbers_that_make_no_loss_are_refused(choice: str, value: float) -> Non
 
 def test_a_teacher_needs_a_masked_language_model() -> None:
     model = catalog.load("bert/tiny").model
-    objective = Distilled()
-    assert objective.by(model, (SequenceLabels(label="next_sentence"), Masked())).teacher == Teacher(model=model)
+    objective = DistilledMaskedLM()
+    assert objective.with_teacher(model, (SequenceLabels(label="next_sentence"), MaskedLM())).teacher == Teacher(
+        model=model
+    )
     with pytest.raises(UsageError, match="the teacher has no masked-language-model head"):
-        objective.by(model, (SequenceLabels(label="next_sentence"),))
+        objective.with_teacher(model, (SequenceLabels(label="next_sentence"),))
 
 
 @compared
@@ -194,14 +200,14 @@ def test_flops_agree_with_pytorch(compared: str) -> None:
     batch = pack([[Example({"tokens": sequence}, {})] for sequence in sequences], length, 0)
     chosen = torch.randperm(rows * length)[: round(0.15 * rows * length)]
     every = Targets(torch.arange(rows * length), torch.zeros(rows * length, dtype=torch.int64))
-    batch = replace(batch, targets={"masked": Targets(chosen, batch.tokens.ids[chosen]), "taught": every})
+    batch = replace(batch, targets={"masked_lm": Targets(chosen, batch.tokens.ids[chosen]), "taught": every})
     with FlopCounterMode(display=False) as forward:
         sums = made(batch).sums
     with FlopCounterMode(display=False) as backward:
         made.objective(sums, made.counts(batch)).backward()
-    wanted = demand(row, length)
-    assert forward.get_total_flops() == pytest.approx((wanted.flops + wanted.once) * len(ids), rel=FLOPS)
-    training = (TRAINING * wanted.flops + wanted.once) * len(ids)
+    wanted = component_cost(row, length)
+    assert forward.get_total_flops() == pytest.approx((wanted.flops + wanted.forward_only_flops) * len(ids), rel=FLOPS)
+    training = (TRAINING * wanted.flops + wanted.forward_only_flops) * len(ids)
     assert forward.get_total_flops() + backward.get_total_flops() == pytest.approx(training, rel=FLOPS)
     stage = replace(row.stages[0], max_length=length, batch=rows, micro_batch=rows)
     assert stage_cost(row, stage).flops_step == training

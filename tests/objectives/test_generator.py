@@ -11,7 +11,7 @@ from replacing import VOCABULARY, made, packed, recipe, sums_of
 from genus import catalog
 from genus.cost import cost
 from genus.errors import GenusError, UsageError
-from genus.model.generator import Generator, fitted
+from genus.model.generator import GeneratorConfig, fitted
 from genus.optim.adamw import AdamW
 from genus.optim.groups import groups
 
@@ -31,7 +31,7 @@ def names(optimizer: Any) -> Iterator[int]:
 def test_shared_embeddings_are_there_once() -> None:
     learner = made()
     state, parameters = learner.tensors(), list(learner.parameters())
-    tied = "heads.generated.masked.lm_head.weight"
+    tied = "heads.masked_lm_generator.masked.lm_head.weight"
     assert learner.state_dict().keys() - state.keys() == {tied}
     assert learner.first_names()[tied] == "network.embed.tokens.weight"
     assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
@@ -43,7 +43,7 @@ def test_shared_embeddings_are_there_once() -> None:
 
 
 def test_both_losses_teach_the_embeddings(still: Tensor) -> None:
-    for loss in ("masked", "replaced"):
+    for loss in ("masked_lm", "replaced_token_detection"):
         learner, batch = made(), packed()
         learner(batch).sums[loss].backward()
         embed = learner.network.embed
@@ -55,13 +55,13 @@ def test_both_losses_teach_the_embeddings(still: Tensor) -> None:
 def test_the_generator_is_a_model_of_the_same_tensors(still: Tensor) -> None:
     """Its states and loss as a model of its own, with the masked language model as BERT's rows have it."""
     learner, batch = made(), packed()
-    companion = learner.companions()["generator"]
+    companion = learner.auxiliary_models()["generator"]
     whole = companion.learner.network.state_dict()
     assert whole["embed.tokens.weight"].data_ptr() == learner.network.token_embedding.weight.data_ptr()
     assert not [name for name, tensor in companion.learner.state_dict().items() if tensor.is_meta]
     with torch.no_grad():
         found = companion.learner(batch).sums
-    assert float(found["masked"]) == pytest.approx(sums_of(learner, batch)["masked"], rel=TOLERANCE)
+    assert float(found["masked_lm"]) == pytest.approx(sums_of(learner, batch)["masked_lm"], rel=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_generators_of_published_sizes(name: str, sizes: tuple[int, ...]) -> Non
 def test_odd_generators_are_told_from_their_encoder() -> None:
     model = recipe().model
     for choice in (
-        Generator(),
-        Generator(width=0.3, depth=0.5, heads=5, inner=7),
-        Generator(width=1.0, heads=2, inner=24),
+        GeneratorConfig(),
+        GeneratorConfig(width=0.3, depth=0.5, heads=5, inner=7),
+        GeneratorConfig(width=1.0, heads=2, inner=24),
     ):
         assert fitted(choice.encoder(model), model).encoder(model) == choice.encoder(model)
     with pytest.raises(UsageError, match="differs from the model it generates for in more than its size"):
@@ -102,37 +102,39 @@ def test_a_generator_larger_than_the_discriminator_is_refused(setting: str) -> N
 
 
 def test_detection_needs_something_that_replaces() -> None:
-    alone = {"kind": "Replaced"}
-    for objectives in ([alone], [{"kind": "Masked"}, alone], [alone, {"kind": "Generated"}]):
+    alone = {"kind": "ReplacedTokenDetection"}
+    for objectives in ([alone], [{"kind": "MaskedLM"}, alone], [alone, {"kind": "MaskedLMGenerator"}]):
         with pytest.raises(UsageError, match="Replaced needs original"):
             recipe().overlay({"objectives": objectives})
 
 
 def test_two_objectives_that_mask_are_refused() -> None:
     with pytest.raises(UsageError, match="Generated gives masked, which is given already"):
-        recipe().overlay({"objectives": [{"kind": "Masked"}, {"kind": "Generated"}]})
+        recipe().overlay({"objectives": [{"kind": "MaskedLM"}, {"kind": "MaskedLMGenerator"}]})
 
 
 def test_a_learner_without_its_generator_is_not_measured() -> None:
     learner = made()
-    del learner.heads["generated"]
+    del learner.heads["masked_lm_generator"]
     with pytest.raises(GenusError, match="nothing replaces tokens here"):
         sums_of(learner, packed())
 
 
 def test_embeddings_that_cannot_be_shared_are_refused() -> None:
     row = catalog.load("ernie2/tiny").overlay(
-        {"objectives": [{"kind": "Generated"}], "stages": [recipe().stages[0].to_json()]}
+        {"objectives": [{"kind": "MaskedLMGenerator"}], "stages": [recipe().stages[0].to_json()]}
     )
     with pytest.raises(UsageError, match="cannot share the embeddings of this model"):
         row.learner()
 
 
 def test_any_encoder_can_be_a_discriminator(still: Tensor) -> None:
-    objectives = [{"kind": "Generated"}, {"kind": "Replaced"}]
+    objectives = [{"kind": "MaskedLMGenerator"}, {"kind": "ReplacedTokenDetection"}]
     for member in ("bert", "albert"):
         changes = {"objectives": objectives, "examples": {"kind": "HalvedChunks"}, "tokens": {"vocab_size": VOCABULARY}}
         learner = catalog.load(f"{member}/tiny").overlay(changes).learner()
-        assert sums_of(learner, packed()).keys() >= {"masked", "replaced"}
-        companion = learner.companions()["generator"].learner
-        assert sums_of(companion, packed())["masked"] == pytest.approx(sums_of(learner, packed())["masked"], rel=1e-5)
+        assert sums_of(learner, packed()).keys() >= {"masked_lm", "replaced_token_detection"}
+        companion = learner.auxiliary_models()["generator"].learner
+        assert sums_of(companion, packed())["masked_lm"] == pytest.approx(
+            sums_of(learner, packed())["masked_lm"], rel=1e-5
+        )

@@ -41,7 +41,7 @@ def shown(text: str) -> tuple[str, dict[str, int]]:
     """Return what the model sees of a text, and the label of every piece that has one, by place."""
     ids = np.array([PIECES.index(piece) for piece in text.split()])
     example = Example({"tokens": Sequence(*WORDS.frame(ids))}, {})
-    found = CapitalPrediction().corrupt(example, WORDS, np.random.default_rng(0))
+    found = CapitalPrediction().prepare_example(example, WORDS, np.random.default_rng(0))
     np.testing.assert_array_equal(example.tokens.ids[1:-1], ids)
     where, label = found.targets["capital_prediction"]
     seen = " ".join(PIECES[number] for number in found.tokens.ids[1:-1])

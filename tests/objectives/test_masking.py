@@ -11,7 +11,7 @@ from scipy import stats
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
 from genus.objectives.masking.tokens import TokenMasking, WholeWordMasking
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def test_number_frame_and_restoration(masking: Masking, length: int) -> None:
 def test_the_objective_keeps_the_originals_as_targets() -> None:
     original = sequence(64, 0)
     before = original.ids.copy()
-    corrupted = Masked().corrupt(Example({"tokens": original}, {}), WORDS, np.random.default_rng(0))
-    where, label = corrupted.targets["masked"]
+    corrupted = MaskedLM().prepare_example(Example({"tokens": original}, {}), WORDS, np.random.default_rng(0))
+    where, label = corrupted.targets["masked_lm"]
     np.testing.assert_array_equal(original.ids, before)
     ids = corrupted.tokens.ids.copy()
     assert (ids != before).any()
@@ -196,4 +196,4 @@ def test_shares_that_are_none(shares: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         WholeWordMasking(**shares)
     with pytest.raises(UsageError, match=words):
-        Masked().overlay({"masking": {"kind": "WholeWordMasking", **shares}})
+        MaskedLM().overlay({"masking": {"kind": "WholeWordMasking", **shares}})

@@ -11,8 +11,8 @@ import pytest
 from genus import catalog
 from genus.errors import UsageError
 from genus.examples import Example, Sequence
-from genus.objectives.masking.targets import ContextSpans, LoneTokens, Partial
-from genus.objectives.pretraining.permutation_lm import Permuted
+from genus.objectives.masking.targets import ContextSpans, RandomTokens, TargetSelection
+from genus.objectives.pretraining.permutation_lm import PermutationLM
 from genus.tokens.vocabulary import Vocabulary
 
 SEP, CLS, FIRST, SIZE = 3, 2, 5, 400
@@ -23,7 +23,7 @@ WORDS = Vocabulary(
     single=((None, 0, 0), (SEP, None, 0), (CLS, None, 2)),
     pair=((None, 0, 0), (SEP, None, 0), (None, 1, 1), (SEP, None, 1), (CLS, None, 2)),
 )  # fmt: skip
-partials = pytest.mark.parametrize("partial", [ContextSpans(), LoneTokens(), ContextSpans(one_in=7)], ids=str)
+partials = pytest.mark.parametrize("partial", [ContextSpans(), RandomTokens(), ContextSpans(one_in=7)], ids=str)
 
 
 def framed(first: int, second: int, seed: int, *, through: int | None = None, backward: bool = False) -> Example:
@@ -32,15 +32,17 @@ def framed(first: int, second: int, seed: int, *, through: int | None = None, ba
     return Example({"tokens": Sequence(*WORDS.frame(*texts), through=through, backward=backward)}, {})
 
 
-def corrupted(partial: Partial, example: Example, seed: int = 0) -> tuple[Sequence, np.ndarray, np.ndarray]:
-    found = Permuted(partial=partial).corrupt(example, WORDS, np.random.default_rng(seed))
-    return found.tokens, *found.targets["permuted"]
+def corrupted(partial: TargetSelection, example: Example, seed: int = 0) -> tuple[Sequence, np.ndarray, np.ndarray]:
+    found = PermutationLM(selection=partial).prepare_example(example, WORDS, np.random.default_rng(seed))
+    return found.tokens, *found.targets["permutation_lm"]
 
 
 @partials
 @pytest.mark.parametrize("through", [None, 40])
 @pytest.mark.parametrize("backward", [False, True])
-def test_one_in_k_is_predicted_and_nothing_is_replaced(partial: Partial, through: int | None, backward: bool) -> None:
+def test_one_in_k_is_predicted_and_nothing_is_replaced(
+    partial: TargetSelection, through: int | None, backward: bool
+) -> None:
     for seed in range(20):
         example = framed(60, 33, seed, through=through, backward=backward)
         before = example.tokens.ids.copy()
@@ -54,7 +56,7 @@ def test_one_in_k_is_predicted_and_nothing_is_replaced(partial: Partial, through
 
 
 @partials
-def test_who_is_predicted_comes_late_and_all_others_first(partial: Partial) -> None:
+def test_who_is_predicted_comes_late_and_all_others_first(partial: TargetSelection) -> None:
     tokens, index, _ = corrupted(partial, framed(60, 33, 0))
     late = np.zeros(len(tokens.ids), dtype=bool)
     late[index] = True
@@ -75,7 +77,7 @@ def test_every_order_is_as_likely() -> None:
     seen: Counter[tuple[int, ...]] = Counter()
     draws = 3000
     for seed in range(draws):
-        tokens, index, _ = corrupted(LoneTokens(one_in=3), framed(4, 4, 1), seed)
+        tokens, index, _ = corrupted(RandomTokens(one_in=3), framed(4, 4, 1), seed)
         assert tokens.order is not None
         seen[tuple(np.argsort(tokens.order[index]).tolist())] += 1
     assert len(seen) == 6
@@ -85,7 +87,7 @@ def test_every_order_is_as_likely() -> None:
 def test_every_token_is_as_likely_alone() -> None:
     draws = 4000
     chosen = sum(
-        LoneTokens().choose(5, np.ones(30, dtype=bool), np.arange(30) != 7, np.random.default_rng(seed))
+        RandomTokens().choose(5, np.ones(30, dtype=bool), np.arange(30) != 7, np.random.default_rng(seed))
         for seed in range(draws)
     )
     assert chosen[7] == 0
@@ -132,11 +134,14 @@ def test_spans_of_backward_text_begin_where_words_do_as_it_reads() -> None:
 
 @pytest.mark.parametrize("other", ["transformer-xl/tiny", "bert/tiny"])
 def test_a_model_without_second_states_is_refused(other: str) -> None:
-    message, model = r"Permuted predicts from second states.*model\.attention=TwoStream", catalog.load(other).model
+    message, model = (
+        r"Permuted predicts from second states.*model\.attention=TwoStreamAttention",
+        catalog.load(other).model,
+    )
     with pytest.raises(ValueError, match=message):
         replace(catalog.load("xlnet/tiny"), model=model)
     with pytest.raises(UsageError, match=message):
-        Permuted().build(model, 50)
+        PermutationLM().build(model, 50)
 
 
 def test_even_the_shortest_sequence_has_a_target() -> None:

@@ -12,9 +12,9 @@ from scipy import stats
 from genus.errors import GenusError
 from genus.examples import Sequence
 from genus.objectives.masking.rare import RareMasking
-from genus.objectives.pretraining.distillation import Distilled
-from genus.objectives.pretraining.generator import Generated
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.distillation import DistilledMaskedLM
+from genus.objectives.pretraining.generator import MaskedLMGenerator
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.tokens.store import Store
 from genus.tokens.vocabulary import Vocabulary
 
@@ -73,9 +73,11 @@ def test_without_counts_it_is_one_line() -> None:
 
 
 def test_objectives_say_that_they_need_counts() -> None:
-    rare = Masked(masking=RareMasking())
-    assert [o.counts_tokens for o in (rare, Distilled(masking=RareMasking()), Generated(masked=rare))] == [True] * 3
-    assert not any(objective.counts_tokens for objective in (Masked(), Distilled(), Generated()))
+    rare = MaskedLM(masking=RareMasking())
+    assert [
+        o.counts_tokens for o in (rare, DistilledMaskedLM(masking=RareMasking()), MaskedLMGenerator(masked=rare))
+    ] == [True] * 3
+    assert not any(objective.counts_tokens for objective in (MaskedLM(), DistilledMaskedLM(), MaskedLMGenerator()))
 
 
 def test_a_store_counts_its_ids(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,14 @@ def transformer(
 def slow(learner: Learner, noise: Tensor) -> tuple[float, list[list[bool]]]:
     """Return L_MLM + 50 L_Disc, each a mean over its tokens, one sequence after the other, and what was replaced."""
     state = learner.state_dict()
-    table, head = state["network.embed.tokens.weight"], "heads.generated.masked.lm_head"
+    table, head = state["network.embed.tokens.weight"], "heads.masked_lm_generator.masked.lm_head"
     masked, told, answers = [], [], []
     for example in examples():
         tokens, (chosen, label), (_, original) = example.tokens, *example.targets.values()
         ids, segments = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.segments)
-        x = transformer(ids, segments, state, "heads.generated.network", "heads.generated.network.projection", 1)
+        x = transformer(
+            ids, segments, state, "heads.masked_lm_generator.network", "heads.masked_lm_generator.network.projection", 1
+        )
         corrupt = torch.from_numpy(original).clone()
         for place, token in zip(chosen.tolist(), label.tolist(), strict=True):
             y = norm(gelu(linear(x[place], state, f"{head}.transform.dense")), state, f"{head}.transform.norm")
@@ -82,7 +84,11 @@ def slow(learner: Learner, noise: Tensor) -> tuple[float, list[list[bool]]]:
             masked.append(-float(torch.log_softmax(logits, -1)[token]))
             corrupt[place] = int((logits.float() + noise).argmax())
         h = transformer(corrupt, segments, state, "network", "network.embed.projection", 2)
-        score = linear(gelu(linear(h, state, "heads.replaced.scores.dense")), state, "heads.replaced.scores.out")[:, 0]
+        score = linear(
+            gelu(linear(h, state, "heads.replaced_token_detection.scores.dense")),
+            state,
+            "heads.replaced_token_detection.scores.out",
+        )[:, 0]
         replaced = (corrupt != torch.from_numpy(original)).tolist()
         told += [-math.log(1 / (1 + math.exp(-s if r else s))) for s, r in zip(score.tolist(), replaced, strict=True)]
         answers.append(replaced)
@@ -99,8 +105,11 @@ def test_the_loss_is_the_paper_s(still: Tensor) -> None:
     with torch.no_grad():
         sums, counts = learner(batch).sums, learner.counts(batch)
         found = learner.objective(sums, counts)
-    assert {name: int(count) for name, count in counts.items()} == {"masked": 8, "replaced": sum(LENGTHS)}
-    assert int(sums["replaced/share"]) == sum(map(sum, answers)) > 0
+    assert {name: int(count) for name, count in counts.items()} == {
+        "masked_lm": 8,
+        "replaced_token_detection": sum(LENGTHS),
+    }
+    assert int(sums["replaced_token_detection/share"]) == sum(map(sum, answers)) > 0
     assert float(found) == pytest.approx(total, rel=TOLERANCE)
 
 
@@ -115,7 +124,7 @@ def test_one_by_one_is_the_same_as_packed(still: Tensor) -> None:
 def test_weights_are_choices(still: Tensor) -> None:
     learner, batch = made("objectives.1.weight=3.0"), packed()
     sums, counts = learner(batch).sums, learner.counts(batch)
-    total = sums["masked"] / 8 + 3 * sums["replaced"] / sum(LENGTHS)
+    total = sums["masked_lm"] / 8 + 3 * sums["replaced_token_detection"] / sum(LENGTHS)
     assert float(learner.objective(sums, counts).detach()) == pytest.approx(float(total.detach()), rel=TOLERANCE)
 
 
@@ -124,21 +133,21 @@ def test_weights_are_choices(still: Tensor) -> None:
 
 def prepared(learner: Learner, batch: Batch) -> Batch:
     with torch.no_grad():
-        return learner.heads["generated"].prepare(learner.network, batch)[0]
+        return learner.heads["masked_lm_generator"].prepare(learner.network, batch)[0]
 
 
 def certain(learner: Learner, token: int) -> None:
     """Make the generator name one token always."""
     with torch.no_grad():
-        learner.heads["generated"].masked.lm_head.bias[token] += 1e3
+        learner.heads["masked_lm_generator"].masked.lm_head.bias[token] += 1e3
 
 
 def test_a_sample_that_is_the_original_counts_as_original() -> None:
     learner, batch = made(), packed()
-    token = int(batch.targets["masked"].label[0])
+    token = int(batch.targets["masked_lm"].label[0])
     certain(learner, token)
     after = prepared(learner, batch)
-    masked, targets = batch.targets["masked"], after.targets["replaced"]
+    masked, targets = batch.targets["masked_lm"], after.targets["replaced_token_detection"]
     real = masked.counted()
     assert (after.tokens.ids[masked.index[real]] == token).all()
     expected = torch.zeros(len(batch.tokens.ids), dtype=torch.int64)
@@ -151,7 +160,7 @@ def test_a_sample_that_is_the_original_counts_as_original() -> None:
 
 def test_every_live_token_is_judged_and_no_other() -> None:
     batch = packed()
-    targets = prepared(made(), batch).targets["replaced"]
+    targets = prepared(made(), batch).targets["replaced_token_detection"]
     live = targets.counted()
     starts = np.repeat([0, 14, 24, 44], LENGTHS)
     expected = np.concatenate([np.arange(length) for length in LENGTHS]) + starts
@@ -162,7 +171,7 @@ def test_every_live_token_is_judged_and_no_other() -> None:
 def test_only_the_chosen_tokens_change() -> None:
     batch = packed()
     after = prepared(made(), batch)
-    masked = batch.targets["masked"]
+    masked = batch.targets["masked_lm"]
     moved = torch.zeros(len(batch.tokens.ids), dtype=torch.bool)
     moved[masked.index[masked.counted()]] = True
     assert torch.equal(after.tokens.ids[~moved], batch.tokens.ids[~moved])
@@ -208,9 +217,9 @@ def test_samples_hang_on_the_seed_alone() -> None:
 def test_the_discriminator_teaches_the_generator_nothing(still: Tensor) -> None:
     """No gradient flows through the samples: of its loss alone, none reaches what is the generator's own."""
     learner, batch = made(), packed()
-    learner(batch).sums["replaced"].backward()
+    learner(batch).sums["replaced_token_detection"].backward()
     shared = set(map(id, learner.network.parameters()))
-    own = {name: one for name, one in learner.heads["generated"].named_parameters() if id(one) not in shared}
+    own = {name: one for name, one in learner.heads["masked_lm_generator"].named_parameters() if id(one) not in shared}
     assert not [name for name, parameter in own.items() if parameter.grad is not None]
     assert learner.network.token_embedding.weight.grad is not None
 
@@ -221,7 +230,7 @@ def test_no_document_reaches_another(still: Tensor) -> None:
     ids = batch.tokens.ids.clone()
     ids[15:22] = ids[15:22].flip(0)
     other = replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})
-    scores = learner.heads["replaced"].scores
+    scores = learner.heads["replaced_token_detection"].scores
     before, after = prepared(learner, batch), prepared(learner, other)
     with torch.no_grad():
         a, b = (scores(learner.network(one)["tokens"]) for one in (before, after))
@@ -236,12 +245,20 @@ def test_what_is_told_of_it() -> None:
     """A discriminator that always says replaced, and a generator that is always wrong or always right."""
     learner, batch = made(), packed()
     with torch.no_grad():
-        learner.heads["replaced"].scores.out.weight.zero_()
-        learner.heads["replaced"].scores.out.bias.fill_(1.0)
+        learner.heads["replaced_token_detection"].scores.out.weight.zero_()
+        learner.heads["replaced_token_detection"].scores.out.bias.fill_(1.0)
     certain(learner, 0)
     sums = sums_of(learner, batch)
-    assert (sums["masked/sampled"], sums["masked/correct"]) == (0, 0)
-    assert (sums["replaced/share"], sums["replaced/found"], sums["replaced/correct"]) == (8, 8, 8)
-    learner.heads["replaced"].scores.out.bias.data.fill_(-1.0)
+    assert (sums["masked_lm/sampled"], sums["masked_lm/correct"]) == (0, 0)
+    assert (
+        sums["replaced_token_detection/share"],
+        sums["replaced_token_detection/found"],
+        sums["replaced_token_detection/correct"],
+    ) == (8, 8, 8)
+    learner.heads["replaced_token_detection"].scores.out.bias.data.fill_(-1.0)
     sums = sums_of(learner, batch)
-    assert (sums["replaced/share"], sums["replaced/found"], sums["replaced/correct"]) == (8, 0, sum(LENGTHS) - 8)
+    assert (
+        sums["replaced_token_detection/share"],
+        sums["replaced_token_detection/found"],
+        sums["replaced_token_detection/correct"],
+    ) == (8, 0, sum(LENGTHS) - 8)

@@ -55,9 +55,9 @@ def batch() -> tuple[Batch, list[tuple[int, int, int, list[int]]]]:
                 chosen = label[(index >= first) & (index <= last)].tolist()
                 expected.append((place, first, last, chosen))
         sequence = Sequence(ids, np.zeros_like(ids), np.zeros(length, dtype=bool))
-        examples.append(Example({"tokens": sequence}, {"masked": (index, label)}))
+        examples.append(Example({"tokens": sequence}, {"masked_lm": (index, label)}))
     rows = [[examples[0], examples[1]], [examples[2], examples[3]]]
-    return pack(rows, 24, 0, max_targets={"masked": 30}), expected
+    return pack(rows, 24, 0, max_targets={"masked_lm": 30}), expected
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -103,8 +103,8 @@ def test_both_losses_are_means_that_are_summed() -> None:
     made, (packed, _) = learner(), batch()
     with torch.no_grad():
         sums, counts = made(packed).sums, made.counts(packed)
-    assert counts["masked"] == 7 + 2 + 3 + 1 + 3 + 3
-    total = sums["masked"] / 19 + sums["span_boundary"] / 11
+    assert counts["masked_lm"] == 7 + 2 + 3 + 1 + 3 + 3
+    total = sums["masked_lm"] / 19 + sums["span_boundary"] / 11
     assert float(made.objective(sums, counts)) == pytest.approx(float(total), rel=TOLERANCE)
 
 
@@ -122,11 +122,11 @@ def test_it_needs_a_masked_language_model_before_it() -> None:
     with pytest.raises(UsageError, match="SpanBoundary needs masked, which DocSentences does not give"):
         catalog.load("spanbert/tiny").overlay({"objectives": [alone]})
     with pytest.raises(UsageError, match="SpanBoundary needs masked"):
-        catalog.load("spanbert/tiny").overlay({"objectives": [alone, {"kind": "Masked"}]})
+        catalog.load("spanbert/tiny").overlay({"objectives": [alone, {"kind": "MaskedLM"}]})
 
 
 def test_any_masking_will_do() -> None:
     recipe = catalog.load("bert/tiny").overlay(
-        {"objectives": [{"kind": "Masked"}, {"kind": "SpanBoundary"}], "examples": {"kind": "FullSentences"}}
+        {"objectives": [{"kind": "MaskedLM"}, {"kind": "SpanBoundary"}], "examples": {"kind": "FullSentences"}}
     )
-    assert [type(objective).__name__ for objective in recipe.objectives] == ["Masked", "SpanBoundary"]
+    assert [type(objective).__name__ for objective in recipe.objectives] == ["MaskedLM", "SpanBoundary"]

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from genus.model.attention.multi_head import Softmax
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.feedforward.mlp import MLP
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives import Learner
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 
 FLOAT32 = 2e-6
@@ -81,8 +81,10 @@ def run(layer: nn.Linear, choice: AdamW, gradients: list, factors: np.ndarray, s
 
 def test_what_decays_is_what_decays_in_the_released_code() -> None:
     """optimization.py: exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"]; our norms are named `norm`."""
-    model = Encoder(layers=2, hidden=8, attention=Softmax(heads=2), feedforward=Dense(size=16), pooler=Pooler())
-    objectives = (Masked(), SequenceLabels(label="next_sentence"))
+    model = Transformer(
+        layers=2, hidden=8, attention=MultiHeadAttention(heads=2), feedforward=MLP(size=16), pooler=Pooler()
+    )
+    objectives = (MaskedLM(), SequenceLabels(label="next_sentence"))
     heads = {objective.name: objective.build(model, 50) for objective in objectives}
     learner = Learner(model.build(50), heads)
     decaying, others = AdamW(lr=1.0, weight_decay=0.01).build(learner).param_groups

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from genus import catalog
-from genus.model.transformer import Encoder
-from genus.objectives.supervised.sequence import Classify
+from genus.model.transformer import Transformer
+from genus.objectives.supervised.sequence import SequenceClassification
 from genus.optim.adamw import AdamW
 from genus.train.run import Run
 from genus.train.step import TrainStep
@@ -35,8 +35,8 @@ def published(name: str) -> float:
 def learner() -> Learner:
     changes = ["model.layers=3", "model.hidden=8", "model.attention.heads=2", "model.feedforward.size=8"]
     recipe = catalog.load("bert/tiny", [*changes, "tokens.vocab_size=30"])
-    assert isinstance(recipe.model, Encoder)
-    return replace(recipe, objectives=(Classify(labels=("a", "b")),)).learner()
+    assert isinstance(recipe.model, Transformer)
+    return replace(recipe, objectives=(SequenceClassification(labels=("a", "b")),)).learner()
 
 
 @pytest.mark.parametrize("bias_correction", [True, False])

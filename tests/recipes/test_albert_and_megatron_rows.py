@@ -9,7 +9,7 @@ import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.optim.lamb import LAMB
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def test_about_as_many_as_the_authors_report(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_inner_layers_are_four_times_the_hidden_size(name: str) -> None:
     model = catalog.load(name).model
-    assert isinstance(model, Encoder)
+    assert isinstance(model, Transformer)
     assert model.to_json()["feedforward"]["size"] == 4 * model.hidden
 
 

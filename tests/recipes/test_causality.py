@@ -7,16 +7,20 @@ import pytest
 from genus import catalog
 from genus.errors import UsageError
 
-NEXT = "objectives=[{kind='NextToken'}]"
+NEXT = "objectives=[{kind='CausalLM'}]"
 
 
 @pytest.mark.parametrize(
     ("row", "settings", "message"),
     [
-        ("bert/tiny", [NEXT], r"NextToken predicts the next token.*model\.attention\.visibility=Causal"),
-        ("transformer-xl/tiny", ["model.attention.visibility=Full"], "NextToken predicts the next token"),
+        ("bert/tiny", [NEXT], r"CausalLM predicts the next token.*model\.attention\.visibility=Causal"),
+        ("transformer-xl/tiny", ["model.attention.visibility=Full"], "CausalLM predicts the next token"),
         ("bert/tiny", ["model.attention.visibility=Causal"], r"Masked restores.*model\.attention\.visibility=Full"),
-        ("bert/tiny", ["objectives=[{kind='Permuted'}]"], r"Permuted predicts.*model\.attention=TwoStream"),
+        (
+            "bert/tiny",
+            ["objectives=[{kind='PermutationLM'}]"],
+            r"Permuted predicts.*model\.attention=TwoStreamAttention",
+        ),
         (
             "roberta/tiny",
             ["model.attention.visibility=Prefix"],

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genus import catalog
 from genus.batch import Batch, Targets
-from genus.cost import demand
+from genus.cost import component_cost
 from genus.export.layouts import layout_for
 from hand import equal_rows
 
@@ -54,13 +54,15 @@ def test_parameters_equal_hugging_faces(name: str) -> None:
         learner = recipe.learner()
     encoder = generated(recipe).generator.encoder(recipe.model)
     generator = replace(recipe, model=encoder, objectives=(generated(recipe).masked,))
-    companion = learner.companions()["generator"].learner
+    companion = learner.auxiliary_models()["generator"].learner
     assert parameters(learner.network) == official(recipe, [])
-    assert parameters(learner.network) + parameters(learner.heads["replaced"]) == official(recipe, ["replaced"])
-    assert parameters(companion) == official(generator, ["masked"])
+    assert parameters(learner.network) + parameters(learner.heads["replaced_token_detection"]) == official(
+        recipe, ["replaced_token_detection"]
+    )
+    assert parameters(companion) == official(generator, ["masked_lm"])
     embed = learner.network.embed
     shared = sum(parameters(part) for part in (embed.tokens, embed.segments, embed.positions, embed.norm))
-    both = official(recipe, ["replaced"]) + official(generator, ["masked"])
+    both = official(recipe, ["replaced_token_detection"]) + official(generator, ["masked_lm"])
     assert parameters(learner) == both - shared
 
 
@@ -73,10 +75,10 @@ def test_flops_of_both_models_are_what_pytorch_counts(name: str) -> None:
     ids = torch.randint(5, 1000, (cells,))
     chosen = torch.randperm(cells)[: round(generated(recipe).masked.masking.rate * cells)]
     packed = equal_rows(ids.view(rows, length))
-    targets = {"masked": Targets(chosen, ids[chosen]), "original": Targets(torch.arange(cells), ids)}
+    targets = {"masked_lm": Targets(chosen, ids[chosen]), "original": Targets(torch.arange(cells), ids)}
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         recipe.learner().eval()(Batch({"tokens": packed}, targets))
-    assert demand(recipe, length).flops == pytest.approx(counted.get_total_flops() / cells, rel=FLOPS)
+    assert component_cost(recipe, length).flops == pytest.approx(counted.get_total_flops() / cells, rel=FLOPS)
 
 
 @pytest.mark.parametrize("name", ["electra/small", "electra/base", "electra/large"])
@@ -105,7 +107,7 @@ def test_training_is_the_paper_s(name: str, rate: float, batch: int, length: int
     assert recipe.schedule.to_json()["warmup"] * steps == pytest.approx(10_000, rel=1e-4)
     assert recipe.finetuning.optimizer.layer_decay == decay
     assert generated(recipe).masked.masking.rate == (0.25 if "large" in name else 0.15)
-    assert recipe.objectives[1].weights() == {"replaced": 50.0}
+    assert recipe.objectives[1].weights() == {"replaced_token_detection": 50.0}
 
 
 def test_the_bare_name_is_the_small_row() -> None:

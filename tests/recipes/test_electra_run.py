@@ -56,7 +56,7 @@ def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Pat
     again = pipeline.pretrain(small(), [corpus], tmp_path / "run", RUN, resume=True)
     assert losses(tmp_path / "run") == losses(trained)
     last = rows(trained)[-1]
-    assert again.progress.evaluation["replaced/correct"] == last["held_out/replaced/correct"]
+    assert again.progress.evaluation["replaced_token_detection/correct"] == last["held_out/replaced/correct"]
     assert again.progress.evaluation["loss"] == last["held_out/loss"]
     assert same(load(tmp_path / "run" / "model").learner, load(trained / "model").learner)
 
@@ -90,7 +90,7 @@ def test_training_goes_on_without_the_generator_and_says_so(
     recipe = small("budget.amount=1")
     pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, start=tmp_path / "bare")
     assert f"{tmp_path / 'bare'}: has no weights for heads.generated, which starts afresh" in capsys.readouterr().err
-    assert list(load(tmp_path / "run" / "model").learner.heads) == ["generated", "replaced"]
+    assert list(load(tmp_path / "run" / "model").learner.heads) == ["masked_lm_generator", "replaced_token_detection"]
 
 
 def test_training_goes_on_with_the_generator_of_the_folder(trained: Path, corpus: Path, tmp_path: Path) -> None:
@@ -113,15 +113,15 @@ def test_measured_on_the_command_line(
         found.append(json.loads(capsys.readouterr().out))
     assert found[0] == found[1]
     names = {
-        "masked/correct",
-        "masked/perplexity",
-        "masked/bits_per_byte",
-        "replaced",
-        "replaced/correct",
-        "replaced/share",
+        "masked_lm/correct",
+        "masked_lm/perplexity",
+        "masked_lm/bits_per_byte",
+        "replaced_token_detection",
+        "replaced_token_detection/correct",
+        "replaced_token_detection/share",
     }
     assert names <= found[0].keys()
-    assert found[0]["loss"] == pytest.approx(found[0]["masked"] + 50 * found[0]["replaced"])
+    assert found[0]["loss"] == pytest.approx(found[0]["masked_lm"] + 50 * found[0]["replaced_token_detection"])
     shutil.copytree(trained / "model", tmp_path / "bare")
     shutil.rmtree(tmp_path / "bare" / "generator")
     assert main(["evaluate", str(tmp_path / "bare"), str(corpus)]) == 1
@@ -143,7 +143,7 @@ def test_a_larger_generator_is_refused_on_the_command_line(
 def test_an_export_is_a_pair_too(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(trained), "--out", str(tmp_path / "out"), "--json"]) == 0
     differences = json.loads(capsys.readouterr().out)["differences"]
-    assert {"hidden", "replaced", "generator/hidden", "generator/masked"} <= differences.keys()
+    assert {"hidden", "replaced_token_detection", "generator/hidden", "generator/masked"} <= differences.keys()
     assert same(load(tmp_path / "out").learner, load(trained / "model").learner)
 
 

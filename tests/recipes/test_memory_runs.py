@@ -97,14 +97,16 @@ def test_turns_that_begin_with_the_same_objective_remember_apart() -> None:
     ids = torch.arange(5, 69)
     flow = Flow(torch.ones(2, dtype=torch.bool), torch.full((2,), 32))
     packed = replace(equal_rows(ids.view(2, 32), {"order": torch.arange(64)}), flow=flow)
-    alone = Batch({"tokens": packed}, {"permuted": Targets(torch.tensor([3, 40]), torch.tensor([9, 9]))})
-    first, other = (replace(alone, heads=frozenset(heads)) for heads in ({"permuted"}, {"permuted", "next_sentence"}))
+    alone = Batch({"tokens": packed}, {"permutation_lm": Targets(torch.tensor([3, 40]), torch.tensor([9, 9]))})
+    first, other = (
+        replace(alone, heads=frozenset(heads)) for heads in ({"permutation_lm"}, {"permutation_lm", "next_sentence"})
+    )
     memories = Memories()
     found = []
     for batch in (first, other, first):
         step = learner(memories.given(batch, learner.network, 0))
         memories.keep(batch, 0, step.memory)
-        found.append(step.sums["permuted"])
+        found.append(step.sums["permutation_lm"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert len(memories.slots) == 2

@@ -10,7 +10,7 @@ import torch
 from genus import catalog
 from genus.export.layouts import layout_for
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from genus.recipe import Recipe
@@ -82,7 +82,7 @@ def test_the_bare_name_is_the_base_row() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_heads_are_64_wide_and_the_inner_layer_is_four_times_the_hidden_size(name: str) -> None:
     model = catalog.load(name).model
-    assert isinstance(model, Encoder)
+    assert isinstance(model, Transformer)
     choices = model.to_json()
     assert model.hidden == 64 * choices["attention"]["heads"]
     assert choices["feedforward"]["size"] == 4 * model.hidden

@@ -10,7 +10,7 @@ import torch
 
 from genus import catalog
 from genus.export.layouts import layout_for
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from genus.recipe import Recipe
@@ -92,7 +92,7 @@ def test_the_rate_is_the_released_one_at_the_end_of_warm_up() -> None:
 @pytest.mark.parametrize("size", ["mini", "tiny"])
 def test_our_rows_are_of_the_sizes_of_berts(size: str) -> None:
     ours, bert = catalog.load(f"reformer/{size}"), catalog.load(f"bert/{size}")
-    assert isinstance(ours.model, Encoder)
-    assert isinstance(bert.model, Encoder)
+    assert isinstance(ours.model, Transformer)
+    assert isinstance(bert.model, Transformer)
     assert (ours.model.layers, ours.model.hidden) == (bert.model.layers, bert.model.hidden)
     assert (ours.stages, ours.budget, ours.tokens.vocab_size) == (bert.stages, bert.budget, bert.tokens.vocab_size)

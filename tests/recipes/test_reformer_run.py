@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from genus import catalog, pipeline
 from genus.export.folder import load
-from genus.export.starting.transplant import transplant
+from genus.export.starting.transplant import init_from
 from genus.train.run import Run
 from small import documents, shrunk, write_corpus
 
@@ -49,8 +49,8 @@ def test_another_vocabulary_takes_the_rows_of_the_output_matrix_along(tmp_path: 
     recipe = source.recipe.override("tokens.vocab_size", 120)
     tokenizer = recipe.tokens.train(documents()[:50])
     recipe, learner = pipeline.new_learner(recipe, tokenizer)
-    assert not transplant(source, learner, tokenizer)
-    old, new = (one.heads["masked"].lm_head.weight for one in (source.learner, learner))
+    assert not init_from(source, learner, tokenizer)
+    old, new = (one.heads["masked_lm"].lm_head.weight for one in (source.learner, learner))
     shared = [piece for piece in tokenizer.pieces if piece in source.tokenizer.pieces]
     assert len(shared) > 20
     for piece in shared:

@@ -36,7 +36,7 @@ ROWS = [row(number) for number in range(80)]
 def two_tasks() -> Recipe:
     """Return a small ERNIE 2.0 of masked tokens and of relevance."""
     small = shrunk(catalog.load("ernie2/tiny"))
-    names = ("masked", "relevance")
+    names = ("masked_lm", "relevance")
     kept = [objective.to_json() for objective in small.objectives if objective.name in names]
     stage = small.stages[0].to_json() | {"turns": [{"objectives": [name]} for name in names]}
     return small.overlay({"objectives": kept, "stages": [stage], "budget": {"amount": 3.0}})
@@ -60,7 +60,7 @@ def learned(folder: Path) -> list[tuple[str, str, int]]:
     """Return (first segment, second segment, label) of a run's first relevance batches, without white space."""
     recipe, tokenizer = catalog.load(folder), Tokenizer.load(folder / "tokenizer")
     store, _ = Store.open(folder / "store", tokenizer).split(Run().held_out)
-    (share,) = (one for one in pipeline.examples(recipe, store, tokenizer, 0).shares if "relevance" in one.heads)
+    (share,) = (one for one in pipeline.training_feed(recipe, store, tokenizer, 0).tasks if "relevance" in one.heads)
     found = []
     for batch in (share.feed[number] for number in range(4)):
         tokens, target = batch.tokens, batch.targets["relevance"]

@@ -14,7 +14,7 @@ from genus import catalog, pipeline
 from genus.cost import cost
 from genus.errors import UsageError
 from genus.export.folder import load
-from genus.recipe import TurnStage
+from genus.recipe import MultiTaskStage
 from small import RUN as SHORT
 from small import losses, rows, shrunk
 
@@ -32,7 +32,7 @@ def test_each_schedule_gives_each_task_its_steps(name: str) -> None:
     recipe = catalog.load(f"ernie2/{name}")
     given = {objective.name: 0.0 for objective in recipe.objectives}
     for stage in recipe.stages:
-        turns = recipe.turns(stage)
+        turns = recipe.task_steps(stage)
         for turn in turns:
             (task,) = turn.objectives
             given[task] += stage.share * turn.steps / sum(one.steps for one in turns) * recipe.budget.amount / 1000
@@ -41,11 +41,11 @@ def test_each_schedule_gives_each_task_its_steps(name: str) -> None:
 
 def test_stages_of_the_schedules() -> None:
     active = {
-        name: [[turn.objectives[0] for turn in recipe.turns(stage)] for stage in recipe.stages]
+        name: [[turn.objectives[0] for turn in recipe.task_steps(stage)] for stage in recipe.stages]
         for name in ("continual", "multi-task", "continual-multi-task")
         for recipe in [catalog.load(f"ernie2/base-{name}")]
     }
-    masked, reordering, discourse = "masked", "sentence_reordering", "discourse_relation"
+    masked, reordering, discourse = "masked_lm", "sentence_reordering", "discourse_relation"
     assert active == {
         "continual": [[masked], [reordering], [discourse]],
         "multi-task": [[masked, reordering, discourse]],
@@ -57,7 +57,7 @@ def test_stages_of_the_schedules() -> None:
 def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
     recipe = catalog.load(f"ernie2/{name}")
     tasks = [objective.name for objective in recipe.objectives]
-    stages = [[turn.objectives[0] for turn in recipe.turns(stage)] for stage in recipe.stages]
+    stages = [[turn.objectives[0] for turn in recipe.task_steps(stage)] for stage in recipe.stages]
     assert stages == [tasks[:3], tasks[:5], tasks]
 
 
@@ -65,7 +65,7 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
     ("turns", "message"),
     [
         ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked'"),
-        ([{"objectives": ["masked"], "steps": 0}], "turns.0.steps: expected at least 1"),
+        ([{"objectives": ["masked_lm"], "steps": 0}], "turns.0.steps: expected at least 1"),
         ([{"objectives": []}], "needs an objective"),
         (
             [{"objectives": ["sentence_distance", "relevance"]}],
@@ -74,7 +74,7 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
     ],
 )
 def test_turns_that_cannot_be_taken(turns: list[dict[str, Any]], message: str) -> None:
-    changes = {"stages": [{"kind": "TurnStage", "max_length": 128, "batch": 8, "micro_batch": 8, "turns": turns}]}
+    changes = {"stages": [{"kind": "MultiTaskStage", "max_length": 128, "batch": 8, "micro_batch": 8, "turns": turns}]}
     with pytest.raises(UsageError, match=message):
         catalog.load("ernie2/tiny").overlay(changes)
 
@@ -85,14 +85,14 @@ def test_too_few_task_vectors_are_refused() -> None:
 
 
 IN_TURNS = {
-    "bert/tiny": (["masked"], ["masked", "next_sentence"]),
-    "xlnet/tiny": (["permuted"], ["next_sentence"]),
-    "electra/tiny": (["generated"], ["generated", "replaced"]),
+    "bert/tiny": (["masked_lm"], ["masked_lm", "next_sentence"]),
+    "xlnet/tiny": (["permutation_lm"], ["next_sentence"]),
+    "electra/tiny": (["masked_lm_generator"], ["masked_lm_generator", "replaced_token_detection"]),
 }
 """Objectives of two turns: of single sequences, of streams with a memory for each turn, of two networks."""
 MORE = {"xlnet/tiny": [{"kind": "SequenceLabels", "label": "next_sentence"}]}
 """Objectives beside a member's own."""
-LOSS = {"generated": "masked"}
+LOSS = {"masked_lm_generator": "masked_lm"}
 """What an objective's loss is called, if not by its name."""
 
 
@@ -101,7 +101,7 @@ def in_turns(name: str) -> Recipe:
     small = shrunk(catalog.load(name))
     first, second = IN_TURNS[name]
     turns = [{"objectives": first}, {"objectives": second, "steps": 2}]
-    stage = small.stages[0].to_json() | {"kind": "TurnStage", "turns": turns, "micro_batch": 8}
+    stage = small.stages[0].to_json() | {"kind": "MultiTaskStage", "turns": turns, "micro_batch": 8}
     heads = [*(objective.to_json() for objective in small.objectives), *MORE.get(name, [])]
     return small.overlay({"stages": [stage], "objectives": heads, "budget": {"amount": 4.0}})
 
@@ -127,11 +127,11 @@ def test_any_member_takes_turns_and_resumes_as_if_it_never_stopped(name: str, co
 
 
 def test_turns_of_a_member_cost_less_than_all_its_objectives() -> None:
-    turns = [{"objectives": ["masked"], "steps": 3}, {"objectives": ["masked", "next_sentence"]}]
-    recipe = catalog.load("bert/tiny").overlay({"stages": {"0": {"kind": "TurnStage", "turns": turns}}})
+    turns = [{"objectives": ["masked_lm"], "steps": 3}, {"objectives": ["masked_lm", "next_sentence"]}]
+    recipe = catalog.load("bert/tiny").overlay({"stages": {"0": {"kind": "MultiTaskStage", "turns": turns}}})
     (stage,) = recipe.stages
-    assert isinstance(stage, TurnStage)
-    assert [recipe.task(turn) for turn in recipe.turns(stage)] == [0, 0]
+    assert isinstance(stage, MultiTaskStage)
+    assert [recipe.task(turn) for turn in recipe.task_steps(stage)] == [0, 0]
     whole = recipe.overlay({"stages": {"0": "Stage"}})
     assert whole == catalog.load("bert/tiny")
     assert cost(whole).stages[0].flops_training > cost(recipe).stages[0].flops_training
@@ -143,7 +143,7 @@ def two_stages() -> Recipe:
     recipe = shrunk(catalog.load("ernie2/tiny"))
     stage = recipe.stages[0].to_json()
     turns = [
-        {"objectives": ["masked"], "steps": 2},
+        {"objectives": ["masked_lm"], "steps": 2},
         {"objectives": ["token_document"]},
         {"objectives": ["sentence_reordering"]},
         {"objectives": ["discourse_relation"]},
@@ -162,19 +162,19 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-LOSSES = {"masked", "token_document", "sentence_reordering", "discourse_relation"}
+LOSSES = {"masked_lm", "token_document", "sentence_reordering", "discourse_relation"}
 
 
 def test_tasks_are_added_stage_by_stage(trained: Path) -> None:
     learned = [(row["stage"], next(iter(LOSSES & row.keys()))) for row in rows(trained) if "loss" in row]
     assert len(learned) == 20
-    assert {task for stage, task in learned if stage == 0} == {"masked"}
+    assert {task for stage, task in learned if stage == 0} == {"masked_lm"}
     first_round = sorted(task for stage, task in learned if stage == 1)[:5]
     assert {task for stage, task in learned if stage == 1} == LOSSES
     assert len(first_round) == 5
     tasks = [task for stage, task in learned if stage == 1]
     for begin in (0, 5):
-        assert sorted(tasks[begin : begin + 5]) == sorted([*LOSSES, "masked"])
+        assert sorted(tasks[begin : begin + 5]) == sorted([*LOSSES, "masked_lm"])
 
 
 def test_held_out_text_is_measured_for_every_task_from_the_first_stage_on(trained: Path) -> None:
@@ -198,6 +198,6 @@ def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Pat
 
 def test_a_model_folder_fine_tunes_and_holds_what_the_class_has_a_place_for(trained: Path) -> None:
     model = load(trained / "model")
-    assert list(model.learner.heads) == ["masked"]
+    assert list(model.learner.heads) == ["masked_lm"]
     assert json.loads((trained / "model" / "config.json").read_text())["architectures"] == ["ErnieForMaskedLM"]
-    assert all(not isinstance(stage.whole(), TurnStage) for stage in model.recipe.stages)
+    assert all(not isinstance(stage.whole(), MultiTaskStage) for stage in model.recipe.stages)

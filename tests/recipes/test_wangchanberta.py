@@ -52,7 +52,7 @@ def test_news_to_sentiment(shared: Path, tmp_path: Path, tokens: str) -> None:
     pytest.importorskip("pythainlp")
     data = shared / "data"
     news = few(data / "th_gov_news" / "train.jsonl.xz", tmp_path / "news.jsonl", 150)
-    other = {"words": ["tokens.kind=SegmentedWords", "tokens.min_frequency=2"], "pieces": []}[tokens]
+    other = {"words": ["tokens.kind=PresegmentedWords", "tokens.min_frequency=2"], "pieces": []}[tokens]
     recipe = catalog.load("wangchanberta/tiny", [*other, *SMALL])
     summary = pipeline.pretrain(recipe, [news], tmp_path / "run", RUN)
     losses = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

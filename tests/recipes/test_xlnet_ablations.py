@@ -10,9 +10,9 @@ import pytest
 
 from genus import catalog, pipeline
 from genus.examples.formats.carried_pairs import CarriedPairs
-from genus.model.segment_recurrence import Recurrent
-from genus.objectives.masking.targets import ContextSpans, LoneTokens
-from genus.objectives.pretraining.permutation_lm import Permuted
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
+from genus.objectives.masking.targets import ContextSpans, RandomTokens
+from genus.objectives.pretraining.permutation_lm import PermutationLM
 from genus.part import diff
 from genus.train.run import Run
 from small import losses, shrunk
@@ -27,7 +27,7 @@ ROWS = {
     "K = 7": ([K7], {"objectives.0.partial.one_in"}),
     "- memory": ([K7, "model.memory=0"], {"objectives.0.partial.one_in", "model.memory"}),
     "- span-based prediction": (
-        ["objectives.0.partial=LoneTokens", K7],
+        ["objectives.0.partial=RandomTokens", K7],
         {"objectives.0.partial.kind", "objectives.0.partial.longest", "objectives.0.partial.one_in"},
     ),
     "- bidirectional data": (
@@ -50,23 +50,23 @@ def test_each_row_is_an_override_and_nothing_else(row: str) -> None:
 
 
 def test_the_rows_say_what_the_table_says() -> None:
-    def row(name: str) -> tuple[Recurrent, CarriedPairs, Permuted]:
+    def row(name: str) -> tuple[SegmentRecurrentTransformer, CarriedPairs, PermutationLM]:
         recipe = catalog.load("xlnet/base", ROWS[name][0])
         model, examples, objective = recipe.model, recipe.examples, recipe.objectives[0]
-        assert isinstance(model, Recurrent)
+        assert isinstance(model, SegmentRecurrentTransformer)
         assert isinstance(examples, CarriedPairs)
-        assert isinstance(objective, Permuted)
+        assert isinstance(objective, PermutationLM)
         return model, examples, objective
 
-    assert row("K = 6")[2].partial == ContextSpans(one_in=6, longest=5)
-    assert row("K = 7")[2].partial == ContextSpans(one_in=7, longest=5)
+    assert row("K = 6")[2].selection == ContextSpans(one_in=6, longest=5)
+    assert row("K = 7")[2].selection == ContextSpans(one_in=7, longest=5)
     assert row("- memory")[0].memory == 0
-    assert row("- span-based prediction")[2].partial == LoneTokens(one_in=7)
+    assert row("- span-based prediction")[2].selection == RandomTokens(one_in=7)
     assert not row("- bidirectional data")[1].bidirectional
     names = [
         objective.name for objective in catalog.load("xlnet/base", ROWS["+ next-sentence prediction"][0]).objectives
     ]
-    assert names == ["permuted", "next_sentence"]
+    assert names == ["permutation_lm", "next_sentence"]
 
 
 def test_denoising_is_bert_s_objective_and_all_else_of_xlnet() -> None:

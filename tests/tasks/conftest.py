@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from genus import catalog
-from genus.model.attention.multi_head import Softmax
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.feedforward.mlp import MLP
 from genus.recipe import Recipe
 from genus.tasks.start import Start
 from genus.tokens.algorithms.wordpiece import WordPiece
@@ -51,7 +51,7 @@ def tokenizer() -> Tokenizer:
 def recipe() -> Recipe:
     """BERT with 2 layers of 32 and fine-tuning settings for a handful of rows."""
     row = catalog.load("bert/base")
-    model = replace(row.model, layers=2, hidden=32, attention=Softmax(heads=2), feedforward=Dense(size=64))
+    model = replace(row.model, layers=2, hidden=32, attention=MultiHeadAttention(heads=2), feedforward=MLP(size=64))
     optimizer = replace(row.finetuning.optimizer, lr=2e-3, bias_correction=True)  # without it a third of seeds diverge
     settings = replace(row.finetuning, epochs=8, batch=16, max_length=32, optimizer=optimizer)
     return replace(row, model=model, finetuning=settings)

@@ -8,10 +8,10 @@ import pytest
 
 from genus.batch import IGNORE
 from genus.errors import GenusError, UsageError
-from genus.objectives.supervised.sequence import Classify, Regress
+from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.tasks import Task
 from genus.tasks.classification import Classification
-from genus.tasks.dataset import Files, Row, hold_out, read, targets
+from genus.tasks.dataset import Files, LabeledRow, hold_out, read, targets
 from genus.tasks.glue import GLUE
 from genus.tasks.regression import Regression
 from genus.tasks.splits import read_splits
@@ -29,12 +29,12 @@ def test_labels_are_alike_from_every_kind_of_table(tmp_path: Path) -> None:
     assert [row.label for row in read(rows, Classification())] == ["1", "1", "1", "1", "True", None, None]
     table = tmp_path / "b.csv"
     table.write_text("text,label\na,1\nb,\n")
-    assert read(table, Classification()) == [Row(2, ("a",), "1"), Row(3, ("b",), None)]
+    assert read(table, Classification()) == [LabeledRow(2, ("a",), "1"), LabeledRow(3, ("b",), None)]
 
 
 def test_any_column_names_and_pairs(tmp_path: Path) -> None:
     rows = write(tmp_path / "a.jsonl", [{"q1": "a", "q2": 7, "same": "no", "id": 0}])
-    assert read(rows, Classification(texts=("q1", "q2"), label="same")) == [Row(1, ("a", "7"), "no")]
+    assert read(rows, Classification(texts=("q1", "q2"), label="same")) == [LabeledRow(1, ("a", "7"), "no")]
 
 
 def test_missing_column_names_the_near_ones(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_missing_column_names_the_near_ones(tmp_path: Path) -> None:
         read(rows, Classification(texts=("sentence",)))
     with pytest.raises(GenusError, match="no column 'label'"):
         read(rows, Classification(texts=("sentence1",)))
-    assert read(rows, Classification(texts=("sentence1",)), labeled=False) == [Row(1, ("a",), None)]
+    assert read(rows, Classification(texts=("sentence1",)), labeled=False) == [LabeledRow(1, ("a",), None)]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_missing_column_names_the_near_ones(tmp_path: Path) -> None:
 )
 def test_classes_are_learned_in_order(labels: list[str], classes: tuple[str, ...]) -> None:
     objective = Classification().objective(labels)
-    assert objective == Classify(labels=classes)
+    assert objective == SequenceClassification(labels=classes)
     assert [objective.labels[int(objective.label_of(label))] for label in labels] == labels
 
 
@@ -63,23 +63,27 @@ def test_one_class_teaches_nothing() -> None:
 
 def test_unseen_label_names_file_line_label_and_the_known_ones(tmp_path: Path) -> None:
     path = tmp_path / "validation.jsonl"
-    rows = [Row(1, ("a",), "yes"), Row(2, ("b",), None), Row(3, ("c",), "maybe")]
-    assert targets(rows[:2], Classify(labels=("no", "yes")), path).tolist() == [1, IGNORE]
+    rows = [LabeledRow(1, ("a",), "yes"), LabeledRow(2, ("b",), None), LabeledRow(3, ("c",), "maybe")]
+    assert targets(rows[:2], SequenceClassification(labels=("no", "yes")), path).tolist() == [1, IGNORE]
     with pytest.raises(
         GenusError, match=r"validation\.jsonl, line 3: label 'maybe' does not occur in training, which has no, yes"
     ):
-        targets(rows, Classify(labels=("no", "yes")), path)
+        targets(rows, SequenceClassification(labels=("no", "yes")), path)
 
 
 def test_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    found = targets([Row(1, ("a",), "2.5"), Row(2, ("b",), "-1e3"), Row(3, ("c",), None)], Regress(), path)
+    found = targets(
+        [LabeledRow(1, ("a",), "2.5"), LabeledRow(2, ("b",), "-1e3"), LabeledRow(3, ("c",), None)],
+        SequenceRegression(),
+        path,
+    )
     assert found.dtype == np.float32
     assert found[:2].tolist() == [2.5, -1000.0]
     assert np.isnan(found[2])
     for wrong in ("high", "nan", "inf"):
         with pytest.raises(GenusError, match=f"line 9: label '{wrong}' is not a number"):
-            targets([Row(9, ("a",), wrong)], Regress(), path)
+            targets([LabeledRow(9, ("a",), wrong)], SequenceRegression(), path)
 
 
 def test_empty_table(tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_one_row_is_not_enough(tmp_path: Path) -> None:
 
 
 def test_held_out_share_is_the_same_every_time() -> None:
-    rows = [Row(line, ("a",), "x") for line in range(1, 101)]
+    rows = [LabeledRow(line, ("a",), "x") for line in range(1, 101)]
     kept, held = hold_out(rows, 0.1)
     assert len(held) == 10
     assert sorted(kept + held, key=lambda row: row.line) == rows

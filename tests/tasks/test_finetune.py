@@ -13,7 +13,7 @@ from genus import catalog
 from genus.errors import GenusError, UsageError
 from genus.export.folder import load
 from genus.model.pooler import Pooler
-from genus.objectives.supervised.sequence import Classify
+from genus.objectives.supervised.sequence import SequenceClassification
 from genus.recipe import Recipe
 from genus.tasks import study
 from genus.tasks.classification import Classification
@@ -158,7 +158,7 @@ def test_loss_and_gradients_equal_hugging_face(tokenizer: Tokenizer, tmp_path: P
     theirs = transformers.BertForSequenceClassification(config)
     theirs.save_pretrained(tmp_path)
     tokenizer.save(tmp_path)
-    learner, name = load(tmp_path).learner, "classify" if classify else "regress"
+    learner, name = load(tmp_path).learner, "sequence_classification" if classify else "sequence_regression"
 
     texts = ["a cat", "a cat and a hammer and a saw", "bird", "a dog and a drill ."]
     labels = np.array([2, 0, 1, 1]) if classify else np.array([0.5, -1, 2, 4], np.float32)
@@ -285,13 +285,15 @@ def recipe_learner(recipe: Recipe, tokenizer: Tokenizer):
 def test_trained_weights_are_laid_over_fresh_ones(recipe: Recipe, tokenizer: Tokenizer) -> None:
     trained = recipe_learner(recipe, tokenizer)
     start = Start(recipe, tokenizer, trained)
-    row = start.fine_tuned(Classify(labels=("a", "b")), recipe.finetuning)
+    row = start.fine_tuned(SequenceClassification(labels=("a", "b")), recipe.finetuning)
     one, other = start.build(row, 0), start.build(row, 1)
     for learner in (one, other):
         for name, tensor in trained.network.state_dict().items():
             assert torch.equal(learner.network.state_dict()[name], tensor)
-    assert set(one.heads) == {"classify"}
-    assert not torch.equal(one.heads["classify"].classes.weight, other.heads["classify"].classes.weight)
+    assert set(one.heads) == {"sequence_classification"}
+    assert not torch.equal(
+        one.heads["sequence_classification"].classes.weight, other.heads["sequence_classification"].classes.weight
+    )
     with torch.no_grad():
         one.network.token_embedding.weight.zero_()
     assert trained.network.token_embedding.weight.abs().sum() > 0
@@ -300,13 +302,13 @@ def test_trained_weights_are_laid_over_fresh_ones(recipe: Recipe, tokenizer: Tok
 def test_a_network_without_a_pooler_gets_one(recipe: Recipe, tokenizer: Tokenizer) -> None:
     bare = replace(recipe, model=replace(recipe.model, pooler=None), objectives=recipe.objectives[:1])
     start = Start(bare, tokenizer, recipe_learner(bare, tokenizer))
-    row = start.fine_tuned(Classify(labels=("a", "b")), bare.finetuning)
+    row = start.fine_tuned(SequenceClassification(labels=("a", "b")), bare.finetuning)
     assert row.model == replace(recipe.model, pooler=Pooler())
     assert start.build(row, 0).network.pooler is not None
 
 
 def test_what_does_not_belong_together_is_refused(recipe: Recipe, tokenizer: Tokenizer) -> None:
-    objective = Classify(labels=("a", "b"))
+    objective = SequenceClassification(labels=("a", "b"))
     alien = replace(recipe, tokens=replace(tokenizer.tokens, vocab_size=77)).learner()
     pieces = tokenizer.vocabulary.size
     with pytest.raises(

@@ -16,12 +16,12 @@ from genus.errors import GenusError, UsageError
 from genus.evaluate.metrics import Accuracy
 from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy
 from genus.export.folder import load
-from genus.objectives.supervised.sequence import Classify, Regress
-from genus.objectives.supervised.token import Tag
+from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
+from genus.objectives.supervised.token import TokenClassification
 from genus.recipe import Recipe
 from genus.tasks import Task, study, task_of
 from genus.tasks.classification import Classification
-from genus.tasks.dataset import Files, Row, read
+from genus.tasks.dataset import Files, LabeledRow, read
 from genus.tasks.finetune import finetune
 from genus.tasks.predict import predict, score
 from genus.tasks.regression import Regression
@@ -49,12 +49,12 @@ def write(path: Path, rows: list[dict]) -> Path:
 
 def test_words_and_tags_of_a_table(tmp_path: Path) -> None:
     found = read(write(tmp_path / "a.jsonl", ROWS), Tagging())
-    assert found == [Row(n, tuple(row["tokens"]), tuple(row["ner_tags"])) for n, row in enumerate(ROWS, 1)]
+    assert found == [LabeledRow(n, tuple(row["tokens"]), tuple(row["ner_tags"])) for n, row in enumerate(ROWS, 1)]
     other = [{"words": ["a", 1, None], "pos": [3, 1.0, "12"]}]
     task = Tagging(texts=("words",), label="pos")
-    assert read(write(tmp_path / "b.jsonl", other), task) == [Row(1, ("a", "1", ""), ("3", "1", "12"))]
+    assert read(write(tmp_path / "b.jsonl", other), task) == [LabeledRow(1, ("a", "1", ""), ("3", "1", "12"))]
     blind = write(tmp_path / "c.jsonl", [{"tokens": ["a"]}])
-    assert read(blind, Tagging(), labeled=False) == [Row(1, ("a",), None)]
+    assert read(blind, Tagging(), labeled=False) == [LabeledRow(1, ("a",), None)]
 
 
 def test_a_parquet_table_gives_the_same_rows(tmp_path: Path) -> None:
@@ -89,31 +89,33 @@ def test_training_rows_must_have_tags(tmp_path: Path) -> None:
 
 
 def test_a_tag_that_does_not_occur_in_training(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    path, rows = tmp_path / "validation.jsonl", [Row(7, ("cat",), ("B-FISH",))]
+    path, rows = tmp_path / "validation.jsonl", [LabeledRow(7, ("cat",), ("B-FISH",))]
     with pytest.raises(
         GenusError, match=r"validation\.jsonl, line 7: label 'B-FISH' does not occur in training, which"
     ):
-        Tagging().encode(tokenizer, rows, Tag(labels=("O", "B-TOOL")), 32, path)
+        Tagging().encode(tokenizer, rows, TokenClassification(labels=("O", "B-TOOL")), 32, path)
 
 
 def test_tags_in_order_and_the_usual_one() -> None:
-    assert Tagging().objective(["O", "B-X", "B-X"]) == Tag(labels=("B-X", "O"), usual="O")
-    assert Tagging(dropout=0.2).objective(["10", "9", "9"]) == Tag(labels=("9", "10"), usual="9", dropout=0.2)
+    assert Tagging().objective(["O", "B-X", "B-X"]) == TokenClassification(labels=("B-X", "O"), usual="O")
+    assert Tagging(dropout=0.2).objective(["10", "9", "9"]) == TokenClassification(
+        labels=("9", "10"), usual="9", dropout=0.2
+    )
     with pytest.raises(GenusError, match="column 'ner_tags': all rows have the label 'O'"):
         Tagging().objective(["O", "O"])
 
 
 def test_metrics_follow_the_tags() -> None:
-    names, parts = Tag(labels=("B-X", "I-X", "O")), Tag(labels=("NN", "VB"))
-    assert Tagging().fitting(names).metrics == (EntityF1(), EntityPrecision(), EntityRecall(), WordAccuracy())
-    assert Tagging().fitting(parts).metrics == (WordAccuracy(),)
-    assert Tagging(metrics=(EntityRecall(),)).fitting(parts).metrics == (EntityRecall(),)
+    names, parts = TokenClassification(labels=("B-X", "I-X", "O")), TokenClassification(labels=("NN", "VB"))
+    assert Tagging().resolved_for(names).metrics == (EntityF1(), EntityPrecision(), EntityRecall(), WordAccuracy())
+    assert Tagging().resolved_for(parts).metrics == (WordAccuracy(),)
+    assert Tagging(metrics=(EntityRecall(),)).resolved_for(parts).metrics == (EntityRecall(),)
 
 
 def test_the_task_of_a_kind_of_objective() -> None:
-    assert task_of(Classify(labels=("a", "b"))) == Classification()
-    assert task_of(Regress()) == Regression()
-    assert task_of(Tag(labels=("NN", "VB"))) == Tagging(metrics=(WordAccuracy(),))
+    assert task_of(SequenceClassification(labels=("a", "b"))) == Classification()
+    assert task_of(SequenceRegression()) == Regression()
+    assert task_of(TokenClassification(labels=("NN", "VB"))) == Tagging(metrics=(WordAccuracy(),))
 
 
 def test_it_is_a_part_that_refuses_what_it_cannot_do() -> None:
@@ -129,17 +131,21 @@ def test_it_is_a_part_that_refuses_what_it_cannot_do() -> None:
 
 def test_loss_is_cross_entropy_at_the_targets(recipe: Recipe) -> None:
     """Summed; what has no label counts nothing."""
-    tag = Tag(labels=("O", "B-X", "I-X"), dropout=0.0)
+    tag = TokenClassification(labels=("O", "B-X", "I-X"), dropout=0.0)
     head = tag.build(recipe.model, 9)
     states = torch.randn(6, recipe.model.width)
     index, label = torch.tensor([1, 4, 5]), torch.tensor([2, IGNORE, 0])
-    batch = Batch({}, {"tag": Targets(index, label)})
+    batch = Batch({}, {"token_classification": Targets(index, label)})
     sums = head(None, {"tokens": states}, batch)
     chances = (states @ head.classes.weight.T + head.classes.bias).softmax(-1)
-    assert sums["tag"].item() == pytest.approx(-(chances[1, 2].log() + chances[5, 0].log()).item(), rel=ROUNDING)
-    assert sums["tag/correct"] == sum(chances[place].argmax() == wanted for place, wanted in ((1, 2), (5, 0)))
-    assert head.counts(batch)["tag"] == 2
-    assert tag.max_targets(12, 3) == {"tag": 12}
+    assert sums["token_classification"].item() == pytest.approx(
+        -(chances[1, 2].log() + chances[5, 0].log()).item(), rel=ROUNDING
+    )
+    assert sums["token_classification/correct"] == sum(
+        chances[place].argmax() == wanted for place, wanted in ((1, 2), (5, 0))
+    )
+    assert head.counts(batch)["token_classification"] == 2
+    assert tag.max_targets(12, 3) == {"token_classification": 12}
 
 
 def animals(path: Path, count: int, seed: int) -> Path:

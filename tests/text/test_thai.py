@@ -10,10 +10,10 @@ import pytest
 
 from genus.errors import GenusError
 from genus.text.emoji import EMOJI
-from genus.text.normalization import ThaiCleaning
+from genus.text.normalization import ThaiNormalization
 from genus.text.segment import DictionaryWords, StackedWords, newmm, sefr_cut
 
-PLAIN = ThaiCleaning(words=None)
+PLAIN = ThaiNormalization(words=None)
 LAUGH, HEART = "\U0001f602", "\u2764"
 
 
@@ -41,8 +41,8 @@ def test_a_repeated_word_stands_once() -> None:
     """Four times water after a word that makes no longer one of it."""
     pytest.importorskip("pythainlp")
     like, water = "\u0e0a\u0e2d\u0e1a", "\u0e19\u0e49\u0e33"
-    assert ThaiCleaning().clean(like + 4 * water) == like + water
-    assert ThaiCleaning(words=None).clean(like + 4 * water) == like + 4 * water
+    assert ThaiNormalization().clean(like + 4 * water) == like + water
+    assert ThaiNormalization(words=None).clean(like + 4 * water) == like + 4 * water
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_repeated_word_stands_once() -> None:
 )
 def test_emoji_stand_once(text: str, cleaned: str) -> None:
     pytest.importorskip("pythainlp")
-    assert ThaiCleaning().clean(text) == cleaned
+    assert ThaiNormalization().clean(text) == cleaned
 
 
 def test_emoji_are_unicode_s() -> None:

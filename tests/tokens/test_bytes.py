@@ -8,7 +8,7 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from genus.errors import GenusError
-from genus.tokens import Specials
+from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.bytes import WRITTEN, Bytes
 from genus.tokens.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ TEXTS = [
     " ",
     "\U0001f600",
 ]
-BYT5 = Specials(
+BYT5 = SpecialTokens(
     pad="<pad>", unk="<unk>", cls="</s>", sep="</s>", mask="<mask>", single="$A </s>", pair="$A </s> $B:1 </s>:1"
 )
 
@@ -56,7 +56,7 @@ def test_words_begin_with_white_space(trained: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("removed", [(), ("tokens.json",)], ids=["all", "HF"])
-@pytest.mark.parametrize("kind", [Bytes(), Bytes(vocab_size=384, specials=BYT5)], ids=["enwik8", "ByT5"])
+@pytest.mark.parametrize("kind", [Bytes(), Bytes(vocab_size=384, special_tokens=BYT5)], ids=["enwik8", "ByT5"])
 def test_reloads_as_it_was(tmp_path: Path, kind: Bytes, removed: tuple[str, ...]) -> None:
     tokenizer = kind.train(TEXTS)
     tokenizer.save(tmp_path)
@@ -79,7 +79,7 @@ def test_the_hugging_face_library_reads_it(trained: Tokenizer, tmp_path: Path) -
 
 def test_other_special_tokens_move_the_bytes() -> None:
     """ByT5's: padding 0, end 1, unknown 2; a mask of its own after them."""
-    tokenizer = Bytes(vocab_size=384, specials=BYT5).train(TEXTS)
+    tokenizer = Bytes(vocab_size=384, special_tokens=BYT5).train(TEXTS)
     assert tokenizer.pieces[:4] == ["<pad>", "</s>", "<unk>", "<mask>"]
     assert tokenizer.encode(["A"]) == [[ord("A") + 4]]
     assert len(tokenizer.pieces) == 384

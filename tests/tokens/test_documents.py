@@ -19,7 +19,7 @@ from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.unigram import Unigram
-from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.word_level import WordLevel
 from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.store import prepare
 from genus.tokens.store.tokenize_corpus import boundaries
@@ -46,7 +46,7 @@ KINDS = {
     "unigram": Unigram(vocab_size=300),
     "sentencepiece": SentencePieceBPE(vocab_size=300),
     "bytes": Bytes(),
-    "words": Words(vocab_size=300, min_frequency=1),
+    "words": WordLevel(vocab_size=300, min_frequency=1),
 }
 
 

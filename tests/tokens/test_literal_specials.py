@@ -11,12 +11,12 @@ import pytest
 from hard_texts import HARD
 from test_real_vocabularies import llama2, llama3
 
-from genus.tokens import Specials, Tokens
+from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.unigram import Unigram
-from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.word_level import WordLevel
 from genus.tokens.algorithms.wordpiece import BERT, WordPiece
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEXTS = ["the cat sat [ MASK SEP ] < s / > eos unk pad mask | endoftext | begin of text", *HARD] * 4
-KINDS: dict[str, Tokens] = {
+KINDS: dict[str, TokenizerConfig] = {
     "wordpiece": WordPiece(vocab_size=400),
     "byte-level": ByteBPE(vocab_size=400),
-    "as GPT-2": ByteBPE(vocab_size=400, specials=GPT2),
+    "as GPT-2": ByteBPE(vocab_size=400, special_tokens=GPT2),
     "unigram": Unigram(vocab_size=400),
     "sentencepiece": SentencePieceBPE(vocab_size=300),
     "bytes": Bytes(),
-    "words": Words(vocab_size=300, min_frequency=1),
+    "words": WordLevel(vocab_size=300, min_frequency=1),
 }
 
 
@@ -45,7 +45,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_the_names_of_special_tokens_are_text(tokenizer: Tokenizer) -> None:
-    specials = tokenizer.tokens.specials
+    specials = tokenizer.tokens.special_tokens
     unknown = tokenizer.vocabulary.roles.get("unk")
     for name in specials.names():
         for text in (name, f"the {name} cat", f"a{name}b", f"{name}{name}"):
@@ -55,7 +55,7 @@ def test_the_names_of_special_tokens_are_text(tokenizer: Tokenizer) -> None:
 
 
 def test_other_texts_are_encoded_as_ever(tokenizer: Tokenizer) -> None:
-    texts = [text for text in TEXTS if not any(name in text for name in tokenizer.tokens.specials.names())]
+    texts = [text for text in TEXTS if not any(name in text for name in tokenizer.tokens.special_tokens.names())]
     assert len(texts) > 40
     assert tokenizer.encode(texts, specials=False) == tokenizer.encode(texts)
 
@@ -72,7 +72,7 @@ def test_a_corpus_is_read_as_its_choice_says(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text(json.dumps({"text": text}), encoding="utf-8")
     hashes = set()
     for in_text in (True, False):
-        tokenizer = WordPiece(vocab_size=200, specials=replace(BERT, in_text=in_text)).train([*TEXTS, text])
+        tokenizer = WordPiece(vocab_size=200, special_tokens=replace(BERT, in_text=in_text)).train([*TEXTS, text])
         store = prepare([tmp_path / "corpus.jsonl"], tokenizer, tmp_path / str(in_text), workers=1)
         assert store.ids.tolist() == tokenizer.encode([text], specials=in_text)[0]
         assert tokenizer.vocabulary.special[store.ids].sum() == (3 if in_text else 0)
@@ -82,7 +82,7 @@ def test_a_corpus_is_read_as_its_choice_says(tmp_path: Path) -> None:
 
 def test_a_template_is_of_texts_and_special_tokens() -> None:
     with pytest.raises(ValueError, match=r"single: '<s>' in '<s> \$A' is neither \$A, \$B nor a special token"):
-        Specials(single="<s> $A")
+        SpecialTokens(single="<s> $A")
     with pytest.raises(ValueError, match=r"pair: expected a template of \$A and \$B"):
-        Specials(pair="$A")
-    assert Specials(bos="<s>", extra=("<s>", "<x>")).names() == ["<s>", "<x>"]
+        SpecialTokens(pair="$A")
+    assert SpecialTokens(bos="<s>", extra=("<s>", "<x>")).names() == ["<s>", "<x>"]

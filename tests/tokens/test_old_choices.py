@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from genus.part import Part
-from genus.tokens import Specials, Tokens
+from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.unigram import XLNET, Unigram
-from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.word_level import WordLevel
 from genus.tokens.algorithms.wordpiece import WordPiece
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ PARTS = [
     WordPiece(vocab_size=300),
     ByteBPE(vocab_size=300),
     Unigram(vocab_size=300),
-    Unigram(vocab_size=300, specials=XLNET),
+    Unigram(vocab_size=300, special_tokens=XLNET),
     SentencePieceBPE(vocab_size=300),
-    Words(vocab_size=300),
+    WordLevel(vocab_size=300),
     Bytes(),
 ]
 
@@ -38,15 +38,15 @@ def old(part: Part) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
-def test_old_choices_are_read_as_those_of_today(part: Tokens) -> None:
-    assert Tokens.from_json(old(part)) == part
+def test_old_choices_are_read_as_those_of_today(part: TokenizerConfig) -> None:
+    assert TokenizerConfig.from_json(old(part)) == part
 
 
 def test_names_of_ones_own_have_no_ends() -> None:
-    own = Specials(
+    own = SpecialTokens(
         pad="<p>", unk="<u>", cls="<c>", sep="<e>", mask="<m>", single="$A <e> <c>:2", pair="$A <e> $B <c>:2"
     )
-    part = Unigram(vocab_size=300, specials=own)
-    read = Tokens.from_json(old(part))
-    assert (read.specials.summary, read.specials.bos, read.specials.eos) == ("last", None, None)
-    assert (read.specials.single, read.specials.pair) == (own.single, own.pair)
+    part = Unigram(vocab_size=300, special_tokens=own)
+    read = TokenizerConfig.from_json(old(part))
+    assert (read.special_tokens.summary, read.special_tokens.bos, read.special_tokens.eos) == ("last", None, None)
+    assert (read.special_tokens.single, read.special_tokens.pair) == (own.single, own.pair)

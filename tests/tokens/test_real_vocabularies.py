@@ -116,7 +116,7 @@ def test_a_released_vocabulary_goes_round(name: str, shared: Path, tmp_path: Pat
     kind, size, roles = FOLDERS[name]
     tokenizer = Tokenizer.load(shared / "vocab" / name)
     assert (type(tokenizer.tokens).__name__, tokenizer.vocabulary.size) == (kind, size)
-    assert roles.items() <= tokenizer.tokens.specials.roles().items()
+    assert roles.items() <= tokenizer.tokens.special_tokens.roles().items()
     goes_round(tokenizer, tmp_path)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from genus.text.normalization import SPACE, ThaiCleaning
+from genus.text.normalization import SPACE, ThaiNormalization
 from genus.text.segment import DictionaryWords, Segmenter
-from genus.tokens.algorithms.presegmented_words import CUT, SegmentedWords
+from genus.tokens.algorithms.presegmented_words import CUT, PresegmentedWords
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class Twos(Segmenter):
 
 
 KINDS = {
-    "plug-in": SegmentedWords(vocab_size=40, segmenter=Twos(), cleaning=ThaiCleaning(words=None)),
-    "words": SegmentedWords(vocab_size=40, cleaning=ThaiCleaning(words=None)),
-    "syllables": SegmentedWords(vocab_size=40, segmenter=DictionaryWords(units="syllables")),
+    "plug-in": PresegmentedWords(vocab_size=40, segmenter=Twos(), normalization=ThaiNormalization(words=None)),
+    "words": PresegmentedWords(vocab_size=40, normalization=ThaiNormalization(words=None)),
+    "syllables": PresegmentedWords(vocab_size=40, segmenter=DictionaryWords(units="syllables")),
 }
 
 
@@ -57,8 +57,8 @@ def test_a_text_cut_beforehand_is_read_by_the_file_alone(trained: Tokenizer, tmp
     trained.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     choice = trained.tokens
-    assert isinstance(choice, SegmentedWords)
-    clean = TEXTS[0] if choice.cleaning is None else choice.cleaning.clean(TEXTS[0])
+    assert isinstance(choice, PresegmentedWords)
+    clean = TEXTS[0] if choice.normalization is None else choice.normalization.clean(TEXTS[0])
     cut = CUT.join(SPACE if word == " " else word for word in choice.segmenter.words(clean))
     assert theirs.encode(cut, add_special_tokens=False) == trained.encode([TEXTS[0]])[0]
 
@@ -72,12 +72,12 @@ def test_it_reloads_and_travels(trained: Tokenizer, tmp_path: Path) -> None:
 
 
 def test_the_hash_tells_cleanings_and_segmenters_apart() -> None:
-    kinds = [KINDS["plug-in"], SegmentedWords(vocab_size=40, segmenter=Twos())]
+    kinds = [KINDS["plug-in"], PresegmentedWords(vocab_size=40, segmenter=Twos())]
     small = [kind.train(["\u0e01\u0e32\u0e14\u0e33"] * 5) for kind in kinds]
     assert small[0].pieces == small[1].pieces
     assert small[0].hash() != small[1].hash()
 
 
 def test_fewer_than_so_many_times_is_unknown() -> None:
-    counted = SegmentedWords(vocab_size=40, segmenter=Twos(), min_frequency=3).train(["aa"] * 3 + ["bb"] * 2)
+    counted = PresegmentedWords(vocab_size=40, segmenter=Twos(), min_frequency=3).train(["aa"] * 3 + ["bb"] * 2)
     assert counted.pieces[6:] == ["aa"]

@@ -11,7 +11,7 @@ import pytest
 from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
-from genus.tokens import Specials, Tokens
+from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import ROBERTA, ByteBPE
 from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.wordpiece import BERT, WordPiece
@@ -24,7 +24,7 @@ TEXTS = [
     f"The quick brown fox no. {n} jumps over dogs, isn't it? D\u00e9j\u00e0 vu: \u4e2d\u6587 \u0e01\u0e34\u0e19\n"
     for n in range(60)
 ]
-KINDS: dict[str, Tokens] = {
+KINDS: dict[str, TokenizerConfig] = {
     "uncased": WordPiece(vocab_size=300),
     "cased": WordPiece(vocab_size=300, lowercase=False),
     "thai": WordPiece(vocab_size=300, strip_accents=False, split_cjk=False),
@@ -57,7 +57,7 @@ def test_the_hugging_face_library_fills_masks_alike(trained: Tokenizer, tmp_path
     transformers = pytest.importorskip("transformers")
     trained.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    text = f"The quick {trained.tokens.specials.mask} fox"
+    text = f"The quick {trained.tokens.special_tokens.mask} fox"
     assert trained.encode([text])[0] == theirs(text, add_special_tokens=False)["input_ids"]
 
 
@@ -101,7 +101,9 @@ def test_accents() -> None:
 def test_the_hash_changes_with_the_tokenization() -> None:
     hashes = {kind.train(TEXTS).hash() for kind in KINDS.values()}
     hashes.add(KINDS["uncased"].train(TEXTS[:2]).hash())
-    hashes.add(WordPiece(vocab_size=300, specials=_replace(BERT, pair="[CLS] $A [SEP] $B [SEP]")).train(TEXTS).hash())
+    hashes.add(
+        WordPiece(vocab_size=300, special_tokens=_replace(BERT, pair="[CLS] $A [SEP] $B [SEP]")).train(TEXTS).hash()
+    )
     assert len(hashes) == len(KINDS) + 2
 
 
@@ -132,7 +134,7 @@ def test_special_tokens_of_other_names(tmp_path: Path) -> None:
     }
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(entries), encoding="utf-8")
     tokenizer = Tokenizer.load(tmp_path)
-    assert tokenizer.tokens.specials.pair == "<start> $A <end> $B:1 <end>:1"
+    assert tokenizer.tokens.special_tokens.pair == "<start> $A <end> $B:1 <end>:1"
     assert tokenizer.encode(["AB <hole> ?"]) == [[5, 6, 4, 1]]
 
 
@@ -184,8 +186,8 @@ def test_a_byte_vocabulary_holds_the_bytes() -> None:
 
 def test_parts_are_read_back_from_json() -> None:
     for part in KINDS.values():
-        assert Tokens.from_json(part.to_json()) == part
-    assert ByteBPE(vocab_size=300).specials == ROBERTA
+        assert TokenizerConfig.from_json(part.to_json()) == part
+    assert ByteBPE(vocab_size=300).special_tokens == ROBERTA
 
 
 def check_error(message: str, folder: Path) -> None:
@@ -194,7 +196,7 @@ def check_error(message: str, folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def _replace(part: Specials, **changes: object) -> Specials:
+def _replace(part: SpecialTokens, **changes: object) -> SpecialTokens:
     return part.overlay(changes)
 
 

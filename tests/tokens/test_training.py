@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from genus.errors import GenusError
-from genus.tokens import Tokens
+from genus.tokens import TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.unigram import Unigram
-from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.word_level import WordLevel
 from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.files import sentencepiece as files
 from genus.tokens.files.sentencepiece import NORMAL, UNKNOWN, Pieces, read_model, write_model
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 TEXTS = [f"Text number {n}, which has some words of its own: word{n % 40} and word{n % 7}." for n in range(2000)]
 SIZE = sum(map(len, TEXTS))
-KINDS: dict[str, Tokens] = {
+KINDS: dict[str, TokenizerConfig] = {
     "wordpiece": WordPiece(vocab_size=200),
     "byte-level": ByteBPE(vocab_size=300),
     "unigram": Unigram(vocab_size=200),
     "sentencepiece": SentencePieceBPE(vocab_size=200),
-    "words": Words(vocab_size=200, min_frequency=1),
+    "words": WordLevel(vocab_size=200, min_frequency=1),
 }
 
 
@@ -71,7 +71,7 @@ def test_words_without_end_are_cut() -> None:
 def test_the_cap_is_a_choice(kind: str) -> None:
     part = KINDS[kind].override("train_on", 20_000)
     assert part.train(TEXTS).pieces == part.train(iter(TEXTS)).pieces
-    assert Tokens.from_json(part.to_json()) == part
+    assert TokenizerConfig.from_json(part.to_json()) == part
     assert part.train(TEXTS).pieces != KINDS[kind].train(TEXTS).pieces or kind in {"byte-level", "words"}
     with pytest.raises(GenusError, match="the corpus is empty"):
         part.train(iter(["", " "]))
@@ -104,7 +104,7 @@ def test_the_corpus_is_never_in_memory_whole() -> None:
 
 def test_further_special_tokens_and_missing_ones() -> None:
     specials = GPT2.overlay({"extra": ["<a>", "<b>"]})
-    tokenizer = ByteBPE(vocab_size=300, specials=specials).train(TEXTS)
+    tokenizer = ByteBPE(vocab_size=300, special_tokens=specials).train(TEXTS)
     assert tokenizer.pieces[0] == "<|endoftext|>"
     assert tokenizer.pieces[-2:] == ["<a>", "<b>"]
     assert tokenizer.vocabulary.special.sum() == 3

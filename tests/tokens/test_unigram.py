@@ -14,7 +14,7 @@ from hard_texts import HARD, neighborhoods
 from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
-from genus.tokens import Specials
+from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.unigram import ALBERT, XLNET, Unigram
 from genus.tokens.cached_encoders import SpacedWords, WholeText
 from genus.tokens.files.sentencepiece import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, read_model, read_vocab, write_model
@@ -30,7 +30,7 @@ TIE = 1e-4
 QUESTIONS = 1500
 DOUBTFUL = re.compile(r"[\x0b\x1c-\x1f\x85]|\[[A-Z]+\]|<[a-z/]+>")
 """Control characters that Python takes for spaces and sentencepiece does not, and names of special tokens."""
-T5 = Specials(
+T5 = SpecialTokens(
     pad="<pad>", unk="<unk>", cls="</s>", sep="</s>", mask="<unk>", single="$A </s>", pair="$A </s> $B </s>"
 )  # fmt: skip
 TEXTS = [
@@ -41,7 +41,7 @@ SENTENCE = "A quick D\u00c9J\u00c0 vu: \u4e2d\u6587, \u0e01\u0e34\u0e19 foxes' d
 KINDS = {
     "uncased": Unigram(vocab_size=200),
     "cased": Unigram(vocab_size=200, lowercase=False, plain=False),
-    "as XLNet": Unigram(vocab_size=200, lowercase=False, specials=XLNET),
+    "as XLNet": Unigram(vocab_size=200, lowercase=False, special_tokens=XLNET),
 }
 
 
@@ -72,7 +72,7 @@ def test_the_ids_are_those_of_sentencepiece(member: str, shared: Path, tmp_path:
     sentencepiece = pytest.importorskip("sentencepiece")
     vocabularies = shared / "vocab"
     if member == "t5":
-        part = Unigram(vocab_size=0, lowercase=False, plain=False, specials=T5)
+        part = Unigram(vocab_size=0, lowercase=False, plain=False, special_tokens=T5)
         model = vocabularies / "t5" / "spiece.model"
         ours = Tokenizer.of(part, part.of_vocabulary(read_model(model)))
     else:
@@ -102,7 +102,7 @@ def test_published_examples(shared: Path) -> None:
     vocabularies = shared / "vocab"
     assert Tokenizer.load(vocabularies / "albert-base-v2").encode(["Hello world"]) == [[10975, 126]]
     assert Tokenizer.load(vocabularies / "xlnet-base-cased").encode(["Hello world"]) == [[17, 11368, 185]]
-    part = Unigram(vocab_size=32_000, lowercase=False, plain=False, specials=T5)
+    part = Unigram(vocab_size=32_000, lowercase=False, plain=False, special_tokens=T5)
     t5 = Tokenizer.of(part, part.of_vocabulary(read_model(vocabularies / "t5" / "spiece.model")))
     reference = json.loads((vocabularies / "t5" / "reference" / "t5_base_encoded.json").read_text(encoding="utf-8"))
     assert t5.encode([reference["text"]])[0] == [token for token in reference["token_ids"] if token != 1]
@@ -163,7 +163,7 @@ def test_words_one_by_one_are_the_text(shared: Path) -> None:
 
 
 def test_special_tokens_come_first_and_kinds_of_characters_stay_apart(trained: Tokenizer) -> None:
-    assert trained.pieces[:5] == trained.tokens.specials.names()
+    assert trained.pieces[:5] == trained.tokens.special_tokens.names()
     assert trained.tokens.vocab_size == len(trained.pieces) <= 200
     learned = [piece.removeprefix("\u2581") for piece in trained.pieces[5:]]
     assert all(len(p) <= 1 or p.isdigit() or all(c.isalpha() or unicodedata.combining(c) for c in p) for p in learned)

@@ -69,7 +69,7 @@ def test_shared_tensors_are_kept_once(tmp_path: Path) -> None:
 
 
 def counted(batch: Batch) -> int:
-    return int(batch.targets["masked"].counted().sum())
+    return int(batch.targets["masked_lm"].counted().sum())
 
 
 def test_held_out_sums_stream() -> None:
@@ -77,19 +77,19 @@ def test_held_out_sums_stream() -> None:
     learner = toy_learner()
     batches = (ToyFeed()[number] for number in range(100))
     run = RUN.override("evaluate_batches", 4)
-    found = evaluate(learner, batches, run, bytes_of=lambda batch: {"masked": 4.0 * counted(batch)})
+    found = evaluate(learner, batches, run, bytes_of=lambda batch: {"masked_lm": 4.0 * counted(batch)})
     assert learner.training
     joined = Joined(4)[0]
     learner.eval()
     with torch.no_grad():
-        targets = joined.targets["masked"]
+        targets = joined.targets["masked_lm"]
         states = learner.network(joined)["tokens"][targets.index]
-        logits = learner.heads["masked"].lm_head(states)
+        logits = learner.heads["masked_lm"].lm_head(states)
         wanted = torch.nn.functional.cross_entropy(logits, targets.label)
         correct = (logits.argmax(-1) == targets.label)[targets.label >= 0].float().mean()
-    assert found["loss"] == found["masked"] == pytest.approx(wanted.item(), rel=SUMMATION)
-    assert found["masked/correct"] == pytest.approx(correct.item())
-    assert found["masked/perplexity"] == pytest.approx(wanted.exp().item(), rel=1e-5)
-    assert found["masked/bits_per_byte"] == pytest.approx(torch.log2(wanted.exp()).item() / 4.0, rel=1e-5)
+    assert found["loss"] == found["masked_lm"] == pytest.approx(wanted.item(), rel=SUMMATION)
+    assert found["masked_lm/correct"] == pytest.approx(correct.item())
+    assert found["masked_lm/perplexity"] == pytest.approx(wanted.exp().item(), rel=1e-5)
+    assert found["masked_lm/bits_per_byte"] == pytest.approx(torch.log2(wanted.exp()).item() / 4.0, rel=1e-5)
     assert next(batches) is not None, "no more than it needs is taken"
     assert len(list(batches)) == 95

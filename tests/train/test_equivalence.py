@@ -50,12 +50,12 @@ def test_two_processes(tmp_path: Path) -> None:
 
 def test_accumulation() -> None:
     """One micro-batch of four, two of two, four of one: the gradient is that of the whole step, every target alike."""
-    counts = {int((ToyFeed()[number].targets["masked"].label >= 0).sum()) for number in range(4)}
+    counts = {int((ToyFeed()[number].targets["masked_lm"].label >= 0).sum()) for number in range(4)}
     assert len(counts) > 1, "with equal counts a mean of means would pass"
     (whole, wanted), *split = (one_step(several) for several in (4, 2, 1))
     for result, gradients in split:
         assert (result.loss, result.gradient_norm) == pytest.approx((whole.loss, whole.gradient_norm), rel=SUMMATION)
-        assert result.means["masked/correct"] == whole.means["masked/correct"]
+        assert result.means["masked_lm/correct"] == whole.means["masked_lm/correct"]
         torch.testing.assert_close(gradients, wanted, rtol=SUMMATION, atol=SMALLEST)
 
 

@@ -10,10 +10,10 @@ import torch
 from toy_run import RUN, STILL, ToyFeed, losses, toy_learner, toy_train
 
 from genus.errors import UsageError
-from genus.model.block.residual import Unscaled
-from genus.model.stack.reversible import Reversible
-from genus.model.stack.sharing import Shared
-from genus.model.transformer import EncoderNetwork
+from genus.model.block.residual import UnscaledPreNorm
+from genus.model.stack.reversible import ReversibleStack
+from genus.model.stack.sharing import CrossLayerSharing
+from genus.model.transformer import TransformerNetwork
 from genus.train.held_out import evaluate
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def test_hooks_run_in_training_and_evaluation() -> None:
     """On the learner, the network, a layer and a head, once a micro-batch: ten steps of two."""
     learner = toy_learner()
-    modules = [learner, learner.network, learner.network.layers[0], learner.heads["masked"]]
+    modules = [learner, learner.network, learner.network.layers[0], learner.heads["masked_lm"]]
     calls = [0] * len(modules)
     for number, module in enumerate(modules):
         module.register_forward_hook(lambda *_, number=number: calls.__setitem__(number, calls[number] + 1))
@@ -36,7 +36,7 @@ def test_hooks_run_in_training_and_evaluation() -> None:
     assert calls == [23] * len(modules)
 
 
-@pytest.mark.parametrize("stack", [STILL.stack, Shared()], ids=str)
+@pytest.mark.parametrize("stack", [STILL.stack, CrossLayerSharing()], ids=str)
 def test_the_states_of_every_layer_on_request(stack: object) -> None:
     learner = toy_learner(model=replace(STILL, stack=stack))
     network, batch = learner.network.eval(), ToyFeed()[0]
@@ -50,7 +50,7 @@ def test_the_states_of_every_layer_on_request(stack: object) -> None:
 
 
 def test_reversible_layers_keep_no_states() -> None:
-    learner = toy_learner(model=replace(STILL, stack=Reversible(), block=Unscaled()))
+    learner = toy_learner(model=replace(STILL, stack=ReversibleStack(), block=UnscaledPreNorm()))
     with pytest.raises(UsageError, match="do not keep the states"):
         learner.network(ToyFeed()[0], layers=True)
 
@@ -59,10 +59,10 @@ def test_reversible_layers_keep_no_states() -> None:
 class Balance:
     """A loss of the layers: the mean square of the states, per token."""
 
-    network: EncoderNetwork
+    network: TransformerNetwork
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
-        states = EncoderNetwork.forward(self.network, batch, layers=layers)
+        states = TransformerNetwork.forward(self.network, batch, layers=layers)
         return replace(states, losses={"balance": states["tokens"].square().mean(-1).sum()})
 
     def counts(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -75,7 +75,7 @@ def test_losses_of_layers_are_learned_and_reported(tmp_path: Path) -> None:
     learner.network.forward, learner.network.counts = balance.forward, balance.counts
     batch = ToyFeed()[0]
     step = learner(batch)
-    assert step.sums.keys() >= {"masked", "balance"}
+    assert step.sums.keys() >= {"masked_lm", "balance"}
     assert step.memory == {}
     assert learner.counts(batch)["balance"] == len(batch.tokens.ids)
     toy_train(tmp_path / "with", learner=learner)

@@ -55,7 +55,7 @@ class Sevens(ToyFeed):
 
     def __getitem__(self, number: int) -> Batch:
         batch = super().__getitem__(number)
-        label = batch.targets["masked"].label
+        label = batch.targets["masked_lm"].label
         label[label >= 0] = 7
         return batch
 

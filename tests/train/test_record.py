@@ -16,7 +16,7 @@ from genus.train import display
 from genus.train.data import TrainStage
 from genus.train.display import clock
 from genus.train.peak import peak_flops, unknown_peak
-from genus.train.record import Metrics
+from genus.train.record import MetricsFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +33,8 @@ def test_rows_hold_what_a_reader_looks_for(tmp_path: Path) -> None:
     toy_train(tmp_path, run=RUN.override("log_every", 5), stages=[TrainStage(ToyFeed(), 2, 1.0, per_token(1000.0))])
     first, last = every_row(tmp_path)
     assert (first["step"], last["step"]) == (5, 10)
-    assert first["loss"] == first["masked"]
-    assert 0.0 <= first["masked/correct"] <= 1.0
+    assert first["loss"] == first["masked_lm"]
+    assert 0.0 <= first["masked_lm/correct"] <= 1.0
     assert last["tokens_per_second"] * (last["seconds"] - first["seconds"]) == pytest.approx(5 * 64)
     peak = peak_flops(torch.device("cpu"), torch.float32)
     assert peak is not None
@@ -140,12 +140,12 @@ def test_without_tensorboard(tmp_path: Path, tracker: str, monkeypatch: pytest.M
 def test_a_torn_last_row_is_dropped(torn: bytes, tmp_path: Path) -> None:
     whole = b'{"step": 1}\n{"step": 2}\n'
     (tmp_path / "metrics.jsonl").write_bytes(whole + b'{"step": 9}\n' + torn)
-    Metrics(tmp_path, "none", 4).close()
+    MetricsFile(tmp_path, "none", 4).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
 
 
 def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path, "none", 0)
+    metrics = MetricsFile(tmp_path, "none", 0)
     metrics.close()
     with open("/dev/full", "ab", buffering=0) as metrics.file:
         with pytest.raises(GenusError, match=r"metrics.jsonl: cannot be written \(No space left on device\)"):

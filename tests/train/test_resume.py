@@ -110,6 +110,6 @@ class SkewedFeed(ToyFeed):
 
     def __getitem__(self, number: int):
         batch = super().__getitem__(number)
-        label = batch.targets["masked"].label
+        label = batch.targets["masked_lm"].label
         label[label >= 0] = 7
         return batch

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE, Batch, Targets
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
+from genus.model.feedforward.mlp import MLP
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
 from genus.objectives import Learner
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VOCABULARY, LENGTH, ROWS, TARGETS = 40, 16, 2, 8
-MODEL = Encoder(
+MODEL = Transformer(
     layers=2,
     hidden=16,
-    attention=Softmax(heads=2, dropout=0.1),
-    feedforward=Dense(size=32),
-    embedding=Embedding(position=Learned(length=LENGTH), dropout=0.1),
+    attention=MultiHeadAttention(heads=2, dropout=0.1),
+    feedforward=MLP(size=32),
+    embedding=Embedding(position=LearnedPosition(length=LENGTH), dropout=0.1),
     dropout=0.1,
 )
 STILL = MODEL.overlay({"dropout": 0.0, "attention": {"dropout": 0.0}, "embedding": {"dropout": 0.0}})
@@ -66,7 +66,7 @@ class ToyFeed:
         index[:real] = torch.from_numpy(rng.permutation(cells)[:real])
         label[:real] = ids[index[:real]]
         packed = equal_rows(ids.view(ROWS, LENGTH))
-        return Batch({"tokens": packed}, {"masked": Targets(index, label)})
+        return Batch({"tokens": packed}, {"masked_lm": Targets(index, label)})
 
     def epoch(self, number: int) -> float:
         return number / self.per_epoch
@@ -82,17 +82,17 @@ class Joined:
         parts = [ToyFeed()[number * self.several + part] for part in range(self.several)]
         cells = len(parts[0].tokens.ids)
         packed = equal_rows(torch.cat([part.tokens.ids for part in parts]).view(-1, LENGTH))
-        targets = [part.targets["masked"] for part in parts]
+        targets = [part.targets["masked_lm"] for part in parts]
         index = torch.cat([target.index + number * cells for number, target in enumerate(targets)])
-        return Batch({"tokens": packed}, {"masked": Targets(index, torch.cat([target.label for target in targets]))})
+        return Batch({"tokens": packed}, {"masked_lm": Targets(index, torch.cat([target.label for target in targets]))})
 
     def epoch(self, number: int) -> float:
         return ToyFeed().epoch(number * self.several)
 
 
-def toy_learner(seed: int = 0, model: Encoder = MODEL) -> Learner:
+def toy_learner(seed: int = 0, model: Transformer = MODEL) -> Learner:
     torch.manual_seed(seed)
-    return Learner(model.build(VOCABULARY), {"masked": Masked().build(model, VOCABULARY)})
+    return Learner(model.build(VOCABULARY), {"masked_lm": MaskedLM().build(model, VOCABULARY)})
 
 
 def toy_train(folder: Path | None, **changes: Any) -> Summary:

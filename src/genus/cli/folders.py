@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from genus.export.folder import Imported
+    from genus.export.folder import LoadedModel
 
 
 def model_folder(folder: Path) -> Path:
@@ -12,7 +12,7 @@ def model_folder(folder: Path) -> Path:
     return folder / "model" if (folder / "model" / "config.json").exists() else folder
 
 
-def read_model(folder: Path) -> "Imported":
+def read_model(folder: Path) -> "LoadedModel":
     """Read the model of a run, or one in the Hugging Face layout.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-Rows = Sequence[Sequence[str]]
+TableCells = Sequence[Sequence[str]]
 
 WORD = 11
 """Letters of a line that words can be read in."""
@@ -28,7 +28,9 @@ thead th:first-child { left: 0; z-index: 1; }
 """
 
 
-def text(header: Sequence[str], rows: Rows, groups: Mapping[str, Sequence[str]], notes: Sequence[str] = ()) -> str:
+def text(
+    header: Sequence[str], rows: TableCells, groups: Mapping[str, Sequence[str]], notes: Sequence[str] = ()
+) -> str:
     """Return one table a group of columns, each with the first column, wrapped to the terminal; then the notes."""
     from rich.console import Console
 
@@ -41,7 +43,7 @@ def text(header: Sequence[str], rows: Rows, groups: Mapping[str, Sequence[str]],
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def _boxed(title: str, lines: Rows, width: int) -> "Table":
+def _boxed(title: str, lines: TableCells, width: int) -> "Table":
     """Return a table of that width at most."""
     from rich import box
     from rich.table import Table
@@ -56,7 +58,7 @@ def _boxed(title: str, lines: Rows, width: int) -> "Table":
     return table
 
 
-def _widths(columns: Rows, room: int) -> list[int]:
+def _widths(columns: TableCells, room: int) -> list[int]:
     """Return how wide columns are: numbers are never broken, names only where words would have no room beside them.
 
     Words share what is left, as much for each; what one column does not need goes to longer ones.
@@ -72,14 +74,14 @@ def _widths(columns: Rows, room: int) -> list[int]:
     return found
 
 
-def comma_separated(header: Sequence[str], rows: Rows) -> str:
+def comma_separated(header: Sequence[str], rows: TableCells) -> str:
     """Return CSV with a header (RFC 4180, lines ended as on Unix)."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([header, *rows])
     return stream.getvalue()
 
 
-def page(title: str, note: str, header: Sequence[str], rows: Rows) -> str:
+def page(title: str, note: str, header: Sequence[str], rows: TableCells) -> str:
     """Return a page of HTML with one table; its head and its first column stay in sight."""
     heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     lines = "\n".join(f"<tr>{_row(row)}</tr>" for row in rows)

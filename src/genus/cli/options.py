@@ -57,8 +57,8 @@ Folder = Annotated[
 def chosen_run(running: list[str], **defaults: Any) -> "Run":
     """Return how to run, as `--run` says over the command's defaults, in a process made fast for it."""
     from genus import catalog
-    from genus.model.cpu import quicken_process
+    from genus.model.cpu import tune_cpu_process
     from genus.train.run import Run
 
-    quicken_process()
+    tune_cpu_process()
     return catalog.overridden(Run(**defaults), running, "--run")

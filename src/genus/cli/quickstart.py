@@ -118,10 +118,10 @@ def _accuracy(report: "Report") -> "Interval":
 def _completions(run: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the best completions of each sentence."""
     from genus.cli.folders import read_model
-    from genus.evaluate.fill import fill
+    from genus.evaluate.fill import fill_mask
 
     source = read_model(run)
-    return {text: [asdict(one) for one in fill(source.learner, source.tokenizer, text)[0]] for text in SENTENCES}
+    return {text: [asdict(one) for one in fill_mask(source.learner, source.tokenizer, text)[0]] for text in SENTENCES}
 
 
 def _tell(found: dict[str, Any], made: "Made", pretrained: "Report", random: "Report", out: Path) -> None:

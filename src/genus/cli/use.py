@@ -12,7 +12,7 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
-    from genus.export.folder import Imported
+    from genus.export.folder import LoadedModel
     from genus.text import Fields
     from genus.train.run import Run
 
@@ -69,13 +69,13 @@ def fill(
     """Complete masked words."""
     from dataclasses import asdict
 
-    from genus.evaluate.fill import fill
+    from genus.evaluate.fill import fill_mask
     from genus.train.world import find_device
 
     run = chosen_run(running)
     source = read_model(model)
     source.learner.to(find_device(run.device))
-    found = fill(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
+    found = fill_mask(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
         return
@@ -126,7 +126,7 @@ def _refuse(whose: str, options: Mapping[str, object]) -> None:
 
 
 def _on_text(
-    source: "Imported", data: list[str], fields: "Fields", run: "Run", settings: list[str]
+    source: "LoadedModel", data: list[str], fields: "Fields", run: "Run", settings: list[str]
 ) -> dict[str, float]:
     """Return what a pretrained model is worth on text, cut as its first stage cuts it."""
     from tempfile import TemporaryDirectory
@@ -145,17 +145,17 @@ def _on_text(
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _task(source: "Imported", name: str | None, text: list[str], label: str | None) -> Any:
+def _task(source: "LoadedModel", name: str | None, text: list[str], label: str | None) -> Any:
     """Return the task whose rows are answered: by name, or of the kind of the model's head."""
     from genus.cli.task import choose, kind_of
     from genus.tasks import task_of
     from genus.tasks.predict import objective_of
 
     objective = objective_of(source)
-    return choose(name or kind_of(task_of(objective)), text, label).fitting(objective)
+    return choose(name or kind_of(task_of(objective)), text, label).resolved_for(objective)
 
 
-def _on_table(source: "Imported", data: list[str], task: Any, answers: Path | None, run: "Run") -> dict[str, float]:
+def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> dict[str, float]:
     """Return the metrics of a fine-tuned model on the labeled rows of a table; write its answers to all."""
     from genus.files import write_text
     from genus.tasks.answer import lines

@@ -39,7 +39,7 @@ class Completion:
     """The whole text with the token in the mask's place; other masks stay masks."""
 
 
-def fill(
+def fill_mask(
     learner: Learner,
     tokenizer: Tokenizer,
     text: str,
@@ -84,7 +84,7 @@ def fill(
 
 def _restorer(learner: Learner) -> tuple[Learner, str]:
     """Return the learner and the name of its head that fills masks: this one, or one of the whole models within."""
-    for one in (learner, *(companion.learner for companion in learner.companions().values())):
+    for one in (learner, *(companion.learner for companion in learner.auxiliary_models().values())):
         for name, head in one.heads.items():
             if cast("Head", head).fills_masks:
                 return one, name

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Metric(Part, ABC):
     """A number that says how good predictions are; larger is better."""
 
-    per: ClassVar[str] = "row"
+    level: ClassVar[str] = "row"
     """Whose label it judges: a row's, or a word's."""
 
     @property

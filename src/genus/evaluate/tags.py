@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class OfTags(Metric):
+class TagMetric(Metric):
     """A number that says how good tags are."""
 
-    per: ClassVar[str] = "word"
+    level: ClassVar[str] = "word"
 
 
-class WordAccuracy(OfTags):
+class WordAccuracy(TagMetric):
     """The share of words whose tag is right."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
@@ -32,13 +32,13 @@ class WordAccuracy(OfTags):
         return sum(true == found for true, found in pairs) / len(pairs) if pairs else 0.0
 
 
-class OfNames(OfTags):
+class EntityMetric(TagMetric):
     """A ratio of how many names there are, were predicted, and both."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return the ratio over the names of all sentences, 0 where it is undefined."""
         true, found, both = 0, 0, 0
-        for ours, theirs in zip(map(names, predicted), map(names, truth), strict=True):
+        for ours, theirs in zip(map(entities, predicted), map(entities, truth), strict=True):
             true, found, both = true + len(theirs), found + len(ours), both + len(ours & theirs)
         above, below = self.ratio(true, found, both)
         return above / below if below else 0.0
@@ -48,7 +48,7 @@ class OfNames(OfTags):
         """Return what is divided by what."""
 
 
-class EntityF1(OfNames):
+class EntityF1(EntityMetric):
     """2 both / (true + found): the harmonic mean of precision and recall of whole names."""
 
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class EntityF1(OfNames):
         return 2 * both, true + found
 
 
-class EntityPrecision(OfNames):
+class EntityPrecision(EntityMetric):
     """The share of predicted names that are true."""
 
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
@@ -64,7 +64,7 @@ class EntityPrecision(OfNames):
         return both, found
 
 
-class EntityRecall(OfNames):
+class EntityRecall(EntityMetric):
     """The share of true names that are predicted."""
 
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
@@ -72,7 +72,7 @@ class EntityRecall(OfNames):
         return both, true
 
 
-def names(tags: Sequence[str]) -> set[tuple[int, int, str]]:
+def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     """Return (first word, word after the last, kind) of the names of a sentence.
 
     What goes on with no name that is begun, or with one of another kind, is of none (seqeval, mode "strict", IOB2).

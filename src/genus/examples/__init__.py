@@ -64,7 +64,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EpochPlan:
     """The examples of one epoch as spans of the token store.
 
     Example e is spans [offsets[e], offsets[e+1]); span s is store tokens [start[s], stop[s]) in segment `segment[s]`.
@@ -88,10 +88,10 @@ class Plan:
         return store.ids[self.start[span] : self.stop[span]].astype("int64")
 
 
-class Examples(Part, ABC):
+class ExampleFormat(Part, ABC):
     """An example format: how a corpus is cut into training examples."""
 
-    gives: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset()
     """Names of the targets that the format itself gives, such as `next_sentence`."""
     facts: ClassVar[frozenset[str]] = frozenset({"segment"})
     """Names of the facts of tokens that the format gives (`Packed.facts`)."""
@@ -99,7 +99,7 @@ class Examples(Part, ABC):
     streams: ClassVar[frozenset[str]] = frozenset({"tokens"})
     """Names of the streams of its examples: `tokens`, and what it is conditioned on."""
 
-    drawn: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; where it does not, one plan serves all epochs."""
 
     @property
@@ -107,13 +107,13 @@ class Examples(Part, ABC):
         """How many classes the labels that it gives have."""
         return 2
 
-    copies: Count | None = None
+    dupe_factor: Count | None = None
     """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""
 
     @abstractmethod
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into the examples of one epoch, none of them longer than the limits of its streams."""
 
     @abstractmethod
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return example `index` of the plan, framed, uncorrupted, with the format's own targets if it has any."""

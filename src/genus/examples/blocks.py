@@ -24,7 +24,7 @@ SENTENCES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class SentenceBlock:
     """Consecutive documents of a store, flattened to sentences."""
 
     number: int
@@ -39,7 +39,7 @@ class Block:
     """(S,) past the last sentence of the document, as a number within the block."""
 
 
-def blocks(store: Store) -> Iterator[Block]:
+def blocks(store: Store) -> Iterator[SentenceBlock]:
     """Return the store block by block.
 
     Raises:
@@ -68,11 +68,13 @@ def follow(onward: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array(visited, dtype=np.int64)
 
 
-def _block(store: Store, number: int, first: int, last: int) -> Block:
+def _block(store: Store, number: int, first: int, last: int) -> SentenceBlock:
     """Flatten documents [first, last)."""
     ranges = np.asarray(store.documents[first:last])
     sizes = ranges[:, 1] - ranges[:, 0]
     ends = np.cumsum(sizes)
     sentence = np.repeat(ranges[:, 0] - (ends - sizes), sizes) + np.arange(ends[-1])
     document = np.repeat(np.arange(first, last), sizes)
-    return Block(number, store.sentences[sentence], store.sentences[sentence + 1], document, np.repeat(ends, sizes))
+    return SentenceBlock(
+        number, store.sentences[sentence], store.sentences[sentence + 1], document, np.repeat(ends, sizes)
+    )

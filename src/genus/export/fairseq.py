@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genus.errors import GenusError
-from genus.export.folder import Imported, assemble
-from genus.tokens import Specials
+from genus.export.folder import LoadedModel, assemble
+from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
 
@@ -41,14 +41,14 @@ NAMES = (
 )
 """fairseq's names to Hugging Face's, one substitution after the other."""
 
-SPECIALS = Specials(
+SPECIALS = SpecialTokens(
     pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", cls="<s>", sep="</s>", mask="<mask>",
     single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
 )  # fmt: skip
 """fairseq's Dictionary: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the file's lines, and `<mask>` last."""
 
 
-def load(path: Path, dictionary: Path | None = None) -> Imported:
+def load(path: Path, dictionary: Path | None = None) -> LoadedModel:
     """Read a checkpoint.
 
     The tokenizer takes texts whose symbols are separated by spaces, as fairseq's dictionary does.
@@ -84,7 +84,7 @@ def read_dictionary(path: Path) -> Tokenizer:
     except OSError:
         raise GenusError(f"{path}: there is no fairseq dictionary") from None
     symbols = ["<s>", "<pad>", "</s>", "<unk>", *(line.rsplit(" ", 1)[0] for line in lines), "<mask>"]
-    part = WordPiece(vocab_size=len(symbols), lowercase=False, split_cjk=False, specials=SPECIALS)
+    part = WordPiece(vocab_size=len(symbols), lowercase=False, split_cjk=False, special_tokens=SPECIALS)
     return Tokenizer.of(part, part.of_vocabulary({symbol: number for number, symbol in enumerate(symbols)}))
 
 

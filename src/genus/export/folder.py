@@ -11,9 +11,9 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.export import native
 from genus.export.card import card
-from genus.export.layouts import Layout, layout_for, layout_of, theirs
+from genus.export.layouts import Layout, hf_names, layout_for, layout_of
 from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
-from genus.export.starting.companions import housed, with_companions
+from genus.export.starting.companions import as_model, with_auxiliary_models
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.weights import read_weights, weight_files
 from genus.files import beside, read_json, write_json
@@ -41,7 +41,7 @@ OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipl
 
 
 @dataclass(frozen=True)
-class Imported:
+class LoadedModel:
     """A model folder that has been read."""
 
     recipe: Recipe
@@ -76,7 +76,7 @@ def save(
     Raises:
         GenusError: tokenizer and learner do not belong together, or the disk is full.
     """
-    names = ("", *learner.companions())
+    names = ("", *learner.auxiliary_models())
     before = {name: weight_files(folder / name) for name in names}
     with beside(folder) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
@@ -85,7 +85,7 @@ def save(
         remove_replaced(folder / name, before[name], written[name])
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> Imported:
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
     """Read a model folder, ours or anyone's of a known architecture.
 
     Tensors are read one by one and converted as they come, so that no more memory is taken than the model's own in
@@ -107,7 +107,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Imported:
         found = read(config, weights, tokenizer, own, dtype)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
-    return with_companions(folder, found, functools.partial(load, dtype=dtype), own is not None)
+    return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
 
 
 def assemble(
@@ -116,7 +116,7 @@ def assemble(
     tokenizer: Tokenizer,
     own: Recipe | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Imported:
+) -> LoadedModel:
     """Make a recipe and its learner of a foreign configuration and its tensors.
 
     Args:
@@ -141,7 +141,7 @@ def assemble(
         raise GenusError(f"config.json: {error.args[0]} has no counterpart here") from None
     for name, objective in found.items():
         if isinstance(objective, FineTuned):
-            (weight,) = theirs(f"heads.{name}.classes.weight", layout.table(heads))
+            (weight,) = hf_names(f"heads.{name}.classes.weight", layout.table(heads))
             found[name] = objective.sized(len(tensors[weight]))
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
@@ -156,7 +156,7 @@ def assemble(
     for name in [name for name in learner.heads if name not in heads]:
         del learner.heads[name]
     learner.load(to_ours(tensors, layout, learner, config, dtype))
-    return Imported(recipe, learner, tokenizer)
+    return LoadedModel(recipe, learner, tokenizer)
 
 
 def _write(
@@ -175,13 +175,13 @@ def _write(
     tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
     parameters = write_weights(work, tensors, target, shard_bytes)
     write_json(work / "recipe.json", recipe.written())
-    for name, one in learner.companions().items():
+    for name, one in learner.auxiliary_models().items():
         stages = tuple(stage.whole() for stage in recipe.stages)
         own = replace(recipe, name=f"{recipe.name}-{name}", model=one.model, objectives=one.objectives, stages=stages)
         (work / name).mkdir()
         _write(work / name, target / name, own, one.learner, tokenizer, "", shard_bytes)
         notes = f"Trained with a model that lies beside it, in `{name}/`.\n\n{notes}"
-    page = card(recipe, config, parameters, {*kept, *housed(learner)}, notes)
+    page = card(recipe, config, parameters, {*kept, *as_model(learner)}, notes)
     (work / "README.md").write_text(page, encoding="utf-8")
     write_json(work / "config.json", config)
 
@@ -201,12 +201,12 @@ def _written(
 
 def _rebuild(
     config: Json, weights: Mapping[str, Tensor], tokenizer: Tokenizer, own: Recipe | None, dtype: torch.dtype
-) -> Imported:
+) -> LoadedModel:
     """Make a learner of a folder that only genus reads."""
     if own is None:
         raise GenusError("recipe.json is missing, which says what this model is")
     _match(tokenizer, own.tokens.vocab_size)
-    return Imported(own, native.rebuild(config, weights, own, dtype), tokenizer)
+    return LoadedModel(own, native.rebuild(config, weights, own, dtype), tokenizer)
 
 
 def _check(config: Json, layout: Layout) -> None:
@@ -235,12 +235,12 @@ def _check(config: Json, layout: Layout) -> None:
 
 def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
     """Say whether there are tensors for a module of ours."""
-    return all(name in tensors for name in theirs(f"{module}.weight", layout.table(heads)))
+    return all(name in tensors for name in hf_names(f"{module}.weight", layout.table(heads)))
 
 
 def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
     """Return the number of token vectors."""
-    (name,) = theirs("network.embed.tokens.weight", layout.tensors)
+    (name,) = hf_names("network.embed.tokens.weight", layout.tensors)
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])
@@ -270,8 +270,8 @@ def _continued(layout: Layout, model: Model, objectives: list[Objective], tokeni
     Where its objectives cannot do without another of the layout's, as a discriminator without a generator, that is in.
     """
     template = layout.template
-    needs: frozenset[str] = frozenset().union(*(objective.needs for objective in objectives))
-    objectives = [*(one for one in template.objectives if one.gives & needs), *objectives]
+    needs: frozenset[str] = frozenset().union(*(objective.requires for objective in objectives))
+    objectives = [*(one for one in template.objectives if one.provides & needs), *objectives]
     longest = model.max_length
     stages = tuple(
         replace(stage, max_length=min(stage.max_length, longest or stage.max_length)) for stage in template.stages

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError, near
-from genus.export.translate import few
+from genus.export.translate import shorten
 from genus.export.weights import converted
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _read(
         ("have no place for", weights.keys() - expected),
     ):
         if names:
-            raise GenusError(f"the weights {problem} {few(sorted(names))}")
+            raise GenusError(f"the weights {problem} {shorten(sorted(names))}")
     for name, place in expected.items():
         tensor = weights[name]
         if tensor.shape != place.shape:

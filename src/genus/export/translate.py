@@ -165,11 +165,11 @@ def to_ours(
     left = [name for name in tensors if name not in used and not _replaced(name, layout, table)]
     for problem, which in (("lack", missing), ("do not fit", wrong), ("have no place for", left)):
         if which:
-            raise GenusError(f"the weights {problem} {few(which)}")
+            raise GenusError(f"the weights {problem} {shorten(which)}")
     return found
 
 
-def few(names: Collection[str]) -> str:
+def shorten(names: Collection[str]) -> str:
     """Return the first names of many."""
     first = ", ".join(list(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

@@ -15,7 +15,7 @@ from torch import Tensor
 from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.export.folder import load
-from genus.export.layouts import Witness, layout_of
+from genus.export.layouts import ReferenceOptions, layout_of
 from genus.export.native import is_native
 from genus.files import read_json
 from genus.objectives import answering
@@ -48,8 +48,8 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     """
     again = load(folder)
     config = read_json(folder / "config.json")
-    witness = Witness() if is_native(config) else layout_of(config, []).witness
-    longest = min(LENGTH, again.recipe.model.max_length or LENGTH, witness.alike(config) or LENGTH)
+    witness = ReferenceOptions() if is_native(config) else layout_of(config, []).witness
+    longest = min(LENGTH, again.recipe.model.max_length or LENGTH, witness.max_equal_length(config) or LENGTH)
     batch = _probe(again.tokenizer.vocabulary, longest, witness.padded, config)
     found = outputs(again.learner, batch)
     whole = outputs(copy.deepcopy(learner).float().cpu(), batch)
@@ -58,7 +58,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     if find_spec("transformers") is not None and not is_native(config):
         with _quietly():
             differences |= _compare(_witness(folder, config, batch.tokens, reference), reference, "transformers/")
-    for name, companion in learner.companions().items():
+    for name, companion in learner.auxiliary_models().items():
         differences |= {f"{name}/{output}": value for output, value in verify(folder / name, companion.learner).items()}
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
@@ -119,7 +119,7 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     import transformers
 
     (architecture,) = config["architectures"]
-    told = layout_of(config, []).witness.told
+    told = layout_of(config, []).witness.kwargs
     model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))

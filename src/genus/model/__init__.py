@@ -13,7 +13,7 @@ from genus.part import Part
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.model.pooler import Pooler
 
 
@@ -69,15 +69,15 @@ class Network(nn.Module, ABC):
         """Return the number of terms in each of the layers' own losses (`States.losses`); none by default."""
         return {}
 
-    def blank(self, rows: int) -> Memory:
+    def initial_memory(self, rows: int) -> Memory:
         """Return the memory of that many rows before the first batch; empty where the network has none."""
         return {}
 
-    def levels(self) -> list[nn.Module]:
+    def layer_groups(self) -> list[nn.Module]:
         """Return the modules that tokens pass one after the other, the embeddings first: rates may fall with depth."""
         return [self]
 
-    def regions(self) -> list[nn.Module]:
+    def compile_units(self) -> list[nn.Module]:
         """Return the modules to compile, each by itself; those that are alike are compiled once."""
         return [self]
 
@@ -120,11 +120,11 @@ class Model(Part, ABC):
         return frozenset()
 
     @property
-    def known_tasks(self) -> int | None:
+    def num_tasks(self) -> int | None:
         """How many tasks it tells apart by a vector each; None: it does not ask which task a batch is for."""
         return None
 
-    def second(self, length: int) -> Demand | None:
+    def second(self, length: int) -> ComponentCost | None:
         """Return what a second state per position needs (XLNet's query stream); None where the model has none."""
         return None
 
@@ -140,7 +140,7 @@ class Model(Part, ABC):
         """Return the model as tasks over single tokens need it: without a pooler."""
         return self
 
-    def over(self, source: Model) -> Model:
+    def merge_pretrained(self, source: Model) -> Model:
         """Return the architecture of a run of this one that starts from the weights of another: here that one."""
         return source
 
@@ -149,7 +149,7 @@ class Model(Part, ABC):
         return
 
     @abstractmethod
-    def demand(self, vocab_size: int, length: int) -> Demand:
+    def cost(self, vocab_size: int, length: int) -> ComponentCost:
         """Return what the network needs, for sequences of `length` tokens; the FLOPs of `pool` are not among them."""
 
     def pool_flops(self) -> float:
@@ -158,4 +158,4 @@ class Model(Part, ABC):
 
     def parameters(self, vocab_size: int) -> int:
         """Return the number of parameters of the network."""
-        return self.demand(vocab_size, 1).parameters
+        return self.cost(vocab_size, 1).parameters

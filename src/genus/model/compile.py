@@ -40,7 +40,7 @@ def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
         return False
     # the compiler itself looks at what it then warns of
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
-    for module in [*network.regions(), *heads]:
+    for module in [*network.compile_units(), *heads]:
         for part in module.modules():
             _leave_alone(type(part))
         module.compile(dynamic=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class ComponentCost:
     """Parameters, and the work and memory of one token on its way forward.
 
     FLOPs are those of matrix products only, 2 a multiply-add; look-ups, norms, activations, softmax and biases are left
@@ -16,42 +16,47 @@ class Demand:
     parameters: int = 0
     flops: float = 0.0
     """Of the forward pass, a token."""
-    kept: float = 0.0
+    activations: float = 0.0
     """Numbers a token that are kept for the backward pass; of attention probabilities none, as fused kernels do."""
-    frozen: int = 0
+    frozen_parameters: int = 0
     """Parameters that do not learn, such as those of a teacher."""
-    once: float = 0.0
+    forward_only_flops: float = 0.0
     """FLOPs a token of what has no backward pass."""
-    unlearned: float = 0.0
+    frozen_input_flops: float = 0.0
     """FLOPs of maps, made once for a micro-batch whatever its tokens, of what does not learn: half a backward pass."""
 
-    def __add__(self, other: Demand) -> Demand:
+    def __add__(self, other: ComponentCost) -> ComponentCost:
         """Return the demand of both."""
-        return Demand(
+        return ComponentCost(
             self.parameters + other.parameters,
             self.flops + other.flops,
-            self.kept + other.kept,
-            self.frozen + other.frozen,
-            self.once + other.once,
-            self.unlearned + other.unlearned,
+            self.activations + other.activations,
+            self.frozen_parameters + other.frozen_parameters,
+            self.forward_only_flops + other.forward_only_flops,
+            self.frozen_input_flops + other.frozen_input_flops,
         )
 
-    def times(self, copies: int) -> Demand:
+    def repeated(self, copies: int) -> ComponentCost:
         """Return the demand of several such parts, each with parameters of its own."""
-        return Demand(
+        return ComponentCost(
             self.parameters * copies,
             self.flops * copies,
-            self.kept * copies,
-            self.frozen * copies,
-            self.once * copies,
-            self.unlearned * copies,
+            self.activations * copies,
+            self.frozen_parameters * copies,
+            self.forward_only_flops * copies,
+            self.frozen_input_flops * copies,
         )
 
-    def on(self, share: float) -> Demand:
+    def scaled(self, share: float) -> ComponentCost:
         """Return the needs where only a share of the tokens takes this way, as targets or first tokens do."""
-        return replace(self, flops=self.flops * share, kept=self.kept * share, once=self.once * share)
+        return replace(
+            self,
+            flops=self.flops * share,
+            activations=self.activations * share,
+            forward_only_flops=self.forward_only_flops * share,
+        )
 
 
-def linear(inputs: int, outputs: int, bias: bool = True) -> Demand:
+def linear_cost(inputs: int, outputs: int, bias: bool = True) -> ComponentCost:
     """Return the demand of a linear map: its matrix and bias, 2 FLOPs a weight, and its input kept."""
-    return Demand(inputs * outputs + bias * outputs, 2.0 * inputs * outputs, inputs)
+    return ComponentCost(inputs * outputs + bias * outputs, 2.0 * inputs * outputs, inputs)

@@ -11,20 +11,20 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1
 """glibc's `M_MMAP_MAX` and `M_TRIM_THRESHOLD` (malloc.h)."""
 
 
-def round_products(module: nn.Module, dtype: torch.dtype) -> None:
+def cast_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """Keep linear weights in autocast's format, for inference: the same numbers, and no rounding in every call."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             part.to(dtype)
 
 
-def quicken_process() -> None:
+def tune_cpu_process() -> None:
     """Make this process fast on CPUs: called once, by programs rather than by the library's functions."""
-    keep_memory()
-    products_by_onednn()
+    disable_malloc_trim()
+    use_onednn_matmul()
 
 
-def keep_memory() -> bool:
+def disable_malloc_trim() -> bool:
     """Let the C library keep the memory that is freed, rather than hand it back and fetch it anew in every step.
 
     On CPUs a fresh page costs a fault: 30 % of a small model's step where nothing is compiled, 8 % where it is. Return
@@ -37,7 +37,7 @@ def keep_memory() -> bool:
     return bool(mallopt(MMAP_MAX, 0) and mallopt(TRIM_THRESHOLD, 2**31 - 1))
 
 
-def products_by_onednn() -> bool:
+def use_onednn_matmul() -> bool:
     """Let float32 matrix products on CPUs run in oneDNN, and say whether that was chosen.
 
     "medium" would mean bfloat16 products where the CPU has matrix units (AMX) for them; without these it means oneDNN's

@@ -14,23 +14,23 @@ from torch import Tensor, nn
 from genus.errors import UsageError
 from genus.model.attention.plan import Context
 from genus.model.embedding import Embedding
-from genus.model.embedding.tables import Factorized, FactorizedEmbed, Projected
-from genus.model.transformer import Encoder, EncoderNetwork
+from genus.model.embedding.tables import FactorizedEmbedding, FactorizedEmbeddingModule, ProjectedEmbedding
+from genus.model.transformer import Transformer, TransformerNetwork
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
     from genus.batch import Packed
     from genus.model import Model
-    from genus.model.cost import Demand
-    from genus.model.embedding import Embed
+    from genus.model.cost import ComponentCost
+    from genus.model.embedding import EmbeddingModule
 
 HEAD_SIZE = 64
 """Numbers that an attention head is given where nobody says how many heads there are."""
-SHARED = (Embedding, Factorized, Projected)
+SHARED = (Embedding, FactorizedEmbedding, ProjectedEmbedding)
 """Embeddings made of tables that a second network can read with."""
 
 
-class Generator(Part):
+class GeneratorConfig(Part):
     """The encoder that is a model at a fraction of its width and depth, and reads with the model's own embeddings.
 
     Tables of tokens, positions and segments, and their norm, are the model's; a projection brings them to the smaller
@@ -65,13 +65,13 @@ class Generator(Part):
                 raise ValueError(f"{name} is {share:g} of the model's own, but a generator may not be larger than the "
                                  "model that judges it: take a share above 0, and 1 at most")  # fmt: skip
 
-    def encoder(self, model: Model) -> Encoder:
+    def encoder(self, model: Model) -> Transformer:
         """Return the generator of a model as an encoder of its own.
 
         Raises:
             UsageError: the model has parts that cannot be made smaller, or embeddings that cannot be shared.
         """
-        if type(model) is not Encoder or type(model.embedding) not in SHARED:
+        if type(model) is not Transformer or type(model.embedding) not in SHARED:
             kinds = " or ".join(kind.__name__ for kind in SHARED)
             raise UsageError(f"generator: cannot share the embeddings of this model; take an Encoder with {kinds}")
         hidden = max(1, round(self.width * model.hidden))
@@ -80,7 +80,7 @@ class Generator(Part):
             "hidden": hidden,
             "attention": {"heads": self.heads or _heads(hidden)},
             "feedforward": {"size": self.inner or 4 * hidden},
-            "embedding": {"kind": Projected.__name__, "size": model.embedding_width},
+            "embedding": {"kind": ProjectedEmbedding.__name__, "size": model.embedding_width},
             "pooler": None,
         }
         return model.overlay(changes)
@@ -89,35 +89,35 @@ class Generator(Part):
         """Return the network, without embeddings."""
         return GeneratorNetwork(self.encoder(model))
 
-    def demand(self, model: Model, length: int) -> Demand:
+    def cost(self, model: Model, length: int) -> ComponentCost:
         """Return what it demands beside the model's embeddings, for sequences of `length` tokens."""
         encoder = self.encoder(model)
-        projection = cast("Projected", encoder.embedding).projecting(encoder.hidden)
-        layers = encoder.stack.demand(encoder, length) + encoder.bias_demand()
-        return projection + layers + encoder.block.closing(encoder).demand(encoder.width)
+        projection = cast("ProjectedEmbedding", encoder.embedding).projecting(encoder.hidden)
+        layers = encoder.stack.cost(encoder, length) + encoder.bias_demand()
+        return projection + layers + encoder.block.final_norm(encoder).cost(encoder.width)
 
 
 class GeneratorNetwork(nn.Module):
     """A smaller network at work: all but the embeddings, which it is lent."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Transformer) -> None:
         super().__init__()
         self.encoder = encoder
-        made = EncoderNetwork(encoder, vocab_size=1)  # whose tables are left behind
-        self.projection = cast("FactorizedEmbed", made.embed).projection
+        made = TransformerNetwork(encoder, vocab_size=1)  # whose tables are left behind
+        self.projection = cast("FactorizedEmbeddingModule", made.embed).projection
         self.layers, self.norm = made.layers, made.norm
         self.position_bias, self.rotation = made.position_bias, made.rotation
 
-    def forward(self, embed: Embed, packed: Packed) -> Tensor:
+    def forward(self, embed: EmbeddingModule, packed: Packed) -> Tensor:
         """Return the last layer's states (T, H) of tokens that the model's embeddings read."""
         x = self.projection(embed.vectors(packed))
         context = Context.of(packed, x, self.training, rotation=self.rotation, bias=self.position_bias)
         return self.norm(self.layers(x, context))  # type: ignore[no-any-return]
 
-    def whole(self, embed: Embed) -> EncoderNetwork:
+    def whole(self, embed: EmbeddingModule) -> TransformerNetwork:
         """Return the encoder network that it makes with the model's embeddings: the same tensors, no copies."""
         with torch.device("meta"):  # what is drawn is replaced
-            network = EncoderNetwork(self.encoder, embed.tokens.num_embeddings)
+            network = TransformerNetwork(self.encoder, embed.tokens.num_embeddings)
         for name, table in embed.named_children():
             if name in dict(network.embed.named_children()):
                 setattr(network.embed, name, table)
@@ -131,16 +131,16 @@ def _heads(hidden: int) -> int:
     return next(heads for heads in range(max(1, hidden // HEAD_SIZE), 0, -1) if hidden % heads == 0)
 
 
-def fitted(generator: Model, model: Model) -> Generator:
+def fitted(generator: Model, model: Model) -> GeneratorConfig:
     """Return the choice by which a model's generator is this very encoder.
 
     Raises:
         UsageError: it is larger than the model, or differs from it in more than its size.
     """
-    if isinstance(generator, Encoder) and isinstance(model, Encoder):
+    if isinstance(generator, Transformer) and isinstance(model, Transformer):
         sizes = generator.to_json()
         try:
-            plain = Generator(width=generator.hidden / model.hidden, depth=generator.layers / model.layers)
+            plain = GeneratorConfig(width=generator.hidden / model.hidden, depth=generator.layers / model.layers)
         except ValueError as error:
             raise UsageError(str(error)) from None
         exact = replace(plain, heads=sizes["attention"]["heads"], inner=sizes["feedforward"]["size"])

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from genus.model import States
-from genus.model.attention.block_sparse.layer import BlockSparse
+from genus.model.attention.block_sparse.layer import BlockSparseAttention
 from genus.model.attention.plan import Context
-from genus.model.cost import Demand
-from genus.model.transformer import Encoder, EncoderNetwork
+from genus.model.cost import ComponentCost
+from genus.model.transformer import Transformer, TransformerNetwork
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Packed
     from genus.model import Network
 
 
-class Extended(Encoder):
+class GlobalTokenTransformer(Transformer):
     """An encoder that puts G = `attention.lead` vectors before every sequence: places for what concerns all of it.
 
     They go through all layers, see every token of their sequence and are seen by it, and are left out at the end.
@@ -31,25 +31,25 @@ class Extended(Encoder):
     (appendix E.2).
     """
 
-    attention: BlockSparse
+    attention: BlockSparseAttention
 
     def build(self, vocab_size: int) -> Network:
         """Return the network with fresh weights."""
-        return ExtendedNetwork(self, vocab_size)
+        return GlobalTokenNetwork(self, vocab_size)
 
-    def demand(self, vocab_size: int, length: int) -> Demand:
+    def cost(self, vocab_size: int, length: int) -> ComponentCost:
         """Return what the encoder needs for as many tokens more, and their vectors."""
-        longer = length + self.attention.lead
-        needs = super().demand(vocab_size, longer).on(longer / length)
-        return needs + Demand(parameters=self.attention.lead * self.hidden)
+        longer = length + self.attention.num_global_tokens
+        needs = super().cost(vocab_size, longer).scaled(longer / length)
+        return needs + ComponentCost(parameters=self.attention.num_global_tokens * self.hidden)
 
 
-class ExtendedNetwork(EncoderNetwork):
+class GlobalTokenNetwork(TransformerNetwork):
     """An encoder with global tokens at work."""
 
-    def __init__(self, choice: Extended, vocab_size: int) -> None:
+    def __init__(self, choice: GlobalTokenTransformer, vocab_size: int) -> None:
         super().__init__(choice, vocab_size)
-        self.extra = choice.attention.lead
+        self.extra = choice.attention.num_global_tokens
         self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # as large as the normalized ones
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.part import NotNegative, Part
 
 
@@ -18,20 +18,20 @@ class Norm(Part, ABC):
         """Return the module for vectors of `size` numbers."""
 
     @abstractmethod
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return what it needs."""
 
 
-class NoNorm(Norm):
+class Identity(Norm):
     """x itself."""
 
     def build(self, size: int) -> nn.Module:
         """Return the identity."""
         return nn.Identity()
 
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return nothing."""
-        return Demand()
+        return ComponentCost()
 
 
 class LayerNorm(Norm):
@@ -43,12 +43,12 @@ class LayerNorm(Norm):
         """Return PyTorch's own layer normalization."""
         return nn.LayerNorm(size, eps=self.eps)
 
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return a weight and a bias a number; its input is kept."""
-        return Demand(parameters=2 * size, kept=size)
+        return ComponentCost(parameters=2 * size, activations=size)
 
 
-class Dropped(Norm):
+class NormWithDropout(Norm):
     """d(norm(x)), d dropout."""
 
     norm: Norm
@@ -58,6 +58,6 @@ class Dropped(Norm):
         """Return the norm and dropout after it."""
         return nn.Sequential(self.norm.build(size), nn.Dropout(self.dropout))
 
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return what the norm needs."""
-        return self.norm.demand(size)
+        return self.norm.cost(size)

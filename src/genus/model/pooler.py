@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from genus.model.activation import Activation, Tanh
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Part
 
 
@@ -22,9 +22,9 @@ class Pooler(Part):
         """Return how wide what it gives is, for states of `hidden` numbers."""
         return hidden
 
-    def demand(self, hidden: int) -> Demand:
+    def cost(self, hidden: int) -> ComponentCost:
         """Return a linear map, for one sequence."""
-        return linear(hidden, self.width(hidden))
+        return linear_cost(hidden, self.width(hidden))
 
 
 class HalfPooler(Pooler):

@@ -13,27 +13,27 @@ from torch import Tensor, nn
 
 from genus.model import States
 from genus.model.attention.plan import Context
-from genus.model.attention.relative import Relative, RelativeLayer, visible
-from genus.model.cost import Demand, linear
+from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, visible
+from genus.model.cost import ComponentCost, linear_cost
 from genus.model.stack import plans_of
-from genus.model.stack.sharing import Separate
-from genus.model.transformer import Encoder, EncoderNetwork
+from genus.model.stack.sharing import Unshared
+from genus.model.transformer import Transformer, TransformerNetwork
 from genus.part import Natural
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed
     from genus.model import Network
-    from genus.model.attention.relative import Seen
+    from genus.model.attention.relative import RelativePlan
 
 
-class Recurrent(Encoder):
+class SegmentRecurrentTransformer(Transformer):
     """h_n = layer_n(h_{n-1}, keys and values of [m_{n-1}, h_{n-1}]), m the last M states of the same text, no gradient.
 
     Source: Dai et al. 2019, section 3.2. Where the attention has a second stream (XLNet), its states begin as one
     learned vector and go through the layers beside the cells.
     """
 
-    attention: Relative
+    attention: RelativeAttention
     memory: Natural = 0
     """M, for each layer; 0 for none."""
 
@@ -45,38 +45,40 @@ class Recurrent(Encoder):
     def __post_init__(self) -> None:
         """Refuse sizes that contradict each other, and shared layers: each layer remembers its own states."""
         super().__post_init__()
-        if not isinstance(self.stack, Separate):
+        if not isinstance(self.stack, Unshared):
             raise ValueError(f"stack: layers that remember have weights of their own, not {type(self.stack).__name__}")
 
     def build(self, vocab_size: int) -> Network:
         """Return the network with fresh weights."""
-        return RecurrentNetwork(self, vocab_size)
+        return SegmentRecurrentNetwork(self, vocab_size)
 
-    def demand(self, vocab_size: int, length: int) -> Demand:
+    def cost(self, vocab_size: int, length: int) -> ComponentCost:
         """Return what an encoder needs whose tokens see the memory too, and the first state of the second stream."""
-        seen = super().demand(vocab_size, length + self.memory)
-        more = self._keys(self.memory / length) + self.attention.farther(self.hidden, length, self.memory)
-        return seen + more.times(self.layers) + Demand(self.attention.queries * self.hidden)
+        seen = super().cost(vocab_size, length + self.memory)
+        more = self._keys(self.memory / length) + self.attention.extra_cost(self.hidden, length, self.memory)
+        return seen + more.repeated(self.layers) + ComponentCost(self.attention.queries * self.hidden)
 
-    def second(self, length: int) -> Demand | None:
+    def second(self, length: int) -> ComponentCost | None:
         """Return what a second state demands: as much as a cell, but keys and values, of which it has none."""
         if not self.attention.queries:
             return None
-        cell = self.block.demand(self, length + self.memory)
-        cell = cell + self.attention.farther(self.hidden, length, self.memory)
-        own = linear(self.hidden, 2 * self.hidden)
-        return Demand(flops=cell.flops - own.flops, kept=cell.kept - own.kept).times(self.layers)
+        cell = self.block.cost(self, length + self.memory)
+        cell = cell + self.attention.extra_cost(self.hidden, length, self.memory)
+        own = linear_cost(self.hidden, 2 * self.hidden)
+        return ComponentCost(flops=cell.flops - own.flops, activations=cell.activations - own.activations).repeated(
+            self.layers
+        )
 
-    def _keys(self, share: float) -> Demand:
+    def _keys(self, share: float) -> ComponentCost:
         """Return the maps to keys and values of what is remembered, which does not learn: half a backward pass."""
-        flops = share * linear(self.hidden, 2 * self.hidden).flops
-        return Demand(flops=flops / 2, once=flops / 2)
+        flops = share * linear_cost(self.hidden, 2 * self.hidden).flops
+        return ComponentCost(flops=flops / 2, forward_only_flops=flops / 2)
 
 
-class RecurrentNetwork(EncoderNetwork):
+class SegmentRecurrentNetwork(TransformerNetwork):
     """A network that remembers, at work."""
 
-    def __init__(self, choice: Recurrent, vocab_size: int) -> None:
+    def __init__(self, choice: SegmentRecurrentTransformer, vocab_size: int) -> None:
         super().__init__(choice, vocab_size)
         self.length, self.depth = choice.memory, choice.layers
         self.dropout = nn.Dropout(choice.dropout)
@@ -85,7 +87,7 @@ class RecurrentNetwork(EncoderNetwork):
             self.query = nn.Parameter(torch.empty(1, 1, choice.hidden))
             choice.initialization.draw(self.query, "vector")
 
-    def blank(self, rows: int) -> Memory:
+    def initial_memory(self, rows: int) -> Memory:
         """Return `memory` (layers, R, M, H), and `remembered` (R, M), which says that none of it is of any text."""
         if not self.length:
             return {}
@@ -112,17 +114,17 @@ class RecurrentNetwork(EncoderNetwork):
         streams = {"tokens": x[:cells]}
         if packed.query is not None:
             streams["query"] = x[cells:]
-        return States(streams, remember(packed, batch.memory, states) if batch.memory else {}, layers=kept)
+        return States(streams, update_memory(packed, batch.memory, states) if batch.memory else {}, layers=kept)
 
-    def _drop(self, seen: Seen) -> Seen:
+    def _drop(self, seen: RelativePlan) -> RelativePlan:
         """Drop out the encodings of distances like any states (released code)."""
         return replace(seen, distances=self.dropout(seen.distances))
 
-    def _attentions(self) -> list[RelativeLayer]:
-        return [module for module in self.layers.modules() if isinstance(module, RelativeLayer)]
+    def _attentions(self) -> list[RelativeAttentionLayer]:
+        return [module for module in self.layers.modules() if isinstance(module, RelativeAttentionLayer)]
 
 
-def remember(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
+def update_memory(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
     """Return the memory after a batch: of each row the last M positions that its stream has come through.
 
     What is of another sequence than the last of them is kept in its place, but not remembered.

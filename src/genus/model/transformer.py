@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from genus.model import Model, Network, States
 from genus.model.attention import Attention
-from genus.model.attention.masks import Visibility
+from genus.model.attention.masks import AttentionMask
 from genus.model.attention.plan import Context
 from genus.model.block import Block
 from genus.model.block.residual import PostNorm
 from genus.model.cache import Cache
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.embedding import Embedding
 from genus.model.feedforward import FeedForward
 from genus.model.initialization import Initialization, Normal, initialize
 from genus.model.norm import LayerNorm, Norm
 from genus.model.pooler import Pooler
 from genus.model.stack import Stack
-from genus.model.stack.sharing import Separate
+from genus.model.stack.sharing import Unshared
 from genus.part import Count, Fraction, parts_within
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from genus.model.attention.plan import Source
 
 
-class Encoder(Model):
+class Transformer(Model):
     """A Transformer encoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
 
     layers: Count
@@ -45,7 +45,7 @@ class Encoder(Model):
     embedding: Embedding = Embedding()
     norm: Norm = LayerNorm()
     block: Block = PostNorm()
-    stack: Stack = Separate()
+    stack: Stack = Unshared()
     pooler: Pooler | None = None
     cross: Attention | None = None
     """Attention to another stream, between attention and feed-forward; None: there is none."""
@@ -78,13 +78,13 @@ class Encoder(Model):
     @property
     def causal(self) -> bool:
         """Whether the masks of all layers let no token see one after it."""
-        rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
+        rules = parts_within(self.attention, AttentionMask)  # type: ignore[type-abstract]  # a slot is abstract
         return bool(rules) and all(rule.causal for rule in rules)
 
     @property
     def facts(self) -> frozenset[str]:
         """Names of the facts of tokens that embeddings and masks read."""
-        rules = parts_within(self.attention, Visibility)  # type: ignore[type-abstract]  # a slot is abstract
+        rules = parts_within(self.attention, AttentionMask)  # type: ignore[type-abstract]  # a slot is abstract
         return self.embedding.facts.union(*(rule.needs for rule in rules))
 
     @property
@@ -103,9 +103,9 @@ class Encoder(Model):
         return self.width if self.pooler is None else self.pooler.width(self.width)
 
     @property
-    def known_tasks(self) -> int | None:
+    def num_tasks(self) -> int | None:
         """The number of task vectors, where the embeddings have any."""
-        return self.embedding.known_tasks
+        return self.embedding.num_tasks
 
     @property
     def max_length(self) -> int | None:
@@ -113,19 +113,19 @@ class Encoder(Model):
         ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
         return min(ends, default=None)
 
-    def layer(self, number: int) -> Encoder:
+    def layer(self, number: int) -> Transformer:
         """Return the encoder all of whose layers are as the one of that number: they may differ in their attention."""
         attention = self.attention.of_layer(number)
         return self if attention is self.attention else replace(self, attention=attention)
 
-    def maker(self) -> Callable[[], nn.Module]:
+    def layer_factory(self) -> Callable[[], nn.Module]:
         """Return what makes the layers, one after the other."""
         numbers = itertools.count()
         return lambda: self.block.build(self.layer(next(numbers)))
 
     def build(self, vocab_size: int) -> Network:
         """Return the network with fresh weights."""
-        return EncoderNetwork(self, vocab_size)
+        return TransformerNetwork(self, vocab_size)
 
     def pooled(self, pooler: Pooler) -> Model:
         """Return the encoder with a pooler, the one it has or this one."""
@@ -135,40 +135,40 @@ class Encoder(Model):
         """Return the encoder without a pooler."""
         return replace(self, pooler=None)
 
-    def over(self, source: Model) -> Model:
+    def merge_pretrained(self, source: Model) -> Model:
         """Return the source, or the encoder itself where its attention goes on with the weights of the source's."""
-        return self if isinstance(source, Encoder) and self.attention.replaces(source.attention) else source
+        return self if isinstance(source, Transformer) and self.attention.can_load(source.attention) else source
 
     def initialize(self, module: nn.Module) -> None:
         """Draw the weights of a head from the model's own distribution."""
         initialize(module, self.initialization)
 
-    def demand(self, vocab_size: int, length: int) -> Demand:
+    def cost(self, vocab_size: int, length: int) -> ComponentCost:
         """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
-        pooler = Demand() if self.pooler is None else self.pooler.demand(self.width).on(0)
-        layers = self.stack.demand(self, length)
-        ends = self.embedding.demand(vocab_size, self.hidden) + self.block.closing(self).demand(self.width)
+        pooler = ComponentCost() if self.pooler is None else self.pooler.cost(self.width).scaled(0)
+        layers = self.stack.cost(self, length)
+        ends = self.embedding.cost(vocab_size, self.hidden) + self.block.final_norm(self).cost(self.width)
         return ends + self.bias_demand() + layers + pooler
 
-    def bias_demand(self) -> Demand:
+    def bias_demand(self) -> ComponentCost:
         """Return what positions need that bias the scores."""
         position = self.embedding.position
-        return position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else Demand()
+        return position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else ComponentCost()
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler, where there is one."""
-        return 0.0 if self.pooler is None else self.pooler.demand(self.width).flops
+        return 0.0 if self.pooler is None else self.pooler.cost(self.width).flops
 
 
-class EncoderNetwork(Network):
+class TransformerNetwork(Network):
     """An encoder at work."""
 
-    def __init__(self, choice: Encoder, vocab_size: int) -> None:
+    def __init__(self, choice: Transformer, vocab_size: int) -> None:
         super().__init__()
         self.hidden = choice.width
         self.embed = choice.embedding.build(vocab_size, choice.hidden)
-        self.layers = choice.stack.build(choice.layers, choice.maker())
-        self.norm = choice.block.closing(choice).build(choice.width)
+        self.layers = choice.stack.build(choice.layers, choice.layer_factory())
+        self.norm = choice.block.final_norm(choice).build(choice.width)
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
         position, self.choice = choice.embedding.position, choice
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
@@ -224,13 +224,13 @@ class EncoderNetwork(Network):
             return None
         return Cache(cast("list[tuple[int, int]]", shapes), slots, capacity, like.dtype, like.device)
 
-    def levels(self) -> list[nn.Module]:
+    def layer_groups(self) -> list[nn.Module]:
         """Return the embeddings and each layer; layers that share their weights are one level."""
         return [self.embed, *self.layers.children()]
 
-    def regions(self) -> list[nn.Module]:
+    def compile_units(self) -> list[nn.Module]:
         """Return the embeddings and each layer; what attention prepares for all layers stays outside."""
-        return self.levels()
+        return self.layer_groups()
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the pooler's vectors (N, H), or the states themselves where there is no pooler."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.batch import Batch, Memory
-    from genus.examples import Example, Examples, Lengths, Limits
+    from genus.examples import Example, ExampleFormat, Lengths, Limits
     from genus.model import Model, Network, States
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.tokens.vocabulary import Vocabulary
 
 Sums = dict[str, Tensor]
@@ -47,7 +47,7 @@ register_dataclass(Step)
 
 
 @dataclass(frozen=True)
-class Companion:
+class AuxiliaryModel:
     """A whole model within a head, as ELECTRA's generator: it is written into a folder of its own beside the model."""
 
     model: Model
@@ -95,11 +95,11 @@ class Head(nn.Module, ABC):
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return the losses, summed over targets, under the names that `counts` uses, and any `name/metric` sums."""
 
-    def regions(self) -> list[nn.Module]:
+    def compile_units(self) -> list[nn.Module]:
         """Return the modules to compile, each by itself; those that are alike are compiled once."""
         return [self]
 
-    def companions(self, network: Network) -> dict[str, Companion]:
+    def auxiliary_models(self, network: Network) -> dict[str, AuxiliaryModel]:
         """Return the whole models within the head, by the names of their folders; then it has no tensors but theirs."""
         return {}
 
@@ -114,12 +114,12 @@ class Objective(Part, ABC):
     gives_facts: ClassVar[frozenset[str]] = frozenset()
     """Names of facts of tokens that it adds to an example (`Packed.facts`)."""
     adds: ClassVar[frozenset[str]] = frozenset()
-    """Names of the streams that `corrupt` adds to an example, such as the `source` of an encoder-decoder."""
+    """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
 
     @property
     def name(self) -> str:
         """The name of the objective's head in a learner and a checkpoint: its kind in snake case."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
 
     def check(self, model: Model) -> None:
         """Refuse a model from which nothing is learned.
@@ -133,7 +133,7 @@ class Objective(Part, ABC):
                              "take a causal one, such as model.attention.visibility=Causal")  # fmt: skip
         if self.causal is False and model.causal:
             raise ValueError(f"objectives: {kind} restores tokens from both sides, but this model is causal; "
-                             "take model.attention.visibility=Full, or objectives of the kind NextToken")  # fmt: skip
+                             "take model.attention.visibility=Full, or objectives of the kind CausalLM")  # fmt: skip
 
     @property
     def target(self) -> str:
@@ -141,12 +141,12 @@ class Objective(Part, ABC):
         return self.name
 
     @property
-    def needs(self) -> frozenset[str]:
+    def requires(self) -> frozenset[str]:
         """Names of targets that the example format, or an objective before this one, must give."""
         return frozenset()
 
     @property
-    def gives(self) -> frozenset[str]:
+    def provides(self) -> frozenset[str]:
         """Names of targets that objectives after this one can learn from too."""
         return frozenset()
 
@@ -161,7 +161,7 @@ class Objective(Part, ABC):
         return frozenset()
 
     @property
-    def brings(self) -> Examples | None:
+    def format(self) -> ExampleFormat | None:
         """The example format that this objective needs for itself; None where the recipe's serves."""
         return None
 
@@ -176,19 +176,19 @@ class Objective(Part, ABC):
         return self
 
     @abstractmethod
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as this objective shows it to the model, with its targets added: a pure function."""
 
     def raw_limits(self, limits: Limits) -> Limits:
-        """Return the limits of examples before `corrupt`, for which the lengths after it keep these limits.
+        """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.
 
         T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
-        2019, released code, random_spans_helper). By default `corrupt` changes no length.
+        2019, released code, random_spans_helper). By default `prepare_example` changes no length.
         """
         return limits
 
     def lengths(self, raw: Lengths) -> Lengths:
-        """Return the lengths (E,) after `corrupt`, by stream, or upper bounds of them, of examples of `raw` lengths."""
+        """Return the lengths (E,) after `prepare_example`, by stream, or upper bounds, given those of `raw`."""
         return raw
 
     @abstractmethod
@@ -200,7 +200,7 @@ class Objective(Part, ABC):
         """Build the module with this objective's own parameters."""
 
     @abstractmethod
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return what the head demands, a token of sequences of `length` tokens."""
 
     def weights(self) -> dict[str, float]:
@@ -274,13 +274,13 @@ class Learner(nn.Module):
             total = total + loss
         return total
 
-    def regions(self) -> list[nn.Module]:
+    def compile_units(self) -> list[nn.Module]:
         """Return the heads' modules to compile, each by itself; those that are alike are compiled once."""
-        return [region for head in self._heads() for region in head.regions()]
+        return [region for head in self._heads() for region in head.compile_units()]
 
-    def companions(self) -> dict[str, Companion]:
+    def auxiliary_models(self) -> dict[str, AuxiliaryModel]:
         """Return the whole models within the heads, by the names of their folders."""
-        return {name: one for head in self._heads() for name, one in head.companions(self.network).items()}
+        return {name: one for head in self._heads() for name, one in head.auxiliary_models(self.network).items()}
 
     def first_names(self) -> dict[str, str]:
         """Return each name of a tensor, and the first name of the same one: those of shared layers have several."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 from genus.model.head.chunked_loss import classified
 from genus.objectives import Head, Objective, Sums
 
@@ -50,7 +50,7 @@ class LinearObjective(Objective):
         total, correct = classified(outputs_MC, targets)
         return {loss: total, f"{loss}/correct": correct}
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as it is: its labels came with it."""
         return example
 
@@ -62,11 +62,13 @@ class LinearObjective(Objective):
         """Return the head."""
         return LinearHead(self, model)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of the map: at every token, or with the pooler once a sequence."""
         if not self.pooled:
-            return linear(model.width, self.outputs)
-        return (linear(model.pooled_width, self.outputs) + Demand(flops=model.pool_flops())).on(1 / length)
+            return linear_cost(model.width, self.outputs)
+        return (linear_cost(model.pooled_width, self.outputs) + ComponentCost(flops=model.pool_flops())).scaled(
+            1 / length
+        )
 
 
 class LinearHead(Head):

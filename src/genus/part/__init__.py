@@ -1,7 +1,7 @@
 """What a part is: a frozen value of choices, written as JSON with its `kind`, read back, overridden, compared, hashed.
 
-A *slot* is an abstract subclass of `Part` (`Attention`, `Tokens`, `Objective`, ...). A part joins a slot by existing in
-the slot's folder (`genus.part.slots`); kinds are looked up within their slot. There is no list.
+A *slot* is an abstract subclass of `Part` (`Attention`, `TokenizerConfig`, `Objective`, ...). A part joins a slot by
+existing in the slot's folder (`genus.part.slots`); kinds are looked up within their slot. There is no list.
 """
 
 from __future__ import annotations

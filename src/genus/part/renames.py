@@ -44,10 +44,97 @@ def with_ends_and_summary(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "bos": bos, "eos": eos, "summary": "first" if first == table.get("cls") else "last"}
 
 
+OBJECTIVES = {
+    "masked": "masked_lm",
+    "next_token": "causal_lm",
+    "permuted": "permutation_lm",
+    "replaced": "replaced_token_detection",
+    "generated": "masked_lm_generator",
+    "classify": "sequence_classification",
+    "regress": "sequence_regression",
+    "tag": "token_classification",
+}
+"""Names of objectives as schema 1 had them, by which stages call them, and as schema 2 has them."""
+
+
+def _heads_renamed(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the step of a multi-task stage with the names that its objectives have now."""
+    names = table.get("objectives", ())
+    return {**table, "objectives": [OBJECTIVES.get(name, name) for name in names]}
+
+
 RENAMES: Mapping[int, Renames] = {
     1: Renames(
-        kinds={},
-        fields={},
+        kinds={
+            ("Attention", "Alternating"): "AlternatingAttention",
+            ("Attention", "BlockSparse"): "BlockSparseAttention",
+            ("Attention", "Local"): "ChunkedLocalAttention",
+            ("Attention", "LowRank"): "LinformerAttention",
+            ("Attention", "Lsh"): "LSHAttention",
+            ("Attention", "Relative"): "RelativeAttention",
+            ("Attention", "Softmax"): "MultiHeadAttention",
+            ("Attention", "TwoStream"): "TwoStreamAttention",
+            ("Block", "Unscaled"): "UnscaledPreNorm",
+            ("Embedding", "Adaptive"): "AdaptiveEmbedding",
+            ("Embedding", "EarlyDropout"): "EarlyDropoutEmbedding",
+            ("Embedding", "Factorized"): "FactorizedEmbedding",
+            ("Embedding", "Projected"): "ProjectedEmbedding",
+            ("FeedForward", "ChunkedDense"): "ChunkedMLP",
+            ("FeedForward", "Dense"): "MLP",
+            ("GeneratorConfig", "Generator"): "GeneratorConfig",
+            ("Model", "Encoder"): "Transformer",
+            ("Model", "Extended"): "GlobalTokenTransformer",
+            ("Model", "Recurrent"): "SegmentRecurrentTransformer",
+            ("Norm", "Dropped"): "NormWithDropout",
+            ("Norm", "NoNorm"): "Identity",
+            ("Normalization", "ThaiCleaning"): "ThaiNormalization",
+            ("Objective", "Classify"): "SequenceClassification",
+            ("Objective", "Distilled"): "DistilledMaskedLM",
+            ("Objective", "Generated"): "MaskedLMGenerator",
+            ("Objective", "Masked"): "MaskedLM",
+            ("Objective", "NextToken"): "CausalLM",
+            ("Objective", "Permuted"): "PermutationLM",
+            ("Objective", "Regress"): "SequenceRegression",
+            ("Objective", "Replaced"): "ReplacedTokenDetection",
+            ("Objective", "Tag"): "TokenClassification",
+            ("Position", "Axial"): "AxialPosition",
+            ("Position", "Learned"): "LearnedPosition",
+            ("SpecialTokens", "Specials"): "SpecialTokens",
+            ("Stack", "Reversible"): "ReversibleStack",
+            ("Stack", "Separate"): "Unshared",
+            ("Stack", "Shared"): "CrossLayerSharing",
+            ("Stage", "TurnStage"): "MultiTaskStage",
+            ("TargetSelection", "LoneTokens"): "RandomTokens",
+            ("TaskStep", "Turn"): "TaskStep",
+            ("TokenizerConfig", "SegmentedWords"): "PresegmentedWords",
+            ("TokenizerConfig", "SpacelessUnigram"): "UnigramNoSpaces",
+            ("TokenizerConfig", "Words"): "WordLevel",
+        },
+        fields={
+            ("BlockSparseAttention", "focus"): "random_block_limit",
+            ("BlockSparseAttention", "lead"): "num_global_tokens",
+            ("BlockSparseAttention", "random"): "random_blocks",
+            ("BlockSparseAttention", "tail"): "num_global_tail_blocks",
+            ("BlockSparseAttention", "window"): "window_blocks",
+            ("ChunkedAttention", "after"): "chunks_after",
+            ("ChunkedAttention", "before"): "chunks_before",
+            ("ChunkedAttention", "chunk"): "chunk_length",
+            ("ChunkedAttention", "size"): "head_size",
+            ("ChunkedLocalAttention", "visibility"): "mask",
+            ("ExampleFormat", "copies"): "dupe_factor",
+            ("LSHAttention", "across"): "attend_across_buckets",
+            ("LSHAttention", "buckets"): "num_buckets",
+            ("LSHAttention", "rounds"): "num_hashes",
+            ("LSHAttention", "visibility"): "mask",
+            ("MultiHeadAttention", "visibility"): "mask",
+            ("MultiTaskStage", "turns"): "tasks",
+            ("PermutationLM", "partial"): "selection",
+            ("PresegmentedWords", "cleaning"): "normalization",
+            ("RelativeAttention", "longest"): "clamp_len",
+            ("RelativeAttention", "visibility"): "mask",
+            ("TokenizerConfig", "specials"): "special_tokens",
+            ("UnigramNoSpaces", "cleaning"): "normalization",
+        },
         moves={("Specials", "Specials"): with_ends_and_summary},
     ),
 }

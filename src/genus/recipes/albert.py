@@ -11,17 +11,17 @@ from dataclasses import replace
 
 from genus.examples.formats.ordered_pairs import OrderedPairs
 from genus.model.activation import Gelu
-from genus.model.attention.multi_head import Softmax
-from genus.model.embedding.tables import Factorized
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding.tables import FactorizedEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.pooler import Pooler
-from genus.model.stack.sharing import Shared
-from genus.model.transformer import Encoder
+from genus.model.stack.sharing import CrossLayerSharing
+from genus.model.transformer import Transformer
 from genus.objectives.masking.ngram import NGramMasking
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.optim.schedule import Linear
@@ -30,17 +30,19 @@ from genus.tokens.algorithms.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # table 1
     hidden=768,  # table 1
-    attention=Softmax(heads=12, dropout=0.1),  # section 3.1: H / 64; dropout: the released configurations of base-v1
-    feedforward=Dense(size=3072, activation=GELU),  # section 3.1: 4H; released code, modeling.py: gelu
-    embedding=Factorized(
+    attention=MultiHeadAttention(
+        heads=12, dropout=0.1
+    ),  # section 3.1: H / 64; dropout: the released configurations of base-v1
+    feedforward=MLP(size=3072, activation=GELU),  # section 3.1: 4H; released code, modeling.py: gelu
+    embedding=FactorizedEmbedding(
         size=128,  # table 1
         segments=2,  # section 3.1: the backbone is BERT's
         dropout=0.1,  # as above
     ),
-    stack=Shared(groups=1),  # section 3.1: all parameters across layers
+    stack=CrossLayerSharing(groups=1),  # section 3.1: all parameters across layers
     pooler=Pooler(),
     dropout=0.1,  # as above
     initialization=Normal(std=0.02),  # released code, config/base/albert_config.json: initializer_range
@@ -48,7 +50,7 @@ ENCODER = Encoder(
 
 WITHOUT_DROPOUT = replace(
     ENCODER,
-    attention=Softmax(heads=12, dropout=0.0),  # README, second release: no dropout
+    attention=MultiHeadAttention(heads=12, dropout=0.0),  # README, second release: no dropout
     embedding=replace(ENCODER.embedding, dropout=0.0),  # as above
     dropout=0.0,  # as above
 )
@@ -66,11 +68,11 @@ BASE = Recipe(
     examples=OrderedPairs(
         short=0.1,  # section 4.1
         swapped=0.5,  # section 3.1; released code, create_pretraining_data.py
-        copies=40,  # released code, create_pretraining_data.py: dupe_factor
+        dupe_factor=40,  # released code, create_pretraining_data.py: dupe_factor
     ),
     model=ENCODER,
     objectives=(
-        Masked(
+        MaskedLM(
             masking=NGramMasking(longest=3),  # section 4.1: n up to 3; 15 % as in BERT
             output=LMHead(transform=Transform(activation=GELU)),  # released code, modeling.py: gelu
         ),
@@ -106,8 +108,8 @@ LARGE = replace(
         ENCODER,
         layers=24,  # table 1
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096, activation=GELU),
+        attention=MultiHeadAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096, activation=GELU),
     ),
 )
 
@@ -119,8 +121,8 @@ XLARGE = replace(
         ENCODER,
         layers=24,  # table 1
         hidden=2048,
-        attention=Softmax(heads=16, dropout=0.1),  # released configuration: 128 wide, unlike the others
-        feedforward=Dense(size=8192, activation=GELU),  # section 3.1: 4H
+        attention=MultiHeadAttention(heads=16, dropout=0.1),  # released configuration: 128 wide, unlike the others
+        feedforward=MLP(size=8192, activation=GELU),  # section 3.1: 4H
     ),
 )
 
@@ -139,8 +141,8 @@ XXLARGE = replace(
         WITHOUT_DROPOUT,  # section 4.9: dropout is removed
         layers=12,  # table 1
         hidden=4096,
-        attention=Softmax(heads=64, dropout=0.0),
-        feedforward=Dense(size=16384, activation=GELU),
+        attention=MultiHeadAttention(heads=64, dropout=0.0),
+        feedforward=MLP(size=16384, activation=GELU),
     ),
     schedule=Linear(warmup=0.0020833),  # 3,125 steps, as with 125,000
     stages=(Stage(max_length=512, batch=4096, micro_batch=4),),  # section 4.1
@@ -164,8 +166,8 @@ LARGE_V2 = replace(
         WITHOUT_DROPOUT,
         layers=24,  # table 1
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.0),
-        feedforward=Dense(size=4096, activation=GELU),
+        attention=MultiHeadAttention(heads=16, dropout=0.0),
+        feedforward=MLP(size=4096, activation=GELU),
     ),
     schedule=Linear(warmup=0.0010417),  # 3,125 steps, as with 125,000
     budget=Budget(amount=3_000_000, unit="steps"),  # README, October 31st, 2019
@@ -179,8 +181,8 @@ XLARGE_V2 = replace(
         WITHOUT_DROPOUT,
         layers=24,  # table 1
         hidden=2048,
-        attention=Softmax(heads=16, dropout=0.0),  # released configuration: 128 wide, unlike the others
-        feedforward=Dense(size=8192, activation=GELU),
+        attention=MultiHeadAttention(heads=16, dropout=0.0),  # released configuration: 128 wide, unlike the others
+        feedforward=MLP(size=8192, activation=GELU),
     ),
 )
 
@@ -200,8 +202,8 @@ MINI = replace(
         WITHOUT_DROPOUT,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024, activation=GELU),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024, activation=GELU),
     ),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
@@ -222,8 +224,8 @@ TINY = replace(
         WITHOUT_DROPOUT,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512, activation=GELU),
-        embedding=Factorized(size=64, dropout=0.0),  # ours: half the hidden size
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512, activation=GELU),
+        embedding=FactorizedEmbedding(size=64, dropout=0.0),  # ours: half the hidden size
     ),
 )

@@ -8,25 +8,25 @@ training costs is ours: a laptop's CPU trains `bert/mini` in minutes.
 from dataclasses import replace
 
 from genus.examples.formats.segment_pairs import SegmentPairs
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.tokens import WholeWordMasking
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # section 3: L=12, H=768, A=12
     hidden=768,  # section 3
-    attention=Softmax(heads=12, dropout=0.1),  # section 3; appendix A.2: dropout 0.1 on all layers
-    feedforward=Dense(size=3072),  # section 3: 4H; appendix A.2: GELU
+    attention=MultiHeadAttention(heads=12, dropout=0.1),  # section 3; appendix A.2: dropout 0.1 on all layers
+    feedforward=MLP(size=3072),  # section 3: 4H; appendix A.2: GELU
     embedding=Embedding(segments=2, dropout=0.1),  # section 3, figure 2; appendix A.2
     pooler=Pooler(),
     dropout=0.1,  # appendix A.2
@@ -46,11 +46,11 @@ BASE = Recipe(
     examples=SegmentPairs(
         short=0.1,  # released code, create_pretraining_data.py: short_seq_prob
         random_next=0.5,  # section 3.1, task 2
-        copies=10,  # released code, create_pretraining_data.py: dupe_factor
+        dupe_factor=10,  # released code, create_pretraining_data.py: dupe_factor
     ),
     model=ENCODER,
     objectives=(  # appendix A.2: sum of the two means
-        Masked(),  # section 3.1: 15 %, of these 80/10/10
+        MaskedLM(),  # section 3.1: 15 %, of these 80/10/10
         SequenceLabels(label="next_sentence"),  # section 3.1
     ),
     optimizer=AdamW(
@@ -86,8 +86,8 @@ LARGE = replace(
         ENCODER,
         layers=24,  # section 3: L=24, H=1024, A=16
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096),
+        attention=MultiHeadAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096),
     ),
 )
 
@@ -95,7 +95,7 @@ LARGE_WWM = replace(
     LARGE,
     name="bert/large-wwm",
     objectives=(
-        Masked(masking=WholeWordMasking()),  # README, May 31st, 2019: whole word masking
+        MaskedLM(masking=WholeWordMasking()),  # README, May 31st, 2019: whole word masking
         SequenceLabels(label="next_sentence"),
     ),
 )
@@ -151,8 +151,8 @@ MEDIUM = replace(
         ENCODER,
         layers=8,  # Turc et al., table 1: L=8, H=512; heads H / 64, feed-forward 4H as in the released configurations
         hidden=512,
-        attention=Softmax(heads=8, dropout=0.1),
-        feedforward=Dense(size=2048),
+        attention=MultiHeadAttention(heads=8, dropout=0.1),
+        feedforward=MLP(size=2048),
     ),
     finetuning=replace(
         BASE.finetuning,
@@ -171,8 +171,8 @@ SMALL = replace(
         ENCODER,
         layers=4,  # Turc et al., table 1: L=4, H=512
         hidden=512,
-        attention=Softmax(heads=8, dropout=0.1),
-        feedforward=Dense(size=2048),
+        attention=MultiHeadAttention(heads=8, dropout=0.1),
+        feedforward=MLP(size=2048),
     ),
 )
 
@@ -184,8 +184,8 @@ MINI = replace(
         ENCODER,
         layers=4,  # Turc et al., table 1: L=4, H=256
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),  # dropout is ours: a short run sees no example often
-        feedforward=Dense(size=1024),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),  # dropout is ours: a short run sees no example often
+        feedforward=MLP(size=1024),
         embedding=Embedding(segments=2, dropout=0.0),  # ours
         dropout=0.0,  # ours
     ),
@@ -203,8 +203,8 @@ TINY = replace(
         ENCODER,
         layers=2,  # Turc et al., table 1: L=2, H=128
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),  # dropout as in bert/mini
-        feedforward=Dense(size=512),
+        attention=MultiHeadAttention(heads=2, dropout=0.0),  # dropout as in bert/mini
+        feedforward=MLP(size=512),
         embedding=Embedding(segments=2, dropout=0.0),
         dropout=0.0,
     ),

@@ -12,17 +12,17 @@ from dataclasses import replace
 
 from genus.examples.formats.sentences import FullSentences
 from genus.model.activation import Gelu
-from genus.model.attention.block_sparse.layer import BlockSparse
-from genus.model.embedding.tables import EarlyDropout
-from genus.model.feedforward.mlp import Dense
-from genus.model.global_tokens import Extended
+from genus.model.attention.block_sparse.layer import BlockSparseAttention
+from genus.model.embedding.tables import EarlyDropoutEmbedding
+from genus.model.feedforward.mlp import MLP
+from genus.model.global_tokens import GlobalTokenTransformer
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.pooler import Pooler
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
 from genus.objectives.masking.tokens import WholeWordMasking
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -30,42 +30,42 @@ from genus.tokens.algorithms.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")  # appendix, table 8: gelu; released code, utils.py: its tanh form
 
-ITC = BlockSparse(
+ITC = BlockSparseAttention(
     heads=12,  # appendix, table 8
     dropout=0.1,  # appendix, table 8
     block_size=64,  # appendix, table 8
-    lead=64,  # appendix, table 8: 2b global tokens; released code, attention.py: the first block
-    tail=1,  # and the last
-    window=3,  # appendix, table 8: 3b
-    random=3,  # appendix, table 8: 3b
-    focus=16,  # released code, attention.py: last_idx=1024, the plan used in the paper
+    num_global_tokens=64,  # appendix, table 8: 2b global tokens; released code, attention.py: the first block
+    num_global_tail_blocks=1,  # and the last
+    window_blocks=3,  # appendix, table 8: 3b
+    random_blocks=3,  # appendix, table 8: 3b
+    random_block_limit=16,  # released code, attention.py: last_idx=1024, the plan used in the paper
 )
 
-ETC = BlockSparse(
+ETC = BlockSparseAttention(
     heads=12,  # appendix, table 8
     dropout=0.1,  # appendix, table 8
     block_size=84,  # appendix, table 8
-    lead=256,  # appendix, table 8: g
-    tail=0,  # appendix, table 8: no more than these are global
-    window=3,  # appendix, table 8: 3b
-    random=0,  # appendix, table 8
+    num_global_tokens=256,  # appendix, table 8: g
+    num_global_tail_blocks=0,  # appendix, table 8: no more than these are global
+    window_blocks=3,  # appendix, table 8: 3b
+    random_blocks=0,  # appendix, table 8
 )
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # appendix, table 8
     hidden=768,  # appendix, table 8
     attention=ITC,
-    feedforward=Dense(size=3072, activation=GELU),  # released code, flags.py: intermediate_size
-    embedding=EarlyDropout(  # released code, utils.py and encoder.py: dropout, then the norm
+    feedforward=MLP(size=3072, activation=GELU),  # released code, flags.py: intermediate_size
+    embedding=EarlyDropoutEmbedding(  # released code, utils.py and encoder.py: dropout, then the norm
         segments=2,  # released code, flags.py: type_vocab_size
-        position=Learned(length=4096),  # appendix, table 8
+        position=LearnedPosition(length=4096),  # appendix, table 8
         dropout=0.1,  # appendix, table 8
     ),
     dropout=0.1,  # appendix, table 8
     initialization=Normal(std=0.02),  # released code, flags.py: initializer_range
 )
 
-EXTENDED = Extended(
+EXTENDED = GlobalTokenTransformer(
     layers=12,  # appendix, table 8
     hidden=768,  # appendix, table 8
     attention=ETC,
@@ -91,7 +91,7 @@ BASE = Recipe(
     examples=FullSentences(),  # appendix E.1: documents over 4,096 are split, short ones joined; as in RoBERTa
     model=ENCODER,
     objectives=(
-        Masked(
+        MaskedLM(
             masking=WholeWordMasking(rate=0.15),  # appendix E.1: 15 %; released code, run_pretraining.py: whole words
             output=LMHead(transform=Transform(activation=GELU)),
         ),
@@ -127,7 +127,7 @@ LARGE = replace(
         layers=24,  # appendix E.1
         hidden=1024,
         attention=replace(ITC, heads=16),
-        feedforward=Dense(size=4096, activation=GELU),  # released code, classifier/large_size.sh
+        feedforward=MLP(size=4096, activation=GELU),  # released code, classifier/large_size.sh
     ),
     stages=(Stage(max_length=4096, batch=2048, micro_batch=1),),  # appendix E.1
 )
@@ -140,12 +140,20 @@ LARGE_ETC = replace(
         layers=24,  # appendix E.1
         hidden=1024,
         attention=replace(ETC, heads=16, block_size=169),  # appendix E.1
-        feedforward=Dense(size=4096, activation=GELU),
+        feedforward=MLP(size=4096, activation=GELU),
     ),
 )
 
-SHORT = EarlyDropout(segments=2, position=Learned(length=512), dropout=0.0)  # ours
-SMALL = BlockSparse(heads=4, dropout=0.0, block_size=16, lead=16, tail=1, window=3, random=3)  # ours
+SHORT = EarlyDropoutEmbedding(segments=2, position=LearnedPosition(length=512), dropout=0.0)  # ours
+SMALL = BlockSparseAttention(
+    heads=4,
+    dropout=0.0,
+    block_size=16,
+    num_global_tokens=16,
+    num_global_tail_blocks=1,
+    window_blocks=3,
+    random_blocks=3,
+)  # ours
 
 MINI = replace(
     BASE,
@@ -156,7 +164,7 @@ MINI = replace(
         layers=4,  # ours: as bert/mini
         hidden=256,
         attention=SMALL,
-        feedforward=Dense(size=1024, activation=GELU),
+        feedforward=MLP(size=1024, activation=GELU),
         embedding=SHORT,
         dropout=0.0,
     ),
@@ -181,7 +189,7 @@ TINY = replace(
         layers=2,  # ours: as bert/tiny
         hidden=128,
         attention=replace(SMALL, heads=2),
-        feedforward=Dense(size=512, activation=GELU),
+        feedforward=MLP(size=512, activation=GELU),
         embedding=SHORT,
         dropout=0.0,
     ),
@@ -194,8 +202,16 @@ TINY_ETC = replace(
         EXTENDED,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=BlockSparse(heads=2, dropout=0.0, block_size=16, lead=32, tail=0, window=3, random=0),
-        feedforward=Dense(size=512, activation=GELU),
+        attention=BlockSparseAttention(
+            heads=2,
+            dropout=0.0,
+            block_size=16,
+            num_global_tokens=32,
+            num_global_tail_blocks=0,
+            window_blocks=3,
+            random_blocks=0,
+        ),
+        feedforward=MLP(size=512, activation=GELU),
         embedding=SHORT,
         dropout=0.0,
     ),

@@ -13,25 +13,25 @@ from dataclasses import replace
 
 from genus.examples.formats.sentences import DocSentences
 from genus.model.activation import Relu
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.rare import RareMasking
-from genus.objectives.pretraining.distillation import Distilled, Teacher
+from genus.objectives.pretraining.distillation import DistilledMaskedLM, Teacher
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.recipes import bert
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=6,  # section 3: half of the teacher's
     hidden=768,  # section 3: as the teacher
-    attention=Softmax(heads=12, dropout=0.1),  # released code, training_configs/distilbert-base-uncased.json
-    feedforward=Dense(size=3072),  # as above
+    attention=MultiHeadAttention(heads=12, dropout=0.1),  # released code, training_configs/distilbert-base-uncased.json
+    feedforward=MLP(size=3072),  # as above
     embedding=Embedding(segments=0, dropout=0.1),  # section 3: no token-type embeddings; dropout as above
     dropout=0.1,  # as above
     initialization=Normal(std=0.02),  # as above
@@ -50,7 +50,7 @@ BASE = Recipe(
     examples=DocSentences(),  # section 3: no next sentences; released code, README: several coherent sentences
     model=ENCODER,
     objectives=(
-        Distilled(
+        DistilledMaskedLM(
             masking=RareMasking(rate=0.15, smoothing=0.7),  # released code, train.py: mlm_mask_prop, mlm_smoothing
             teacher=Teacher(model=bert.BASE.model),
             compared="all",  # released code, README: without --restrict_ce_to_mask
@@ -114,12 +114,14 @@ MINI = replace(
         ENCODER,
         layers=2,  # ours: half of bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024),
         embedding=Embedding(segments=0, dropout=0.0),
         dropout=0.0,
     ),
-    objectives=(Distilled(teacher=Teacher(model=bert.MINI.model), compared="masked"),),  # ours: a seventh of the logits
+    objectives=(
+        DistilledMaskedLM(teacher=Teacher(model=bert.MINI.model), compared="masked"),
+    ),  # ours: a seventh of the logits
     optimizer=AdamW(lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0, clip_norm=5.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
     stages=bert.MINI.stages,
@@ -138,10 +140,10 @@ TINY = replace(
         ENCODER,
         layers=1,  # ours: half of bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512),
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512),
         embedding=Embedding(segments=0, dropout=0.0),
         dropout=0.0,
     ),
-    objectives=(Distilled(teacher=Teacher(model=bert.TINY.model), compared="masked"),),
+    objectives=(DistilledMaskedLM(teacher=Teacher(model=bert.TINY.model), compared="masked"),),
 )

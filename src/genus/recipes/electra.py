@@ -9,23 +9,23 @@ from dataclasses import replace
 
 from genus.examples.formats.halved_chunks import HalvedChunks
 from genus.model.activation import Gelu
-from genus.model.attention.multi_head import Softmax
-from genus.model.embedding.tables import Projected
-from genus.model.feedforward.mlp import Dense
-from genus.model.generator import Generator
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding.tables import ProjectedEmbedding
+from genus.model.feedforward.mlp import MLP
+from genus.model.generator import GeneratorConfig
 from genus.model.initialization import Normal
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.tokens import TokenMasking
-from genus.objectives.pretraining.generator import Generated
-from genus.objectives.pretraining.masked_lm import Masked
-from genus.objectives.pretraining.replaced_token_detection import Replaced
+from genus.objectives.pretraining.generator import MaskedLMGenerator
+from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.pretraining.replaced_token_detection import ReplacedTokenDetection
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-MASKED = Masked(
+MASKED = MaskedLM(
     masking=TokenMasking(
         rate=0.15,  # appendix A, table 6
         mask=0.85,  # released code, pretrain_helpers.py: the rest is left as it is, and guessed all the same
@@ -33,12 +33,12 @@ MASKED = Masked(
     )
 )
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # appendix A, table 6
     hidden=256,  # table 6
-    attention=Softmax(heads=4, dropout=0.1),  # table 6
-    feedforward=Dense(size=1024),  # table 6
-    embedding=Projected(size=128, segments=2, dropout=0.1),  # table 6
+    attention=MultiHeadAttention(heads=4, dropout=0.1),  # table 6
+    feedforward=MLP(size=1024),  # table 6
+    embedding=ProjectedEmbedding(size=128, segments=2, dropout=0.1),  # table 6
     dropout=0.1,  # table 6
     initialization=Normal(std=0.02),  # released code, modeling.py: initializer_range
 )
@@ -56,8 +56,8 @@ SMALL = Recipe(
     examples=HalvedChunks(short=0.05, single=0.1),  # released code, build_pretraining_dataset.py
     model=ENCODER,
     objectives=(
-        Generated(generator=Generator(width=0.25), masked=MASKED),  # table 6: 1/4
-        Replaced(weight=50.0),  # appendix A: λ = 50; released code, configure_pretraining.py: disc_weight
+        MaskedLMGenerator(generator=GeneratorConfig(width=0.25), masked=MASKED),  # table 6: 1/4
+        ReplacedTokenDetection(weight=50.0),  # appendix A: λ = 50; released code, configure_pretraining.py: disc_weight
     ),
     optimizer=AdamW(
         lr=5e-4,  # table 6
@@ -94,13 +94,15 @@ BASE = replace(
     model=replace(
         ENCODER,
         hidden=768,  # table 6
-        attention=Softmax(heads=12, dropout=0.1),
-        feedforward=Dense(size=3072),
-        embedding=Projected(size=768, segments=2, dropout=0.1),
+        attention=MultiHeadAttention(heads=12, dropout=0.1),
+        feedforward=MLP(size=3072),
+        embedding=ProjectedEmbedding(size=768, segments=2, dropout=0.1),
     ),
     objectives=(
-        Generated(generator=Generator(width=0.33333), masked=MASKED),  # table 6: 1/3; released code: 0.33333
-        Replaced(weight=50.0),
+        MaskedLMGenerator(
+            generator=GeneratorConfig(width=0.33333), masked=MASKED
+        ),  # table 6: 1/3; released code: 0.33333
+        ReplacedTokenDetection(weight=50.0),
     ),
     optimizer=replace(SMALL.optimizer, lr=2e-4),  # table 6
     schedule=Linear(warmup=0.013055),  # table 6: 10,000 of 766,000 steps
@@ -124,16 +126,16 @@ LARGE = replace(
         ENCODER,
         layers=24,  # table 6
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096),
-        embedding=Projected(size=1024, segments=2, dropout=0.1),
+        attention=MultiHeadAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096),
+        embedding=ProjectedEmbedding(size=1024, segments=2, dropout=0.1),
     ),
     objectives=(
-        Generated(
-            generator=Generator(width=0.25),  # table 6: 1/4
+        MaskedLMGenerator(
+            generator=GeneratorConfig(width=0.25),  # table 6: 1/4
             masked=replace(MASKED, masking=replace(MASKED.masking, rate=0.25)),  # table 6
         ),
-        Replaced(weight=50.0),
+        ReplacedTokenDetection(weight=50.0),
     ),
     schedule=Linear(warmup=0.025),  # table 6: 10,000 of 400,000 steps
     stages=(Stage(max_length=512, batch=2048, micro_batch=8),),  # table 6
@@ -159,9 +161,9 @@ MINI = replace(
         ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024),
-        embedding=Projected(size=128, segments=2, dropout=0.0),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024),
+        embedding=ProjectedEmbedding(size=128, segments=2, dropout=0.0),
         dropout=0.0,
     ),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
@@ -177,9 +179,11 @@ TINY = replace(
         ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512),
-        embedding=Projected(size=64, segments=2, dropout=0.0),  # ours: half the hidden size, as in electra/small
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512),
+        embedding=ProjectedEmbedding(
+            size=64, segments=2, dropout=0.0
+        ),  # ours: half the hidden size, as in electra/small
         dropout=0.0,
     ),
 )

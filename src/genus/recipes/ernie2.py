@@ -15,27 +15,27 @@ from dataclasses import replace
 from genus.examples.formats.ernie import DistantSentences, DocumentSegments, ShuffledSegments
 from genus.examples.formats.relations import ConnectedSentences, TitledParagraphs
 from genus.examples.formats.sentences import DocSentences
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding.tables import TaskEmbedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.knowledge import KnowledgeMasking
 from genus.objectives.pretraining.labels import CapitalPrediction, SequenceLabels, TokenLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import InverseSquareRoot, Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Turn, TurnStage
+from genus.recipe import Budget, FineTuning, MultiTaskStage, Published, Recipe, TaskStep
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # section 4.2: as BERT base
     hidden=768,  # section 4.2
-    attention=Softmax(heads=12, dropout=0.1),  # section 4.2
-    feedforward=Dense(size=3072),  # section 4.2
+    attention=MultiHeadAttention(heads=12, dropout=0.1),  # section 4.2
+    feedforward=MLP(size=3072),  # section 4.2
     embedding=TaskEmbedding(
         segments=4,  # released models, ernie_config.json: sent_type_vocab_size
         tasks=16,  # released models, ernie_config.json: task_type_vocab_size
@@ -48,20 +48,20 @@ ENCODER = Encoder(
     initialization=Normal(std=0.02),  # released models, ernie_config.json
 )
 
-MASKED_LM = Masked(
+MASKED_LM = MaskedLM(
     masking=KnowledgeMasking(),  # section 3.2.1; table 7: one task of each kind
     output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5))),  # PaddlePaddle's default
 )
 REORDERED = SequenceLabels(label="sentence_reordering", examples=ShuffledSegments())  # section 3.2.2
 CONNECTED = SequenceLabels(label="discourse_relation", examples=ConnectedSentences())  # section 3.2.3
 
-MASKED = Turn(objectives=("masked",))
-CAPITALS = Turn(objectives=("capital_prediction",))
-DOCUMENT = Turn(objectives=("token_document",))
-REORDERING = Turn(objectives=("sentence_reordering",))
-DISTANCE = Turn(objectives=("sentence_distance",))
-DISCOURSE = Turn(objectives=("discourse_relation",))
-RELEVANCE = Turn(objectives=("relevance",))
+MASKED = TaskStep(objectives=("masked_lm",))
+CAPITALS = TaskStep(objectives=("capital_prediction",))
+DOCUMENT = TaskStep(objectives=("token_document",))
+REORDERING = TaskStep(objectives=("sentence_reordering",))
+DISTANCE = TaskStep(objectives=("sentence_distance",))
+DISCOURSE = TaskStep(objectives=("discourse_relation",))
+RELEVANCE = TaskStep(objectives=("relevance",))
 
 BASE = Recipe(
     name="ernie2/base",
@@ -93,19 +93,19 @@ BASE = Recipe(
     ),
     schedule=InverseSquareRoot(warmup=0.0114),  # section 4.2: noam, 4,000 steps of warm-up; there anew for every task
     stages=(  # section 4.2: 393,216 tokens; as table 7's last row, a kind of tasks in place of its one
-        TurnStage(  # word-aware tasks, section 3.2.1: 20k steps each
+        MultiTaskStage(  # word-aware tasks, section 3.2.1: 20k steps each
             share=0.1714286,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(MASKED, CAPITALS, DOCUMENT),
+            tasks=(MASKED, CAPITALS, DOCUMENT),
         ),
-        TurnStage(  # 10k steps each, and structure-aware tasks, section 3.2.2: 30k each
+        MultiTaskStage(  # 10k steps each, and structure-aware tasks, section 3.2.2: 30k each
             share=0.2571428,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(
+            tasks=(
                 MASKED,
                 CAPITALS,
                 DOCUMENT,
@@ -113,12 +113,12 @@ BASE = Recipe(
                 replace(DISTANCE, steps=3),
             ),
         ),
-        TurnStage(  # 20k steps of each task before, and semantic-aware tasks, section 3.2.3: 50k each
+        MultiTaskStage(  # 20k steps of each task before, and semantic-aware tasks, section 3.2.3: 50k each
             share=0.5714286,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(
+            tasks=(
                 replace(MASKED, steps=2),
                 replace(CAPITALS, steps=2),
                 replace(DOCUMENT, steps=2),
@@ -147,8 +147,8 @@ LARGE = replace(
         ENCODER,
         layers=24,  # section 4.2: as BERT large
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096),
+        attention=MultiHeadAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096),
     ),
 )
 
@@ -159,9 +159,9 @@ CONTINUAL = replace(
     name="ernie2/base-continual",
     objectives=THREE_TASKS,
     stages=(  # table 7: continual learning, 50k steps of each task, one after the other
-        TurnStage(share=0.3333333, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
-        TurnStage(share=0.3333333, max_length=512, batch=768, micro_batch=16, turns=(REORDERING,)),
-        TurnStage(share=0.3333334, max_length=512, batch=768, micro_batch=16, turns=(DISCOURSE,)),
+        MultiTaskStage(share=0.3333333, max_length=512, batch=768, micro_batch=16, tasks=(MASKED,)),
+        MultiTaskStage(share=0.3333333, max_length=512, batch=768, micro_batch=16, tasks=(REORDERING,)),
+        MultiTaskStage(share=0.3333334, max_length=512, batch=768, micro_batch=16, tasks=(DISCOURSE,)),
     ),
     budget=Budget(amount=150_000, unit="steps"),  # table 7
     schedule=InverseSquareRoot(warmup=0.0267),  # section 4.2: 4,000 steps
@@ -171,7 +171,7 @@ MULTI_TASK = replace(
     CONTINUAL,
     name="ernie2/base-multi-task",
     stages=(  # table 7: multi-task learning, 50k steps of each task, side by side
-        TurnStage(max_length=512, batch=768, micro_batch=16, turns=(MASKED, REORDERING, DISCOURSE)),
+        MultiTaskStage(max_length=512, batch=768, micro_batch=16, tasks=(MASKED, REORDERING, DISCOURSE)),
     ),
 )
 
@@ -179,23 +179,23 @@ CONTINUAL_MULTI_TASK = replace(
     CONTINUAL,
     name="ernie2/base-continual-multi-task",
     stages=(  # table 7: continual multi-task learning, thousands of steps: 20; 10 and 30; 20, 20 and 50
-        TurnStage(share=0.1333333, max_length=512, batch=768, micro_batch=16, turns=(MASKED,)),
-        TurnStage(
+        MultiTaskStage(share=0.1333333, max_length=512, batch=768, micro_batch=16, tasks=(MASKED,)),
+        MultiTaskStage(
             share=0.2666667,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(
+            tasks=(
                 MASKED,
                 replace(REORDERING, steps=3),
             ),
         ),
-        TurnStage(
+        MultiTaskStage(
             share=0.6,
             max_length=512,
             batch=768,
             micro_batch=16,
-            turns=(
+            tasks=(
                 replace(MASKED, steps=2),
                 replace(REORDERING, steps=2),
                 replace(DISCOURSE, steps=5),
@@ -212,21 +212,21 @@ MINI = replace(
         ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
     ),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
     stages=(  # ours: about half of the steps are the masked language model's
-        TurnStage(share=0.3, max_length=128, batch=32, micro_batch=32, turns=(MASKED,)),
-        TurnStage(
+        MultiTaskStage(share=0.3, max_length=128, batch=32, micro_batch=32, tasks=(MASKED,)),
+        MultiTaskStage(
             share=0.7,
             max_length=128,
             batch=32,
             micro_batch=32,
-            turns=(
+            tasks=(
                 replace(MASKED, steps=3),
                 CAPITALS,
                 DOCUMENT,
@@ -252,8 +252,8 @@ TINY = replace(
         ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512),
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
     ),

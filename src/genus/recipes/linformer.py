@@ -10,23 +10,25 @@ model.embedding.position.length and stages.0.max_length. `linformer/mini` and `l
 
 from dataclasses import replace
 
-from genus.model.attention.linformer import LowRank
-from genus.model.feedforward.mlp import Dense
-from genus.model.position.learned import Learned
+from genus.model.attention.linformer import LinformerAttention
+from genus.model.feedforward.mlp import MLP
+from genus.model.position.learned import LearnedPosition
 from genus.model.stack.sharing import SharedProjection
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Published, Stage
 from genus.recipes import roberta
 
-HEADS = LowRank(heads=12, rank=256, length=512, sharing="heads")  # table 2; section 4: E and F for all heads of a layer
+HEADS = LinformerAttention(
+    heads=12, rank=256, length=512, sharing="heads"
+)  # table 2; section 4: E and F for all heads of a layer
 ONE = replace(HEADS, sharing="key-value")
 
 ENCODER = replace(roberta.ENCODER, attention=HEADS)  # section 5.1: as RoBERTa; released code: linformer_roberta_base
 LONG = replace(
     ENCODER,
     attention=replace(HEADS, length=1024),  # table 2: n = 1024, k = 256
-    embedding=replace(ENCODER.embedding, position=Learned(length=1024, offset=2)),  # as RoBERTa's, for n places
+    embedding=replace(ENCODER.embedding, position=LearnedPosition(length=1024, offset=2)),  # as RoBERTa's, for n places
 )
 
 BASE = replace(
@@ -102,9 +104,11 @@ SMALL = replace(
     ENCODER,
     layers=4,  # ours: as bert/mini
     hidden=256,  # ours: as bert/mini
-    attention=LowRank(heads=4, rank=64, length=128, dropout=0.0),  # ours: half the length, as in the base row
-    feedforward=Dense(size=1024),  # ours: as bert/mini
-    embedding=replace(ENCODER.embedding, position=Learned(length=128, offset=2), dropout=0.0),  # ours
+    attention=LinformerAttention(
+        heads=4, rank=64, length=128, dropout=0.0
+    ),  # ours: half the length, as in the base row
+    feedforward=MLP(size=1024),  # ours: as bert/mini
+    embedding=replace(ENCODER.embedding, position=LearnedPosition(length=128, offset=2), dropout=0.0),  # ours
     dropout=0.0,  # ours: as bert/mini
 )
 
@@ -117,7 +121,7 @@ TINY = replace(
         SMALL,
         layers=2,  # ours: as bert/tiny
         hidden=128,  # ours: as bert/tiny
-        attention=LowRank(heads=2, rank=64, length=128, dropout=0.0),  # ours: as linformer/mini
-        feedforward=Dense(size=512),  # ours: as bert/tiny
+        attention=LinformerAttention(heads=2, rank=64, length=128, dropout=0.0),  # ours: as linformer/mini
+        feedforward=MLP(size=512),  # ours: as bert/tiny
     ),
 )

@@ -7,31 +7,31 @@ ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of trainin
 from dataclasses import replace
 
 from genus.examples.formats.ordered_pairs import OrderedPairs
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import PreNorm
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
-from genus.model.norm import LayerNorm, NoNorm
+from genus.model.norm import Identity, LayerNorm
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.ngram import NGramMasking
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=24,  # table 4
     hidden=1024,  # table 4
-    attention=Softmax(heads=16, dropout=0.1),  # table 4; section 4.2: dropout
-    feedforward=Dense(size=4096),  # section 3: 4H; GELU
+    attention=MultiHeadAttention(heads=16, dropout=0.1),  # table 4; section 4.2: dropout
+    feedforward=MLP(size=4096),  # section 3: 4H; GELU
     embedding=Embedding(
         segments=2,  # section 4.2: as BERT
-        norm=NoNorm(),  # figure 7; released code: the first norm is the first layer's
+        norm=Identity(),  # figure 7; released code: the first norm is the first layer's
         dropout=0.1,  # section 4.2
     ),
     norm=LayerNorm(eps=1e-5),  # released code, arguments.py: layernorm-epsilon
@@ -57,7 +57,7 @@ MEGATRON_336M = Recipe(
     ),
     model=ENCODER,
     objectives=(
-        Masked(
+        MaskedLM(
             masking=NGramMasking(longest=3),  # section 4.2: whole word n-grams; released code: max_ngrams
             output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5))),  # as above
         ),
@@ -89,8 +89,8 @@ MEGATRON_1_3B = replace(
     model=replace(
         ENCODER,
         hidden=2048,  # table 4
-        attention=Softmax(heads=32, dropout=0.1),
-        feedforward=Dense(size=8192),
+        attention=MultiHeadAttention(heads=32, dropout=0.1),
+        feedforward=MLP(size=8192),
     ),
     stages=(Stage(max_length=512, batch=1024, micro_batch=4),),  # section 4.2
 )
@@ -103,8 +103,8 @@ MEGATRON_3_9B = replace(
         ENCODER,
         layers=48,  # table 4
         hidden=2560,
-        attention=Softmax(heads=40, dropout=0.1),
-        feedforward=Dense(size=10240),
+        attention=MultiHeadAttention(heads=40, dropout=0.1),
+        feedforward=MLP(size=10240),
     ),
     stages=(Stage(max_length=512, batch=1024, micro_batch=2),),  # section 4.2
 )
@@ -117,8 +117,8 @@ MINI = replace(
         ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
     ),
@@ -142,8 +142,8 @@ TINY = replace(
         ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512),
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
     ),

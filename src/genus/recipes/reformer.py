@@ -14,22 +14,22 @@ from dataclasses import replace
 from genus.examples.formats.contiguous import Contiguous
 from genus.examples.formats.sentences import FullSentences
 from genus.model.activation import Relu
-from genus.model.attention.alternating import Alternating
-from genus.model.attention.chunked.local import Local
-from genus.model.attention.chunked.lsh import Lsh
+from genus.model.attention.alternating import AlternatingAttention
+from genus.model.attention.chunked.local import ChunkedLocalAttention
+from genus.model.attention.chunked.lsh import LSHAttention
 from genus.model.attention.masks import Causal
-from genus.model.block.residual import Unscaled
+from genus.model.block.residual import UnscaledPreNorm
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import ChunkedDense
+from genus.model.feedforward.mlp import ChunkedMLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
-from genus.model.norm import NoNorm
+from genus.model.norm import Identity
 from genus.model.pooler import HalfPooler
-from genus.model.position.learned import Axial
-from genus.model.stack.reversible import Reversible
-from genus.model.transformer import Encoder
-from genus.objectives.pretraining.causal_lm import NextToken
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.position.learned import AxialPosition
+from genus.model.stack.reversible import ReversibleStack
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, InverseSquareRoot, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -37,33 +37,33 @@ from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-DECODER = Encoder(
+DECODER = Transformer(
     layers=12,  # section 5.2; released code: n_layers
     hidden=1024,  # section 5: d_model
-    attention=Alternating(
+    attention=AlternatingAttention(
         attentions=(
-            Local(
+            ChunkedLocalAttention(
                 heads=8,  # section 5: n_heads
-                size=128,  # released code: attn_kv
-                chunk=128,  # released code: SelfAttention.chunk_len
-                before=1,  # released code: SelfAttention.n_chunks_before
+                head_size=128,  # released code: attn_kv
+                chunk_length=128,  # released code: SelfAttention.chunk_len
+                chunks_before=1,  # released code: SelfAttention.n_chunks_before
                 dropout=0.2,  # released code: SelfAttention.attention_dropout
-                visibility=Causal(),
+                mask=Causal(),
             ),
-            Lsh(
+            LSHAttention(
                 heads=8,
-                size=128,
-                chunk=256,  # released code: LSHSelfAttention.chunk_len
-                before=1,  # released code: LSHSelfAttention.n_chunks_before
-                rounds=4,  # released configuration; section 5.2 has 4 in figure 5, the released code 2
-                buckets=(512,),  # released code: LSHSelfAttention.n_buckets, 2 l / m of section 2
+                head_size=128,
+                chunk_length=256,  # released code: LSHSelfAttention.chunk_len
+                chunks_before=1,  # released code: LSHSelfAttention.n_chunks_before
+                num_hashes=4,  # released configuration; section 5.2 has 4 in figure 5, the released code 2
+                num_buckets=(512,),  # released code: LSHSelfAttention.n_buckets, 2 l / m of section 2
                 dropout=0.1,  # released configuration
-                visibility=Causal(),
+                mask=Causal(),
             ),
         ),
         order=(0, 0, 1, 0),  # released code: attn_type
     ),
-    feedforward=ChunkedDense(
+    feedforward=ChunkedMLP(
         size=4096,  # section 5: d_ff
         activation=Relu(),
         dropout=0.2,  # released code: dropout
@@ -71,12 +71,12 @@ DECODER = Encoder(
     ),
     embedding=Embedding(
         segments=0,
-        position=Axial(shape=(128, 512), widths=(256, 768)),  # released code: axial_pos_shape, d_axial_pos_embs
-        norm=NoNorm(),
+        position=AxialPosition(shape=(128, 512), widths=(256, 768)),  # released code: axial_pos_shape, d_axial_pos_embs
+        norm=Identity(),
         dropout=0.2,  # released code: dropout
     ),
-    block=Unscaled(),
-    stack=Reversible(),
+    block=UnscaledPreNorm(),
+    stack=ReversibleStack(),
     dropout=0.2,  # released code: dropout
     initialization=Normal(std=0.02),  # released configuration: initializer_range
 )
@@ -94,7 +94,7 @@ ENWIK8 = Recipe(
     tokens=Bytes(vocab_size=258),  # released code: includes pad token and unused EOS token
     examples=Contiguous(),  # section 5: chunked into subsequences of 2^16 tokens
     model=DECODER,
-    objectives=(NextToken(output=DIRECT),),  # released code: ReformerLM
+    objectives=(CausalLM(output=DIRECT),),  # released code: ReformerLM
     optimizer=AdamW(
         lr=6.9877e-4,  # released code, multifactor: 0.03125 / √2000 at the end of warm-up
         betas=(0.9, 0.98),  # released code: Adam; section 5 names Adafactor
@@ -123,25 +123,27 @@ CRIME_AND_PUNISHMENT = replace(
         DECODER,
         layers=6,  # released code, the notebook: n_layers
         hidden=256,  # d_model
-        attention=Alternating(
+        attention=AlternatingAttention(
             attentions=(
-                Local(heads=2, size=64, chunk=64, dropout=0.05, visibility=Causal()),  # SelfAttention; n_heads, attn_kv
-                Lsh(
+                ChunkedLocalAttention(
+                    heads=2, head_size=64, chunk_length=64, dropout=0.05, mask=Causal()
+                ),  # SelfAttention; n_heads, attn_kv
+                LSHAttention(
                     heads=2,
-                    size=64,
-                    chunk=64,  # LSHSelfAttention.chunk_len
-                    rounds=1,  # n_hashes
-                    buckets=(64, 128),  # n_buckets
+                    head_size=64,
+                    chunk_length=64,  # LSHSelfAttention.chunk_len
+                    num_hashes=1,  # n_hashes
+                    num_buckets=(64, 128),  # n_buckets
                     dropout=0.0,  # attention_dropout
-                    visibility=Causal(),
+                    mask=Causal(),
                 ),
             ),
             order=(0, 1),  # attn_type
         ),
-        feedforward=ChunkedDense(size=512, activation=Relu(), dropout=0.05),  # d_ff, dropout
+        feedforward=ChunkedMLP(size=512, activation=Relu(), dropout=0.05),  # d_ff, dropout
         embedding=replace(
             DECODER.embedding,
-            position=Axial(shape=(512, 1024), widths=(64, 192)),  # axial_pos_shape, d_axial_pos_embs
+            position=AxialPosition(shape=(512, 1024), widths=(64, 192)),  # axial_pos_shape, d_axial_pos_embs
             dropout=0.05,  # dropout
         ),
         dropout=0.05,  # dropout
@@ -161,18 +163,22 @@ SMALL = replace(
     DECODER,
     layers=4,  # ours: as bert/mini
     hidden=256,  # ours
-    attention=Alternating(
+    attention=AlternatingAttention(
         attentions=(
-            Local(heads=4, size=64, chunk=32, dropout=0.0),  # ours: so that sequences have several chunks
-            Lsh(heads=4, size=64, chunk=32, rounds=2, buckets=(8,), dropout=0.0),  # ours; section 2: 2 l / m
+            ChunkedLocalAttention(
+                heads=4, head_size=64, chunk_length=32, dropout=0.0
+            ),  # ours: so that sequences have several chunks
+            LSHAttention(
+                heads=4, head_size=64, chunk_length=32, num_hashes=2, num_buckets=(8,), dropout=0.0
+            ),  # ours; section 2: 2 l / m
         ),
         order=(0, 1),  # ours
     ),
-    feedforward=ChunkedDense(size=1024, activation=Relu()),  # ours
+    feedforward=ChunkedMLP(size=1024, activation=Relu()),  # ours
     embedding=Embedding(
         segments=0,
-        position=Axial(shape=(16, 32), widths=(64, 192), std=0.02),  # ours: std of the tokens
-        norm=NoNorm(),
+        position=AxialPosition(shape=(16, 32), widths=(64, 192), std=0.02),  # ours: std of the tokens
+        norm=Identity(),
         dropout=0.0,
     ),
     dropout=0.0,  # ours
@@ -185,7 +191,7 @@ MINI = replace(
     tokens=WordPiece(vocab_size=30_522, lowercase=True),  # ours: as bert/mini
     examples=FullSentences(),
     model=SMALL,
-    objectives=(Masked(output=DIRECT),),
+    objectives=(MaskedLM(output=DIRECT),),
     optimizer=AdamW(lr=1e-3, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours: as bert/mini
     schedule=Linear(warmup=0.1),  # ours
     stages=(Stage(max_length=128, batch=32, micro_batch=32),),  # ours
@@ -205,14 +211,14 @@ TINY = replace(
         SMALL,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Alternating(
+        attention=AlternatingAttention(
             attentions=(
-                Local(heads=2, size=64, chunk=32, dropout=0.0),
-                Lsh(heads=2, size=64, chunk=32, rounds=2, buckets=(8,), dropout=0.0),
+                ChunkedLocalAttention(heads=2, head_size=64, chunk_length=32, dropout=0.0),
+                LSHAttention(heads=2, head_size=64, chunk_length=32, num_hashes=2, num_buckets=(8,), dropout=0.0),
             ),
             order=(0, 1),  # ours
         ),
-        feedforward=ChunkedDense(size=512, activation=Relu()),  # ours
-        embedding=replace(SMALL.embedding, position=Axial(shape=(16, 32), widths=(32, 96), std=0.02)),  # ours
+        feedforward=ChunkedMLP(size=512, activation=Relu()),  # ours
+        embedding=replace(SMALL.embedding, position=AxialPosition(shape=(16, 32), widths=(32, 96), std=0.02)),  # ours
     ),
 )

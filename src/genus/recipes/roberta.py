@@ -8,28 +8,28 @@ a laptop.
 from dataclasses import replace
 
 from genus.examples.formats.sentences import FullSentences
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # appendix, table 9
     hidden=768,  # appendix, table 9
-    attention=Softmax(heads=12, dropout=0.1),  # appendix, table 9
-    feedforward=Dense(size=3072),  # appendix, table 9
+    attention=MultiHeadAttention(heads=12, dropout=0.1),  # appendix, table 9
+    feedforward=MLP(size=3072),  # appendix, table 9
     embedding=Embedding(
         segments=1,  # section 4.2: no second segment; the one vector that checkpoints in common use carry
-        position=Learned(length=512, offset=2),  # section 4.2; released code counts from the padding id, 1, + 1
+        position=LearnedPosition(length=512, offset=2),  # section 4.2; released code counts from the padding id, 1, + 1
         norm=LayerNorm(eps=1e-5),  # released code: PyTorch's default
         dropout=0.1,  # appendix, table 9
     ),
@@ -52,7 +52,7 @@ BASE = Recipe(
     examples=FullSentences(),  # section 4.2: full-sentences
     model=ENCODER,
     objectives=(  # section 4.1: a new mask at each visit; eps as above
-        Masked(output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5)))),
+        MaskedLM(output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5)))),
     ),
     optimizer=AdamW(
         lr=6e-4,  # appendix, table 9
@@ -83,8 +83,8 @@ LARGE = replace(
         ENCODER,
         layers=24,  # appendix, table 9
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096),
+        attention=MultiHeadAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096),
     ),
     optimizer=AdamW(lr=4e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=None),  # appendix, table 9
     schedule=Linear(warmup=0.06),  # appendix, table 9: 30k of 500k steps
@@ -99,8 +99,8 @@ MINI = replace(
         ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
     ),
@@ -123,8 +123,8 @@ TINY = replace(
         ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512),
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
     ),

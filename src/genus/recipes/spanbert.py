@@ -9,24 +9,24 @@ with the same cost of training.
 from dataclasses import replace
 
 from genus.examples.formats.sentences import DocSentences
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.spans import SpanMasking
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.pretraining.span_boundary import SpanBoundary
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.wordpiece import WordPiece
 
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,  # released code, README: 12-layer, 768-hidden, 12-heads, otherwise as BERT
     hidden=768,  # released code, README
-    attention=Softmax(heads=12, dropout=0.1),  # released code, README; section 4.2: dropout
-    feedforward=Dense(size=3072),  # released code, README: as BERT; section 4.2: GELU
+    attention=MultiHeadAttention(heads=12, dropout=0.1),  # released code, README; section 4.2: dropout
+    feedforward=MLP(size=3072),  # released code, README: as BERT; section 4.2: GELU
     embedding=Embedding(segments=2, dropout=0.1),  # released code, README: as BERT, though segment 0 alone is used
     dropout=0.1,  # section 4.2
     initialization=Normal(std=0.02),  # released code, pair_bert.py: initializer_range
@@ -45,7 +45,7 @@ BASE = Recipe(
     examples=DocSentences(),  # section 3.3: one contiguous segment of one document, filled up; section 4.2: none short
     model=ENCODER,
     objectives=(
-        Masked(
+        MaskedLM(
             masking=SpanMasking(
                 p=0.2,  # section 3.1
                 longest=10,  # section 3.1
@@ -86,8 +86,8 @@ LARGE = replace(
         ENCODER,
         layers=24,  # section 4.2: as BERT large
         hidden=1024,
-        attention=Softmax(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096),
+        attention=MultiHeadAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096),
     ),
 )
 
@@ -100,8 +100,8 @@ MINI = replace(
         ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Softmax(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024),
+        attention=MultiHeadAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024),
         embedding=Embedding(segments=2, dropout=0.0),
         dropout=0.0,
     ),
@@ -123,8 +123,8 @@ TINY = replace(
         ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Softmax(heads=2, dropout=0.0),
-        feedforward=Dense(size=512),
+        attention=MultiHeadAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512),
         embedding=Embedding(segments=2, dropout=0.0),
         dropout=0.0,
     ),

@@ -12,34 +12,34 @@ from dataclasses import replace
 from genus.examples.formats.contiguous import Contiguous
 from genus.model.activation import Relu
 from genus.model.attention.masks import Causal
-from genus.model.attention.relative import Relative
-from genus.model.embedding.adaptive import Adaptive
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.relative import RelativeAttention
+from genus.model.embedding.adaptive import AdaptiveEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.initialization import Normal
-from genus.model.norm import LayerNorm, NoNorm
+from genus.model.norm import Identity, LayerNorm
 from genus.model.position import NoPosition
-from genus.model.segment_recurrence import Recurrent
-from genus.objectives.pretraining.causal_lm import NextToken
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
+from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
-from genus.tokens.algorithms.word_level import Words
+from genus.tokens.algorithms.word_level import WordLevel
 
-EMBEDDING = Adaptive(
+EMBEDDING = AdaptiveEmbedding(
     cutoffs=(20_000, 40_000, 200_000),  # released code, train.py, for WikiText-103
     ratio=1,  # released code: div_val
     segments=0,  # section 3.1: one text, no segments
     position=NoPosition(),  # section 3.3: distances stand in the attention
-    norm=NoNorm(),
+    norm=Identity(),
     dropout=0.1,  # released code: dropout
 )
 
-DECODER = Recurrent(
+DECODER = SegmentRecurrentTransformer(
     layers=16,  # released code: n_layer
     hidden=410,  # released code: d_model
-    attention=Relative(heads=10, dropout=0.0, visibility=Causal()),  # released code: n_head, dropatt
-    feedforward=Dense(size=2100, activation=Relu()),  # released code: d_inner
+    attention=RelativeAttention(heads=10, dropout=0.0, mask=Causal()),  # released code: n_head, dropatt
+    feedforward=MLP(size=2100, activation=Relu()),  # released code: d_inner
     embedding=EMBEDDING,
     norm=LayerNorm(eps=1e-5),  # released code: PyTorch's default
     dropout=0.1,  # released code: dropout
@@ -56,10 +56,10 @@ BASE = Recipe(
         parameters=151_000_000,  # table 1
         data="WikiText-103 (103M words)",  # section 4.1
     ),
-    tokens=Words(vocab_size=267_735, min_frequency=3),  # WikiText-103's vocabulary; words of 3 occurrences or more
+    tokens=WordLevel(vocab_size=267_735, min_frequency=3),  # WikiText-103's vocabulary; words of 3 occurrences or more
     examples=Contiguous(),  # released code, data_utils.py: LMOrderedIterator
     model=DECODER,
-    objectives=(NextToken(output=AdaptiveSoftmax()),),  # section 4.1
+    objectives=(CausalLM(output=AdaptiveSoftmax()),),  # section 4.1
     optimizer=AdamW(
         lr=2.5e-4,  # released code: lr
         eps=1e-8,  # PyTorch's default
@@ -93,8 +93,8 @@ LARGE = replace(
         DECODER,
         layers=18,  # released code: n_layer
         hidden=1024,
-        attention=Relative(heads=16, dropout=0.2, visibility=Causal()),
-        feedforward=Dense(size=4096, activation=Relu()),
+        attention=RelativeAttention(heads=16, dropout=0.2, mask=Causal()),
+        feedforward=MLP(size=4096, activation=Relu()),
         embedding=replace(EMBEDDING, ratio=4, dropout=0.2),
         dropout=0.2,
         memory=384,
@@ -108,13 +108,13 @@ MINI = replace(
     BASE,
     name="transformer-xl/mini",
     published=replace(BASE.published, parameters=None),  # ours, and so is every number of this row
-    tokens=Words(vocab_size=30_522, min_frequency=3),  # ours: as bert/mini
+    tokens=WordLevel(vocab_size=30_522, min_frequency=3),  # ours: as bert/mini
     model=replace(
         DECODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=Relative(heads=4, dropout=0.0, visibility=Causal()),
-        feedforward=Dense(size=1024, activation=Relu()),
+        attention=RelativeAttention(heads=4, dropout=0.0, mask=Causal()),
+        feedforward=MLP(size=1024, activation=Relu()),
         embedding=replace(EMBEDDING, cutoffs=(2_000, 10_000), dropout=0.0),
         dropout=0.0,
         memory=128,
@@ -137,8 +137,8 @@ TINY = replace(
         DECODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=Relative(heads=2, dropout=0.0, visibility=Causal()),
-        feedforward=Dense(size=512, activation=Relu()),
+        attention=RelativeAttention(heads=2, dropout=0.0, mask=Causal()),
+        feedforward=MLP(size=512, activation=Relu()),
         embedding=replace(EMBEDDING, cutoffs=(2_000, 10_000), dropout=0.0),
         dropout=0.0,
         memory=128,

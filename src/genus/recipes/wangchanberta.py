@@ -13,10 +13,10 @@ from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.recipes import roberta
-from genus.text.normalization import ThaiCleaning
+from genus.text.normalization import ThaiNormalization
 from genus.text.segment import DictionaryWords
-from genus.tokens.algorithms.presegmented_words import SegmentedWords
-from genus.tokens.algorithms.unigram import SpacelessUnigram
+from genus.tokens.algorithms.presegmented_words import PresegmentedWords
+from genus.tokens.algorithms.unigram import UnigramNoSpaces
 
 BASE = Recipe(
     name="wangchanberta/base",
@@ -27,10 +27,10 @@ BASE = Recipe(
         parameters=None,  # the paper names RoBERTa-base and gives no number
         data="assorted Thai texts, 78.5 GB",  # abstract
     ),
-    tokens=SpacelessUnigram(
+    tokens=UnigramNoSpaces(
         vocab_size=25_005,  # model card: 25,000 pieces; and 5 special tokens
         longest=10,  # released code, 3_train_tokenizer.md: max_sentencepiece_length
-        cleaning=ThaiCleaning(),
+        normalization=ThaiNormalization(),
     ),
     examples=roberta.BASE.examples,  # released code, 4_run_mlm.md: FullSentence
     model=roberta.BASE.model,  # section 4: RoBERTa-base; released code, th-roberta-base-config.json
@@ -58,10 +58,10 @@ BASE_WORDS = replace(
     BASE,
     name="wangchanberta/base-words",
     published=replace(BASE.published, data="Thai Wikipedia"),  # model card, wiki-newmm
-    tokens=SegmentedWords(
+    tokens=PresegmentedWords(
         vocab_size=97_982,  # released code, 4_run_mlm.md
         segmenter=DictionaryWords(),
-        cleaning=ThaiCleaning(),
+        normalization=ThaiNormalization(),
         min_frequency=4,  # released code, 3_train_tokenizer.md
     ),
     optimizer=AdamW(lr=7e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # model card
@@ -73,10 +73,10 @@ BASE_WORDS = replace(
 BASE_SYLLABLES = replace(
     BASE_WORDS,
     name="wangchanberta/base-syllables",
-    tokens=SegmentedWords(
+    tokens=PresegmentedWords(
         vocab_size=59_235,  # model card, wiki-syllable
         segmenter=DictionaryWords(units="syllables"),
-        cleaning=ThaiCleaning(),
+        normalization=ThaiNormalization(),
         min_frequency=4,
     ),
 )

@@ -1,10 +1,10 @@
 """XLNet: a language model over random orders, reading both sides of each token (Yang et al. 2019, arXiv:1906.08237).
 
 "Released code" and "README" are those of zihangdai/xlnet. The rows of table 6: BERT-Base is `bert/base`, and what the
-others take away or add is an override of `xlnet/base`: DAE + Transformer-XL (`objectives=['Masked']`, which leaves the
-query stream idle), memory (`model.memory=0`), span-based prediction (`objectives.0.partial=LoneTokens`), bidirectional
-data (`examples.bidirectional=false`), next-sentence prediction
-(`objectives=['Permuted', {kind='SequenceLabels', label='next_sentence'}]`), and K
+others take away or add is an override of `xlnet/base`: DAE + Transformer-XL (`objectives=['MaskedLM']`, which leaves
+the query stream idle), memory (`model.memory=0`), span-based prediction (`objectives.0.partial=RandomTokens`),
+bidirectional data (`examples.bidirectional=false`), next-sentence prediction
+(`objectives=['PermutationLM', {kind='SequenceLabels', label='next_sentence'}]`), and K
 (`objectives.0.partial.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
 `bert/tiny`.
 """
@@ -13,26 +13,26 @@ from dataclasses import replace
 
 from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.model.activation import Gelu
-from genus.model.attention.two_stream import TwoStream
+from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.initialization import Normal
-from genus.model.norm import LayerNorm, NoNorm
+from genus.model.norm import Identity, LayerNorm
 from genus.model.position import NoPosition
-from genus.model.segment_recurrence import Recurrent
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
 from genus.objectives.masking.targets import ContextSpans
-from genus.objectives.pretraining.permutation_lm import Permuted
+from genus.objectives.pretraining.permutation_lm import PermutationLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.unigram import XLNET, Unigram
 
-ENCODER = Recurrent(
+ENCODER = SegmentRecurrentTransformer(
     layers=12,  # section 3.1: as BERT-Base
     hidden=768,  # section 3.1: as BERT-Base
-    attention=TwoStream(heads=12, dropout=0.1),  # section 3.1; appendix, table 8
-    feedforward=Dense(size=3072, activation=Gelu(approximate="tanh")),  # section 3.1; released code, modeling.py
-    embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm(), dropout=0.1),  # released code, modeling.py
+    attention=TwoStreamAttention(heads=12, dropout=0.1),  # section 3.1; appendix, table 8
+    feedforward=MLP(size=3072, activation=Gelu(approximate="tanh")),  # section 3.1; released code, modeling.py
+    embedding=Embedding(segments=0, position=NoPosition(), norm=Identity(), dropout=0.1),  # released code, modeling.py
     norm=LayerNorm(eps=1e-12),  # released code: TensorFlow's default
     dropout=0.1,  # appendix, table 8
     initialization=Normal(std=0.02),  # released code, train.py: init_std
@@ -56,14 +56,14 @@ BASE = Recipe(
         data=PAPER.data,
         reason="the authors call it as large as BERT, which has no map for distances in each layer",
     ),
-    tokens=Unigram(vocab_size=32_000, lowercase=False, specials=XLNET),  # README: vocab_size, cased
+    tokens=Unigram(vocab_size=32_000, lowercase=False, special_tokens=XLNET),  # README: vocab_size, cased
     examples=CarriedPairs(
         carried=0.5,  # README: reuse_len 256 of seq_len 512
         random_next=0.5,  # section 2.5; released code, data_utils.py: _split_a_and_b
         bidirectional=True,  # section 2.6
     ),
     model=ENCODER,
-    objectives=(Permuted(partial=ContextSpans(one_in=6, longest=5)),),  # section 2.6: K = 6, spans of 1 to 5
+    objectives=(PermutationLM(selection=ContextSpans(one_in=6, longest=5)),),  # section 2.6: K = 6, spans of 1 to 5
     optimizer=AdamW(  # batch and rate of the base model are not reported: BERT's (Devlin et al. 2018, appendix A.2)
         lr=1e-4,
         eps=1e-6,  # appendix, table 8
@@ -95,8 +95,8 @@ LARGE = replace(
         ENCODER,
         layers=24,  # appendix, table 8
         hidden=1024,
-        attention=TwoStream(heads=16, dropout=0.1),
-        feedforward=Dense(size=4096, activation=Gelu(approximate="tanh")),
+        attention=TwoStreamAttention(heads=16, dropout=0.1),
+        feedforward=MLP(size=4096, activation=Gelu(approximate="tanh")),
     ),
     optimizer=AdamW(lr=4e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # appendix, table 8
     stages=(Stage(max_length=512, batch=8192, micro_batch=8),),  # appendix, table 8
@@ -107,13 +107,13 @@ MINI = replace(
     BASE,
     name="xlnet/mini",
     published=PAPER,  # without a number of parameters: ours, and so is every number of this row
-    tokens=Unigram(vocab_size=30_522, lowercase=False, specials=XLNET),  # ours: as bert/mini
+    tokens=Unigram(vocab_size=30_522, lowercase=False, special_tokens=XLNET),  # ours: as bert/mini
     model=replace(
         ENCODER,
         layers=4,  # ours: as bert/mini
         hidden=256,
-        attention=TwoStream(heads=4, dropout=0.0),
-        feedforward=Dense(size=1024, activation=Gelu(approximate="tanh")),
+        attention=TwoStreamAttention(heads=4, dropout=0.0),
+        feedforward=MLP(size=1024, activation=Gelu(approximate="tanh")),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
         memory=96,
@@ -137,8 +137,8 @@ TINY = replace(
         ENCODER,
         layers=2,  # ours: as bert/tiny
         hidden=128,
-        attention=TwoStream(heads=2, dropout=0.0),
-        feedforward=Dense(size=512, activation=Gelu(approximate="tanh")),
+        attention=TwoStreamAttention(heads=2, dropout=0.0),
+        feedforward=MLP(size=512, activation=Gelu(approximate="tanh")),
         embedding=replace(ENCODER.embedding, dropout=0.0),
         dropout=0.0,
         memory=96,

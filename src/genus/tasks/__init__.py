@@ -9,15 +9,15 @@ from genus.errors import UsageError
 from genus.evaluate.metrics import Metric
 from genus.objectives.supervised import FineTuned
 from genus.part import Fraction, Part, slots_of
-from genus.tasks.dataset import spell, targets
+from genus.tasks.dataset import normalize_label, targets
 from genus.tasks.encode import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.tasks.dataset import Label, Row
-    from genus.tasks.encode import Encoded
+    from genus.tasks.dataset import Label, LabeledRow
+    from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
 
 
@@ -26,7 +26,7 @@ class Task(Part, ABC):
 
     learns: ClassVar[type[FineTuned]]
     """The kind of its objective."""
-    per: ClassVar[str] = "row"
+    level: ClassVar[str] = "row"
     """What has a label: a row, or a word."""
 
     texts: tuple[str, ...] = ("text",)
@@ -45,8 +45,10 @@ class Task(Part, ABC):
         if not self.metrics:
             raise UsageError("metrics: expected at least one, by which the best weights are chosen")
         for metric in self.metrics:
-            if metric.per != self.per:
-                raise UsageError(f"metrics: {metric.name} judges a label of each {metric.per}, not of each {self.per}")
+            if metric.level != self.level:
+                raise UsageError(
+                    f"metrics: {metric.name} judges a label of each {metric.level}, not of each {self.level}"
+                )
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return texts and label of a row of a table, which has the columns of the texts.
@@ -55,24 +57,24 @@ class Task(Part, ABC):
             ValueError: the columns hold something else.
         """
         texts = tuple("" if row[column] is None else str(row[column]) for column in self.texts)
-        return texts, spell(row.get(self.label))
+        return texts, normalize_label(row.get(self.label))
 
     @abstractmethod
     def objective(self, labels: Sequence[str]) -> FineTuned:
         """Return what is learned, given the labels of the training rows."""
 
-    def fitting(self, objective: FineTuned) -> Task:
+    def resolved_for(self, objective: FineTuned) -> Task:
         """Return the task with what it leaves open chosen for what is learned."""
         return self
 
     def encode(
         self,
         tokenizer: Tokenizer,
-        rows: Sequence[Row],
+        rows: Sequence[LabeledRow],
         objective: FineTuned,
         max_length: int,
         path: Path | None = None,
-    ) -> Encoded:
+    ) -> EncodedTexts:
         """Return what the network reads of the rows of a table.
 
         Raises:
@@ -86,4 +88,4 @@ def task_of(objective: FineTuned) -> Task:
     """Return the task that has an objective of that kind, with its usual columns and metrics."""
     kinds: list[Any] = list(slots_of(Task).values())  # type: ignore[type-abstract]  # a slot is abstract
     task: Task = next(kind() for kind in kinds if kind.learns is type(objective))
-    return task.fitting(objective)
+    return task.resolved_for(objective)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from genus.evaluate.metrics import Metric
     from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
-    from genus.tasks.dataset import Row
-    from genus.tasks.encode import Encoded
+    from genus.tasks.dataset import LabeledRow
+    from genus.tasks.encode import EncodedTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +34,33 @@ class Answer:
     """The probability of each label, or of each word's tag; empty where a number is predicted."""
 
 
-def outputs(learner: Learner, encoded: Encoded, precision: str) -> NDArray[np.float32]:
+def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
     """Return the head's outputs (M, C) for every target, in the examples' order and without dropout."""
     device = device_of(learner)
     places, found = [], []
     with answering(learner), autocast(precision, device):
         for chosen, batch in by_length(encoded):
             (answer,) = learner.outputs(batch.to(device))[encoded.target].values()
-            places.append(encoded.places(chosen))
+            places.append(encoded.target_slices(chosen))
             found.append(answer.float().cpu().numpy())
     ordered: NDArray[np.float32] = np.concatenate(found)[np.argsort(np.concatenate(places))]
     return ordered
 
 
 def measure(
-    metrics: Iterable[Metric], objective: FineTuned, encoded: Encoded, outputs_MC: NDArray[np.float32]
+    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]
 ) -> dict[str, float]:
     """Return each metric over what has a label."""
-    truth, predicted = encoded.judged(objective, outputs_MC)
+    truth, predicted = encoded.for_metrics(objective, outputs_MC)
     return {metric.name: metric(truth, predicted) for metric in metrics}
 
 
-def answers(objective: FineTuned, encoded: Encoded, outputs_MC: NDArray[np.float32]) -> list[Answer]:
+def answers(objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]) -> list[Answer]:
     """Return the answer for every row."""
-    return [Answer(*one) for one in encoded.explained(objective, outputs_MC)]
+    return [Answer(*one) for one in encoded.answers(objective, outputs_MC)]
 
 
-def lines(rows: Iterable[Row], found: Iterable[Answer]) -> str:
+def lines(rows: Iterable[LabeledRow], found: Iterable[Answer]) -> str:
     """Return answers as JSON lines, in the order of the rows and with the line at which each row stands in its file."""
     pairs = zip(rows, found, strict=True)
     return "".join(json.dumps({"line": row.line, "label": row.label, **asdict(answer)}) + "\n" for row, answer in pairs)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from genus.errors import GenusError
 from genus.evaluate.metrics import Accuracy, Metric
-from genus.objectives.supervised.sequence import Classify
+from genus.objectives.supervised.sequence import SequenceClassification
 from genus.tasks import Task
 
 if TYPE_CHECKING:
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 class Classification(Task):
     """One of the classes that occur in training."""
 
-    learns: ClassVar = Classify
+    learns: ClassVar = SequenceClassification
     metrics: tuple[Metric, ...] = (Accuracy(),)
 
-    def objective(self, labels: Sequence[str]) -> Classify:
+    def objective(self, labels: Sequence[str]) -> SequenceClassification:
         """Return the classes in order.
 
         Raises:
             GenusError: there is but one class.
         """
-        return Classify(labels=classes(labels, self.label), dropout=self.dropout)
+        return SequenceClassification(labels=classes(labels, self.label), dropout=self.dropout)
 
 
 def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LabeledRow:
     """One example as the user wrote it."""
 
     line: int
@@ -66,7 +66,7 @@ class Row:
         return self.label if isinstance(self.label, tuple) else tuple(filter(None, [self.label]))
 
 
-def read(path: Path, task: Task, *, labeled: bool = True) -> list[Row]:
+def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
     """Return the rows of a table.
 
     Args:
@@ -83,7 +83,7 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[Row]:
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
         try:
-            found.append(Row(line, *task.read(row)))
+            found.append(LabeledRow(line, *task.read(row)))
         except ValueError as error:
             raise GenusError(f"{path}, line {line}: {error}") from None
     if not found:
@@ -93,14 +93,14 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[Row]:
     return found
 
 
-def spell(label: Any) -> str | None:
+def normalize_label(label: Any) -> str | None:
     """Return a label as text, None where there is none; 1, 1.0 and "1" are one label, whatever the kind of table."""
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     return None if label is None or str(label).strip() == "" else str(label).strip()
 
 
-def targets(rows: Sequence[Row], objective: FineTuned, path: Path | None = None) -> NDArray[Any]:
+def targets(rows: Sequence[LabeledRow], objective: FineTuned, path: Path | None = None) -> NDArray[Any]:
     """Return the numbers (rows,) that stand for the labels.
 
     Raises:
@@ -117,7 +117,7 @@ def targets(rows: Sequence[Row], objective: FineTuned, path: Path | None = None)
     return np.asarray(numbers, np.float32 if any(isinstance(number, float) for number in numbers) else np.int64)
 
 
-def hold_out(rows: Sequence[Row], share: float) -> tuple[list[Row], list[Row]]:
+def hold_out(rows: Sequence[LabeledRow], share: float) -> tuple[list[LabeledRow], list[LabeledRow]]:
     """Return the rows to train on and a share, at least one row, to validate on; the same in every run."""
     order = generator(0, PLAN, 0, 0).permutation(len(rows))
     held = set(order[: max(1, round(share * len(rows)))].tolist())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedTexts:
     """Single or paired texts, ready to be framed one by one. N examples, M targets, of which here each has one."""
 
     texts: list[tuple[NDArray[np.int32], ...]]
@@ -48,28 +48,28 @@ class Encoded:
         return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
 
     @property
-    def notice(self) -> str:
+    def warning(self) -> str:
         """What is worth saying of what could not be encoded; nothing where all could."""
         return ""
 
-    def places(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the targets of some examples, one example after the other."""
         return chosen
 
-    def judged(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return truth and predictions, as metrics take them, of what has a label."""
         labels = self.labels
         labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
         return labels[labeled], objective.decide(outputs_MC)[labeled]
 
-    def explained(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
         """Return what is predicted for each row, in the user's words, and how probable it is."""
         return [objective.explain(outputs_C) for outputs_C in outputs_MC]
 
 
 def encode(
     tokenizer: Tokenizer, texts: Several[tuple[str, ...]], labels: NDArray[Any], target: str, max_length: int
-) -> Encoded:
+) -> EncodedTexts:
     """Encode single or paired texts, each cut so that it has at most `max_length` tokens when framed.
 
     The name of a special token in a text is text like any other.
@@ -82,7 +82,7 @@ def encode(
     room = max_length - vocabulary.framing(len(columns))
     if room < len(columns):
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
-    return Encoded([_cut(several, room) for several in zip(*columns, strict=True)], labels, target, vocabulary)
+    return EncodedTexts([_cut(several, room) for several in zip(*columns, strict=True)], labels, target, vocabulary)
 
 
 def _cut(texts: Several[list[int]], room: int) -> tuple[NDArray[np.int32], ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.examples.feed.bins import fill_rows
+from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
 from genus.examples.keys import ORDER, generator
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.batch import Batch
-    from genus.tasks.encode import Encoded
+    from genus.tasks.encode import EncodedTexts
 
 TOKENS = 8192
 """Cells of a batch of answers: enough to keep a processor busy, little enough for its memory."""
@@ -31,7 +31,7 @@ class Shuffled:
     Each epoch has an order of its own. The examples of a micro-batch share rows: most are far shorter than the longest.
     """
 
-    encoded: Encoded
+    encoded: EncodedTexts
     size: int
     """Examples in a micro-batch."""
     seed: int
@@ -43,7 +43,7 @@ class Shuffled:
         order = [_order(self.seed, epoch, len(self.encoded)) for epoch in epochs.tolist()]
         chosen = np.array([numbers[place] for numbers, place in zip(order, within.tolist(), strict=True)])
         length = int(self.encoded.lengths.max())
-        rows = fill_rows({"tokens": self.encoded.lengths[chosen]}, {"tokens": length})
+        rows = bin_pack({"tokens": self.encoded.lengths[chosen]}, {"tokens": length})
         examples = [[self.encoded.example(i) for i in chosen[row].tolist()] for row in rows]
         return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
 
@@ -52,7 +52,7 @@ class Shuffled:
         return number * self.size / len(self.encoded)
 
 
-def by_length(encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+def by_length(encoded: EncodedTexts) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     """Yield all examples in batches, the longest first, with the number of each example."""
     order = np.argsort(-encoded.lengths, kind="stable")
     while len(order):

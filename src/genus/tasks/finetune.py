@@ -10,7 +10,7 @@ from genus.files import write_json
 from genus.run_folder import RunFolder
 from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
-from genus.tasks.study import Study
+from genus.tasks.study import Experiment
 from genus.train.record import log
 from genus.train.run import Run
 
@@ -69,7 +69,7 @@ def finetune(
         log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     objective = task.objective([label for row in training for label in row.labels])
-    task = task.fitting(objective)
+    task = task.resolved_for(objective)
     recipe = start.fine_tuned(objective, settings)
     with RunFolder(folder).lock():
         report = Report(
@@ -79,7 +79,7 @@ def finetune(
             objective=objective,
             settings=settings,
             data={name: split.data() for name, split in splits.items()},
-            trials=Study(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
+            trials=Experiment(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
             model=str(folder / "model"),
         )
         write_json(folder / "report.json", report.to_json())

@@ -9,20 +9,20 @@ from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
-from genus.tasks.dataset import Row
+from genus.tasks.dataset import LabeledRow
 from genus.train.world import find_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.export.folder import Imported
+    from genus.export.folder import LoadedModel
     from genus.tasks import Task
     from genus.tasks.report import Metrics
     from genus.train.run import Run
 
 
-def objective_of(model: Imported) -> FineTuned:
+def objective_of(model: LoadedModel) -> FineTuned:
     """Return what a model was fine-tuned for.
 
     Raises:
@@ -34,7 +34,7 @@ def objective_of(model: Imported) -> FineTuned:
     raise GenusError(f"{model.recipe.name}: this model was not fine-tuned; run `genus finetune` first")
 
 
-def predict(model: Imported, texts: Sequence[tuple[str, ...]], run: Run | None = None) -> list[Answer]:
+def predict(model: LoadedModel, texts: Sequence[tuple[str, ...]], run: Run | None = None) -> list[Answer]:
     """Return the answer to every single or paired text, or to the words of each; long ones are cut as in training.
 
     Args:
@@ -45,12 +45,12 @@ def predict(model: Imported, texts: Sequence[tuple[str, ...]], run: Run | None =
     Raises:
         GenusError: the model was not fine-tuned.
     """
-    rows = [Row(number, each, None) for number, each in enumerate(texts, 1)]
+    rows = [LabeledRow(number, each, None) for number, each in enumerate(texts, 1)]
     return score(model, task_of(objective_of(model)), rows, run)[0]
 
 
 def score(
-    model: Imported, task: Task, rows: Sequence[Row], run: Run | None = None, path: Path | None = None
+    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
 ) -> tuple[list[Answer], Metrics]:
     """Return the answers to rows, and the task's metrics on those that have a label, none where no row has one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from genus.evaluate.metrics import Metric, Pearson, Spearman
-from genus.objectives.supervised.sequence import Regress
+from genus.objectives.supervised.sequence import SequenceRegression
 from genus.tasks import Task
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Regression(Task):
     """A number, in the units of the labels."""
 
-    learns: ClassVar = Regress
+    learns: ClassVar = SequenceRegression
     metrics: tuple[Metric, ...] = (Spearman(), Pearson())
 
-    def objective(self, labels: Sequence[str]) -> Regress:
+    def objective(self, labels: Sequence[str]) -> SequenceRegression:
         """Return the squared error."""
-        return Regress(dropout=self.dropout)
+        return SequenceRegression(dropout=self.dropout)

@@ -16,7 +16,7 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SeedResult:
     """What one seed came to."""
 
     seed: int
@@ -29,7 +29,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class DataSummary:
     """Where the rows of a split come from."""
 
     file: str
@@ -49,13 +49,13 @@ class Report:
     objective: FineTuned
     """With the labels in the order of their numbers."""
     settings: FineTuning
-    data: dict[str, Data]
-    trials: list[Trial]
+    data: dict[str, DataSummary]
+    trials: list[SeedResult]
     model: str
     """The folder of the best seed's model."""
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> SeedResult:
         """The trial whose main metric is best in validation; of equals, that of the smallest seed."""
         main = self.task.metrics[0].name
         return max(self.trials, key=lambda trial: trial.metrics["validation"][main])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
-from genus.tasks.dataset import Row, hold_out, read
-from genus.tasks.report import Data
+from genus.tasks.dataset import LabeledRow, hold_out, read
+from genus.tasks.report import DataSummary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.tasks import Task
     from genus.tasks.dataset import Files
-    from genus.tasks.encode import Encoded
+    from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
 
 HELD_OUT = 0.1
@@ -27,16 +27,16 @@ class Split:
     """The rows of a split."""
 
     path: Path
-    rows: list[Row]
+    rows: list[LabeledRow]
     held_out: bool = False
 
-    def encode(self, task: Task, tokenizer: Tokenizer, objective: FineTuned, max_length: int) -> Encoded:
+    def encode(self, task: Task, tokenizer: Tokenizer, objective: FineTuned, max_length: int) -> EncodedTexts:
         """Return what the network reads of the rows."""
         return task.encode(tokenizer, self.rows, objective, max_length, self.path)
 
-    def data(self) -> Data:
+    def data(self) -> DataSummary:
         """Return where the rows come from."""
-        return Data(str(self.path), len(self.rows), self.held_out)
+        return DataSummary(str(self.path), len(self.rows), self.held_out)
 
 
 def read_splits(files: Files, task: Task) -> dict[str, Split]:
@@ -58,7 +58,7 @@ def read_splits(files: Files, task: Task) -> dict[str, Split]:
     return found
 
 
-def _labeled(path: Path, task: Task) -> list[Row]:
+def _labeled(path: Path, task: Task) -> list[LabeledRow]:
     rows = read(path, task)
     for row in rows:
         if row.label is None:

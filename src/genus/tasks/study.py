@@ -14,7 +14,7 @@ from genus.files import write_json, write_text
 from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, outputs
 from genus.tasks.feed import Shuffled
-from genus.tasks.report import Metrics, Trial
+from genus.tasks.report import Metrics, SeedResult
 from genus.train.data import TrainStage
 from genus.train.loop import train
 from genus.train.record import log
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
-    from genus.tasks.encode import Encoded
+    from genus.tasks.encode import EncodedTexts
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
     from genus.train.run import Run
@@ -39,7 +39,7 @@ EVALUATIONS = 20
 
 
 @dataclass(frozen=True)
-class Study:
+class Experiment:
     """The seeds of one task, tried one after the other; what they share."""
 
     start: Start
@@ -53,19 +53,19 @@ class Study:
     accumulate: int
 
     @cached_property
-    def encoded(self) -> dict[str, Encoded]:
+    def encoded(self) -> dict[str, EncodedTexts]:
         """What the network reads of each split."""
         tokenizer, length = self.start.tokenizer, self.recipe.finetuning.max_length
         splits = self.splits.items()
         found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
         for name, encoded in found.items():
-            if encoded.notice:
-                log(f"{name}: {encoded.notice}")
+            if encoded.warning:
+                log(f"{name}: {encoded.warning}")
         if not len(found["train"]):
             raise GenusError(f"{self.splits['train'].path}: the tokenizer leaves nothing of any word; take another")
         return found
 
-    def trials(self, seeds: Sequence[int]) -> list[Trial]:
+    def trials(self, seeds: Sequence[int]) -> list[SeedResult]:
         """Return the trials of the folder, by seed, having tried the seeds that are not there."""
         done = self._finished()
         for seed in seeds:
@@ -73,19 +73,19 @@ class Study:
                 done[seed] = self._try(seed, list(done.values()))
         return [done[seed] for seed in sorted(done)]
 
-    def _try(self, seed: int, others: list[Trial]) -> Trial:
+    def _try(self, seed: int, others: list[SeedResult]) -> SeedResult:
         """Fine-tune with one seed; write its answers, its model if it is the best so far, and last its result."""
-        learner, best = self.start.build(self.recipe, seed), Best(self._validate, self.task.metrics[0].name)
+        learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, self.task.metrics[0].name)
         seconds = self._train(learner, best, seed)
         learner.load_state_dict(best.weights)
-        trial = Trial(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)
+        trial = SeedResult(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)
         if all(self._rank(trial) > self._rank(other) for other in others):
             recipe = replace(self.recipe, seed=seed)
             save(self.folder / "model", recipe, learner, self.start.tokenizer, self._notes(trial))
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
         return trial
 
-    def _train(self, learner: Learner, best: Best, seed: int) -> float:
+    def _train(self, learner: Learner, best: BestCheckpoint, seed: int) -> float:
         """Train, and return the seconds it took."""
         settings, data = self.recipe.finetuning, self.encoded["train"]
         size = max(1, min(settings.batch, len(data)) // self.accumulate)  # few examples: no update goes over an epoch
@@ -107,7 +107,7 @@ class Study:
             raise GenusError(f"stopped at seed {seed}; the same command goes on, and keeps the seeds that are finished")
         return summary.progress.seconds
 
-    def _notes(self, trial: Trial) -> str:
+    def _notes(self, trial: SeedResult) -> str:
         """Return what the model card says of the fine-tuning."""
         found = ", ".join(f"{name} {value:.4f}" for name, value in trial.metrics["validation"].items())
         columns = " and ".join(f"`{column}`" for column in self.task.texts)
@@ -129,14 +129,14 @@ class Study:
         encoded = self.encoded["validation"]
         return measure(self.task.metrics, self.objective, encoded, outputs(learner, encoded, self.run.precision))
 
-    def _rank(self, trial: Trial) -> tuple[float, int]:
+    def _rank(self, trial: SeedResult) -> tuple[float, int]:
         """Order trials by the main metric in validation; of equals, the smaller seed is better."""
         return trial.metrics["validation"][self.task.metrics[0].name], -trial.seed
 
     def _result(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / "result.json"
 
-    def _finished(self) -> dict[int, Trial]:
+    def _finished(self) -> dict[int, SeedResult]:
         """Return the trials whose result is in the folder.
 
         Raises:
@@ -147,7 +147,7 @@ class Study:
             result = json.loads(path.read_text(encoding="utf-8"))
             if result["choices"] != self.fingerprint:
                 raise UsageError(f"{self.folder}: holds results of other choices or data; name another or remove it")
-            found[result["trial"]["seed"]] = Trial(**result["trial"])
+            found[result["trial"]["seed"]] = SeedResult(**result["trial"])
         return found
 
     @cached_property
@@ -159,7 +159,7 @@ class Study:
         return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
 
 
-class Best:
+class BestCheckpoint:
     """Evaluates a learner and remembers the weights with which the main metric was largest."""
 
     def __init__(self, measure: Callable[[Learner], Metrics], main: str) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from genus.errors import UsageError
 from genus.evaluate.metrics import Metric  # a choice is read by its annotation
 from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy, of_names
-from genus.objectives.supervised.token import OUTSIDE, Tag
+from genus.objectives.supervised.token import OUTSIDE, TokenClassification
 from genus.tasks import Task
 from genus.tasks.classification import classes
-from genus.tasks.dataset import Label, Row, spell, targets
+from genus.tasks.dataset import Label, LabeledRow, normalize_label, targets
 from genus.tasks.words import encode_words
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Tagging(Task):
     """One of the tags that occur in training, for each word of a column of lists of words."""
 
-    learns: ClassVar = Tag
-    per: ClassVar[str] = "word"
+    learns: ClassVar = TokenClassification
+    level: ClassVar[str] = "word"
 
     texts: tuple[str, ...] = ("tokens",)
     label: str = "ner_tags"
@@ -51,14 +51,14 @@ class Tagging(Task):
         texts = tuple("" if word is None else str(word) for word in words)
         if row.get(self.label) is None:
             return texts, None
-        tags = [spell(tag) for tag in _several(row, self.label, "tags")]
+        tags = [normalize_label(tag) for tag in _several(row, self.label, "tags")]
         if len(tags) != len(words):
             raise ValueError(f"{len(words)} words in column {column!r}, but {len(tags)} tags in column {self.label!r}")
         if None in tags:
             raise ValueError(f"word {tags.index(None) + 1} has no tag in column {self.label!r}")
         return texts, tuple(tag for tag in tags if tag)
 
-    def objective(self, labels: Sequence[str]) -> Tag:
+    def objective(self, labels: Sequence[str]) -> TokenClassification:
         """Return the tags in order.
 
         Raises:
@@ -66,18 +66,18 @@ class Tagging(Task):
         """
         found = classes(labels, self.label)
         usual = OUTSIDE if OUTSIDE in found else max(found, key=Counter(labels).__getitem__)
-        return Tag(labels=found, dropout=self.dropout, usual=usual)
+        return TokenClassification(labels=found, dropout=self.dropout, usual=usual)
 
-    def fitting(self, objective: FineTuned) -> Task:
+    def resolved_for(self, objective: FineTuned) -> Task:
         """Return the task with metrics: of whole names where the tags are of names, else of words."""
-        names = of_names(cast("Tag", objective).labels)
+        names = of_names(cast("TokenClassification", objective).labels)
         usual = (EntityF1(), EntityPrecision(), EntityRecall()) if names else ()
         return self if self.metrics else replace(self, metrics=(*usual, WordAccuracy()))
 
     def encode(
         self,
         tokenizer: Tokenizer,
-        rows: Sequence[Row],
+        rows: Sequence[LabeledRow],
         objective: FineTuned,
         max_length: int,
         path: Path | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import Example, Sequence
-from genus.tasks.encode import Encoded
+from genus.tasks.encode import EncodedTexts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.objectives.supervised import FineTuned
-    from genus.objectives.supervised.token import Tag
-    from genus.tasks.dataset import Row
+    from genus.objectives.supervised.token import TokenClassification
+    from genus.tasks.dataset import LabeledRow
     from genus.tokens.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
-class EncodedWords(Encoded):
+class EncodedWords(EncodedTexts):
     """Parts of sentences, ready to be framed one by one. M is the number of words that have a piece, W that of all."""
 
     firsts: list[NDArray[np.int64]]
     """Of each part, where the first pieces of its words stand among its ids."""
     seen: NDArray[np.int64]
     """(M,) the number of each target's word, counted through all sentences."""
-    rows: Several[Row]
+    rows: Several[LabeledRow]
     """The sentences."""
 
     def example(self, index: int) -> Example:
         """Return one part, framed; its targets stand at the first pieces."""
         ids, segments, fixed = self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index]))
         pieces = np.flatnonzero(~fixed)
-        numbers = self.places(np.array([index]))
+        numbers = self.target_slices(np.array([index]))
         sequence = Sequence(ids, segments, fixed)
         return Example({"tokens": sequence}, {self.target: (pieces[self.firsts[index]], self.labels[numbers])})
 
     @property
-    def notice(self) -> str:
+    def warning(self) -> str:
         """How many words have no piece, where there are any."""
         words = sum(len(row.texts) for row in self.rows)
         lost = words - len(self.seen)
@@ -54,20 +54,20 @@ class EncodedWords(Encoded):
     def _offsets(self) -> NDArray[np.int64]:
         return np.cumsum([0, *map(len, self.firsts)])
 
-    def places(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the targets of some parts, one part after the other."""
         return np.concatenate([chosen[:0], *(np.arange(*self._offsets[i : i + 2]) for i in chosen)])
 
-    def judged(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return the tags of each labeled sentence, those of words without a piece as the usual one."""
-        predicted = [tags for tags, _ in self.explained(objective, outputs_MC)]
+        predicted = [tags for tags, _ in self.answers(objective, outputs_MC)]
         both = [(row.labels, tags) for row, tags in zip(self.rows, predicted, strict=True) if row.label is not None]
         truth, found = (np.fromiter((pair[side] for pair in both), object, len(both)) for side in (0, 1))
         return truth, found
 
-    def explained(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
         """Return the tags of each sentence's words and their probabilities, None for words without a piece."""
-        tag = cast("Tag", objective)
+        tag = cast("TokenClassification", objective)
         raised = np.exp(outputs_MC - outputs_MC.max(-1, keepdims=True))
         chances = (raised.max(-1) / raised.sum(-1)).tolist()
         tags = [tag.labels[number] for number in tag.decide(outputs_MC).tolist()]
@@ -80,7 +80,7 @@ class EncodedWords(Encoded):
 
 
 def encode_words(
-    tokenizer: Tokenizer, rows: Several[Row], labels: NDArray[np.int64], target: str, max_length: int
+    tokenizer: Tokenizer, rows: Several[LabeledRow], labels: NDArray[np.int64], target: str, max_length: int
 ) -> EncodedWords:
     """Encode sentences word by word; one that has more than `max_length` tokens when framed is cut between words.
 
@@ -121,7 +121,11 @@ def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
     """Return the ids of each word, as it stands in a text."""
     words = list(words)
     return dict(
-        zip(words, tokenizer.encode([tokenizer.tokens.within(word) for word in words], specials=False), strict=True)
+        zip(
+            words,
+            tokenizer.encode([tokenizer.tokens.as_inner_word(word) for word in words], specials=False),
+            strict=True,
+        )
     )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from genus.text.blocks import Block, Documents
+from genus.text.blocks import Documents, TextBlock
 from genus.text.fields import TEXT, Fields
 from genus.text.read import Corpus, read_blocks, read_documents
 from genus.text.sources import Fingerprint, Source, find, fingerprint
 
 __all__ = [
     "TEXT",
-    "Block",
     "Corpus",
     "Documents",
     "Fields",
     "Fingerprint",
     "Source",
+    "TextBlock",
     "find",
     "fingerprint",
     "read_blocks",

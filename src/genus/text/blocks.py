@@ -35,7 +35,7 @@ class Documents:
 
 
 @dataclass(frozen=True, slots=True)
-class Block(ABC):
+class TextBlock(ABC):
     """A run of whole documents."""
 
     source: str
@@ -55,7 +55,7 @@ class Block(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Lines(Block):
+class Lines(TextBlock):
     """Plain text with one document a line."""
 
     data: bytes
@@ -67,7 +67,7 @@ class Lines(Block):
 
 
 @dataclass(frozen=True, slots=True)
-class Paragraphs(Block):
+class Paragraphs(TextBlock):
     """Plain text with blank lines between documents."""
 
     data: bytes
@@ -79,7 +79,7 @@ class Paragraphs(Block):
 
 
 @dataclass(frozen=True, slots=True)
-class JsonLines(Block):
+class JsonLines(TextBlock):
     """One JSON object a line, the document in its fields."""
 
     data: bytes
@@ -111,7 +111,7 @@ class JsonLines(Block):
 
 
 @dataclass(frozen=True, slots=True)
-class Rows(Block):
+class TableRows(TextBlock):
     """Rows of a table."""
 
     columns: Mapping[str, Sequence[object]]

@@ -1,4 +1,4 @@
-"""The slot `Cleaning`: what is done to every text before it is tokenized, always; and Thai's rules."""
+"""The slot `Normalization`: what is done to every text before it is tokenized, always; and Thai's rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SPACE = "<_>"
 """What a space is while words are cut, and as a token (Lowphansirikul et al. 2021, arXiv:2101.09635, section 3)."""
 
 
-class Cleaning(Part, ABC):
+class Normalization(Part, ABC):
     """A choice of rules that mend a text."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Cleaning(Part, ABC):
         """Return the text mended; nothing may be left of it."""
 
 
-class ThaiCleaning(Cleaning):
+class ThaiNormalization(Normalization):
     """The rules of WangchanBERTa (Lowphansirikul et al. 2021, arXiv:2101.09635; released code, preprocess.py).
 
     In order: small letters; HTML's names of characters as characters; empty brackets removed; line breaks as spaces;

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from genus.errors import GenusError
-from genus.text.blocks import Block, JsonLines, Lines, Paragraphs, Rows
+from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
 from genus.text.fields import TEXT, Fields
 from genus.text.sources import find, format_of, load_hub
 from genus.text.zstd import ZstdFile
@@ -60,7 +60,7 @@ def read_documents(sources: Iterable[Path | str], fields: Fields = TEXT) -> Iter
         yield from block.documents().texts
 
 
-def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterator[Block]:
+def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterator[TextBlock]:
     """Yield the blocks of files and datasets, the same ones at every call."""
     for source in sources:
         if isinstance(source, str):
@@ -78,7 +78,7 @@ def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterat
         start += size
 
 
-def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[Block]:
+def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
     json = format_of(path) == ".jsonl"
     paragraphs = not json and _has_blank_lines(path)
     with path.open("rb") as raw, _unpacked(raw, path) as file:
@@ -129,7 +129,7 @@ def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
     return cast("BinaryIO", io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)) if path.suffix == ".zst" else raw
 
 
-def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[Block]:
+def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -148,7 +148,7 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[Block]:
         ) from None
 
 
-def _read_hub(name: str, fields: Fields, start: int) -> Iterator[Block]:
+def _read_hub(name: str, fields: Fields, start: int) -> Iterator[TextBlock]:
     dataset: Any = load_hub(name)
     fields.require(dataset.column_names, name)
     batches = dataset.select_columns(fields.names).iter(BLOCK_ROWS)
@@ -157,9 +157,9 @@ def _read_hub(name: str, fields: Fields, start: int) -> Iterator[Block]:
 
 def _rows(
     batches: Iterable[Mapping[str, list[object]]], source: str, fields: Fields, start: int, row_bytes: float
-) -> Iterator[Block]:
+) -> Iterator[TextBlock]:
     """Yield blocks of columns; how much of the file was read is told from the number of rows."""
     done = 0
     for columns in batches:
         first, done = done + 1, done + len(columns[fields.text])
-        yield Rows(source, first, start + int(row_bytes * done), columns, fields)
+        yield TableRows(source, first, start + int(row_bytes * done), columns, fields)

@@ -1,4 +1,4 @@
-"""Station 2, documents to ids: the slot `Tokens`, its trained form `Tokenizer`, and the token store."""
+"""Station 2, documents to ids: the slot `TokenizerConfig`, its trained form `Tokenizer`, and the token store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import tokenizers
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
     from genus.tokens.tokenizer import Tokenizer
 
 
@@ -21,7 +21,7 @@ ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 """The roles of special tokens, in the order in which a vocabulary that is trained begins with them."""
 
 
-class Specials(Part):
+class SpecialTokens(Part):
     """The special tokens by role, and the templates that frame a text, a pair of texts, or a target text with them.
 
     Every role is optional, and one token may have several. Templates are written as for
@@ -90,7 +90,7 @@ def steps(template: str) -> list[tuple[str, int]]:
     return found
 
 
-class Tokens(Part, ABC):
+class TokenizerConfig(Part, ABC):
     """A choice of tokenization, before it has been trained on a corpus.
 
     Every concrete part has the fields `vocab_size` (the size asked for, special tokens included) and `specials`.
@@ -100,12 +100,12 @@ class Tokens(Part, ABC):
     """Whether it adopts any tokenizer, and so is asked last."""
 
     vocab_size: Count
-    specials: Specials
+    special_tokens: SpecialTokens
 
     @property
     def unknown(self) -> str:
         """What becomes of a word that the vocabulary does not have, in words."""
-        return f"cut into pieces; a character that is none becomes {self.specials.unk or 'nothing'}"
+        return f"cut into pieces; a character that is none becomes {self.special_tokens.unk or 'nothing'}"
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Tokenizer:
@@ -119,29 +119,31 @@ class Tokens(Part, ABC):
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return, for every piece of the vocabulary in order of id, whether it starts a word."""
 
-    def within(self, word: str) -> str:
+    def as_inner_word(self, word: str) -> str:
         """Return a word, of those that a text is given as, so written that its ids alone are those within the text."""
         return word
 
-    def beforehand(self) -> list[Part]:
+    def normalizers(self) -> list[Part]:
         """Return what changes a text before the backend sees it, and so decides ids beside the backend."""
         return []
 
     @abstractmethod
-    def encoder(self, backend: tokenizers.Tokenizer, typecode: str) -> Encoder:
+    def encoder(self, backend: tokenizers.Tokenizer, typecode: str) -> TextEncoder:
         """Return the fastest encoder that gives the backend's ids, as arrays of `typecode`."""
 
-    def save_legacy(self, backend: tokenizers.Tokenizer, folder: Path) -> None:
+    def save_slow_files(self, backend: tokenizers.Tokenizer, folder: Path) -> None:
         """Write the vocabulary files of those who do not read `tokenizer.json`."""
         backend.model.save(str(folder))
 
     @abstractmethod
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return what `tokenizer_config.json` says of this tokenization: its class there, and the class's options."""
 
     @classmethod
     @abstractmethod
-    def adopt(cls, folder: Path, backend: tokenizers.Tokenizer | None) -> tuple[Self, tokenizers.Tokenizer] | None:
+    def from_folder(
+        cls, folder: Path, backend: tokenizers.Tokenizer | None
+    ) -> tuple[Self, tokenizers.Tokenizer] | None:
         """Read a folder in the Hugging Face layout; None where it holds another tokenization.
 
         Args:

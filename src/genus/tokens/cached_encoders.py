@@ -47,7 +47,7 @@ MARKS = frozenset(UNSPACED_MARKS + UNSPACED_CLOSING)
 """Punctuation at the end of a sentence which no white space follows."""
 
 
-class Encoder(Protocol):
+class TextEncoder(Protocol):
     """Text to ids, as the bytes of an array of the tokenizer's id type."""
 
     def __call__(self, text: str) -> bytes:

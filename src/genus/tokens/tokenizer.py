@@ -15,7 +15,7 @@ import numpy as np
 from genus.errors import GenusError, UsageError
 from genus.files import beside, write_json
 from genus.part import slots_of
-from genus.tokens import Tokens, steps
+from genus.tokens import TokenizerConfig, steps
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import tokenizers
     from numpy.typing import DTypeLike, NDArray
 
-    from genus.tokens import Specials
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens import SpecialTokens
+    from genus.tokens.cached_encoders import TextEncoder
     from genus.tokens.vocabulary import Template
 
 CHOICES = "tokens.json"
@@ -40,12 +40,12 @@ WHAT_DECIDES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 class Tokenizer:
     """A trained tokenizer and the choices it came from."""
 
-    tokens: Tokens
+    tokens: TokenizerConfig
     """`vocab_size` here is the true size of the trained vocabulary."""
     backend: tokenizers.Tokenizer
 
     @classmethod
-    def of(cls, tokens: Tokens, backend: tokenizers.Tokenizer) -> Tokenizer:
+    def of(cls, tokens: TokenizerConfig, backend: tokenizers.Tokenizer) -> Tokenizer:
         """Return the tokenizer of a trained backend: the true vocabulary size noted, truncation and padding off."""
         backend.no_truncation()
         backend.no_padding()
@@ -66,7 +66,7 @@ class Tokenizer:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The facts that later stations need."""
-        ids, specials = self.backend.get_vocab(), self.tokens.specials
+        ids, specials = self.backend.get_vocab(), self.tokens.special_tokens
         special = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
         special[[ids[name] for name in specials.names()]] = True
         special[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
@@ -95,15 +95,15 @@ class Tokenizer:
         return np.uint16 if self.tokens.vocab_size <= 1 << 16 else np.uint32
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> TextEncoder:
         """Text to ids of `dtype` as bytes; what it has once encoded it remembers."""
         return self.tokens.encoder(self.backend, np.dtype(self.dtype).char)
 
     @cached_property
-    def _plain_encoders(self) -> dict[tuple[str, ...], Encoder]:
+    def _plain_encoders(self) -> dict[tuple[str, ...], TextEncoder]:
         return {}
 
-    def plain_encoder(self, kept: tuple[str, ...] = ()) -> Encoder:
+    def plain_encoder(self, kept: tuple[str, ...] = ()) -> TextEncoder:
         """Return an encoder like `encoder`, but for which the names of special tokens are text, except those kept."""
         if kept not in self._plain_encoders:
             backend = without_specials(self.backend, kept)
@@ -140,7 +140,7 @@ class Tokenizer:
 
     def encode_parts(self, text: str, cuts: Sequence[int]) -> list[bytes]:
         """Return what `encode_document` does as the bytes of each part's ids, end to end those of the document."""
-        encode = self.encoder if self.tokens.specials.in_text else self.plain_encoder()
+        encode = self.encoder if self.tokens.special_tokens.in_text else self.plain_encoder()
         apart = encode.apart(text, cuts) if cuts else []
         if len(apart) == len(cuts):  # the usual case: loops in C, which are a few percent of all
             return list(map(encode, map(text.__getitem__, map(slice, [0, *apart], [*apart, None]))))
@@ -161,7 +161,7 @@ class Tokenizer:
     @cached_property
     def _hash(self) -> str:
         state = json.loads(self.backend.to_str())
-        parts = [_decisive(self.tokens.specials), *(part.to_json() for part in self.tokens.beforehand())]
+        parts = [_decisive(self.tokens.special_tokens), *(part.to_json() for part in self.tokens.normalizers())]
         decisive = [*parts, *(state[section] for section in WHAT_DECIDES_IDS)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -177,20 +177,20 @@ class Tokenizer:
             GenusError: the files cannot be written.
         """
         named = self._special_tokens()
-        config = {**self.tokens.hugging_face(), **named, **({"model_max_length": max_length} if max_length else {})}
+        config = {**self.tokens.hf_config(), **named, **({"model_max_length": max_length} if max_length else {})}
         numbers = ["token_type_ids"] if segments and self.vocabulary.segmented else []
         config |= {"model_input_names": ["input_ids", *numbers, "attention_mask"]}
         config |= {"padding_side": self.vocabulary.padding_side}
         with beside(folder) as new:
             self.backend.save(str(new / "tokenizer.json"))
-            self.tokens.save_legacy(self.backend, new)
+            self.tokens.save_slow_files(self.backend, new)
             write_json(new / CHOICES, self.tokens.written())
             write_json(new / "tokenizer_config.json", config)
             write_json(new / "special_tokens_map.json", named)
 
     def _special_tokens(self) -> dict[str, Any]:
         """Return the special tokens as `special_tokens_map.json` has them: by role, and the others as a list."""
-        specials = self.tokens.specials
+        specials = self.tokens.special_tokens
         named: dict[str, Any] = {f"{role}_token": name for role, name in specials.roles().items()}
         return {**named, "extra_special_tokens": list(specials.extra)} if specials.extra else named
 
@@ -205,9 +205,9 @@ class Tokenizer:
         backend = _backend(folder / "tokenizer.json")
         if backend is not None and (folder / CHOICES).exists():
             return cls.of(_choices(folder / CHOICES), backend)
-        parts = slots_of(Tokens).values()  # type: ignore[type-abstract]  # a slot is abstract
+        parts = slots_of(TokenizerConfig).values()  # type: ignore[type-abstract]  # a slot is abstract
         for part in sorted(parts, key=lambda part: part.reads_any):
-            if adopted := part.adopt(folder, backend):
+            if adopted := part.from_folder(folder, backend):
                 return cls.of(*adopted)
         if backend is None:
             raise GenusError(
@@ -246,7 +246,7 @@ def without_specials(backend: tokenizers.Tokenizer, kept: tuple[str, ...] = ()) 
     return Backend.from_str(json.dumps(state))
 
 
-def _decisive(specials: Specials) -> dict[str, Any]:
+def _decisive(specials: SpecialTokens) -> dict[str, Any]:
     """Return what of the special tokens decides ids and frames; further ones are in the backend."""
     named = specials.to_json()
     kept = ["kind", "pad", "unk", "cls", "sep", "mask", "single", "pair"]
@@ -256,9 +256,9 @@ def _decisive(specials: Specials) -> dict[str, Any]:
     return {name: named[name] for name in kept}
 
 
-def _choices(file: Path) -> Tokens:
+def _choices(file: Path) -> TokenizerConfig:
     try:
-        return Tokens.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return TokenizerConfig.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, UsageError) as error:
         raise GenusError(f"{file}: cannot be read as the choices of a tokenizer ({error})") from None
 

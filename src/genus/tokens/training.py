@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
 from genus.part import Count, Natural
-from genus.tokens import Tokens
+from genus.tokens import TokenizerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,7 @@ PARTS = re.compile(rf"\s*\S{{1,{LONGEST_WORD}}}|\s+")
 MASK = (1 << 64) - 1
 
 
-class TrainedTokens(Tokens):
+class TrainedTokens(TokenizerConfig):
     """A tokenization whose vocabulary is learned from text."""
 
     train_on: Count = 1_000_000_000

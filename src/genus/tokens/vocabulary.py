@@ -22,7 +22,7 @@ Template = tuple[tuple[int | None, int | None, int], ...]
 class Vocabulary:
     """The facts of a trained tokenizer, small enough to send to every loader worker; each equals itself only.
 
-    `single`, `pair` and `target` are the templates of `Specials`, resolved to ids.
+    `single`, `pair` and `target` are the templates of `SpecialTokens`, resolved to ids.
     """
 
     size: int

@@ -22,7 +22,7 @@ WORKERS = {"cuda": 4, "cpu": 1}
 """How many processes keep a device fed, where the user says nothing."""
 
 
-class Feed(Protocol):
+class BatchFeed(Protocol):
     """The training data of one stage as a pure function of the micro-batch number."""
 
     def __getitem__(self, number: int, /) -> Batch:
@@ -36,7 +36,7 @@ class Feed(Protocol):
 class TrainStage:
     """A stage of training with its feed."""
 
-    feed: Feed
+    feed: BatchFeed
     accumulate: int = 1
     """Micro-batches in one step, over all processes."""
     share: float = 1.0
@@ -83,7 +83,7 @@ def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> G
         yield {step * stage.accumulate + place: next(batches) for place in taken}
 
 
-def _stream(feed: Feed, numbers: Iterator[int], workers: int, *, pin: bool) -> Iterator[MicroBatch]:
+def _stream(feed: BatchFeed, numbers: Iterator[int], workers: int, *, pin: bool) -> Iterator[MicroBatch]:
     """Return the numbered micro-batches in order; with workers they are prepared ahead, and are the same."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
@@ -107,7 +107,7 @@ def _stream(feed: Feed, numbers: Iterator[int], workers: int, *, pin: bool) -> I
 class CatchErrors:
     """A feed whose errors come as values: a worker would wrap an exception in a traceback of many lines."""
 
-    feed: Feed
+    feed: BatchFeed
 
     def __getitem__(self, number: int) -> MicroBatch | GenusError:
         """Return micro-batch `number`, or why there is none; where the epochs end is known where batches are made."""

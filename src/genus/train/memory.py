@@ -30,7 +30,7 @@ class Memories:
             return batch
         memory = self.slots.get((turn_of(batch), place))
         if memory is None:
-            memory = network.blank(batch.tokens.rows)
+            memory = network.initial_memory(batch.tokens.rows)
         return replace(batch, memory=memory)
 
     def keep(self, batch: Batch, place: int, memory: Memory) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genus.train.step import StepResult
     from genus.train.world import World
 
-Row = dict[str, Any]
+MetricsRow = dict[str, Any]
 
 
 class Record:
@@ -36,7 +36,7 @@ class Record:
         self.run, self.world, self.budget, self.before = run, world, budget, progress
         first = world.rank == 0
         self.display = Display(title, progress.spent(budget)) if first else None
-        self.metrics = Metrics(folder, run.tracker, progress.step) if first and folder else None
+        self.metrics = MetricsFile(folder, run.tracker, progress.step) if first and folder else None
         if first and folder:
             write_provenance(folder / "run.json", run, world, progress.step, seed)
 
@@ -83,7 +83,7 @@ class Record:
             found = {f"held_out/{name}": value for name, value in progress.evaluation.items()}
             self.metrics.write({"step": progress.step, **found})
 
-    def _rates(self, progress: Progress) -> Row:
+    def _rates(self, progress: Progress) -> MetricsRow:
         """Return live tokens per second since the last row, and model FLOPs as a share of what the devices can do."""
         seconds = progress.seconds - self.before.seconds
         rates = {"tokens_per_second": (progress.tokens - self.before.tokens) / seconds}
@@ -93,7 +93,7 @@ class Record:
         return rates
 
 
-class Metrics:
+class MetricsFile:
     """`metrics.jsonl`, one row a line, unbuffered; a resumed run goes on from its checkpoint as if never stopped."""
 
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
@@ -106,7 +106,7 @@ class Metrics:
         except OSError as error:
             raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
 
-    def write(self, row: Row) -> None:
+    def write(self, row: MetricsRow) -> None:
         """Append a row; what is not a finite number, for which JSON has no word, is null.
 
         Raises:

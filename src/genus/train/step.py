@@ -102,10 +102,10 @@ class TrainStep:
         self.optimizer = choice.build(learner)
         self.memories = Memories()
         if choice.layer_decay != 1:
-            by_depth(self.optimizer, learner.network.levels(), choice.layer_decay)
+            by_depth(self.optimizer, learner.network.layer_groups(), choice.layer_decay)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if run.compile:
-            compile_learner(learner.network, learner.regions())
+            compile_learner(learner.network, learner.compile_units())
         self.replica = world.replicate(learner)
         self.failed = torch.zeros((), device=world.device)
         groups = self.optimizer.param_groups

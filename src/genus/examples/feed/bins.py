@@ -18,7 +18,7 @@ BLOCK = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PackedRows:
     """Which examples lie in which row: row r holds `examples[offsets[r] : offsets[r + 1]]`."""
 
     examples: NDArray[np.int64]
@@ -37,13 +37,13 @@ class Rows:
         return (self[row] for row in range(len(self)))
 
 
-def fill_rows(
+def bin_pack(
     lengths: Mapping[str, NDArray[np.int64]],
     limits: Mapping[str, int],
     *,
     order: NDArray[np.int64] | None = None,
     max_sequences: int | None = None,
-) -> Rows:
+) -> PackedRows:
     """Assign examples to rows by best fit decreasing: the longest first, each where it leaves the least room.
 
     An example lies in the same row of every stream. With several streams, "long" and "room" are those of the stream
@@ -72,14 +72,14 @@ def fill_rows(
             row = _best_fit_of_streams(length_ES[block], limit_S, most)
         examples.append(block[np.argsort(row, kind="stable")])
         sizes.append(np.bincount(row))
-    return Rows(np.concatenate(examples), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
+    return PackedRows(np.concatenate(examples), np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
 
 
 def sequences_per_row(lengths: Mapping[str, NDArray[np.int64]], limits: Mapping[str, int]) -> int:
     """Return the smallest limit on the sequences of a row that costs under 1 % more rows."""
-    fewest = len(fill_rows(lengths, limits))
+    fewest = len(bin_pack(lengths, limits))
     limit = max(1, int(len(next(iter(lengths.values()))) / (1.01 * fewest)))
-    while len(fill_rows(lengths, limits, max_sequences=limit)) > 1.01 * fewest:
+    while len(bin_pack(lengths, limits, max_sequences=limit)) > 1.01 * fewest:
         limit += 1
     return limit
 

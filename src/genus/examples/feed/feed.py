@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from genus.examples.feed.bins import BLOCK, Rows, fill_rows, sequences_per_row
+from genus.examples.feed.bins import BLOCK, PackedRows, bin_pack, sequences_per_row
 from genus.examples.feed.pack import pack
 from genus.examples.keys import CORRUPT, FILL, ORDER, generator
 from genus.examples.streams import Streams, places, row_at
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.batch import Batch
-    from genus.examples import Example, Examples, Lengths, Limits, Plan
+    from genus.examples import EpochPlan, Example, ExampleFormat, Lengths, Limits
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -28,16 +28,16 @@ KEPT = 2
 """Epochs held in memory: a micro-batch may span the end of one and the start of the next."""
 
 
-class Corruption(Protocol):
+class ExampleTransform(Protocol):
     """What an objective does to an example, how long that makes it, and how many targets come of it."""
 
     def raw_limits(self, limits: Limits) -> Limits:
-        """Return the limits of examples before `corrupt`, for which the lengths after it keep these limits."""
+        """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits."""
 
     def lengths(self, raw: Lengths) -> Lengths:
-        """Return lengths (E,) after `corrupt`, by stream, or upper bounds of them, of examples of `raw` lengths."""
+        """Return lengths (E,) after `prepare_example`, by stream, or upper bounds, given those of `raw`."""
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as the model shall see it, with its targets."""
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
@@ -62,8 +62,8 @@ class Feed:
         self,
         store: Store,
         vocabulary: Vocabulary,
-        examples: Examples,
-        corruptions: Sequence[Corruption],
+        examples: ExampleFormat,
+        corruptions: Sequence[ExampleTransform],
         *,
         limits: Limits,
         micro_batch: int,
@@ -167,11 +167,11 @@ class Feed:
                 sequence.continues = False
         return examples
 
-    def _example(self, plan: Plan, version: int, index: int) -> Example:
+    def _example(self, plan: EpochPlan, version: int, index: int) -> Example:
         example = self.examples.read(plan, index, self.store, self.vocabulary)
         rng = generator(self.seed, CORRUPT, version, index)
         for corruption in self.corruptions:
-            example = corruption.corrupt(example, self.vocabulary, rng)
+            example = corruption.prepare_example(example, self.vocabulary, rng)
         for sequence in example.streams.values():
             sequence.task = self.task
         return example
@@ -192,27 +192,27 @@ class Feed:
         return places(rows, streams or self.streams) if isinstance(self.examples, Streams) else rows
 
     def _version(self, epoch: int) -> int:
-        return epoch % self.examples.copies if self.examples.copies else epoch
+        return epoch % self.examples.dupe_factor if self.examples.dupe_factor else epoch
 
     def _plan_version(self, epoch: int) -> int:
-        return self._version(epoch) if self.examples.drawn else 0
+        return self._version(epoch) if self.examples.stochastic else 0
 
-    def _planned(self, epoch: int) -> tuple[Plan, Rows]:
+    def _planned(self, epoch: int) -> tuple[EpochPlan, PackedRows]:
         version = self._plan_version(epoch)
         return _kept(self._plans, version, lambda: self._fill(*self._cut(version)))
 
-    def _cut(self, version: int) -> tuple[Plan, NDArray[np.int64]]:
+    def _cut(self, version: int) -> tuple[EpochPlan, NDArray[np.int64]]:
         """Return the plan of a version, and the order in which its examples are considered for rows."""
         plan = self.examples.plan(self.store, self.vocabulary, self.raw_limits, self.seed, version)
         return plan, generator(self.seed, FILL, version).permutation(len(plan))
 
-    def _fill(self, plan: Plan, order: NDArray[np.int64]) -> tuple[Plan, Rows]:
+    def _fill(self, plan: EpochPlan, order: NDArray[np.int64]) -> tuple[EpochPlan, PackedRows]:
         limit = self.sequences_per_row
         if isinstance(self.examples, Streams):
             return plan, self.examples.rows(plan, self.raw_limits["tokens"], limit)
-        return plan, fill_rows(self._lengths(plan), self.limits, order=order, max_sequences=limit)
+        return plan, bin_pack(self._lengths(plan), self.limits, order=order, max_sequences=limit)
 
-    def _lengths(self, plan: Plan) -> Lengths:
+    def _lengths(self, plan: EpochPlan) -> Lengths:
         """Return the lengths (E,) of the plan's examples, by stream, after all corruptions."""
         lengths = plan.lengths
         for corruption in self.corruptions:

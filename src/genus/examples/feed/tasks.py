@@ -54,7 +54,7 @@ class TaskFeed:
 
 
 @dataclass(frozen=True)
-class Turns:
+class TaskSchedule:
     """`turns[m]` is micro-batch m of steps of `accumulate` micro-batches, all those of a step from one feed.
 
     Every round of as many steps as the shares have together gives each its number of them, in an order drawn from
@@ -62,7 +62,7 @@ class Turns:
     function of its number, and an epoch of a feed holds everything once.
     """
 
-    shares: tuple[TaskFeed, ...]
+    tasks: tuple[TaskFeed, ...]
     accumulate: int
     seed: int
 
@@ -70,26 +70,26 @@ class Turns:
         """Return micro-batch `number`."""
         step, within = divmod(number, self.accumulate)
         turn, before = self._cycle.member(step), self._cycle.before(step)
-        return _marked(self.shares[turn], self.shares[turn].feed[int(before[turn]) * self.accumulate + within])
+        return _marked(self.tasks[turn], self.tasks[turn].feed[int(before[turn]) * self.accumulate + within])
 
     def epoch(self, number: int) -> float:
         """Return how many passes over the text are made before micro-batch `number`, by all feeds together."""
         step, within = divmod(number, self.accumulate)
         taken = self._cycle.before(step) * self.accumulate
         taken[self._cycle.member(step)] += within
-        return sum(share.feed.epoch(int(count)) for share, count in zip(self.shares, taken, strict=True))
+        return sum(share.feed.epoch(int(count)) for share, count in zip(self.tasks, taken, strict=True))
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """Return an epoch of each feed, a batch of each in turn."""
-        each = zip_longest(*(share.feed.evaluation_batches() for share in self.shares))
+        each = zip_longest(*(share.feed.evaluation_batches() for share in self.tasks))
         for batches in each:
-            for share, batch in zip(self.shares, batches, strict=True):
+            for share, batch in zip(self.tasks, batches, strict=True):
                 if batch is not None:
                     yield _marked(share, batch)
 
     @property
     def _cycle(self) -> Cycle:
-        return Cycle(tuple(share.steps for share in self.shares), self.seed)
+        return Cycle(tuple(share.steps for share in self.tasks), self.seed)
 
 
 @lru_cache(maxsize=4)

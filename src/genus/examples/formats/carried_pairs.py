@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Plan, Sequence
-from genus.examples.feed.bins import Rows
+from genus.examples import EpochPlan, Example, Sequence
+from genus.examples.feed.bins import PackedRows
 from genus.examples.formats.pairs import elsewhere
 from genus.examples.keys import PLAN, generator
 from genus.examples.streams import Streams, successive
@@ -39,14 +39,14 @@ class CarriedPairs(Streams):
     Deviation: there, A and what is remembered may be of several documents.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
+    provides: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
 
     carried: Annotated[float, Range("a share between 0 and 1", lambda share: 0 < share < 1)] = 0.5
     """Share of a row."""
     random_next: Share = 0.5
     bidirectional: bool = True
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into examples of three spans, the forward ones first.
 
         Raises:
@@ -67,7 +67,7 @@ class CarriedPairs(Streams):
         ways = [self._cut(store, carry, room, way, rng) for way in ((False, True) if self.bidirectional else (False,))]
         start, stop, label = (np.concatenate(part) for part in zip(*ways, strict=True))
         examples = len(label)
-        return Plan(
+        return EpochPlan(
             offsets=np.arange(0, 3 * examples + 1, 3),
             start=start.reshape(-1),
             stop=stop.reshape(-1),
@@ -76,14 +76,14 @@ class CarriedPairs(Streams):
             lengths={"tokens": (stop - start).sum(1) + vocabulary.framing(2)},
         )
 
-    def rows(self, plan: Plan, max_length: int, max_sequences: int | None = None) -> Rows:
+    def rows(self, plan: EpochPlan, max_length: int, max_sequences: int | None = None) -> PackedRows:
         """Return rows whose text all runs one way."""
         ways = np.split(plan.lengths["tokens"], 2 if self.bidirectional else 1)
         each = [successive(lengths, max_length, max_sequences) for lengths in ways]
         offsets = [rows.offsets[:-1] + way * len(ways[0]) for way, rows in enumerate(each)]
-        return Rows(np.arange(len(plan)), np.append(np.concatenate(offsets), len(plan)))
+        return PackedRows(np.arange(len(plan)), np.append(np.concatenate(offsets), len(plan)))
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed example, with the target `next_sentence` at the token that stands for the whole."""
         backward = self.bidirectional and index >= len(plan) // 2
         spans = range(plan.offsets[index], plan.offsets[index + 1])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Plan, Sequence
+from genus.examples import EpochPlan, Example, Sequence
 from genus.examples.streams import Streams
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class Contiguous(Streams):
     Deviation: there, documents see each other.
     """
 
-    drawn: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the documents into pieces.
 
         Raises:
@@ -46,7 +46,7 @@ class Contiguous(Streams):
         document = np.searchsorted(begins, pieces, side="right") - 1
         start = first[document] + np.maximum(pieces - begins[document] - 1, 0)
         lengths = np.diff(np.append(pieces, begins[-1]))
-        return Plan(
+        return EpochPlan(
             offsets=np.arange(len(pieces) + 1),
             start=start,
             stop=start + lengths - (pieces == begins[document]),
@@ -55,7 +55,7 @@ class Contiguous(Streams):
             lengths={"tokens": lengths},
         )
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the piece, after a separator where a document begins."""
         opens = _opens(plan, index)
         text = plan.text(index, store)
@@ -73,6 +73,6 @@ class Contiguous(Streams):
         return Example({"tokens": sequence}, {})
 
 
-def _opens(plan: Plan, index: int) -> bool:
+def _opens(plan: EpochPlan, index: int) -> bool:
     """Return whether a piece begins its document: then it has a cell more than tokens."""
     return bool(plan.lengths["tokens"][index] > plan.stop[index] - plan.start[index])

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Examples, Plan, Sequence
-from genus.examples.formats.pairs import Pairs, cut, elsewhere
+from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
+from genus.examples.formats.pairs import PairFormat, cut, elsewhere
 from genus.examples.formats.sentences import framed, plan_runs
 from genus.examples.keys import PLAN, generator
 from genus.part import Range
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Limits
-    from genus.examples.blocks import Block
+    from genus.examples.blocks import SentenceBlock
     from genus.examples.formats.pairs import Labeled
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
 
-class DocumentSegments(Examples):
+class DocumentSegments(ExampleFormat):
     """Runs of whole sentences as in `DocSentences`, labeled token by token: 1 where another segment has it too.
 
     A document that is one run is halved at a sentence; one of a single sentence that fits has no other segment and is
@@ -33,10 +33,10 @@ class DocumentSegments(Examples):
     Source: Sun et al. 2019, ERNIE 2.0, section 3.2.1, token-document relation prediction.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"token_document"})
-    drawn: ClassVar[bool] = False
+    provides: ClassVar[frozenset[str]] = frozenset({"token_document"})
+    stochastic: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut every document into segments; beside each stands the span of its document, which `read` alone looks at.
 
         Raises:
@@ -54,7 +54,7 @@ class DocumentSegments(Examples):
         if not len(start):
             raise GenusError("no document has two segments, which the token-document relation is about")
         examples = len(start)
-        return Plan(
+        return EpochPlan(
             offsets=np.arange(0, 2 * examples + 1, 2),
             start=np.stack([start, of[:, 0]], axis=1).reshape(-1),
             stop=np.stack([stop, of[:, 1]], axis=1).reshape(-1),
@@ -63,7 +63,7 @@ class DocumentSegments(Examples):
             lengths={"tokens": stop - start + vocabulary.framing(1)},
         )
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed segment with the target `token_document` at every token of text."""
         segment, document = range(plan.offsets[index], plan.offsets[index + 1])
         text = plan.text(segment, store)
@@ -74,7 +74,7 @@ class DocumentSegments(Examples):
         return Example({"tokens": framed}, {"token_document": (np.flatnonzero(~framed.fixed), label)})
 
 
-class ShuffledSegments(Examples):
+class ShuffledSegments(ExampleFormat):
     """Runs of sentences as in `DocSentences`, split into 1 to `most` segments, which stand in random order.
 
     A separator stands between segments. The label says how many they are and in which order: of the Σ n! classes, those
@@ -84,7 +84,7 @@ class ShuffledSegments(Examples):
     what the sentences allow, and the cuts evenly from all.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"sentence_reordering"})
+    provides: ClassVar[frozenset[str]] = frozenset({"sentence_reordering"})
 
     most: Annotated[int, Range("2 to 4 segments", lambda number: 2 <= number <= 4)] = 3
     """Fewer have one class, more have too many to learn."""
@@ -94,7 +94,7 @@ class ShuffledSegments(Examples):
         """How many labels there are: 9 for 3 segments."""
         return sum(math.factorial(n) for n in range(1, self.most + 1))
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut every document into runs, each run into segments, and shuffle them."""
         runs = plan_runs(store, vocabulary, limits["tokens"] - self.most + 1, across=False, separators=0)
         rng = generator(seed, PLAN, epoch, 0)
@@ -113,7 +113,7 @@ class ShuffledSegments(Examples):
         label = np.concatenate(labels)
         spans = np.sort(number)
         start, stop = np.concatenate(parts).T
-        return Plan(
+        return EpochPlan(
             offsets=np.concatenate([[0], np.cumsum(spans)]),
             start=start,
             stop=stop,
@@ -122,7 +122,7 @@ class ShuffledSegments(Examples):
             lengths={"tokens": runs.lengths["tokens"][np.argsort(number, kind="stable")] + spans - 1},
         )
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed segments, with the target `sentence_reordering` at the token that stands for the whole."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
         tokens = framed(texts, vocabulary, separators=1)
@@ -153,7 +153,7 @@ def rank(order: NDArray[np.int64]) -> NDArray[np.int64]:
     return place
 
 
-class DistantSentences(Pairs):
+class DistantSentences(PairFormat):
     """Each sentence with another one.
 
     Label 0: the next one; 1: one of its document, but not beside it; 2: one of another document. The label is drawn
@@ -162,14 +162,16 @@ class DistantSentences(Pairs):
     Source: Sun et al. 2019, ERNIE 2.0, section 3.2.2, sentence distance.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"sentence_distance"})
+    provides: ClassVar[frozenset[str]] = frozenset({"sentence_distance"})
 
     @property
     def classes(self) -> int:
         """Three: adjacent, of one document, of two."""
         return 3
 
-    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         one = np.arange(len(block.end))
         begin = np.searchsorted(block.document, block.document)

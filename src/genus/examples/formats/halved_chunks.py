@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Examples, Plan, Sequence
-from genus.examples.blocks import Block, blocks, follow
+from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
+from genus.examples.blocks import SentenceBlock, blocks, follow
 from genus.examples.keys import PLAN, generator
 from genus.part import Share
 
@@ -28,7 +28,7 @@ LEAST = 5
 """The shortest length that is drawn (released code)."""
 
 
-class HalvedChunks(Examples):
+class HalvedChunks(ExampleFormat):
     """Chunks of whole sentences that just reach the sequence length, with a segment each for their halves; no label.
 
     A chunk ends with the sentence that brings it to its target, or with its document. The target is the sequence
@@ -44,7 +44,7 @@ class HalvedChunks(Examples):
     short: Share = 0.05
     single: Share = 0.1
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into chunks.
 
         Raises:
@@ -62,7 +62,7 @@ class HalvedChunks(Examples):
         second = np.clip(max_length - pair - first, 0, stop - middle)
         spans = 1 + (second > 0)
         kept = np.stack([np.ones_like(spans), second], axis=1) > 0
-        return Plan(
+        return EpochPlan(
             offsets=np.concatenate([[0], np.cumsum(spans)]),
             start=np.stack([start, middle], axis=1)[kept],
             stop=np.stack([start + first, middle + second], axis=1)[kept],
@@ -71,12 +71,12 @@ class HalvedChunks(Examples):
             lengths={"tokens": first + second + np.where(second > 0, pair, alone)},
         )
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed segment or pair."""
         spans = range(plan.offsets[index], plan.offsets[index + 1])
         return Example({"tokens": Sequence(*vocabulary.frame(*(plan.text(span, store) for span in spans)))}, {})
 
-    def _chunks(self, block: Block, max_length: int, pair: int, rng: np.random.Generator) -> Ends:
+    def _chunks(self, block: SentenceBlock, max_length: int, pair: int, rng: np.random.Generator) -> Ends:
         """Return where each chunk of a block begins, where its second segment does, and where it ends (E,).
 
         What a chunk is depends on its first sentence only: it is drawn for every sentence as if a chunk began there,

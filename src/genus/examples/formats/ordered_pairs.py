@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.examples.blocks import follow
-from genus.examples.formats.pairs import Pairs, cut, filled
+from genus.examples.formats.pairs import PairFormat, cut, filled
 from genus.part import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from genus.examples.blocks import Block
+    from genus.examples.blocks import SentenceBlock
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
     Labeled = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 
 
-class OrderedPairs(Pairs):
+class OrderedPairs(PairFormat):
     """Chunks of sentences as in `SegmentPairs`, split in two, which with probability `swapped` change places.
 
     Label 0: the segments stand as in the text; 1: the second stands first. A chunk of one sentence is split between
@@ -31,13 +31,15 @@ class OrderedPairs(Pairs):
     Source: Lan et al. 2019, section 3.1, inter-sentence coherence loss; released code, create_pretraining_data.py.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"sentence_order"})
+    provides: ClassVar[frozenset[str]] = frozenset({"sentence_order"})
 
     short: Share = 0.1
     """Share of the documents whose pairs aim at a length drawn from [2, the longest], as in `SegmentPairs`."""
     swapped: Share = 0.5
 
-    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         end, _ = filled(block, room, self.short, rng)
         begin = follow(end)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Examples, Plan, Sequence
-from genus.examples.blocks import Block, blocks
+from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
+from genus.examples.blocks import SentenceBlock, blocks
 from genus.examples.keys import PLAN, generator
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     """Starts and stops (E, 2) of the two segments, and labels (E,)."""
 
 
-class Pairs(Examples):
+class PairFormat(ExampleFormat):
     """Chunks of sentences, split in two, and a label of each pair: the one target that the format gives.
 
     A pair that is too long loses token after token, each from the segment that is longer at the time, from front or
@@ -38,10 +38,12 @@ class Pairs(Examples):
     """
 
     @abstractmethod
-    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into pairs.
 
         Raises:
@@ -60,7 +62,7 @@ class Pairs(Examples):
         examples = len(label)
         if not examples:
             raise GenusError(f"the corpus has no text of which {type(self).__name__} can make a pair")
-        return Plan(
+        return EpochPlan(
             offsets=np.arange(0, 2 * examples + 1, 2),
             start=start.reshape(-1),
             stop=stop.reshape(-1),
@@ -69,16 +71,16 @@ class Pairs(Examples):
             lengths={"tokens": (stop - start).sum(1) + vocabulary.framing(2)},
         )
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed pair, with its label as a target at the token that stands for it."""
-        (target,) = self.gives
+        (target,) = self.provides
         spans = range(plan.offsets[index], plan.offsets[index + 1])
         framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
         label = np.array([plan.label[index]], dtype=np.int64)
         return Example({"tokens": Sequence(*framed)}, {target: (np.array([vocabulary.whole(len(framed[0]))]), label)})
 
 
-def filled(block: Block, room: int, short: float, rng: np.random.Generator) -> Span:
+def filled(block: SentenceBlock, room: int, short: float, rng: np.random.Generator) -> Span:
     """Return the ends (S,) of chunks that reach a target length or the end of the document, and the targets (S,).
 
     The target is the room, but in a share `short` of the documents a number drawn from [2, room].

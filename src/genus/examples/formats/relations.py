@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from genus.examples.formats.pairs import Pairs, cut, elsewhere
+from genus.examples.formats.pairs import PairFormat, cut, elsewhere
 from genus.part import Count
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.examples.blocks import Block
+    from genus.examples.blocks import SentenceBlock
     from genus.examples.formats.pairs import Labeled
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
 
-Words = tuple[str, ...]
+WordTuple = tuple[str, ...]
 
 PUNCTUATION = ",:;"
 """What may stand after a connective, and goes with it."""
@@ -33,7 +33,7 @@ ENGLISH = (
 )  # fmt: skip
 
 
-class ConnectedSentences(Pairs):
+class ConnectedSentences(PairFormat):
     """Sentences that begin with one of the connectives, without it, each after the sentence before it.
 
     The label is the connective's place in the list. Where several would do the longest is taken, and a comma after it
@@ -43,8 +43,8 @@ class ConnectedSentences(Pairs):
     section 3, whose list has 174 markers; ours is short and common.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"discourse_relation"})
-    drawn: ClassVar[bool] = False
+    provides: ClassVar[frozenset[str]] = frozenset({"discourse_relation"})
+    stochastic: ClassVar[bool] = False
 
     connectives: tuple[str, ...] = ENGLISH
     """In small letters, at most 127."""
@@ -59,7 +59,9 @@ class ConnectedSentences(Pairs):
         """One per connective."""
         return len(self.connectives)
 
-    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         table = {tuple(connective.split()): place for place, connective in enumerate(self.connectives)}
         follows = np.flatnonzero(np.diff(block.document) == 0) + 1
@@ -79,16 +81,16 @@ class ConnectedSentences(Pairs):
 
 
 @lru_cache(maxsize=4)
-def _openings(vocabulary: Vocabulary, connectives: Words) -> NDArray[np.bool_]:
+def _openings(vocabulary: Vocabulary, connectives: WordTuple) -> NDArray[np.bool_]:
     """Return (V,) whether a token can begin a connective."""
     texts = (text.lower().rstrip(PUNCTUATION) for text in vocabulary.texts)
     return np.array([bool(text) and any(one.startswith(text) for one in connectives) for text in texts])
 
 
-def _match(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary, table: dict[Words, int]) -> tuple[int, int]:
+def _match(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary, table: dict[WordTuple, int]) -> tuple[int, int]:
     """Return the longest connective with which a sentence begins, and its length in tokens, punctuation included."""
     found = 0, 0
-    words: Words = ()
+    words: WordTuple = ()
     for word, end in _words(ids, vocabulary):
         bare = word.rstrip(PUNCTUATION)
         if not bare:
@@ -112,7 +114,7 @@ def _words(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary) -> Iterator
     yield word.lower(), len(ids)
 
 
-class TitledParagraphs(Pairs):
+class TitledParagraphs(PairFormat):
     """The first sentence of each document, its title or the query it answers, with a paragraph.
 
     A paragraph is consecutive sentences: as many as fit and the document has, and always one. Label 0: it begins right
@@ -124,7 +126,7 @@ class TitledParagraphs(Pairs):
     is what was clicked, weak what was shown and not clicked. Titles and their paragraphs are ours.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"relevance"})
+    provides: ClassVar[frozenset[str]] = frozenset({"relevance"})
 
     sentences: Count | None = None
     """The most that a paragraph has; 1 for logs: a line for the query, one for what was clicked, more for the rest."""
@@ -134,7 +136,9 @@ class TitledParagraphs(Pairs):
         """Three: strongly, weakly and not relevant."""
         return 3
 
-    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs."""
         _, title = np.unique(block.document, return_index=True)
         later = block.end[title] - title - 2

@@ -8,35 +8,35 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples.blocks import Block, follow
-from genus.examples.formats.pairs import Pairs, cut, elsewhere, filled
+from genus.examples.blocks import SentenceBlock, follow
+from genus.examples.formats.pairs import PairFormat, cut, elsewhere, filled
 from genus.part import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from genus.examples import Limits, Plan
+    from genus.examples import EpochPlan, Limits
     from genus.examples.formats.pairs import Labeled, Span
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
 
-class NextPairs(Pairs):
+class NextPairs(PairFormat):
     """Pairs whose second segment, with probability `random_next`, gives way to other text.
 
     What gave way begins the next chunk. Label 0: the second segment follows the first; 1: it is from another document.
     A chunk of one sentence has no second part, so other text takes its place always.
     """
 
-    gives: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
+    provides: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
 
     random_next: Share = 0.5
 
     @abstractmethod
-    def chunks(self, block: Block, room: int, rng: np.random.Generator) -> Span:
+    def chunks(self, block: SentenceBlock, room: int, rng: np.random.Generator) -> Span:
         """Return the end of the chunk that each sentence would begin (S,), and the tokens its pair aims at (S,)."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into pairs.
 
         Raises:
@@ -49,7 +49,9 @@ class NextPairs(Pairs):
             )
         return super().plan(store, vocabulary, limits, seed, epoch)
 
-    def pairs(self, block: Block, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator) -> Labeled:
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
         """Return the spans and labels of a block's pairs.
 
         What a chunk is depends on its first sentence only. So it is drawn for every sentence as if a chunk began there,
@@ -78,7 +80,9 @@ class SentencePairs(NextPairs):
     Source: Liu et al. 2019, section 4.2, `SENTENCE-PAIR+NSP`.
     """
 
-    def chunks(self, block: Block, room: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def chunks(
+        self, block: SentenceBlock, room: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return two sentences for each chunk, where the document has them, and no length to fill up to."""
         end = np.minimum(np.arange(2, len(block.end) + 2), block.end)
         return end, np.zeros_like(end)
@@ -96,6 +100,8 @@ class SegmentPairs(NextPairs):
 
     short: Share = 0.1
 
-    def chunks(self, block: Block, room: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def chunks(
+        self, block: SentenceBlock, room: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the ends of chunks that reach the target or the end of the document, and the targets."""
         return filled(block, room, self.short, rng)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Examples, Plan, Sequence
-from genus.examples.blocks import Block, blocks, follow
+from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
+from genus.examples.blocks import SentenceBlock, blocks, follow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
-def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: bool, separators: int) -> Plan:
+def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: bool, separators: int) -> EpochPlan:
     """Cut the whole store into the longest runs of whole sentences that fit; every token is in one run.
 
     A sentence longer than the room is cut into pieces of the room's length, which then count as sentences.
@@ -43,7 +43,7 @@ def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: 
         raise GenusError(f"sequences of {max_length} have no room for text: choose max_length {least} or more")
     parts = [_runs(_cut(block, room), room, across, separators) for block in blocks(store)]
     start, stop, spans, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Plan(
+    return EpochPlan(
         offsets=np.concatenate([[0], np.cumsum(spans)]),
         start=start,
         stop=stop,
@@ -62,7 +62,7 @@ def framed(texts: list[NDArray[np.int64]], vocabulary: Vocabulary, separators: i
     return Sequence(ids, segments, fixed | (ids == vocabulary.sep))
 
 
-def _cut(block: Block, room: int) -> Block:
+def _cut(block: SentenceBlock, room: int) -> SentenceBlock:
     """Return the block with every sentence longer than the room in pieces."""
     length = block.stop - block.start
     if length.max() <= room:
@@ -76,7 +76,7 @@ def _cut(block: Block, room: int) -> Block:
     return replace(block, start=start, stop=stop, document=np.repeat(block.document, pieces), end=end)
 
 
-def _runs(block: Block, room: int, across: bool, separators: int) -> tuple[NDArray[np.int64], ...]:
+def _runs(block: SentenceBlock, room: int, across: bool, separators: int) -> tuple[NDArray[np.int64], ...]:
     """Return the spans' starts and stops, and the number of spans and tokens (E,) of each run."""
     length = block.stop - block.start
     between = separators * (block.document - block.document[0])
@@ -94,7 +94,7 @@ def _runs(block: Block, room: int, across: bool, separators: int) -> tuple[NDArr
     return block.start[span], stop, spans, (through[last] - (through - length)[first])
 
 
-class DocSentences(Examples):
+class DocSentences(ExampleFormat):
     """As many consecutive whole sentences of one document as fit; the last sequence of a document may be short.
 
     RoBERTa enlarges the batch where sequences are short, to keep its number of tokens. Here that follows from packing:
@@ -103,18 +103,18 @@ class DocSentences(Examples):
     Source: Liu et al. 2019, section 4.2, `DOC-SENTENCES`.
     """
 
-    drawn: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut every document into sequences."""
         return plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed text."""
         return Example({"tokens": Sequence(*vocabulary.frame(plan.text(index, store)))}, {})
 
 
-class FullSentences(Examples):
+class FullSentences(ExampleFormat):
     """As many consecutive whole sentences as fit, going on in the next document, with a separator between documents.
 
     The order is the corpus's own, so the plan is the same in every epoch; only the order of rows and the masks change.
@@ -122,16 +122,16 @@ class FullSentences(Examples):
     Source: Liu et al. 2019, section 4.2, `FULL-SENTENCES`.
     """
 
-    drawn: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
 
     separate: bool = True
     """Put the extra separator token between two documents of one sequence."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> Plan:
+    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into full sequences."""
         return plan_runs(store, vocabulary, limits["tokens"], across=True, separators=int(self.separate))
 
-    def read(self, plan: Plan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the framed text."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
         return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})

@@ -55,12 +55,12 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Witness:
+class ReferenceOptions:
     """How the foreign class is asked when its outputs are compared with ours."""
 
-    told: Json = field(default_factory=dict)
+    kwargs: Json = field(default_factory=dict)
     """Settings that it is given on top, such as a seed for what it draws."""
-    alike: Callable[[Json], int | None] = nothing
+    max_equal_length: Callable[[Json], int | None] = nothing
     """The longest sequence for which the class of a configuration computes what we do; None for no end."""
     padded: bool = True
     """Whether the class makes of a sequence beside padding what it makes of it alone."""
@@ -114,7 +114,7 @@ class Layout:
     """Copies of tensors that old files repeat, and what they are copies of."""
     pad: int | None = None
     """The padding id on which this architecture's position numbers hang."""
-    witness: Witness = field(default_factory=Witness)
+    witness: ReferenceOptions = field(default_factory=ReferenceOptions)
     """How the class is asked when its outputs are compared with ours."""
     variant: Json = field(default_factory=dict)
     """What a configuration says where it is of this layout and not of the others of one `model_type`."""
@@ -152,7 +152,7 @@ class Layout:
         """Return the choices of the model that are null beside these heads."""
         return frozenset().union(*(self.heads[head].lacks for head in heads))
 
-    def said(self, heads: Iterable[str]) -> tuple[Setting, ...]:
+    def settings_for(self, heads: Iterable[str]) -> tuple[Setting, ...]:
         """Return the keys of a configuration where these heads are present."""
         return (*self.settings, *(setting for head in heads for setting in self.heads[head].settings))
 
@@ -170,7 +170,7 @@ class Layout:
         for head in heads:
             config |= self.heads[head].constants
         try:
-            for setting in self.said(heads):
+            for setting in self.settings_for(heads):
                 values = [_at(choices, path) for path in setting.paths if path.split(".")[0] in choices]
                 if values:
                     config[setting.key] = setting.write(values[0])
@@ -198,7 +198,7 @@ class Layout:
             LookupError: a key and its value that have no counterpart here, such as an unknown activation.
         """
         changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
-        for setting in self.said(heads):
+        for setting in self.settings_for(heads):
             if config.get(setting.key) is None:
                 continue
             value = _read(setting, config[setting.key])
@@ -210,7 +210,7 @@ class Layout:
         return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
 
 
-def theirs(name: str, table: Table) -> tuple[str, ...]:
+def hf_names(name: str, table: Table) -> tuple[str, ...]:
     """Return the foreign names in the row of a tensor of ours.
 
     Raises:

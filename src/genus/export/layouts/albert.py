@@ -20,15 +20,15 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Gelu
-from genus.model.attention.multi_head import Softmax
-from genus.model.embedding.tables import Factorized
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding.tables import FactorizedEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.pooler import Pooler
-from genus.model.stack.sharing import Shared
-from genus.model.transformer import Encoder
+from genus.model.stack.sharing import CrossLayerSharing
+from genus.model.transformer import Transformer
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
@@ -43,7 +43,7 @@ def read_inner(layers: int) -> int:
 
 
 GELU = Gelu(approximate="tanh")
-MASKED = Masked(output=LMHead(transform=Transform(activation=GELU)))
+MASKED = MaskedLM(output=LMHead(transform=Transform(activation=GELU)))
 LAYER = "encoder.albert_layer_groups.{}.albert_layers.0."
 
 LAYOUT = Layout(
@@ -55,13 +55,13 @@ LAYOUT = Layout(
         published=Published(title="ALBERT", paper="arXiv:1909.11942", year=2019),
         tokens=Unigram(vocab_size=30_000),
         examples=OrderedPairs(),
-        model=Encoder(
+        model=Transformer(
             layers=12,
             hidden=4096,
-            attention=Softmax(heads=64, dropout=0.0),
-            feedforward=Dense(size=16384, activation=GELU),
-            embedding=Factorized(size=128, segments=2, dropout=0.0),
-            stack=Shared(groups=1),
+            attention=MultiHeadAttention(heads=64, dropout=0.0),
+            feedforward=MLP(size=16384, activation=GELU),
+            embedding=FactorizedEmbedding(size=128, segments=2, dropout=0.0),
+            stack=CrossLayerSharing(groups=1),
             pooler=Pooler(),
             dropout=0.0,
         ),
@@ -78,12 +78,15 @@ LAYOUT = Layout(
     ),
     settings=(
         *without(WIDTHS, "classifier_dropout"),
-        Setting("classifier_dropout_prob", ("classify.dropout", "regress.dropout", "tag.dropout")),
+        Setting(
+            "classifier_dropout_prob",
+            ("sequence_classification.dropout", "sequence_regression.dropout", "token_classification.dropout"),
+        ),
         Setting("embedding_size", ("model.embedding.size",)),
         Setting("num_hidden_groups", ("model.stack.groups",)),
         Setting("inner_group_num", (), read=read_inner),
         POSITIONS,
-        activation("model.feedforward.activation", "masked.output.transform.activation"),
+        activation("model.feedforward.activation", "masked_lm.output.transform.activation"),
     ),
     tensors=under(
         "albert.",
@@ -106,7 +109,7 @@ LAYOUT = Layout(
     ),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head(
+        "masked_lm": masked_head(
             "predictions",
             "predictions.dense",
             "predictions.LayerNorm",
@@ -116,6 +119,8 @@ LAYOUT = Layout(
         **sequence_heads("classifier"),
         **word_head(),
     },
-    architectures=architectures("Albert", {("masked", "sentence_order"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
+    architectures=architectures(
+        "Albert", {("masked_lm", "sentence_order"): "ForPreTraining", ("masked_lm",): "ForMaskedLM"}
+    ),
     tied=tied_decoder("predictions", "albert."),
 )

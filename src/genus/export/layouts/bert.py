@@ -16,13 +16,13 @@ from genus.export.layouts.conventions import (
     under,
     word_head,
 )
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
@@ -44,9 +44,12 @@ WIDTHS = (
     Setting("type_vocab_size", ("model.embedding.segments",), write_segments),
     Setting("attention_probs_dropout_prob", ("model.attention.dropout",)),
     Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout")),
-    Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked.output.transform.norm.eps")),
+    Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked_lm.output.transform.norm.eps")),
     Setting("initializer_range", ("model.initialization.std",)),
-    Setting("classifier_dropout", ("classify.dropout", "regress.dropout", "tag.dropout")),
+    Setting(
+        "classifier_dropout",
+        ("sequence_classification.dropout", "sequence_regression.dropout", "token_classification.dropout"),
+    ),
     LABELS,
 )
 """What BERT and the architectures made of its parts write alike."""
@@ -74,15 +77,15 @@ TEMPLATE = Recipe(
     published=Published(title="BERT", paper="arXiv:1810.04805", year=2018),
     tokens=WordPiece(vocab_size=30_522, lowercase=True),
     examples=SegmentPairs(short=0.1, random_next=0.5),
-    model=Encoder(
+    model=Transformer(
         layers=12,
         hidden=768,
-        attention=Softmax(heads=12),
-        feedforward=Dense(size=3072),
+        attention=MultiHeadAttention(heads=12),
+        feedforward=MLP(size=3072),
         embedding=Embedding(segments=2),
         pooler=Pooler(),
     ),
-    objectives=(Masked(), SequenceLabels(label="next_sentence")),
+    objectives=(MaskedLM(), SequenceLabels(label="next_sentence")),
     # Ours, for further pretraining: half the peak rate, a tenth of the rows' number of steps.
     optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
     schedule=Linear(warmup=0.05),
@@ -107,12 +110,12 @@ LAYOUT = Layout(
     settings=(
         *WIDTHS,
         POSITIONS,
-        activation("model.feedforward.activation", "masked.output.transform.activation"),
+        activation("model.feedforward.activation", "masked_lm.output.transform.activation"),
     ),
     tensors=under("bert.", LAYERS),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head(*MASKED),
+        "masked_lm": masked_head(*MASKED),
         "next_sentence": pooled_head(SequenceLabels(label="next_sentence"), "cls.seq_relationship"),
         **sequence_heads("classifier"),
         **word_head(),
@@ -120,8 +123,8 @@ LAYOUT = Layout(
     architectures=architectures(
         "Bert",
         {
-            ("masked", "next_sentence"): "ForPreTraining",
-            ("masked",): "ForMaskedLM",
+            ("masked_lm", "next_sentence"): "ForPreTraining",
+            ("masked_lm",): "ForMaskedLM",
             ("next_sentence",): "ForNextSentencePrediction",
         },
     ),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.examples.formats.segment_pairs import SegmentPairs
-from genus.export.layouts import Layout, Setting, Witness
+from genus.export.layouts import Layout, ReferenceOptions, Setting
 from genus.export.layouts.bert import LAYERS, MASKED, TEMPLATE, WIDTHS
 from genus.export.layouts.conventions import (
     POSITIONS,
@@ -29,16 +29,16 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Gelu
-from genus.model.attention.block_sparse.layer import BlockSparse
-from genus.model.attention.multi_head import Softmax
-from genus.model.embedding.tables import EarlyDropout
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.block_sparse.layer import BlockSparseAttention
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding.tables import EarlyDropoutEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.pooler import Pooler
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
@@ -49,12 +49,20 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 GELU = Gelu(approximate="tanh")
-ENCODER = Encoder(
+ENCODER = Transformer(
     layers=12,
     hidden=768,
-    attention=BlockSparse(heads=12, block_size=64, lead=64, tail=1, window=3, random=3, focus=16),
-    feedforward=Dense(size=3072, activation=GELU),
-    embedding=EarlyDropout(segments=2, position=Learned(length=4096)),
+    attention=BlockSparseAttention(
+        heads=12,
+        block_size=64,
+        num_global_tokens=64,
+        num_global_tail_blocks=1,
+        window_blocks=3,
+        random_blocks=3,
+        random_block_limit=16,
+    ),
+    feedforward=MLP(size=3072, activation=GELU),
+    embedding=EarlyDropoutEmbedding(segments=2, position=LearnedPosition(length=4096)),
     pooler=Pooler(),
 )
 
@@ -90,7 +98,10 @@ LAYOUT = Layout(
         tokens=Unigram(vocab_size=50_358, lowercase=False, plain=False),
         examples=SegmentPairs(short=0.1, random_next=0.5),
         model=ENCODER,
-        objectives=(Masked(output=LMHead(transform=Transform(activation=GELU))), SequenceLabels(label="next_sentence")),
+        objectives=(
+            MaskedLM(output=LMHead(transform=Transform(activation=GELU))),
+            SequenceLabels(label="next_sentence"),
+        ),
         stages=(Stage(max_length=4096, batch=16, micro_batch=1),),
         finetuning=FineTuning(
             optimizer=AdamW(lr=3e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
@@ -104,19 +115,19 @@ LAYOUT = Layout(
     settings=(
         *WIDTHS,
         POSITIONS,
-        activation("model.feedforward.activation", "masked.output.transform.activation"),
+        activation("model.feedforward.activation", "masked_lm.output.transform.activation"),
         Setting("block_size", ("model.attention.block_size", "model.attention.lead")),
         Setting("num_random_blocks", ("model.attention.random",)),
         Setting("random_focus", ("model.attention.focus",), write_focus, read_focus),
         Setting("random_seed", ("model.attention.seed",)),
-        attention_type(BlockSparse, "block_sparse"),
+        attention_type(BlockSparseAttention, "block_sparse"),
         Setting("use_bias", (), read=only(True)),
         Setting("rescale_embeddings", (), read=only(False)),
     ),
     tensors=under("bert.", LAYERS | {"network.pooler.0": ("pooler",)}),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head(*MASKED, Masked(output=LMHead(transform=Transform(activation=GELU)))),
+        "masked_lm": masked_head(*MASKED, MaskedLM(output=LMHead(transform=Transform(activation=GELU)))),
         "next_sentence": pooled_head(SequenceLabels(label="next_sentence"), "cls.seq_relationship"),
         # These have a layer before their last one, with the network's own activation.
         **sequence_heads(
@@ -126,8 +137,10 @@ LAYOUT = Layout(
         ),
         **word_head(),
     },
-    architectures=architectures("BigBird", {("masked", "next_sentence"): "ForPreTraining", ("masked",): "ForMaskedLM"}),
-    witness=Witness(alike=seen_in_full),
+    architectures=architectures(
+        "BigBird", {("masked_lm", "next_sentence"): "ForPreTraining", ("masked_lm",): "ForMaskedLM"}
+    ),
+    witness=ReferenceOptions(max_equal_length=seen_in_full),
     tied=tied_decoder("cls.predictions", "bert."),
 )
 
@@ -136,12 +149,12 @@ FULL = replace(
     template=replace(
         LAYOUT.template,
         name="bigbird/imported-full",
-        model=replace(ENCODER, attention=Softmax(heads=12)),
+        model=replace(ENCODER, attention=MultiHeadAttention(heads=12)),
     ),
     settings=(
         *without(LAYOUT.settings, "block_size", "num_random_blocks", "random_focus", "random_seed", "attention_type"),
-        attention_type(Softmax, "original_full"),
+        attention_type(MultiHeadAttention, "original_full"),
     ),
-    witness=Witness(),
+    witness=ReferenceOptions(),
     variant={"attention_type": "original_full"},
 )

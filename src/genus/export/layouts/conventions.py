@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from genus.export.layouts import HeadLayout, Setting
 from genus.export.layouts.maps import Map
 from genus.model.activation import Activation, Gelu, Relu, Tanh
-from genus.objectives.pretraining.masked_lm import Masked
-from genus.objectives.supervised.sequence import Classify, Regress
-from genus.objectives.supervised.token import Tag
+from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
+from genus.objectives.supervised.token import TokenClassification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -68,7 +68,9 @@ def activation(*paths: str, key: str = "hidden_act") -> Setting:
     return Setting(key, paths, write_activation, read_activation)
 
 
-LABELS = Setting("id2label", ("classify.labels", "tag.labels"), write_labels, read_labels)
+LABELS = Setting(
+    "id2label", ("sequence_classification.labels", "token_classification.labels"), write_labels, read_labels
+)
 POSITIONS = Setting("max_position_embeddings", ("model.embedding.position.length",))
 
 
@@ -91,14 +93,14 @@ CLASSIFY = {"problem_type": "single_label_classification"}
 REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
 
 
-def masked_head(tokens: str, dense: str, norm: str, objective: Masked | None = None) -> HeadLayout:
+def masked_head(tokens: str, dense: str, norm: str, objective: MaskedLM | None = None) -> HeadLayout:
     """Return the head of masked language modeling: its output bias, dense layer and norm, by their names."""
     return HeadLayout(
-        objective=objective or Masked(),
+        objective=objective or MaskedLM(),
         tensors={
-            "heads.masked.lm_head": (tokens,),
-            "heads.masked.lm_head.transform.dense": (dense,),
-            "heads.masked.lm_head.transform.norm": (norm,),
+            "heads.masked_lm.lm_head": (tokens,),
+            "heads.masked_lm.lm_head.transform.dense": (dense,),
+            "heads.masked_lm.lm_head.transform.norm": (norm,),
         },
         free=frozenset({"masking"}),
     )
@@ -126,14 +128,17 @@ def sequence_heads(
         settings: keys that say more of the network.
         free: choices that leave no trace in a folder.
     """
-    kinds: tuple[tuple[Objective, Json], ...] = ((Classify(labels=()), CLASSIFY), (Regress(), REGRESS))
+    kinds: tuple[tuple[Objective, Json], ...] = (
+        (SequenceClassification(labels=()), CLASSIFY),
+        (SequenceRegression(), REGRESS),
+    )
 
     def regresses(config: Json, tensors: Mapping[str, Tensor]) -> bool:
         """Return whether the configuration says that the head gives a number, or nothing, and it has one output."""
         problem = config.get("problem_type")
         return len(tensors[f"{classes}.weight"]) == 1 if problem is None else bool(problem == "regression")
 
-    tells = {"classify": lambda *given: not regresses(*given), "regress": regresses}
+    tells = {"sequence_classification": lambda *given: not regresses(*given), "sequence_regression": regresses}
     return {
         objective.name: HeadLayout(
             objective=objective,
@@ -155,14 +160,18 @@ def word_head(free: frozenset[str] = frozenset()) -> dict[str, HeadLayout]:
     Args:
         free: choices that leave no trace in a folder, beside the tag of words that no token stands for.
     """
-    tensors = {"heads.tag.classes": ("classifier",)}
-    return {"tag": HeadLayout(objective=Tag(labels=()), tensors=tensors, free=free | {"usual"}, lacks=POOLER)}
+    tensors = {"heads.token_classification.classes": ("classifier",)}
+    return {
+        "token_classification": HeadLayout(
+            objective=TokenClassification(labels=()), tensors=tensors, free=free | {"usual"}, lacks=POOLER
+        )
+    }
 
 
 FINE_TUNED: dict[tuple[str, ...], str] = {
-    ("classify",): "ForSequenceClassification",
-    ("regress",): "ForSequenceClassification",
-    ("tag",): "ForTokenClassification",
+    ("sequence_classification",): "ForSequenceClassification",
+    ("sequence_regression",): "ForSequenceClassification",
+    ("token_classification",): "ForTokenClassification",
 }
 
 

@@ -21,12 +21,12 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Relu
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
@@ -43,15 +43,15 @@ LAYOUT = Layout(
         published=Published(title="DistilBERT", paper="arXiv:1910.01108", year=2019),
         tokens=WordPiece(vocab_size=30_522, lowercase=True),
         examples=DocSentences(),
-        model=Encoder(
+        model=Transformer(
             layers=6,
             hidden=768,
-            attention=Softmax(heads=12),
-            feedforward=Dense(size=3072),
+            attention=MultiHeadAttention(heads=12),
+            feedforward=MLP(size=3072),
             embedding=Embedding(segments=0),
             pooler=Pooler(activation=Relu()),
         ),
-        objectives=(Masked(),),
+        objectives=(MaskedLM(),),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         finetuning=FineTuning(
@@ -71,9 +71,9 @@ LAYOUT = Layout(
         Setting("hidden_dim", ("model.feedforward.size",)),
         Setting("attention_dropout", ("model.attention.dropout",)),
         Setting("dropout", ("model.dropout", "model.embedding.dropout")),
-        Setting("seq_classif_dropout", ("classify.dropout", "regress.dropout")),
+        Setting("seq_classif_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
         POSITIONS,
-        activation("model.feedforward.activation", "masked.output.transform.activation", key="activation"),
+        activation("model.feedforward.activation", "masked_lm.output.transform.activation", key="activation"),
     ),
     tensors={
         **under(
@@ -96,10 +96,10 @@ LAYOUT = Layout(
     },
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head("vocab_projector", "vocab_transform", "vocab_layer_norm"),
+        "masked_lm": masked_head("vocab_projector", "vocab_transform", "vocab_layer_norm"),
         **sequence_heads("classifier"),
         **word_head(free=frozenset({"dropout"})),  # it drops out as the layers do
     },
-    architectures=architectures("DistilBert", {("masked",): "ForMaskedLM"}),
+    architectures=architectures("DistilBert", {("masked_lm",): "ForMaskedLM"}),
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
 )

@@ -20,15 +20,15 @@ from genus.export.layouts.conventions import (
     word_head,
 )
 from genus.model.activation import Gelu
-from genus.model.attention.multi_head import Softmax
-from genus.model.embedding.tables import Projected
-from genus.model.feedforward.mlp import Dense
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding.tables import ProjectedEmbedding
+from genus.model.feedforward.mlp import MLP
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.masking.tokens import TokenMasking
-from genus.objectives.pretraining.generator import Generated
-from genus.objectives.pretraining.masked_lm import Masked
-from genus.objectives.pretraining.replaced_token_detection import Replaced
+from genus.objectives.pretraining.generator import MaskedLMGenerator
+from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.pretraining.replaced_token_detection import ReplacedTokenDetection
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
@@ -43,15 +43,18 @@ LAYOUT = Layout(
         published=Published(title="ELECTRA", paper="arXiv:2003.10555", year=2020),
         tokens=WordPiece(vocab_size=30_522, lowercase=True),
         examples=HalvedChunks(),
-        model=Encoder(
+        model=Transformer(
             layers=12,
             hidden=256,
-            attention=Softmax(heads=4),
-            feedforward=Dense(size=1024),
-            embedding=Projected(size=128, segments=2),
+            attention=MultiHeadAttention(heads=4),
+            feedforward=MLP(size=1024),
+            embedding=ProjectedEmbedding(size=128, segments=2),
             pooler=Pooler(activation=Gelu()),
         ),
-        objectives=(Generated(masked=Masked(masking=TokenMasking(mask=0.85, random=0.0))), Replaced()),
+        objectives=(
+            MaskedLMGenerator(masked=MaskedLM(masking=TokenMasking(mask=0.85, random=0.0))),
+            ReplacedTokenDetection(),
+        ),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=128, micro_batch=32),),
@@ -67,23 +70,25 @@ LAYOUT = Layout(
         *WIDTHS,
         Setting("embedding_size", ("model.embedding.size",)),
         POSITIONS,
-        activation("model.feedforward.activation", "replaced.activation"),
+        activation("model.feedforward.activation", "replaced_token_detection.activation"),
     ),
     tensors=under("electra.", LAYERS | {"network.embed.projection": ("embeddings_project",)}),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "replaced": HeadLayout(
-            objective=Replaced(),
+        "replaced_token_detection": HeadLayout(
+            objective=ReplacedTokenDetection(),
             tensors={
-                "heads.replaced.scores.dense": ("discriminator_predictions.dense",),
-                "heads.replaced.scores.out": ("discriminator_predictions.dense_prediction",),
+                "heads.replaced_token_detection.scores.dense": ("discriminator_predictions.dense",),
+                "heads.replaced_token_detection.scores.out": ("discriminator_predictions.dense_prediction",),
             },
             free=frozenset({"weight"}),
         ),
-        "masked": masked_head("generator_lm_head", "generator_predictions.dense", "generator_predictions.LayerNorm"),
+        "masked_lm": masked_head("generator_lm_head", "generator_predictions.dense", "generator_predictions.LayerNorm"),
         **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
         **word_head(),
     },
-    architectures=architectures("Electra", {("replaced",): "ForPreTraining", ("masked",): "ForMaskedLM"}),
+    architectures=architectures(
+        "Electra", {("replaced_token_detection",): "ForPreTraining", ("masked_lm",): "ForMaskedLM"}
+    ),
     tied={"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
 )

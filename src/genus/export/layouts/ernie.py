@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from genus.export.layouts import Setting, bert
 from genus.export.layouts.conventions import tied_decoder, under
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding.tables import TaskEmbedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.recipe import Published
 
 KINDS = {TaskEmbedding.__name__: True}
@@ -39,15 +39,15 @@ LAYOUT = replace(
         bert.LAYOUT.template,
         name="ernie/imported",
         published=Published(title="ERNIE 2.0", paper="arXiv:1907.12412", year=2019),
-        model=Encoder(
+        model=Transformer(
             layers=12,
             hidden=768,
-            attention=Softmax(heads=12),
-            feedforward=Dense(size=3072),
+            attention=MultiHeadAttention(heads=12),
+            feedforward=MLP(size=3072),
             embedding=TaskEmbedding(segments=2, tasks=3),
             pooler=Pooler(),
         ),
-        objectives=(Masked(),),
+        objectives=(MaskedLM(),),
     ),
     settings=(
         *bert.LAYOUT.settings,

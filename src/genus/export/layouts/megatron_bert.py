@@ -19,15 +19,15 @@ from genus.export.layouts.conventions import (
     without,
     word_head,
 )
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import PreNorm
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
-from genus.model.norm import NoNorm
+from genus.model.feedforward.mlp import MLP
+from genus.model.norm import Identity
 from genus.model.pooler import Pooler
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 from genus.objectives.pretraining.labels import SequenceLabels
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
@@ -42,16 +42,16 @@ LAYOUT = Layout(
         published=Published(title="Megatron-LM", paper="arXiv:1909.08053", year=2019),
         tokens=WordPiece(vocab_size=29_056, lowercase=False),
         examples=OrderedPairs(),
-        model=Encoder(
+        model=Transformer(
             layers=24,
             hidden=1024,
-            attention=Softmax(heads=16),
-            feedforward=Dense(size=4096),
-            embedding=Embedding(segments=2, norm=NoNorm()),
+            attention=MultiHeadAttention(heads=16),
+            feedforward=MLP(size=4096),
+            embedding=Embedding(segments=2, norm=Identity()),
             block=PreNorm(),
             pooler=Pooler(),
         ),
-        objectives=(Masked(), SequenceLabels(label="sentence_order")),
+        objectives=(MaskedLM(), SequenceLabels(label="sentence_order")),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=256, micro_batch=16),),
@@ -64,9 +64,9 @@ LAYOUT = Layout(
     ),
     settings=(
         *without(WIDTHS, "layer_norm_eps", "classifier_dropout"),  # applied in other places, or not at all
-        Setting("layer_norm_eps", ("model.norm.eps", "masked.output.transform.norm.eps")),
+        Setting("layer_norm_eps", ("model.norm.eps", "masked_lm.output.transform.norm.eps")),
         POSITIONS,
-        activation("model.feedforward.activation", "masked.output.transform.activation"),
+        activation("model.feedforward.activation", "masked_lm.output.transform.activation"),
     ),
     tensors=under(
         "bert.",
@@ -79,7 +79,7 @@ LAYOUT = Layout(
     ),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head(*MASKED),
+        "masked_lm": masked_head(*MASKED),
         "sentence_order": pooled_head(SequenceLabels(label="sentence_order"), "cls.seq_relationship"),
         # These drop out as the layers do.
         **sequence_heads("classifier", free=frozenset({"dropout"})),
@@ -88,8 +88,8 @@ LAYOUT = Layout(
     architectures=architectures(
         "MegatronBert",
         {
-            ("masked", "sentence_order"): "ForPreTraining",
-            ("masked",): "ForMaskedLM",
+            ("masked_lm", "sentence_order"): "ForPreTraining",
+            ("masked_lm",): "ForMaskedLM",
             ("sentence_order",): "ForNextSentencePrediction",
         },
     ),

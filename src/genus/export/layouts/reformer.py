@@ -13,24 +13,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.examples.formats.contiguous import Contiguous
-from genus.export.layouts import HeadLayout, Layout, Setting, Witness
+from genus.export.layouts import HeadLayout, Layout, ReferenceOptions, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
-from genus.model.attention.alternating import Alternating, shortest
-from genus.model.attention.chunked.local import Local
-from genus.model.attention.chunked.lsh import SEED, Lsh
+from genus.model.attention.alternating import AlternatingAttention, shortest
+from genus.model.attention.chunked.local import ChunkedLocalAttention
+from genus.model.attention.chunked.lsh import SEED, LSHAttention
 from genus.model.attention.masks import Causal, Full
-from genus.model.block.residual import Unscaled
+from genus.model.block.residual import UnscaledPreNorm
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import ChunkedDense
+from genus.model.feedforward.mlp import ChunkedMLP
 from genus.model.head.lm_head import LMHead
-from genus.model.norm import NoNorm
+from genus.model.norm import Identity
 from genus.model.pooler import HalfPooler
-from genus.model.position.learned import Axial
-from genus.model.stack.reversible import Reversible
-from genus.model.transformer import Encoder
-from genus.objectives.pretraining.causal_lm import NextToken
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.position.learned import AxialPosition
+from genus.model.stack.reversible import ReversibleStack
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published, Stage
@@ -125,25 +125,25 @@ LAYOUT = Layout(
         published=Published(title="Reformer", paper="arXiv:2001.04451", year=2020),
         tokens=Bytes(),
         examples=Contiguous(),
-        model=Encoder(
+        model=Transformer(
             layers=6,
             hidden=256,
-            attention=Alternating(
+            attention=AlternatingAttention(
                 attentions=(
-                    Local(heads=12, size=64, dropout=0.05),
-                    Lsh(heads=12, size=64, dropout=0.0),
+                    ChunkedLocalAttention(heads=12, head_size=64, dropout=0.05),
+                    LSHAttention(heads=12, head_size=64, dropout=0.0),
                 ),
             ),
-            feedforward=ChunkedDense(size=512, dropout=0.05),
+            feedforward=ChunkedMLP(size=512, dropout=0.05),
             embedding=Embedding(
-                segments=0, position=Axial(shape=(64, 64), widths=(64, 192)), norm=NoNorm(), dropout=0.05
+                segments=0, position=AxialPosition(shape=(64, 64), widths=(64, 192)), norm=Identity(), dropout=0.05
             ),
-            block=Unscaled(),
-            stack=Reversible(),
+            block=UnscaledPreNorm(),
+            stack=ReversibleStack(),
             pooler=HalfPooler(),
             dropout=0.05,
         ),
-        objectives=(Masked(output=DIRECT),),
+        objectives=(MaskedLM(output=DIRECT),),
         stages=(Stage(max_length=512, batch=64, micro_batch=8),),
         finetuning=FineTuning(
             optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
@@ -180,18 +180,18 @@ LAYOUT = Layout(
         Setting("axial_pos_embds_dim", (f"{POSITION}.widths",), read=list),
         Setting("axial_norm_std", (f"{POSITION}.std",)),
         Setting("max_position_embeddings", ("model",), write_longest, read_longest),
-        Setting("classifier_dropout", ("classify.dropout", "regress.dropout")),
+        Setting("classifier_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
         LABELS,
     ),
     tensors=under("reformer.", LAYERS) | DENSE,
     optional={"pooler": "network.pooler.0"},
     heads={
-        "next_token": HeadLayout(
-            objective=NextToken(output=DIRECT), tensors=lm_head("next_token"), only={"is_decoder": True}
+        "causal_lm": HeadLayout(
+            objective=CausalLM(output=DIRECT), tensors=lm_head("causal_lm"), only={"is_decoder": True}
         ),
-        "masked": HeadLayout(
-            objective=Masked(output=DIRECT),
-            tensors=lm_head("masked"),
+        "masked_lm": HeadLayout(
+            objective=MaskedLM(output=DIRECT),
+            tensors=lm_head("masked_lm"),
             only={"is_decoder": False},
             free=frozenset({"masking"}),
         ),
@@ -199,9 +199,11 @@ LAYOUT = Layout(
     },
     architectures=architectures(
         "Reformer",
-        {("next_token",): "ModelWithLMHead", ("masked",): "ForMaskedLM"},
-        missing=frozenset({"tag"}),
+        {("causal_lm",): "ModelWithLMHead", ("masked_lm",): "ForMaskedLM"},
+        missing=frozenset({"token_classification"}),
     ),
     tied={"lm_head.decoder.bias": "lm_head.bias"},
-    witness=Witness(told={"hash_seed": SEED, "chunk_size_feed_forward": 0}, padded=False),  # it has chunks of padding
+    witness=ReferenceOptions(
+        kwargs={"hash_seed": SEED, "chunk_size_feed_forward": 0}, padded=False
+    ),  # it has chunks of padding
 )

@@ -19,13 +19,13 @@ from genus.export.layouts.conventions import (
     under,
     word_head,
 )
-from genus.model.attention.multi_head import Softmax
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
+from genus.model.feedforward.mlp import MLP
 from genus.model.pooler import Pooler
-from genus.model.position.learned import Learned
-from genus.model.transformer import Encoder
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.position.learned import LearnedPosition
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
@@ -56,15 +56,15 @@ LAYOUT = Layout(
         published=Published(title="RoBERTa", paper="arXiv:1907.11692", year=2019),
         tokens=ByteBPE(vocab_size=50_265),
         examples=FullSentences(),
-        model=Encoder(
+        model=Transformer(
             layers=12,
             hidden=768,
-            attention=Softmax(heads=12),
-            feedforward=Dense(size=3072),
-            embedding=Embedding(segments=2, position=Learned(length=512 - OFFSET, offset=OFFSET)),
+            attention=MultiHeadAttention(heads=12),
+            feedforward=MLP(size=3072),
+            embedding=Embedding(segments=2, position=LearnedPosition(length=512 - OFFSET, offset=OFFSET)),
             pooler=Pooler(),
         ),
-        objectives=(Masked(),),
+        objectives=(MaskedLM(),),
         # Ours, for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         finetuning=FineTuning(
@@ -82,11 +82,11 @@ LAYOUT = Layout(
     tensors=under("roberta.", LAYERS),
     optional={"pooler": "network.pooler.0"},
     heads={
-        "masked": masked_head("lm_head", "lm_head.dense", "lm_head.layer_norm"),
+        "masked_lm": masked_head("lm_head", "lm_head.dense", "lm_head.layer_norm"),
         **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
         **word_head(),
     },
-    architectures=architectures("Roberta", {("masked",): "ForMaskedLM"}),
+    architectures=architectures("Roberta", {("masked_lm",): "ForMaskedLM"}),
     tied=tied_decoder("lm_head", "roberta."),
 )
 
@@ -94,5 +94,5 @@ CAMEMBERT = replace(
     LAYOUT,
     model_type="camembert",
     template=replace(LAYOUT.template, name="camembert/imported"),
-    architectures=architectures("Camembert", {("masked",): "ForMaskedLM"}),
+    architectures=architectures("Camembert", {("masked_lm",): "ForMaskedLM"}),
 )

@@ -10,14 +10,14 @@ from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
 from genus.export.layouts.maps import Map, Op, Permute, Transpose, Unflatten
-from genus.model.attention.two_stream import TwoStream
+from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
-from genus.model.feedforward.mlp import Dense
-from genus.model.norm import NoNorm
+from genus.model.feedforward.mlp import MLP
+from genus.model.norm import Identity
 from genus.model.pooler import Pooler
 from genus.model.position import NoPosition
-from genus.model.segment_recurrence import Recurrent
-from genus.objectives.pretraining.permutation_lm import Permuted
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
+from genus.objectives.pretraining.permutation_lm import PermutationLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import FineTuning, Published
@@ -84,18 +84,18 @@ LAYOUT = Layout(
         TEMPLATE,
         name="xlnet/imported",
         published=Published(title="XLNet", paper="arXiv:1906.08237", year=2019),
-        tokens=Unigram(vocab_size=32_000, lowercase=False, specials=XLNET),
+        tokens=Unigram(vocab_size=32_000, lowercase=False, special_tokens=XLNET),
         examples=CarriedPairs(),
-        model=Recurrent(
+        model=SegmentRecurrentTransformer(
             layers=24,
             hidden=1024,
-            attention=TwoStream(heads=16),
-            feedforward=Dense(size=4096),
-            embedding=Embedding(segments=0, position=NoPosition(), norm=NoNorm()),
+            attention=TwoStreamAttention(heads=16),
+            feedforward=MLP(size=4096),
+            embedding=Embedding(segments=0, position=NoPosition(), norm=Identity()),
             memory=512,
             pooler=Pooler(),
         ),
-        objectives=(Permuted(),),
+        objectives=(PermutationLM(),),
         finetuning=FineTuning(
             optimizer=AdamW(lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
             schedule=Linear(warmup=0.1),
@@ -114,7 +114,7 @@ LAYOUT = Layout(
         Setting("initializer_range", ("model.initialization.std",)),
         Setting("mem_len", ("model.memory",)),
         Setting("clamp_len", ("model.attention.longest",), write_longest, read_longest),
-        Setting("summary_last_dropout", ("classify.dropout", "regress.dropout")),
+        Setting("summary_last_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
         LABELS,
         Setting("attn_type", (), read=only("bi")),
         Setting("same_length", (), read=only(False)),
@@ -126,14 +126,14 @@ LAYOUT = Layout(
     tensors=under("transformer.", LAYERS) | SUMMARY,
     optional={"pooler": "network.pooler.0"},
     heads={
-        "permuted": HeadLayout(
-            objective=Permuted(),
-            tensors={"heads.permuted.lm_head": ("lm_loss",)},
+        "permutation_lm": HeadLayout(
+            objective=PermutationLM(),
+            tensors={"heads.permutation_lm.lm_head": ("lm_loss",)},
             free=frozenset({"partial"}),
         ),
         **sequence_heads("logits_proj"),
         **word_head(free=frozenset({"dropout"})),  # it has none
     },
-    architectures=architectures("XLNet", {("permuted",): "LMHeadModel"}),
+    architectures=architectures("XLNet", {("permutation_lm",): "LMHeadModel"}),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
 )

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from genus.export.folder import Imported
-    from genus.objectives import Companion, Head, Learner, Objective
+    from genus.export.folder import LoadedModel
+    from genus.objectives import AuxiliaryModel, Head, Learner, Objective
 
 
-def housed(learner: Learner) -> set[str]:
+def as_model(learner: Learner) -> set[str]:
     """Return the names of the heads whose tensors are those of whole models."""
     heads = cast("dict[str, Head]", dict(learner.heads.items()))
-    return {name for name, head in heads.items() if head.companions(learner.network)}
+    return {name for name, head in heads.items() if head.auxiliary_models(learner.network)}
 
 
-def with_companions(folder: Path, found: Imported, load: Callable[[Path], Imported], known: bool) -> Imported:
+def with_auxiliary_models(
+    folder: Path, found: LoadedModel, load: Callable[[Path], LoadedModel], known: bool
+) -> LoadedModel:
     """Return what was read of a folder, with those heads too whose models lie in folders of their own within it.
 
     Args:
@@ -50,11 +52,11 @@ def with_companions(folder: Path, found: Imported, load: Callable[[Path], Import
 
 
 def _sought(
-    folder: Path, found: Imported, objective: Objective, load: Callable[[Path], Imported], known: bool
+    folder: Path, found: LoadedModel, objective: Objective, load: Callable[[Path], LoadedModel], known: bool
 ) -> tuple[Objective, Head | None]:
     """Return the objective as its companions fit it, and its head; None where not all of them are there."""
     model, network = found.recipe.model, found.learner.network
-    names = _built(objective, found).companions(network).keys()
+    names = _built(objective, found).auxiliary_models(network).keys()
     if not names or not all((folder / name / "config.json").is_file() for name in names):
         return objective, None
     beside = {name: load(folder / name) for name in names}
@@ -64,7 +66,7 @@ def _sought(
         except UsageError as error:
             raise GenusError(f"{folder / next(iter(names))}: {error}") from None
     head = _built(objective, found)
-    for name, companion in head.companions(network).items():
+    for name, companion in head.auxiliary_models(network).items():
         try:
             _fill(companion, beside[name], found)
         except GenusError as error:
@@ -72,13 +74,13 @@ def _sought(
     return objective, head
 
 
-def _built(objective: Objective, found: Imported) -> Head:
+def _built(objective: Objective, found: LoadedModel) -> Head:
     """Return the objective's head without weights."""
     with torch.device("meta"):
         return objective.build(found.recipe.model, found.learner.network.token_embedding.num_embeddings)
 
 
-def _fill(companion: Companion, given: Imported, found: Imported) -> None:
+def _fill(companion: AuxiliaryModel, given: LoadedModel, found: LoadedModel) -> None:
     """Give a companion the weights of a folder; those that it shares with the model must be the model's."""
     if given.recipe.model != companion.model:
         raise GenusError("is of another architecture than the recipe of the model has")

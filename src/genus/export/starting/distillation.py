@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genus.errors import UsageError
-from genus.export.folder import Imported, load
+from genus.export.folder import LoadedModel, load
 from genus.export.weights import fingerprint
 from genus.files import read_json, write_json
-from genus.objectives.pretraining.distillation import Taught, TaughtHead
+from genus.objectives.pretraining.distillation import Distillation, DistillationHead
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ RECORD = "teacher.json"
 
 
 @dataclass(frozen=True)
-class Teaching:
+class TeacherFolder:
     """A teacher who has been read."""
 
     folder: Path
-    model: Imported
+    model: LoadedModel
 
     def tokenizer(self, *others: Path | None) -> Path:
         """Return the folder of the tokenizer that the student shares with the teacher.
@@ -56,16 +56,19 @@ class Teaching:
                     f"{self.folder}"
                 )
         known = [one for one in trained.exported.objectives if one.name in self.model.learner.heads]
-        each = (one.by(trained.model, known) if isinstance(one, Taught) else one for one in recipe.objectives)
+        each = (
+            one.with_teacher(trained.model, known) if isinstance(one, Distillation) else one
+            for one in recipe.objectives
+        )
         return replace(recipe, objectives=tuple(each), padded_vocab_size=trained.padded_vocab_size)
 
     def begin(self, learner: Learner) -> None:
         """Give the teacher to the heads that learn from one."""
         for head in learner.heads.values():
-            if isinstance(head, TaughtHead):
-                head.learn_from(self.model.learner)
+            if isinstance(head, DistillationHead):
+                head.set_teacher(self.model.learner)
 
-    def inherit(self, learner: Learner) -> str:
+    def init_student(self, learner: Learner) -> str:
         """Give the student the teacher's weights, if they fit: embeddings, evenly spaced layers, heads; say which.
 
         Of L layers, layer i of S takes the one nearest to i (L - 1) / (S - 1): the first, the last, and between them
@@ -73,7 +76,7 @@ class Teaching:
         (scripts/extract_distilbert.py; its --vocab_transform takes the whole head too).
         """
         teacher, fitting = self.model.learner, {}
-        layers = spaced(len(learner.network.levels()) - 1, len(teacher.network.levels()) - 1)
+        layers = spaced(len(learner.network.layer_groups()) - 1, len(teacher.network.layer_groups()) - 1)
         renamed, given = prefixes(learner, teacher, layers), teacher.state_dict()
         for name, tensor in learner.state_dict().items():
             prefix = next((prefix for prefix in renamed if name.startswith(prefix)), "")
@@ -112,7 +115,7 @@ class Teaching:
             raise UsageError(f"{self.folder}: this teacher's tokenizer is another than that of {folder} ({how})")
 
 
-def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> Teaching | None:
+def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> TeacherFolder | None:
     """Return the teacher of a run: the given one, or the one it began with; None where the recipe wants none.
 
     Args:
@@ -124,7 +127,7 @@ def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> Teaching | None
         GenusError: the folder cannot be read.
         UsageError: none is given where one is wanted, or the other way round, or another than the run began with.
     """
-    if not any(isinstance(objective, Taught) for objective in recipe.objectives):
+    if not any(isinstance(objective, Distillation) for objective in recipe.objectives):
         if given is not None:
             raise UsageError(f"--teacher: {recipe.name} learns from none; take a recipe that does, such as distilbert")
         return None
@@ -132,7 +135,7 @@ def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> Teaching | None
     if given is None and not known:
         raise UsageError(f"{recipe.name} learns from a trained model: say which with --teacher MODEL")
     found = Path(known["folder"]) if given is None else given
-    teaching = Teaching(found, load(found))
+    teaching = TeacherFolder(found, load(found))
     if known and teaching.fingerprint() != known["fingerprint"]:
         raise UsageError(f"{found}: is not the teacher that {run} began with, which was {known['folder']}; "
                          "give that one, or start in another folder")  # fmt: skip
@@ -148,7 +151,7 @@ def spaced(students: int, teachers: int) -> list[int]:
 def prefixes(student: Learner, teacher: Learner, layers: list[int]) -> dict[str, str]:
     """Return what the names of each layer of the student begin with, and those of the layer that it starts from."""
     mine, theirs = (
-        [f"{names[level]}." for level in learner.network.levels()[1:]]
+        [f"{names[level]}." for level in learner.network.layer_groups()[1:]]
         for learner in (student, teacher)
         for names in [{module: name for name, module in learner.named_modules()}]
     )

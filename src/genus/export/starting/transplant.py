@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from genus.export.folder import Imported
+    from genus.export.folder import LoadedModel
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 
 ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 
 
-def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list[str]:
+def init_from(source: LoadedModel, learner: Learner, tokenizer: Tokenizer) -> list[str]:
     """Copy every weight of the source for which the learner has a place; rows of the vocabulary are carried over.
 
     Positions past the source's, and segments, take its vectors over again from the first.
@@ -45,7 +45,7 @@ def transplant(source: Imported, learner: Learner, tokenizer: Tokenizer) -> list
         if absent := [name for name in _by_vocabulary(source.learner) if name not in given]:
             raise GenusError(f"{absent[0]} is made of clusters by frequency, so no other vocabulary can take it over: "
                              "start without --tokenizer")  # fmt: skip
-        origin = origins(source.tokenizer, tokenizer)
+        origin = source_rows(source.tokenizer, tokenizer)
         size = source.tokenizer.vocabulary.size
         given |= {
             name: _filled(means(given[name][:size], origin), own.get(name)) for name in _by_vocabulary(source.learner)
@@ -63,7 +63,7 @@ def _filled(rows: Tensor, own: Tensor | None) -> Tensor:
     return rows if own is None else torch.cat([rows, own[len(rows) :].to(rows)])
 
 
-def origins(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
+def source_rows(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
     """Return, for every new id, the old ids whose mean it starts from; none where the old one cannot read its text."""
     found: list[list[int]] = [[] for _ in new.pieces]
     same_kind = type(old.tokens) is type(new.tokens)  # only within one kind is the same string the same piece

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
 
 
 class Attention(Part, ABC):
@@ -49,7 +49,7 @@ class Attention(Part, ABC):
             ValueError: the sizes contradict each other (heads that do not divide the hidden size).
         """
 
-    def replaces(self, other: Attention) -> bool:
+    def can_load(self, other: Attention) -> bool:
         """Whether a run of this one goes on with the weights of the other, in its place."""
         return False
 
@@ -58,7 +58,7 @@ class Attention(Part, ABC):
         """Return the sub-layer for hidden states of `hidden` numbers."""
 
     @abstractmethod
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return what it needs, for sequences of `length` tokens."""
 
 

@@ -8,10 +8,10 @@ from genus.model.attention import Attention
 
 if TYPE_CHECKING:
     from genus.model.attention import AttentionLayer
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
 
 
-class Alternating(Attention):
+class AlternatingAttention(Attention):
     """Layer i attends by `attentions[order[i]]`, the order going round; each of them has a plan of its own.
 
     Source: Kitaev et al. 2020, released code: layers of local and of LSH attention.
@@ -55,9 +55,9 @@ class Alternating(Attention):
         """Return the first layer."""
         return self.of_layer(0).build(hidden)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return what the first layer needs."""
-        return self.of_layer(0).demand(hidden, length)
+        return self.of_layer(0).cost(hidden, length)
 
 
 def shortest(order: tuple[int, ...]) -> tuple[int, ...]:

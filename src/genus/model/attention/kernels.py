@@ -26,7 +26,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from genus.model.attention.masks import Visibility
+    from genus.model.attention.masks import AttentionMask
     from genus.model.attention.plan import AttentionPlan, Side
 
 
@@ -185,7 +185,7 @@ def flash_with_dropout(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: Attent
 
 
 def attend_reference(
-    q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, q: Side, k: Side, rule: Visibility, bias: Tensor | None = None
+    q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, q: Side, k: Side, rule: AttentionMask, bias: Tensor | None = None
 ) -> Tensor:
     """Return attention outputs (T, A, D) by the definition, over all pairs of a query and a key: slow, for tests.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import Attention, AttentionLayer
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 from genus.model.initialization import Initialization, Normal
 from genus.part import Count, Fraction
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genus.model.attention.plan import Context
 
 
-class LowRank(Attention):
+class LinformerAttention(Attention):
     """concat_a softmax(q_a (E_a k_a)ᵀ / sqrt(D)) F_a v_a, projected, with E and F of k x n numbers (equation 7).
 
     Of a sequence of l tokens the first l columns of E and F are taken. A bias of keys and values is added to what E and
@@ -67,23 +67,25 @@ class LowRank(Attention):
         if self.heads < 1 or hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
 
-    def build(self, hidden: int) -> LowRankLayer:
+    def build(self, hidden: int) -> LinformerAttentionLayer:
         """Return the layer."""
-        return LowRankLayer(self, hidden)
+        return LinformerAttentionLayer(self, hidden)
 
-    def projecting(self) -> Demand:
+    def projecting(self) -> ComponentCost:
         """Return the projections of a layer."""
-        return Demand(self.projections * self.rank * self.length)
+        return ComponentCost(self.projections * self.rank * self.length)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the maps and projections, and products of each token with k mixtures: two to make them, two to use."""
-        products = Demand(flops=8.0 * self.rank * hidden, kept=3 * hidden + 2 * hidden * self.rank / length)
-        maps = linear(hidden, 3 * hidden, self.bias) + linear(hidden, hidden, self.bias)
+        products = ComponentCost(
+            flops=8.0 * self.rank * hidden, activations=3 * hidden + 2 * hidden * self.rank / length
+        )
+        maps = linear_cost(hidden, 3 * hidden, self.bias) + linear_cost(hidden, hidden, self.bias)
         return maps + products + self.projecting()
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Strip:
     """Places of the longest sequences, the longest first."""
 
     first: int
@@ -99,24 +101,24 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Lying:
+class StripLayout:
     """How the sequences of a batch lie, which all layers share."""
 
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[Strip, ...]
     found: Tensor
     """(T,) int64, where each cell stands among the places of all stretches; for padding, the one past the last."""
     dropout: float
 
 
-class LowRankLayer(AttentionLayer):
+class LinformerAttentionLayer(AttentionLayer):
     """The module of low-rank attention.
 
     The biases of keys and values are parameters of the layer, as they are added to the mixtures, not to the tokens.
     """
 
-    choice: LowRank
+    choice: LinformerAttention
 
-    def __init__(self, choice: LowRank, hidden: int) -> None:
+    def __init__(self, choice: LinformerAttention, hidden: int) -> None:
         super().__init__()
         self.choice, self.head_size = choice, hidden // choice.heads
         self.query = nn.Linear(hidden, hidden, bias=choice.bias)
@@ -131,11 +133,11 @@ class LowRankLayer(AttentionLayer):
         )
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
-    def plan(self, context: Context) -> Lying:
+    def plan(self, context: Context) -> StripLayout:
         """Return where sequences lie."""
-        return lying(context.packed, self.choice.dropout if context.training else 0.0)
+        return layout_strips(context.packed, self.choice.dropout if context.training else 0.0)
 
-    def forward(self, x: Tensor, shared: Lying, state: None = None) -> Tensor:
+    def forward(self, x: Tensor, shared: StripLayout, state: None = None) -> Tensor:
         """Return (T, H)."""
         of_values = self.key_projection if self.value_projection is None else self.value_projection
         k_NkH, v_NkH = self.key_projection(self.key(x), shared), of_values(self.value(x), shared)
@@ -164,7 +166,7 @@ class LengthProjection(nn.Module):
         """Draw the matrices."""
         initialization.draw(self.weight, "hidden")
 
-    def forward(self, x: Tensor, lying: Lying) -> Tensor:
+    def forward(self, x: Tensor, lying: StripLayout) -> Tensor:
         """Return (N, k, H) for (T, H): the first columns of each matrix, as many as a sequence has tokens, times it."""
         weight_GkL = torch.unflatten(self.weight, 0, (-1, self.rank))
         total: Tensor | None = None
@@ -179,7 +181,7 @@ class LengthProjection(nn.Module):
         return total
 
 
-def lying(packed: Packed, dropout: float) -> Lying:
+def layout_strips(packed: Packed, dropout: float) -> StripLayout:
     """Return how the sequences of a batch lie; shapes hang on the batch's, and nothing waits for the device."""
     device, cells, length = packed.ids.device, packed.ids.numel(), packed.row_length
     start = packed.offsets[:-1].long()
@@ -189,20 +191,20 @@ def lying(packed: Packed, dropout: float) -> Lying:
     start = start[order]
     stretches, base, place = [], 0, torch.arange(length, device=device)
     at = torch.zeros(len(start), length, dtype=torch.long, device=device)
-    for first, end, number in reaches(max(1, len(start) - packed.rows), packed.rows, length):
+    for first, end, number in strip_bounds(max(1, len(start) - packed.rows), packed.rows, length):
         within = place[first:end] >= size[:number, None]
         cell = (start[:number, None] + place[first:end]).masked_fill(within, 0)
-        stretches.append(Stretch(first, cell, within[:, :, None]))
+        stretches.append(Strip(first, cell, within[:, :, None]))
         at[:number, first:end] = base + torch.arange(cell.numel(), device=device).view(cell.shape)
         base += cell.numel()
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
     entry = packed.entries()
     within = torch.arange(cells, device=device) - packed.offsets[:-1].long()[entry]
     found = at[rank[entry], within].masked_fill(packed.sequence < 0, base)
-    return Lying(tuple(stretches), found, dropout)
+    return StripLayout(tuple(stretches), found, dropout)
 
 
-def reaches(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]]:
+def strip_bounds(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]]:
     """Return (first place, end, how many sequences can reach it), which falls to half or less from each to the next.
 
     In a row of L cells at most L // (p + 1) sequences reach place p.

@@ -23,7 +23,7 @@ class Place:
     """Facts by name, as in a packed batch."""
 
 
-class Visibility(Part, ABC):
+class AttentionMask(Part, ABC):
     """An attention mask: a rule on pairs of tokens of the same sequence; tokens of others never see each other.
 
     `allowed` is its only definition: row masks, FlexAttention masks and the reference come from it. `window` says the
@@ -49,12 +49,12 @@ class Visibility(Part, ABC):
         """Whether no token sees one after it."""
         return self.window is not None and self.window[1] == 0
 
-    def after_prompt(self) -> Visibility:
+    def after_prompt(self) -> AttentionMask:
         """Return the mask of the tokens that are generated one by one after a prompt."""
         return self
 
 
-class Full(Visibility):
+class Full(AttentionMask):
     """Every token sees its whole sequence."""
 
     window: ClassVar[tuple[int, int] | None] = (-1, -1)
@@ -69,7 +69,7 @@ class Full(Visibility):
         return None
 
 
-class Causal(Visibility):
+class Causal(AttentionMask):
     """A token sees itself and those before it."""
 
     window: ClassVar[tuple[int, int] | None] = (-1, 0)
@@ -79,7 +79,7 @@ class Causal(Visibility):
         return key.position <= query.position
 
 
-class Banded(Visibility):
+class Banded(AttentionMask):
     """A token sees itself and the `width` - 1 tokens before it (Child et al. 2019; GPT-3, section 2.1)."""
 
     width: Count
@@ -99,7 +99,7 @@ class Banded(Visibility):
         return (key.position <= query.position) & (key.position > query.position - self.width)
 
 
-class Prefix(Visibility):
+class Prefix(AttentionMask):
     """A token sees itself, those before it, and the prefix of its sequence (Raffel et al. 2020, section 3.2.1)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
@@ -108,6 +108,6 @@ class Prefix(Visibility):
         """Return key <= query, or key in the prefix."""
         return (key.position <= query.position) | key.facts["prefix"].bool()
 
-    def after_prompt(self) -> Visibility:
+    def after_prompt(self) -> AttentionMask:
         """Return the causal mask: the prefix lies before all that is generated."""
         return Causal()

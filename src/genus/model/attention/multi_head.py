@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.attention.kernels import attend
-from genus.model.attention.masks import Full, Visibility
+from genus.model.attention.masks import AttentionMask, Full
 from genus.model.attention.plan import AttentionPlan, Side, plan_attention
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Count, Fraction, NotNegative
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genus.model.cache import LayerCache
 
 
-class Softmax(Attention):
+class MultiHeadAttention(Attention):
     """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are maps of the same states.
 
     With `key_heads` = G < A, A / G heads of queries share a head of keys and values (Ainslie et al. 2023).
@@ -34,7 +34,7 @@ class Softmax(Attention):
     bias: bool = True
     dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
-    visibility: Visibility = Full()
+    mask: AttentionMask = Full()
     key_heads: Count | None = None
     """G, which divides the heads; None: as many as heads."""
     size: Count | None = None
@@ -46,7 +46,7 @@ class Softmax(Attention):
     def in_words(self) -> str:
         """Its heads, and who sees whom."""
         groups = f"{self.key_heads} heads of keys" if self.key_heads else ""
-        return ", ".join(part for part in ("softmax", f"{self.heads} heads", groups, self.visibility.in_words) if part)
+        return ", ".join(part for part in ("softmax", f"{self.heads} heads", groups, self.mask.in_words) if part)
 
     def head_sizes(self, hidden: int) -> tuple[int, int]:
         """Return A and D."""
@@ -61,22 +61,22 @@ class Softmax(Attention):
 
     def build(self, hidden: int) -> AttentionLayer:
         """Return the layer."""
-        return SoftmaxLayer(self, hidden)
+        return MultiHeadAttentionLayer(self, hidden)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the projections, and two products of each token with all that it sees (all of them are counted)."""
         heads, size = self.head_sizes(hidden)
         wide, narrow = heads * size, (self.key_heads or heads) * size
-        products = Demand(flops=4.0 * length * wide, kept=wide + 2 * narrow)
-        return linear(hidden, wide + 2 * narrow, self.bias) + products + linear(wide, hidden, self.bias)
+        products = ComponentCost(flops=4.0 * length * wide, activations=wide + 2 * narrow)
+        return linear_cost(hidden, wide + 2 * narrow, self.bias) + products + linear_cost(wide, hidden, self.bias)
 
 
-class SoftmaxLayer(AttentionLayer):
+class MultiHeadAttentionLayer(AttentionLayer):
     """The module of multi-head attention."""
 
-    choice: Softmax
+    choice: MultiHeadAttention
 
-    def __init__(self, choice: Softmax, hidden: int) -> None:
+    def __init__(self, choice: MultiHeadAttention, hidden: int) -> None:
         super().__init__()
         heads, self.head_size = choice.head_sizes(hidden)
         wide, narrow = heads * self.head_size, (choice.key_heads or heads) * self.head_size
@@ -94,7 +94,7 @@ class SoftmaxLayer(AttentionLayer):
         """Return the plan of self-attention, or of cross-attention where the context is so."""
         if context.across:
             return self._across(context)
-        rule, packed, cache = self.choice.visibility, context.packed, context.cache
+        rule, packed, cache = self.choice.mask, context.packed, context.cache
         q = k = Side.of(packed)
         if cache is not None and not cache.empty:
             q, k, rule = cache.queries(packed), cache.keys(packed), rule.after_prompt()
@@ -105,7 +105,7 @@ class SoftmaxLayer(AttentionLayer):
             plan = replace(plan, written=cache.places(packed), cached=not cache.empty)
         return plan
 
-    def _plan(self, context: Context, q: Side, k: Side, rule: Visibility) -> AttentionPlan:
+    def _plan(self, context: Context, q: Side, k: Side, rule: AttentionMask) -> AttentionPlan:
         choice, packed = self.choice, None if context.across or q is not k else context.packed
         dropout = choice.dropout if context.training else 0.0
         return plan_attention(
@@ -118,9 +118,9 @@ class SoftmaxLayer(AttentionLayer):
         if source is None:
             if cache is None:
                 raise ValueError("cross-attention needs a source, or a cache of its keys and values")
-            plan = self._plan(context, cache.queries(packed), cache.keys(packed, own=False), self.choice.visibility)
+            plan = self._plan(context, cache.queries(packed), cache.keys(packed, own=False), self.choice.mask)
             return replace(plan, cached=True)
-        plan = self._plan(context, Side.of(packed), Side.of(source.packed), self.choice.visibility)
+        plan = self._plan(context, Side.of(packed), Side.of(source.packed), self.choice.mask)
         written = None if cache is None else cache.places(source.packed)
         return replace(plan, source=source.states, written=written)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
     from genus.batch import Memory, Packed
-    from genus.model.attention.masks import Visibility
+    from genus.model.attention.masks import AttentionMask
     from genus.model.cache import Cache
     from genus.model.position.bias import PositionBias
     from genus.model.position.rotary import RotaryPositions, Rotation
@@ -141,7 +141,7 @@ class AttentionPlan:
 
 
 def choose(
-    device: torch.device, dtype: torch.dtype, length: int, dropout: float, rule: Visibility, *, plain: bool = True
+    device: torch.device, dtype: torch.dtype, length: int, dropout: float, rule: AttentionMask, *, plain: bool = True
 ) -> Kernel:
     """Return the fastest kernel for a device, a precision and a row length.
 
@@ -165,7 +165,7 @@ def choose(
 def plan_attention(
     q: Side,
     k: Side,
-    rule: Visibility,
+    rule: AttentionMask,
     dtype: torch.dtype,
     *,
     dropout: float = 0.0,
@@ -217,7 +217,7 @@ def with_mask(plan: AttentionPlan, allowed: Tensor, bias: Tensor | None = None) 
     return replace(plan, mask=~allowed if plan.kernel == "math" else allowed, blind=blind)
 
 
-def allowed(q: Side, k: Side, rule: Visibility) -> Tensor:
+def allowed(q: Side, k: Side, rule: AttentionMask) -> Tensor:
     """Return (R, Q, K) bool, which queries attend to which keys in each row.
 
     Padding attends to the padding of its own row, so that no row of a softmax is empty in self-attention.
@@ -229,7 +229,7 @@ def allowed(q: Side, k: Side, rule: Visibility) -> Tensor:
     return same if found is None else same & found
 
 
-def block_mask(q: Side, k: Side, rule: Visibility) -> BlockMask:
+def block_mask(q: Side, k: Side, rule: AttentionMask) -> BlockMask:
     """Return FlexAttention's mask of the same rule."""
     from torch.nn.attention.flex_attention import create_block_mask
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import Attention, AttentionLayer
-from genus.model.attention.masks import Full, Place, Visibility
-from genus.model.cost import Demand
+from genus.model.attention.masks import AttentionMask, Full, Place
+from genus.model.cost import ComponentCost
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genus.model.initialization import Initialization
 
 
-class Relative(Attention):
+class RelativeAttention(Attention):
     """softmax over k of ((W_q x_i + u) · W_k x_j + (W_q x_i + v) · W_r r(i - j)) / sqrt(D), times W_v x_j, projected.
 
     The four terms: content by content, content by distance, and u and v for what is sought whatever the query. Distance
@@ -39,14 +39,14 @@ class Relative(Attention):
     heads: Count
     dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
-    visibility: Visibility = Full()
-    longest: Count | None = None
+    mask: AttentionMask = Full()
+    clamp_len: Count | None = None
     """Distances beyond this one are taken for it."""
 
     @property
     def in_words(self) -> str:
         """Its heads, and who sees whom."""
-        return ", ".join(part for part in (super().in_words, f"{self.heads} heads", self.visibility.in_words) if part)
+        return ", ".join(part for part in (super().in_words, f"{self.heads} heads", self.mask.in_words) if part)
 
     def check(self, hidden: int) -> None:
         """Refuse heads that do not divide the hidden size, and a hidden size that sines and cosines do not halve."""
@@ -55,23 +55,25 @@ class Relative(Attention):
         if hidden % 2:
             raise ValueError(f"a hidden size of {hidden} is odd: distances are told by sines and cosines, half of each")
 
-    def build(self, hidden: int) -> RelativeLayer:
+    def build(self, hidden: int) -> RelativeAttentionLayer:
         """Return the layer."""
-        return RelativeLayer(self, hidden)
+        return RelativeAttentionLayer(self, hidden)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the maps, and products with as many keys, distances and values."""
-        products = Demand(flops=3 * 2.0 * length * hidden, kept=4 * hidden)
-        return Demand(5 * hidden * hidden + 2 * hidden, 2.0 * 4 * hidden * hidden, 2 * hidden) + products
+        products = ComponentCost(flops=3 * 2.0 * length * hidden, activations=4 * hidden)
+        return ComponentCost(5 * hidden * hidden + 2 * hidden, 2.0 * 4 * hidden * hidden, 2 * hidden) + products
 
-    def farther(self, hidden: int, length: int, memory: int) -> Demand:
+    def extra_cost(self, hidden: int, length: int, memory: int) -> ComponentCost:
         """Return what distances demand beside those counted for as many keys: the others, and the map of them all."""
-        number = reach(length, memory, self.visibility)
-        return Demand(flops=2.0 * (number - length - memory) * hidden, unlearned=2.0 * number * hidden * hidden)
+        number = num_relative_positions(length, memory, self.mask)
+        return ComponentCost(
+            flops=2.0 * (number - length - memory) * hidden, frozen_input_flops=2.0 * number * hidden * hidden
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RelativePlan:
     """What the layers of a stack share for a batch."""
 
     packed: Packed
@@ -86,12 +88,12 @@ class Seen:
     dropout: float = 0.0
 
 
-class RelativeLayer(AttentionLayer):
+class RelativeAttentionLayer(AttentionLayer):
     """The module of relative attention; no map has a bias."""
 
-    choice: Relative
+    choice: RelativeAttention
 
-    def __init__(self, choice: Relative, hidden: int) -> None:
+    def __init__(self, choice: RelativeAttention, hidden: int) -> None:
         super().__init__()
         heads, size = choice.heads, hidden // choice.heads
         self.choice, self.hidden, self.head_size = choice, hidden, size
@@ -109,13 +111,13 @@ class RelativeLayer(AttentionLayer):
         for vector in (self.content_bias, self.position_bias):
             initialization.draw(vector, "vector")
 
-    def plan(self, context: Context) -> Seen:
+    def plan(self, context: Context) -> RelativePlan:
         """Return what all layers share: of the batch, and of which memories are of the text that goes on."""
         packed = context.packed
         remembered = visible(packed, context.memory) if context.memory else None
         memory = 0 if remembered is None else remembered.shape[1]
-        mask = who_sees_whom(packed, self.choice.visibility, remembered)
-        return Seen(
+        mask = attention_mask(packed, self.choice.mask, remembered)
+        return RelativePlan(
             packed=packed,
             mask=mask[:, None],
             blind=None if packed.query is None else ~mask.any(-1)[:, :, None, None],
@@ -128,11 +130,11 @@ class RelativeLayer(AttentionLayer):
         """Return which pairs are of different segments, where that matters."""
         return None
 
-    def segment_scores(self, q_RAQD: Tensor, seen: Seen) -> Tensor | float:
+    def segment_scores(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor | float:
         """Return what segments add to the scores (R, A, Q, K)."""
         return 0.0
 
-    def forward(self, x: Tensor, shared: Seen, state: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, shared: RelativePlan, state: Tensor | None = None) -> Tensor:
         """Return (T, H), or (T + R P, H) for the cells and the second states after them.
 
         The state (R, M, H) is what the layer before remembers.
@@ -155,7 +157,7 @@ class RelativeLayer(AttentionLayer):
             known = torch.cat([project(memory_RMH.to(cells_RLH.dtype)), known], 1)
         return self.by_head(known).transpose(1, 2)
 
-    def _by_distance(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
+    def _by_distance(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor:
         """Return q_i · W_r r(i - j) for every query and key (R, A, Q, K)."""
         r_BAND = self.by_head(self.relative(seen.distances)).transpose(1, 2)
         if backward(seen.packed) is None:
@@ -175,11 +177,11 @@ class RelativeLayer(AttentionLayer):
 
     def _distances(self, packed: Packed, memory: int) -> Tensor:
         """Return the encodings of the distances from K down, and of their opposites where a row runs backward."""
-        number, like = reach(packed.row_length, memory, self.choice.visibility), next(self.parameters())
+        number, like = num_relative_positions(packed.row_length, memory, self.choice.mask), next(self.parameters())
         first = memory + packed.row_length
         distance = torch.arange(first, first - number, -1, device=like.device, dtype=like.dtype)
-        if self.choice.longest is not None:
-            distance = distance.clamp(-self.choice.longest, self.choice.longest)
+        if self.choice.clamp_len is not None:
+            distance = distance.clamp(-self.choice.clamp_len, self.choice.clamp_len)
         ways = [distance] if backward(packed) is None else [distance, -distance]
         return torch.stack([encoded(way, self.hidden) for way in ways])
 
@@ -190,7 +192,7 @@ def by_rows(x_TAD: Tensor, rows: int, length: int) -> Tensor:
     return torch.cat([torch.unflatten(part, 0, (rows, -1)) for part in (cells, second)], dim=1)
 
 
-def mix(scores: Tensor, v_RAKD: Tensor, seen: Seen) -> Tensor:
+def mix(scores: Tensor, v_RAKD: Tensor, seen: RelativePlan) -> Tensor:
     """Return the values (R, Q, A, D) mixed by the softmax of scores, taken in float32 at least; 0 for the blind."""
     wide = torch.promote_types(torch.float32, scores.dtype)
     chances = scores.to(wide).masked_fill(~seen.mask, torch.finfo(wide).min).softmax(-1).to(v_RAKD.dtype)
@@ -198,7 +200,7 @@ def mix(scores: Tensor, v_RAKD: Tensor, seen: Seen) -> Tensor:
     return out_RQAD if seen.blind is None else out_RQAD.masked_fill(seen.blind, 0.0)
 
 
-def who_sees_whom(packed: Packed, visibility: Visibility, remembered: Tensor | None) -> Tensor:
+def attention_mask(packed: Packed, visibility: AttentionMask, remembered: Tensor | None) -> Tensor:
     """Return (R, Q, K) bool: tokens of a sequence by the rule and the order; what is remembered, by its sequence.
 
     A cell sees itself; a second state sees what comes before its cell in the order, not its cell.
@@ -235,7 +237,7 @@ def backward(packed: Packed) -> Tensor | None:
     return None if flow is None or flow.backward is None else flow.backward.long()
 
 
-def reach(length: int, memory: int, visibility: Visibility) -> int:
+def num_relative_positions(length: int, memory: int, visibility: AttentionMask) -> int:
     """Return how many distances there are encodings for: from length + memory down to 0, or on to 1 - length."""
     return length + memory + (1 if visibility.causal else length)
 

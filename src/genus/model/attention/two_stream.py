@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from genus.model.attention.relative import Relative, RelativeLayer, Seen
-from genus.model.cost import Demand
+from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, RelativePlan
+from genus.model.cost import ComponentCost
 
 if TYPE_CHECKING:
     from genus.batch import Packed
     from genus.model.initialization import Initialization
 
 
-class TwoStream(Relative):
+class TwoStreamAttention(RelativeAttention):
     """Relative attention with (W_q x_i + b) · s more in the score, s for keys of the same segment or for the others.
 
     Cells (the content stream) and the second states of cells to predict (the query stream) are queries of the same
@@ -29,19 +29,19 @@ class TwoStream(Relative):
 
     queries: ClassVar[bool] = True
 
-    def build(self, hidden: int) -> RelativeLayer:
+    def build(self, hidden: int) -> RelativeAttentionLayer:
         """Return the layer."""
-        return TwoStreamLayer(self, hidden)
+        return TwoStreamAttentionLayer(self, hidden)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return relative attention's demand and that of the segment encodings, of a cell."""
-        return super().demand(hidden, length) + Demand(3 * hidden, 2.0 * 2 * hidden)
+        return super().cost(hidden, length) + ComponentCost(3 * hidden, 2.0 * 2 * hidden)
 
 
-class TwoStreamLayer(RelativeLayer):
+class TwoStreamAttentionLayer(RelativeAttentionLayer):
     """The module of two-stream attention."""
 
-    def __init__(self, choice: TwoStream, hidden: int) -> None:
+    def __init__(self, choice: TwoStreamAttention, hidden: int) -> None:
         super().__init__(choice, hidden)
         self.segment_bias = nn.Parameter(torch.zeros(choice.heads, self.head_size))
         self.segments = nn.Parameter(torch.zeros(2, choice.heads, self.head_size))
@@ -61,7 +61,7 @@ class TwoStreamLayer(RelativeLayer):
             own = torch.cat([own, segment[packed.query]], 1)
         return (own[:, :, None] != keys[:, None, :])[:, None]
 
-    def segment_scores(self, q_RAQD: Tensor, seen: Seen) -> Tensor:
+    def segment_scores(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor:
         """Return (W_q x_i + b) · s of every query and key (R, A, Q, K)."""
         assert seen.segments is not None
         scores_RAQS = (q_RAQD + self.segment_bias[:, None]) @ self.segments.permute(1, 2, 0)

@@ -9,33 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from genus.model.norm import NoNorm
+from genus.model.norm import Identity
 from genus.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.model.norm import Norm
-    from genus.model.transformer import Encoder
+    from genus.model.transformer import Transformer
 
 
 class Block(Part, ABC):
     """A choice of how a layer's parts are joined."""
 
     @abstractmethod
-    def build(self, model: Encoder) -> nn.Module:
+    def build(self, model: Transformer) -> nn.Module:
         """Return one layer: called with (x (T, H), plans, states), it returns (T, H)."""
 
     @abstractmethod
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return what one layer needs, for sequences of `length` tokens."""
 
-    def closing(self, model: Encoder) -> Norm:
+    def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer; none where each layer ends with its own."""
-        return NoNorm()
+        return Identity()
 
-    def residual_scale(self, model: Encoder) -> float:
+    def residual_scale(self, model: Transformer) -> float:
         """Return the factor on the standard deviation from which maps that end a residual branch start."""
         return 1.0
 
@@ -43,7 +43,7 @@ class Block(Part, ABC):
 class Layer(nn.Module):
     """Sub-layers `attention`[, `cross`] and `feedforward`, and a norm for each, all wrapped alike by `wrapped`."""
 
-    def __init__(self, model: Encoder) -> None:
+    def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.attention = model.attention.build(model.hidden)
         self.attention_norm = model.norm.build(model.hidden)
@@ -75,9 +75,9 @@ class Layer(nn.Module):
         return self.wrapped(x, self.feedforward_norm, self.feedforward)
 
 
-def all_sublayers(model: Encoder, length: int) -> Demand:
+def all_sublayers(model: Transformer, length: int) -> ComponentCost:
     """Return what the sub-layers of a layer need, each with a norm."""
-    norm = model.norm.demand(model.hidden)
+    norm = model.norm.cost(model.hidden)
     attentions = [part for part in (model.attention, model.cross) if part is not None]
-    each = [part.demand(model.hidden, length) for part in attentions] + [model.feedforward.demand(model.hidden)]
-    return functools.reduce(operator.add, each) + norm.times(len(each))
+    each = [part.cost(model.hidden, length) for part in attentions] + [model.feedforward.cost(model.hidden)]
+    return functools.reduce(operator.add, each) + norm.repeated(len(each))

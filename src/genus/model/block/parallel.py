@@ -11,15 +11,15 @@ from genus.model.block import Block
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.model.norm import Norm
-    from genus.model.transformer import Encoder
+    from genus.model.transformer import Transformer
 
 
 class Parallel(Block):
     """x = x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer."""
 
-    def build(self, model: Encoder) -> nn.Module:
+    def build(self, model: Transformer) -> nn.Module:
         """Return the layer.
 
         Raises:
@@ -29,12 +29,12 @@ class Parallel(Block):
             raise ValueError("block: parallel sub-layers leave no place for cross-attention; take PreNorm or PostNorm")
         return ParallelLayer(model)
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return both sub-layers and their norm."""
-        attention, feedforward = model.attention.demand(model.hidden, length), model.feedforward.demand(model.hidden)
-        return attention + feedforward + model.norm.demand(model.hidden)
+        attention, feedforward = model.attention.cost(model.hidden, length), model.feedforward.cost(model.hidden)
+        return attention + feedforward + model.norm.cost(model.hidden)
 
-    def closing(self, model: Encoder) -> Norm:
+    def final_norm(self, model: Transformer) -> Norm:
         """Return the norm of the sum."""
         return model.norm
 
@@ -42,7 +42,7 @@ class Parallel(Block):
 class ParallelLayer(nn.Module):
     """A layer of parallel sub-layers."""
 
-    def __init__(self, model: Encoder) -> None:
+    def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.norm = model.norm.build(model.hidden)
         self.attention = model.attention.build(model.hidden)

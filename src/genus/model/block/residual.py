@@ -6,15 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from genus.model.block import Block, Layer, all_sublayers
-from genus.model.norm import Dropped, Norm
+from genus.model.norm import Norm, NormWithDropout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
 
-    from genus.model.cost import Demand
-    from genus.model.transformer import Encoder
+    from genus.model.cost import ComponentCost
+    from genus.model.transformer import Transformer
 
 
 class PostNorm(Block):
@@ -25,11 +25,11 @@ class PostNorm(Block):
         """The usual case."""
         return ""
 
-    def build(self, model: Encoder) -> nn.Module:
+    def build(self, model: Transformer) -> nn.Module:
         """Return the layer."""
         return PostNormLayer(model)
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the sub-layers, each with its norm."""
         return all_sublayers(model, length)
 
@@ -49,19 +49,19 @@ class PreNorm(Block):
     variance of the sum of 2 L residuals does not grow with the depth (Shoeybi et al. 2019, section 4.2).
     """
 
-    def build(self, model: Encoder) -> nn.Module:
+    def build(self, model: Transformer) -> nn.Module:
         """Return the layer."""
         return PreNormLayer(model)
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the sub-layers, each with its norm."""
         return all_sublayers(model, length)
 
-    def closing(self, model: Encoder) -> Norm:
+    def final_norm(self, model: Transformer) -> Norm:
         """Return the norm of the sum."""
         return model.norm
 
-    def residual_scale(self, model: Encoder) -> float:
+    def residual_scale(self, model: Transformer) -> float:
         """Return 1 / √(2 L)."""
         return 1 / math.sqrt(2 * model.layers)
 
@@ -83,7 +83,7 @@ class PreNormLayer(Layer):
         return self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]
 
 
-class Unscaled(PreNorm):
+class UnscaledPreNorm(PreNorm):
     """`PreNorm` all of whose maps start alike, with dropout after the last norm (trax, ReformerLM)."""
 
     @property
@@ -91,10 +91,10 @@ class Unscaled(PreNorm):
         """Where the norms are."""
         return "pre-norm"
 
-    def closing(self, model: Encoder) -> Norm:
+    def final_norm(self, model: Transformer) -> Norm:
         """Return the norm of the sum, with dropout."""
-        return Dropped(norm=model.norm, dropout=model.dropout)
+        return NormWithDropout(norm=model.norm, dropout=model.dropout)
 
-    def residual_scale(self, model: Encoder) -> float:
+    def residual_scale(self, model: Transformer) -> float:
         """Return 1."""
         return 1.0

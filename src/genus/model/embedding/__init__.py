@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.norm import LayerNorm, Norm
 from genus.model.position import Position
-from genus.model.position.learned import Learned
+from genus.model.position.learned import LearnedPosition
 from genus.part import Fraction, Natural, Part
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Embedding(Part):
 
     segments: Natural = 2
     """How many segment vectors; 0 for none."""
-    position: Position = Learned()
+    position: Position = LearnedPosition()
     norm: Norm = LayerNorm()
     dropout: Fraction = 0.1
 
@@ -40,7 +40,7 @@ class Embedding(Part):
         return frozenset({"segment"} if self.segments else ())
 
     @property
-    def known_tasks(self) -> int | None:
+    def num_tasks(self) -> int | None:
         """How many task vectors there are; None: the task is not asked for."""
         return None
 
@@ -52,17 +52,17 @@ class Embedding(Part):
         """Return the token table."""
         return nn.Embedding(vocab_size, size)
 
-    def build(self, vocab_size: int, hidden: int) -> Embed:
+    def build(self, vocab_size: int, hidden: int) -> EmbeddingModule:
         """Return the module, from packed tokens to vectors of `hidden` numbers."""
-        return Embed(self, vocab_size, hidden)
+        return EmbeddingModule(self, vocab_size, hidden)
 
-    def demand(self, vocab_size: int, hidden: int) -> Demand:
+    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
         """Return the tables and the norm."""
         size = self.width(hidden)
-        return Demand((vocab_size + self.segments) * size) + self.position.demand(size) + self.norm.demand(size)
+        return ComponentCost((vocab_size + self.segments) * size) + self.position.cost(size) + self.norm.cost(size)
 
 
-class Embed(nn.Module):
+class EmbeddingModule(nn.Module):
     """Embeddings at work."""
 
     def __init__(self, choice: Embedding, vocab_size: int, hidden: int) -> None:

@@ -13,12 +13,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.embedding import Embedding
 from genus.part import Count
 
 
-class Adaptive(Embedding):
+class AdaptiveEmbedding(Embedding):
     """√H W_c e for a token of cluster c, whose table is E_c = H / ratio^c wide (Baevski and Auli 2018, section 3.1).
 
     With a ratio of 1 there is one table, as wide as the hidden states, and no W.
@@ -37,15 +37,15 @@ class Adaptive(Embedding):
         """Return the tables of all clusters as one."""
         return cast("nn.Embedding", Clusters(self.clusters(vocab_size), size, self.ratio))  # it answers as one does
 
-    def demand(self, vocab_size: int, hidden: int) -> Demand:
+    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
         """Return the tables and their maps."""
-        plain = super().demand(vocab_size, hidden)
+        plain = super().cost(vocab_size, hidden)
         if self.ratio == 1:
             return plain
         widths = [hidden // self.ratio**c for c in range(len(self.clusters(vocab_size)))]
         tables = sum((end - first) * e for (first, end), e in zip(self.clusters(vocab_size), widths, strict=True))
         maps = sum(widths) * hidden
-        return plain + Demand(tables + maps - vocab_size * hidden, 2.0 * maps, hidden)
+        return plain + ComponentCost(tables + maps - vocab_size * hidden, 2.0 * maps, hidden)
 
     def clusters(self, vocab_size: int) -> list[tuple[int, int]]:
         """Return the first id of each cluster, and the one past its last."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from genus.model.embedding import Embed
+from genus.model.embedding import EmbeddingModule
 from genus.model.position.learned import LearnedPositions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def continued(source: nn.Module, module: nn.Module) -> dict[str, Tensor]:
         old = modules.get(name)
         if isinstance(own, LearnedPositions) and isinstance(old, LearnedPositions):
             found[f"{name}.table.weight"] = _repeated(old.table, own.table, old.offset, own.offset)
-        elif isinstance(own, Embed) and isinstance(old, Embed) and own.segments and old.segments:
+        elif isinstance(own, EmbeddingModule) and isinstance(old, EmbeddingModule) and own.segments and old.segments:
             found[f"{name}.segments.weight"] = _repeated(old.segments, own.segments, 0, 0)
     return found
 

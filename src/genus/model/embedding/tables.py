@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from genus.model.cost import Demand, linear
-from genus.model.embedding import Embed, Embedding
+from genus.model.cost import ComponentCost, linear_cost
+from genus.model.embedding import Embedding, EmbeddingModule
 from genus.part import Count
 
 if TYPE_CHECKING:
     from genus.batch import Packed
 
 
-class EarlyDropout(Embedding):
+class EarlyDropoutEmbedding(Embedding):
     """norm(dropout(token + segment + position)), as in BigBird (released code: core/utils.py and core/encoder.py).
 
     Without dropout it is BERT's, which drops numbers after the norm.
     """
 
-    def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbed:
+    def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbeddingModule:
         """Return the module."""
-        return EarlyDropoutEmbed(self, vocab_size, hidden)
+        return EarlyDropoutEmbeddingModule(self, vocab_size, hidden)
 
 
-class EarlyDropoutEmbed(Embed):
+class EarlyDropoutEmbeddingModule(EmbeddingModule):
     """Embeddings with early dropout at work."""
 
     def vectors(self, packed: Packed) -> Tensor:
@@ -52,20 +52,20 @@ class TaskEmbedding(Embedding):
         return f"{super().in_words} + task"
 
     @property
-    def known_tasks(self) -> int:
+    def num_tasks(self) -> int:
         """As many as there are vectors."""
         return self.tasks
 
-    def build(self, vocab_size: int, hidden: int) -> TaskEmbed:
+    def build(self, vocab_size: int, hidden: int) -> TaskEmbeddingModule:
         """Return the module."""
-        return TaskEmbed(self, vocab_size, hidden)
+        return TaskEmbeddingModule(self, vocab_size, hidden)
 
-    def demand(self, vocab_size: int, hidden: int) -> Demand:
+    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
         """Return the tables and the norm."""
-        return super().demand(vocab_size, hidden) + Demand(self.tasks * self.width(hidden))
+        return super().cost(vocab_size, hidden) + ComponentCost(self.tasks * self.width(hidden))
 
 
-class TaskEmbed(Embed):
+class TaskEmbeddingModule(EmbeddingModule):
     """Embeddings with a task vector at work."""
 
     def __init__(self, choice: TaskEmbedding, vocab_size: int, hidden: int) -> None:
@@ -79,7 +79,7 @@ class TaskEmbed(Embed):
         return super().total(packed) + of_task
 
 
-class Factorized(Embedding):
+class FactorizedEmbedding(Embedding):
     """W d(norm(token + segment + position)) + b, from E numbers to H, with d dropout (ALBERT, section 3.1).
 
     V x E + E x H parameters instead of V x H; output heads that share the token table are E wide too.
@@ -101,23 +101,23 @@ class Factorized(Embedding):
         """Return the map from (T, E) to (T, H)."""
         return nn.Linear(self.size, hidden)
 
-    def projecting(self, hidden: int) -> Demand:
+    def projecting(self, hidden: int) -> ComponentCost:
         """Return what the map demands."""
-        return linear(self.size, hidden)
+        return linear_cost(self.size, hidden)
 
-    def build(self, vocab_size: int, hidden: int) -> FactorizedEmbed:
+    def build(self, vocab_size: int, hidden: int) -> FactorizedEmbeddingModule:
         """Return the module."""
-        return FactorizedEmbed(self, vocab_size, hidden)
+        return FactorizedEmbeddingModule(self, vocab_size, hidden)
 
-    def demand(self, vocab_size: int, hidden: int) -> Demand:
+    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
         """Return the tables and the projection."""
-        return super().demand(vocab_size, hidden) + self.projecting(hidden)
+        return super().cost(vocab_size, hidden) + self.projecting(hidden)
 
 
-class FactorizedEmbed(Embed):
+class FactorizedEmbeddingModule(EmbeddingModule):
     """Embeddings at work, with their projection."""
 
-    def __init__(self, choice: Factorized, vocab_size: int, hidden: int) -> None:
+    def __init__(self, choice: FactorizedEmbedding, vocab_size: int, hidden: int) -> None:
         super().__init__(choice, vocab_size, hidden)
         self.projection = choice.projection(hidden)
 
@@ -126,17 +126,17 @@ class FactorizedEmbed(Embed):
         return self.projection(self.vectors(packed))  # type: ignore[no-any-return]
 
 
-class Projected(Factorized):
+class ProjectedEmbedding(FactorizedEmbedding):
     """W d(norm(token + segment + position)) + b, from E numbers to H, with d dropout; without W and b where E = H.
 
     So networks of several widths can share their tables (Clark et al. 2020, ELECTRA, section 3.2; released code,
-    modeling.py, embeddings_project). ALBERT's `Factorized` has its projection always.
+    modeling.py, embeddings_project). ALBERT's `FactorizedEmbedding` has its projection always.
     """
 
     def projection(self, hidden: int) -> nn.Module:
         """Return the map from (T, E) to (T, H): what comes in where the two are equal."""
         return nn.Identity() if self.size == hidden else super().projection(hidden)
 
-    def projecting(self, hidden: int) -> Demand:
+    def projecting(self, hidden: int) -> ComponentCost:
         """Return what the map demands."""
-        return Demand() if self.size == hidden else super().projecting(hidden)
+        return ComponentCost() if self.size == hidden else super().projecting(hidden)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.model.initialization import ResidualBranch
 
 
@@ -20,5 +20,5 @@ class FeedForward(Part, ABC):
         """Return the sub-layer, from (T, hidden) to (T, hidden)."""
 
     @abstractmethod
-    def demand(self, hidden: int) -> Demand:
+    def cost(self, hidden: int) -> ComponentCost:
         """Return what it needs."""

@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from genus.model.activation import Activation, Gelu, Relu
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 from genus.model.feedforward import FeedForward
 from genus.model.initialization import ResidualBranch
 from genus.part import Count, Fraction, Natural
 
 
-class Dense(FeedForward):
+class MLP(FeedForward):
     """W2 f(W1 x + b1) + b2 (Vaswani et al. 2017, equation 2)."""
 
     size: Count
@@ -26,17 +26,17 @@ class Dense(FeedForward):
 
     def build(self, hidden: int) -> ResidualBranch:
         """Return the layer."""
-        return DenseLayer(self, hidden)
+        return MLPLayer(self, hidden)
 
-    def demand(self, hidden: int) -> Demand:
+    def cost(self, hidden: int) -> ComponentCost:
         """Return two linear maps; the activation keeps its input."""
-        return linear(hidden, self.size) + Demand(kept=self.size) + linear(self.size, hidden)
+        return linear_cost(hidden, self.size) + ComponentCost(activations=self.size) + linear_cost(self.size, hidden)
 
 
-class DenseLayer(ResidualBranch):
+class MLPLayer(ResidualBranch):
     """Two linear maps with an activation between."""
 
-    def __init__(self, choice: Dense, hidden: int) -> None:
+    def __init__(self, choice: MLP, hidden: int) -> None:
         super().__init__()
         self.inner = nn.Linear(hidden, choice.size)
         self.activation = choice.activation.build()
@@ -47,7 +47,7 @@ class DenseLayer(ResidualBranch):
         return self.out(self.activation(self.inner(x)))  # type: ignore[no-any-return]
 
 
-class ChunkedDense(FeedForward):
+class ChunkedMLP(FeedForward):
     """W2 f(d(W1 x + b1)) + b2, d dropout, for a chunk of tokens at a time (Kitaev et al. 2020, section 3, Chunking).
 
     On the way back each chunk is computed anew, so that the inner layer takes the memory of one chunk there too.
@@ -63,18 +63,18 @@ class ChunkedDense(FeedForward):
 
     def build(self, hidden: int) -> ResidualBranch:
         """Return the layer."""
-        return ChunkedDenseLayer(self, hidden)
+        return ChunkedMLPLayer(self, hidden)
 
-    def demand(self, hidden: int) -> Demand:
+    def cost(self, hidden: int) -> ComponentCost:
         """Return two linear maps; of what is kept, the input alone where there are chunks."""
-        both = linear(hidden, self.size) + Demand(kept=self.size) + linear(self.size, hidden)
-        return both if not self.chunk else Demand(both.parameters, both.flops, hidden)
+        both = linear_cost(hidden, self.size) + ComponentCost(activations=self.size) + linear_cost(self.size, hidden)
+        return both if not self.chunk else ComponentCost(both.parameters, both.flops, hidden)
 
 
-class ChunkedDenseLayer(ResidualBranch):
+class ChunkedMLPLayer(ResidualBranch):
     """Two linear maps with an activation between, a chunk of tokens at a time."""
 
-    def __init__(self, choice: ChunkedDense, hidden: int) -> None:
+    def __init__(self, choice: ChunkedMLP, hidden: int) -> None:
         super().__init__()
         self.inner = nn.Linear(hidden, choice.size)
         self.activation = choice.activation.build()

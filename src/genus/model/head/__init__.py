@@ -15,7 +15,7 @@ from genus.part import Part
 if TYPE_CHECKING:
     from genus.batch import Targets
     from genus.model import Model
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.model.initialization import Initialization
 
 
@@ -31,7 +31,7 @@ class Output(Part, ABC):
         """
 
     @abstractmethod
-    def demand(self, model: Model, vocab_size: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int) -> ComponentCost:
         """Return parameters, FLOPs and memory per target; a matrix shared with the embedding is not counted again."""
 
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.errors import UsageError
-from genus.model.cost import Demand
-from genus.model.embedding.adaptive import Adaptive, Clusters
+from genus.model.cost import ComponentCost
+from genus.model.embedding.adaptive import AdaptiveEmbedding, Clusters
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import drawn, in_chunks
-from genus.model.transformer import Encoder
+from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
     from genus.batch import Targets
@@ -42,18 +42,18 @@ class AdaptiveSoftmax(Output):
         clusters = len(embedding.clusters(vocab_size))
         return AdaptiveSoftmaxLayer(model.width, vocab_size, clusters, own_map=embedding.ratio > 1)
 
-    def demand(self, model: Model, vocab_size: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int) -> ComponentCost:
         """Return the first softmax, and those of rare tokens on as many targets as Zipf's law gives them."""
         embedding, width = _adaptive(model), model.width
         clusters = embedding.clusters(vocab_size)
         further, own = len(clusters) - 1, (embedding.ratio > 1) * width * width
         first = clusters[0][1] + further
-        total = Demand(vocab_size + further * (width + 1) + own, 2.0 * (width * first + own), width + first)
+        total = ComponentCost(vocab_size + further * (width + 1) + own, 2.0 * (width * first + own), width + first)
         for number, (begin, end) in enumerate(clusters[1:], 1):
             narrow, tokens = width // embedding.ratio**number, end - begin
             maps = (embedding.ratio > 1) * width * narrow
-            rare = Demand(flops=2.0 * (maps + narrow * tokens), kept=narrow + tokens)
-            total = total + rare.on(zipf(begin, end, vocab_size))
+            rare = ComponentCost(flops=2.0 * (maps + narrow * tokens), activations=narrow + tokens)
+            total = total + rare.scaled(zipf(begin, end, vocab_size))
         return total
 
 
@@ -125,14 +125,14 @@ def zipf(begin: int, end: int, vocab_size: int) -> float:
     return (up - below) / whole
 
 
-def _adaptive(model: Model) -> Adaptive:
+def _adaptive(model: Model) -> AdaptiveEmbedding:
     """Return the adaptive embedding of a model.
 
     Raises:
         UsageError: it has another one.
     """
-    if not isinstance(model, Encoder) or not isinstance(model.embedding, Adaptive):
+    if not isinstance(model, Transformer) or not isinstance(model.embedding, AdaptiveEmbedding):
         raise UsageError(
-            "the adaptive softmax shares the clusters of adaptive embeddings: set model.embedding=Adaptive"
+            "the adaptive softmax shares the clusters of adaptive embeddings: set model.embedding=AdaptiveEmbedding"
         )
     return model.embedding

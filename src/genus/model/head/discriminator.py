@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 
 if TYPE_CHECKING:
     from genus.model.activation import Activation
@@ -29,6 +29,6 @@ class BinaryHead(nn.Module):
         return self.out(self.activation(self.dense(hidden_MH)))[:, 0]  # type: ignore[no-any-return]
 
 
-def binary_head_demand(hidden: int) -> Demand:
+def binary_head_demand(hidden: int) -> ComponentCost:
     """Return what a `BinaryHead` demands, at one state."""
-    return linear(hidden, hidden) + Demand(kept=hidden) + linear(hidden, 1)
+    return linear_cost(hidden, hidden) + ComponentCost(activations=hidden) + linear_cost(hidden, 1)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from genus.errors import UsageError
 from genus.model.activation import Activation, Gelu
-from genus.model.cost import Demand, linear
+from genus.model.cost import ComponentCost, linear_cost
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
 from genus.model.norm import LayerNorm, Norm
@@ -38,9 +38,9 @@ class Transform(Part):
         """Return the module."""
         return TransformLayer(self, hidden, size)
 
-    def demand(self, hidden: int, size: int) -> Demand:
+    def demand(self, hidden: int, size: int) -> ComponentCost:
         """Return parameters, FLOPs and memory per target."""
-        return linear(hidden, size) + Demand(kept=size) + self.norm.demand(size)
+        return linear_cost(hidden, size) + ComponentCost(activations=size) + self.norm.cost(size)
 
 
 class TransformLayer(nn.Module):
@@ -87,11 +87,11 @@ class LMHead(Output):
             )
         return LMHeadLayer(self, model.width, self.size(model), vocab_size)
 
-    def demand(self, model: Model, vocab_size: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int) -> ComponentCost:
         """Return the transform and the product with the matrix."""
         size = self.size(model)
         own = (not self.tied) * size * vocab_size + (self.bias == "learned") * vocab_size
-        product = Demand(own, 2.0 * size * vocab_size, size + vocab_size)
+        product = ComponentCost(own, 2.0 * size * vocab_size, size + vocab_size)
         return product if self.transform is None else self.transform.demand(model.width, size) + product
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.part import Part
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class Position(Part, ABC):
         """Return a module from both sides of attention to what is added to the scores."""
         return None
 
-    def bias_demand(self, heads: int) -> Demand:
+    def bias_demand(self, heads: int) -> ComponentCost:
         """Return what the bias needs."""
-        return Demand()
+        return ComponentCost()
 
     @abstractmethod
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return what it needs."""
 
 
@@ -74,9 +74,9 @@ class NoPosition(Position):
         """Return the module."""
         return NoPositions()
 
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return nothing."""
-        return Demand()
+        return ComponentCost()
 
 
 class NoPositions(nn.Module):

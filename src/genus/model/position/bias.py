@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.position import NoPosition
 from genus.part import Count
 
@@ -72,9 +72,9 @@ class RelativeBuckets(NoPosition):
         """Return the table."""
         return BucketBias(self, heads)
 
-    def bias_demand(self, heads: int) -> Demand:
+    def bias_demand(self, heads: int) -> ComponentCost:
         """Return the table."""
-        return Demand(self.buckets * heads)
+        return ComponentCost(self.buckets * heads)
 
     def bucket(self, distance: Tensor) -> Tensor:
         """Return the bucket of each distance from query to key."""

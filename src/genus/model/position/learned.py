@@ -10,12 +10,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.position import Position
 from genus.part import Count, Natural, NotNegative
 
 
-class Learned(Position):
+class LearnedPosition(Position):
     """One learned vector a position (BERT, section 3).
 
     `offset` rows stand unused before position 0: RoBERTa's code counts positions from its padding id + 1 = 2, so that
@@ -39,9 +39,9 @@ class Learned(Position):
         """Return the table."""
         return LearnedPositions(self.length, self.offset, size)
 
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return the table."""
-        return Demand(parameters=(self.length + self.offset) * size)
+        return ComponentCost(parameters=(self.length + self.offset) * size)
 
 
 class LearnedPositions(nn.Module):
@@ -57,7 +57,7 @@ class LearnedPositions(nn.Module):
         return self.table(positions + self.offset)  # type: ignore[no-any-return]
 
 
-class Axial(Position):
+class AxialPosition(Position):
     """[u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid: n₁ + n₂ vectors serve n₁ n₂ positions; so for more axes.
 
     Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
@@ -95,15 +95,15 @@ class Axial(Position):
             raise ValueError(f"position.widths: {list(self.widths)} sum to {sum(self.widths)}, not to {size}, "
                              "the embedding size")  # fmt: skip
 
-    def demand(self, size: int) -> Demand:
+    def cost(self, size: int) -> ComponentCost:
         """Return a table an axis."""
-        return Demand(parameters=sum(n * width for n, width in zip(self.shape, self.widths, strict=True)))
+        return ComponentCost(parameters=sum(n * width for n, width in zip(self.shape, self.widths, strict=True)))
 
 
 class AxialPositions(nn.Module):
     """The tables of a grid's axes."""
 
-    def __init__(self, choice: Axial) -> None:
+    def __init__(self, choice: AxialPosition) -> None:
         super().__init__()
         self.shape = choice.shape
         self.tables = nn.ParameterList()

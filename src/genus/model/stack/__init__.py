@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from genus.model.attention import AttentionLayer
     from genus.model.attention.plan import Context
-    from genus.model.cost import Demand
-    from genus.model.transformer import Encoder
+    from genus.model.cost import ComponentCost
+    from genus.model.transformer import Transformer
 
 
 class Stack(Part, ABC):
     """A choice of how layers make a stack: each its own, shared, reversible."""
 
-    def check(self, model: Encoder) -> None:
+    def check(self, model: Transformer) -> None:
         """Refuse a model that this choice cannot serve.
 
         Raises:
@@ -43,7 +43,7 @@ class Stack(Part, ABC):
         """
 
     @abstractmethod
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return what the model's layers need, for sequences of `length` tokens."""
 
 
@@ -89,9 +89,9 @@ def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:
     return x
 
 
-def each_layer(model: Encoder, length: int) -> Demand:
+def each_layer(model: Transformer, length: int) -> ComponentCost:
     """Return what a model's layers need together, when each has weights of its own."""
     alike = itertools.groupby(model.layer(number) for number in range(model.layers))
     return functools.reduce(
-        operator.add, (model.block.demand(layer, length).times(len(list(layers))) for layer, layers in alike)
+        operator.add, (model.block.cost(layer, length).repeated(len(list(layers))) for layer, layers in alike)
     )

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import Demand
-    from genus.model.transformer import Encoder
+    from genus.model.cost import ComponentCost
+    from genus.model.transformer import Transformer
 
 
 GRID = 2.0**36
@@ -31,7 +31,7 @@ GRID = 2.0**36
 rounding up to 2^53 / GRID = 131,072: what is undone is what there was, to the last bit, and so hashes alike."""
 
 
-class Reversible(Stack):
+class ReversibleStack(Stack):
     """y₁ = x₁ + attend(x₂), y₂ = x₂ + feed(y₁) in each layer, with x₁ = x₂ at first; the states are [y₁, y₂] at last.
 
     Back from the last layer, x₂ = y₂ - feed(y₁) and x₁ = y₁ - attend(x₂) are found anew, with the dropout and the
@@ -40,7 +40,7 @@ class Reversible(Stack):
     Source: section 3, equations 7 to 9 (Gomez et al. 2017). Each layer has the norms before its sub-layers (`PreNorm`).
     """
 
-    def check(self, model: Encoder) -> None:
+    def check(self, model: Transformer) -> None:
         """Refuse layers that are not a sum of what comes in and of what sub-layers add."""
         if not isinstance(model.block, PreNorm):
             raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
@@ -56,11 +56,11 @@ class Reversible(Stack):
         """Return the stack."""
         return ReversibleLayers(make() for _ in range(layers))
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the work of every layer; two states in double precision are kept, and what one layer keeps."""
         whole = each_layer(model, length)
-        layers = (model.block.demand(model.layer(number), length).kept for number in range(model.layers))
-        return replace(whole, kept=4 * model.hidden + max(layers))
+        layers = (model.block.cost(model.layer(number), length).activations for number in range(model.layers))
+        return replace(whole, activations=4 * model.hidden + max(layers))
 
 
 class ReversibleLayers(nn.ModuleList):
@@ -78,13 +78,15 @@ class ReversibleLayers(nn.ModuleList):
         if kept is not None:
             raise UsageError("model.stack: reversible layers do not keep the states of every layer")
         layers = cast("list[PreNormLayer]", list(self))
-        walk = Walk(layers, plans_of(layers, context), x, int(torch.randint(1 << 62, ())) if self.training else None)
+        walk = RecomputeContext(
+            layers, plans_of(layers, context), x, int(torch.randint(1 << 62, ())) if self.training else None
+        )
         if not torch.is_grad_enabled():
-            return walk.joined(*walk.onward(x))
-        return Undone.apply(x, walk, *self.parameters())  # type: ignore[no-any-return, no-untyped-call]
+            return walk.joined(*walk.forward_states(x))
+        return ReversibleFunction.apply(x, walk, *self.parameters())  # type: ignore[no-any-return, no-untyped-call]
 
 
-class Walk:
+class RecomputeContext:
     """One way through the layers and back, in which they draw and round alike."""
 
     def __init__(self, layers: list[PreNormLayer], plans: list[dict[str, Any]], x: Tensor, key: int | None) -> None:
@@ -92,12 +94,12 @@ class Walk:
         self.dtype, self.device = x.dtype, x.device
         self.half = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
 
-    def onward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_states(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return both states (T, H) after the last layer."""
-        first = second = on_grid(x)
+        first = second = to_fixed_point(x)
         for number in range(len(self.layers)):
-            first = first + on_grid(self.attend(number, second.to(self.dtype)))
-            second = second + on_grid(self.feed(number, first.to(self.dtype)))
+            first = first + to_fixed_point(self.attend(number, second.to(self.dtype)))
+            second = second + to_fixed_point(self.feed(number, first.to(self.dtype)))
         return first, second
 
     def joined(self, first: Tensor, second: Tensor) -> Tensor:
@@ -106,16 +108,16 @@ class Walk:
 
     def attend(self, number: int, x: Tensor) -> Tensor:
         """Return what the attention of a layer adds."""
-        with self._as_ever(2 * number):
+        with self.replay_rng(2 * number):
             return self.layers[number].attend(x, self.plans[number], {})
 
     def feed(self, number: int, x: Tensor) -> Tensor:
         """Return what the feed-forward sub-layer of a layer adds."""
-        with self._as_ever(2 * number + 1):
+        with self.replay_rng(2 * number + 1):
             return self.layers[number].feed(x)
 
     @contextmanager
-    def _as_ever(self, part: int) -> Iterator[None]:
+    def replay_rng(self, part: int) -> Iterator[None]:
         """Draw from a generator that the walk and the sub-layer decide, in the precision of the way onward."""
         with self._draws(part), self._precision():
             yield
@@ -134,14 +136,14 @@ class Walk:
             yield
 
 
-class Undone(torch.autograd.Function):
+class ReversibleFunction(torch.autograd.Function):
     """The walk through the layers, whose backward pass finds the states again from the last ones."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, walk: Walk, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, walk: RecomputeContext, *parameters: Tensor) -> Tensor:
         """Return (T, 2 H), keeping the last states."""
         ctx.walk, ctx.parameters = walk, parameters
-        states = walk.onward(x)
+        states = walk.forward_states(x)
         ctx.save_for_backward(*states)
         return walk.joined(*states)
 
@@ -152,15 +154,20 @@ class Undone(torch.autograd.Function):
         walk, (first, second), (d_first, d_second) = ctx.walk, ctx.saved_tensors, grad.chunk(2, -1)
         total: dict[nn.Parameter, Tensor] = {}
         for number in reversed(range(len(walk.layers))):
-            out, d = back(walk.feed, number, first.to(walk.dtype), d_second, walk, total)
-            second, d_first = second - on_grid(out), d_first + d
-            out, d = back(walk.attend, number, second.to(walk.dtype), d_first, walk, total)
-            first, d_second = first - on_grid(out), d_second + d
+            out, d = recompute_and_grad(walk.feed, number, first.to(walk.dtype), d_second, walk, total)
+            second, d_first = second - to_fixed_point(out), d_first + d
+            out, d = recompute_and_grad(walk.attend, number, second.to(walk.dtype), d_first, walk, total)
+            first, d_second = first - to_fixed_point(out), d_second + d
         return d_first + d_second, None, *(total.pop(parameter, None) for parameter in ctx.parameters)
 
 
-def back(
-    add: Callable[[int, Tensor], Tensor], number: int, x: Tensor, grad: Tensor, walk: Walk, total: dict[Any, Tensor]
+def recompute_and_grad(
+    add: Callable[[int, Tensor], Tensor],
+    number: int,
+    x: Tensor,
+    grad: Tensor,
+    walk: RecomputeContext,
+    total: dict[Any, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Return what a sub-layer added, computed anew, and the gradient of x; add its parameters' to the totals."""
     x = x.detach().requires_grad_()
@@ -174,6 +181,6 @@ def back(
     return out.detach(), d_x
 
 
-def on_grid(x: Tensor) -> Tensor:
+def to_fixed_point(x: Tensor) -> Tensor:
     """Return x in double precision, rounded to a multiple of 1 / GRID."""
     return (x.double() * GRID).round() / GRID

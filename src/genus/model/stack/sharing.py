@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
-from genus.model.attention.linformer import LowRank, LowRankLayer
+from genus.model.attention.linformer import LinformerAttention, LinformerAttentionLayer
 from genus.model.stack import Stack, each_layer, run_layers
 from genus.part import Count
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import Demand
-    from genus.model.transformer import Encoder
+    from genus.model.cost import ComponentCost
+    from genus.model.transformer import Transformer
 
 
-class Separate(Stack):
+class Unshared(Stack):
     """One layer after the other, each with weights of its own."""
 
     @property
@@ -29,14 +29,14 @@ class Separate(Stack):
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack."""
-        return SeparateLayers(make() for _ in range(layers))
+        return UnsharedLayers(make() for _ in range(layers))
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return every layer's own."""
         return each_layer(model, length)
 
 
-class SeparateLayers(nn.ModuleList):
+class UnsharedLayers(nn.ModuleList):
     """Layers in a row."""
 
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
@@ -52,27 +52,29 @@ class SharedProjection(Stack):
         """What is shared."""
         return "sharing one projection"
 
-    def check(self, model: Encoder) -> None:
+    def check(self, model: Transformer) -> None:
         """Refuse attention that has another number of projections than one."""
-        if not isinstance(model.attention, LowRank) or model.attention.sharing != "key-value":
-            raise ValueError("stack: one projection for all layers needs attention LowRank with sharing = 'key-value'")
+        if not isinstance(model.attention, LinformerAttention) or model.attention.sharing != "key-value":
+            raise ValueError(
+                "stack: one projection for all layers needs attention LinformerAttention with sharing = 'key-value'"
+            )
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack."""
-        stack = SeparateLayers(make() for _ in range(layers))
-        attention = [cast("LowRankLayer", layer.attention) for layer in stack]
+        stack = UnsharedLayers(make() for _ in range(layers))
+        attention = [cast("LinformerAttentionLayer", layer.attention) for layer in stack]
         for each in attention:
             each.key_projection = attention[0].key_projection
         return stack
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the work of every layer, and the parameters of one projection."""
-        each = model.block.demand(model, length).times(model.layers)
-        projections = cast("LowRank", model.attention).projecting()
-        return each + projections.times(1 - model.layers)
+        each = model.block.cost(model, length).repeated(model.layers)
+        projections = cast("LinformerAttention", model.attention).projecting()
+        return each + projections.repeated(1 - model.layers)
 
 
-class Shared(Stack):
+class CrossLayerSharing(Stack):
     """Whole layers are shared: of G layers, each is applied over and over in its stretch of the stack's L.
 
     Layer i of the stack is layer floor(i G / L); one group shares all, as many groups as layers share nothing.
@@ -86,7 +88,7 @@ class Shared(Stack):
         """How many layers have weights of their own."""
         return "all sharing their weights" if self.groups == 1 else f"sharing the weights of {self.groups}"
 
-    def check(self, model: Encoder) -> None:
+    def check(self, model: Transformer) -> None:
         """Refuse no group, and more groups than layers."""
         if not 1 <= self.groups <= model.layers:
             raise ValueError(f"stack.groups: expected 1 to {model.layers}, the number of layers, got {self.groups}")
@@ -95,10 +97,10 @@ class Shared(Stack):
         """Return the stack."""
         return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the work of every layer, and the parameters of those there are."""
-        each = model.block.demand(model, length)
-        return replace(each.times(model.layers), parameters=each.parameters * self.groups)
+        each = model.block.cost(model, length)
+        return replace(each.repeated(model.layers), parameters=each.parameters * self.groups)
 
 
 class SharedLayers(nn.ModuleList):
@@ -118,11 +120,11 @@ class SharedAttention(Stack):
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack."""
-        return _with_one(SeparateLayers(make() for _ in range(layers)), "attention")
+        return _with_one(UnsharedLayers(make() for _ in range(layers)), "attention")
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the work of every layer, and the parameters of one attention."""
-        return _counted_once(model, length, model.attention.demand(model.hidden, length))
+        return _counted_once(model, length, model.attention.cost(model.hidden, length))
 
 
 class SharedFeedForward(Stack):
@@ -130,21 +132,21 @@ class SharedFeedForward(Stack):
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the stack."""
-        return _with_one(SeparateLayers(make() for _ in range(layers)), "feedforward")
+        return _with_one(UnsharedLayers(make() for _ in range(layers)), "feedforward")
 
-    def demand(self, model: Encoder, length: int) -> Demand:
+    def cost(self, model: Transformer, length: int) -> ComponentCost:
         """Return the work of every layer, and the parameters of one feed-forward sub-layer."""
-        return _counted_once(model, length, model.feedforward.demand(model.hidden))
+        return _counted_once(model, length, model.feedforward.cost(model.hidden))
 
 
-def _with_one(layers: SeparateLayers, name: str) -> SeparateLayers:
+def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
     """Give every layer the first one's sub-layer of that name."""
     for layer in layers:
         setattr(layer, name, getattr(layers[0], name))
     return layers
 
 
-def _counted_once(model: Encoder, length: int, part: Demand) -> Demand:
+def _counted_once(model: Transformer, length: int, part: ComponentCost) -> ComponentCost:
     """Return what the layers need when one sub-layer, which needs `part`, is the same in all of them."""
-    whole = model.block.demand(model, length).times(model.layers)
+    whole = model.block.cost(model, length).repeated(model.layers)
     return replace(whole, parameters=whole.parameters - (model.layers - 1) * part.parameters)

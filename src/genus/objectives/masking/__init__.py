@@ -44,13 +44,13 @@ class Masking(Part, ABC):
         """Return the chosen positions (K,) and the corrupted ids (L,)."""
         chosen = self.choose(sequence, vocabulary, rng)
         ids = sequence.ids.copy()
-        draw = self.fates(chosen, rng)
+        draw = self.replacement_draws(chosen, rng)
         ids[chosen[draw < self.mask]] = vocabulary.mask
         swapped = chosen[(draw >= self.mask) & (draw < self.mask + self.random)]
-        ids[swapped] = ordinary(len(swapped), vocabulary, rng)
+        ids[swapped] = random_tokens(len(swapped), vocabulary, rng)
         return chosen, ids
 
-    def fates(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+    def replacement_draws(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Return for each chosen position the number (K,) in [0, 1) by which its replacement is decided."""
         return rng.random(len(chosen))
 
@@ -62,7 +62,7 @@ class Masking(Part, ABC):
 class JointMasking(Masking):
     """Masking in which chosen tokens that stand side by side share their fate: all masks, all random, or all left."""
 
-    def fates(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+    def replacement_draws(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Return one number for each run of positions."""
         run = np.cumsum(np.diff(chosen, prepend=-2) > 1) - 1
         return np.asarray(rng.random(len(chosen))[run])
@@ -76,7 +76,7 @@ def words(sequence: Sequence, vocabulary: Vocabulary) -> tuple[NDArray[np.int64]
     return candidates, np.cumsum(begins) - 1
 
 
-def ordinary(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+def random_tokens(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return (number,) ids drawn evenly from those that are not special; special ones, being few, are drawn again."""
     ids = rng.integers(vocabulary.size, size=number)
     while (special := vocabulary.special[ids]).any():
@@ -84,7 +84,7 @@ def ordinary(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> N
     return ids
 
 
-def within(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:
+def fit_budget(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:
     """Return the words, in that order, that fit into what is left of the budget when their turn comes."""
     taken = []
     for word, size in zip(order.tolist(), sizes[order].tolist(), strict=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from genus.objectives.masking import JointMasking, within, words
+from genus.objectives.masking import JointMasking, fit_budget, words
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class KnowledgeMasking(JointMasking):
         unit = self.units(sequence.ids[candidates], candidates, word, vocabulary)
         sizes = np.bincount(unit)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
-        chosen[within(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
+        chosen[fit_budget(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
         return candidates[chosen[unit]]
 
     def units(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Partial(Part, ABC):
+class TargetSelection(Part, ABC):
     """A choice of the tokens to predict: one in `one_in` of them."""
 
     one_in: Count = 6
@@ -36,7 +36,7 @@ class Partial(Part, ABC):
         """
 
 
-class LoneTokens(Partial):
+class RandomTokens(TargetSelection):
     """Single tokens, each with equal chance (Yang et al. 2019, table 6: without span-based prediction)."""
 
     def choose(
@@ -48,7 +48,7 @@ class LoneTokens(Partial):
         return chosen
 
 
-class ContextSpans(LoneTokens):
+class ContextSpans(RandomTokens):
     """Spans of n tokens, each in a context of its own of K n tokens, at a random place in it that starts a word.
 
     n is at most `longest`, with p(n) ~ 1/n. What is then missing to the number is made up of single tokens. A span may

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.objectives.masking import Masking, within, words
+from genus.objectives.masking import Masking, fit_budget, words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,5 +49,5 @@ class WholeWordMasking(Masking):
         candidates, word = words(sequence, vocabulary)
         sizes = np.bincount(word)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
-        chosen[within(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
+        chosen[fit_budget(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
         return candidates[np.flatnonzero(chosen[word])]

@@ -11,11 +11,11 @@ from genus.objectives.pretraining.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from genus.model import Model
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.tokens.vocabulary import Vocabulary
 
 
-class NextToken(LanguageModel):
+class CausalLM(LanguageModel):
     """-Σ log p(x_t | x_1 ... x_{t-1}); for models in which a token sees none after it.
 
     The last token of a sequence has a target too where the format knows what follows it in the text.
@@ -23,7 +23,7 @@ class NextToken(LanguageModel):
 
     causal: ClassVar[bool | None] = True
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with what follows each token as its target."""
         tokens = example.tokens
         following = tokens.ids[1:] if tokens.following is None else np.append(tokens.ids[1:], tokens.following)
@@ -33,6 +33,6 @@ class NextToken(LanguageModel):
         """Return one a token."""
         return {self.target: tokens}
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of the output layer at every token."""
-        return self.output.demand(model, vocab_size)
+        return self.output.cost(model, vocab_size)

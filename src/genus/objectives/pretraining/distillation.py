@@ -18,12 +18,12 @@ from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.examples import Example
 from genus.model import Model
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.head import Output
 from genus.model.head.chunked_loss import in_chunks
 from genus.model.head.lm_head import LMHead, Transform
 from genus.objectives import Head, Learner, Objective, Sums
-from genus.objectives.pretraining.masked_lm import Masked, MaskedHead
+from genus.objectives.pretraining.masked_lm import MaskedLM, MaskedLMHead
 from genus.part import NotNegative, Part, Positive
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ TAUGHT = "taught"
 """The name of the targets at which a student is compared with its teacher."""
 
 
-class Taught(Objective):
+class Distillation(Objective):
     """What is learned from a teacher, who is read from a model folder when a run begins."""
 
     @abstractmethod
-    def by(self, model: Model, objectives: Sequence[Objective]) -> Self:
+    def with_teacher(self, model: Model, objectives: Sequence[Objective]) -> Self:
         """Return the objective under a teacher of this architecture, trained for these objectives.
 
         Raises:
@@ -53,7 +53,7 @@ class Taught(Objective):
         """
 
 
-class TaughtHead(Head):
+class DistillationHead(Head):
     """A head with a teacher.
 
     The teacher is no submodule: nobody trains, counts or saves it. It goes where the head goes, draws no dropout, and
@@ -69,7 +69,7 @@ class TaughtHead(Head):
         """The network and heads of the trained model."""
         return self._teachers[0]
 
-    def learn_from(self, teacher: Learner) -> None:
+    def set_teacher(self, teacher: Learner) -> None:
         """Take a trained model as the teacher, in place of any other."""
         self._teachers = (teacher.eval().requires_grad_(False),)
 
@@ -89,11 +89,11 @@ class Teacher(Part):
 
     def learner(self, vocab_size: int) -> Learner:
         """Build it, with fresh weights."""
-        head = Masked(output=self.output)
+        head = MaskedLM(output=self.output)
         return Learner(self.model.build(vocab_size), {head.name: head.build(self.model, vocab_size)})
 
 
-class Distilled(Masked, Taught):
+class DistilledMaskedLM(MaskedLM, Distillation):
     """The masked language model, and two losses by which a teacher who sees the same corrupted sequence helps.
 
         L = a τ² KL(softmax(t / τ) || softmax(s / τ)) + b (-log softmax(s)[token]) + c (1 - cos(h, h'))
@@ -133,19 +133,19 @@ class Distilled(Masked, Taught):
     @property
     def exported(self) -> Objective:
         """The masked language model."""
-        return Masked(masking=self.masking, output=self.output)
+        return MaskedLM(masking=self.masking, output=self.output)
 
-    def by(self, model: Model, objectives: Sequence[Objective]) -> Self:
+    def with_teacher(self, model: Model, objectives: Sequence[Objective]) -> Self:
         """Return the objective under a masked language model."""
         for objective in objectives:
-            if isinstance(objective, Masked):
+            if isinstance(objective, MaskedLM):
                 return replace(self, teacher=Teacher(model=model, output=objective.output))
         raise UsageError("the teacher has no masked-language-model head; take a pretrained model, not a fine-tuned one")
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Do as the masked language model does, and make every token a target of the comparison too."""
         length = len(example.tokens.ids)
-        corrupted = super().corrupt(example, vocabulary, rng)
+        corrupted = super().prepare_example(example, vocabulary, rng)
         every = {TAUGHT: (np.arange(length), np.zeros(length, dtype=np.int64))}
         return Example(corrupted.streams, corrupted.targets | every)
 
@@ -153,52 +153,52 @@ class Distilled(Masked, Taught):
         """Return those of the masked language model, and one a token."""
         return super().max_targets(tokens, sequences) | {TAUGHT: tokens}
 
-    def build(self, model: Model, vocab_size: int) -> DistilledHead:
+    def build(self, model: Model, vocab_size: int) -> DistilledMaskedLMHead:
         """Return the head, with a fresh teacher if its architecture is known."""
         if self.hidden_cosine and self.teacher is not None and self.teacher.model.width != model.width:
             raise UsageError(
                 f"the teacher's hidden states are {self.teacher.model.width} wide, the student's {model.width}: "
                 "leave out the loss that compares them (--set objectives.0.hidden_cosine=0)"
             )
-        return DistilledHead(self, model, vocab_size)
+        return DistilledMaskedLMHead(self, model, vocab_size)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of the token head where distributions are compared, and of the teacher forward."""
         share = 1.0 if self.compared == "all" else self.masking.rate
-        own = (self.output.demand(model, vocab_size) + Demand(kept=2 * vocab_size)).on(share)
+        own = (self.output.cost(model, vocab_size) + ComponentCost(activations=2 * vocab_size)).scaled(share)
         if self.teacher is None:
             return own
         other = self.teacher.model
-        tokens = self.teacher.output.demand(other, vocab_size).on(share)
-        whole = other.demand(vocab_size, length) + tokens
-        return own + Demand(frozen=whole.parameters, once=whole.flops)
+        tokens = self.teacher.output.cost(other, vocab_size).scaled(share)
+        whole = other.cost(vocab_size, length) + tokens
+        return own + ComponentCost(frozen_parameters=whole.parameters, forward_only_flops=whole.flops)
 
     def weights(self) -> dict[str, float]:
         """Return the weights."""
-        return {"distilled": self.distilled, "masked": self.masked, "hidden_cosine": self.hidden_cosine}
+        return {"distilled": self.distilled, "masked_lm": self.masked, "hidden_cosine": self.hidden_cosine}
 
     def _counts(self, loss: str) -> bool:
         """Whether a loss is computed: that of hidden states only where it counts."""
         return loss != "hidden_cosine" or self.hidden_cosine > 0
 
 
-class DistilledHead(MaskedHead, TaughtHead):
+class DistilledMaskedLMHead(MaskedLMHead, DistillationHead):
     """The triple loss at work."""
 
-    def __init__(self, choice: Distilled, model: Model, vocab_size: int) -> None:
+    def __init__(self, choice: DistilledMaskedLM, model: Model, vocab_size: int) -> None:
         super().__init__(choice, model, vocab_size)
         self.choice, self.compare = choice, Comparison(choice.temperature)
         if choice.teacher is not None:
-            self.learn_from(choice.teacher.learner(vocab_size))
+            self.set_teacher(choice.teacher.learner(vocab_size))
 
     @property
     def taught_head(self) -> OutputLayer:
         """What makes logits of the teacher's hidden states."""
-        return cast("MaskedHead", self.teacher.heads[self.choice.name]).lm_head
+        return cast("MaskedLMHead", self.teacher.heads[self.choice.name]).lm_head
 
-    def regions(self) -> list[nn.Module]:
+    def compile_units(self) -> list[nn.Module]:
         """Return the teacher's, both output layers and the comparison."""
-        return [*self.teacher.network.regions(), self.taught_head, self.lm_head, self.compare]
+        return [*self.teacher.network.compile_units(), self.taught_head, self.lm_head, self.compare]
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of tokens that each loss is a sum over."""

@@ -13,9 +13,9 @@ import torch
 
 from genus.batch import IGNORE
 from genus.examples import Example
-from genus.model.generator import Generator, fitted
-from genus.objectives import Companion, Head, Learner, Objective, Sums
-from genus.objectives.pretraining.masked_lm import Masked
+from genus.model.generator import GeneratorConfig, fitted
+from genus.objectives import AuxiliaryModel, Head, Learner, Objective, Sums
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.pretraining.replaced_token_detection import ORIGINAL, REPLACED
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Targets
     from genus.model import Model, Network, States
-    from genus.model.cost import Demand
-    from genus.model.transformer import EncoderNetwork
+    from genus.model.cost import ComponentCost
+    from genus.model.transformer import TransformerNetwork
     from genus.tokens.vocabulary import Vocabulary
 
 FOLDER = "generator"
 """Where in a model's folder the generator lies."""
 
 
-class Generated(Objective):
+class MaskedLMGenerator(Objective):
     """-Σ log p(original token | masked sequence) of a generator, over the chosen tokens; what follows sees its samples.
 
     The generator shares the model's embeddings. In every chosen place a token is drawn from its softmax, through which
@@ -44,8 +44,8 @@ class Generated(Objective):
 
     needs_tokens: ClassVar[frozenset[str]] = frozenset({"mask"})
 
-    generator: Generator = Generator()
-    masked: Masked = Masked()
+    generator: GeneratorConfig = GeneratorConfig()
+    masked: MaskedLM = MaskedLM()
     """What the generator learns, and from which masks."""
 
     @property
@@ -59,9 +59,9 @@ class Generated(Objective):
         return self.masked.target
 
     @property
-    def gives(self) -> frozenset[str]:
+    def provides(self) -> frozenset[str]:
         """What was masked, and what every token was."""
-        return self.masked.gives | {ORIGINAL}
+        return self.masked.provides | {ORIGINAL}
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -78,10 +78,10 @@ class Generated(Objective):
         """Whether the generator's masking does."""
         return self.masked.counts_tokens
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Mask the chosen tokens, and put what each token was, masked or not, into targets of their own."""
         ids = example.tokens.ids
-        masked = self.masked.corrupt(example, vocabulary, rng)
+        masked = self.masked.prepare_example(example, vocabulary, rng)
         return Example(masked.streams, masked.targets | {ORIGINAL: (np.arange(len(ids)), ids)})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
@@ -94,22 +94,22 @@ class Generated(Objective):
         Raises:
             UsageError: the model's embeddings cannot be shared.
         """
-        return GeneratedHead(self, model, vocab_size)
+        return MaskedLMGeneratorHead(self, model, vocab_size)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of the generator at all tokens, and of its token head at the chosen ones."""
-        head = self.masked.demand(self.generator.encoder(model), vocab_size, length)
-        return self.generator.demand(model, length) + head
+        head = self.masked.cost(self.generator.encoder(model), vocab_size, length)
+        return self.generator.cost(model, length) + head
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
         """Return the objective with the generator among them."""
         return replace(self, generator=fitted(companions[FOLDER], model)) if FOLDER in companions else self
 
 
-class GeneratedHead(Head):
+class MaskedLMGeneratorHead(Head):
     """A generator at work."""
 
-    def __init__(self, choice: Generated, model: Model, vocab_size: int) -> None:
+    def __init__(self, choice: MaskedLMGenerator, model: Model, vocab_size: int) -> None:
         super().__init__()
         self.choice, self.target, (self.loss,) = choice, choice.target, choice.losses
         self.network = choice.generator.build(model)
@@ -141,7 +141,7 @@ class GeneratedHead(Head):
         return batch, sums | {f"{self.loss}/{name}": value for name, value in found.items()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return nothing: the generator is a model of its own (`companions`)."""
+        """Return nothing: the generator is a model of its own (`auxiliary_models`)."""
         return {}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
@@ -150,18 +150,18 @@ class GeneratedHead(Head):
 
     def _hidden(self, network: Network, batch: Batch) -> Tensor:
         """Return the generator's states (T, H) of tokens that the model's embeddings read."""
-        states: Tensor = self.network(cast("EncoderNetwork", network).embed, batch.tokens)
+        states: Tensor = self.network(cast("TransformerNetwork", network).embed, batch.tokens)
         return states
 
-    def regions(self) -> list[torch.nn.Module]:
+    def compile_units(self) -> list[torch.nn.Module]:
         """Return the generator's layers, which are alike."""
         return list(self.network.layers.children())
 
-    def companions(self, network: Network) -> dict[str, Companion]:
+    def auxiliary_models(self, network: Network) -> dict[str, AuxiliaryModel]:
         """Return the generator with the model's embeddings."""
-        whole = self.network.whole(cast("EncoderNetwork", network).embed)
+        whole = self.network.whole(cast("TransformerNetwork", network).embed)
         learner = Learner(whole, {self.choice.masked.name: self.masked})
-        return {FOLDER: Companion(self.network.encoder, (self.choice.masked,), learner)}
+        return {FOLDER: AuxiliaryModel(self.network.encoder, (self.choice.masked,), learner)}
 
 
 def put(ids: Tensor, targets: Targets, values_M: Tensor) -> Tensor:

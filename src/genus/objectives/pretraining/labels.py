@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.errors import GenusError
-from genus.examples import Example, Examples
+from genus.examples import Example, ExampleFormat
 from genus.objectives.linear_head import LinearObjective
 from genus.part import Count
 
@@ -40,7 +40,7 @@ class CapitalPrediction(LinearObjective):
         """Two: 0 begins small, 1 with a capital."""
         return 2
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example in small letters, with a label at each word's first token.
 
         Raises:
@@ -89,7 +89,7 @@ class TokenLabels(LinearObjective):
     """What the labels are called among the targets of a format, such as `token_document`; loss and head are, too."""
     classes: Count = 2
     """How many classes there are, where the objective brings no format, which knows it."""
-    examples: Examples | None = None
+    examples: ExampleFormat | None = None
     """The format whose labels these are; None: the recipe's own."""
 
     @property
@@ -103,12 +103,12 @@ class TokenLabels(LinearObjective):
         return self.label.replace("_", " ")
 
     @property
-    def needs(self) -> frozenset[str]:
+    def requires(self) -> frozenset[str]:
         """The labels."""
         return frozenset({self.target})
 
     @property
-    def brings(self) -> Examples | None:
+    def format(self) -> ExampleFormat | None:
         """The format whose labels these are."""
         return self.examples
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.model import Model
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.tokens.vocabulary import Vocabulary
 
-MASKED = "masked"
+MASKED = "masked_lm"
 """The name of the targets that a masked language model makes, and of its loss."""
 
 
-class Masked(LanguageModel):
+class MaskedLM(LanguageModel):
     """-Σ log p(original token | corrupted sequence) over the chosen tokens."""
 
     causal: ClassVar[bool | None] = False
@@ -44,7 +44,7 @@ class Masked(LanguageModel):
         return MASKED
 
     @property
-    def gives(self) -> frozenset[str]:
+    def provides(self) -> frozenset[str]:
         """The chosen tokens."""
         return frozenset({self.target})
 
@@ -53,7 +53,7 @@ class Masked(LanguageModel):
         """Whether its masking does."""
         return self.masking.counts_tokens
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Replace the chosen tokens and put what they were into the targets."""
         sequence = example.tokens
         chosen, ids = self.masking.corrupt(sequence, vocabulary, rng)
@@ -64,16 +64,16 @@ class Masked(LanguageModel):
         """Return rate x tokens and one more a sequence, since each rounds its own share and has at least one."""
         return {self.target: min(tokens, math.ceil(self.masking.rate * tokens) + sequences)}
 
-    def build(self, model: Model, vocab_size: int) -> MaskedHead:
+    def build(self, model: Model, vocab_size: int) -> MaskedLMHead:
         """Return the head."""
-        return MaskedHead(self, model, vocab_size)
+        return MaskedLMHead(self, model, vocab_size)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of the output layer, on the chosen tokens only."""
-        return self.output.demand(model, vocab_size).on(self.masking.rate)
+        return self.output.cost(model, vocab_size).scaled(self.masking.rate)
 
 
-class MaskedHead(LanguageModelHead):
+class MaskedLMHead(LanguageModelHead):
     """The masked language model's head: it computes logits at the targets only."""
 
     fills_masks = True

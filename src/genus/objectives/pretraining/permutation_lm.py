@@ -13,8 +13,8 @@ import torch
 
 from genus.batch import IGNORE, Targets
 from genus.examples import Example
-from genus.model.cost import Demand
-from genus.objectives.masking.targets import ContextSpans, Partial
+from genus.model.cost import ComponentCost
+from genus.objectives.masking.targets import ContextSpans, TargetSelection
 from genus.objectives.pretraining.language_model import LanguageModel, LanguageModelHead
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
-class Permuted(LanguageModel):
+class PermutationLM(LanguageModel):
     """-Σ log p(x_t | all tokens that come before t in a random order), over the last 1/K of the order.
 
     Those before the last 1/K see each other whatever their order, as in the released code (data_utils.py, _local_perm):
@@ -40,19 +40,19 @@ class Permuted(LanguageModel):
 
     gives_facts: ClassVar[frozenset[str]] = frozenset({"order"})
 
-    partial: Partial = ContextSpans()
+    selection: TargetSelection = ContextSpans()
 
     @property
     def in_words(self) -> str:
         """What is predicted."""
-        return f"{super().in_words} order ({self.partial.in_words})"
+        return f"{super().in_words} order ({self.selection.in_words})"
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with an order, and the tokens to predict as targets; none is replaced."""
         tokens = example.tokens
         middle = len(tokens.ids) if tokens.through is None else tokens.through
         order, chosen = np.zeros(len(tokens.ids), dtype=np.int64), np.zeros(len(tokens.ids), dtype=np.bool_)
-        number = [middle // self.partial.one_in, (len(order) - middle) // self.partial.one_in]
+        number = [middle // self.selection.one_in, (len(order) - middle) // self.selection.one_in]
         if not any(number):
             number[int(tokens.fixed[:middle].all())] = 1
         for predicted, stretch in zip(number, (slice(0, middle), slice(middle, len(order))), strict=True):
@@ -68,11 +68,11 @@ class Permuted(LanguageModel):
         """Return what is predicted of a stretch; spans are drawn in the direction in which the text reads."""
         way = slice(None, None, -1 if tokens.backward else 1)
         starts, free = vocabulary.word_start[tokens.ids[stretch]][way], ~tokens.fixed[stretch][way]
-        return self.partial.choose(number, starts, free, rng)[way]
+        return self.selection.choose(number, starts, free, rng)[way]
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return one in K tokens, and one a sequence, since the shortest have one too."""
-        return {self.target: tokens // self.partial.one_in + sequences}
+        return {self.target: tokens // self.selection.one_in + sequences}
 
     def check(self, model: Model) -> None:
         """Refuse a model without second states.
@@ -83,17 +83,17 @@ class Permuted(LanguageModel):
         if model.second(1) is None:
             raise ValueError(
                 f"objectives: Permuted predicts from second states, which this {type(model).__name__} does not have; "
-                "take a model with model.attention=TwoStream, such as XLNet's"
+                "take a model with model.attention=TwoStreamAttention, such as XLNet's"
             )
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
-        return PermutedHead(self, model, vocab_size)
+        return PermutationLMHead(self, model, vocab_size)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of second states and of the output layer, on one token in K."""
-        second = model.second(length) or Demand()
-        return (second + self.output.demand(model, vocab_size)).on(1 / self.partial.one_in)
+        second = model.second(length) or ComponentCost()
+        return (second + self.output.cost(model, vocab_size)).scaled(1 / self.selection.one_in)
 
 
 def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -103,7 +103,7 @@ def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int6
     return order
 
 
-class PermutedHead(LanguageModelHead):
+class PermutationLMHead(LanguageModelHead):
     """The permutation language model's head: it has the model give the tokens to predict a second state."""
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.examples import Example
     from genus.model import Model, Network, States
-    from genus.model.cost import Demand
+    from genus.model.cost import ComponentCost
     from genus.tokens.vocabulary import Vocabulary
 
 ORIGINAL = "original"
 """The name of the targets that say what every token was before any was replaced."""
-REPLACED = "replaced"
+REPLACED = "replaced_token_detection"
 """The name of the targets that say of every token whether it was replaced, 0 or 1."""
 
 
-class Replaced(Objective):
+class ReplacedTokenDetection(Objective):
     """-Σ log p(replaced or not) over all tokens, special ones too: is it the original?
 
-    What replaces tokens is an objective before it, such as `Generated`.
+    What replaces tokens is an objective before it, such as `MaskedLMGenerator`.
 
     Source: Clark et al. 2020, section 2; released code, run_pretraining.py, _get_discriminator_output.
     """
@@ -49,7 +49,7 @@ class Replaced(Objective):
         return REPLACED
 
     @property
-    def needs(self) -> frozenset[str]:
+    def requires(self) -> frozenset[str]:
         """The tokens that may be replaced."""
         return frozenset({ORIGINAL})
 
@@ -58,7 +58,7 @@ class Replaced(Objective):
         """What is told, and its weight."""
         return f"replaced tokens (times {self.weight:g})"
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as it is."""
         return example
 
@@ -68,9 +68,9 @@ class Replaced(Objective):
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
-        return ReplacedHead(self, model)
+        return ReplacedTokenDetectionHead(self, model)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of the head at every token."""
         return binary_head_demand(model.width)
 
@@ -79,10 +79,10 @@ class Replaced(Objective):
         return dict.fromkeys(self.losses, self.weight)
 
 
-class ReplacedHead(Head):
+class ReplacedTokenDetectionHead(Head):
     """Replaced-token detection's head."""
 
-    def __init__(self, choice: Replaced, model: Model) -> None:
+    def __init__(self, choice: ReplacedTokenDetection, model: Model) -> None:
         super().__init__()
         self.target, (self.loss,) = choice.target, choice.losses
         self.scores = BinaryHead(model.width, choice.activation)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.batch import IGNORE, Batch, Packed
-from genus.model.cost import Demand
+from genus.model.cost import ComponentCost
 from genus.model.head import Output  # a choice is read by its annotation
 from genus.model.head.lm_head import LMHead, Transform
 from genus.objectives.pretraining.language_model import LanguageModel, LanguageModelHead
@@ -58,7 +58,7 @@ class SpanBoundary(LanguageModel):
         return MASKED
 
     @property
-    def needs(self) -> frozenset[str]:
+    def requires(self) -> frozenset[str]:
         """The same."""
         return frozenset({self.target})
 
@@ -67,7 +67,7 @@ class SpanBoundary(LanguageModel):
         """None: the tokens are those of the masked language model, told of there."""
         return frozenset()
 
-    def corrupt(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as it is: the masked language model has hidden the spans."""
         return example
 
@@ -79,10 +79,10 @@ class SpanBoundary(LanguageModel):
         """Return the head."""
         return SpanBoundaryHead(self, model, vocab_size)
 
-    def demand(self, model: Model, vocab_size: int, length: int) -> Demand:
+    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
         """Return the demand of both layers and the output, on the tokens that are taken to be masked."""
         inner = self.inner.demand(2 * model.width + self.width, model.width)
-        return (inner + self.output.demand(model, vocab_size)).on(SHARE) + Demand(self.positions * self.width)
+        return (inner + self.output.cost(model, vocab_size)).scaled(SHARE) + ComponentCost(self.positions * self.width)
 
 
 class Boundaries(nn.Module):

@@ -22,7 +22,7 @@ SHOWN = 20
 """Labels that an error names at most."""
 
 
-class Classify(FineTuned):
+class SequenceClassification(FineTuned):
     """-Σ log softmax(W d(pooled) + b)[label], with d dropout."""
 
     pooled: ClassVar[bool] = True
@@ -61,7 +61,7 @@ class Classify(FineTuned):
         return self.labels[int(outputs.argmax())], dict(zip(self.labels, chances, strict=True))
 
 
-class Regress(FineTuned):
+class SequenceRegression(FineTuned):
     """Σ (w · d(pooled) + b - label)², with d dropout."""
 
     pooled: ClassVar[bool] = True

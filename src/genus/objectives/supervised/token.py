@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from genus.objectives.supervised.sequence import Classify
+from genus.objectives.supervised.sequence import SequenceClassification
 
 OUTSIDE = "O"
 """The tag of words that are of no name (Ramshaw and Marcus 1995)."""
 
 
-class Tag(Classify):
+class TokenClassification(SequenceClassification):
     """-Σ log softmax(W d(h) + b)[tag], over the first piece of each word; h is the piece's state, d dropout."""
 
     pooled: ClassVar[bool] = False

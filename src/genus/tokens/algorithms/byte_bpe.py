@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
 from genus.part import Count, Natural
-from genus.tokens import Specials
+from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import Gpt2Pieces, WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
-ROBERTA = Specials(
+ROBERTA = SpecialTokens(
     pad="<pad>",
     unk="<unk>",
     bos="<s>",
@@ -34,7 +34,7 @@ ROBERTA = Specials(
     single="<s> $A </s>",
     pair="<s> $A </s> </s> $B </s>",
 )
-GPT2 = Specials(unk="<|endoftext|>", bos="<|endoftext|>", eos="<|endoftext|>", summary="last")
+GPT2 = SpecialTokens(unk="<|endoftext|>", bos="<|endoftext|>", eos="<|endoftext|>", summary="last")
 WHITE_SPACE = tuple("\u0120\u010a\u0109\u010d\u010b\u010c")
 """How the byte alphabet writes space, line feed, tab, carriage return, vertical tab and form feed."""
 
@@ -51,7 +51,7 @@ class ByteBPE(TrainedTokens):
     """Put a space before a text that has none, so that its first word is encoded like one within a sentence."""
     min_frequency: Natural = 2
     """In training, how often a pair of pieces must occur to be joined."""
-    specials: Specials = ROBERTA
+    special_tokens: SpecialTokens = ROBERTA
 
     @property
     def in_words(self) -> str:
@@ -69,7 +69,7 @@ class ByteBPE(TrainedTokens):
         Raises:
             ValueError: fewer than 256 bytes and the special tokens.
         """
-        special = len(self.specials.names())
+        special = len(self.special_tokens.names())
         if self.vocab_size < 256 + special:
             raise ValueError(
                 f"vocab_size: expected at least {256 + special} (256 bytes and {special} special tokens), "
@@ -78,7 +78,7 @@ class ByteBPE(TrainedTokens):
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the merges on texts."""
-        first, last = in_order(self.specials)
+        first, last = in_order(self.special_tokens)
         backend = self._backend(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size - len(last),
@@ -96,11 +96,11 @@ class ByteBPE(TrainedTokens):
         """Return true for the pieces that begin with white space (fairseq's whole-word masks: with a space)."""
         return [piece.startswith(WHITE_SPACE) for piece in pieces]
 
-    def within(self, word: str) -> str:
+    def as_inner_word(self, word: str) -> str:
         """Return the word after a space, as all but the first stand (as the Hugging Face library, the first too)."""
         return word if word[:1].isspace() else f" {word}"
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the encoder by pieces, or the backend where it is not GPT-2's to the letter."""
         whole = WholeText(backend, typecode)
         split, model = backend.pre_tokenizer, backend.model
@@ -111,18 +111,23 @@ class ByteBPE(TrainedTokens):
             return Gpt2Pieces(whole)
         return whole
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the options of `RobertaTokenizer`, or where texts have no frame of `GPT2Tokenizer`."""
-        framed = (self.specials.single, self.specials.pair) == (
-            f"{self.specials.cls} $A {self.specials.sep}",
-            f"{self.specials.cls} $A {self.specials.sep} {self.specials.sep} $B {self.specials.sep}",
+        framed = (self.special_tokens.single, self.special_tokens.pair) == (
+            f"{self.special_tokens.cls} $A {self.special_tokens.sep}",
+            f"{self.special_tokens.cls} $A {self.special_tokens.sep} "
+            f"{self.special_tokens.sep} $B {self.special_tokens.sep}",
         )
-        plain = self.specials.single == "$A" and self.specials.bos is not None and self.specials.eos is not None
+        plain = (
+            self.special_tokens.single == "$A"
+            and self.special_tokens.bos is not None
+            and self.special_tokens.eos is not None
+        )
         name = "RobertaTokenizer" if framed else "GPT2Tokenizer" if plain else "PreTrainedTokenizerFast"
         return {"tokenizer_class": name, "add_prefix_space": self.prefix_space}
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a byte-level BPE model, or `vocab.json` with `merges.txt`."""
         config = read_config(folder)
         merges: list[tuple[str, str]] = []
@@ -141,18 +146,21 @@ class ByteBPE(TrainedTokens):
         else:
             return None
         specials = read_specials(config, (ROBERTA, GPT2), pieces, folder, backend)
-        part = cls(vocab_size=len(pieces), prefix_space=prefix_space, specials=specials)
+        part = cls(vocab_size=len(pieces), prefix_space=prefix_space, special_tokens=specials)
         return part, backend or part.of_vocabulary(pieces, merges)
 
     def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
         """Return the backend of a finished vocabulary; its mask token takes in the white space before it."""
-        first, last = in_order(self.specials)
+        first, last = in_order(self.special_tokens)
         backend = self._backend(models.BPE(pieces, merges))
         backend.add_special_tokens(first)
         backend.add_special_tokens(
-            [AddedToken(name, lstrip=True, normalized=False) if name == self.specials.mask else name for name in last]
+            [
+                AddedToken(name, lstrip=True, normalized=False) if name == self.special_tokens.mask else name
+                for name in last
+            ]
         )
-        frame(backend, self.specials)
+        frame(backend, self.special_tokens)
         return backend
 
     def _backend(self, model: models.BPE) -> Backend:
@@ -162,7 +170,7 @@ class ByteBPE(TrainedTokens):
         return backend
 
 
-def in_order(specials: Specials) -> tuple[list[str], list[str]]:
+def in_order(specials: SpecialTokens) -> tuple[list[str], list[str]]:
     """Return the special tokens that stand before all pieces, in fairseq's order, and those that stand after them."""
     roles = (specials.cls, specials.pad, specials.sep, specials.unk, specials.bos, specials.eos)
     first = list(dict.fromkeys(name for name in roles if name is not None))

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from genus.part import Count
-from genus.tokens import Specials, Tokens
+from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.cached_encoders import WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials, some
 from genus.tokens.tokenizer import Tokenizer
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
-ENWIK8 = Specials(
+ENWIK8 = SpecialTokens(
     pad="<pad>", unk="<pad>", eos="<eos>", cls="<eos>", sep="<eos>", mask="<pad>",
     single="$A <eos>", pair="$A <eos> $B:1 <eos>:1", summary="last",
 )  # fmt: skip
@@ -45,14 +45,14 @@ def _written() -> list[str]:
 WRITTEN = _written()
 
 
-class Bytes(Tokens):
+class Bytes(TokenizerConfig):
     """The bytes of a text's UTF-8: special tokens have the first ids, in the order of their roles, then byte 0 to 255.
 
     Further special tokens, as sentinels, come after the bytes. Ids left over up to `vocab_size` stand for nothing.
     """
 
     vocab_size: Count = 258
-    specials: Specials = ENWIK8
+    special_tokens: SpecialTokens = ENWIK8
 
     @property
     def unknown(self) -> str:
@@ -65,7 +65,7 @@ class Bytes(Tokens):
         Raises:
             ValueError: fewer than the special tokens and 256.
         """
-        least = len(self._special()) + 256 + len(self.specials.extra)
+        least = len(self._special()) + 256 + len(self.special_tokens.extra)
         if self.vocab_size < least:
             raise ValueError(f"vocab_size: expected at least {least} (256 bytes and the special tokens), "
                              f"got {self.vocab_size}")  # fmt: skip
@@ -77,19 +77,23 @@ class Bytes(Tokens):
 
     def of_vocabulary(self) -> Backend:
         """Return the backend: a byte-level BPE without merges."""
-        special, extra = self._special(), self.specials.extra
+        special, extra = self._special(), self.special_tokens.extra
         spare = [f"<unused{number}>" for number in range(self.vocab_size - len(special) - 256 - len(extra))]
         pieces = {piece: number for number, piece in enumerate([*special, *WRITTEN, *extra, *spare])}
         backend = Backend(models.BPE(pieces, []))
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens([*special, *extra, *spare])
-        frame(backend, self.specials)
+        frame(backend, self.special_tokens)
         return backend
 
     def _special(self) -> list[str]:
         """Return the special tokens with a role, each once: padding, the end, then the others."""
-        first = [self.specials.pad, self.specials.sep or self.specials.eos, *self.specials.roles().values()]
+        first = [
+            self.special_tokens.pad,
+            self.special_tokens.sep or self.special_tokens.eos,
+            *self.special_tokens.roles().values(),
+        ]
         return list(dict.fromkeys(name for name in first if name is not None))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
@@ -97,20 +101,20 @@ class Bytes(Tokens):
         spaces = {WRITTEN[byte] for byte in WHITE_SPACE}
         return [piece in spaces for piece in pieces]
 
-    def within(self, word: str) -> str:
+    def as_inner_word(self, word: str) -> str:
         """Return the word after a space, with which it begins."""
         return word if word[:1].isspace() else f" {word}"
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return an encoder that adds to bytes; texts with the name of a special token are the backend's."""
         return _BytesPlus(WholeText(backend, typecode), backend.get_vocab()[WRITTEN[0]])
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.specials.sep}
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.special_tokens.sep}
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a byte-level BPE that has no merges, and the bytes in order."""
         if backend is None or not isinstance(backend.model, models.BPE):
             return None
@@ -122,7 +126,7 @@ class Bytes(Tokens):
             return None
         specials = read_specials(read_config(folder), (NAMED,), pieces, folder, backend)
         extra = tuple(name for name in specials.extra if not SPARE.fullmatch(name))
-        part = cls(vocab_size=len(pieces), specials=replace(specials, extra=extra))
+        part = cls(vocab_size=len(pieces), special_tokens=replace(specials, extra=extra))
         return (part, backend) if part.of_vocabulary().get_vocab() == pieces else None
 
 

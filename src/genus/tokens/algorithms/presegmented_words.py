@@ -12,9 +12,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from genus.part import Count, Natural
-from genus.text.normalization import SPACE, Cleaning
+from genus.text.normalization import SPACE, Normalization
 from genus.text.segment import DictionaryWords, Segmenter
-from genus.tokens import Specials  # a choice is read by its annotation
+from genus.tokens import SpecialTokens  # a choice is read by its annotation
 from genus.tokens.algorithms.byte_bpe import ROBERTA, in_order
 from genus.tokens.files.layout import frame
 from genus.tokens.tokenizer import HIDDEN, Tokenizer
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.part import Part
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
 CUT = "<|>"
 """What stands between words in a text that was cut beforehand, which is what the files of this tokenizer read."""
 
 
-class SegmentedWords(TrainedTokens):
+class PresegmentedWords(TrainedTokens):
     """What a segmenter finds in a text, in order of frequency; a space is a token.
 
     Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
@@ -40,10 +40,10 @@ class SegmentedWords(TrainedTokens):
 
     vocab_size: Count
     segmenter: Segmenter = DictionaryWords()
-    cleaning: Cleaning | None = None
+    normalization: Normalization | None = None
     min_frequency: Natural = 4
     """How often a word must occur in training."""
-    specials: Specials = ROBERTA
+    special_tokens: SpecialTokens = ROBERTA
 
     @property
     def in_words(self) -> str:
@@ -53,51 +53,51 @@ class SegmentedWords(TrainedTokens):
     @property
     def unknown(self) -> str:
         """A word is known or not."""
-        return f"a word that is not in the vocabulary becomes {self.specials.unk}"
+        return f"a word that is not in the vocabulary becomes {self.special_tokens.unk}"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count the words of texts: special tokens first, then the space, then the most frequent words."""
-        cut = Cutter(self, self.specials.names())
+        cut = Cutter(self, self.special_tokens.names())
         counts: Counter[str] = Counter()
         for text in self.sample(texts):
             counts.update(cut(text))
-        first = [*ordered(self.specials), SPACE]
+        first = [*ordered(self.special_tokens), SPACE]
         frequent = (word for word, number in counts.most_common() if number >= self.min_frequency)
         pieces = list(dict.fromkeys([*first, *frequent]))[: self.vocab_size]
         return Tokenizer.of(self, self.of_vocabulary({piece: number for number, piece in enumerate(pieces)}))
 
     def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
         """Return the backend of a finished vocabulary, which reads texts that are cut."""
-        backend = Backend(models.WordLevel(pieces, unk_token=self.specials.unk))
+        backend = Backend(models.WordLevel(pieces, unk_token=self.special_tokens.unk))
         backend.pre_tokenizer = pre_tokenizers.Split(CUT, "removed")
         backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(SPACE, " ")])
-        backend.add_special_tokens(self.specials.names())
-        frame(backend, self.specials)
+        backend.add_special_tokens(self.special_tokens.names())
+        frame(backend, self.special_tokens)
         return backend
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for each."""
         return [True] * len(pieces)
 
-    def beforehand(self) -> list[Part]:
+    def normalizers(self) -> list[Part]:
         """Return the cleaning and the segmenter."""
-        return [*([] if self.cleaning is None else [self.cleaning]), self.segmenter]
+        return [*([] if self.normalization is None else [self.normalization]), self.segmenter]
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the segmenter with the vocabulary."""
         ids = backend.get_vocab()
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
-        unknown = self.specials.unk
+        unknown = self.special_tokens.unk
         if unknown is not None and unknown not in ids:
             unknown = HIDDEN + unknown
         return WordIds(Cutter(self, special), ids, unknown, typecode)
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Return None: which segmenter a foreign vocabulary belongs to stands in no file."""
         return None
 
@@ -105,14 +105,14 @@ class SegmentedWords(TrainedTokens):
 class Cutter:
     """Texts to words: cleaned, parted at the names of special tokens, and cut."""
 
-    def __init__(self, choice: SegmentedWords, special: Iterable[str]) -> None:
+    def __init__(self, choice: PresegmentedWords, special: Iterable[str]) -> None:
         names = sorted({*special, SPACE}, key=len, reverse=True)
         self.choice, self.names = choice, frozenset(names)
         self.parts = re.compile(f"({'|'.join(map(re.escape, names))})")
 
     def __call__(self, text: str) -> Iterator[str]:
         """Yield the words of a text, and `<_>` for each run of spaces."""
-        cleaned = text if self.choice.cleaning is None else self.choice.cleaning.clean(text)
+        cleaned = text if self.choice.normalization is None else self.choice.normalization.clean(text)
         for part in filter(None, self.parts.split(cleaned)):
             if part in self.names:
                 yield part
@@ -144,7 +144,7 @@ class WordIds:
         return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
 
 
-def ordered(specials: Specials) -> list[str]:
+def ordered(specials: SpecialTokens) -> list[str]:
     """Return the special tokens in the order of fairseq's ids."""
     first, last = in_order(specials)
     return [*first, *last]

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
 from genus.part import Count
-from genus.tokens import Specials, Tokens
+from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ROBERTA, read_vocabulary, vocabulary_files
 from genus.tokens.algorithms.unigram import FRAMES, SPACE
 from genus.tokens.algorithms.wordpiece import BERT
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
     from genus.tokens.tokenizer import Tokenizer
 
-CLIP = Specials(
+CLIP = SpecialTokens(
     pad="<|endoftext|>",
     unk="<|endoftext|>",
     bos="<|startoftext|>",
@@ -33,21 +33,21 @@ CLIP = Specials(
     pair="<|startoftext|> $A <|endoftext|> <|endoftext|> $B <|endoftext|>",
     summary="last",
 )
-LLAMA3 = Specials(
+LLAMA3 = SpecialTokens(
     bos="<|begin_of_text|>",
     eos="<|end_of_text|>",
     single="<|begin_of_text|> $A",
     pair="<|begin_of_text|> $A <|begin_of_text|> $B",
     summary="last",
 )
-USUAL = (BERT, ROBERTA, *FRAMES, CLIP, LLAMA3, GPT2, Specials(unk="<unk>", summary="last"))
+USUAL = (BERT, ROBERTA, *FRAMES, CLIP, LLAMA3, GPT2, SpecialTokens(unk="<unk>", summary="last"))
 WORD_END = "</w>"
 """What the last piece of a word ends with in GPT-1's and CLIP's vocabularies."""
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """CLIP's words (released code, simple_tokenizer.py)."""
 
 
-class PretrainedTokenizer(Tokens):
+class PretrainedTokenizer(TokenizerConfig):
     """A finished tokenizer of any algorithm, kept as its `tokenizer.json` has it: it cannot be trained.
 
     Of legacy files, `vocab.json` and `merges.txt` of GPT-1 and CLIP are read, whose pieces end a word by `</w>`.
@@ -58,7 +58,7 @@ class PretrainedTokenizer(Tokens):
     vocab_size: Count
     word_prefix: str = ""
     """What a piece begins with that starts a word; empty where pieces do not tell, and each counts as a word."""
-    specials: Specials = Specials()
+    special_tokens: SpecialTokens = SpecialTokens()
 
     @property
     def in_words(self) -> str:
@@ -84,25 +84,25 @@ class PretrainedTokenizer(Tokens):
         """Return true for the pieces that begin with `word_prefix`."""
         return [piece.startswith(self.word_prefix) for piece in pieces]
 
-    def within(self, word: str) -> str:
+    def as_inner_word(self, word: str) -> str:
         """Return the word after a space, where a space belongs to the word and is not put there by the tokenizer."""
         return word if word[:1].isspace() or self.word_prefix != BYTE_SPACE else f" {word}"
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the backend itself."""
         return WholeText(backend, typecode)
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json` to the letter."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
-    def save_legacy(self, backend: Backend, folder: Path) -> None:
+    def save_slow_files(self, backend: Backend, folder: Path) -> None:
         """Write `vocab.json` and `merges.txt` where a class reads them: those of GPT-1's and CLIP's kind."""
         if isinstance(backend.model, models.BPE) and backend.model.end_of_word_suffix == WORD_END:
             backend.model.save(str(folder))
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read any `tokenizer.json`, or the vocabulary and merges of GPT-1 or CLIP."""
         found = backend
         if found is None:
@@ -115,7 +115,7 @@ class PretrainedTokenizer(Tokens):
         if backend is None:
             found.add_special_tokens(specials.names())
             frame(found, specials)
-        return cls(vocab_size=len(known), word_prefix=_word_prefix(found), specials=specials), found
+        return cls(vocab_size=len(known), word_prefix=_word_prefix(found), special_tokens=specials), found
 
 
 BYTE_SPACE = "\u0120"

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
 from genus.part import Count
-from genus.tokens import Specials
+from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.unigram import MODELS, SPACE, by_words, charsmap_of, cuts_at_spaces, rules, words
 from genus.tokens.files.layout import frame, read_config, read_specials
 from genus.tokens.files.sentencepiece import BPE, CONTROL, NORMAL, UNKNOWN, Pieces, kinds_of, read_model, write_model
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
-DEFAULTS = Specials(
+DEFAULTS = SpecialTokens(
     pad="<unk>",
     unk="<unk>",
     bos="<s>",
@@ -55,7 +55,7 @@ class SentencePieceBPE(TrainedTokens):
     """In training, characters at most; the rarest beyond are unknown."""
     longest: Count = 16
     """In training, characters of a piece at most."""
-    specials: Specials = DEFAULTS
+    special_tokens: SpecialTokens = DEFAULTS
 
     @property
     def in_words(self) -> str:
@@ -68,7 +68,7 @@ class SentencePieceBPE(TrainedTokens):
         The library numbers characters before what it joins; here they come after, as there. Deviation: sentencepiece
         does not join letters of two scripts either.
         """
-        names = self.specials.names()
+        names = self.special_tokens.names()
         backend = self._backend(models.BPE(), None)
         backend.pre_tokenizer = pre_tokenizers.Sequence([*words(), pre_tokenizers.Split(Regex(RUNS), "isolated")])
         trainer = trainers.BpeTrainer(
@@ -82,7 +82,7 @@ class SentencePieceBPE(TrainedTokens):
         learned = [piece for piece, _ in sorted(backend.get_vocab().items(), key=lambda item: item[1])][len(names) :]
         pieces = sorted(learned, key=lambda piece: len(piece) == 1)
         scores = [-float(rank) for rank in range(len(pieces))]
-        kinds = kinds_of(names, [0.0] * len(names), self.specials.unk or "<unk>", names) + [NORMAL] * len(pieces)
+        kinds = kinds_of(names, [0.0] * len(names), self.special_tokens.unk or "<unk>", names) + [NORMAL] * len(pieces)
         found = Pieces([*names, *pieces], [0.0] * len(names) + scores, kinds, model=BPE)
         return Tokenizer.of(self, self.of_vocabulary(found))
 
@@ -90,15 +90,15 @@ class SentencePieceBPE(TrainedTokens):
         """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
         return [piece.startswith(SPACE) or not any(map(str.isalnum, piece)) for piece in pieces]
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
         return by_words(backend, typecode)
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json` to the letter; `ReformerTokenizer` reads `spiece.model`."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
-    def save_legacy(self, backend: Backend, folder: Path) -> None:
+    def save_slow_files(self, backend: Backend, folder: Path) -> None:
         """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
         model = json.loads(backend.to_str())["model"]
         texts = sorted(model["vocab"], key=model["vocab"].__getitem__)
@@ -106,12 +106,12 @@ class SentencePieceBPE(TrainedTokens):
         joined = dict.fromkeys("".join(merge) for merge in model["merges"])
         order = [*joined, *(text for text in texts if text not in joined and text not in special)]
         scores = {text: -float(rank) for rank, text in enumerate(order)}
-        kinds = [UNKNOWN if t == self.specials.unk else CONTROL if t in special else NORMAL for t in texts]
+        kinds = [UNKNOWN if t == self.special_tokens.unk else CONTROL if t in special else NORMAL for t in texts]
         values = [scores.get(text, 0.0) for text in texts]
         write_model(folder / "spiece.model", Pieces(texts, values, kinds, charsmap_of(backend), BPE))
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a BPE model and spaces' marks, or a `spiece.model` of type BPE.
 
         Raises:
@@ -124,7 +124,7 @@ class SentencePieceBPE(TrainedTokens):
                 return None
             known = backend.get_vocab()
             specials = read_specials(config, (DEFAULTS,), known, folder, backend)
-            return cls(vocab_size=len(known), specials=specials), backend
+            return cls(vocab_size=len(known), special_tokens=specials), backend
         path = next((folder / name for name in MODELS if (folder / name).exists()), None)
         pieces = read_model(path) if path is not None else None
         if pieces is None or pieces.model != BPE:
@@ -132,16 +132,16 @@ class SentencePieceBPE(TrainedTokens):
         if not {NORMAL, UNKNOWN, CONTROL}.issuperset(pieces.kinds):
             raise GenusError(f"{path}: has bytes, user-defined or unused symbols, which cannot be read in a BPE model")
         known = {text: number for number, text in enumerate(pieces.texts)}
-        part = cls(vocab_size=len(known), specials=read_specials(config, (DEFAULTS,), known, folder))
+        part = cls(vocab_size=len(known), special_tokens=read_specials(config, (DEFAULTS,), known, folder))
         return part, part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: Pieces) -> Backend:
         """Return the backend of a finished vocabulary; its control symbols are special tokens."""
         known = {text: number for number, text in enumerate(pieces.texts)}
-        model = models.BPE(known, merges(pieces), unk_token=self.specials.unk, fuse_unk=True)
+        model = models.BPE(known, merges(pieces), unk_token=self.special_tokens.unk, fuse_unk=True)
         backend = self._backend(model, pieces.charsmap)
-        backend.add_special_tokens(list(dict.fromkeys([*self.specials.names(), *pieces.controls])))
-        frame(backend, self.specials)
+        backend.add_special_tokens(list(dict.fromkeys([*self.special_tokens.names(), *pieces.controls])))
+        frame(backend, self.special_tokens)
         return backend
 
     def _backend(self, model: models.BPE, charsmap: bytes | None) -> Backend:

@@ -16,8 +16,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from genus.errors import GenusError
 from genus.part import Count
 from genus.text.normalization import SPACE as NORMALIZATION_SPACE
-from genus.text.normalization import Cleaning
-from genus.tokens import Specials
+from genus.text.normalization import Normalization
+from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.byte_bpe import ROBERTA
 from genus.tokens.algorithms.presegmented_words import ordered
 from genus.tokens.cached_encoders import CutAtSpaces, SpacedWords, WholeText
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.part import Part
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
 
-ALBERT = Specials(
+ALBERT = SpecialTokens(
     pad="<pad>",
     unk="<unk>",
     bos="[CLS]",
@@ -56,7 +56,7 @@ ALBERT = Specials(
     pair="[CLS] $A [SEP] $B:1 [SEP]:1",
 )
 
-XLNET = Specials(
+XLNET = SpecialTokens(
     pad="<pad>",
     unk="<unk>",
     cls="<cls>",
@@ -67,7 +67,7 @@ XLNET = Specials(
     summary="last",
 )
 
-DEBERTA = Specials(
+DEBERTA = SpecialTokens(
     pad="[PAD]",
     unk="[UNK]",
     bos="[CLS]",
@@ -81,7 +81,7 @@ DEBERTA = Specials(
 )
 """DeBERTa-v3's, whose released `spm.model` has no `[MASK]`: it comes after the pieces."""
 
-T5 = Specials(
+T5 = SpecialTokens(
     pad="<pad>",
     unk="<unk>",
     eos="</s>",
@@ -93,7 +93,7 @@ T5 = Specials(
 )
 """T5's, whose released `spiece.model` has no sentinels: they come after the pieces, the first one last."""
 
-PLAIN = Specials(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", summary="last")
+PLAIN = SpecialTokens(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", summary="last")
 """sentencepiece's own, without a frame."""
 
 FRAMES = (ALBERT, replace(XLNET, bos="<s>", eos="</s>"), DEBERTA, T5, PLAIN)
@@ -125,7 +125,7 @@ class Unigram(TrainedTokens):
     """First drop accents, and write `` and '' as " (released code, preprocess_text); false where marks are letters."""
     longest: Count = 16
     """In training, characters of a piece at most."""
-    specials: Specials = ALBERT
+    special_tokens: SpecialTokens = ALBERT
 
     @property
     def in_words(self) -> str:
@@ -145,8 +145,8 @@ class Unigram(TrainedTokens):
         backend = self._backend(models.Unigram(), None)
         trainer = trainers.UnigramTrainer(
             vocab_size=round(self.vocab_size * SPARE),
-            special_tokens=self.specials.names(),
-            unk_token=self.specials.unk,
+            special_tokens=self.special_tokens.names(),
+            unk_token=self.special_tokens.unk,
             max_piece_length=self.longest,
             show_progress=sys.stderr.isatty(),
         )
@@ -163,24 +163,24 @@ class Unigram(TrainedTokens):
 
     def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
         """Return special tokens, then of the pieces those of one kind: all characters, and the most probable others."""
-        names = self.specials.names()
+        names = self.special_tokens.names()
         learned = sorted(learned, key=lambda piece: (-piece[1], piece[0]))
         alone = {text for text, _ in learned if len(text) == 1}
         joined = [text for text, _ in learned if len(text) > 1 and _is_of_one_kind(text)]
         kept = alone.union(joined[: max(0, self.vocab_size - len(names) - len(alone))])
         whole = [(name, 0.0) for name in names] + [piece for piece in learned if piece[0] in kept]
         texts, scores = [text for text, _ in whole], [score for _, score in whole]
-        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk or "<unk>", names))
+        return Pieces(texts, scores, kinds_of(texts, scores, self.special_tokens.unk or "<unk>", names))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
         return [piece.startswith(SPACE) or not any(map(str.isalnum, piece)) for piece in pieces]
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
         return by_words(backend, typecode)
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the options; the class is the one that reads any `tokenizer.json` to the letter."""
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -188,21 +188,21 @@ class Unigram(TrainedTokens):
             "keep_accents": not self.plain,
         }
 
-    def save_legacy(self, backend: Backend, folder: Path) -> None:
+    def save_slow_files(self, backend: Backend, folder: Path) -> None:
         """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
         model = json.loads(backend.to_str())["model"]
         texts, scores = [text for text, _ in model["vocab"]], [score for _, score in model["vocab"]]
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
-        while texts[-1] in self.specials.extra:  # released models do not have them, and their readers add them
+        while texts[-1] in self.special_tokens.extra:  # released models do not have them, and their readers add them
             del texts[-1], scores[-1]
-        kinds = kinds_of(texts, scores, self.specials.unk or "<unk>", special)
+        kinds = kinds_of(texts, scores, self.special_tokens.unk or "<unk>", special)
         if model.get("byte_fallback"):
             kinds = [BYTE if text in BYTES_WRITTEN else kind for text, kind in zip(texts, kinds, strict=True)]
-        name = "spm.model" if self.specials.unk == DEBERTA.unk else "spiece.model"
+        name = "spm.model" if self.special_tokens.unk == DEBERTA.unk else "spiece.model"
         write_model(folder / name, Pieces(texts, scores, kinds, charsmap_of(backend)))
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a unigram model, or `spiece.model`, or a `.vocab` file of sentencepiece's.
 
         Without `do_lower_case` and `keep_accents` in `tokenizer_config.json`, capitals and accents are taken to be
@@ -220,7 +220,7 @@ class Unigram(TrainedTokens):
                 vocab_size=backend.get_vocab_size(),
                 lowercase="Lowercase" in steps,
                 plain="StripAccents" in steps,
-                specials=specials,
+                special_tokens=specials,
             )
             return part, backend
         pieces = _read(folder)
@@ -233,7 +233,7 @@ class Unigram(TrainedTokens):
         specials = read_specials(config, FRAMES, known, folder, further=[*pieces.controls, *usual.extra])
         lowercase = config.get("do_lower_case", not any(map(_has_capital, known)))
         keep_accents = config.get("keep_accents", any(map(_has_mark, known)))
-        part = cls(vocab_size=len(known), lowercase=lowercase, plain=not keep_accents, specials=specials)
+        part = cls(vocab_size=len(known), lowercase=lowercase, plain=not keep_accents, special_tokens=specials)
         return part, part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: Pieces) -> Backend:
@@ -243,8 +243,8 @@ class Unigram(TrainedTokens):
         backend = self._backend(model, pieces.charsmap)
         if pieces.has_bytes:
             backend.decoder = decoders.Sequence([decoders.ByteFallback(), backend.decoder])
-        backend.add_special_tokens(list(dict.fromkeys([*self.specials.names(), *pieces.controls])))
-        frame(backend, self.specials)
+        backend.add_special_tokens(list(dict.fromkeys([*self.special_tokens.names(), *pieces.controls])))
+        frame(backend, self.special_tokens)
         return backend
 
     def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
@@ -275,7 +275,7 @@ def words() -> list[pre_tokenizers.PreTokenizer]:
     ]
 
 
-def by_words(backend: Backend, typecode: str) -> Encoder:
+def by_words(backend: Backend, typecode: str) -> TextEncoder:
     """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
     whole = CutAtSpaces(backend, typecode)
     added = backend.get_added_tokens_decoder().values()
@@ -337,7 +337,7 @@ def _has_mark(piece: str) -> bool:
     return any(map(unicodedata.combining, unicodedata.normalize("NFKD", piece)))
 
 
-class SpacelessUnigram(Unigram):
+class UnigramNoSpaces(Unigram):
     """A unigram model over what stands between spaces; a space is the token `<_>`.
 
     Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
@@ -347,29 +347,29 @@ class SpacelessUnigram(Unigram):
     lowercase: bool = True
     plain: bool = False
     longest: Count = 10
-    cleaning: Cleaning | None = None
-    specials: Specials = ROBERTA
+    normalization: Normalization | None = None
+    special_tokens: SpecialTokens = ROBERTA
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the vocabulary on cleaned texts: special tokens first, then the space, then pieces."""
-        cleaning = self.cleaning
+        cleaning = self.normalization
         return super().train(texts if cleaning is None else (cleaning.clean(text) for text in texts))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for each: pieces do not know of words."""
         return [True] * len(pieces)
 
-    def beforehand(self) -> list[Part]:
+    def normalizers(self) -> list[Part]:
         """Return the cleaning."""
-        return [] if self.cleaning is None else [self.cleaning]
+        return [] if self.normalization is None else [self.normalization]
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the backend behind the cleaning."""
         encode = super().encoder(backend, typecode)
-        return encode if self.cleaning is None else CleanedTexts(self.cleaning, encode)
+        return encode if self.normalization is None else NormalizedTexts(self.normalization, encode)
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a unigram model that has the token `<_>`; texts are taken to be clean."""
         if (
             backend is None
@@ -378,15 +378,15 @@ class SpacelessUnigram(Unigram):
         ):
             return None
         specials = read_specials(read_config(folder), (ROBERTA,), backend.get_vocab(), folder, backend)
-        return cls(vocab_size=backend.get_vocab_size(), specials=specials), backend
+        return cls(vocab_size=backend.get_vocab_size(), special_tokens=specials), backend
 
     def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
         """Return special tokens in the order of fairseq's ids and the space, then pieces as in any unigram model."""
         room = replace(self, vocab_size=self.vocab_size - 1)
-        first, kept = ordered(self.specials), Unigram._kept(room, learned)
+        first, kept = ordered(self.special_tokens), Unigram._kept(room, learned)
         texts = [*first, NORMALIZATION_SPACE, *kept.texts[len(first) :]]
         scores = [*[0.0] * (len(first) + 1), *kept.scores[len(first) :]]
-        return Pieces(texts, scores, kinds_of(texts, scores, self.specials.unk or "<unk>", first))
+        return Pieces(texts, scores, kinds_of(texts, scores, self.special_tokens.unk or "<unk>", first))
 
     def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
         backend = Backend(model)
@@ -398,10 +398,10 @@ class SpacelessUnigram(Unigram):
         return backend
 
 
-class CleanedTexts:
+class NormalizedTexts:
     """An encoder behind a cleaning."""
 
-    def __init__(self, cleaning: Cleaning, encode: Encoder) -> None:
+    def __init__(self, cleaning: Normalization, encode: TextEncoder) -> None:
         self.cleaning, self.encode = cleaning, encode
 
     def __call__(self, text: str) -> bytes:

@@ -9,7 +9,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from genus.part import Count, Natural
-from genus.tokens import Specials
+from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import CutAtSpaces
 from genus.tokens.files.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
-LINES = Specials(
+LINES = SpecialTokens(
     pad="<pad>",
     unk="<unk>",
     eos="<eos>",
@@ -34,7 +34,7 @@ LINES = Specials(
 )
 
 
-class Words(TrainedTokens):
+class WordLevel(TrainedTokens):
     """A vocabulary of words in order of frequency, as adaptive softmax wants it; the end of a line is `sep`.
 
     Several ends of lines with nothing between them are one.
@@ -44,12 +44,12 @@ class Words(TrainedTokens):
     lowercase: bool = False
     min_frequency: Natural = 3
     """How often a word must occur in training; WikiText leaves out what occurs less than 3 times."""
-    specials: Specials = LINES
+    special_tokens: SpecialTokens = LINES
 
     @property
     def unknown(self) -> str:
         """A word is known or not."""
-        return f"a word that is not in the vocabulary becomes {self.specials.unk}"
+        return f"a word that is not in the vocabulary becomes {self.special_tokens.unk}"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count the words of texts: special tokens first, then the most frequent words."""
@@ -59,41 +59,41 @@ class Words(TrainedTokens):
         )
         fit(backend, self.sample(texts), trainer)
         counted = backend.get_vocab()
-        words = dict.fromkeys([*self.specials.names(), *sorted(counted, key=counted.__getitem__)])
+        words = dict.fromkeys([*self.special_tokens.names(), *sorted(counted, key=counted.__getitem__)])
         return Tokenizer.of(self, self.of_vocabulary(list(words)[: self.vocab_size]))
 
     def of_vocabulary(self, words: list[str]) -> Backend:
         """Return the backend of a finished vocabulary."""
         backend = self._backend({word: number for number, word in enumerate(words)})
-        backend.add_special_tokens(self.specials.names())
-        frame(backend, self.specials)
+        backend.add_special_tokens(self.special_tokens.names())
+        frame(backend, self.special_tokens)
         return backend
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for each."""
         return [True] * len(pieces)
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the backend itself: the end of a line is within the white space that parts words."""
         return CutAtSpaces(backend, typecode)
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the class that reads any `tokenizer.json`."""
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.specials.sep}
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.special_tokens.sep}
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a model of whole words."""
         if backend is None or not isinstance(backend.model, models.WordLevel):
             return None
         pieces = backend.get_vocab()
         specials = read_specials(read_config(folder), (LINES,), pieces, folder, backend)
         lowercase = "Lowercase" in str(backend.normalizer)
-        return cls(vocab_size=len(pieces), lowercase=lowercase, specials=specials), backend
+        return cls(vocab_size=len(pieces), lowercase=lowercase, special_tokens=specials), backend
 
     def _backend(self, words: dict[str, int]) -> Backend:
-        backend = Backend(models.WordLevel(words, unk_token=self.specials.unk))
-        steps = [normalizers.Replace(Regex(r"\s*\n\s*"), f" {self.specials.sep} ")]
+        backend = Backend(models.WordLevel(words, unk_token=self.special_tokens.unk))
+        steps = [normalizers.Replace(Regex(r"\s*\n\s*"), f" {self.special_tokens.sep} ")]
         backend.normalizer = normalizers.Sequence([*([normalizers.Lowercase()] if self.lowercase else []), *steps])
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return backend

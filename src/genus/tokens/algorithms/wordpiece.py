@@ -15,7 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
 from genus.part import Count, Natural
-from genus.tokens import Specials
+from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import BertPieces, WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from genus.tokens.cached_encoders import Encoder
+    from genus.tokens.cached_encoders import TextEncoder
 
-BERT = Specials(
+BERT = SpecialTokens(
     pad="[PAD]",
     unk="[UNK]",
     cls="[CLS]",
@@ -58,7 +58,7 @@ class WordPiece(TrainedTokens):
     more."""
     min_frequency: Natural = 2
     """In training, how often a pair of pieces must occur to be joined."""
-    specials: Specials = BERT
+    special_tokens: SpecialTokens = BERT
 
     @property
     def in_words(self) -> str:
@@ -68,7 +68,7 @@ class WordPiece(TrainedTokens):
     @property
     def unknown(self) -> str:
         """One unknown character takes the whole word with it."""
-        return f"cut into pieces; a word with a character that is none becomes {self.specials.unk} whole"
+        return f"cut into pieces; a word with a character that is none becomes {self.special_tokens.unk} whole"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Train the vocabulary on texts: special tokens first, then characters, then joined pieces.
@@ -77,14 +77,16 @@ class WordPiece(TrainedTokens):
         decides between pairs that are equally frequent. Numbered beforehand, the same texts give the same vocabulary.
         """
         sample = self.sample(texts)
-        backend = self._backend(models.WordPiece(unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED))
+        backend = self._backend(
+            models.WordPiece(unk_token=self.special_tokens.unk, continuing_subword_prefix=CONTINUED)
+        )
         characters = self._characters(backend, sample)
         trainer = trainers.WordPieceTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
             initial_alphabet=characters,
             limit_alphabet=len(characters),
-            special_tokens=[*self.specials.names(), *(CONTINUED + one for one in characters if _continues(one))],
+            special_tokens=[*self.special_tokens.names(), *(CONTINUED + one for one in characters if _continues(one))],
             continuing_subword_prefix=CONTINUED,
             show_progress=sys.stderr.isatty(),
         )
@@ -96,7 +98,7 @@ class WordPiece(TrainedTokens):
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(backend.normalizer.normalize_str(text))
-        most = max(1, min(self.alphabet, (self.vocab_size - len(self.specials.names())) // 2))
+        most = max(1, min(self.alphabet, (self.vocab_size - len(self.special_tokens.names())) // 2))
         known = sorted((one for one in counts if not one.isspace()), key=lambda one: (-counts[one], one))
         return sorted(known[:most])
 
@@ -104,7 +106,7 @@ class WordPiece(TrainedTokens):
         """Return true for the pieces that do not begin with `##`."""
         return [not piece.startswith(CONTINUED) for piece in pieces]
 
-    def encoder(self, backend: Backend, typecode: str) -> Encoder:
+    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the encoder by pieces, or the backend where it is not BERT's to the letter."""
         whole = WholeText(backend, typecode)
         normalizer = backend.normalizer
@@ -115,7 +117,7 @@ class WordPiece(TrainedTokens):
             return BertPieces(whole, normalizer.lowercase)
         return whole
 
-    def hugging_face(self) -> dict[str, Any]:
+    def hf_config(self) -> dict[str, Any]:
         """Return the options of `BertTokenizer`."""
         return {
             "tokenizer_class": "BertTokenizer",
@@ -125,7 +127,7 @@ class WordPiece(TrainedTokens):
         }
 
     @classmethod
-    def adopt(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
+    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
         """Read `tokenizer.json` with a WordPiece model, or `vocab.txt`.
 
         Without `do_lower_case` in `tokenizer_config.json`, texts are lower-cased if no piece is a capital letter.
@@ -154,17 +156,17 @@ class WordPiece(TrainedTokens):
             lowercase=lowercase,
             strip_accents=strip_accents,
             split_cjk=split_cjk,
-            specials=specials,
+            special_tokens=specials,
         )
         return part, backend or part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
         """Return the backend of a finished vocabulary."""
         backend = self._backend(
-            models.WordPiece(pieces, unk_token=self.specials.unk, continuing_subword_prefix=CONTINUED)
+            models.WordPiece(pieces, unk_token=self.special_tokens.unk, continuing_subword_prefix=CONTINUED)
         )
-        backend.add_special_tokens(self.specials.names())
-        frame(backend, self.specials)
+        backend.add_special_tokens(self.special_tokens.names())
+        frame(backend, self.special_tokens)
         return backend
 
     def _backend(self, model: models.WordPiece) -> Backend:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers.processors import TemplateProcessing
 
 from genus.errors import GenusError
-from genus.tokens import ROLES, Specials, steps
+from genus.tokens import ROLES, SpecialTokens, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ OLD_EXTRA = "additional_special_tokens"
 """How configurations name further special tokens that were written before transformers 5."""
 
 
-def frame(backend: tokenizers.Tokenizer, specials: Specials) -> None:
+def frame(backend: tokenizers.Tokenizer, specials: SpecialTokens) -> None:
     """Make the backend frame texts as the templates say, for those who read `tokenizer.json` elsewhere."""
     ids = backend.get_vocab()
     used = [(name, ids[name]) for name in specials.names() if name in ids]
@@ -45,12 +45,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_specials(
     config: dict[str, Any],
-    frames: Sequence[Specials],
+    frames: Sequence[SpecialTokens],
     pieces: Mapping[str, int],
     folder: Path,
     backend: tokenizers.Tokenizer | None = None,
     further: Iterable[str] = (),
-) -> Specials:
+) -> SpecialTokens:
     """Return the special tokens of a folder, by role, and its templates.
 
     Roles are those that the configuration names, else the usual ones that the vocabulary holds. Templates are those of
@@ -93,7 +93,7 @@ def read_specials(
     first = steps(single)[0][0]
     summary: Literal["first", "last"] = "first" if first == roles.get("cls") else "last"
     pad, unk, cls, sep, mask, bos, eos = (roles.get(role) for role in ROLES)
-    return Specials(
+    return SpecialTokens(
         pad=pad, unk=unk, cls=cls, sep=sep, mask=mask, bos=bos, eos=eos, extra=kept,
         single=single, pair=pair, target=target, summary=summary,
     )  # fmt: skip
@@ -141,11 +141,11 @@ def named_in(config: Mapping[str, Any]) -> dict[str, str]:
     return {role: name for role in ROLES if (name := _content(config.get(f"{role}_token"))) is not None}
 
 
-def choose(frames: Sequence[Specials], named: Mapping[str, str], pieces: Mapping[str, int]) -> Specials:
+def choose(frames: Sequence[SpecialTokens], named: Mapping[str, str], pieces: Mapping[str, int]) -> SpecialTokens:
     """Return the usual special tokens of which most are there, of those whose templates can be filled."""
     several = len(frames) > 1
 
-    def fitting(usual: Specials) -> tuple[int, int]:
+    def fitting(usual: SpecialTokens) -> tuple[int, int]:
         roles = _roles(usual, named, pieces, several)
         return len(roles), len(roles.items() & usual.roles().items())
 
@@ -153,7 +153,7 @@ def choose(frames: Sequence[Specials], named: Mapping[str, str], pieces: Mapping
     return max(fillable, key=fitting, default=frames[-1])
 
 
-def _fillable(usual: Specials, roles: Mapping[str, str]) -> bool:
+def _fillable(usual: SpecialTokens, roles: Mapping[str, str]) -> bool:
     """Return whether every special token of the usual templates has one in its place: for `cls` and `sep` their own."""
     for step in {step for one in (usual.single, usual.pair) for step, _ in steps(one)} - {"$A", "$B"}:
         own = {role for role, name in usual.roles().items() if name == step}
@@ -162,7 +162,7 @@ def _fillable(usual: Specials, roles: Mapping[str, str]) -> bool:
     return True
 
 
-def _roles(usual: Specials, named: Mapping[str, str], pieces: Mapping[str, int], once: bool) -> dict[str, str]:
+def _roles(usual: SpecialTokens, named: Mapping[str, str], pieces: Mapping[str, int], once: bool) -> dict[str, str]:
     """Return the special tokens by role: the named ones, then the usual ones that the vocabulary holds.
 
     Args:

@@ -36,7 +36,7 @@ FORMAT = 1
 COUNTED_AT_ONCE = 1 << 24
 """Tokens; counting takes 8 bytes each."""
 
-Progress = Callable[[int, int | None], None]
+ProgressCallback = Callable[[int, int | None], None]
 """Told the UTF-8 bytes of text that are tokenized so far, and how many there will be by estimate (None: not known)."""
 
 
@@ -152,7 +152,7 @@ def prepare(
     *,
     workers: int | None = None,
     fields: Fields = TEXT,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Store:
     """Tokenize a corpus into a store; a restart goes on after the last block that was written.
 
@@ -204,7 +204,7 @@ def _write(
     journal: Journal,
     workers: int,
     fields: Fields,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> None:
     sizes = [source.stat().st_size if isinstance(source, Path) else 0 for source in sources]
     total = sum(sizes) if all(sizes) else 0

@@ -20,7 +20,7 @@ from genus.files import write_json, write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.tokens.store.tokenize_corpus import Encoded
+    from genus.tokens.store.tokenize_corpus import EncodedBlock
 
 META = "meta.json"
 JOURNAL = "journal.jsonl"
@@ -45,7 +45,7 @@ class Counts:
     replaced: int = 0
     """Invalid UTF-8 sequences, each replaced by U+FFFD."""
 
-    def after(self, block: Encoded) -> Counts:
+    def after(self, block: EncodedBlock) -> Counts:
         """Return the counts with one more block."""
         return Counts(
             self.blocks + 1,
@@ -90,7 +90,7 @@ class Journal:
         if self.state == EMPTY:
             self._append(EMPTY.counts, [b"", np.zeros(1, np.int64).tobytes(), b""])
 
-    def append(self, block: Encoded) -> None:
+    def append(self, block: EncodedBlock) -> None:
         """Write the documents of a block."""
         before = self.state.counts
         sentences = before.tokens + np.cumsum(block.sentences)

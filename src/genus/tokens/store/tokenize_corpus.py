@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from genus.text import Block
+    from genus.text import TextBlock
     from genus.tokens.tokenizer import Tokenizer
 
 BLOCKS_AHEAD = 2
@@ -31,7 +31,7 @@ BLOCKS_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedBlock:
     """The documents of one block."""
 
     ids: bytes
@@ -47,7 +47,7 @@ class Encoded:
     """See `Block`."""
 
 
-def encode_block(block: Block, tokenizer: Tokenizer) -> Encoded:
+def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
     """Parse a block, encode its documents, and cut their ids into sentences, the title first."""
     found, encode, width = block.documents(), tokenizer.encode_parts, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
@@ -57,7 +57,7 @@ def encode_block(block: Block, tokenizer: Tokenizer) -> Encoded:
         if sentences:
             ids += sentences
             documents.append((len(sentences), len(text.encode())))
-    return Encoded(
+    return EncodedBlock(
         ids=b"".join(ids),
         sentences=np.fromiter((len(sentence) // width for sentence in ids), np.int64, len(ids)),
         documents=np.array(documents, dtype=np.int64).reshape(-1, 2),
@@ -82,7 +82,7 @@ def boundaries(text: str, title: int) -> list[int]:
     return cuts[:-1]
 
 
-def encode_blocks(blocks: Iterable[Block], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
+def encode_blocks(blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: int) -> Iterator[EncodedBlock]:
     """Encode blocks by worker processes, and yield them in order.
 
     Raises:
@@ -116,5 +116,5 @@ def _start_worker(tokenizer: Tokenizer) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to handle
 
 
-def _work(block: Block) -> Encoded:
+def _work(block: TextBlock) -> EncodedBlock:
     return encode_block(block, _tokenizer)

@@ -27,7 +27,7 @@ MANY_SCORES = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class BlockPairs:
     """Which blocks see which."""
 
     seen: Tensor
@@ -42,7 +42,7 @@ class Pairs:
     """(X, b) bool: cells with a token, which alone are seen."""
 
 
-def attend_blocks(qkv_3XAbD: Tensor, pairs: Pairs, dropout: float) -> Tensor:
+def attend_blocks(qkv_3XAbD: Tensor, pairs: BlockPairs, dropout: float) -> Tensor:
     """Return softmax(q kᵀ / sqrt(D)) v among the pairs (X, A, b, D); 0 for queries of empty blocks."""
     seed = int(torch.randint(1 << 62, ())) if dropout else 0
     return _Attention.apply(qkv_3XAbD, pairs, dropout, seed)  # type: ignore[no-any-return, no-untyped-call]
@@ -78,7 +78,7 @@ class Chunk:
         return x * (torch.rand(x.shape, generator=generator, device=x.device) < self.keep) / self.keep
 
 
-def chunks(pairs: Pairs, dropout: float, seed: int) -> tuple[Iterator[Chunk], Iterator[Chunk]]:
+def chunks(pairs: BlockPairs, dropout: float, seed: int) -> tuple[Iterator[Chunk], Iterator[Chunk]]:
     """Return the chunks of the two passes."""
     (blocks, heads, seen), cells, centers = pairs.seen.shape, pairs.real.shape[1], pairs.center.shape[1]
     device = pairs.seen.device
@@ -108,7 +108,7 @@ class _Attention(torch.autograd.Function):
     """The two passes and their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, pairs: Pairs, dropout: float, seed: int) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, pairs: BlockPairs, dropout: float, seed: int) -> Tensor:
         """Return (X, A, b, D)."""
         out = torch.zeros_like(qkv[0], dtype=wide(qkv))
         with torch.autocast(qkv.device.type, enabled=False):
@@ -154,7 +154,7 @@ def _each_alone(out: Tensor, qkv: Tensor, parts: Iterator[Chunk]) -> Tensor:
     return logs
 
 
-def _together(out: Tensor, qkv: Tensor, pairs: Pairs, dropout: float, seed: int) -> Tensor:
+def _together(out: Tensor, qkv: Tensor, pairs: BlockPairs, dropout: float, seed: int) -> Tensor:
     """Do the same where rows of queries come again and again, with other keys: sums first, then outputs."""
     q, k, v = qkv.unbind()
     parts = [

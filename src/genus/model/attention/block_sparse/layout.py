@@ -24,7 +24,7 @@ MULTIPLIER = 0x045D_9F3B
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BlockLayout:
     """Where the tokens of a batch lie on the axis of blocks, and which blocks are global."""
 
     block: int
@@ -74,7 +74,7 @@ class Layout:
         return torch.where(there, start + number, start)
 
 
-def lay_out(packed: Packed, block: int, lead: int, tail: int) -> Layout:
+def lay_out(packed: Packed, block: int, lead: int, tail: int) -> BlockLayout:
     """Cut sequences into blocks of `block` tokens; the first `lead` tokens have blocks of their own, filled up."""
     device, tokens = packed.ids.device, packed.ids.numel()
     offsets = packed.offsets.long()
@@ -95,7 +95,7 @@ def lay_out(packed: Packed, block: int, lead: int, tail: int) -> Layout:
     start_X = (ends_N - counts_N)[sequence_X]
     token_C = starts_N[sequence_X].clamp(max=tokens - 1).repeat_interleave(block).index_copy(0, cell_T, order_T)
     real_C = torch.zeros(number * block, dtype=torch.bool, device=device).index_fill(0, cell_T, True)
-    return Layout(
+    return BlockLayout(
         block=block,
         cell=cell_T,
         token=token_C,
@@ -109,7 +109,7 @@ def lay_out(packed: Packed, block: int, lead: int, tail: int) -> Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class BlockRows:
     """Who sees whom token by token, where tokens lie in rows."""
 
     block: Tensor
@@ -134,17 +134,17 @@ class Rows:
         return self.always[:, None] | (hit_RALP.gather(3, key_RALL) & self.same[:, None])
 
 
-def in_rows(layout: Layout, length: int, window: int) -> Rows:
+def in_rows(layout: BlockLayout, length: int, window: int) -> BlockRows:
     """Return who sees whom in rows of `length` tokens: all of a sequence its global blocks, and these all of it."""
     block_RL = (layout.cell // layout.block).view(-1, length)
     place_RL, start_RL, global_RL = (x[block_RL] for x in (layout.place, layout.start, layout.is_global()))
     same = start_RL[:, :, None] == start_RL[:, None]
     near = (place_RL[:, :, None] - place_RL[:, None]).abs() <= window // 2
     most = layout.lead + -(-length // layout.block)
-    return Rows(block_RL, place_RL, same, same & (near | global_RL[:, :, None] | global_RL[:, None]), most)
+    return BlockRows(block_RL, place_RL, same, same & (near | global_RL[:, :, None] | global_RL[:, None]), most)
 
 
-def draw_blocks(layout: Layout, window: int, number: int, focus: int | None, seed: int, heads: int) -> Tensor:
+def draw_blocks(layout: BlockLayout, window: int, number: int, focus: int | None, seed: int, heads: int) -> Tensor:
     """Return (X, A, Z) numbers in the sequence of blocks drawn at random without replacement, -1 where none is left.
 
     A block draws among those of its sequence that are neither global nor in its window, and come before block `focus`.

@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 
-class Chunked(Attention):
+class ChunkedAttention(Attention):
     """What attention within chunks chooses: a token sees some of those in its own chunk and in neighboring ones."""
 
     heads: Count
-    size: Count
+    head_size: Count
     """Numbers to which each head is given; the heads together need not be as wide as the hidden states."""
-    chunk: Count = 64
+    chunk_length: Count = 64
     """M, tokens of a chunk."""
-    before: Natural = 1
+    chunks_before: Natural = 1
     """How many of the chunks before its own a token sees; the one before a sequence's first is its last."""
-    after: Natural = 0
+    chunks_after: Natural = 0
 
     def plan_key(self) -> Hashable:
         """Return one key for all choices: the seating holds the seats of each size of chunks."""
-        return Chunked
+        return ChunkedAttention
 
     @property
     def seen(self) -> int:
         """W M, how many tokens are looked at from one."""
-        return (self.before + 1 + self.after) * self.chunk
+        return (self.chunks_before + 1 + self.chunks_after) * self.chunk_length

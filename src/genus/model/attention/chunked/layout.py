@@ -13,25 +13,25 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from genus.batch import Packed
-    from genus.model.attention.chunked import Chunked
+    from genus.model.attention.chunked import ChunkedAttention
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
+class ChunkIndex:
     """The seats of a batch for one size of chunks, sequence by sequence, and within it round by round."""
 
-    taker: Tensor
+    gather_index: Tensor
     """(C M,) who sits there: r T + p, the p-th of all tokens in the order of round r; R T where nobody does."""
-    seat: Tensor
+    scatter_index: Tensor
     """(R, T) where they sit, of each round."""
-    absent: Tensor
+    invalid: Tensor
     """(R, T) bool: a sequence of one chunk, in which all see each other anyhow, takes part in the first round only."""
     neighbors: Tensor
     """(C, W) the chunks seen from each, of the same sequence and in rounds one after the other, in a circle; from the
     one chunk of a sequence no other is seen but the last of all, which is empty."""
 
 
-class Seating:
+class ChunkLayout:
     """What layers that work in chunks share for a batch; what one of them needs is made when it first asks."""
 
     def __init__(self, packed: Packed) -> None:
@@ -39,16 +39,16 @@ class Seating:
         self.entries = packed.offsets.numel() - 1
         self.place = torch.arange(len(self.number), device=self.number.device) - packed.offsets[:-1].long()[self.number]
         self.positions = packed.positions
-        self._seats: dict[tuple[int, int, int, int], Seats] = {}
+        self._seats: dict[tuple[int, int, int, int], ChunkIndex] = {}
 
-    def seats(self, choice: Chunked, rounds: int = 1) -> Seats:
+    def seats(self, choice: ChunkedAttention, rounds: int = 1) -> ChunkIndex:
         """Return the seats for chunks of a size."""
-        key = (choice.chunk, choice.before, choice.after, rounds)
+        key = (choice.chunk_length, choice.chunks_before, choice.chunks_after, rounds)
         if key not in self._seats:
             self._seats[key] = self._assign(*key)
         return self._seats[key]
 
-    def _assign(self, chunk: int, before: int, after: int, rounds: int) -> Seats:
+    def _assign(self, chunk: int, before: int, after: int, rounds: int) -> ChunkIndex:
         """Lay every sequence out; their number hangs on the lengths, for which the device is waited for."""
         number, device = self.number, self.number.device
         chunks_N = (torch.bincount(number, minlength=self.entries) + chunk - 1) // chunk
@@ -67,15 +67,15 @@ class Seating:
         seat_RT = chunk * (first_N[number] + within_RT) + self.place
         taker = torch.full((chunk * len(sequence_C),), seat_RT.numel(), device=device)
         taker[seat_RT[~absent_RT]] = torch.arange(seat_RT.numel(), device=device).view_as(seat_RT)[~absent_RT]
-        return Seats(taker, seat_RT, absent_RT, neighbors_CW)
+        return ChunkIndex(taker, seat_RT, absent_RT, neighbors_CW)
 
 
-def with_neighbors(x_ASD: Tensor, seats: Seats) -> Tensor:
+def with_neighbors(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
     """Return (A, C, W M, D): beside each chunk of seats S = C M, those seen from it."""
     return in_chunks(x_ASD, seats)[:, seats.neighbors].flatten(2, 3)
 
 
-def in_chunks(x_ASD: Tensor, seats: Seats) -> Tensor:
+def in_chunks(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
     """Return (A, C, M, D), the same seats chunk by chunk."""
     return x_ASD.view(len(x_ASD), len(seats.neighbors), -1, x_ASD.shape[-1])
 

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import AttentionLayer
-from genus.model.attention.chunked import Chunked
-from genus.model.attention.chunked.layout import Seating, Seats, in_chunks, padded, with_neighbors
-from genus.model.attention.masks import Full, Place, Visibility
-from genus.model.cost import Demand, linear
+from genus.model.attention.chunked import ChunkedAttention
+from genus.model.attention.chunked.layout import ChunkIndex, ChunkLayout, in_chunks, padded, with_neighbors
+from genus.model.attention.masks import AttentionMask, Full, Place
+from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Fraction
 
 if TYPE_CHECKING:
     from genus.model.attention.plan import Context
 
 
-class Local(Chunked):
+class ChunkedLocalAttention(ChunkedAttention):
     """concat_a softmax(q_a k_aᵀ / √D) v_a, projected, among the tokens of the chunks seen, which are stretches of text.
 
     No map has a bias.
@@ -29,42 +29,42 @@ class Local(Chunked):
 
     dropout: Fraction = 0.1
     """On the attention probabilities, in training."""
-    visibility: Visibility = Full()
+    mask: AttentionMask = Full()
 
     def build(self, hidden: int) -> AttentionLayer:
         """Return the layer."""
-        return LocalLayer(self, hidden)
+        return ChunkedLocalAttentionLayer(self, hidden)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the projections, and two products of each token with all in the chunks it looks at."""
-        inner = self.heads * self.size
-        products = Demand(flops=4.0 * min(length, self.seen) * inner, kept=3 * inner)
-        return linear(hidden, 3 * inner, bias=False) + products + linear(inner, hidden, bias=False)
+        inner = self.heads * self.head_size
+        products = ComponentCost(flops=4.0 * min(length, self.seen) * inner, activations=3 * inner)
+        return linear_cost(hidden, 3 * inner, bias=False) + products + linear_cost(inner, hidden, bias=False)
 
 
-class LocalLayer(AttentionLayer):
+class ChunkedLocalAttentionLayer(AttentionLayer):
     """The module of local attention."""
 
-    choice: Local
+    choice: ChunkedLocalAttention
 
-    def __init__(self, choice: Local, hidden: int) -> None:
+    def __init__(self, choice: ChunkedLocalAttention, hidden: int) -> None:
         super().__init__()
-        self.choice, self.head_size = choice, choice.size
-        self.query = nn.Linear(hidden, choice.heads * choice.size, bias=False)
-        self.key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
-        self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
-        self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
+        self.choice, self.head_size = choice, choice.head_size
+        self.query = nn.Linear(hidden, choice.heads * choice.head_size, bias=False)
+        self.key = nn.Linear(hidden, choice.heads * choice.head_size, bias=False)
+        self.value = nn.Linear(hidden, choice.heads * choice.head_size, bias=False)
+        self.out = nn.Linear(choice.heads * choice.head_size, hidden, bias=False)
 
-    def plan(self, context: Context) -> Seating:
+    def plan(self, context: Context) -> ChunkLayout:
         """Return how the sequences sit."""
-        return Seating(context.packed)
+        return ChunkLayout(context.packed)
 
-    def forward(self, x: Tensor, shared: Seating, state: None = None) -> Tensor:
+    def forward(self, x: Tensor, shared: ChunkLayout, state: None = None) -> Tensor:
         """Return (T, H)."""
         choice = self.choice
         seats = shared.seats(choice)
         q_ASD, k_ASD, v_ASD = (
-            padded(self.by_head(project(x)))[seats.taker].transpose(0, 1)
+            padded(self.by_head(project(x)))[seats.gather_index].transpose(0, 1)
             for project in (self.query, self.key, self.value)
         )
         q_CAMD = in_chunks(q_ASD, seats).transpose(0, 1)
@@ -72,12 +72,12 @@ class LocalLayer(AttentionLayer):
         mask_CMK = self._mask(seats, shared)
         dropout = choice.dropout if self.training else 0.0
         out_CAMD = F.scaled_dot_product_attention(q_CAMD, k_CAKD, v_CAKD, mask_CMK[:, None], dropout)
-        return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.seat[0]].flatten(1))  # type: ignore[no-any-return]
+        return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.scatter_index[0]].flatten(1))  # type: ignore[no-any-return]
 
-    def _mask(self, seats: Seats, shared: Seating) -> Tensor:
+    def _mask(self, seats: ChunkIndex, shared: ChunkLayout) -> Tensor:
         """Return (C, M, W M) bool, who sees whom; who sits on an empty seat sees everyone, and is seen by none."""
-        position_CM = padded(shared.positions, -1)[seats.taker].view(len(seats.neighbors), -1)
+        position_CM = padded(shared.positions, -1)[seats.gather_index].view(len(seats.neighbors), -1)
         position_CK = position_CM[seats.neighbors].flatten(1)
         seen = position_CK[:, None] >= 0
-        rule = self.choice.visibility.allowed(Place(position_CM[:, :, None]), Place(position_CK[:, None]))
+        rule = self.choice.mask.allowed(Place(position_CM[:, :, None]), Place(position_CK[:, None]))
         return (seen if rule is None else seen & rule) | (position_CM[:, :, None] < 0)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import AttentionLayer
-from genus.model.attention.chunked import Chunked
-from genus.model.attention.chunked.layout import Seating, Seats, in_chunks, padded, with_neighbors
-from genus.model.attention.masks import Full, Place, Visibility
-from genus.model.cost import Demand, linear
+from genus.model.attention.chunked import ChunkedAttention
+from genus.model.attention.chunked.layout import ChunkIndex, ChunkLayout, in_chunks, padded, with_neighbors
+from genus.model.attention.masks import AttentionMask, Full, Place
+from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SEED = 0
 """Of the rotations in evaluation, so that numbers repeat; in training they are drawn anew in every forward pass."""
 
 
-class Lsh(Chunked):
+class LSHAttention(ChunkedAttention):
     """Σ_r exp(z_r - log Σ exp z) softmax_r(q kᵀ / √D) v, projected, k = q √D / |q|, and z_r the softmax's normalizer.
 
     In each of R rounds the tokens of a sequence are sorted by bucket, then by position, and cut into chunks; a token
@@ -42,56 +42,60 @@ class Lsh(Chunked):
     Where tokens see only those before them, those after them still move the borders of chunks.
     """
 
-    rounds: Count = 1
+    num_hashes: Count = 1
     """R."""
-    buckets: tuple[int, ...] = (64,)
+    num_buckets: tuple[int, ...] = (64,)
     """How many buckets; with several numbers, as many as their product, told by as many rotations. Each is even."""
-    across: bool = True
+    attend_across_buckets: bool = True
     """See tokens of other buckets too, where they share a chunk (released code: attend_across_buckets)."""
     dropout: Fraction = 0.0
     """On the attention probabilities, in training."""
-    visibility: Visibility = Full()
+    mask: AttentionMask = Full()
 
     @property
     def in_words(self) -> str:
         """What it hashes by, and how often."""
-        return f"locality-sensitive hashing ({self.rounds} rounds)"
+        return f"locality-sensitive hashing ({self.num_hashes} rounds)"
 
     def __post_init__(self) -> None:
         """Refuse numbers of buckets that no rotation gives, by a ValueError."""
-        if not self.buckets or any(number < 2 or number % 2 for number in self.buckets):
-            raise ValueError(f"attention.buckets: a rotation and its opposite tell an even number, not {self.buckets}")
+        if not self.num_buckets or any(number < 2 or number % 2 for number in self.num_buckets):
+            raise ValueError(
+                f"attention.buckets: a rotation and its opposite tell an even number, not {self.num_buckets}"
+            )
 
     def build(self, hidden: int) -> AttentionLayer:
         """Return the layer."""
-        return LshLayer(self, hidden)
+        return LSHAttentionLayer(self, hidden)
 
-    def demand(self, hidden: int, length: int) -> Demand:
+    def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the projections and rotations, and in each round two products with all in the chunks looked at."""
-        inner = self.heads * self.size
-        pairs = 4.0 * self.rounds * min(length, self.seen) * inner
-        hashing = self.rounds * inner * sum(self.buckets)
-        maps = linear(hidden, 2 * inner, bias=False) + linear(inner, hidden, bias=False)
-        return maps + Demand(flops=pairs, once=hashing, kept=2 * inner * (1 + self.rounds))
+        inner = self.heads * self.head_size
+        pairs = 4.0 * self.num_hashes * min(length, self.seen) * inner
+        hashing = self.num_hashes * inner * sum(self.num_buckets)
+        maps = linear_cost(hidden, 2 * inner, bias=False) + linear_cost(inner, hidden, bias=False)
+        return maps + ComponentCost(
+            flops=pairs, forward_only_flops=hashing, activations=2 * inner * (1 + self.num_hashes)
+        )
 
 
-class LshLayer(AttentionLayer):
+class LSHAttentionLayer(AttentionLayer):
     """The module of LSH attention; one map `query_key` makes queries and keys."""
 
-    choice: Lsh
+    choice: LSHAttention
 
-    def __init__(self, choice: Lsh, hidden: int) -> None:
+    def __init__(self, choice: LSHAttention, hidden: int) -> None:
         super().__init__()
-        self.choice, self.head_size = choice, choice.size
-        self.query_key = nn.Linear(hidden, choice.heads * choice.size, bias=False)
-        self.value = nn.Linear(hidden, choice.heads * choice.size, bias=False)
-        self.out = nn.Linear(choice.heads * choice.size, hidden, bias=False)
+        self.choice, self.head_size = choice, choice.head_size
+        self.query_key = nn.Linear(hidden, choice.heads * choice.head_size, bias=False)
+        self.value = nn.Linear(hidden, choice.heads * choice.head_size, bias=False)
+        self.out = nn.Linear(choice.heads * choice.head_size, hidden, bias=False)
 
-    def plan(self, context: Context) -> Seating:
+    def plan(self, context: Context) -> ChunkLayout:
         """Return how the sequences sit."""
-        return Seating(context.packed)
+        return ChunkLayout(context.packed)
 
-    def forward(self, x: Tensor, shared: Seating, state: None = None) -> Tensor:
+    def forward(self, x: Tensor, shared: ChunkLayout, state: None = None) -> Tensor:
         """Return (T, H)."""
         q_ATD, v_ATD = (
             self.by_drawn_head(project(x), self.choice.heads).transpose(0, 1)
@@ -104,48 +108,48 @@ class LshLayer(AttentionLayer):
     def hash(self, q_ATD: Tensor) -> Tensor:
         """Return (A, R, T) buckets: argmax of [x P, -x P] over random directions P, for each of their factors."""
         choice, wide = self.choice, torch.promote_types(q_ATD.dtype, torch.float32)
-        halves = [number // 2 for number in choice.buckets]
+        halves = [number // 2 for number in choice.num_buckets]
         with torch.autocast(q_ATD.device.type, enabled=False):
             x_ATD = q_ATD.to(wide)
             bucket_ART, scale = torch.zeros((), dtype=torch.int64, device=q_ATD.device), 1
             for turned in torch.split(self._rotations(x_ATD, sum(halves)), halves, -1):
-                told = [x_ATD @ turned[:, :, r] for r in range(choice.rounds)]
+                told = [x_ATD @ turned[:, :, r] for r in range(choice.num_hashes)]
                 bucket_ART = bucket_ART + scale * torch.stack([torch.cat([y, -y], -1).argmax(-1) for y in told], 1)
                 scale *= 2 * turned.shape[-1]
         return bucket_ART
 
     def _rotations(self, like_ATD: Tensor, directions: int) -> Tensor:
         """Return (A, D, R, directions) normal numbers."""
-        shape = (self.choice.heads, self.choice.size, self.choice.rounds, directions)
+        shape = (self.choice.heads, self.choice.head_size, self.choice.num_hashes, directions)
         if self.training:
             return torch.randn(shape, dtype=like_ATD.dtype, device=like_ATD.device)
         generator = torch.Generator().manual_seed(SEED)
         return torch.randn(shape, dtype=like_ATD.dtype, generator=generator).to(like_ATD.device)
 
-    def attend(self, q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, shared: Seating) -> Tensor:
+    def attend(self, q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, shared: ChunkLayout) -> Tensor:
         """Return (A, T, D), the outputs of all rounds together."""
-        seats, tokens = shared.seats(self.choice, self.choice.rounds), len(shared.number)
-        number = math.prod(self.choice.buckets)
+        seats, tokens = shared.seats(self.choice, self.choice.num_hashes), len(shared.number)
+        number = math.prod(self.choice.num_buckets)
         # Each sequence keeps its stretch of places, so that in every round the same places sit in its chunks.
         order_ART = (shared.number * number + bucket_ART).argsort(stable=True, dim=-1)
-        token_AS = F.pad(order_ART.flatten(1), (0, 1), value=tokens)[:, seats.taker]
-        round_R1 = torch.arange(self.choice.rounds, device=q_ATD.device)[:, None]
+        token_AS = F.pad(order_ART.flatten(1), (0, 1), value=tokens)[:, seats.gather_index]
+        round_R1 = torch.arange(self.choice.num_hashes, device=q_ATD.device)[:, None]
         group_ART = bucket_ART.gather(-1, order_ART) + number * round_R1
-        group_AS = F.pad(group_ART.flatten(1), (0, 1), value=-1)[:, seats.taker]
+        group_AS = F.pad(group_ART.flatten(1), (0, 1), value=-1)[:, seats.gather_index]
         out_ASD, weight_AS = self._by_chunk(q_ATD, v_ATD, token_AS, group_AS, seats, shared)
         place_ART = torch.empty_like(order_ART)
         place_ART.scatter_(-1, order_ART, torch.arange(tokens, device=q_ATD.device).expand_as(order_ART))
-        seat_AX = seats.seat.expand_as(place_ART).gather(-1, place_ART).flatten(1)
-        weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART).masked_fill(seats.absent, -torch.inf)
+        seat_AX = seats.scatter_index.expand_as(place_ART).gather(-1, place_ART).flatten(1)
+        weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART).masked_fill(seats.invalid, -torch.inf)
         share_ART = (weight_ART - weight_ART.logsumexp(1, keepdim=True)).exp().to(out_ASD.dtype)
         out_ARTD = _taken(out_ASD, seat_AX).view(*order_ART.shape, -1)
         return (share_ART[..., None] * out_ARTD).sum(1)
 
     def _by_chunk(
-        self, q_ATD: Tensor, v_ATD: Tensor, token_AS: Tensor, group_AS: Tensor, seats: Seats, shared: Seating
+        self, q_ATD: Tensor, v_ATD: Tensor, token_AS: Tensor, group_AS: Tensor, seats: ChunkIndex, shared: ChunkLayout
     ) -> tuple[Tensor, Tensor]:
         """Return the outputs (A, S, D) of each seat, and the logarithms (A, S) of the sums over what it attends to."""
-        k_ATD = q_ATD * ((q_ATD * q_ATD).mean(-1, keepdim=True) + EPSILON).rsqrt() / self.choice.size**0.5
+        k_ATD = q_ATD * ((q_ATD * q_ATD).mean(-1, keepdim=True) + EPSILON).rsqrt() / self.choice.head_size**0.5
         q_ASD, k_ASD, v_ASD = (_taken(F.pad(y, (0, 0, 0, 1)), token_AS) for y in (q_ATD, k_ATD, v_ATD))
         q_ACMD = in_chunks(q_ASD, seats)
         score_ACMK = q_ACMD @ with_neighbors(k_ASD, seats).mT
@@ -153,10 +157,10 @@ class LshLayer(AttentionLayer):
         asking_ACM1, asked_AC1K = _pairs(token_AS, seats)
         position_T = padded(shared.positions, -1)
         seen = asked_AC1K < len(shared.number)
-        rule = self.choice.visibility.allowed(Place(position_T[asking_ACM1]), Place(position_T[asked_AC1K]))
+        rule = self.choice.mask.allowed(Place(position_T[asking_ACM1]), Place(position_T[asked_AC1K]))
         if rule is not None:
             seen = seen & rule
-        if not self.choice.across:
+        if not self.choice.attend_across_buckets:
             seen = seen & torch.eq(*_pairs(group_AS, seats))
         score_ACMK.masked_fill_(~seen, HIDDEN).masked_fill_(asking_ACM1 == asked_AC1K, ITSELF)
         weight_ACM1 = score_ACMK.logsumexp(-1, keepdim=True)
@@ -165,7 +169,7 @@ class LshLayer(AttentionLayer):
         return out_ACMD.flatten(1, 2), weight_ACM1.flatten(1)
 
 
-def _pairs(of_AS: Tensor, seats: Seats) -> tuple[Tensor, Tensor]:
+def _pairs(of_AS: Tensor, seats: ChunkIndex) -> tuple[Tensor, Tensor]:
     """Return what is known of each seat, as (A, C, M, 1) for those who look and (A, C, 1, K) for those looked at."""
     return in_chunks(of_AS[..., None], seats), with_neighbors(of_AS[..., None], seats).mT
 
