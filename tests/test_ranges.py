@@ -94,10 +94,10 @@ def test_a_range_changes_nothing_of_what_is_written() -> None:
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        (Transformer, {"layers": 0}, "Encoder.layers: expected at least 1, got 0"),
-        (Transformer, {"hidden": -8}, "Encoder.hidden: expected at least 1, got -8"),
-        (MultiHeadAttention, {"dropout": 7.0}, f"Softmax.dropout: {FRACTION}, got 7"),
-        (MLP, {"size": -1}, "Dense.size: expected at least 1, got -1"),
+        (Transformer, {"layers": 0}, "Transformer.layers: expected at least 1, got 0"),
+        (Transformer, {"hidden": -8}, "Transformer.hidden: expected at least 1, got -8"),
+        (MultiHeadAttention, {"dropout": 7.0}, f"MultiHeadAttention.dropout: {FRACTION}, got 7"),
+        (MLP, {"size": -1}, "MLP.size: expected at least 1, got -1"),
         (Stage, {"share": 1.5}, "Stage.share: expected a share from 0 to 1, got 1.5"),
         (Budget, {"amount": float("inf")}, "Budget.amount: expected a finite number, got inf"),
         (AdamW, {"betas": (0.9, 1.5)}, f"AdamW.betas.1: {FRACTION}, got 1.5"),

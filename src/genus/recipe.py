@@ -244,8 +244,8 @@ class Recipe(Part):
             if missing := sorted(objective.needs_tokens - there.keys()):
                 named = ", ".join(missing)
                 raise ValueError(
-                    f"objectives: {type(objective).__name__} needs a special token for {named}, which tokens.specials "
-                    f"lacks; name it there (tokens.specials.{missing[0]}), or take another objective"
+                    f"objectives: {type(objective).__name__} needs a special token for {named}, which tokens.special_tokens "
+                    f"lacks; name it there (tokens.special_tokens.{missing[0]}), or take another objective"
                 )
 
     def _check(self, turn: TaskStep, where: str) -> None:

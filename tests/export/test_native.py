@@ -42,7 +42,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         "bert/tiny",
         [*SMALL, "model.block=Parallel", "model.embedding.position=RelativeBuckets"],
     ),
-    "heads of two classes": ("xlnet/tiny", [*SMALL, f"objectives=['Permuted', {NEXT}]"]),
+    "heads of two classes": ("xlnet/tiny", [*SMALL, f"objectives=['PermutationLM', {NEXT}]"]),
 }
 rows = pytest.mark.parametrize("row", ROWS)
 

@@ -416,7 +416,7 @@ def test_time_and_memory_are_linear_in_length(make_packed: MakePacked) -> None:
     ("changes", "message"),
     [
         ({"heads": 5}, "5 attention heads do not divide a hidden size of 12"),
-        ({"window": 2}, "attention.window: expected an odd number of blocks, got 2"),
+        ({"window": 2}, "attention.window_blocks: expected an odd number of blocks, got 2"),
         ({"block_size": 0}, "BlockSparseAttention.block_size: expected at least 1, got 0"),
         ({"random": -1}, "BlockSparseAttention.random: expected at least 0, got -1"),
         ({"focus": 0}, "BlockSparseAttention.focus: expected at least 1, got 0"),

@@ -135,7 +135,7 @@ def test_spans_of_backward_text_begin_where_words_do_as_it_reads() -> None:
 @pytest.mark.parametrize("other", ["transformer-xl/tiny", "bert/tiny"])
 def test_a_model_without_second_states_is_refused(other: str) -> None:
     message, model = (
-        r"Permuted predicts from second states.*model\.attention=TwoStreamAttention",
+        r"PermutationLM predicts from second states.*model\.attention=TwoStreamAttention",
         catalog.load(other).model,
     )
     with pytest.raises(ValueError, match=message):

@@ -13,17 +13,17 @@ NEXT = "objectives=[{kind='CausalLM'}]"
 @pytest.mark.parametrize(
     ("row", "settings", "message"),
     [
-        ("bert/tiny", [NEXT], r"CausalLM predicts the next token.*model\.attention\.visibility=Causal"),
-        ("transformer-xl/tiny", ["model.attention.visibility=Full"], "CausalLM predicts the next token"),
-        ("bert/tiny", ["model.attention.visibility=Causal"], r"Masked restores.*model\.attention\.visibility=Full"),
+        ("bert/tiny", [NEXT], r"CausalLM predicts the next token.*model\.attention\.mask=Causal"),
+        ("transformer-xl/tiny", ["model.attention.mask=Full"], "CausalLM predicts the next token"),
+        ("bert/tiny", ["model.attention.mask=Causal"], r"MaskedLM restores.*model\.attention\.mask=Full"),
         (
             "bert/tiny",
             ["objectives=[{kind='PermutationLM'}]"],
-            r"Permuted predicts.*model\.attention=TwoStreamAttention",
+            r"PermutationLM predicts.*model\.attention=TwoStreamAttention",
         ),
         (
             "roberta/tiny",
-            ["model.attention.visibility=Prefix"],
+            ["model.attention.mask=Prefix"],
             "model: it reads prefix of every token, which FullSentences",
         ),
     ],
@@ -36,6 +36,6 @@ def test_what_gives_the_answer_away_is_refused(row: str, settings: list[str], me
 
 @pytest.mark.parametrize("visibility", ["Causal", "{kind='Banded', width=4}"])
 def test_a_causal_model_learns_the_next_token(visibility: str) -> None:
-    recipe = catalog.load("roberta/tiny", [NEXT, f"model.attention.visibility={visibility}"])
+    recipe = catalog.load("roberta/tiny", [NEXT, f"model.attention.mask={visibility}"])
     assert recipe.model.causal
     assert recipe.model.in_words.startswith("decoder")

@@ -14,7 +14,7 @@ from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 if TYPE_CHECKING:
     from pathlib import Path
 
-NEEDED = "needs a special token for mask, which tokens.specials lacks"
+NEEDED = "needs a special token for mask, which tokens.special_tokens lacks"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("bert/tiny", "MaskedLM"), ("electra/tiny", "MaskedLMGenerator")])
@@ -23,7 +23,7 @@ def test_masking_needs_a_mask(name: str, kind: str) -> None:
         catalog.load(name).with_tokens(ByteBPE(vocab_size=300, special_tokens=GPT2))
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match=NEEDED):
-        catalog.load(name, ["tokens.specials.mask=null"])
+        catalog.load(name, ["tokens.special_tokens.mask=null"])
 
 
 def test_what_masks_nothing_needs_none() -> None:

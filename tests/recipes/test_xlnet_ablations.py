@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NEXT = "{kind='SequenceLabels', label='next_sentence'}"
-K7 = "objectives.0.partial.one_in=7"
+K7 = "objectives.0.selection.one_in=7"
 ROWS = {
     "K = 6": ([], set()),
-    "K = 7": ([K7], {"objectives.0.partial.one_in"}),
-    "- memory": ([K7, "model.memory=0"], {"objectives.0.partial.one_in", "model.memory"}),
+    "K = 7": ([K7], {"objectives.0.selection.one_in"}),
+    "- memory": ([K7, "model.memory=0"], {"objectives.0.selection.one_in", "model.memory"}),
     "- span-based prediction": (
-        ["objectives.0.partial=RandomTokens", K7],
-        {"objectives.0.partial.kind", "objectives.0.partial.longest", "objectives.0.partial.one_in"},
+        ["objectives.0.selection=RandomTokens", K7],
+        {"objectives.0.selection.kind", "objectives.0.selection.longest", "objectives.0.selection.one_in"},
     ),
     "- bidirectional data": (
         [K7, "examples.bidirectional=false"],
-        {"objectives.0.partial.one_in", "examples.bidirectional"},
+        {"objectives.0.selection.one_in", "examples.bidirectional"},
     ),
-    "+ next-sentence prediction": ([f"objectives=['Permuted', {NEXT}]", K7], {"objectives.0.partial.one_in"}),
+    "+ next-sentence prediction": ([f"objectives=['PermutationLM', {NEXT}]", K7], {"objectives.0.selection.one_in"}),
 }
-DENOISING = ["objectives=['Masked']"]
+DENOISING = ["objectives=['MaskedLM']"]
 """DAE + Transformer-XL."""
 TRAINED = {"DAE + Transformer-XL": DENOISING} | {row: changes for row, (changes, _) in ROWS.items()}
 RUN = Run(device="cpu", precision="float32", workers=0, held_out=0.0, log_every=1, checkpoint_every=2, tracker="none")

@@ -73,7 +73,7 @@ class GeneratorConfig(Part):
         """
         if type(model) is not Transformer or type(model.embedding) not in SHARED:
             kinds = " or ".join(kind.__name__ for kind in SHARED)
-            raise UsageError(f"generator: cannot share the embeddings of this model; take an Encoder with {kinds}")
+            raise UsageError(f"generator: cannot share the embeddings of this model; take a Transformer with {kinds}")
         hidden = max(1, round(self.width * model.hidden))
         changes = {
             "layers": max(1, round(self.depth * model.layers)),

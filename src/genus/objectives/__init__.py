@@ -130,10 +130,10 @@ class Objective(Part, ABC):
         kind = type(self).__name__
         if self.causal and not model.causal:
             raise ValueError(f"objectives: {kind} predicts the next token, which tokens of this model see already; "
-                             "take a causal one, such as model.attention.visibility=Causal")  # fmt: skip
+                             "take a causal one, such as model.attention.mask=Causal")  # fmt: skip
         if self.causal is False and model.causal:
             raise ValueError(f"objectives: {kind} restores tokens from both sides, but this model is causal; "
-                             "take model.attention.visibility=Full, or objectives of the kind CausalLM")  # fmt: skip
+                             "take model.attention.mask=Full, or objectives of the kind CausalLM")  # fmt: skip
 
     @property
     def target(self) -> str:

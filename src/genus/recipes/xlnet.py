@@ -2,10 +2,10 @@
 
 "Released code" and "README" are those of zihangdai/xlnet. The rows of table 6: BERT-Base is `bert/base`, and what the
 others take away or add is an override of `xlnet/base`: DAE + Transformer-XL (`objectives=['MaskedLM']`, which leaves
-the query stream idle), memory (`model.memory=0`), span-based prediction (`objectives.0.partial=RandomTokens`),
+the query stream idle), memory (`model.memory=0`), span-based prediction (`objectives.0.selection=RandomTokens`),
 bidirectional data (`examples.bidirectional=false`), next-sentence prediction
 (`objectives=['PermutationLM', {kind='SequenceLabels', label='next_sentence'}]`), and K
-(`objectives.0.partial.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
+(`objectives.0.selection.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
 `bert/tiny`.
 """
 

@@ -52,7 +52,7 @@ class Vocabulary:
         if role not in self.roles:
             raise GenusError(
                 f"the vocabulary has no {role} token; name it as {role}_token in special_tokens_map.json, "
-                f"or as tokens.specials.{role} before the tokenizer is trained"
+                f"or as tokens.special_tokens.{role} before the tokenizer is trained"
             )
         return self.roles[role]
 

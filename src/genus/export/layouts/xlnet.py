@@ -113,7 +113,7 @@ LAYOUT = Layout(
         Setting("layer_norm_eps", ("model.norm.eps",)),
         Setting("initializer_range", ("model.initialization.std",)),
         Setting("mem_len", ("model.memory",)),
-        Setting("clamp_len", ("model.attention.longest",), write_longest, read_longest),
+        Setting("clamp_len", ("model.attention.clamp_len",), write_longest, read_longest),
         Setting("summary_last_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
         LABELS,
         Setting("attn_type", (), read=only("bi")),

@@ -82,7 +82,7 @@ class PermutationLM(LanguageModel):
         """
         if model.second(1) is None:
             raise ValueError(
-                f"objectives: Permuted predicts from second states, which this {type(model).__name__} does not have; "
+                f"objectives: PermutationLM predicts from second states, which this {type(model).__name__} does not have; "
                 "take a model with model.attention=TwoStreamAttention, such as XLNet's"
             )
 

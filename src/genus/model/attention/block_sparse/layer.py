@@ -84,7 +84,7 @@ class BlockSparseAttention(Attention):
         if hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
         if self.window_blocks % 2 == 0:
-            raise ValueError(f"attention.window: expected an odd number of blocks, got {self.window_blocks}")
+            raise ValueError(f"attention.window_blocks: expected an odd number of blocks, got {self.window_blocks}")
 
     def can_load(self, other: Attention) -> bool:
         """Say yes to full attention, whose weights are the same (section 4: RoBERTa's checkpoint).

@@ -61,7 +61,7 @@ class LSHAttention(ChunkedAttention):
         """Refuse numbers of buckets that no rotation gives, by a ValueError."""
         if not self.num_buckets or any(number < 2 or number % 2 for number in self.num_buckets):
             raise ValueError(
-                f"attention.buckets: a rotation and its opposite tell an even number, not {self.num_buckets}"
+                f"attention.num_buckets: a rotation and its opposite tell an even number, not {self.num_buckets}"
             )
 
     def build(self, hidden: int) -> AttentionLayer:
