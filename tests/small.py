@@ -64,7 +64,7 @@ def _stage(recipe: Recipe) -> dict[str, Any]:
     turns = {
         turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.task_steps(stage)
     }
-    return stage | {"turns": list(turns.values())} if "turns" in stage else stage
+    return stage | {"tasks": list(turns.values())} if "tasks" in stage else stage
 
 
 def _smaller(value: Any) -> Any:

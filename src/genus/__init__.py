@@ -5,7 +5,7 @@
     recipe = genus.load("bert/mini", ["budget.amount=500"])
     genus.pretrain(recipe, ["text.jsonl"], Path("runs/mini"), genus.Run())
     model = genus.load_model(Path("runs/mini/model"))
-    genus.fill(model.learner, model.tokenizer, "The capital of France is [MASK].")
+    genus.fill_mask(model.learner, model.tokenizer, "The capital of France is [MASK].")
 
 Names are imported when they are first used, so that `import genus` costs nothing.
 """

@@ -93,15 +93,15 @@ class MixtureStage(Stage):
     Source: Raffel et al. 2019, section 3.5.2.
     """
 
-    turns: tuple[TaskStep, ...]
+    tasks: tuple[TaskStep, ...]
     limit: Count | None = None
     """K, beyond which a set of examples counts as no larger."""
     temperature: Positive = 1.0
     """T: 1 is proportional to size, a large one mixes equally."""
 
     def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
-        """Return the turns."""
-        return self.turns
+        """Return the tasks."""
+        return self.tasks
 
     def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
         """Return the mixture of the turns' feeds."""
@@ -244,8 +244,8 @@ class Recipe(Part):
             if missing := sorted(objective.needs_tokens - there.keys()):
                 named = ", ".join(missing)
                 raise ValueError(
-                    f"objectives: {type(objective).__name__} needs a special token for {named}, which tokens.special_tokens "
-                    f"lacks; name it there (tokens.special_tokens.{missing[0]}), or take another objective"
+                    f"objectives: {type(objective).__name__} needs a special token for {named}, which "
+                    f"tokens.special_tokens lacks; name it there (tokens.special_tokens.{missing[0]}), or take another objective"
                 )
 
     def _check(self, turn: TaskStep, where: str) -> None:

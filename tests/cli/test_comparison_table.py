@@ -148,7 +148,7 @@ def test_json_has_numbers(capsys: Captured) -> None:
 def test_what_is_known_of_bert(capsys: Captured) -> None:
     row = json.loads(said(capsys, "--json"))[FIRST.index("bert/base")]
     assert row["model type"] == "encoder, 12 layers of 768"
-    assert row["pre-train objective"] == "masked (15%, single tokens) + next sentence"
+    assert row["pre-train objective"] == "masked LM (15%, single tokens) + next sentence"
     assert row["tokenization"] == "WordPiece, lower-cased"
     assert "[UNK]" in row["unknown words"]
     assert row["embeddings"] == "token + segment + learned position (512)"

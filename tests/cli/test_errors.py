@@ -167,7 +167,7 @@ def test_invalid_utf8_is_replaced_and_counted(capsys: Captured, place: Place, tm
     capsys.readouterr()
     command = ["prepare", tmp_path / "text.jsonl", "--tokenizer", place.run / "tokenizer", "--out", tmp_path / "store"]
     assert main([*map(str, command), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["replaced_token_detection"] == content.count(b"Wave") > 0
+    assert json.loads(capsys.readouterr().out)["replaced"] == content.count(b"Wave") > 0
 
 
 def test_invalid_utf8_is_told_of_where_it_is_read(capsys: Captured, place: Place, tmp_path: Path) -> None:

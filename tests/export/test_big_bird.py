@@ -239,7 +239,7 @@ def small(tokenizer: Any, **changes: Any) -> Recipe:
         "layers": 2,
         "hidden": 24,
         "feedforward": {"size": 40},
-        "attention": {"heads": 3, "block_size": 4, "lead": 4},
+        "attention": {"heads": 3, "block_size": 4, "num_global_tokens": 4},
     }
     recipe = catalog.load("bigbird/tiny").overlay({"model": sizes | changes})
     return replace(recipe, tokens=tokenizer.tokens)

@@ -112,7 +112,7 @@ def small(tokenizer: Any) -> Any:
         "layers": 2,
         "hidden": 24,
         "feedforward": {"size": 40},
-        "attention": {"heads": 3, "block_size": 4, "lead": 4},
+        "attention": {"heads": 3, "block_size": 4, "num_global_tokens": 4},
     }
     return replace(catalog.load("bigbird/tiny").overlay({"model": sizes}), tokens=tokenizer.tokens)
 

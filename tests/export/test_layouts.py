@@ -45,7 +45,7 @@ def test_an_architecture_that_no_class_has_fits_no_layout(name: str, changes: di
 
 def test_a_causal_network_fits_no_layout_of_bert() -> None:
     """Not even without a head: it is no `BertModel`."""
-    causal = {"model": {"attention": {"visibility": {"kind": "Causal"}}}, "objectives": [{"kind": "CausalLM"}]}
+    causal = {"model": {"attention": {"mask": {"kind": "Causal"}}}, "objectives": [{"kind": "CausalLM"}]}
     recipe = catalog.load("bert/tiny")
     assert layout_for(recipe, []) is not None
     recipe = recipe.overlay(causal)

@@ -19,6 +19,7 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head import Output, OutputLayer, chunked_loss
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
 from genus.model.head.lm_head import LMHead, Transform
+from genus.model.initialization import Normal
 from genus.model.transformer import Transformer
 from genus.objectives import Learner
 from genus.objectives.pretraining.causal_lm import CausalLM
@@ -170,7 +171,11 @@ def test_what_is_shared_stays_shared_when_tensors_are_taken() -> None:
 
 def test_an_own_matrix_is_drawn_as_the_model_draws() -> None:
     model = Transformer(
-        layers=1, hidden=64, attention=MultiHeadAttention(heads=2), feedforward=MLP(size=8), init_std=0.05
+        layers=1,
+        hidden=64,
+        attention=MultiHeadAttention(heads=2),
+        feedforward=MLP(size=8),
+        initialization=Normal(std=0.05),
     )
     head = MaskedLM(output=LMHead(tied=False)).build(model, VOCABULARY)
     assert float(head.lm_head.weight.detach().std()) == pytest.approx(0.05, rel=0.05)  # type: ignore[arg-type]

@@ -34,14 +34,14 @@ SMALL = {"layers": 1, "hidden": 16, "attention": {"heads": 2}, "feedforward": {"
 compared = pytest.mark.parametrize("compared", ["all", "masked"])
 
 
-def recipe(compared: str = "masked_lm", **changes: Any) -> Recipe:
+def recipe(compared: str = "masked", **changes: Any) -> Recipe:
     objective = {"compared": compared, "teacher": {"model": SMALL | {"layers": 3}}} | changes
     return catalog.load("distilbert/tiny").overlay(
         {"model": SMALL, "tokens": {"vocab_size": VOCABULARY}, "objectives": {"0": objective}}
     )
 
 
-def learner(compared: str = "masked_lm", **changes: Any) -> Learner:
+def learner(compared: str = "masked", **changes: Any) -> Learner:
     torch.manual_seed(0)
     made = recipe(compared, **changes).learner().double()
     with torch.no_grad():

@@ -104,12 +104,12 @@ def test_a_generator_larger_than_the_discriminator_is_refused(setting: str) -> N
 def test_detection_needs_something_that_replaces() -> None:
     alone = {"kind": "ReplacedTokenDetection"}
     for objectives in ([alone], [{"kind": "MaskedLM"}, alone], [alone, {"kind": "MaskedLMGenerator"}]):
-        with pytest.raises(UsageError, match="Replaced needs original"):
+        with pytest.raises(UsageError, match="ReplacedTokenDetection needs original"):
             recipe().overlay({"objectives": objectives})
 
 
 def test_two_objectives_that_mask_are_refused() -> None:
-    with pytest.raises(UsageError, match="Generated gives masked, which is given already"):
+    with pytest.raises(UsageError, match="MaskedLMGenerator gives masked_lm, which is given already"):
         recipe().overlay({"objectives": [{"kind": "MaskedLM"}, {"kind": "MaskedLMGenerator"}]})
 
 

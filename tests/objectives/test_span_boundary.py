@@ -119,7 +119,7 @@ def test_a_token_within_a_span_does_not_reach_the_loss() -> None:
 
 def test_it_needs_a_masked_language_model_before_it() -> None:
     alone = {"kind": "SpanBoundary"}
-    with pytest.raises(UsageError, match="SpanBoundary needs masked, which DocSentences does not give"):
+    with pytest.raises(UsageError, match="SpanBoundary needs masked_lm, which DocSentences does not give"):
         catalog.load("spanbert/tiny").overlay({"objectives": [alone]})
     with pytest.raises(UsageError, match="SpanBoundary needs masked"):
         catalog.load("spanbert/tiny").overlay({"objectives": [alone, {"kind": "MaskedLM"}]})

@@ -56,7 +56,8 @@ def test_a_stopped_run_resumes_as_if_it_never_stopped(trained: Path, corpus: Pat
     again = pipeline.pretrain(small(), [corpus], tmp_path / "run", RUN, resume=True)
     assert losses(tmp_path / "run") == losses(trained)
     last = rows(trained)[-1]
-    assert again.progress.evaluation["replaced_token_detection/correct"] == last["held_out/replaced/correct"]
+    name = "replaced_token_detection/correct"
+    assert again.progress.evaluation[name] == last[f"held_out/{name}"]
     assert again.progress.evaluation["loss"] == last["held_out/loss"]
     assert same(load(tmp_path / "run" / "model").learner, load(trained / "model").learner)
 
@@ -89,7 +90,8 @@ def test_training_goes_on_without_the_generator_and_says_so(
     shutil.rmtree(tmp_path / "bare" / "generator")
     recipe = small("budget.amount=1")
     pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, start=tmp_path / "bare")
-    assert f"{tmp_path / 'bare'}: has no weights for heads.generated, which starts afresh" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'bare'}: has no weights for heads.masked_lm_generator, which starts afresh" in said
     assert list(load(tmp_path / "run" / "model").learner.heads) == ["masked_lm_generator", "replaced_token_detection"]
 
 
@@ -143,7 +145,7 @@ def test_a_larger_generator_is_refused_on_the_command_line(
 def test_an_export_is_a_pair_too(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(trained), "--out", str(tmp_path / "out"), "--json"]) == 0
     differences = json.loads(capsys.readouterr().out)["differences"]
-    assert {"hidden", "replaced_token_detection", "generator/hidden", "generator/masked"} <= differences.keys()
+    assert {"hidden", "replaced_token_detection", "generator/hidden", "generator/masked_lm"} <= differences.keys()
     assert same(load(tmp_path / "out").learner, load(trained / "model").learner)
 
 

@@ -55,7 +55,7 @@ def test_the_whole_way(tmp_path: Path, sharing: list[str], capsys: pytest.Captur
     weights, again = (load_file(run / "model" / "model.safetensors") for run in (whole, halved))
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-    assert sum("projection" in name for name in weights) == (1 if sharing else 2)
+    assert sum("projection" in name for name in weights) == (1 if sharing else 4)
     assert main(["export", str(whole), "--out", str(out)]) == 0, capsys.readouterr().err
     exported = load_file(out / "model.safetensors")
     assert all(torch.equal(weights[name], exported[name]) for name in exported)

@@ -38,7 +38,7 @@ def two_tasks() -> Recipe:
     small = shrunk(catalog.load("ernie2/tiny"))
     names = ("masked_lm", "relevance")
     kept = [objective.to_json() for objective in small.objectives if objective.name in names]
-    stage = small.stages[0].to_json() | {"turns": [{"objectives": [name]} for name in names]}
+    stage = small.stages[0].to_json() | {"tasks": [{"objectives": [name]} for name in names]}
     return small.overlay({"objectives": kept, "stages": [stage], "budget": {"amount": 3.0}})
 
 

@@ -28,7 +28,7 @@ def test_masking_needs_a_mask(name: str, kind: str) -> None:
 
 def test_what_masks_nothing_needs_none() -> None:
     xlnet = catalog.load("xlnet/tiny")
-    assert xlnet.overlay({"tokens": {"specials": {"mask": None}}}).tokens.special_tokens.mask is None
+    assert xlnet.overlay({"tokens": {"special_tokens": {"mask": None}}}).tokens.special_tokens.mask is None
 
 
 def test_a_given_tokenizer_is_refused_before_the_text_is_read(

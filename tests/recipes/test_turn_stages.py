@@ -64,8 +64,8 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
 @pytest.mark.parametrize(
     ("turns", "message"),
     [
-        ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked'"),
-        ([{"objectives": ["masked_lm"], "steps": 0}], "turns.0.steps: expected at least 1"),
+        ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked_lm'"),
+        ([{"objectives": ["masked_lm"], "steps": 0}], "tasks.0.steps: expected at least 1"),
         ([{"objectives": []}], "needs an objective"),
         (
             [{"objectives": ["sentence_distance", "relevance"]}],
@@ -74,7 +74,7 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
     ],
 )
 def test_turns_that_cannot_be_taken(turns: list[dict[str, Any]], message: str) -> None:
-    changes = {"stages": [{"kind": "MultiTaskStage", "max_length": 128, "batch": 8, "micro_batch": 8, "turns": turns}]}
+    changes = {"stages": [{"kind": "MultiTaskStage", "max_length": 128, "batch": 8, "micro_batch": 8, "tasks": turns}]}
     with pytest.raises(UsageError, match=message):
         catalog.load("ernie2/tiny").overlay(changes)
 
@@ -101,7 +101,7 @@ def in_turns(name: str) -> Recipe:
     small = shrunk(catalog.load(name))
     first, second = IN_TURNS[name]
     turns = [{"objectives": first}, {"objectives": second, "steps": 2}]
-    stage = small.stages[0].to_json() | {"kind": "MultiTaskStage", "turns": turns, "micro_batch": 8}
+    stage = small.stages[0].to_json() | {"kind": "MultiTaskStage", "tasks": turns, "micro_batch": 8}
     heads = [*(objective.to_json() for objective in small.objectives), *MORE.get(name, [])]
     return small.overlay({"stages": [stage], "objectives": heads, "budget": {"amount": 4.0}})
 
@@ -128,7 +128,7 @@ def test_any_member_takes_turns_and_resumes_as_if_it_never_stopped(name: str, co
 
 def test_turns_of_a_member_cost_less_than_all_its_objectives() -> None:
     turns = [{"objectives": ["masked_lm"], "steps": 3}, {"objectives": ["masked_lm", "next_sentence"]}]
-    recipe = catalog.load("bert/tiny").overlay({"stages": {"0": {"kind": "MultiTaskStage", "turns": turns}}})
+    recipe = catalog.load("bert/tiny").overlay({"stages": {"0": {"kind": "MultiTaskStage", "tasks": turns}}})
     (stage,) = recipe.stages
     assert isinstance(stage, MultiTaskStage)
     assert [recipe.task(turn) for turn in recipe.task_steps(stage)] == [0, 0]
@@ -148,8 +148,8 @@ def two_stages() -> Recipe:
         {"objectives": ["sentence_reordering"]},
         {"objectives": ["discourse_relation"]},
     ]
-    first = stage | {"share": 0.3, "turns": turns[:1], "micro_batch": 8}
-    second = stage | {"share": 0.7, "turns": turns, "micro_batch": 8}
+    first = stage | {"share": 0.3, "tasks": turns[:1], "micro_batch": 8}
+    second = stage | {"share": 0.7, "tasks": turns, "micro_batch": 8}
     names = {turn["objectives"][0] for turn in turns}
     kept = [objective.to_json() for objective in recipe.objectives if objective.name in names]
     return recipe.overlay({"stages": [first, second], "objectives": kept, "budget": {"amount": 20.0}})

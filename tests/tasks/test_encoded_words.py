@@ -22,7 +22,8 @@ from genus.tokens import TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.presegmented_words import CUT, SPACE, PresegmentedWords
-from genus.tokens.algorithms.unigram import XLNET, Unigram, UnigramNoSpaces
+from genus.tokens.algorithms.unigram import XLNET, Unigram
+from genus.tokens.algorithms.unigram_no_spaces import UnigramNoSpaces
 from genus.tokens.algorithms.word_level import WordLevel
 from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class GlobalTokenTransformer(Transformer):
-    """An encoder that puts G = `attention.num_global_tokens` vectors before every sequence: places for what concerns all of it.
+    """An encoder that puts G = `attention.num_global_tokens` vectors before every sequence.
+
+    They are places for what concerns all of it.
 
     They go through all layers, see every token of their sequence and are seen by it, and are left out at the end.
     Deviations: which token a global one stands for (a paragraph, a sentence) is not said, so all sequences share G

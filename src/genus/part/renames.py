@@ -63,6 +63,50 @@ def _heads_renamed(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "objectives": [OBJECTIVES.get(name, name) for name in names]}
 
 
+def _with_initialization(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a model whose standard deviation of fresh weights is a choice of its initialization."""
+    rest = {name: choice for name, choice in table.items() if name != "init_std"}
+    std = table.get("init_std")
+    return rest if std is None else {**rest, "initialization": {"kind": "Normal", "std": std}}
+
+
+def _split_transform(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a head's choices without those of its transform, and the transform."""
+    names = ("activation", "norm")
+    rest = {name: choice for name, choice in table.items() if name not in names}
+    return rest, {"kind": "Transform", **{name: table[name] for name in names if name in table}}
+
+
+def _with_transform(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a masked language model whose transform is a choice of its output layer."""
+    rest, transform = _split_transform(table)
+    return {"output": {"kind": "LMHead", "transform": transform}, **rest}
+
+
+def _with_two_transforms(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a span-boundary objective whose maps are its own and its output layer's."""
+    rest, transform = _split_transform(table)
+    return {"inner": transform, "output": {"kind": "LMHead", "transform": transform}, **rest}
+
+
+LABELS = {
+    "NextSentence": ("SequenceLabels", "next_sentence"),
+    "SentenceOrder": ("SequenceLabels", "sentence_order"),
+    "SentenceReordering": ("SequenceLabels", "sentence_reordering"),
+    "SentenceDistance": ("SequenceLabels", "sentence_distance"),
+    "DiscourseRelation": ("SequenceLabels", "discourse_relation"),
+    "Relevance": ("SequenceLabels", "relevance"),
+    "TokenDocument": ("TokenLabels", "token_document"),
+}
+"""Kinds of objectives that differed by the labels of a format alone, and the kind and the labels that they are now."""
+
+
+def _labels(table: dict[str, Any]) -> dict[str, Any]:
+    """Return an objective of labels that a format gives."""
+    kind, label = LABELS[table["kind"]]
+    return {**table, "kind": kind, "label": label}
+
+
 RENAMES: Mapping[int, Renames] = {
     1: Renames(
         kinds={
@@ -135,7 +179,24 @@ RENAMES: Mapping[int, Renames] = {
             ("TokenizerConfig", "specials"): "special_tokens",
             ("UnigramNoSpaces", "cleaning"): "normalization",
         },
-        moves={("Specials", "Specials"): with_ends_and_summary},
+        moves={
+            ("SpecialTokens", "Specials"): with_ends_and_summary,
+            ("Model", "Encoder"): _with_initialization,
+            ("Model", "Recurrent"): _with_initialization,
+            ("Model", "Extended"): _with_initialization,
+            ("TaskStep", "Turn"): _heads_renamed,
+            ("Objective", "Masked"): _with_transform,
+            ("Objective", "Distilled"): _with_transform,
+            ("Teacher", "Teacher"): _with_transform,
+            ("Objective", "MaskedDirect"): lambda table: {"output": {"kind": "Untied"}, **table},
+            ("Objective", "SpanBoundary"): _with_two_transforms,
+            ("Output", "Tied"): lambda table: {
+                "kind": "LMHead",
+                "bias": "learned" if table.get("bias", True) else "none",
+            },
+            ("Output", "Untied"): lambda table: {"kind": "LMHead", "tied": False, "bias": "constant"},
+            **{("Objective", kind): _labels for kind in LABELS},
+        },
     ),
 }
 """By the number of the schema from which they lead to the next."""

@@ -20,8 +20,11 @@ from genus.recipe import Budget, Published, Stage
 from genus.recipes import roberta
 
 HEADS = LinformerAttention(
-    heads=12, rank=256, length=512, sharing="heads"
-)  # table 2; section 4: E and F for all heads of a layer
+    heads=12,  # table 2
+    rank=256,  # table 2
+    length=512,  # table 2
+    sharing="heads",  # section 4: E and F for all heads of a layer
+)
 ONE = replace(HEADS, sharing="key-value")
 
 ENCODER = replace(roberta.ENCODER, attention=HEADS)  # section 5.1: as RoBERTa; released code: linformer_roberta_base

@@ -16,7 +16,7 @@ from genus.recipes import roberta
 from genus.text.normalization import ThaiNormalization
 from genus.text.segment import DictionaryWords
 from genus.tokens.algorithms.presegmented_words import PresegmentedWords
-from genus.tokens.algorithms.unigram import UnigramNoSpaces
+from genus.tokens.algorithms.unigram_no_spaces import UnigramNoSpaces
 
 BASE = Recipe(
     name="wangchanberta/base",

@@ -5,8 +5,8 @@ others take away or add is an override of `xlnet/base`: DAE + Transformer-XL (`o
 the query stream idle), memory (`model.memory=0`), span-based prediction (`objectives.0.selection=RandomTokens`),
 bidirectional data (`examples.bidirectional=false`), next-sentence prediction
 (`objectives=['PermutationLM', {kind='SequenceLabels', label='next_sentence'}]`), and K
-(`objectives.0.selection.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini` and
-`bert/tiny`.
+(`objectives.0.selection.one_in=7`). `xlnet/mini` and `xlnet/tiny` are ours, at the sizes and the cost of `bert/mini`
+and `bert/tiny`.
 """
 
 from dataclasses import replace

@@ -103,11 +103,11 @@ class AdaptiveSoftmaxLayer(OutputLayer):
 
     def _first(self, hidden_MH: Tensor) -> Tensor:
         """Return log-probabilities of the first cluster's tokens and of the further clusters."""
-        weight, bias = self.table.rows(0), self.bias[: self.table.clusters[0][1]]
-        if self.further is not None:
-            weight, bias = torch.cat([weight, self.further.weight]), torch.cat([bias, self.further.bias])
         state = hidden_MH if self.map is None else self.map(hidden_MH)
-        return F.linear(state, weight, bias).float().log_softmax(-1)
+        logits = F.linear(state, self.table.rows(0), self.bias[: self.table.clusters[0][1]])
+        if self.further is not None:
+            logits = torch.cat([logits, self.further(state)], -1)
+        return logits.float().log_softmax(-1)
 
     def _rest(self, hidden_MH: Tensor, cluster: int) -> Tensor:
         """Return log-probabilities of a further cluster's tokens, given the cluster."""

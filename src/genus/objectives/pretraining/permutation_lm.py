@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE, Targets
+from genus.errors import ChoiceError
 from genus.examples import Example
 from genus.model.cost import ComponentCost
 from genus.objectives.masking.targets import ContextSpans, TargetSelection
@@ -78,16 +79,17 @@ class PermutationLM(LanguageModel):
         """Refuse a model without second states.
 
         Raises:
-            ValueError: the model has no query stream.
+            ChoiceError: the model has no query stream.
         """
         if model.second(1) is None:
-            raise ValueError(
-                f"objectives: PermutationLM predicts from second states, which this {type(model).__name__} does not have; "
+            raise ChoiceError(
+                f"objectives: PermutationLM predicts from second states, which {type(model).__name__} does not have here; "
                 "take a model with model.attention=TwoStreamAttention, such as XLNet's"
             )
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Return the head."""
+        self.check(model)
         return PermutationLMHead(self, model, vocab_size)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:

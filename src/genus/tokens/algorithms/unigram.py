@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import sys
 import unicodedata
@@ -15,11 +14,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError
 from genus.part import Count
-from genus.text.normalization import SPACE as NORMALIZATION_SPACE
-from genus.text.normalization import Normalization
 from genus.tokens import SpecialTokens
-from genus.tokens.algorithms.byte_bpe import ROBERTA
-from genus.tokens.algorithms.presegmented_words import ordered
 from genus.tokens.cached_encoders import CutAtSpaces, SpacedWords, WholeText
 from genus.tokens.files.layout import choose, frame, further_in, named_in, read_config, read_specials
 from genus.tokens.files.sentencepiece import (
@@ -37,10 +32,9 @@ from genus.tokens.tokenizer import Tokenizer
 from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from genus.part import Part
     from genus.tokens.cached_encoders import TextEncoder
 
 
@@ -335,83 +329,3 @@ def _has_capital(piece: str) -> bool:
 def _has_mark(piece: str) -> bool:
     """Return whether a letter of a piece bears an accent."""
     return any(map(unicodedata.combining, unicodedata.normalize("NFKD", piece)))
-
-
-class UnigramNoSpaces(Unigram):
-    """A unigram model over what stands between spaces; a space is the token `<_>`.
-
-    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
-    elsewhere clean texts themselves.
-    """
-
-    lowercase: bool = True
-    plain: bool = False
-    longest: Count = 10
-    normalization: Normalization | None = None
-    special_tokens: SpecialTokens = ROBERTA
-
-    def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on cleaned texts: special tokens first, then the space, then pieces."""
-        cleaning = self.normalization
-        return super().train(texts if cleaning is None else (cleaning.clean(text) for text in texts))
-
-    def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for each: pieces do not know of words."""
-        return [True] * len(pieces)
-
-    def normalizers(self) -> list[Part]:
-        """Return the cleaning."""
-        return [] if self.normalization is None else [self.normalization]
-
-    def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the backend behind the cleaning."""
-        encode = super().encoder(backend, typecode)
-        return encode if self.normalization is None else NormalizedTexts(self.normalization, encode)
-
-    @classmethod
-    def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read `tokenizer.json` with a unigram model that has the token `<_>`; texts are taken to be clean."""
-        if (
-            backend is None
-            or not isinstance(backend.model, models.Unigram)
-            or NORMALIZATION_SPACE not in backend.get_vocab()
-        ):
-            return None
-        specials = read_specials(read_config(folder), (ROBERTA,), backend.get_vocab(), folder, backend)
-        return cls(vocab_size=backend.get_vocab_size(), special_tokens=specials), backend
-
-    def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
-        """Return special tokens in the order of fairseq's ids and the space, then pieces as in any unigram model."""
-        room = replace(self, vocab_size=self.vocab_size - 1)
-        first, kept = ordered(self.special_tokens), Unigram._kept(room, learned)
-        texts = [*first, NORMALIZATION_SPACE, *kept.texts[len(first) :]]
-        scores = [*[0.0] * (len(first) + 1), *kept.scores[len(first) :]]
-        return Pieces(texts, scores, kinds_of(texts, scores, self.special_tokens.unk or "<unk>", first))
-
-    def _backend(self, model: models.Unigram, charsmap: bytes | None) -> Backend:
-        backend = Backend(model)
-        rules = [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
-        lowercase = [normalizers.Lowercase()] if self.lowercase else []
-        backend.normalizer = normalizers.Sequence([*lowercase, *rules, normalizers.Replace(" ", NORMALIZATION_SPACE)])
-        backend.pre_tokenizer = pre_tokenizers.Split(NORMALIZATION_SPACE, "isolated")
-        backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(NORMALIZATION_SPACE, " ")])
-        return backend
-
-
-class NormalizedTexts:
-    """An encoder behind a cleaning."""
-
-    def __init__(self, cleaning: Normalization, encode: TextEncoder) -> None:
-        self.cleaning, self.encode = cleaning, encode
-
-    def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
-        return self.encode(self.cleaning.clean(text))
-
-    def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return all cuts: each part of a text is cleaned by itself."""
-        return list(cuts)
-
-    def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Return the ids of each part by itself."""
-        return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
