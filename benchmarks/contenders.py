@@ -18,7 +18,7 @@ from genus.examples import Example, Sequence
 from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
 from genus.export.layouts import layout_for
-from genus.model import attend
+from genus.model.attention import plan as attention_plan
 from genus.model.compile import compile_learner
 from genus.model.cpu import disable_malloc_trim, use_onednn_matmul
 from genus.objectives.pretraining.masked_lm import MaskedLM
@@ -180,14 +180,14 @@ class Ours:
 
     @contextlib.contextmanager
     def _as_levers_say(self) -> Iterator[None]:
-        chosen = attend.choose
+        chosen = attention_plan.choose
         if not self.levers.own_attention:
-            attend.choose = lambda *_: "fused"
+            attention_plan.choose = lambda *_, **__: "sdpa"
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.levers.half):
                 yield
         finally:
-            attend.choose = chosen
+            attention_plan.choose = chosen
 
 
 class Theirs:

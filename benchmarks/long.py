@@ -34,7 +34,7 @@ from torch.utils._pytree import tree_leaves
 from genus import catalog
 from genus.batch import Packed
 from genus.files import write_json
-from genus.model import attend
+from genus.model.attention import plan as attention_plan
 from genus.model.attention.plan import Context
 from genus.model.cpu import tune_cpu_process
 from genus.model.transformer import Transformer
@@ -126,7 +126,7 @@ def main() -> None:
         for name in names:
             if name == WRITTEN_OUT and length > LARGEST:
                 continue
-            attend.EXPLICIT_LENGTH = LARGEST if name == WRITTEN_OUT else 0
+            attention_plan.MATH_LENGTH = LARGEST if name == WRITTEN_OUT else 0
             row = FULL if name == WRITTEN_OUT else name
             layer = fitted(row, options.hidden, options.heads, length).build(options.hidden).to(device)
             one = measure(name, layer, options.hidden, length, device)

@@ -106,7 +106,7 @@ def test_a_run_learns_and_records_its_teacher(taught: Path, teacher: Path) -> No
     assert objective.teacher == Teacher(model=load(teacher).recipe.model)
     assert recipe.tokens == load(teacher).recipe.tokens
     assert json.loads((taught / "teacher.json").read_text())["folder"] == str(teacher)
-    assert {"held_out/masked/perplexity", "held_out/distilled", "held_out/hidden_cosine"} <= recorded[-1].keys()
+    assert {"held_out/masked_lm/perplexity", "held_out/distilled", "held_out/hidden_cosine"} <= recorded[-1].keys()
 
 
 def test_no_checkpoint_and_no_folder_holds_the_teacher(taught: Path) -> None:

@@ -75,8 +75,8 @@ def test_bits_per_byte_follow_from_the_loss(trained: Path) -> None:
     row = rows(trained)[-1]
     _, held_out = Store.open(trained / "store").split(RUN.held_out)
     tokens = sum(int(held_out.sentences[last] - held_out.sentences[first]) for first, last in held_out.documents)
-    per_byte = row["held_out/masked"] / math.log(2) * tokens / int(held_out.document_bytes.sum())
-    assert row["held_out/masked/bits_per_byte"] == pytest.approx(per_byte)
+    per_byte = row["held_out/masked_lm"] / math.log(2) * tokens / int(held_out.document_bytes.sum())
+    assert row["held_out/masked_lm/bits_per_byte"] == pytest.approx(per_byte)
 
 
 def test_bits_per_byte_of_short_documents(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_five_processes_start_at_once_thirty_times(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     for number in range(30):
         folder = tmp_path / str(number)
-        assert json.loads((folder / "recipe.json").read_text()) == Linear(warmup=0.5).to_json()
+        assert json.loads((folder / "recipe.json").read_text()) == Linear(warmup=0.5).written()
         assert json.loads((folder / "other.json").read_text()) == list(range(1000))
         assert sorted(path.name for path in folder.iterdir()) == ["other.json", "recipe.json"]
 

@@ -245,7 +245,8 @@ class Recipe(Part):
                 named = ", ".join(missing)
                 raise ValueError(
                     f"objectives: {type(objective).__name__} needs a special token for {named}, which "
-                    f"tokens.special_tokens lacks; name it there (tokens.special_tokens.{missing[0]}), or take another objective"
+                    f"tokens.special_tokens lacks; name it there (tokens.special_tokens.{missing[0]}), or take another "
+                    "objective"
                 )
 
     def _check(self, turn: TaskStep, where: str) -> None:

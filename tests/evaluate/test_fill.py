@@ -43,9 +43,9 @@ def model(folder: Path) -> LoadedModel:
 
 def test_tokens_and_probabilities_equal_hugging_face(folder: Path, model: LoadedModel) -> None:
     transformers = pytest.importorskip("transformers")
-    theirs = transformers.pipeline("fill-mask", model=str(folder), top_k=30)
+    theirs = transformers.pipeline("fill-mask", model=str(folder), top_k=30, dtype=torch.float64)
     mask = model.tokenizer.tokens.special_tokens.mask
-    ours = fill_mask(model.learner, model.tokenizer, "the cat ___ on the mat.", top=10)
+    ours = fill_mask(model.learner.double(), model.tokenizer, "the cat ___ on the mat.", top=10)
     specials = set(model.tokenizer.tokens.special_tokens.names())
     expected = [each for each in theirs(f"the cat {mask} on the mat.") if each["token_str"] not in specials][:10]
     assert [each.token for each in ours[0]] == [each["token_str"].strip() for each in expected]

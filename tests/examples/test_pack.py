@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_refused() -> None:
         pack(examples_of([[9, 9]]), LENGTH, PAD)
     with pytest.raises(ValueError, match="planned for 2 sequences got 3"):
         pack(examples_of([[2, 2]]), LENGTH, PAD, 2)
-    with pytest.raises(ValueError, match="planned for 1 masked targets got 2"):
+    with pytest.raises(ValueError, match="planned for 1 masked_lm targets got 2"):
         pack(examples_of([[4]]), LENGTH, PAD, max_targets={"masked_lm": 1})
 
 

@@ -30,8 +30,8 @@ def test_concrete_parts_and_modules_are_known_to_their_room_only(module: str) ->
 
 def test_the_rule_sees_what_is_asked() -> None:
     tree = ast.parse(
-        "from genus.model.transformer import Encoder\nfrom genus.objectives import Head\nimport genus\n"
-        "def f(x):\n    return isinstance(x, (Encoder, str)) or isinstance(x, Head) or type(x) is Encoder\n"
+        "from genus.model.transformer import Transformer\nfrom genus.objectives import Head\nimport genus\n"
+        "def f(x):\n    return isinstance(x, (Transformer, str)) or isinstance(x, Head) or type(x) is Transformer\n"
     )
     assert [kind.__name__ for _, kind in asked(tree)] == ["Transformer", "Head", "Transformer"]
 

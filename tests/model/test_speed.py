@@ -111,7 +111,7 @@ def test_onednn_is_chosen_by_the_flags(avx512: bool, amx: bool, wanted: bool, mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the switch is glibc's")
 def test_memory_is_kept() -> None:
-    code = "from genus.model.compile import keep_memory; print(keep_memory())"
+    code = "from genus.model.cpu import disable_malloc_trim; print(disable_malloc_trim())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
 
 

@@ -33,8 +33,10 @@ PARTS = [
 def old(part: Part) -> dict[str, Any]:
     """Return a part as schema 1 had it."""
     table = part.to_json()
-    table = {key: value for key, value in table.items() if key not in {"schema", "train_on", "train_seed"}}
-    return table | {"specials": {key: table["specials"][key] for key in OLD}}
+    specials = {key: table["special_tokens"][key] for key in OLD} | {"kind": "Specials"}
+    left_out = {"schema", "train_on", "train_seed", "special_tokens"}
+    kind = {"WordLevel": "Words"}.get(table["kind"], table["kind"])
+    return {key: value for key, value in table.items() if key not in left_out} | {"kind": kind, "specials": specials}
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)

@@ -5,7 +5,8 @@ of the command: `genus pretrain bigbird TEXT --start ROBERTA`; its 512 positions
 without a suffix are the internal construction (ITC), whose first and last blocks are global; rows with `-etc` add
 global tokens of their own (ETC). Question answering with the first 128 tokens as global ones (appendix E.2) is
 model.attention.num_global_tokens=128 and model.attention.num_global_tail_blocks=0. `bigbird/mini` and `bigbird/tiny`
-are ours, not published, at the sizes of `bert/mini` and `bert/tiny` and with as many tokens in a step, in long rows of short blocks.
+are ours, not published, at the sizes of `bert/mini` and `bert/tiny` and with as many tokens in a step, in long rows of
+short blocks.
 """
 
 from dataclasses import replace
@@ -146,14 +147,14 @@ LARGE_ETC = replace(
 
 SHORT = EarlyDropoutEmbedding(segments=2, position=LearnedPosition(length=512), dropout=0.0)  # ours
 SMALL = BlockSparseAttention(
-    heads=4,  # ours, as all of these
-    dropout=0.0,
-    block_size=16,
-    num_global_tokens=16,
-    num_global_tail_blocks=1,
-    window_blocks=3,
-    random_blocks=3,
-)  # ours
+    heads=4,  # ours
+    dropout=0.0,  # ours
+    block_size=16,  # ours
+    num_global_tokens=16,  # ours
+    num_global_tail_blocks=1,  # ours
+    window_blocks=3,  # ours
+    random_blocks=3,  # ours
+)
 
 MINI = replace(
     BASE,

@@ -129,7 +129,7 @@ LAYOUT = Layout(
         "permutation_lm": HeadLayout(
             objective=PermutationLM(),
             tensors={"heads.permutation_lm.lm_head": ("lm_loss",)},
-            free=frozenset({"partial"}),
+            free=frozenset({"selection"}),
         ),
         **sequence_heads("logits_proj"),
         **word_head(free=frozenset({"dropout"})),  # it has none

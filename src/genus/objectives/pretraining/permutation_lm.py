@@ -83,7 +83,7 @@ class PermutationLM(LanguageModel):
         """
         if model.second(1) is None:
             raise ChoiceError(
-                f"objectives: PermutationLM predicts from second states, which {type(model).__name__} does not have here; "
+                f"objectives: PermutationLM predicts from second states, which {type(model).__name__} has not; "
                 "take a model with model.attention=TwoStreamAttention, such as XLNet's"
             )
 
