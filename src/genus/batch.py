@@ -68,8 +68,8 @@ class Packed:
     tokens: int
     """The number of real tokens among the T, which tokens per second counts."""
     facts: Mapping[str, Tensor] = field(default_factory=dict)
-    """(T,) int64 by name, further facts per token: `segment` (0 or 1 in a pair), `order` (a token attends to those of
-    its sequence with no larger value), `task` (index of its embedding), `prefix` (1: all its sequence attends to it)."""
+    """(T,) int64 facts per token, by name: `segment` (0 or 1 in a pair), `order` (a token attends to those of its
+    sequence with no larger value), `task` (index of its embedding), `prefix` (1: its whole sequence attends to it)."""
     flow: Flow | None = None
     """How rows continue those of the batch before; None: none does."""
     query: Tensor | None = None
