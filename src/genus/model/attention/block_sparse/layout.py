@@ -124,7 +124,7 @@ class BlockRows:
     """P, the largest number of blocks of a sequence."""
 
     def allowed(self, drawn_XAZ: Tensor) -> Tensor:
-        """Return the attention mask (R, A, L, L) bool, given random blocks as indices in their sequence, -1 for none."""
+        """Return the attention mask (R, A, L, L) bool, given random blocks as indices in their sequence (-1: none)."""
         if not drawn_XAZ.shape[2]:
             return self.always[:, None]
         hit_XAP = torch.zeros(*drawn_XAZ.shape[:2], self.most + 1, dtype=torch.bool, device=drawn_XAZ.device)
