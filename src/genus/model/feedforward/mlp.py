@@ -45,9 +45,11 @@ class MLPLayer(ResidualBranch):
 
 
 class ChunkedMLP(FeedForward):
-    """Chunked feed-forward: W2 f(dropout(W1 x + b1)) + b2 by chunks of tokens (Kitaev et al. 2020, section 3).
+    """Feed-forward network W2 f(dropout(W1 x + b1)) + b2, computed in chunks of tokens.
 
     The backward pass recomputes each chunk, so that it too needs the inner activations of one chunk only.
+
+    Source: Kitaev et al. 2020, section 3, Chunking.
     """
 
     size: Count

@@ -63,6 +63,7 @@ class Chunk:
     """1 - the dropout probability of attention probabilities."""
     seed: int
     """Seed of the dropout mask."""
+
     def probabilities(self, q: Tensor, k: Tensor, logs: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return attention probabilities (C, A, n b, m b) and log normalizers (C, A, n, b), given or computed."""
         scores = (q @ k.transpose(-1, -2)).to(wide(q)).view(*self.queries.shape, -1, k.shape[-2])

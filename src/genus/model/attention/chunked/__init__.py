@@ -23,6 +23,7 @@ class ChunkedAttention(Attention):
     """Number of preceding chunks that a token attends to; the chunk before a sequence's first is its last."""
     chunks_after: Natural = 0
     """Number of following chunks that a token attends to."""
+
     def plan_key(self) -> Hashable:
         """Return one key for all choices, as `ChunkLayout` holds the indices of each chunk size."""
         return ChunkedAttention
