@@ -141,7 +141,7 @@ def prompts(rows: Sequence[Sequence[Tensor]], row_length: int, slots: Sequence[S
 
 
 def step(ids: Tensor, cache: Cache, running: Tensor) -> Packed:
-    """Return the batch of a decoding step: the next token (S,) of each slot; slots not running (S,) are padding."""
+    """Return the batch of a decoding step: the next token (S,) of each slot; padding where `running` (S,) is false."""
     slot = torch.arange(cache.slots, device=ids.device)
     entries = torch.arange(2 * cache.slots + 1, device=ids.device)  # in each row a token, and an empty entry of padding
     return Packed(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from genus.model.embedding import EmbeddingModule
 
 HEAD_SIZE = 64
-"""Default head size of generators."""
+"""Smallest head size of a generator whose number of heads is not set (unless its hidden size is smaller)."""
 SHARED = (Embedding, FactorizedEmbedding, ProjectedEmbedding)
 """Embeddings whose tables a second network can share."""
 

@@ -67,7 +67,7 @@ class AttentionLayer(ResidualBranch, ABC):
 
     Unless a choice says otherwise, its projections are linear layers `query`, `key`, `value` and `out`, whose rows (of
     `out`: columns) are ordered by head. They are reshaped by head size, never by number of heads, so that a module
-    whose projections hold only some of the heads (tensor parallelism) computes those.
+    whose projections hold only some of the heads computes those.
     """
 
     choice: Attention
