@@ -1,7 +1,6 @@
-"""The one batch: sequences packed end to end in rows, and the positions that have a target.
+"""Packed sequences, prediction targets, and the batch that holds them.
 
-Legend of shape suffixes: T tokens on the packed axis, R rows, L row length, N entries (sequences, and the padding of
-each row), M targets.
+Legend: N entries of a packed batch (sequences, and one entry of padding per row), M targets; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Memory = dict[str, Tensor]
-    """What a network remembers of the rows before: tensors by name, without gradient."""
+    """Segment-level recurrence: tensors by name that a network keeps of the batch before, without gradient."""
 
 IGNORE = -100
-"""Label of a target row that only fills the batch up to its static shape (NaN where labels are numbers)."""
+"""Label of a padding target, which only fills the batch up to its static shape (NaN where labels are floats)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How each of R rows goes on from the row before it in its stream, which stood at its place in the batch before."""
+    """Segment-level recurrence: how each of R rows continues the row at the same index in the batch before."""
 
     continues: Tensor
-    """(R,) bool: the row's first sequence goes on where the stream had come to."""
+    """(R,) bool: the row's first sequence continues where the stream ended."""
     through: Tensor
-    """(R,) int64: how many of the row's cells the stream comes through; those after them look ahead only."""
+    """(R,) int64: how many of the row's token positions belong to the stream; those after them are lookahead only."""
     backward: Tensor | None = None
-    """(R,) bool: the row's text runs from its end to its begin; None where no row's does."""
+    """(R,) bool: the row's text runs from its end to its beginning; None: no row's does."""
 
     def to(self, device: torch.device) -> Flow:
-        """Return the same on another device."""
+        """Return a copy on another device."""
         return Flow(
             self.continues.to(device, non_blocking=True),
             self.through.to(device, non_blocking=True),
@@ -49,40 +48,40 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Packed sequences: laid end to end on one token axis, in rows of `row_length` tokens that no sequence crosses.
+    """Packed sequences, end to end on one token axis, in rows of `row_length` tokens that no sequence crosses.
 
-    `ids.view(-1, row_length)` is a batch of rows in which each row holds whole sequences: fixed-shape kernels read
-    rows, variable-length kernels read `offsets`. Each row ends with one entry of padding, which may be empty, so that
-    entry j of every stream of a batch is the same example. Nothing outside attention needs to know of padding.
+    `ids.view(-1, row_length)` is a batch of rows, each of which holds whole sequences: fixed-shape kernels read rows,
+    variable-length kernels read `offsets`. Each row ends with one entry of padding, which may be empty, so that entry
+    j of every stream of a batch is the same example. Only attention depends on padding.
     """
 
     ids: Tensor
     """(T,) int64 token ids; T is a multiple of `row_length`."""
     positions: Tensor
-    """(T,) int64 positions within the sequence; they need not begin at 0 (decoding steps)."""
+    """(T,) int64 positions within the sequence; in decoding steps they do not begin at 0."""
     sequence: Tensor
-    """(T,) int32, which entry of `offsets` each token belongs to; -1 for padding."""
+    """(T,) int32 index of the entry of `offsets` that each token belongs to; -1 for padding."""
     offsets: Tensor
-    """(N+1,) int32 cumulative lengths of all entries, padding included; repeated T at the end fills up to a fixed N."""
+    """(N+1,) int32 cumulative lengths of all entries, padding included; T is repeated at the end up to a fixed N."""
     row_length: int
-    """L, tokens of a row, padding included."""
+    """L, tokens per row, padding included."""
     tokens: int
-    """How many of the T are real tokens: what a rate in tokens per second counts."""
+    """The number of real tokens among the T, which tokens per second counts."""
     facts: Mapping[str, Tensor] = field(default_factory=dict)
-    """(T,) int64 by name, what else is known of each token: `segment` (0 or 1 in a pair), `order` (a token sees those
-    of its sequence that come no later in it), `task` (which task vector is added), `prefix` (seen by its sequence)."""
+    """(T,) int64 facts per token, by name: `segment` (0 or 1 in a pair), `order` (a token attends to those of its
+    sequence with no larger value), `task` (index of its embedding), `prefix` (1: its whole sequence attends to it)."""
     flow: Flow | None = None
-    """How rows go on from the batch before; None: none does."""
+    """How rows continue those of the batch before; None: none does."""
     query: Tensor | None = None
-    """(R, P) int64 tokens, by rows, that get a second state, which knows where it stands but not what stands there."""
+    """(R, P) int64 token indices, by rows, that get a query stream, which has their position but not their content."""
     one_per_row: bool = False
-    """Whether each row holds one sequence at most, in every batch of its feed: kernels may depend on it."""
+    """Whether each row of every batch of the feed holds at most one sequence: the choice of kernel may depend on it."""
 
     @classmethod
     def laid(
         cls, ids: Tensor, rows: Sequence[Sequence[int]], row_length: int, facts: Mapping[str, Tensor] | None = None
     ) -> Packed:
-        """Return the packed sequences whose ids (T,), padding included, lie in rows of sequences of these lengths.
+        """Return packed sequences from ids (T,), padding included, given the lengths of the sequences of each row.
 
         Raises:
             ValueError: a row is longer than `row_length`.
@@ -98,25 +97,25 @@ class Packed:
         return self.ids.numel() // self.row_length
 
     def entries(self) -> Tensor:
-        """Return (T,) int64 the entry of `offsets` that each token lies in, padding too."""
+        """Return (T,) int64, the index of the entry of `offsets` that each token is in, padding included."""
         order = torch.arange(self.ids.numel(), device=self.offsets.device, dtype=self.offsets.dtype)
         return torch.searchsorted(self.offsets[1:], order, right=True)
 
     def spans(self) -> list[tuple[int, int]]:
-        """Return (start, end) of each sequence that has tokens, padding left out; it waits for the device."""
+        """Return (start, end) of each sequence that is not empty, without padding; synchronizes with the device."""
         owner = self.sequence.tolist()
         spans = enumerate(pairwise(self.offsets.tolist()))
         return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
     def lengths(self) -> list[int]:
-        """Return the length of each sequence that has tokens, padding left out; it waits for the device."""
+        """Return the length of each sequence that is not empty, without padding; synchronizes with the device."""
         start, length = self.offsets[:-1], self.offsets.diff()
         there = length > 0
         owner = self.sequence[start[there].long()]
         return length[there][owner >= 0].tolist()
 
     def to(self, device: torch.device) -> Packed:
-        """Return the same sequences on another device."""
+        """Return a copy on another device, without waiting for the transfer."""
         return replace(
             self,
             ids=self.ids.to(device, non_blocking=True),
@@ -132,9 +131,9 @@ class Packed:
 def layout(
     rows: Sequence[Sequence[int]], row_length: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Return offsets (N+1,), and sequence and positions (T,), of rows of sequences of given lengths.
+    """Return the layout of packed sequences of given lengths: offsets (N+1,), sequence (T,) and positions (T,).
 
-    Each row ends with one entry of padding, which is what the row has left, so N is the number of sequences and rows.
+    Each row ends with one entry of padding, which fills it, so N is the number of sequences plus the number of rows.
 
     Raises:
         ValueError: a row is longer than `row_length`.
@@ -156,28 +155,28 @@ def layout(
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is to be predicted where: `label[m]` at token `index[m]` of a stream's packed axis."""
+    """Prediction targets: `label[m]` is to be predicted at token `index[m]` of a stream's packed axis."""
 
     index: Tensor
-    """(M,) int64 into the packed axis; 0 in rows that only fill up."""
+    """(M,) int64 gather index into the packed axis; 0 for padding targets."""
     label: Tensor
-    """(M, ...) int64 classes, or float32 numbers; `IGNORE` or NaN in rows that only fill up."""
+    """(M, ...) int64 classes, or float32 regression targets; `IGNORE` or NaN for padding targets."""
     weight: Tensor | None = None
-    """(M,) float32, what each target counts, 0 for none; None: 1, but for rows whose label is `IGNORE` or NaN."""
+    """(M,) float32 weight of each target in the loss; None: 1, and 0 where the label is `IGNORE` or NaN."""
     stream: str = "tokens"
-    """The stream that `index` counts in."""
+    """Name of the stream that `index` refers to."""
     most: int | None = None
-    """A number of targets that no row of the batch exceeds, known on the CPU where the batch was packed."""
+    """An upper bound of the targets per row of the batch, known on the CPU where the batch was packed."""
 
     def counted(self) -> Tensor:
-        """(M,) bool: which rows are real targets."""
+        """Return (M,) bool: true for real targets, false for padding targets."""
         if self.weight is not None:
             return self.weight > 0
         known = ~self.label.isnan() if self.label.is_floating_point() else self.label != IGNORE
         return known if known.dim() == 1 else known.flatten(1).any(1)
 
     def count(self) -> Tensor:
-        """Return the number of real targets, or the sum of their weights: what losses are divided by."""
+        """Return the number of real targets, or the sum of their weights: the denominator of the loss."""
         return self.counted().sum() if self.weight is None else self.weight.sum()
 
     def total(self, values: Tensor) -> Tensor:
@@ -186,7 +185,7 @@ class Targets:
         return values.sum() if self.weight is None else (values * self.weight).sum()
 
     def to(self, device: torch.device) -> Targets:
-        """Return the same targets on another device."""
+        """Return a copy on another device, without waiting for the transfer."""
         return replace(
             self,
             index=self.index.to(device, non_blocking=True),
@@ -197,28 +196,28 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Named streams of packed sequences, and named targets within them."""
+    """A batch: named streams of packed sequences, and named targets within them."""
 
     streams: dict[str, Packed]
-    """An encoder or decoder reads one stream, `tokens`."""
+    """By name; an encoder or a decoder reads one stream, `tokens`."""
     targets: dict[str, Targets]
-    """By the name of the loss they serve, such as `masked` or `next_sentence`; absent means no such task here."""
+    """By the name of their loss, such as `masked` or `next_sentence`; an absent name: the batch has no such targets."""
     heads: frozenset[str] | None = None
-    """Names of the objectives that learn from it; None: all."""
+    """Names of the objectives that are trained on the batch; None: all."""
     memory: Memory = field(default_factory=dict)
-    """What the network remembered after the batch before; empty where it is not to remember."""
+    """The network's memory after the batch before; empty without segment-level recurrence."""
 
     @property
     def tokens(self) -> Packed:
-        """The stream of a one-stream model."""
+        """The stream `tokens`, the only one of an encoder or a decoder."""
         return self.streams["tokens"]
 
     def pin_memory(self) -> Batch:
-        """Return the same batch in page-locked memory, from which it is copied to a GPU while the CPU goes on."""
+        """Return a copy in page-locked (pinned) memory, whose transfer to a GPU does not block the CPU."""
         return _pinned(self)  # type: ignore[no-any-return]
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on another device."""
+        """Return a copy on another device, without waiting for the transfer."""
         return Batch(
             {name: packed.to(device) for name, packed in self.streams.items()},
             {name: targets.to(device) for name, targets in self.targets.items()},
@@ -228,7 +227,7 @@ class Batch:
 
 
 def _pinned(value: Any) -> Any:
-    """Return a value, all of whose tensors, at any depth of dataclasses and mappings, are in page-locked memory."""
+    """Return a copy whose tensors, at any depth of dataclasses and mappings, are in page-locked memory."""
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{one.name: _pinned(getattr(value, one.name)) for one in fields(value)})
     if isinstance(value, Mapping):

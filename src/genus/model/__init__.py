@@ -1,4 +1,4 @@
-"""Station 4, ids to hidden states, written for one device: the slot `Model` and the module it builds, `Network`."""
+"""Station 4, token ids to hidden states, for one device: the slot `Model` and the module that it builds, `Network`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class States:
     """
 
     streams: dict[str, Tensor]
-    """Last hidden states (T, H) by the name of the stream they belong to."""
+    """Last hidden states (T, H) by the name of their stream."""
     memory: Memory = field(default_factory=dict)
-    """Memory for the batch that follows in the same streams; empty where the batch brought none."""
+    """Memory (segment-level recurrence) for the next batch of the same streams; empty where the batch had none."""
     losses: dict[str, Tensor] = field(default_factory=dict)
     """Auxiliary losses of layers (load balancing, pondering), summed over what `Network.counts` counts."""
     layers: tuple[Tensor, ...] | None = None
-    """Hidden states (T, H) of the stream `tokens`, where they were asked for: the embeddings, then every layer's output
-    before any final norm, as `output_hidden_states` of transformers."""
+    """Hidden states (T, H) of the stream `tokens`, if requested: the embeddings, then every layer's output before any
+    final norm, as `output_hidden_states` of transformers; else None."""
 
     def __getitem__(self, stream: str) -> Tensor:
         """Return the last hidden states of a stream."""
@@ -43,117 +43,117 @@ register_dataclass(States)
 
 
 class Network(nn.Module, ABC):
-    """A model at work: a batch of named, packed inputs in, named hidden states out."""
+    """The module of a `Model`: maps a batch of named, packed sequences to named hidden states."""
 
     hidden: int
-    """Width of the hidden states."""
+    """H, the size of the hidden states."""
 
     @property
     @abstractmethod
     def token_embedding(self) -> nn.Embedding:
-        """The token embedding (V, E), to which output heads tie their weights."""
+        """The token embedding (V, E), with which output heads tie their weights."""
 
     @abstractmethod
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
-        """Return hidden states (T, H) by stream, the memory that follows where the batch brings one, and layer losses.
+        """Forward pass: return hidden states (T, H) by stream, the next memory if the batch has one, and layer losses.
 
         Args:
-            batch: on the network's device.
-            layers: return the hidden states of every layer too.
+            batch: the packed sequences, on the network's device.
+            layers: also return the hidden states of every layer.
 
         Raises:
-            UsageError: `layers` of a network that does not keep them.
+            UsageError: the network does not keep the hidden states of its layers.
         """
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the number of terms in each of the layers' own losses (`States.losses`); none by default."""
+        """Return the number of terms of each auxiliary loss (`States.losses`), by name; empty by default."""
         return {}
 
     def initial_memory(self, rows: int) -> Memory:
-        """Return the memory of that many rows before the first batch; empty where the network has none."""
+        """Return the memory for `rows` rows before the first batch; empty without segment-level recurrence."""
         return {}
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return the modules that tokens pass one after the other, the embeddings first: rates may fall with depth."""
+        """Return the layers in forward order, the embeddings first, for layer-wise learning-rate decay."""
         return [self]
 
     def compile_units(self) -> list[nn.Module]:
-        """Return the modules to compile, each by itself; those that are alike are compiled once."""
+        """Return the modules for regional compilation: each is compiled by itself, those that are alike once."""
         return [self]
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """Turn the states (N, H) of the tokens that stand for whole sequences into sequence vectors (N, H)."""
+        """Pooler: map the hidden states (N, H) of one token per sequence to sequence vectors (N, H)."""
         return hidden
 
 
 class Model(Part, ABC):
-    """A choice of architecture."""
+    """The slot of model architectures."""
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """Width of the hidden states."""
+        """H, the size of the hidden states."""
 
     @property
     def embedding_width(self) -> int:
-        """Width of the token embedding, to which output heads tie their weights."""
+        """E, the size of the token embedding, with which output heads tie their weights."""
         return self.width
 
     @property
     def pooled_width(self) -> int:
-        """Width of what stands for a whole sequence."""
+        """Size of the pooled sequence vector."""
         return self.width
 
     @property
     @abstractmethod
     def max_length(self) -> int | None:
-        """The longest sequence the positions allow, None where they have no end."""
+        """Maximum sequence length in tokens that the positions allow; None: unlimited."""
 
     @property
     def causal(self) -> bool:
-        """Whether no token sees one after it, so that it can learn to predict the next one."""
+        """Whether attention is causal, so that the model can be trained to predict the next token."""
         return False
 
     @property
     def facts(self) -> frozenset[str]:
-        """Names of the facts of tokens (`Packed.facts`) that the model reads."""
+        """Names of the facts per token (`Packed.facts`) that the model reads."""
         return frozenset()
 
     @property
     def num_tasks(self) -> int | None:
-        """How many tasks it tells apart by a vector each; None: it does not ask which task a batch is for."""
+        """Number of task embeddings; None: the model does not depend on the task of a batch."""
         return None
 
     def second(self, length: int) -> ComponentCost | None:
-        """Return what a second state per position needs (XLNet's query stream); None where the model has none."""
+        """Return the cost of a second state per token position (XLNet's query stream); None: the model has none."""
         return None
 
     @abstractmethod
     def build(self, vocab_size: int) -> Network:
-        """Build the module with fresh weights, drawn from PyTorch's global generator."""
+        """Build the module with initial weights, drawn from PyTorch's global generator."""
 
     def pooled(self, pooler: Pooler) -> Model:
-        """Return the model as tasks over whole sequences need it: with its pooler or this one, if it can have one."""
+        """Return the model for sequence-level tasks: with its own pooler, else this one, if it can have one."""
         return self
 
     def unpooled(self) -> Model:
-        """Return the model as tasks over single tokens need it: without a pooler."""
+        """Return the model for token-level tasks: without a pooler."""
         return self
 
     def merge_pretrained(self, source: Model) -> Model:
-        """Return the architecture of a run of this one that starts from the weights of another: here that one."""
+        """Return the architecture of a run that starts from the weights of `source`; by default that of `source`."""
         return source
 
     def initialize(self, module: nn.Module) -> None:
-        """Draw the weights of a head as the model draws its own; by default they stay as PyTorch drew them."""
+        """Initialize the weights of a head as the model initializes its own; by default PyTorch's are kept."""
         return
 
     @abstractmethod
     def cost(self, vocab_size: int, length: int) -> ComponentCost:
-        """Return what the network needs, for sequences of `length` tokens; the FLOPs of `pool` are not among them."""
+        """Return the cost per token for sequences of `length` tokens, without the FLOPs of `pool`."""
 
     def pool_flops(self) -> float:
-        """Return the FLOPs of pooling one sequence."""
+        """Return the FLOPs of the pooler per sequence."""
         return 0.0
 
     def parameters(self, vocab_size: int) -> int:

@@ -12,37 +12,37 @@ from genus.part import Part
 
 
 class Activation(Part, ABC):
-    """An element-wise non-linearity."""
+    """The slot of element-wise activation functions."""
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the activations, of the same shape."""
+        """Return the activations, of the shape of x."""
 
     def build(self) -> nn.Module:
-        """Return the function as a module."""
+        """Return the activation function as a module."""
         return Apply(self)
 
 
 class Apply(nn.Module):
-    """An activation as a module without parameters."""
+    """The module of an activation function, without parameters."""
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the activations."""
+        """Return the activations, of the shape of x."""
         return self.activation(x)
 
 
 class Gelu(Activation):
-    """x Φ(x), with Φ the normal distribution function or its tanh form (Hendrycks and Gimpel 2016, section 2)."""
+    """GELU: x Φ(x), with Φ the normal distribution function or its tanh form (Hendrycks and Gimpel 2016, section 2)."""
 
     approximate: Literal["none", "tanh"] = "none"
 
     @property
     def in_words(self) -> str:
-        """The name in common use."""
+        """The usual name of the function."""
         return "GELU" if self.approximate == "none" else f"GELU ({self.approximate})"
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -51,11 +51,11 @@ class Gelu(Activation):
 
 
 class Relu(Activation):
-    """max(0, x)."""
+    """ReLU: max(0, x)."""
 
     @property
     def in_words(self) -> str:
-        """The name in common use."""
+        """The usual name of the function."""
         return "ReLU"
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Relu(Activation):
 
 
 class Tanh(Activation):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent, tanh x."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return tanh x."""

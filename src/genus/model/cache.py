@@ -1,9 +1,9 @@
-"""The key-value cache: the keys side of attention in decoding.
+"""The key-value cache for incremental decoding.
 
-Tokens in a batch say by the fact `slot` which sequence of the cache they go on; their positions are counted from its
-beginning. Prompts of different lengths are read packed, without padding; a decoding step is a batch of rows of one
-token, row s for slot s.
-Legend: T tokens, S slots, C capacity of a slot, G heads of keys and values, D numbers of a head.
+The fact `slot` of a token is the index of the cached sequence that it continues; its position is counted from the
+beginning of that sequence. Prompts of different lengths are processed as packed sequences, without padding; a decoding
+step is a batch of rows of one token, row s for slot s.
+Legend: S slots, C capacity of a slot, G heads of keys and values; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """The keys and values of one layer."""
+    """The cached keys and values of one layer."""
 
     keys: Tensor
-    """(S C + 1, G, D): slot by slot, and one place for what is not kept (padding)."""
+    """(S C + 1, G, D): slot by slot, then one entry to which padding is written."""
     values: Tensor
 
     def write(self, k_TGD: Tensor, v_TGD: Tensor, places: Tensor) -> None:
-        """Write keys and values in place."""
+        """Write keys and values in place, at the entries `places` (T,)."""
         self.keys.index_copy_(0, places, k_TGD.to(self.keys.dtype))
         self.values.index_copy_(0, places, v_TGD.to(self.values.dtype))
 
     def read(self) -> tuple[Tensor, Tensor]:
-        """Return all keys and values (S C, G, D)."""
+        """Return all keys and values (S C, G, D), without the entry of padding."""
         return self.keys[:-1], self.values[:-1]
 
 
 class Cache:
-    """Keys and values of all layers, of as many sequences as there are slots."""
+    """The key-value cache of all layers, with one slot per sequence."""
 
     def __init__(
         self, shapes: Sequence[tuple[int, int]], slots: int, capacity: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Make an empty cache.
+        """Allocate an empty cache.
 
         Args:
-            shapes: heads and head size of each layer's keys.
-            slots: S.
-            capacity: C.
+            shapes: (heads of keys and values, head size) per layer.
+            slots: S, the number of sequences.
+            capacity: C, tokens per slot.
             dtype: of keys and values.
             device: of keys and values.
         """
@@ -58,12 +58,12 @@ class Cache:
         sizes = [(slots * capacity + 1, *shape) for shape in shapes]
         self.layers = [LayerCache(*(torch.zeros(s, dtype=dtype, device=device) for _ in range(2))) for s in sizes]
         self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)
-        """(S,) tokens of each slot."""
+        """(S,) number of cached tokens per slot."""
         self.empty = True
-        """Whether nothing was written yet: then new tokens attend to each other as a packed batch."""
+        """Whether nothing was written yet: then new tokens attend to each other as packed sequences."""
 
     def layer(self, number: int) -> LayerCache:
-        """Return the keys and values of a layer."""
+        """Return the cached keys and values of layer `number`."""
         return self.layers[number]
 
     def slot(self, packed: Packed) -> Tensor:
@@ -71,21 +71,21 @@ class Cache:
         return packed.facts["slot"].masked_fill(packed.sequence < 0, -1)
 
     def places(self, packed: Packed) -> Tensor:
-        """Return (T,) where the keys of tokens are written; those of padding in the place that nobody reads."""
+        """Return (T,) the entries to which keys and values are written; padding has the entry that is never read."""
         slot, spare = self.slot(packed), self.slots * self.capacity
         return (slot * self.capacity + packed.positions).masked_fill(slot < 0, spare)
 
     def queries(self, packed: Packed) -> Side:
-        """Return new tokens as queries: those of a step by rows, row s for slot s; others as one row."""
+        """Return new tokens as queries: those of a decoding step as row s for slot s, others as one row."""
         length = 1 if self._is_step(packed) else packed.ids.numel()
         return Side(self.slot(packed), packed.positions, None, length)
 
     def keys(self, packed: Packed, *, own: bool = True) -> Side:
-        """Return what is in the cache as keys: by slots for a step, else as one row.
+        """Return the cached tokens as keys: one row per slot for a decoding step, else one row in all.
 
         Args:
             packed: the new tokens.
-            own: they are written to this cache, so their keys are in it too; else they are of another stream.
+            own: the new tokens are written to this cache, so their keys are included; else they are of another stream.
         """
         place = torch.arange(self.capacity, device=self.device).expand(self.slots, -1)
         lengths = self.after(packed) if own else self.lengths
@@ -95,18 +95,18 @@ class Cache:
         return Side(sequence.flatten(), place.flatten(), None, length)
 
     def after(self, packed: Packed) -> Tensor:
-        """Return (S,) the tokens of each slot with new ones."""
+        """Return (S,) the number of tokens per slot, new ones included."""
         slot = self.slot(packed)
         new = torch.cat([self.lengths, self.lengths.new_zeros(1)])
         new = new.scatter_reduce(0, slot.masked_fill(slot < 0, self.slots), packed.positions + 1, "amax")
         return new[:-1]
 
     def advance(self, packed: Packed) -> None:
-        """Count new tokens, once all layers have written theirs."""
+        """Update the lengths by the new tokens, after all layers have written their keys and values."""
         self.lengths, self.empty = self.after(packed), False
 
     def reorder(self, parents: Tensor) -> None:
-        """Have slot s go on from slot `parents[s]` (S,), as beams do."""
+        """Replace slot s by a copy of slot `parents[s]` (S,), as beam search needs."""
         source = parents[:, None] * self.capacity + torch.arange(self.capacity, device=self.device)
         source = torch.cat([source.flatten(), source.new_full((1,), self.slots * self.capacity)])
         for layer in self.layers:
@@ -115,7 +115,7 @@ class Cache:
         self.lengths = self.lengths.index_select(0, parents)
 
     def free(self, slot: int) -> None:
-        """Forget the sequence of a slot."""
+        """Free a slot: its sequence has length 0 afterwards."""
         self.lengths[slot] = 0
 
     def _is_step(self, packed: Packed) -> bool:
@@ -123,12 +123,12 @@ class Cache:
 
 
 def prompts(rows: Sequence[Sequence[Tensor]], row_length: int, slots: Sequence[Sequence[int]]) -> Packed:
-    """Return prompts of different lengths packed in rows, each of which is to fill a slot of a cache.
+    """Return prompts of different lengths as packed sequences, each with its slot of a key-value cache.
 
     Args:
-        rows: ids of the prompts of each row, on the CPU.
-        row_length: tokens of a row.
-        slots: the slot of each prompt.
+        rows: token ids of the prompts of each row, on the CPU.
+        row_length: tokens per row, padding included.
+        slots: the slot of each prompt, by rows.
     """
     lengths = [[len(ids) for ids in row] for row in rows]
     packed = Packed.laid(torch.zeros(len(rows) * row_length, dtype=torch.int64), lengths, row_length)
@@ -141,9 +141,9 @@ def prompts(rows: Sequence[Sequence[Tensor]], row_length: int, slots: Sequence[S
 
 
 def step(ids: Tensor, cache: Cache, running: Tensor) -> Packed:
-    """Return a decoding step: the next token of each slot (S,), where it is running (S,) bool."""
+    """Return the batch of a decoding step: the next token (S,) of each slot; padding where `running` (S,) is false."""
     slot = torch.arange(cache.slots, device=ids.device)
-    entries = torch.arange(2 * cache.slots + 1, device=ids.device)  # in each row a token, and padding, which is empty
+    entries = torch.arange(2 * cache.slots + 1, device=ids.device)  # in each row a token, and an empty entry of padding
     return Packed(
         ids=ids,
         positions=cache.lengths,

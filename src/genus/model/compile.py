@@ -1,4 +1,4 @@
-"""Regional compilation of a learner with torch.compile."""
+"""Regional compilation of a network and its heads with torch.compile."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ M = TypeVar("M", bound="Callable[..., Any]")
 
 
 def uncompiled(method: M) -> M:
-    """Mark a module's method as one that the compiler is to leave alone: `compile_learner` tells it so.
+    """Mark a module's method as excluded from compilation; `compile_learner` applies `torch.compiler.disable` to it.
 
-    `torch.compiler.disable` as a decorator would load the compiler, which takes as long as PyTorch itself, wherever the
-    class is defined.
+    As a decorator, `torch.compiler.disable` would load the compiler wherever the class is defined, which takes as long
+    as loading PyTorch itself.
     """
     method.uncompiled = True  # type: ignore[attr-defined]
     return method
 
 
 def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
-    """Compile a network's regions and the heads over it in place, each by itself, for static shapes.
+    """Regional compilation: compile a network's regions and its heads in place, each by itself, for static shapes.
 
-    The layers of a stack are alike and are compiled once, so that the time it takes does not grow with their number.
-    Names of parameters stay as they are. Where this machine cannot compile, one line on standard error says why, and
-    False is returned.
+    The layers of a stack are alike and are compiled once, so that compile time does not grow with their number. The
+    names of parameters do not change. Where the compiler does not work, print the reason in one line on standard error
+    and return False.
     """
     if problem := compiler_problem(next(network.parameters()).device):
         print(f"running without compilation, as PyTorch's compiler does not work here: {problem}", file=sys.stderr)
         return False
-    # the compiler itself looks at what it then warns of
+    # the compiler itself causes this warning
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf", UserWarning)
     for module in [*network.compile_units(), *heads]:
         for part in module.modules():
@@ -48,7 +48,7 @@ def compile_learner(network: Network, heads: Iterable[nn.Module]) -> bool:
 
 
 def _leave_alone(kind: type[nn.Module]) -> None:
-    """Tell the compiler which methods of a class of modules it is to leave alone, once."""
+    """Apply `torch.compiler.disable` to the marked methods of a class of modules, once."""
     for base in kind.__mro__:
         for name, method in list(vars(base).items()):
             if getattr(method, "uncompiled", False):
@@ -58,11 +58,11 @@ def _leave_alone(kind: type[nn.Module]) -> None:
 
 
 def compiler_problem(device: torch.device) -> str | None:
-    """Return one line on why PyTorch's compiler does not work here, found by trying; None where it works."""
+    """Try torch.compile on the device: return one line on why it does not work; None if it works."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PyTorch's own modules, as the compiler loads them
+            warnings.simplefilter("ignore")  # warnings of PyTorch's own modules, which the compiler loads
             torch.compile(torch.neg)(torch.zeros(2, device=device))
-    except Exception as error:  # whatever PyTorch, the C++ compiler or Triton raises: the run goes on without
+    except Exception as error:  # whatever PyTorch, the C++ compiler or Triton raises: the run continues uncompiled
         return str(error).strip().partition("\n")[0]
     return None

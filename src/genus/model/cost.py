@@ -1,4 +1,4 @@
-"""What a part demands, known without building it."""
+"""The cost of a part: parameters, FLOPs and activation memory, computed without building it."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class ComponentCost:
-    """Parameters, and the work and memory of one token on its way forward.
+    """The parameters of a component, and its FLOPs and activation memory per token in the forward pass.
 
-    FLOPs are those of matrix products only, 2 a multiply-add; look-ups, norms, activations, softmax and biases are left
-    out (below 1 % at published sizes). They are what the definition takes: no padding, no recomputation.
+    FLOPs are those of matrix products only, 2 per multiply-add; embedding look-ups, norms, activations, softmax and
+    biases are left out (below 1 % at published sizes). They follow the definition: no padding, no recomputation.
     """
 
     parameters: int = 0
     flops: float = 0.0
-    """Of the forward pass, a token."""
+    """FLOPs of the forward pass, per token."""
     activations: float = 0.0
-    """Numbers a token that are kept for the backward pass; of attention probabilities none, as fused kernels do."""
+    """Elements per token kept for the backward pass, without attention probabilities, as fused kernels keep none."""
     frozen_parameters: int = 0
-    """Parameters that do not learn, such as those of a teacher."""
+    """Parameters that are not trained, such as those of a teacher."""
     forward_only_flops: float = 0.0
-    """FLOPs a token of what has no backward pass."""
+    """FLOPs per token of components without a backward pass."""
     frozen_input_flops: float = 0.0
-    """FLOPs of maps, made once for a micro-batch whatever its tokens, of what does not learn: half a backward pass."""
+    """FLOPs per micro-batch, whatever its tokens, of linear layers on frozen inputs: half a backward pass."""
 
     def __add__(self, other: ComponentCost) -> ComponentCost:
-        """Return the demand of both."""
+        """Return the sum of both costs."""
         return ComponentCost(
             self.parameters + other.parameters,
             self.flops + other.flops,
@@ -37,7 +37,7 @@ class ComponentCost:
         )
 
     def repeated(self, copies: int) -> ComponentCost:
-        """Return the demand of several such parts, each with parameters of its own."""
+        """Return the cost of `copies` such components, each with parameters of its own."""
         return ComponentCost(
             self.parameters * copies,
             self.flops * copies,
@@ -48,7 +48,7 @@ class ComponentCost:
         )
 
     def scaled(self, share: float) -> ComponentCost:
-        """Return the needs where only a share of the tokens takes this way, as targets or first tokens do."""
+        """Return the cost if only a share of the tokens, such as targets or first tokens, passes the component."""
         return replace(
             self,
             flops=self.flops * share,
@@ -58,5 +58,5 @@ class ComponentCost:
 
 
 def linear_cost(inputs: int, outputs: int, bias: bool = True) -> ComponentCost:
-    """Return the demand of a linear map: its matrix and bias, 2 FLOPs a weight, and its input kept."""
+    """Return the cost of a linear layer: weight and bias, 2 FLOPs per weight, and its input, kept for backward."""
     return ComponentCost(inputs * outputs + bias * outputs, 2.0 * inputs * outputs, inputs)

@@ -1,4 +1,4 @@
-"""Settings of a process that trains on CPUs: the allocator and oneDNN; weights in half precision."""
+"""CPU performance settings of a process: memory allocator, oneDNN, and linear weights in half precision."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1
 
 
 def cast_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
-    """Keep linear weights in autocast's format, for inference: the same numbers, and no rounding in every call."""
+    """Cast linear weights to autocast's dtype, for inference: the same results, without a cast in every call."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             part.to(dtype)
 
 
 def tune_cpu_process() -> None:
-    """Make this process fast on CPUs: called once, by programs rather than by the library's functions."""
+    """Apply the settings of this module to the process: called once, by programs, not by library functions."""
     disable_malloc_trim()
     use_onednn_matmul()
 
 
 def disable_malloc_trim() -> bool:
-    """Let the C library keep the memory that is freed, rather than hand it back and fetch it anew in every step.
+    """Make the C library keep freed memory, instead of returning it to the system and requesting it in every step.
 
-    On CPUs a fresh page costs a fault: 30 % of a small model's step where nothing is compiled, 8 % where it is. Return
-    whether the library has the switch (glibc).
+    Each new page costs a page fault: 30 % of a small model's step time uncompiled, 8 % compiled. Return whether the C
+    library has the setting (glibc).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -38,10 +38,10 @@ def disable_malloc_trim() -> bool:
 
 
 def use_onednn_matmul() -> bool:
-    """Let float32 matrix products on CPUs run in oneDNN, and say whether that was chosen.
+    """Run float32 matrix products on CPUs in oneDNN, where that keeps float32 precision; return whether it does.
 
-    "medium" would mean bfloat16 products where the CPU has matrix units (AMX) for them; without these it means oneDNN's
-    float32, which takes half the time of PyTorch's default on AVX-512 and is as exact. So the CPU's flags decide.
+    Precision "medium" means bfloat16 products on CPUs with matrix units (AMX). On others it means oneDNN's float32,
+    which takes half the time of PyTorch's default on AVX-512 and is as exact. So the choice depends on the CPU's flags.
     """
     can = torch.cpu.get_capabilities()
     chosen = bool(can.get("avx512_f")) and not can.get("amx_bf16")

@@ -1,6 +1,6 @@
-"""A smaller network over the embeddings of another.
+"""ELECTRA's generator: a smaller network that shares the embeddings of the discriminator.
 
-Legend: T tokens, E embedding size, H hidden size of the smaller network.
+Legend: H hidden size of the generator; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
     from genus.model.embedding import EmbeddingModule
 
 HEAD_SIZE = 64
-"""Numbers that an attention head is given where nobody says how many heads there are."""
+"""Smallest head size of a generator whose number of heads is not set (unless its hidden size is smaller)."""
 SHARED = (Embedding, FactorizedEmbedding, ProjectedEmbedding)
-"""Embeddings made of tables that a second network can read with."""
+"""Embeddings whose tables a second network can share."""
 
 
 class GeneratorConfig(Part):
-    """The encoder that is a model at a fraction of its width and depth, and reads with the model's own embeddings.
+    """Sizes of a generator: the model's encoder at a fraction of its width and depth, with shared embeddings.
 
-    Tables of tokens, positions and segments, and their norm, are the model's; a projection brings them to the smaller
-    width. All other choices are the model's too.
+    The embedding tables of tokens, positions and segments, and their norm, are the model's; a projection maps them to
+    the generator's hidden size. All other choices are the model's too.
 
     Source: Clark et al. 2020, ELECTRA, section 3.2, weight sharing and smaller generators; released code,
     run_pretraining.py, get_generator_config, and modeling.py, where the scope of all embeddings is the discriminator's.
     """
 
     width: float = 0.25
-    """Hidden size over the model's."""
+    """Ratio of the hidden size to the model's."""
     depth: float = 1.0
-    """Number of layers over the model's."""
+    """Ratio of the number of layers to the model's."""
     heads: Count | None = None
-    """Attention heads; None: one for 64 numbers, at least one, and as many as divide the hidden size."""
+    """Number of attention heads; None: the hidden size divided by 64, rounded down to a divisor of it, at least 1."""
     inner: Count | None = None
-    """Width of the feed-forward layers; None: four times the hidden size."""
+    """F, the inner size of the feed-forward layers; None: four times the hidden size."""
 
     @property
     def in_words(self) -> str:
-        """How wide it is, and how deep where that is another."""
+        """The ratio of the hidden size, and that of the number of layers if it is not 1."""
         return f"a generator {self.width:.2g} as wide" + ("" if self.depth == 1 else f", {self.depth:.2g} as deep")
 
     def __post_init__(self) -> None:
-        """Refuse a smaller network that is larger.
+        """Check that the generator is not larger than the model.
 
         Raises:
             ValueError: `width` or `depth` outside (0, 1].
@@ -66,10 +66,10 @@ class GeneratorConfig(Part):
                                  "model that judges it: take a share above 0, and 1 at most")  # fmt: skip
 
     def encoder(self, model: Model) -> Transformer:
-        """Return the generator of a model as an encoder of its own.
+        """Return the architecture of a model's generator, as an encoder.
 
         Raises:
-            UsageError: the model has parts that cannot be made smaller, or embeddings that cannot be shared.
+            UsageError: the model is not a plain encoder, or has embeddings that cannot be shared.
         """
         if type(model) is not Transformer or type(model.embedding) not in SHARED:
             kinds = " or ".join(kind.__name__ for kind in SHARED)
@@ -86,11 +86,11 @@ class GeneratorConfig(Part):
         return model.overlay(changes)
 
     def build(self, model: Model) -> GeneratorNetwork:
-        """Return the network, without embeddings."""
+        """Return the module of the generator, without embeddings."""
         return GeneratorNetwork(self.encoder(model))
 
     def cost(self, model: Model, length: int) -> ComponentCost:
-        """Return what it demands beside the model's embeddings, for sequences of `length` tokens."""
+        """Return the cost per token without the shared embeddings, for sequences of `length` tokens."""
         encoder = self.encoder(model)
         projection = cast("ProjectedEmbedding", encoder.embedding).projecting(encoder.hidden)
         layers = encoder.stack.cost(encoder, length) + encoder.bias_demand()
@@ -98,25 +98,25 @@ class GeneratorConfig(Part):
 
 
 class GeneratorNetwork(nn.Module):
-    """A smaller network at work: all but the embeddings, which it is lent."""
+    """The module of a generator, without embeddings, which are passed to `forward`."""
 
     def __init__(self, encoder: Transformer) -> None:
         super().__init__()
         self.encoder = encoder
-        made = TransformerNetwork(encoder, vocab_size=1)  # whose tables are left behind
+        made = TransformerNetwork(encoder, vocab_size=1)  # its embedding tables are not used
         self.projection = cast("FactorizedEmbeddingModule", made.embed).projection
         self.layers, self.norm = made.layers, made.norm
         self.position_bias, self.rotation = made.position_bias, made.rotation
 
     def forward(self, embed: EmbeddingModule, packed: Packed) -> Tensor:
-        """Return the last layer's states (T, H) of tokens that the model's embeddings read."""
+        """Forward pass: return the last hidden states (T, H), from the model's embeddings of the tokens."""
         x = self.projection(embed.vectors(packed))
         context = Context.of(packed, x, self.training, rotation=self.rotation, bias=self.position_bias)
         return self.norm(self.layers(x, context))  # type: ignore[no-any-return]
 
     def whole(self, embed: EmbeddingModule) -> TransformerNetwork:
-        """Return the encoder network that it makes with the model's embeddings: the same tensors, no copies."""
-        with torch.device("meta"):  # what is drawn is replaced
+        """Return the generator with the model's embeddings as one encoder network: the same tensors, no copies."""
+        with torch.device("meta"):  # all weights are replaced
             network = TransformerNetwork(self.encoder, embed.tokens.num_embeddings)
         for name, table in embed.named_children():
             if name in dict(network.embed.named_children()):
@@ -127,15 +127,15 @@ class GeneratorNetwork(nn.Module):
 
 
 def _heads(hidden: int) -> int:
-    """Return the largest number of heads of at least 64 numbers, or the one head there can be."""
+    """Return the largest number of heads of head size 64 at least that divides the hidden size, or 1."""
     return next(heads for heads in range(max(1, hidden // HEAD_SIZE), 0, -1) if hidden % heads == 0)
 
 
 def fitted(generator: Model, model: Model) -> GeneratorConfig:
-    """Return the choice by which a model's generator is this very encoder.
+    """Return the configuration with which a model's generator is the encoder `generator`.
 
     Raises:
-        UsageError: it is larger than the model, or differs from it in more than its size.
+        UsageError: `generator` is larger than the model, or differs from it in more than its sizes.
     """
     if isinstance(generator, Transformer) and isinstance(model, Transformer):
         sizes = generator.to_json()

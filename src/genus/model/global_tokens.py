@@ -1,6 +1,6 @@
-"""An encoder with global tokens of its own: BigBird-ETC (Zaheer et al. 2020, section 2, extended construction).
+"""An encoder with additional global tokens: BigBird-ETC (Zaheer et al. 2020, section 2, extended construction).
 
-Legend: T tokens, N sequences, G global tokens added to each, H hidden size.
+Legend: G global tokens that are added to each sequence; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -23,39 +23,37 @@ if TYPE_CHECKING:
 
 
 class GlobalTokenTransformer(Transformer):
-    """An encoder that puts G = `attention.num_global_tokens` vectors before every sequence.
+    """An encoder that prepends G = `attention.num_global_tokens` learned global tokens to every sequence.
 
-    They are places for what concerns all of it.
-
-    They go through all layers, see every token of their sequence and are seen by it, and are left out at the end.
-    Deviations: which token a global one stands for (a paragraph, a sentence) is not said, so all sequences share G
-    learned vectors; positions are absolute, as in ITC, not relative; and no contrastive loss trains the global tokens
-    (appendix E.2).
+    They pass all layers, attend to every token of their sequence, which attends to them, and are left out of the
+    output. Deviations: global tokens are not assigned to tokens (a paragraph, a sentence), so all sequences share G
+    learned vectors; positions are absolute, as in ITC, not relative; and there is no contrastive loss on the global
+    tokens (appendix E.2).
     """
 
     attention: BlockSparseAttention
 
     def build(self, vocab_size: int) -> Network:
-        """Return the network with fresh weights."""
+        """Return the network with initial weights."""
         return GlobalTokenNetwork(self, vocab_size)
 
     def cost(self, vocab_size: int, length: int) -> ComponentCost:
-        """Return what the encoder needs for as many tokens more, and their vectors."""
+        """Return the cost per real token of the encoder, G more tokens per sequence and their embeddings included."""
         longer = length + self.attention.num_global_tokens
         needs = super().cost(vocab_size, longer).scaled(longer / length)
         return needs + ComponentCost(parameters=self.attention.num_global_tokens * self.hidden)
 
 
 class GlobalTokenNetwork(TransformerNetwork):
-    """An encoder with global tokens at work."""
+    """The module of an encoder with additional global tokens."""
 
     def __init__(self, choice: GlobalTokenTransformer, vocab_size: int) -> None:
         super().__init__(choice, vocab_size)
         self.extra = choice.attention.num_global_tokens
-        self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # as large as the normalized ones
+        self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # N(0, 1), as large as normalized ones
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it
-        """Return `tokens`, the last layer's states (T, H)."""
+        """Forward pass: return `tokens`, the last layer's hidden states (T, H), without global tokens."""
         packed = batch.tokens
         place, longer = lengthened(packed, self.extra)
         extra_GH = self.embed.get_submodule("extra")(torch.arange(self.extra, device=packed.ids.device))
@@ -69,9 +67,10 @@ class GlobalTokenNetwork(TransformerNetwork):
 
 
 def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:
-    """Return where each token lies (T,) in a stream whose sequences begin with `extra` more, and that stream.
+    """Return the index (T,) of each token in a stream whose sequences begin with `extra` more tokens, and that stream.
 
-    Its ids say which of (the T tokens, then `extra` for each of the N sequences) lies where. It is one row.
+    The ids of the stream are a gather index into the T tokens, followed by `extra` tokens for each of the N sequences.
+    It is one row.
     """
     device, tokens, sequences = packed.ids.device, packed.ids.numel(), packed.offsets.numel() - 1
     offsets = packed.offsets + extra * torch.arange(sequences + 1, device=device, dtype=packed.offsets.dtype)

@@ -1,4 +1,4 @@
-"""Normalization of hidden states."""
+"""Normalization layers."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ from genus.part import NotNegative, Part
 
 
 class Norm(Part, ABC):
-    """A choice of normalization over the last axis."""
+    """The slot of normalizations over the last dimension."""
 
     @abstractmethod
     def build(self, size: int) -> nn.Module:
-        """Return the module for vectors of `size` numbers."""
+        """Return the module for vectors of dimension `size`."""
 
     @abstractmethod
     def cost(self, size: int) -> ComponentCost:
-        """Return what it needs."""
+        """Return the cost per vector of dimension `size`."""
 
 
 class Identity(Norm):
-    """x itself."""
+    """No normalization: the identity."""
 
     def build(self, size: int) -> nn.Module:
-        """Return the identity."""
+        """Return PyTorch's identity module."""
         return nn.Identity()
 
     def cost(self, size: int) -> ComponentCost:
-        """Return nothing."""
+        """Return a cost of 0."""
         return ComponentCost()
 
 
 class LayerNorm(Norm):
-    """(x - mean) / sqrt(variance + eps) * weight + bias over the last axis (Ba et al. 2016, equation 4)."""
+    """Layer normalization: (x - mean) / sqrt(variance + eps) * weight + bias (Ba et al. 2016, equation 4)."""
 
     eps: NotNegative = 1e-12
 
     def build(self, size: int) -> nn.Module:
-        """Return PyTorch's own layer normalization."""
+        """Return PyTorch's `LayerNorm`."""
         return nn.LayerNorm(size, eps=self.eps)
 
     def cost(self, size: int) -> ComponentCost:
-        """Return a weight and a bias a number; its input is kept."""
+        """Return the cost: a weight and a bias per dimension, and the input, which is kept for the backward pass."""
         return ComponentCost(parameters=2 * size, activations=size)
 
 
 class NormWithDropout(Norm):
-    """d(norm(x)), d dropout."""
+    """A normalization followed by dropout: dropout(norm(x))."""
 
     norm: Norm
     dropout: float
 
     def build(self, size: int) -> nn.Module:
-        """Return the norm and dropout after it."""
+        """Return the normalization and dropout in sequence."""
         return nn.Sequential(self.norm.build(size), nn.Dropout(self.dropout))
 
     def cost(self, size: int) -> ComponentCost:
-        """Return what the norm needs."""
+        """Return the cost of the normalization."""
         return self.norm.cost(size)

@@ -1,4 +1,4 @@
-"""Poolers: a dense layer with an activation over the first token of a sequence."""
+"""Poolers: a dense layer and an activation on the first token of a sequence."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from genus.part import Part
 
 
 class Pooler(Part):
-    """f(W h + b) over the state of the sequence's first token (BERT's released code)."""
+    """BERT's pooler: f(W h + b) on the hidden state h of the sequence's first token (released code)."""
 
     activation: Activation = Tanh()
 
     def build(self, hidden: int) -> nn.Module:
-        """Return the module, from (N, H) to (N, width)."""
+        """Return the module, from (N, H) to (N, `width(hidden)`)."""
         return nn.Sequential(nn.Linear(hidden, self.width(hidden)), self.activation.build())
 
     def width(self, hidden: int) -> int:
-        """Return how wide what it gives is, for states of `hidden` numbers."""
+        """Return the output dimension for hidden states of size `hidden`."""
         return hidden
 
     def cost(self, hidden: int) -> ComponentCost:
-        """Return a linear map, for one sequence."""
+        """Return the cost per sequence, that of the linear layer."""
         return linear_cost(hidden, self.width(hidden))
 
 
 class HalfPooler(Pooler):
-    """f(W h + b) with W from 2 H to H numbers: for the two states of a reversible stack (Hugging Face's Reformer)."""
+    """Pooler f(W h + b) from dimension 2 H to H: for the two states of a reversible stack (Hugging Face's Reformer)."""
 
     def width(self, hidden: int) -> int:
-        """Return half of what comes in."""
+        """Return half of the input dimension."""
         return hidden // 2

@@ -1,6 +1,6 @@
-"""A stack of layers that remembers what it has read in the batch before.
+"""Transformers with segment-level recurrence: a memory of hidden states from the batch before (Transformer-XL, XLNet).
 
-Legend: T cells, R rows, L row length, M remembered positions, P second states of a row, H hidden size.
+Legend: M remembered positions, P query-stream states of a row; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -27,39 +27,41 @@ if TYPE_CHECKING:
 
 
 class SegmentRecurrentTransformer(Transformer):
-    """h_n = layer_n(h_{n-1}, keys and values of [m_{n-1}, h_{n-1}]), m the last M states of the same text, no gradient.
+    """Segment-level recurrence: h_n = layer_n(h_{n-1}, keys and values of [m_{n-1}, h_{n-1}]).
 
-    Source: Dai et al. 2019, section 3.2. Where the attention has a second stream (XLNet), its states begin as one
-    learned vector and go through the layers beside the cells.
+    m are the last M hidden states of the same text, without gradient. If the attention has a query stream (XLNet), its
+    states begin as one learned vector and pass the layers beside those of the tokens.
+
+    Source: Dai et al. 2019, section 3.2.
     """
 
     attention: RelativeAttention
     memory: Natural = 0
-    """M, for each layer; 0 for none."""
+    """M, the memory length in tokens, the same for each layer; 0: no memory."""
 
     @property
     def in_words(self) -> str:
-        """Its size, and how far back it remembers."""
+        """The size of the network, and its memory length."""
         return f"recurrent {super().in_words}, remembering {self.memory} positions"
 
     def __post_init__(self) -> None:
-        """Refuse sizes that contradict each other, and shared layers: each layer remembers its own states."""
+        """Check the sizes, and that layers are not shared, as each has its own memory (ValueError)."""
         super().__post_init__()
         if not isinstance(self.stack, Unshared):
             raise ValueError(f"stack: layers that remember have weights of their own, not {type(self.stack).__name__}")
 
     def build(self, vocab_size: int) -> Network:
-        """Return the network with fresh weights."""
+        """Return the network with initial weights."""
         return SegmentRecurrentNetwork(self, vocab_size)
 
     def cost(self, vocab_size: int, length: int) -> ComponentCost:
-        """Return what an encoder needs whose tokens see the memory too, and the first state of the second stream."""
+        """Return the cost per token, attention to the memory and the initial query-stream vector included."""
         seen = super().cost(vocab_size, length + self.memory)
         more = self._keys(self.memory / length) + self.attention.extra_cost(self.hidden, length, self.memory)
         return seen + more.repeated(self.layers) + ComponentCost(self.attention.queries * self.hidden)
 
     def second(self, length: int) -> ComponentCost | None:
-        """Return what a second state demands: as much as a cell, but keys and values, of which it has none."""
+        """Return the cost of a query-stream state: that of a token without keys and values; None without the stream."""
         if not self.attention.queries:
             return None
         cell = self.block.cost(self, length + self.memory)
@@ -70,13 +72,13 @@ class SegmentRecurrentTransformer(Transformer):
         )
 
     def _keys(self, share: float) -> ComponentCost:
-        """Return the maps to keys and values of what is remembered, which does not learn: half a backward pass."""
+        """Return the cost of keys and values of the memory, which has no gradient: half a backward pass."""
         flops = share * linear_cost(self.hidden, 2 * self.hidden).flops
         return ComponentCost(flops=flops / 2, forward_only_flops=flops / 2)
 
 
 class SegmentRecurrentNetwork(TransformerNetwork):
-    """A network that remembers, at work."""
+    """The module of a network with segment-level recurrence."""
 
     def __init__(self, choice: SegmentRecurrentTransformer, vocab_size: int) -> None:
         super().__init__(choice, vocab_size)
@@ -88,7 +90,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
             choice.initialization.draw(self.query, "vector")
 
     def initial_memory(self, rows: int) -> Memory:
-        """Return `memory` (layers, R, M, H), and `remembered` (R, M), which says that none of it is of any text."""
+        """Return `memory` (layers, R, M, H) of zeros, and `remembered` (R, M), false: no position is valid yet."""
         if not self.length:
             return {}
         like = next(self.parameters())
@@ -98,7 +100,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         }
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it
-        """Return `tokens` (T, H), `query` (R P, H) where cells have second states, and the memory that follows."""
+        """Forward pass: return `tokens` (T, H), `query` (R P, H) if there is a query stream, and the next memory."""
         packed, x = batch.tokens, self.embed(batch.tokens)
         cells = len(x)
         if packed.query is not None and self.query is not None:
@@ -117,7 +119,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         return States(streams, update_memory(packed, batch.memory, states) if batch.memory else {}, layers=kept)
 
     def _drop(self, seen: RelativePlan) -> RelativePlan:
-        """Drop out the encodings of distances like any states (released code)."""
+        """Apply dropout to the encodings of distances, as to hidden states (released code)."""
         return replace(seen, distances=self.dropout(seen.distances))
 
     def _attentions(self) -> list[RelativeAttentionLayer]:
@@ -125,9 +127,9 @@ class SegmentRecurrentNetwork(TransformerNetwork):
 
 
 def update_memory(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
-    """Return the memory after a batch: of each row the last M positions that its stream has come through.
+    """Return the memory after a batch: the last M positions of each row's stream, lookahead left out.
 
-    What is of another sequence than the last of them is kept in its place, but not remembered.
+    Positions of other sequences than that of the last one are stored, but marked as not remembered.
     """
     assert packed.flow is not None
     through, length = packed.flow.through, packed.row_length

@@ -1,7 +1,4 @@
-"""The encoder: embeddings, a stack of layers, and a pooler over the first token.
-
-Legend: T tokens, E embedding size, H hidden size, N sequences.
-"""
+"""The Transformer encoder or decoder: embeddings, a stack of layers, and a pooler on the first token."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Transformer(Model):
-    """A Transformer encoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
+    """A Transformer encoder, or with causal masks a decoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
 
     layers: Count
     hidden: Count
@@ -48,14 +45,14 @@ class Transformer(Model):
     stack: Stack = Unshared()
     pooler: Pooler | None = None
     cross: Attention | None = None
-    """Attention to another stream, between attention and feed-forward; None: there is none."""
+    """Cross-attention to another stream, between self-attention and feed-forward; None: no cross-attention."""
     dropout: Fraction = 0.1
-    """On the output of each sub-layer, in training."""
+    """Dropout probability of the output of each sub-layer, in training."""
     initialization: Initialization = Normal()
-    """What weights start from; biases start at 0."""
+    """Distribution of the initial weights; biases start at 0."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that contradict each other."""
+        """Check that sizes, positions, attention and stack fit together (ValueError)."""
         self.attention.check(self.hidden)
         self.embedding.position.check(self.embedding_width)
         if self.cross is not None:
@@ -69,7 +66,7 @@ class Transformer(Model):
 
     @property
     def in_words(self) -> str:
-        """What it is used as, its size, and what of the layers is out of the ordinary."""
+        """Encoder or decoder, its size, and block and stack if they are not the defaults."""
         use = "decoder" if self.causal else "encoder"
         unusual = [part.in_words for part in (self.block, self.stack) if part.in_words]
         layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
@@ -77,91 +74,91 @@ class Transformer(Model):
 
     @property
     def causal(self) -> bool:
-        """Whether the masks of all layers let no token see one after it."""
+        """Whether the attention masks of all layers are causal."""
         rules = parts_within(self.attention, AttentionMask)  # type: ignore[type-abstract]  # a slot is abstract
         return bool(rules) and all(rule.causal for rule in rules)
 
     @property
     def facts(self) -> frozenset[str]:
-        """Names of the facts of tokens that embeddings and masks read."""
+        """Names of the facts per token (`Packed.facts`) that embeddings and attention masks read."""
         rules = parts_within(self.attention, AttentionMask)  # type: ignore[type-abstract]  # a slot is abstract
         return self.embedding.facts.union(*(rule.needs for rule in rules))
 
     @property
     def width(self) -> int:
-        """How many numbers the stack gives a token: the hidden size, unless it keeps several states."""
+        """Dimension of the output states: the hidden size, or a multiple in stacks of several states."""
         return self.stack.width(self.hidden)
 
     @property
     def embedding_width(self) -> int:
-        """Width of the token embedding."""
+        """E, the size of the token embedding."""
         return self.embedding.width(self.hidden)
 
     @property
     def pooled_width(self) -> int:
-        """Width of what the pooler gives, where there is one."""
+        """Dimension of the pooler's output; without a pooler, that of the hidden states."""
         return self.width if self.pooler is None else self.pooler.width(self.width)
 
     @property
     def num_tasks(self) -> int | None:
-        """The number of task vectors, where the embeddings have any."""
+        """Number of task embeddings; None: there are none."""
         return self.embedding.num_tasks
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence that both positions and attention serve."""
+        """Maximum sequence length in tokens of both positions and attention; None: unlimited."""
         ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
         return min(ends, default=None)
 
     def layer(self, number: int) -> Transformer:
-        """Return the encoder all of whose layers are as the one of that number: they may differ in their attention."""
+        """Return the model with the attention of layer `number` in all layers; layers may differ in attention only."""
         attention = self.attention.of_layer(number)
         return self if attention is self.attention else replace(self, attention=attention)
 
     def layer_factory(self) -> Callable[[], nn.Module]:
-        """Return what makes the layers, one after the other."""
+        """Return a function that builds the next layer at each call."""
         numbers = itertools.count()
         return lambda: self.block.build(self.layer(next(numbers)))
 
     def build(self, vocab_size: int) -> Network:
-        """Return the network with fresh weights."""
+        """Return the network with initial weights."""
         return TransformerNetwork(self, vocab_size)
 
     def pooled(self, pooler: Pooler) -> Model:
-        """Return the encoder with a pooler, the one it has or this one."""
+        """Return the model with a pooler: its own, else this one."""
         return self if self.pooler else replace(self, pooler=pooler)
 
     def unpooled(self) -> Model:
-        """Return the encoder without a pooler."""
+        """Return the model without a pooler."""
         return replace(self, pooler=None)
 
     def merge_pretrained(self, source: Model) -> Model:
-        """Return the source, or the encoder itself where its attention goes on with the weights of the source's."""
+        """Return the source's architecture, or this one if its attention can load the weights of the source's."""
         return self if isinstance(source, Transformer) and self.attention.can_load(source.attention) else source
 
     def initialize(self, module: nn.Module) -> None:
-        """Draw the weights of a head from the model's own distribution."""
+        """Initialize the weights of a head from the model's distribution."""
         initialize(module, self.initialization)
 
     def cost(self, vocab_size: int, length: int) -> ComponentCost:
-        """Return embeddings and layers; of the pooler, which only heads call, the parameters."""
+        """Return the cost per token of embeddings and layers; of the pooler, which heads call, only the parameters."""
         pooler = ComponentCost() if self.pooler is None else self.pooler.cost(self.width).scaled(0)
         layers = self.stack.cost(self, length)
         ends = self.embedding.cost(vocab_size, self.hidden) + self.block.final_norm(self).cost(self.width)
         return ends + self.bias_demand() + layers + pooler
 
     def bias_demand(self) -> ComponentCost:
-        """Return what positions need that bias the scores."""
+        """Return the cost of the position bias on attention scores, if any."""
         position = self.embedding.position
         return position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else ComponentCost()
 
     def pool_flops(self) -> float:
-        """Return the FLOPs of the pooler, where there is one."""
+        """Return the FLOPs of the pooler per sequence; 0 without a pooler."""
         return 0.0 if self.pooler is None else self.pooler.cost(self.width).flops
 
 
 class TransformerNetwork(Network):
-    """An encoder at work."""
+    """The module of a `Transformer`."""
 
     def __init__(self, choice: Transformer, vocab_size: int) -> None:
         super().__init__()
@@ -177,7 +174,7 @@ class TransformerNetwork(Network):
 
     @property
     def token_embedding(self) -> nn.Embedding:
-        """The token table (V, E)."""
+        """The token embedding (V, E)."""
         return self.embed.tokens
 
     def forward(
@@ -189,14 +186,14 @@ class TransformerNetwork(Network):
         cache: Cache | None = None,
         source_cache: Cache | None = None,
     ) -> States:
-        """Return `tokens`, the last layer's states (T, H).
+        """Forward pass: return `tokens`, the last layer's hidden states (T, H).
 
         Args:
-            batch: its stream `tokens` is read.
-            layers: return the hidden states of every layer too.
-            source: what cross-attention attends to.
-            cache: keys and values of earlier tokens; those of the batch are written to it.
-            source_cache: keys and values of the source: written where a source is given, else read.
+            batch: the batch, whose stream `tokens` is read.
+            layers: also return the hidden states of every layer.
+            source: the stream that cross-attention attends to.
+            cache: key-value cache of self-attention: read, and extended by the batch.
+            source_cache: key-value cache of cross-attention: written if a source is given, else read.
         """
         kept: list[Tensor] | None = [] if layers else None
         packed, x = batch.tokens, self.embed(batch.tokens)
@@ -210,12 +207,12 @@ class TransformerNetwork(Network):
         return States({"tokens": self.norm(x)}, layers=None if kept is None else tuple(kept))
 
     def cache(self, slots: int, capacity: int, *, cross: bool = False) -> Cache | None:
-        """Return an empty cache of keys and values; None where attention has none, so that all is read again.
+        """Return an empty key-value cache; None if the attention supports none, so that all tokens are recomputed.
 
         Args:
-            slots: how many sequences it holds.
-            capacity: tokens of each.
-            cross: of cross-attention's keys and values, of which every layer has its own.
+            slots: number of sequences.
+            capacity: tokens per sequence.
+            cross: for cross-attention instead of self-attention; every layer has its own keys and values.
         """
         like = next(self.parameters())
         each = [getattr(layer, "cross" if cross else "attention", None) for layer in self.layers.children()]
@@ -225,13 +222,13 @@ class TransformerNetwork(Network):
         return Cache(cast("list[tuple[int, int]]", shapes), slots, capacity, like.dtype, like.device)
 
     def layer_groups(self) -> list[nn.Module]:
-        """Return the embeddings and each layer; layers that share their weights are one level."""
+        """Return the embeddings and each layer, for layer-wise learning rates; layers with shared weights are one."""
         return [self.embed, *self.layers.children()]
 
     def compile_units(self) -> list[nn.Module]:
-        """Return the embeddings and each layer; what attention prepares for all layers stays outside."""
+        """Return the embeddings and each layer; attention plans are made outside compiled regions."""
         return self.layer_groups()
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """Return the pooler's vectors (N, H), or the states themselves where there is no pooler."""
+        """Return the pooler's vectors (N, H); without a pooler, the hidden states themselves."""
         return hidden if self.pooler is None else self.pooler(hidden)

@@ -1,4 +1,4 @@
-"""The slot `Attention`: parts whose mathematics differs."""
+"""The slot `Attention`: attention sub-layers, and the module that each builds, `AttentionLayer`."""
 
 from __future__ import annotations
 
@@ -20,69 +20,69 @@ if TYPE_CHECKING:
 
 
 class Attention(Part, ABC):
-    """A choice of attention sub-layer."""
+    """The slot of attention sub-layers."""
 
     takes_positions: ClassVar[bool] = False
-    """Whether positions may rotate its queries and keys, and add to its scores."""
+    """Whether it supports rotary positions and position biases on its scores."""
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence it can serve, None for no end."""
+        """Maximum sequence length in tokens; None: unlimited."""
         return None
 
     def of_layer(self, number: int) -> Attention:
-        """Return the choice for the layer of that number, where layers differ."""
+        """Return the attention of layer `number`; by default all layers are alike."""
         return self
 
     def plan_key(self) -> Hashable:
-        """Return what layers with equal plans have in common: one plan is made for all layers of equal keys."""
+        """Return the key under which layers share a plan: one plan is made per distinct key."""
         return self
 
     def head_sizes(self, hidden: int) -> tuple[int, int]:
-        """Return the number of heads and the size of one, where positions are taken."""
+        """Return A and D, the number of heads and the head size; defined where `takes_positions`."""
         raise NotImplementedError(f"{type(self).__name__} takes no positions")
 
     def check(self, hidden: int) -> None:
-        """Refuse a hidden size that this choice cannot serve.
+        """Check that the hidden size fits this choice.
 
         Raises:
             ValueError: the sizes contradict each other (heads that do not divide the hidden size).
         """
 
     def can_load(self, other: Attention) -> bool:
-        """Whether a run of this one goes on with the weights of the other, in its place."""
+        """Return whether a run with this attention can start from weights that were trained with `other`."""
         return False
 
     @abstractmethod
     def build(self, hidden: int) -> AttentionLayer:
-        """Return the sub-layer for hidden states of `hidden` numbers."""
+        """Return the module for hidden states of size H = `hidden`."""
 
     @abstractmethod
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return what it needs, for sequences of `length` tokens."""
+        """Return the cost per token for sequences of `length` tokens."""
 
 
 class AttentionLayer(ResidualBranch, ABC):
     """The module of an attention sub-layer.
 
-    Its projections are linear maps `query`, `key`, `value` and `out`, unless a choice says otherwise, whose rows (for
-    `out`: columns) are heads one after the other. They are reshaped by the size of a head, never by the number of
-    heads, so that a module whose maps hold some of the heads computes those.
+    Unless a choice says otherwise, its projections are linear layers `query`, `key`, `value` and `out`, whose rows (of
+    `out`: columns) are ordered by head. They are reshaped by head size, never by number of heads, so that a module
+    whose projections hold only some of the heads computes those.
     """
 
     choice: Attention
     head_size: int
-    """D, numbers of a head."""
+    """D, the head size."""
 
     def by_head(self, x: Tensor) -> Tensor:
-        """Return (..., A, D) for (..., A D)."""
+        """Split the last dimension into heads: return (..., A, D) for (..., A D)."""
         return torch.unflatten(x, -1, (-1, self.head_size))
 
     def by_drawn_head(self, x: Tensor, heads: int) -> Tensor:
-        """Return the same, where something is drawn for each head.
+        """Split the last dimension into heads, as `by_head`, in layers that draw random numbers for each head.
 
         Raises:
-            ValueError: the maps hold fewer heads than there are.
+            ValueError: the projections do not hold all `heads` heads.
         """
         of_heads = self.by_head(x)
         if of_heads.shape[-2] != heads:
@@ -91,19 +91,19 @@ class AttentionLayer(ResidualBranch, ABC):
         return of_heads
 
     def cache_shape(self) -> tuple[int, int] | None:
-        """Return the heads and the head size of the keys and values of a token that a cache keeps; None: it cannot."""
+        """Return the shape per token of cached keys and values (heads, head size); None: no key-value cache."""
         return None
 
     @abstractmethod
     def plan(self, context: Context) -> Any:
-        """Return what the layers of the same choice share in a forward pass (masks, indices)."""
+        """Return what the layers of the same choice share in a forward pass: masks, gather indices."""
 
     @abstractmethod
     def forward(self, x: Tensor, plan: Any, state: Any = None) -> Tensor:
-        """Return the sub-layer's output (T, H).
+        """Forward pass: return the sub-layer's output (T, H).
 
         Args:
             x: hidden states (T, H).
             plan: what `plan` of a layer of the same choice returned.
-            state: this layer's slice of the cache or of the memory.
+            state: this layer's slice of the key-value cache or of the memory.
         """

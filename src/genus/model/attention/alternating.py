@@ -1,4 +1,4 @@
-"""Layers that take turns in how they attend."""
+"""Alternating attention: a periodic pattern of attention types over the layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class AlternatingAttention(Attention):
-    """Layer i attends by `attentions[order[i]]`, the order going round; each of them has a plan of its own.
+    """Alternating attention: layer i uses `attentions[order[i % len(order)]]`; each type has its own attention plan.
 
     Source: Kitaev et al. 2020, released code: layers of local and of LSH attention.
     """
@@ -22,14 +22,14 @@ class AlternatingAttention(Attention):
 
     @property
     def in_words(self) -> str:
-        """Each of them once."""
+        """The distinct types of attention, in the order of `attentions`."""
         return " and ".join(dict.fromkeys(attention.in_words for attention in self.attentions))
 
     def __post_init__(self) -> None:
-        """Refuse an order of what is not there, and one that repeats itself.
+        """Check that the order consists of indices of `attentions` and is the shortest period.
 
         Raises:
-            ValueError: as said.
+            ValueError: an index is out of range, or the order repeats a shorter one.
         """
         last = len(self.attentions) - 1
         if not self.order or not all(0 <= number <= last for number in self.order):
@@ -39,28 +39,28 @@ class AlternatingAttention(Attention):
             raise ValueError(f"attention.order: goes round by itself; write {list(self.order[:size])}")
 
     def of_layer(self, number: int) -> Attention:
-        """Return the one whose turn it is."""
+        """Return the attention of layer `number`."""
         return self.attentions[self.order[number % len(self.order)]]
 
     def head_sizes(self, hidden: int) -> tuple[int, int]:
-        """Return those of the first; `check` refuses positions where others differ."""
+        """Return A and D of the first layer; `check` refuses positions where others differ."""
         return self.of_layer(0).head_sizes(hidden)
 
     def check(self, hidden: int) -> None:
-        """Refuse what any of them refuses."""
+        """Check the hidden size against every attention (ValueError)."""
         for attention in self.attentions:
             attention.check(hidden)
 
     def build(self, hidden: int) -> AttentionLayer:
-        """Return the first layer."""
+        """Return the module of the first layer."""
         return self.of_layer(0).build(hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return what the first layer needs."""
+        """Return the cost per token of the first layer."""
         return self.of_layer(0).cost(hidden, length)
 
 
 def shortest(order: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shortest order that, going round, begins so."""
+    """Return the shortest order whose repetition begins with `order`."""
     size = next(size for size in range(1, len(order) + 1) if order == (order[:size] * len(order))[: len(order)])
     return order[:size]

@@ -1,17 +1,16 @@
-"""Attention kernels: softmax(scale q kᵀ + bias) v over the pairs that a plan allows.
+"""Attention kernels: softmax(scale q kᵀ + bias) v over the pairs that an attention plan allows.
 
-One definition, `attend_reference`, and four kernels that agree with it:
+There is one definition, `attend_reference`, and four kernels that agree with it:
 
-* `math`: matrix products over rows with the softmax between them, on CPUs: in bfloat16, forward and backward, it takes
-  a third of the time of PyTorch's fused CPU kernel at length 128, and half at 512. Longer rows take it only where
-  attention weights are dropped out, as it keeps them all.
+* `math`: explicit matrix products and softmax over rows, on CPUs. Forward and backward pass in bfloat16 take a third of
+  the time of PyTorch's fused CPU kernel at length 128, and half at 512. Longer rows use it only with dropout of
+  attention weights, as it stores them all.
 * `sdpa`: `scaled_dot_product_attention` over rows. Its own causal mask is aligned at the upper left, so it is used only
   where both sides are the same rows.
-* `varlen`: variable-length flash attention on CUDA in half precision; it needs no mask and computes no pair in vain.
-* `flex`: FlexAttention on CUDA in half precision, for masks that are no window and for biases.
+* `varlen`: variable-length flash attention on CUDA in half precision; it needs no mask and computes no masked pair.
+* `flex`: FlexAttention on CUDA in half precision, for masks that are not windows and for biases.
 
-Legend: T tokens, R rows, Q and K row lengths of queries and keys, A heads, G heads of keys and values, which divide A,
-D numbers of a head.
+Legend: Q, K row lengths of queries and keys, G heads of keys and values, which divides A; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ ATEN = torch.ops.aten
 
 
 def attend(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPlan, bias: Tensor | None = None) -> Tensor:
-    """Return attention outputs (T, A, D).
+    """Return attention outputs (T, A, D) by the plan's kernel.
 
     Args:
         q_TAD: queries.
         k_TGD: keys.
         v_TGD: values.
-        plan: of both sides; its own bias, if any, is in it.
-        bias: a layer's own, added to the scores (R or 1, A, Q, K); the plan is then one of `math` or `sdpa`.
+        plan: the attention plan; it holds its own bias, if any.
+        bias: a layer's own bias on the scores (R or 1, A, Q, K); the plan's kernel is then `math` or `sdpa`.
     """
     if plan.kernel == "varlen":
         return attend_varlen(q_TAD, k_TGD, v_TGD, plan)
@@ -58,14 +57,14 @@ def attend(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPlan, bia
 
 
 def by_rows(x_TAD: Tensor, side: Side) -> Tensor:
-    """Return (R, A, L, D)."""
+    """Reshape (T, A, D) to rows (R, A, L, D)."""
     return x_TAD.view(-1, side.row_length, *x_TAD.shape[1:]).transpose(1, 2)
 
 
 def attend_math(
     q_RAQD: Tensor, k_RGKD: Tensor, v_RGKD: Tensor, plan: AttentionPlan, bias: Tensor | None = None
 ) -> Tensor:
-    """Return attention outputs (R, A, Q, D), with all attention weights kept; the softmax is taken in float32."""
+    """Return attention outputs (R, A, Q, D) with explicit attention weights; the softmax is in float32 at least."""
     if (group := q_RAQD.shape[1] // k_RGKD.shape[1]) > 1:
         k_RGKD, v_RGKD = (x.repeat_interleave(group, 1) for x in (k_RGKD, v_RGKD))
     scale = q_RAQD.shape[-1] ** -0.5 if plan.scale is None else plan.scale
@@ -82,7 +81,7 @@ def attend_math(
 def attend_sdpa(
     q_RAQD: Tensor, k_RGKD: Tensor, v_RGKD: Tensor, plan: AttentionPlan, bias: Tensor | None = None
 ) -> Tensor:
-    """Return attention outputs (R, A, Q, D) by PyTorch's fused kernel."""
+    """Return attention outputs (R, A, Q, D) by `scaled_dot_product_attention`."""
     mask, causal = plan.mask if plan.additive is None else plan.additive.to(q_RAQD.dtype), plan.causal
     if bias is not None:
         causal, mask = False, _added(plan, bias.to(q_RAQD.dtype))
@@ -99,7 +98,7 @@ def attend_sdpa(
 
 
 def _added(plan: AttentionPlan, bias: Tensor) -> Tensor:
-    """Return a bias with the plan's own and its mask."""
+    """Return a layer's bias plus the plan's, with -inf where the plan's mask forbids attention."""
     if plan.additive is not None:
         return bias + plan.additive.to(bias.dtype)
     if plan.causal:
@@ -124,7 +123,7 @@ def attend_flex(q_RAQD: Tensor, k_RGKD: Tensor, v_RGKD: Tensor, plan: AttentionP
 
 @functools.cache
 def _flex(device: str) -> Callable[..., Tensor]:
-    """Return FlexAttention, which is a fused kernel only where it is compiled."""
+    """Return FlexAttention, compiled except on CPUs: it is a fused kernel only where it is compiled."""
     from torch.nn.attention.flex_attention import flex_attention
 
     compiled = flex_attention if device == "cpu" else torch.compile(flex_attention, dynamic=False)
@@ -134,7 +133,7 @@ def _flex(device: str) -> Callable[..., Tensor]:
 def attend_varlen(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPlan) -> Tensor:
     """Return attention outputs (T, A, D) by PyTorch's variable-length flash attention, on CUDA in half precision.
 
-    One split of the keys makes a sequence's output independent of what else is in the batch, bit for bit.
+    With one split of the keys, a sequence's output does not depend on the rest of the batch, bit for bit.
     """
     window, q, k = plan.window or (-1, -1), plan.q, plan.k
     if plan.dropout:
@@ -160,9 +159,9 @@ def attend_varlen(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPl
 
 
 def flash_with_dropout(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPlan) -> Tensor:
-    """Return the same with dropout, which PyTorch's public function leaves out of the operator that it calls.
+    """Return `attend_varlen` with dropout: PyTorch's public function does not expose the dropout of its operator.
 
-    The operator is differentiable; a window that is not causal is given by its two sides.
+    The operator is differentiable; a window that is not causal is given by its left and right sizes.
     """
     left, right = plan.window or (-1, -1)
     causal = (left, right) == (-1, 0)
@@ -187,16 +186,16 @@ def flash_with_dropout(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: Attent
 def attend_reference(
     q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, q: Side, k: Side, rule: AttentionMask, bias: Tensor | None = None
 ) -> Tensor:
-    """Return attention outputs (T, A, D) by the definition, over all pairs of a query and a key: slow, for tests.
+    """Return attention outputs (T, A, D) by the definition, over all query-key pairs: slow, for tests.
 
     Args:
         q_TAD: queries.
         k_TGD: keys.
         v_TGD: values.
-        q: the queries' side.
-        k: the keys' side.
-        rule: the mask.
-        bias: (A, T of queries, T of keys) added to the scores.
+        q: sequences, positions and facts of the queries.
+        k: sequences, positions and facts of the keys.
+        rule: the attention mask.
+        bias: (A, T of queries, T of keys), added to the scores.
     """
     from genus.model.attention.masks import Place
 

@@ -1,12 +1,11 @@
-"""Attention to a few mixtures of a sequence rather than to all of its tokens (Wang et al. 2020, Linformer).
+"""Linformer's low-rank attention: keys and values are projected along the sequence to length k (Wang et al. 2020).
 
-Sequences of all lengths are computed at once and in static shapes, by stretches of places, each with as many sequences
-as can reach it at all. Of the sequences that share a row only one can be longer than half of it, and so on. So all
-stretches together hold few more cells than the rows: as many where each row is one sequence, and at most 2 + log2 S
-times as many where it may hold S.
+Packed sequences of all lengths are computed together, in static shapes, by strips: ranges of positions, each with as
+many sequences as can be long enough for it. Of the sequences of a row only one can be longer than half of it, and so
+on. So all strips together have few more token positions than the rows: as many where each row is one sequence, and at
+most 2 + log2 S times as many where a row may hold S.
 
-Legend: T cells, R rows, L row length, N sequences, M sequences that reach a stretch, C places of it, k rank, n longest
-sequence, A heads, D numbers a head, H = A D hidden size, G projections side by side.
+Legend: M sequences that reach a strip, C positions of a strip, k rank, n maximum length, H = A D; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -29,54 +28,56 @@ if TYPE_CHECKING:
 
 
 class LinformerAttention(Attention):
-    """concat_a softmax(q_a (E_a k_a)ᵀ / sqrt(D)) F_a v_a, projected, with E and F of k x n numbers (equation 7).
+    """Low-rank attention: concat_a(softmax(q_a (E_a k_a)ᵀ / sqrt(D)) F_a v_a) W_out, with E and F of shape (k, n).
 
-    Of a sequence of l tokens the first l columns of E and F are taken. A bias of keys and values is added to what E and
-    F make of them, as in the released code, so that no number of it hangs on the length.
+    A sequence of l tokens uses the first l columns of E and F. The bias of keys and values is added after E and F, as
+    in the released code, so that it does not depend on the length.
+
+    Source: Wang et al. 2020, equation 7.
     """
 
     heads: Count
     rank: Count
-    """k."""
+    """k, the projected length."""
     length: Count = 512
-    """n."""
+    """n, the maximum sequence length in tokens."""
     sharing: Literal["none", "heads", "key-value"] = "heads"
-    """An E and an F for each head, one of each for all heads, or one matrix that is both (section 4)."""
+    """Parameter sharing: E and F per head (`none`), for all heads, or one matrix for both E and F (section 4)."""
     bias: bool = True
     dropout: Fraction = 0.1
-    """On the attention probabilities, in training."""
+    """Dropout probability of the attention probabilities, in training."""
 
     @property
     def in_words(self) -> str:
-        """Its rank, and who shares a projection."""
+        """The rank, the sharing of projections, and the number of heads."""
         shared = {"none": "no sharing", "heads": "shared by heads", "key-value": "shared by heads, keys and values"}
         return f"low-rank (k = {self.rank} of n = {self.length}, {shared[self.sharing]}), {self.heads} heads"
 
     @property
     def max_length(self) -> int:
-        """Columns of a projection."""
+        """n, the number of columns of a projection."""
         return self.length
 
     @property
     def projections(self) -> int:
-        """How many projections a layer has."""
+        """The number of length projections of a layer."""
         return {"none": 2 * self.heads, "heads": 2, "key-value": 1}[self.sharing]
 
     def check(self, hidden: int) -> None:
-        """Refuse heads that do not divide the hidden size."""
+        """Check that the heads divide the hidden size (ValueError)."""
         if self.heads < 1 or hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
 
     def build(self, hidden: int) -> LinformerAttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return LinformerAttentionLayer(self, hidden)
 
     def projecting(self) -> ComponentCost:
-        """Return the projections of a layer."""
+        """Return the cost of a layer's length projections E and F: their parameters."""
         return ComponentCost(self.projections * self.rank * self.length)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the maps and projections, and products of each token with k mixtures: two to make them, two to use."""
+        """Return the cost of linear layers, E and F, and four products with k positions: E k, F v, scores, outputs."""
         products = ComponentCost(
             flops=8.0 * self.rank * hidden, activations=3 * hidden + 2 * hidden * self.rank / length
         )
@@ -86,34 +87,34 @@ class LinformerAttention(Attention):
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Places of the longest sequences, the longest first."""
+    """Gather index of a range of positions of the M longest sequences, the longest first."""
 
     first: int
-    """The first place."""
+    """The first position of the range."""
     cells: Tensor
-    """(M, C) int64, where in the batch each sequence has its place; 0 where it has ended."""
+    """(M, C) int64 index on the token axis of each sequence's position; 0 beyond its end."""
     ended: Tensor
-    """(M, C, 1) bool."""
+    """(M, C, 1) bool: true beyond the end of the sequence."""
 
     def of(self, x: Tensor) -> Tensor:
-        """Return (M, C, H) what stands there out of (T, H); where a sequence has ended, whatever stands in cell 0."""
+        """Gather (M, C, H) from (T, H); beyond the end of a sequence the result is that of token position 0."""
         return x.index_select(0, self.cells.flatten()).view(*self.cells.shape, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class StripLayout:
-    """How the sequences of a batch lie, which all layers share."""
+    """The strips of a batch, which all layers share."""
 
     stretches: tuple[Strip, ...]
     found: Tensor
-    """(T,) int64, where each cell stands among the places of all stretches; for padding, the one past the last."""
+    """(T,) int64 gather index from the concatenated strips to tokens; one past the last for padding."""
     dropout: float
 
 
 class LinformerAttentionLayer(AttentionLayer):
     """The module of low-rank attention.
 
-    The biases of keys and values are parameters of the layer, as they are added to the mixtures, not to the tokens.
+    The biases of keys and values are parameters of this layer, as they are added after the length projection.
     """
 
     choice: LinformerAttention
@@ -134,11 +135,11 @@ class LinformerAttentionLayer(AttentionLayer):
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
     def plan(self, context: Context) -> StripLayout:
-        """Return where sequences lie."""
+        """Return the strips of the batch's sequences."""
         return layout_strips(context.packed, self.choice.dropout if context.training else 0.0)
 
     def forward(self, x: Tensor, shared: StripLayout, state: None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H), 0 for padding before the output projection."""
         of_values = self.key_projection if self.value_projection is None else self.value_projection
         k_NkH, v_NkH = self.key_projection(self.key(x), shared), of_values(self.value(x), shared)
         if self.key_bias is not None and self.value_bias is not None:
@@ -154,7 +155,7 @@ class LinformerAttentionLayer(AttentionLayer):
 
 
 class LengthProjection(nn.Module):
-    """The projection E (or F) of the length n of a sequence to k: one matrix for all heads, or one for each head."""
+    """The length projection E (or F), from n positions to k: one matrix for all heads, or one per head."""
 
     def __init__(self, matrices: int, rank: int, length: int) -> None:
         super().__init__()
@@ -163,11 +164,11 @@ class LengthProjection(nn.Module):
         self.init_weights(Normal())
 
     def init_weights(self, initialization: Initialization) -> None:
-        """Draw the matrices."""
+        """Initialize the matrices as hidden weights."""
         initialization.draw(self.weight, "hidden")
 
     def forward(self, x: Tensor, lying: StripLayout) -> Tensor:
-        """Return (N, k, H) for (T, H): the first columns of each matrix, as many as a sequence has tokens, times it."""
+        """Project (T, H) to (N, k, H): each sequence of l tokens is multiplied by the first l columns of a matrix."""
         weight_GkL = torch.unflatten(self.weight, 0, (-1, self.rank))
         total: Tensor | None = None
         for stretch in lying.stretches:
@@ -175,14 +176,14 @@ class LengthProjection(nn.Module):
             real_MCH = stretch.of(x).masked_fill(stretch.ended, 0.0)
             x_MCGH = torch.unflatten(real_MCH, -1, (len(weight_GkL), -1))
             part = torch.einsum("gkc,mcgh->mkgh", weight_GkL[:, :, places], x_MCGH).flatten(2)
-            # the first stretch is that of all sequences
+            # the first strip holds all sequences
             total = part if total is None else total + F.pad(part, (0, 0, 0, 0, 0, len(total) - len(part)))
         assert total is not None
         return total
 
 
 def layout_strips(packed: Packed, dropout: float) -> StripLayout:
-    """Return how the sequences of a batch lie; shapes hang on the batch's, and nothing waits for the device."""
+    """Return the strips of a batch, of shapes that depend on the batch's only, without device synchronization."""
     device, cells, length = packed.ids.device, packed.ids.numel(), packed.row_length
     start = packed.offsets[:-1].long()
     size = torch.zeros(len(start) + 1, dtype=torch.long, device=device)
@@ -205,9 +206,9 @@ def layout_strips(packed: Packed, dropout: float) -> StripLayout:
 
 
 def strip_bounds(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]]:
-    """Return (first place, end, how many sequences can reach it), which falls to half or less from each to the next.
+    """Return strips as (first position, end, M); from each strip to the next, M falls to half or less.
 
-    In a row of L cells at most L // (p + 1) sequences reach place p.
+    In a row of L tokens at most L // (p + 1) sequences reach position p.
     """
     able = [min(sequences, rows * (length // (place + 1))) for place in range(length)]
     found, first = [], 0

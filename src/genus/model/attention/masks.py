@@ -1,4 +1,4 @@
-"""Attention masks: which keys a query attends to, among the tokens of one sequence."""
+"""Attention masks: the keys that a query attends to, among the tokens of one sequence."""
 
 from __future__ import annotations
 
@@ -15,99 +15,99 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a mask may depend on, of queries or of keys; all tensors of one side have the same shape."""
+    """What an attention mask may depend on, of queries or of keys; all tensors of one side have the same shape."""
 
     position: Tensor
     """Positions within the sequence."""
     facts: Mapping[str, Tensor] = field(default_factory=dict)
-    """Facts by name, as in a packed batch."""
+    """Facts by name, as in `Packed.facts`."""
 
 
 class AttentionMask(Part, ABC):
-    """An attention mask: a rule on pairs of tokens of the same sequence; tokens of others never see each other.
+    """The slot of attention masks: a rule on pairs of tokens of one sequence; there is no attention across sequences.
 
-    `allowed` is its only definition: row masks, FlexAttention masks and the reference come from it. `window` says the
-    same to variable-length flash attention, where it can.
+    `allowed` is its only definition, from which row masks, FlexAttention masks and the reference are made. `window` is
+    the same rule as a sliding window for variable-length flash attention, where there is one.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Names of the facts that the rule reads."""
+    """Names of the facts (`Packed.facts`) that the rule reads."""
     window: ClassVar[tuple[int, int] | None] = None
-    """How many tokens before and after its own position a query sees, -1 for all; None where no window says it."""
+    """Numbers of tokens before and after a query that it attends to, -1 for all; None: the mask is not a window."""
 
     @abstractmethod
     def allowed(self, query: Place, key: Place) -> Tensor | None:
-        """Return bool (broadcast), true where the query sees the key, or None for everywhere."""
+        """Return a bool mask (broadcast), true where the query attends to the key; None: true everywhere."""
 
     @property
     def full(self) -> bool:
-        """Whether every token sees its whole sequence."""
+        """Whether attention is bidirectional: every token attends to its whole sequence."""
         return self.window == (-1, -1)
 
     @property
     def causal(self) -> bool:
-        """Whether no token sees one after it."""
+        """Whether attention is causal: no token attends to a later one."""
         return self.window is not None and self.window[1] == 0
 
     def after_prompt(self) -> AttentionMask:
-        """Return the mask of the tokens that are generated one by one after a prompt."""
+        """Return the mask for tokens that are generated one by one after a prompt."""
         return self
 
 
 class Full(AttentionMask):
-    """Every token sees its whole sequence."""
+    """Full (bidirectional) attention: every token attends to its whole sequence."""
 
     window: ClassVar[tuple[int, int] | None] = (-1, -1)
 
     @property
     def in_words(self) -> str:
-        """The usual case."""
+        """Empty, as full attention is the default."""
         return ""
 
     def allowed(self, query: Place, key: Place) -> Tensor | None:
-        """Return None."""
+        """Return None: the query attends to every key of its sequence."""
         return None
 
 
 class Causal(AttentionMask):
-    """A token sees itself and those before it."""
+    """Causal attention: a token attends to itself and to earlier tokens."""
 
     window: ClassVar[tuple[int, int] | None] = (-1, 0)
 
     def allowed(self, query: Place, key: Place) -> Tensor | None:
-        """Return key <= query."""
+        """Return the mask key <= query."""
         return key.position <= query.position
 
 
 class Banded(AttentionMask):
-    """A token sees itself and the `width` - 1 tokens before it (Child et al. 2019; GPT-3, section 2.1)."""
+    """Locally banded causal attention: to itself and the `width` - 1 tokens before (Child et al. 2019; GPT-3, 2.1)."""
 
     width: Count
 
     @property
     def in_words(self) -> str:
-        """Its width."""
+        """The mask with its width in tokens."""
         return f"banded ({self.width})"
 
     @property
     def window(self) -> tuple[int, int]:  # type: ignore[override]
-        """Return the band."""
+        """The sliding window: `width` - 1 tokens before the query, none after it."""
         return (self.width - 1, 0)
 
     def allowed(self, query: Place, key: Place) -> Tensor | None:
-        """Return query - width < key <= query."""
+        """Return the mask query - width < key <= query."""
         return (key.position <= query.position) & (key.position > query.position - self.width)
 
 
 class Prefix(AttentionMask):
-    """A token sees itself, those before it, and the prefix of its sequence (Raffel et al. 2020, section 3.2.1)."""
+    """Prefix mask: causal, with full attention to the prefix of the sequence (Raffel et al. 2020, section 3.2.1)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
 
     def allowed(self, query: Place, key: Place) -> Tensor | None:
-        """Return key <= query, or key in the prefix."""
+        """Return the mask (key <= query) or (key in the prefix)."""
         return (key.position <= query.position) | key.facts["prefix"].bool()
 
     def after_prompt(self) -> AttentionMask:
-        """Return the causal mask: the prefix lies before all that is generated."""
+        """Return the causal mask, as the prefix lies before all generated tokens."""
         return Causal()

@@ -1,6 +1,6 @@
-"""Multi-head softmax attention (Vaswani et al. 2017, section 3.2), within a sequence or across two.
+"""Multi-head attention (Vaswani et al. 2017, section 3.2): self-attention and cross-attention.
 
-Legend: T tokens, H hidden size, A heads, G heads of keys and values, D numbers of a head.
+Legend: G heads of keys and values; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class MultiHeadAttention(Attention):
-    """concat_a softmax(q_a k_aᵀ / sqrt(D)) v_a, projected; queries, keys and values are maps of the same states.
+    """Multi-head attention: concat_a(softmax(q_a k_aᵀ / sqrt(D)) v_a) W_out, where a counts the heads.
 
-    With `key_heads` = G < A, A / G heads of queries share a head of keys and values (Ainslie et al. 2023).
+    In self-attention, queries, keys and values are projections of the same hidden states. With `key_heads` = G < A it
+    is grouped-query attention: A / G query heads share a head of keys and values (Ainslie et al. 2023).
     """
 
     takes_positions: ClassVar[bool] = True
@@ -33,38 +34,38 @@ class MultiHeadAttention(Attention):
     heads: Count
     bias: bool = True
     dropout: Fraction = 0.1
-    """On the attention probabilities, in training."""
+    """Dropout probability of the attention probabilities, in training."""
     mask: AttentionMask = Full()
     key_heads: Count | None = None
-    """G, which divides the heads; None: as many as heads."""
+    """G, the number of heads of keys and values, which divides `heads`; None: `heads`."""
     size: Count | None = None
-    """D; None: the hidden size over the heads."""
+    """D, the head size; None: H / A."""
     scale: NotNegative | None = None
-    """Factor on the scores; None: 1 / sqrt(D)."""
+    """Factor on the attention scores; None: 1 / sqrt(D)."""
 
     @property
     def in_words(self) -> str:
-        """Its heads, and who sees whom."""
+        """The numbers of heads, and the attention mask."""
         groups = f"{self.key_heads} heads of keys" if self.key_heads else ""
         return ", ".join(part for part in ("softmax", f"{self.heads} heads", groups, self.mask.in_words) if part)
 
     def head_sizes(self, hidden: int) -> tuple[int, int]:
-        """Return A and D."""
+        """Return A and D, the number of heads and the head size."""
         return self.heads, self.size or hidden // self.heads
 
     def check(self, hidden: int) -> None:
-        """Refuse heads that do not divide the hidden size, and heads of keys that do not divide the heads."""
+        """Check that the heads divide the hidden size, and that the key heads divide the heads (ValueError)."""
         if self.heads < 1 or (self.size is None and hidden % self.heads):
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
         if self.key_heads is not None and (self.key_heads < 1 or self.heads % self.key_heads):
             raise ValueError(f"attention.key_heads: {self.key_heads} do not divide {self.heads} heads")
 
     def build(self, hidden: int) -> AttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return MultiHeadAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the projections, and two products of each token with all that it sees (all of them are counted)."""
+        """Return the cost of the projections and of q kᵀ and weights v, over all pairs of tokens whatever the mask."""
         heads, size = self.head_sizes(hidden)
         wide, narrow = heads * size, (self.key_heads or heads) * size
         products = ComponentCost(flops=4.0 * length * wide, activations=wide + 2 * narrow)
@@ -87,11 +88,11 @@ class MultiHeadAttentionLayer(AttentionLayer):
         self.out = nn.Linear(wide, hidden, bias=choice.bias)
 
     def cache_shape(self) -> tuple[int, int]:
-        """Return the heads of keys and values, and their size."""
+        """Return G and D, the number of key-value heads and the head size."""
         return self.choice.key_heads or self.choice.heads, self.head_size
 
     def plan(self, context: Context) -> AttentionPlan:
-        """Return the plan of self-attention, or of cross-attention where the context is so."""
+        """Return the plan of self-attention, or of cross-attention where `context.across`."""
         if context.across:
             return self._across(context)
         rule, packed, cache = self.choice.mask, context.packed, context.cache
@@ -113,7 +114,7 @@ class MultiHeadAttentionLayer(AttentionLayer):
         )
 
     def _across(self, context: Context) -> AttentionPlan:
-        """Return the plan of cross-attention: of new tokens to a source, or to the keys kept of it."""
+        """Return the plan of cross-attention, from new tokens to a source or to its cached keys and values."""
         source, cache, packed = context.source, context.cache, context.packed
         if source is None:
             if cache is None:
@@ -125,7 +126,7 @@ class MultiHeadAttentionLayer(AttentionLayer):
         return replace(plan, source=source.states, written=written)
 
     def forward(self, x: Tensor, plan: AttentionPlan, state: LayerCache | None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H), and write new keys and values to the cache in `state`."""
         q_TAD, rotation = self.by_head(self.query(x)), plan.rotation
         if state is not None and plan.written is None:
             k_TGD, v_TGD = state.read()

@@ -1,8 +1,8 @@
-"""Attention between two sides, queries and keys, each of which is a packed stream or a cache.
+"""Attention plans: kernel, mask and bias for queries and keys, each of which is a packed stream or a key-value cache.
 
-A plan is made once per forward pass for each distinct choice of attention, outside compiled regions. The kernel depends
-on device, dtype and static shapes only, so that nothing waits for the device and compiled code is compiled once.
-Legend: T tokens, R rows, L row length (Q of queries, K of keys), N entries, A heads.
+A plan is made once per forward pass for each distinct choice of attention, outside compiled regions. The choice of
+kernel depends on device, dtype and static shapes only: no device synchronization, and one compilation.
+Legend: Q, K row lengths of queries and of keys, N entries; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Kernel = Literal["math", "sdpa", "varlen", "flex"]
 
 MATH_LENGTH = 512
-"""Longest rows, on a CPU, for which writing the attention weights out beats the fused kernel."""
+"""Longest rows, on a CPU, for which explicit attention weights are faster than the fused kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Side:
     """The queries or the keys of attention. Row r of the queries attends to row r of the keys."""
 
     sequence: Tensor
-    """(T,) which sequence each token is of; -1 for padding and for empty places of a cache."""
+    """(T,) index of each token's sequence; -1 for padding and for empty positions of a cache."""
     position: Tensor
     """(T,) positions within the sequence."""
     offsets: Tensor | None
@@ -47,62 +47,62 @@ class Side:
 
     @classmethod
     def of(cls, packed: Packed) -> Side:
-        """Return a packed stream as a side."""
+        """Return a packed stream as queries or keys."""
         return cls(packed.sequence, packed.positions, packed.offsets, packed.row_length, packed.facts)
 
     def rows(self, x: Tensor) -> Tensor:
-        """Return (R, L) for (T,)."""
+        """Reshape (T,) to rows (R, L)."""
         return x.view(-1, self.row_length)
 
     def place(self, needs: frozenset[str], dim: int) -> Place:
-        """Return positions and facts by rows, with a dimension of size 1 for the other side."""
+        """Return positions and facts by rows, with a dimension of size 1 at `dim` to broadcast over the other side."""
         facts = {name: self.rows(self.facts[name]).unsqueeze(dim) for name in needs}
         return Place(self.rows(self.position).unsqueeze(dim), facts)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What cross-attention attends to: another packed stream, whose entry j is of the same example, and its states."""
+    """The source of cross-attention: another packed stream, whose entry j is of the same example, and its states."""
 
     packed: Packed
     states: Tensor
-    """(T, H)."""
+    """Hidden states (T, H)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a forward pass is given beside hidden states; attention layers make their plans of it."""
+    """The inputs of a forward pass beside hidden states, from which attention layers make their plans."""
 
     packed: Packed
     dtype: torch.dtype = torch.float32
-    """In which attention is computed."""
+    """Precision in which attention is computed."""
     training: bool = False
     source: Source | None = None
     cache: Cache | None = None
-    """Keys and values of earlier tokens; it is written too."""
+    """Key-value cache of self-attention: read, and extended by the new tokens."""
     source_cache: Cache | None = None
-    """Keys and values of cross-attention: written where there is a source, else read."""
+    """Key-value cache of cross-attention: written where there is a source, else read."""
     memory: Memory = field(default_factory=dict)
     rotation: RotaryPositions | None = None
-    """From positions (T,) to the rotation of queries and keys."""
+    """Rotary positions: maps positions (T,) to the rotation of queries and keys."""
     bias: PositionBias | None = None
-    """What distances add to the scores."""
+    """Position bias, added to the attention scores."""
     across: bool = False
-    """Whether the layer that asks is one of cross-attention."""
+    """Whether the context is for cross-attention layers."""
 
     @classmethod
     def of(cls, packed: Packed, x: Tensor, training: bool, **given: Any) -> Context:
-        """Return the context of hidden states x: attention is computed in autocast's dtype where it is on."""
+        """Return the context of hidden states x; the dtype is autocast's where it is enabled, else that of x."""
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         return cls(packed, dtype, training, **given)
 
     def crossing(self) -> Context:
-        """Return the context of cross-attention, which positions neither rotate nor bias."""
+        """Return the context of cross-attention, without rotary positions or position bias."""
         return replace(self, across=True, rotation=None, bias=None, cache=self.source_cache)
 
     def state(self, number: int) -> Any:
-        """Return what is kept for layer `number`: a slice of the cache or of the memory; None where nothing is."""
+        """Return layer `number`'s slice of the key-value cache or of the memory; None where there is neither."""
         if self.cache is not None:
             return self.cache.layer(number)
         return self.memory["memory"][number] if self.memory else None
@@ -110,48 +110,48 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """Everything about a forward pass that attention layers of the same choice share."""
+    """The attention plan: all that attention layers of the same choice share in a forward pass."""
 
     kernel: Kernel
     q: Side
     k: Side
     dropout: float = 0.0
-    """Probability with which an attention weight is set to 0: above 0 in training only."""
+    """Dropout probability of attention weights: above 0 in training only."""
     scale: float | None = None
     """Factor on the scores; None: 1 / sqrt(D)."""
     mask: Tensor | None = None
-    """(R or 1, A or 1, Q, K) bool: true where attention is allowed (`sdpa`), or where it is not (`math`)."""
+    """(R or 1, A or 1, Q, K) bool attention mask: true where attention is allowed (`sdpa`) or forbidden (`math`)."""
     additive: Tensor | None = None
-    """(R, A, Q, K) what is added to the scores, -inf where attention is not allowed."""
+    """(R, A, Q, K) additive attention bias, -inf where attention is forbidden."""
     blind: Tensor | None = None
-    """(R, 1, Q, 1) bool, queries that see nothing, whose output is 0; None where every query sees some key."""
+    """(R, 1, Q, 1) bool: queries that attend to no key, whose output is 0; None: every query attends to some key."""
     causal: bool = False
-    """Whether the kernel's own causal mask says all, with no mask given."""
+    """Whether the kernel's own causal mask is used instead of a mask tensor."""
     window: tuple[int, int] | None = None
     block_mask: BlockMask | None = None
     score_mod: Callable[..., Tensor] | None = None
     rotation: Rotation | None = None
-    """Of the new tokens' queries and keys."""
+    """Rotary positions of the new tokens' queries and keys."""
     source: Tensor | None = None
-    """(T, H) the states of which keys and values are made; None: the queries' own."""
+    """(T, H) hidden states from which keys and values are projected; None: those of the queries."""
     written: Tensor | None = None
-    """(T,) where keys and values are written in the cache; None: nowhere."""
+    """(T,) scatter index of keys and values into the cache; None: they are not cached."""
     cached: bool = False
-    """Whether keys and values are read from the cache."""
+    """Whether keys and values are read from the key-value cache."""
 
 
 def choose(
     device: torch.device, dtype: torch.dtype, length: int, dropout: float, rule: AttentionMask, *, plain: bool = True
 ) -> Kernel:
-    """Return the fastest kernel for a device, a precision and a row length.
+    """Return the fastest attention kernel for a device, a precision and a row length.
 
     Args:
         device: of the queries.
-        dtype: in which attention is computed.
-        length: of the keys' rows.
-        dropout: on attention weights.
-        rule: the mask.
-        plain: both sides are packed streams, and nothing is added to the scores.
+        dtype: precision in which attention is computed.
+        length: row length of the keys.
+        dropout: dropout probability of attention weights.
+        rule: the attention mask.
+        plain: both sides are packed streams, and there is no bias on the scores.
     """
     if device.type == "cpu":
         return "math" if dropout or length <= MATH_LENGTH else "sdpa"
@@ -174,18 +174,18 @@ def plan_attention(
     packed: Packed | None = None,
     kernel: Kernel | None = None,
 ) -> AttentionPlan:
-    """Return the plan of attention from one side to another.
+    """Return the attention plan of queries and keys.
 
     Args:
         q: the queries.
         k: the keys; the same object as the queries in self-attention.
-        rule: the mask.
-        dtype: in which attention is computed.
-        dropout: on attention weights.
+        rule: the attention mask.
+        dtype: precision in which attention is computed.
+        dropout: dropout probability of attention weights.
         scale: factor on the scores (None: 1 / sqrt(D)).
-        bias: what is added to the scores.
-        packed: the stream that is both sides, which may promise one sequence in each row.
-        kernel: instead of the fastest one.
+        bias: position bias, added to the scores.
+        packed: the stream that is both sides; its `one_per_row` allows cheaper masks.
+        kernel: the kernel to use (None: the fastest).
     """
     plain = bias is None and q.offsets is not None and k.offsets is not None
     kernel = kernel or choose(q.position.device, dtype, k.row_length, dropout, rule, plain=plain)
@@ -207,7 +207,7 @@ def plan_attention(
 
 
 def with_mask(plan: AttentionPlan, allowed: Tensor, bias: Tensor | None = None) -> AttentionPlan:
-    """Return a plan of a kernel over rows with who sees whom (R, A or 1, Q, K), and a bias on the scores."""
+    """Return the plan of a kernel over rows with an attention mask (R, A or 1, Q, K) and a bias on the scores."""
     blind = None
     if plan.q is not plan.k:
         blind = ~allowed.any(-1, keepdim=True)
@@ -218,9 +218,9 @@ def with_mask(plan: AttentionPlan, allowed: Tensor, bias: Tensor | None = None) 
 
 
 def allowed(q: Side, k: Side, rule: AttentionMask) -> Tensor:
-    """Return (R, Q, K) bool, which queries attend to which keys in each row.
+    """Return the attention mask (R, Q, K) bool, true where the query attends to the key.
 
-    Padding attends to the padding of its own row, so that no row of a softmax is empty in self-attention.
+    Padding attends to the padding of its own row, so that in self-attention no softmax is over an empty set.
     """
     same = q.rows(q.sequence)[:, :, None] == k.rows(k.sequence)[:, None]
     if q is not k:
@@ -230,7 +230,7 @@ def allowed(q: Side, k: Side, rule: AttentionMask) -> Tensor:
 
 
 def block_mask(q: Side, k: Side, rule: AttentionMask) -> BlockMask:
-    """Return FlexAttention's mask of the same rule."""
+    """Return FlexAttention's block mask of the same pairs as `allowed`."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def at(side: Side, index: Tensor) -> Place:

@@ -1,7 +1,7 @@
-"""Attention by content and by distance, within a sequence and back into what is remembered of it.
+"""Relative attention with segment-level recurrence (Transformer-XL): scores by content and by relative position.
 
-Legend: T cells, R rows, L row length, M remembered positions, K = M + L keys of a row, P second states of a row,
-Q = L + P queries of a row, A heads, D numbers a head, H hidden size.
+Legend: M remembered positions, K = M + L keys of a row, P query-stream states of a row, Q = L + P queries of a row,
+N relative positions; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -25,47 +25,48 @@ if TYPE_CHECKING:
 
 
 class RelativeAttention(Attention):
-    """softmax over k of ((W_q x_i + u) · W_k x_j + (W_q x_i + v) · W_r r(i - j)) / sqrt(D), times W_v x_j, projected.
+    """Relative attention: scores ((W_q x_i + u) · W_k x_j + (W_q x_i + v) · W_r r(i - j)) / sqrt(D), softmax over j.
 
-    The four terms: content by content, content by distance, and u and v for what is sought whatever the query. Distance
-    d is r(d) = (sin d ω, cos d ω), ω = 10000^(-2n / H). Keys and values are of the row and of what is remembered.
+    The output is the projected sum of weights times W_v x_j. The four terms of a score: content by content, content by
+    distance, and the biases u and v, which do not depend on the query. Distance d is encoded as
+    r(d) = (sin d ω, cos d ω), ω = 10000^(-2n / H). Keys and values are those of the row and of the memory.
 
     Source: Dai et al. 2019, section 3.3. Deviation: u and v are each layer's own, as in the released large models.
     """
 
     queries: ClassVar[bool] = False
-    """Whether a second state, one that does not know what stands in its cell, goes through the layers too."""
+    """Whether a query stream, whose states do not depend on the content of their token, passes the layers too."""
 
     heads: Count
     dropout: Fraction = 0.1
-    """On the attention probabilities, in training."""
+    """Dropout probability of the attention probabilities, in training."""
     mask: AttentionMask = Full()
     clamp_len: Count | None = None
-    """Distances beyond this one are taken for it."""
+    """Distances are clamped to at most this many tokens; None: no clamp."""
 
     @property
     def in_words(self) -> str:
-        """Its heads, and who sees whom."""
+        """The name, the number of heads, and the attention mask."""
         return ", ".join(part for part in (super().in_words, f"{self.heads} heads", self.mask.in_words) if part)
 
     def check(self, hidden: int) -> None:
-        """Refuse heads that do not divide the hidden size, and a hidden size that sines and cosines do not halve."""
+        """Check that the heads divide the hidden size, and that it is even, for sines and cosines (ValueError)."""
         if self.heads < 1 or hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
         if hidden % 2:
             raise ValueError(f"a hidden size of {hidden} is odd: distances are told by sines and cosines, half of each")
 
     def build(self, hidden: int) -> RelativeAttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return RelativeAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the maps, and products with as many keys, distances and values."""
+        """Return the cost per token of the projections, and of products with `length` keys, distances and values."""
         products = ComponentCost(flops=3 * 2.0 * length * hidden, activations=4 * hidden)
         return ComponentCost(5 * hidden * hidden + 2 * hidden, 2.0 * 4 * hidden * hidden, 2 * hidden) + products
 
     def extra_cost(self, hidden: int, length: int, memory: int) -> ComponentCost:
-        """Return what distances demand beside those counted for as many keys: the others, and the map of them all."""
+        """Return the cost that `cost` leaves out: distances beyond one per key, and the projection W_r of all."""
         number = num_relative_positions(length, memory, self.mask)
         return ComponentCost(
             flops=2.0 * (number - length - memory) * hidden, frozen_input_flops=2.0 * number * hidden * hidden
@@ -74,22 +75,22 @@ class RelativeAttention(Attention):
 
 @dataclass(frozen=True, slots=True)
 class RelativePlan:
-    """What the layers of a stack share for a batch."""
+    """The plan of relative attention: what the layers of a stack share for a batch."""
 
     packed: Packed
     mask: Tensor
-    """(R, 1, Q, K) bool, true where attention is allowed."""
+    """(R, 1, Q, K) bool attention mask, true where attention is allowed."""
     blind: Tensor | None
-    """(R, Q, 1, 1) bool, true for queries that see nothing; None where every one sees itself."""
+    """(R, Q, 1, 1) bool, true for queries that attend to no key; None: every query attends to itself."""
     distances: Tensor
-    """(1 or 2, N, H) encodings of the distances from K down; the second row is for rows that run backward."""
+    """(1 or 2, N, H) encodings of the distances from K down; the second set is for rows that run backward."""
     segments: Tensor | None
-    """(R, 1, Q, K) bool, true where query and key are of different segments; None where nobody asks."""
+    """(R, 1, Q, K) bool, true where query and key differ in segment; None: scores do not depend on it."""
     dropout: float = 0.0
 
 
 class RelativeAttentionLayer(AttentionLayer):
-    """The module of relative attention; no map has a bias."""
+    """The module of relative attention; its linear layers have no bias."""
 
     choice: RelativeAttention
 
@@ -106,13 +107,13 @@ class RelativeAttentionLayer(AttentionLayer):
         self.position_bias = nn.Parameter(torch.zeros(heads, size))
 
     def init_weights(self, initialization: Initialization) -> None:
-        """Draw u and v too as weights are (released code)."""
+        """Initialize the weights, and u and v as weights too (released code)."""
         super().init_weights(initialization)
         for vector in (self.content_bias, self.position_bias):
             initialization.draw(vector, "vector")
 
     def plan(self, context: Context) -> RelativePlan:
-        """Return what all layers share: of the batch, and of which memories are of the text that goes on."""
+        """Return the plan of all layers: the attention mask over the batch and over the memory of continued text."""
         packed = context.packed
         remembered = visible(packed, context.memory) if context.memory else None
         memory = 0 if remembered is None else remembered.shape[1]
@@ -127,17 +128,17 @@ class RelativeAttentionLayer(AttentionLayer):
         )
 
     def other_segment(self, packed: Packed, memory: int) -> Tensor | None:
-        """Return which pairs are of different segments, where that matters."""
+        """Return (R, 1, Q, K) bool, true for pairs of different segments; None: scores do not depend on it."""
         return None
 
     def segment_scores(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor | float:
-        """Return what segments add to the scores (R, A, Q, K)."""
+        """Return the segment term of the scores (R, A, Q, K); 0 by default."""
         return 0.0
 
     def forward(self, x: Tensor, shared: RelativePlan, state: Tensor | None = None) -> Tensor:
-        """Return (T, H), or (T + R P, H) for the cells and the second states after them.
+        """Forward pass: return (T, H), or (T + R P, H) for the tokens and, after them, the query stream.
 
-        The state (R, M, H) is what the layer before remembers.
+        The state (R, M, H) is the memory of this layer's inputs.
         """
         rows, length = len(shared.mask), shared.packed.row_length
         cells_RLH = x[: rows * length].view(rows, length, -1)
@@ -151,14 +152,14 @@ class RelativeAttentionLayer(AttentionLayer):
         return self.out(torch.cat([cells.flatten(0, 1), second.flatten(0, 1)]).flatten(1))  # type: ignore[no-any-return]
 
     def _known(self, project: nn.Linear, cells_RLH: Tensor, memory_RMH: Tensor | None) -> Tensor:
-        """Return keys or values (R, A, K, D) of what is remembered and of the cells."""
+        """Return keys or values (R, A, K, D) of the memory and of the tokens."""
         known = project(cells_RLH)
-        if memory_RMH is not None:  # apart from the cells, as it has no gradient
+        if memory_RMH is not None:  # projected apart from the tokens, as it needs no gradient
             known = torch.cat([project(memory_RMH.to(cells_RLH.dtype)), known], 1)
         return self.by_head(known).transpose(1, 2)
 
     def _by_distance(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor:
-        """Return q_i · W_r r(i - j) for every query and key (R, A, Q, K)."""
+        """Return the relative-position term q_i · W_r r(i - j) of the scores (R, A, Q, K)."""
         r_BAND = self.by_head(self.relative(seen.distances)).transpose(1, 2)
         if backward(seen.packed) is None:
             scores_RAQN = torch.einsum("raqd,and->raqn", q_RAQD, r_BAND[0])
@@ -176,7 +177,7 @@ class RelativeAttentionLayer(AttentionLayer):
         return torch.cat([shifted, second.gather(-1, index)], dim=2)
 
     def _distances(self, packed: Packed, memory: int) -> Tensor:
-        """Return the encodings of the distances from K down, and of their opposites where a row runs backward."""
+        """Return the encodings of the distances from K down, and of their negatives if any row runs backward."""
         number, like = num_relative_positions(packed.row_length, memory, self.choice.mask), next(self.parameters())
         first = memory + packed.row_length
         distance = torch.arange(first, first - number, -1, device=like.device, dtype=like.dtype)
@@ -187,13 +188,13 @@ class RelativeAttentionLayer(AttentionLayer):
 
 
 def by_rows(x_TAD: Tensor, rows: int, length: int) -> Tensor:
-    """Return (R, Q, A, D): each row's cells and, after them, its second states."""
+    """Reshape to rows (R, Q, A, D): each row's tokens and, after them, its query-stream states."""
     cells, second = torch.split(x_TAD, [rows * length, len(x_TAD) - rows * length])
     return torch.cat([torch.unflatten(part, 0, (rows, -1)) for part in (cells, second)], dim=1)
 
 
 def mix(scores: Tensor, v_RAKD: Tensor, seen: RelativePlan) -> Tensor:
-    """Return the values (R, Q, A, D) mixed by the softmax of scores, taken in float32 at least; 0 for the blind."""
+    """Return softmax(scores) v (R, Q, A, D), the softmax in float32 at least; 0 for queries that attend to no key."""
     wide = torch.promote_types(torch.float32, scores.dtype)
     chances = scores.to(wide).masked_fill(~seen.mask, torch.finfo(wide).min).softmax(-1).to(v_RAKD.dtype)
     out_RQAD = (F.dropout(chances, seen.dropout) @ v_RAKD).transpose(1, 2)
@@ -201,9 +202,10 @@ def mix(scores: Tensor, v_RAKD: Tensor, seen: RelativePlan) -> Tensor:
 
 
 def attention_mask(packed: Packed, visibility: AttentionMask, remembered: Tensor | None) -> Tensor:
-    """Return (R, Q, K) bool: tokens of a sequence by the rule and the order; what is remembered, by its sequence.
+    """Return the attention mask (R, Q, K) bool, over the memory and the tokens of a row.
 
-    A cell sees itself; a second state sees what comes before its cell in the order, not its cell.
+    Tokens of a sequence attend to each other by the rule and the order; only a row's first sequence attends to the
+    memory. A token attends to itself; a query-stream state only to what precedes its token in the order.
     """
     length = packed.row_length
     number, position = packed.sequence.view(-1, length), packed.positions.view(-1, length)
@@ -226,34 +228,34 @@ def attention_mask(packed: Packed, visibility: AttentionMask, remembered: Tensor
 
 
 def visible(packed: Packed, memory: Memory) -> Tensor:
-    """Return (R, M) bool: what is remembered of the text that goes on in the row."""
+    """Return (R, M) bool: true for remembered positions of the text that continues in the row."""
     assert packed.flow is not None, "only batches of streams are remembered"
     return memory["remembered"] & packed.flow.continues[:, None]
 
 
 def backward(packed: Packed) -> Tensor | None:
-    """Return (R,) 1 for rows that run backward and 0 for others; None where no row runs backward."""
+    """Return (R,) int64, 1 for rows that run backward and 0 for others; None: no row runs backward."""
     flow = packed.flow
     return None if flow is None or flow.backward is None else flow.backward.long()
 
 
 def num_relative_positions(length: int, memory: int, visibility: AttentionMask) -> int:
-    """Return how many distances there are encodings for: from length + memory down to 0, or on to 1 - length."""
+    """Return N, the number of relative positions: from length + memory down to 0 (causal) or to 1 - length."""
     return length + memory + (1 if visibility.causal else length)
 
 
 def shift(scores: Tensor, keys: int) -> Tensor:
-    """Return (..., L, K) out of scores by distance (..., L, N), whose entry n is for distance K - n.
+    """Relative shift: return (..., L, K) from scores by distance (..., L, N), whose entry n is for distance K - n.
 
-    Entry (i, j) is at n = L - i + j: each row begins one entry before the row above. So laid out flat and cut into rows
-    that are one shorter, all begin at one place (Dai et al. 2019, appendix B).
+    Entry (i, j) is at n = L - i + j: each row begins one entry before the row above. So if the scores are flattened and
+    cut into rows that are one shorter, all rows begin at the same column (Dai et al. 2019, appendix B).
     """
     length = scores.shape[-2]
     return torch.unflatten(scores.flatten(-2)[..., length:], -1, (length, -1))[..., :keys]
 
 
 def encoded(distance: Tensor, hidden: int) -> Tensor:
-    """Return (N, H): sines, then cosines, of distances (N,) times 10000^(-2n / H)."""
+    """Return sinusoidal encodings (N, H): sines, then cosines, of distances (N,) times 10000^(-2n / H)."""
     rate = 10000.0 ** (-torch.arange(0, hidden, 2, device=distance.device, dtype=distance.dtype) / hidden)
     angle = distance[:, None] * rate
     return torch.cat([angle.sin(), angle.cos()], -1)

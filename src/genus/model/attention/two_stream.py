@@ -1,6 +1,6 @@
-"""XLNet's attention: two streams of states, and relative segment encodings.
+"""XLNet's two-stream attention, with relative segment encodings.
 
-Legend: R rows, L row length, M remembered positions, K = M + L keys, Q queries, A heads, D numbers a head.
+Legend: M remembered positions, K = M + L keys of a row, Q queries of a row; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class TwoStreamAttention(RelativeAttention):
-    """Relative attention with (W_q x_i + b) · s more in the score, s for keys of the same segment or for the others.
+    """Two-stream attention: relative attention with a segment term (W_q x_i + b) · s_same or (W_q x_i + b) · s_other.
 
-    Cells (the content stream) and the second states of cells to predict (the query stream) are queries of the same
-    keys and values, those of the cells: what both need is computed once.
+    The content stream (all tokens) and the query stream (tokens to predict) attend to the same keys and values, those
+    of the content stream, which are computed once.
 
     Source: Yang et al. 2019, sections 2.3 and 2.5.
     """
@@ -30,11 +30,11 @@ class TwoStreamAttention(RelativeAttention):
     queries: ClassVar[bool] = True
 
     def build(self, hidden: int) -> RelativeAttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return TwoStreamAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return relative attention's demand and that of the segment encodings, of a cell."""
+        """Return the cost per token of relative attention and of the segment encodings."""
         return super().cost(hidden, length) + ComponentCost(3 * hidden, 2.0 * 2 * hidden)
 
 
@@ -47,13 +47,13 @@ class TwoStreamAttentionLayer(RelativeAttentionLayer):
         self.segments = nn.Parameter(torch.zeros(2, choice.heads, self.head_size))
 
     def init_weights(self, initialization: Initialization) -> None:
-        """Draw b and s too as weights are (released code)."""
+        """Initialize the weights, and b and s as weights too (released code)."""
         super().init_weights(initialization)
         for vector in (self.segment_bias, self.segments):
             initialization.draw(vector, "vector")
 
     def other_segment(self, packed: Packed, memory: int) -> Tensor:
-        """Return (R, 1, Q, K) bool; what is remembered is of segment 0."""
+        """Return (R, 1, Q, K) bool, true for pairs of different segments; the memory is of segment 0."""
         segment = packed.facts["segment"]
         own = segment.view(-1, packed.row_length)
         keys = torch.cat([own.new_zeros(len(own), memory), own], 1)
@@ -62,7 +62,7 @@ class TwoStreamAttentionLayer(RelativeAttentionLayer):
         return (own[:, :, None] != keys[:, None, :])[:, None]
 
     def segment_scores(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor:
-        """Return (W_q x_i + b) · s of every query and key (R, A, Q, K)."""
+        """Return the segment term (W_q x_i + b) · s of the scores (R, A, Q, K)."""
         assert seen.segments is not None
         scores_RAQS = (q_RAQD + self.segment_bias[:, None]) @ self.segments.permute(1, 2, 0)
         same, other = torch.split(scores_RAQS, 1, dim=-1)

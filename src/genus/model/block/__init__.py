@@ -1,4 +1,4 @@
-"""Block slot: how a layer's sublayers are joined by residual connections and norms."""
+"""The slot of Transformer blocks: the residual connections and normalizations around a layer's sub-layers."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 
 class Block(Part, ABC):
-    """A choice of how a layer's parts are joined."""
+    """The slot of Transformer blocks: how residual connections and norms join the sub-layers of a layer."""
 
     @abstractmethod
     def build(self, model: Transformer) -> nn.Module:
-        """Return one layer: called with (x (T, H), plans, states), it returns (T, H)."""
+        """Return the module of one layer: called with (x (T, H), plans, states), it returns (T, H)."""
 
     @abstractmethod
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return what one layer needs, for sequences of `length` tokens."""
+        """Return the cost per token of one layer, for sequences of `length` tokens."""
 
     def final_norm(self, model: Transformer) -> Norm:
-        """Return the norm after the last layer; none where each layer ends with its own."""
+        """Return the norm after the last layer; by default none, as each layer ends with its own."""
         return Identity()
 
     def residual_scale(self, model: Transformer) -> float:
-        """Return the factor on the standard deviation from which maps that end a residual branch start."""
+        """Return the factor on the initial standard deviation of linear layers that end a residual branch."""
         return 1.0
 
 
 class Layer(nn.Module):
-    """Sub-layers `attention`[, `cross`] and `feedforward`, and a norm for each, all wrapped alike by `wrapped`."""
+    """A Transformer layer: `attention`[, `cross`] and `feedforward`, each with a norm, in residual form `wrapped`."""
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()
@@ -58,15 +58,15 @@ class Layer(nn.Module):
 
     @abstractmethod
     def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return (T, H), a sub-layer's input with its output."""
+        """Return (T, H): a sub-layer with its residual connection, norm and dropout."""
 
     def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
-        """Return (T, H).
+        """Forward pass: return (T, H).
 
         Args:
             x: hidden states (T, H).
-            plans: of the attention sub-layers, by name.
-            states: slices of caches and memories of the attention sub-layers, by name.
+            plans: attention plans, by name of the sub-layer.
+            states: slices of key-value caches or memories, by name of the sub-layer.
         """
         attention, cross = self.attention, self.cross
         x = self.wrapped(x, self.attention_norm, lambda y: attention(y, plans["attention"], states.get("attention")))
@@ -76,7 +76,7 @@ class Layer(nn.Module):
 
 
 def all_sublayers(model: Transformer, length: int) -> ComponentCost:
-    """Return what the sub-layers of a layer need, each with a norm."""
+    """Return the cost per token of the sub-layers of a layer, each with a norm."""
     norm = model.norm.cost(model.hidden)
     attentions = [part for part in (model.attention, model.cross) if part is not None]
     each = [part.cost(model.hidden, length) for part in attentions] + [model.feedforward.cost(model.hidden)]

@@ -1,4 +1,4 @@
-"""Layers whose sub-layers read the same normalized states (GPT-J; Wang and Komatsuzaki 2021)."""
+"""Parallel attention and feed-forward on the same normalized states (GPT-J; Wang and Komatsuzaki 2021)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 
 class Parallel(Block):
-    """x = x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer."""
+    """Parallel block: x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer."""
 
     def build(self, model: Transformer) -> nn.Module:
-        """Return the layer.
+        """Return the module of one layer.
 
         Raises:
-            ValueError: the model has cross-attention, which has no place here.
+            ValueError: the model has cross-attention, which parallel blocks do not support.
         """
         if model.cross is not None:
             raise ValueError("block: parallel sub-layers leave no place for cross-attention; take PreNorm or PostNorm")
         return ParallelLayer(model)
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return both sub-layers and their norm."""
+        """Return the cost per token of both sub-layers and their norm."""
         attention, feedforward = model.attention.cost(model.hidden, length), model.feedforward.cost(model.hidden)
         return attention + feedforward + model.norm.cost(model.hidden)
 
     def final_norm(self, model: Transformer) -> Norm:
-        """Return the norm of the sum."""
+        """Return the norm after the last layer."""
         return model.norm
 
 
 class ParallelLayer(nn.Module):
-    """A layer of parallel sub-layers."""
+    """The module of a parallel block."""
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class ParallelLayer(nn.Module):
         self.dropout = nn.Dropout(model.dropout)
 
     def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         y = self.norm(x)
         attended = self.attention(y, plans["attention"], states.get("attention"))
         return x + self.dropout(attended) + self.dropout(self.feedforward(y))  # type: ignore[no-any-return]

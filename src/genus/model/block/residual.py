@@ -1,4 +1,4 @@
-"""Post-norm and pre-norm blocks."""
+"""Post-norm and pre-norm blocks, with residual connections."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class PostNorm(Block):
-    """x = norm(x + f(x)) after each sub-layer f (Vaswani et al. 2017, section 3.1; BERT)."""
+    """Post-norm block: x = norm(x + f(x)) for each sub-layer f (Vaswani et al. 2017, section 3.1; BERT)."""
 
     @property
     def in_words(self) -> str:
-        """The usual case."""
+        """Empty, as post-norm is the default."""
         return ""
 
     def build(self, model: Transformer) -> nn.Module:
-        """Return the layer."""
+        """Return the module of one layer."""
         return PostNormLayer(model)
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the sub-layers, each with its norm."""
+        """Return the cost per token of the sub-layers, each with its norm."""
         return all_sublayers(model, length)
 
 
 class PostNormLayer(Layer):
-    """A layer with the norm after the residual sum."""
+    """The module of a post-norm block."""
 
     def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return norm(x + f(x))."""
@@ -43,58 +43,60 @@ class PostNormLayer(Layer):
 
 
 class PreNorm(Block):
-    """x = x + f(norm(x)) for each sub-layer f, and one after the last layer (Shoeybi et al. 2019, figure 7; GPT-2).
+    """Pre-norm block: x = x + f(norm(x)) for each sub-layer f, and a norm after the last layer.
 
-    The maps that end a sub-layer start from 1 / √(2 L) of the other weights, in a stack of L layers, so that the
-    variance of the sum of 2 L residuals does not grow with the depth (Shoeybi et al. 2019, section 4.2).
+    In a stack of L layers, the output projections of sub-layers have 1 / √(2 L) of the initial standard deviation of
+    the other weights, so that the variance of the sum of 2 L residuals does not grow with depth.
+
+    Source: Shoeybi et al. 2019, figure 7 (block) and section 4.2 (initialization); GPT-2.
     """
 
     def build(self, model: Transformer) -> nn.Module:
-        """Return the layer."""
+        """Return the module of one layer."""
         return PreNormLayer(model)
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the sub-layers, each with its norm."""
+        """Return the cost per token of the sub-layers, each with its norm."""
         return all_sublayers(model, length)
 
     def final_norm(self, model: Transformer) -> Norm:
-        """Return the norm of the sum."""
+        """Return the norm after the last layer."""
         return model.norm
 
     def residual_scale(self, model: Transformer) -> float:
-        """Return 1 / √(2 L)."""
+        """Return 1 / √(2 L) for L layers."""
         return 1 / math.sqrt(2 * model.layers)
 
 
 class PreNormLayer(Layer):
-    """A layer with the norm before each sub-layer."""
+    """The module of a pre-norm block."""
 
     def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return x + f(norm(x))."""
         return x + self.dropout(sublayer(norm(x)))  # type: ignore[no-any-return]
 
     def attend(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
-        """Return (T, H), what attention adds."""
+        """Return the residual branch of self-attention (T, H)."""
         attended = self.attention(self.attention_norm(x), plans["attention"], states.get("attention"))
         return self.dropout(attended)  # type: ignore[no-any-return]
 
     def feed(self, x: Tensor) -> Tensor:
-        """Return (T, H), what the feed-forward sub-layer adds."""
+        """Return the residual branch of the feed-forward sub-layer (T, H)."""
         return self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]
 
 
 class UnscaledPreNorm(PreNorm):
-    """`PreNorm` all of whose maps start alike, with dropout after the last norm (trax, ReformerLM)."""
+    """Pre-norm block without scaled initialization, with dropout after the last norm (trax, ReformerLM)."""
 
     @property
     def in_words(self) -> str:
-        """Where the norms are."""
+        """The usual name of the block."""
         return "pre-norm"
 
     def final_norm(self, model: Transformer) -> Norm:
-        """Return the norm of the sum, with dropout."""
+        """Return the norm after the last layer, followed by dropout."""
         return NormWithDropout(norm=model.norm, dropout=model.dropout)
 
     def residual_scale(self, model: Transformer) -> float:
-        """Return 1."""
+        """Return 1, as all weights have the same initial standard deviation."""
         return 1.0

@@ -1,7 +1,4 @@
-"""Ids to vectors: token, segment and position embeddings, summed.
-
-Legend: T tokens, V vocabulary, E embedding size.
-"""
+"""Input embeddings: the sum of token, segment and position embeddings."""
 
 from __future__ import annotations
 
@@ -20,50 +17,50 @@ if TYPE_CHECKING:
 
 
 class Embedding(Part):
-    """norm(token + segment + position), then dropout (BERT, section 3 and figure 2)."""
+    """Input embedding: dropout(norm(token + segment + position)) (BERT, section 3 and figure 2)."""
 
     segments: Natural = 2
-    """How many segment vectors; 0 for none."""
+    """Number of segment embeddings; 0 for none."""
     position: Position = LearnedPosition()
     norm: Norm = LayerNorm()
     dropout: Fraction = 0.1
 
     @property
     def in_words(self) -> str:
-        """What is summed."""
+        """The embeddings that are summed."""
         summed = ["token", *(["segment"] if self.segments > 1 else []), self.position.in_words]
         return " + ".join(part for part in summed if part)
 
     @property
     def facts(self) -> frozenset[str]:
-        """Names of the facts of tokens that are embedded."""
+        """Names of the facts per token (`Packed.facts`) that have embeddings."""
         return frozenset({"segment"} if self.segments else ())
 
     @property
     def num_tasks(self) -> int | None:
-        """How many task vectors there are; None: the task is not asked for."""
+        """Number of task embeddings; None: the embedding does not depend on the task."""
         return None
 
     def width(self, hidden: int) -> int:
-        """Return the width of the tables: here that of the hidden states."""
+        """Return E, the dimension of the embedding tables: here H."""
         return hidden
 
     def table(self, vocab_size: int, size: int) -> nn.Embedding:
-        """Return the token table."""
+        """Return the token embedding (V, E)."""
         return nn.Embedding(vocab_size, size)
 
     def build(self, vocab_size: int, hidden: int) -> EmbeddingModule:
-        """Return the module, from packed tokens to vectors of `hidden` numbers."""
+        """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return EmbeddingModule(self, vocab_size, hidden)
 
     def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
-        """Return the tables and the norm."""
+        """Return the cost per token of the tables and the norm."""
         size = self.width(hidden)
         return ComponentCost((vocab_size + self.segments) * size) + self.position.cost(size) + self.norm.cost(size)
 
 
 class EmbeddingModule(nn.Module):
-    """Embeddings at work."""
+    """The module of an `Embedding`."""
 
     def __init__(self, choice: Embedding, vocab_size: int, hidden: int) -> None:
         super().__init__()
@@ -75,14 +72,14 @@ class EmbeddingModule(nn.Module):
         self.dropout = nn.Dropout(choice.dropout)
 
     def forward(self, packed: Packed) -> Tensor:
-        """Return vectors (T, H) of the packed tokens; here E is H."""
+        """Forward pass: return embeddings (T, H) of packed sequences; here E = H."""
         return self.vectors(packed)
 
     def vectors(self, packed: Packed) -> Tensor:
-        """Return vectors (T, E) as the tables give them, which another network may share."""
+        """Return normalized embeddings (T, E) before any projection, which another network may share."""
         return self.dropout(self.norm(self.total(packed)))  # type: ignore[no-any-return]
 
     def total(self, packed: Packed) -> Tensor:
-        """Return the sum of the embeddings (T, E)."""
+        """Return the sum of the embeddings (T, E), before norm and dropout."""
         x_TE: Tensor = self.tokens(packed.ids) + self.positions(packed.positions)
         return x_TE if self.segments is None else x_TE + self.segments(packed.facts["segment"])

@@ -1,7 +1,7 @@
-"""Embeddings that spend less on rare tokens (Baevski and Auli 2018).
+"""Adaptive token embeddings, with smaller dimensions for rarer tokens (Baevski and Auli 2018).
 
-The vocabulary is in order of frequency, the most frequent first, and cut into clusters. Legend: V vocabulary, H hidden
-size, E_c width of cluster c, M targets.
+The vocabulary is sorted by frequency, the most frequent token first, and cut into clusters.
+Legend: E_c embedding size of cluster c; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ from genus.part import Count
 
 
 class AdaptiveEmbedding(Embedding):
-    """√H W_c e for a token of cluster c, whose table is E_c = H / ratio^c wide (Baevski and Auli 2018, section 3.1).
+    """Adaptive embedding: √H W_c e for a token of cluster c, with e of dimension E_c = H / ratio^c.
 
-    With a ratio of 1 there is one table, as wide as the hidden states, and no W.
+    With a ratio of 1 there is one table of dimension H, and no W.
+
+    Source: Baevski and Auli 2018, section 3.1.
     """
 
     cutoffs: tuple[Count, ...] = (20_000, 40_000, 200_000)
-    """The ids at which clusters end; those past the vocabulary are left out."""
+    """Token ids at which clusters end; those beyond the vocabulary are ignored."""
     ratio: Count = 1
 
     @property
     def in_words(self) -> str:
-        """What is summed, and what is spent on rare tokens."""
+        """The embeddings that are summed, and the ratio of dimensions."""
         return f"{super().in_words}, adaptive" + (f" (each cluster 1/{self.ratio} as wide)" if self.ratio > 1 else "")
 
     def table(self, vocab_size: int, size: int) -> nn.Embedding:
-        """Return the tables of all clusters as one."""
-        return cast("nn.Embedding", Clusters(self.clusters(vocab_size), size, self.ratio))  # it answers as one does
+        """Return the tables of all clusters as one token embedding."""
+        return cast("nn.Embedding", Clusters(self.clusters(vocab_size), size, self.ratio))  # it has the same interface
 
     def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
-        """Return the tables and their maps."""
+        """Return the cost per token of the tables and their projections W_c."""
         plain = super().cost(vocab_size, hidden)
         if self.ratio == 1:
             return plain
@@ -48,12 +50,12 @@ class AdaptiveEmbedding(Embedding):
         return plain + ComponentCost(tables + maps - vocab_size * hidden, 2.0 * maps, hidden)
 
     def clusters(self, vocab_size: int) -> list[tuple[int, int]]:
-        """Return the first id of each cluster, and the one past its last."""
+        """Return the range of token ids of each cluster, as (first, end)."""
         return list(pairwise([0, *(cutoff for cutoff in self.cutoffs if cutoff < vocab_size), vocab_size]))
 
 
 class Clusters(nn.Module):
-    """Tables of clusters, and maps from their widths to the hidden size, which answer as one embedding."""
+    """A token embedding made of one table per cluster, and projections from E_c to H."""
 
     def __init__(self, clusters: list[tuple[int, int]], hidden: int, ratio: int) -> None:
         super().__init__()
@@ -68,23 +70,23 @@ class Clusters(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The embedding (V, H) that the tables make up, before scaling."""
+        """The token embedding (V, H) in full, projected but not scaled."""
         if self.maps is None:
             return cast("Tensor", self.tables[0].weight)
         return torch.cat([into(table.weight) for table, into in zip(self.tables, self.maps, strict=True)])
 
     def rows(self, cluster: int) -> Tensor:
-        """Return a cluster's table (its tokens, E_c)."""
+        """Return the table (tokens, E_c) of a cluster."""
         first, end = self.clusters[cluster]
         weight = cast("Tensor", self.tables[cluster if self.maps else 0].weight)
         return weight if self.maps else weight[first:end]
 
     def narrowed(self, hidden_MH: Tensor, cluster: int) -> Tensor:
-        """Return states (M, E_c) that a cluster's table can be multiplied with."""
+        """Return hidden states projected to (M, E_c), to be multiplied with a cluster's table."""
         return hidden_MH if self.maps is None else hidden_MH @ cast("Tensor", self.maps[cluster].weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Return vectors (T, H); every token passes every map, of which all but its own count 0: shapes are static."""
+        """Return embeddings (T, H); every token is projected by every W_c, with 0 for other clusters: static shapes."""
         if self.maps is None:
             return cast("Tensor", self.tables[0](ids)) * self.scale
         parts: list[Tensor] = []

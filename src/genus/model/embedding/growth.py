@@ -1,4 +1,4 @@
-"""Tables that go on where those of another model end: longer positions, more segments."""
+"""Extension of embedding tables from another model: more positions, more segments."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def continued(source: nn.Module, module: nn.Module) -> dict[str, Tensor]:
-    """Return tables of positions and segments with more rows than the source's, by name: its rows again and again.
+    """Return position and segment embeddings extended to `module`'s sizes by repeating the source's rows, by name.
 
-    So a model for 4,096 tokens starts from one for 512 (Beltagy et al. 2020, Longformer, section 5).
+    So a model for 4,096 tokens can start from one for 512 (Beltagy et al. 2020, Longformer, section 5).
     """
     modules, found = dict(source.named_modules()), {}
     for name, own in module.named_modules():
@@ -30,7 +30,7 @@ def continued(source: nn.Module, module: nn.Module) -> dict[str, Tensor]:
 
 
 def _repeated(old: nn.Embedding, own: nn.Embedding, skipped: int, ahead: int) -> Tensor:
-    """Return the old table, or its rows past the skipped ones again and again where the own one has room for all."""
+    """Return the old table, or, if the own table is larger, the old rows after the `skipped` first ones, repeated."""
     rows, room = old.weight.detach()[skipped:], own.num_embeddings - ahead
     if own.weight.shape == old.weight.shape or own.embedding_dim != old.embedding_dim or room < len(rows):
         return old.weight.detach()

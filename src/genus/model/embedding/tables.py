@@ -1,7 +1,4 @@
-"""Embeddings with a factorized or projected table, with task vectors, or with dropout before the sum.
-
-Legend: T tokens, V vocabulary, E embedding size, H hidden size.
-"""
+"""Embeddings with a factorized or projected table, with task embeddings, or with dropout before the norm."""
 
 from __future__ import annotations
 
@@ -19,124 +16,126 @@ if TYPE_CHECKING:
 
 
 class EarlyDropoutEmbedding(Embedding):
-    """norm(dropout(token + segment + position)), as in BigBird (released code: core/utils.py and core/encoder.py).
+    """Embedding norm(dropout(token + segment + position)) of BigBird (released code: core/utils.py, core/encoder.py).
 
-    Without dropout it is BERT's, which drops numbers after the norm.
+    BERT's `Embedding` applies dropout after the norm; without dropout both are the same.
     """
 
     def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbeddingModule:
-        """Return the module."""
+        """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return EarlyDropoutEmbeddingModule(self, vocab_size, hidden)
 
 
 class EarlyDropoutEmbeddingModule(EmbeddingModule):
-    """Embeddings with early dropout at work."""
+    """The module of an `EarlyDropoutEmbedding`."""
 
     def vectors(self, packed: Packed) -> Tensor:
-        """Return vectors (T, E)."""
+        """Return normalized embeddings (T, E)."""
         return self.norm(self.dropout(self.total(packed)))  # type: ignore[no-any-return]
 
 
 class TaskEmbedding(Embedding):
-    """norm(token + segment + position + task), then dropout (Sun et al. 2019, ERNIE 2.0, section 3.2 and figure 3).
+    """Embedding dropout(norm(token + segment + position + task)) of ERNIE 2.0, one task embedding per pretraining task.
 
-    Each task of pretraining has a vector; in fine-tuning any will do, and it is that of task 0.
+    In fine-tuning any task embedding may be used; it is that of task 0.
+
+    Source: Sun et al. 2019, section 3.2 and figure 3.
     """
 
     tasks: Count
-    """How many task vectors."""
+    """Number of task embeddings."""
 
     @property
     def in_words(self) -> str:
-        """What is summed."""
+        """The embeddings that are summed."""
         return f"{super().in_words} + task"
 
     @property
     def num_tasks(self) -> int:
-        """As many as there are vectors."""
+        """Number of task embeddings."""
         return self.tasks
 
     def build(self, vocab_size: int, hidden: int) -> TaskEmbeddingModule:
-        """Return the module."""
+        """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return TaskEmbeddingModule(self, vocab_size, hidden)
 
     def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
-        """Return the tables and the norm."""
+        """Return the cost per token of the tables and the norm."""
         return super().cost(vocab_size, hidden) + ComponentCost(self.tasks * self.width(hidden))
 
 
 class TaskEmbeddingModule(EmbeddingModule):
-    """Embeddings with a task vector at work."""
+    """The module of a `TaskEmbedding`."""
 
     def __init__(self, choice: TaskEmbedding, vocab_size: int, hidden: int) -> None:
         super().__init__(choice, vocab_size, hidden)
         self.tasks = nn.Embedding(choice.tasks, choice.width(hidden))
 
     def total(self, packed: Packed) -> Tensor:
-        """Return the sum (T, E), the vector of the packed tokens' task included."""
+        """Return the sum of the embeddings (T, E), task embedding included."""
         task = packed.facts.get("task")
         of_task: Tensor = self.tasks(torch.zeros_like(packed.ids[:1]) if task is None else task)
         return super().total(packed) + of_task
 
 
 class FactorizedEmbedding(Embedding):
-    """W d(norm(token + segment + position)) + b, from E numbers to H, with d dropout (ALBERT, section 3.1).
+    """Factorized embedding: W dropout(norm(token + segment + position)) + b, from dimension E to H (ALBERT).
 
-    V x E + E x H parameters instead of V x H; output heads that share the token table are E wide too.
+    It has V E + E H parameters instead of V H; output heads with tied weights have dimension E too (section 3.1).
     """
 
     size: Count
-    """E, the width of the tables."""
+    """E, the embedding size."""
 
     @property
     def in_words(self) -> str:
-        """What is summed, and how wide."""
+        """The embeddings that are summed, and their dimension."""
         return f"{super().in_words}, {self.size} wide"
 
     def width(self, hidden: int) -> int:
-        """Return E."""
+        """Return E, the embedding size."""
         return self.size
 
     def projection(self, hidden: int) -> nn.Module:
-        """Return the map from (T, E) to (T, H)."""
+        """Return the projection from (T, E) to (T, H)."""
         return nn.Linear(self.size, hidden)
 
     def projecting(self, hidden: int) -> ComponentCost:
-        """Return what the map demands."""
+        """Return the cost per token of the projection."""
         return linear_cost(self.size, hidden)
 
     def build(self, vocab_size: int, hidden: int) -> FactorizedEmbeddingModule:
-        """Return the module."""
+        """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return FactorizedEmbeddingModule(self, vocab_size, hidden)
 
     def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
-        """Return the tables and the projection."""
+        """Return the cost per token of the tables, the norm and the projection."""
         return super().cost(vocab_size, hidden) + self.projecting(hidden)
 
 
 class FactorizedEmbeddingModule(EmbeddingModule):
-    """Embeddings at work, with their projection."""
+    """The module of a `FactorizedEmbedding`."""
 
     def __init__(self, choice: FactorizedEmbedding, vocab_size: int, hidden: int) -> None:
         super().__init__(choice, vocab_size, hidden)
         self.projection = choice.projection(hidden)
 
     def forward(self, packed: Packed) -> Tensor:
-        """Return vectors (T, H) of the packed tokens."""
+        """Forward pass: return embeddings (T, H) of packed sequences."""
         return self.projection(self.vectors(packed))  # type: ignore[no-any-return]
 
 
 class ProjectedEmbedding(FactorizedEmbedding):
-    """W d(norm(token + segment + position)) + b, from E numbers to H, with d dropout; without W and b where E = H.
+    """Factorized embedding without projection where E = H: W dropout(norm(token + segment + position)) + b otherwise.
 
-    So networks of several widths can share their tables (Clark et al. 2020, ELECTRA, section 3.2; released code,
-    modeling.py, embeddings_project). ALBERT's `FactorizedEmbedding` has its projection always.
+    So networks of different hidden sizes can share embeddings (Clark et al. 2020, ELECTRA, section 3.2; released code,
+    modeling.py, embeddings_project). ALBERT's `FactorizedEmbedding` always has a projection.
     """
 
     def projection(self, hidden: int) -> nn.Module:
-        """Return the map from (T, E) to (T, H): what comes in where the two are equal."""
+        """Return the projection from (T, E) to (T, H): the identity where E = H."""
         return nn.Identity() if self.size == hidden else super().projection(hidden)
 
     def projecting(self, hidden: int) -> ComponentCost:
-        """Return what the map demands."""
+        """Return the cost per token of the projection."""
         return ComponentCost() if self.size == hidden else super().projecting(hidden)

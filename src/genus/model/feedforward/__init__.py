@@ -1,4 +1,4 @@
-"""Feed-forward slot."""
+"""The slot of position-wise feed-forward networks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class FeedForward(Part, ABC):
-    """A choice of position-wise sub-layer."""
+    """The slot of position-wise feed-forward sub-layers."""
 
     @abstractmethod
     def build(self, hidden: int) -> ResidualBranch:
-        """Return the sub-layer, from (T, hidden) to (T, hidden)."""
+        """Return the module, from (T, H) to (T, H), with H = `hidden`."""
 
     @abstractmethod
     def cost(self, hidden: int) -> ComponentCost:
-        """Return what it needs."""
+        """Return the cost per token."""

@@ -1,7 +1,4 @@
-"""The feed-forward network of two linear layers, at once or in chunks of tokens.
-
-Legend: T tokens, H hidden size, F inner size.
-"""
+"""Feed-forward networks of two linear layers, over all tokens at once or in chunks of tokens."""
 
 from __future__ import annotations
 
@@ -18,23 +15,23 @@ from genus.part import Count, Fraction, Natural
 
 
 class MLP(FeedForward):
-    """W2 f(W1 x + b1) + b2 (Vaswani et al. 2017, equation 2)."""
+    """Position-wise feed-forward network: W2 f(W1 x + b1) + b2 (Vaswani et al. 2017, equation 2)."""
 
     size: Count
-    """Width of the inner layer."""
+    """F, the inner size."""
     activation: Activation = Gelu()
 
     def build(self, hidden: int) -> ResidualBranch:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return MLPLayer(self, hidden)
 
     def cost(self, hidden: int) -> ComponentCost:
-        """Return two linear maps; the activation keeps its input."""
+        """Return the cost per token of two linear layers; the activation's input is kept for the backward pass."""
         return linear_cost(hidden, self.size) + ComponentCost(activations=self.size) + linear_cost(self.size, hidden)
 
 
 class MLPLayer(ResidualBranch):
-    """Two linear maps with an activation between."""
+    """The module of a feed-forward network: two linear layers with an activation between."""
 
     def __init__(self, choice: MLP, hidden: int) -> None:
         super().__init__()
@@ -43,36 +40,38 @@ class MLPLayer(ResidualBranch):
         self.out = nn.Linear(choice.size, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         return self.out(self.activation(self.inner(x)))  # type: ignore[no-any-return]
 
 
 class ChunkedMLP(FeedForward):
-    """W2 f(d(W1 x + b1)) + b2, d dropout, for a chunk of tokens at a time (Kitaev et al. 2020, section 3, Chunking).
+    """Feed-forward network W2 f(dropout(W1 x + b1)) + b2, computed in chunks of tokens.
 
-    On the way back each chunk is computed anew, so that the inner layer takes the memory of one chunk there too.
+    The backward pass recomputes each chunk, so that it too needs the inner activations of one chunk only.
+
+    Source: Kitaev et al. 2020, section 3, Chunking.
     """
 
     size: Count
-    """Width of the inner layer."""
+    """F, the inner size."""
     activation: Activation = Relu()
     dropout: Fraction = 0.0
-    """On the inner layer, in training (released code)."""
+    """Dropout probability on the inner layer, in training (released code)."""
     chunk: Natural = 0
-    """Tokens of a chunk, over all sequences; 0: all at once, which recomputes nothing."""
+    """Tokens per chunk, across sequences; 0: no chunks and no recomputation."""
 
     def build(self, hidden: int) -> ResidualBranch:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return ChunkedMLPLayer(self, hidden)
 
     def cost(self, hidden: int) -> ComponentCost:
-        """Return two linear maps; of what is kept, the input alone where there are chunks."""
+        """Return the cost per token of two linear layers; with chunks, only the input is kept for the backward pass."""
         both = linear_cost(hidden, self.size) + ComponentCost(activations=self.size) + linear_cost(self.size, hidden)
         return both if not self.chunk else ComponentCost(both.parameters, both.flops, hidden)
 
 
 class ChunkedMLPLayer(ResidualBranch):
-    """Two linear maps with an activation between, a chunk of tokens at a time."""
+    """The module of a chunked feed-forward network."""
 
     def __init__(self, choice: ChunkedMLP, hidden: int) -> None:
         super().__init__()
@@ -82,7 +81,7 @@ class ChunkedMLPLayer(ResidualBranch):
         self.dropout, self.chunk = choice.dropout, choice.chunk
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         if not 0 < self.chunk < len(x):
             return self.one(x)
         parts = torch.split(x, self.chunk)
@@ -91,5 +90,5 @@ class ChunkedMLPLayer(ResidualBranch):
         return torch.cat([checkpoint(self.one, part, use_reentrant=False) for part in parts])
 
     def one(self, x: Tensor) -> Tensor:
-        """Return what is said of a chunk's tokens."""
+        """Return the outputs (tokens, H) of one chunk."""
         return self.out(self.activation(F.dropout(self.inner(x), self.dropout, self.training)))  # type: ignore[no-any-return]

@@ -1,7 +1,4 @@
-"""Output layers: from hidden states to logits over the vocabulary, and to their loss.
-
-Legend: M targets, H hidden size, V vocabulary.
-"""
+"""Output layers: from hidden states to logits over the vocabulary, and the cross-entropy loss."""
 
 from __future__ import annotations
 
@@ -20,53 +17,53 @@ if TYPE_CHECKING:
 
 
 class Output(Part, ABC):
-    """A choice of output layer over the vocabulary."""
+    """The slot of output layers over the vocabulary."""
 
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
-        """Return the module; what it shares with the network it is given by `OutputLayer.tie`.
+        """Return the module; weights that it shares with the network are set by `OutputLayer.tie`.
 
         Raises:
-            UsageError: the model has not the embedding that the layer shares.
+            UsageError: the model does not have the embedding that the layer shares.
         """
 
     @abstractmethod
     def cost(self, model: Model, vocab_size: int) -> ComponentCost:
-        """Return parameters, FLOPs and memory per target; a matrix shared with the embedding is not counted again."""
+        """Return the cost per target; parameters tied with the embedding are not counted again."""
 
 
 class OutputLayer(nn.Module, ABC):
-    """An output layer over the vocabulary; it owns every tensor it multiplies with, shared ones included."""
+    """The module of an output layer over the vocabulary; it holds all its parameters, tied ones included."""
 
     by_vocabulary: ClassVar[tuple[str, ...]] = ()
-    """Names of its own tensors that have a row for every token of the vocabulary."""
+    """Names of its own tensors with one row per token of the vocabulary."""
 
     def tie(self, embedding: nn.Module) -> None:
-        """Share the parameters of the token embedding, where the layer's matrix is the embedding's.
+        """Tie the layer's weights with those of the token embedding, if the layer has tied weights.
 
         Raises:
-            UsageError: the embedding has no single matrix to share.
+            UsageError: the embedding has no single matrix to tie.
         """
         return
 
     def init_weights(self, initialization: Initialization) -> None:
-        """Draw the parameters of its own that are no linear map's; none by default."""
+        """Initialize its own parameters outside linear layers; there are none by default."""
         return
 
     @abstractmethod
     def forward(self, hidden_MH: Tensor) -> Tensor:
-        """Return logits or log-probabilities (M, V)."""
+        """Forward pass: return logits or log-probabilities (M, V)."""
 
     @abstractmethod
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
-        """Return the loss and what comes with it, without all logits (M, V) at once.
+        """Return the cross-entropy loss and further outputs, without storing all logits (M, V) at once.
 
         Args:
-            hidden_MH: the states of the targets.
-            targets: labels, and weights where targets have any.
-            sample: whether to draw a token for each target from the softmax; no gradient flows through the draw.
+            hidden_MH: hidden states of the targets.
+            targets: labels, and their weights, if any.
+            sample: whether to sample a token from the softmax per target; the samples have no gradient.
 
         Returns:
-            `loss`, the summed negative log-likelihood in nats; `correct`, how many labels have the highest logit, if it
-            is cheap to know; `sampled` (M,) where asked for.
+            `loss`, the summed negative log-likelihood in nats; `correct`, the number of labels with the highest logit,
+            if it is cheap to compute; `sampled` (M,) if requested.
         """

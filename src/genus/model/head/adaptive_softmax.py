@@ -1,7 +1,4 @@
-"""The adaptive softmax, which spends less on rare tokens (Grave et al. 2017).
-
-Legend: M targets, H hidden size, V vocabulary, C clusters, E_c width of cluster c.
-"""
+"""The adaptive softmax, an output layer with smaller dimensions for rarer tokens (Grave et al. 2017)."""
 
 from __future__ import annotations
 
@@ -24,26 +21,27 @@ if TYPE_CHECKING:
     from genus.model import Model
 
 EULER = 0.5772156649
-"""What the sum of 1 / n up to N comes to exceed ln N by."""
+"""Euler's constant: the limit of Σ 1 / n up to N minus ln N."""
 
 
 class AdaptiveSoftmax(Output):
-    """log p(token) of the first cluster; of another, log p(cluster c) + log p(token | c).
+    """Adaptive softmax: log p(token) in the first cluster, log p(cluster c) + log p(token | c) in another.
 
-    Tokens and further clusters share the first softmax. Tables and maps are those of the adaptive embedding, but for
-    the map of the first cluster (Dai et al. 2019, released code: proj_share_all_but_first).
+    The first softmax is over the tokens of the first cluster and the other clusters. Tables and projections are tied
+    with the adaptive embedding, except the projection of the first cluster (Dai et al. 2019, released code:
+    proj_share_all_but_first).
 
     Source: Grave et al. 2017, section 4.
     """
 
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
-        """Return the module."""
+        """Return the module; `UsageError` if the model has no adaptive embedding."""
         embedding = _adaptive(model)
         clusters = len(embedding.clusters(vocab_size))
         return AdaptiveSoftmaxLayer(model.width, vocab_size, clusters, own_map=embedding.ratio > 1)
 
     def cost(self, model: Model, vocab_size: int) -> ComponentCost:
-        """Return the first softmax, and those of rare tokens on as many targets as Zipf's law gives them."""
+        """Return the cost per target: the first softmax, and those of rare tokens, weighted by Zipf's law."""
         embedding, width = _adaptive(model), model.width
         clusters = embedding.clusters(vocab_size)
         further, own = len(clusters) - 1, (embedding.ratio > 1) * width * width
@@ -62,7 +60,7 @@ class AdaptiveSoftmaxLayer(OutputLayer):
 
     by_vocabulary: ClassVar[tuple[str, ...]] = ("bias",)
     table: Clusters
-    """The network's adaptive embedding, the very module, which `tie` sets."""
+    """The network's adaptive embedding module itself, set by `tie`."""
 
     def __init__(self, hidden: int, vocab_size: int, clusters: int, own_map: bool) -> None:
         super().__init__()
@@ -71,18 +69,18 @@ class AdaptiveSoftmaxLayer(OutputLayer):
         self.map = nn.Linear(hidden, hidden, bias=False) if own_map else None
 
     def tie(self, embedding: nn.Module) -> None:
-        """Share tables and maps with the embedding."""
+        """Tie tables and projections with the adaptive embedding."""
         self.table = cast("Clusters", embedding)
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
-        """Return log-probabilities (M, V)."""
+        """Forward pass: return log-probabilities (M, V)."""
         table, first = self.table, self._first(hidden_MH)
         tokens, clusters = torch.split(first, [table.clusters[0][1], len(table.clusters) - 1], dim=1)
         rest = [self._rest(hidden_MH, c) + clusters[:, c - 1, None] for c in range(1, len(table.clusters))]
         return torch.cat([tokens, *rest], 1)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
-        """Return `loss` without `correct`: which token is likeliest is not known without all clusters."""
+        """Return `loss` without `correct`, as the argmax would need all clusters; `sampled` if requested."""
         sampled = {"sampled": drawn(self(hidden_MH))} if sample else {}
         real = targets.counted()
         hidden_MH, label_M = hidden_MH[real], targets.label[real]
@@ -110,16 +108,16 @@ class AdaptiveSoftmaxLayer(OutputLayer):
         return logits.float().log_softmax(-1)
 
     def _rest(self, hidden_MH: Tensor, cluster: int) -> Tensor:
-        """Return log-probabilities of a further cluster's tokens, given the cluster."""
+        """Return log-probabilities of another cluster's tokens, given the cluster."""
         first, end = self.table.clusters[cluster]
         logits = F.linear(self.table.narrowed(hidden_MH, cluster), self.table.rows(cluster), self.bias[first:end])
         return logits.float().log_softmax(-1)
 
 
 def zipf(begin: int, end: int, vocab_size: int) -> float:
-    """Return the share of tokens with ids from `begin` up to `end`, if the n-th most frequent has 1 / n of the first.
+    """Return the share of tokens with ids from `begin` up to `end` under Zipf's law: frequencies proportional to 1 / n.
 
-    Σ 1 / n over them by that over all, where Σ 1 / n up to N is ln(N + 1/2) + `EULER`.
+    The share is Σ 1 / n over these ids divided by that over all, with Σ 1 / n up to N as ln(N + 1/2) + `EULER`.
     """
     below, up, whole = (math.log(n + 0.5) + EULER for n in (begin, end, vocab_size))
     return (up - below) / whole
@@ -129,7 +127,7 @@ def _adaptive(model: Model) -> AdaptiveEmbedding:
     """Return the adaptive embedding of a model.
 
     Raises:
-        UsageError: it has another one.
+        UsageError: the model has another embedding.
     """
     if not isinstance(model, Transformer) or not isinstance(model.embedding, AdaptiveEmbedding):
         raise UsageError(

@@ -1,6 +1,6 @@
-"""Cross-entropy over a large vocabulary in chunks of targets, so that all logits never exist at once.
+"""Cross-entropy loss over a large vocabulary in chunks of targets, without storing all logits at once.
 
-Legend: M targets, E width of the output matrix, V vocabulary.
+Legend: E input dimension of the output matrix, C classes; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from genus.batch import Targets
 
 CHUNK = 2**24
-"""Logits that exist at once, 64 MiB in float32: below it one product is fastest, above it memory decides."""
+"""Logits per chunk, 64 MiB in float32: for fewer one matrix product is fastest, for more memory is the limit."""
 
 
 def chunk_rows(rows: int, width: int) -> int:
-    """Return how many rows of `width` numbers are made at once: all of them up to `CHUNK` numbers."""
+    """Return the number of rows of `width` elements per chunk: all of them up to `CHUNK` elements."""
     return rows if rows * width <= CHUNK else max(1, CHUNK // width)
 
 
 def likelihood(
     states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None, targets: Targets, *, sample: bool = False
 ) -> dict[str, Tensor]:
-    """Return the summed negative log-likelihood of the labels under softmax(E W^T + b), and how many are the argmax.
+    """Return the cross-entropy loss: the summed negative log-likelihood of the labels under softmax(x Wᵀ + b).
 
-    Where all logits fit into one chunk they are kept for the backward pass, else each chunk's gradients are computed
-    with it in the forward pass: three products per chunk in all, as without chunks, and nothing of size (M, V) is kept.
+    If all logits fit into one chunk they are kept for the backward pass. Else the gradients of each chunk are computed
+    in the forward pass: three products per chunk in all, as without chunks, and no tensor of size (M, V) is kept.
 
     Args:
-        states_ME: what the matrix is applied to.
+        states_ME: x, the inputs of the output matrix.
         weight_VE: the output matrix.
         bias_V: the output bias.
-        targets: labels, and weights where targets have any.
-        sample: whether to draw a token for each target from the softmax, too; no gradient flows through the draw.
+        targets: labels, and their weights, if any.
+        sample: whether to sample a token from the softmax per target; the samples have no gradient.
 
     Returns:
-        `loss` in nats, `correct`, and `sampled` (M,) where asked for.
+        `loss` in nats, `correct`, the number of labels that are the argmax, and `sampled` (M,) if requested.
     """
     rows = chunk_rows(len(states_ME), len(weight_VE))
     if rows < len(states_ME):
@@ -62,9 +62,9 @@ def likelihood(
 
 
 def classified(logits_MC: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Return the summed negative log-likelihood in nats of the labels, and how many of them have the highest logit.
+    """Return the summed negative log-likelihood of the labels in nats, and the number of labels that are the argmax.
 
-    Both are weighted where targets have weights.
+    Both are weighted if the targets have weights.
     """
     hit_M = logits_MC.detach().argmax(-1) == targets.label
     if targets.weight is None:
@@ -76,18 +76,18 @@ def classified(logits_MC: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def drawn(logits_MV: Tensor) -> Tensor:
-    """Return (M,) tokens drawn from softmax(logits): the largest of logits + Gumbel noise (Gumbel 1954)."""
+    """Sample tokens (M,) from softmax(logits): the argmax of logits + Gumbel noise (Gumbel 1954)."""
     logits = logits_MV.float()
     return (logits + gumbel(logits)).argmax(-1)
 
 
 def gumbel(like: Tensor) -> Tensor:
-    """Return -log(-log(u)) with u uniform, for each number: -log(e) with e exponential."""
+    """Return Gumbel noise of the shape of `like`: -log(-log(u)) with u uniform, that is -log(e) with e exponential."""
     return -torch.empty_like(like).exponential_().log()
 
 
 class ChunkedLikelihood(torch.autograd.Function):
-    """The loss of `likelihood` for more logits than one chunk holds."""
+    """The cross-entropy loss of `likelihood` in several chunks, with gradients computed in the forward pass."""
 
     @staticmethod
     def forward(
@@ -101,7 +101,7 @@ class ChunkedLikelihood(torch.autograd.Function):
         graded: bool,
         sample: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, the weight of what is right, and the tokens drawn; products are rounded as autocast says."""
+        """Return the loss, the weight of correct labels, and samples; products are in autocast's dtype."""
         kind = states_ME.device.type
         rounded = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VE.dtype
         weight, bias = weight_VE.to(rounded), None if bias_V is None else bias_V.to(rounded)
@@ -130,14 +130,14 @@ class ChunkedLikelihood(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss: Tensor, correct: Tensor, sampled_M: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients that the forward pass has made, times that of the loss."""
+        """Return the gradients that the forward pass computed, times that of the loss."""
         states_ME, weight_VE, bias_V = ctx.saved_tensors
         wanted = (states_ME, weight_VE, bias_V if ctx.needs_input_grad[2] else None)
         return (*(None if one is None else one * loss.to(one.dtype) for one in wanted), *[None] * 5)
 
 
 def _zeros(states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where gradients are added up, those of a bias even where there is none."""
+    """Return buffers to accumulate gradients of states, matrix and bias, the last even if there is no bias."""
     bias = weight_VE.new_zeros(len(weight_VE)) if bias_V is None else torch.zeros_like(bias_V)
     return torch.empty_like(states_ME), torch.zeros_like(weight_VE), bias
 
@@ -145,7 +145,7 @@ def _zeros(states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None) -> tuple
 def _accumulate(
     gradients: tuple[Tensor, Tensor, Tensor], at: slice, slope: Tensor, states: Tensor, weight: Tensor
 ) -> None:
-    """Add what a chunk's gradient of the logits (rows, V) makes of the gradients of states, matrix and bias."""
+    """Accumulate the gradients of states, matrix and bias from a chunk's gradient of the logits (rows, V)."""
     states_ME, weight_VE, bias_V = gradients
     states_ME[at] = slope @ weight
     if weight_VE.dtype == slope.dtype:
@@ -156,13 +156,13 @@ def _accumulate(
 
 
 def in_chunks(function: Callable[..., tuple[Tensor, ...]], width: int, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Return what a function makes of tensors of M rows, of which it takes a chunk at a time, put end to end again.
+    """Apply a function to chunks of tensors of M rows, and return the concatenated results.
 
-    Where one chunk is not enough, what is within the function is not kept, but computed again in the backward pass.
+    With more than one chunk, activations within the function are recomputed in the backward pass (checkpointing).
 
     Args:
-        function: of chunks of the tensors; it returns tensors with one number per row.
-        width: how many numbers per row it makes on the way.
+        function: applied to chunks of the tensors; it returns tensors with one element per row.
+        width: number of intermediate elements per row, which sets the chunk size.
         rows: the tensors.
     """
     number = chunk_rows(len(rows[0]), width)

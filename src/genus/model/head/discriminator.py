@@ -1,7 +1,4 @@
-"""A token discriminator head: one logit per token (ELECTRA).
-
-Legend: M targets, H hidden size.
-"""
+"""ELECTRA's discriminator head: one logit per token."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BinaryHead(nn.Module):
-    """One logit a state: w · f(W h + b) + c (Clark et al. 2020, released code, _get_discriminator_output)."""
+    """Binary classifier: logit w · f(W h + b) + c (Clark et al. 2020, released code, _get_discriminator_output)."""
 
     def __init__(self, hidden: int, activation: Activation) -> None:
         super().__init__()
@@ -25,10 +22,10 @@ class BinaryHead(nn.Module):
         self.out = nn.Linear(hidden, 1)
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
-        """Return logits (M,)."""
+        """Forward pass: return logits (M,) of hidden states (M, H)."""
         return self.out(self.activation(self.dense(hidden_MH)))[:, 0]  # type: ignore[no-any-return]
 
 
 def binary_head_demand(hidden: int) -> ComponentCost:
-    """Return what a `BinaryHead` demands, at one state."""
+    """Return the cost per hidden state of a `BinaryHead`."""
     return linear_cost(hidden, hidden) + ComponentCost(activations=hidden) + linear_cost(hidden, 1)

@@ -1,6 +1,6 @@
-"""The language-model head: an optional transform, and a linear map to the vocabulary.
+"""The language-model head: an optional transform, and a linear layer to the vocabulary.
 
-Legend: M targets, H hidden size, E width of the output matrix, V vocabulary.
+Legend: E input dimension of the output matrix; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from genus.model.initialization import Initialization
 
 VOCABULARY_MULTIPLE = 64
-"""Matrix products on GPUs are fastest where sizes are multiples of this."""
+"""Multiple to which the vocabulary is padded on GPUs, where matrix products are fastest for such sizes."""
 
 
 class Transform(Part):
-    """norm(f(W h + b)), from H numbers to E (BERT, released code, run_pretraining.py, get_masked_lm_output)."""
+    """Transform norm(f(W h + b)), H to E dimensions (BERT, released code, run_pretraining.py, get_masked_lm_output)."""
 
     activation: Activation = Gelu()
     norm: Norm = LayerNorm()
 
     def build(self, hidden: int, size: int) -> TransformLayer:
-        """Return the module."""
+        """Return the module, from (M, H) to (M, E), with H = `hidden` and E = `size`."""
         return TransformLayer(self, hidden, size)
 
     def demand(self, hidden: int, size: int) -> ComponentCost:
-        """Return parameters, FLOPs and memory per target."""
+        """Return the cost per target."""
         return linear_cost(hidden, size) + ComponentCost(activations=size) + self.norm.cost(size)
 
 
@@ -53,32 +53,32 @@ class TransformLayer(nn.Module):
         self.norm = choice.norm.build(size)
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
-        """Return (M, E)."""
+        """Forward pass: return (M, E) for (M, H)."""
         return self.norm(self.activation(self.dense(hidden_MH)))  # type: ignore[no-any-return]
 
 
 class LMHead(Output):
-    """Logits W t(h) + b over the vocabulary, with t the transform, if any, and W the token embedding or its own matrix.
+    """Language-model head: logits W t(h) + b over the vocabulary, with t the transform, if any.
 
-    Sources: BERT's and RoBERTa's code for a tied matrix behind a transform, XLNet's for a tied one alone, Reformer's
-    for a matrix of its own.
+    W is the token embedding (tied weights) or a matrix of its own. Sources: BERT's and RoBERTa's code for tied weights
+    after a transform, XLNet's for tied weights without one, Reformer's for a matrix of its own.
     """
 
     transform: Transform | None = None
     tied: bool = True
-    """Whether W is the token embedding; states that are wider than it need a transform."""
+    """Whether W is the token embedding; if its dimension is not H, a transform is needed."""
     bias: Literal["learned", "constant", "none"] = "learned"
-    """Whether b learns, stays what a model that was read came with (0 otherwise), or is left out."""
+    """Whether b is trained, constant (that of the loaded model, else 0), or left out."""
 
     def size(self, model: Model) -> int:
-        """Return E."""
+        """Return E, the input dimension of the output matrix."""
         return model.embedding_width if self.tied else model.width
 
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
         """Return the module.
 
         Raises:
-            UsageError: hidden states are of another width than the embedding, and there is no transform.
+            UsageError: hidden states differ in dimension from the tied embedding, and there is no transform.
         """
         if self.transform is None and self.size(model) != model.width:
             raise UsageError(
@@ -88,7 +88,7 @@ class LMHead(Output):
         return LMHeadLayer(self, model.width, self.size(model), vocab_size)
 
     def cost(self, model: Model, vocab_size: int) -> ComponentCost:
-        """Return the transform and the product with the matrix."""
+        """Return the cost per target of the transform and the product with the output matrix."""
         size = self.size(model)
         own = (not self.tied) * size * vocab_size + (self.bias == "learned") * vocab_size
         product = ComponentCost(own, 2.0 * size * vocab_size, size + vocab_size)
@@ -100,7 +100,7 @@ class LMHeadLayer(OutputLayer):
 
     by_vocabulary: ClassVar[tuple[str, ...]] = ("weight", "bias")
     weight: Tensor
-    """(V, E); the very parameter of the token embedding where it is tied, which `tie` sets."""
+    """(V, E) output matrix; with tied weights it is the token embedding's parameter itself, set by `tie`."""
     bias: Tensor | None
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
@@ -109,14 +109,14 @@ class LMHeadLayer(OutputLayer):
         self.transform = None if choice.transform is None else choice.transform.build(hidden, size)
         self.register_parameter("weight", None)
         if not choice.tied:
-            self.weight = nn.Linear(size, vocab_size, bias=False).weight  # as PyTorch draws it
+            self.weight = nn.Linear(size, vocab_size, bias=False).weight  # PyTorch's initialization
         if choice.bias == "constant":
             self.register_buffer("bias", torch.zeros(vocab_size))
         else:
             self.register_parameter("bias", nn.Parameter(torch.zeros(vocab_size)) if choice.bias == "learned" else None)
 
     def tie(self, embedding: nn.Module) -> None:
-        """Take the parameter of the embedding as the output matrix."""
+        """Tie the output matrix with the token embedding; `UsageError` if that consists of several tables."""
         if self.tied:
             if not isinstance(embedding.weight, nn.Parameter):
                 raise UsageError(
@@ -126,19 +126,19 @@ class LMHeadLayer(OutputLayer):
             self.weight = embedding.weight
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
-        """Return logits (M, V)."""
+        """Forward pass: return logits (M, V)."""
         return F.linear(self.states(hidden_MH), self.weight, self.bias)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
-        """Return `loss` and `correct`, and `sampled` where asked for."""
+        """Return `loss` and `correct` of the cross-entropy, and `sampled` if requested."""
         return likelihood(self.states(hidden_MH), *self.filled(hidden_MH), targets, sample=sample)
 
     def states(self, hidden_MH: Tensor) -> Tensor:
-        """Return what the output matrix is applied to (M, E)."""
+        """Return the inputs (M, E) of the output matrix."""
         return hidden_MH if self.transform is None else self.transform(hidden_MH)
 
     def filled(self, hidden_MH: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return matrix and bias; where the device likes it, filled up with tokens of logit -inf."""
+        """Return the output matrix and bias, on GPUs padded with tokens of logit -inf to a multiple of 64."""
         extra = extra_tokens(hidden_MH, len(self.weight))
         if not extra:
             return self.weight, self.bias
@@ -146,11 +146,11 @@ class LMHeadLayer(OutputLayer):
         return F.pad(self.weight, (0, 0, 0, extra)), F.pad(bias, (0, extra), value=-torch.inf)
 
     def init_weights(self, initialization: Initialization) -> None:
-        """Draw a matrix of its own; a tied one is the embedding's to draw."""
+        """Initialize the output matrix, unless it is tied: the embedding initializes a tied one."""
         if not self.tied:
             initialization.draw(self.weight, "output")
 
 
 def extra_tokens(hidden: Tensor, vocab_size: int) -> int:
-    """Return how many tokens fill a vocabulary up to a size that the device's kernels like."""
+    """Return the number of tokens that pad the vocabulary to a multiple of `VOCABULARY_MULTIPLE`; 0 except on GPUs."""
     return -vocab_size % VOCABULARY_MULTIPLE if hidden.is_cuda else 0

@@ -1,4 +1,4 @@
-"""Position slot: what is added to token embeddings for the position."""
+"""The slot of positions: absolute position embeddings, rotary positions, position biases."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Position(Part, ABC):
-    """A choice of how a token's place in its sequence reaches the model."""
+    """The slot of positional information: added to embeddings, or by attention (rotary positions, biases on scores)."""
 
     @property
     @abstractmethod
     def max_length(self) -> int | None:
-        """The longest sequence there are positions for, None for no end."""
+        """Maximum sequence length in tokens; None: unlimited."""
 
     def check(self, size: int) -> None:
-        """Refuse an embedding size that this choice cannot serve.
+        """Check that the embedding size fits this choice.
 
         Raises:
             ValueError: the sizes contradict each other.
@@ -33,55 +33,55 @@ class Position(Part, ABC):
 
     @abstractmethod
     def build(self, size: int) -> nn.Module:
-        """Return a module from positions (T,), counted from 0, to vectors (T, size) that are added to embeddings."""
+        """Return a module from positions (T,), counted from 0, to vectors (T, size) to be added to the embeddings."""
 
     rotates: ClassVar[bool] = False
-    """Whether it rotates queries and keys."""
+    """Whether it rotates queries and keys (rotary positions)."""
     biases: ClassVar[bool] = False
-    """Whether it adds to the scores of attention."""
+    """Whether it adds a bias to the attention scores."""
 
     def rotation(self, head_size: int) -> RotaryPositions | None:
-        """Return a module from positions (T,) to the rotation of queries and keys of that many numbers a head."""
+        """Return a module from positions (T,) to the rotation of queries and keys of D = `head_size`; None: none."""
         return None
 
     def bias(self, heads: int) -> PositionBias | None:
-        """Return a module from both sides of attention to what is added to the scores."""
+        """Return a module from queries' and keys' positions to a bias on the attention scores; None: no bias."""
         return None
 
     def bias_demand(self, heads: int) -> ComponentCost:
-        """Return what the bias needs."""
+        """Return the cost of the bias on the attention scores."""
         return ComponentCost()
 
     @abstractmethod
     def cost(self, size: int) -> ComponentCost:
-        """Return what it needs."""
+        """Return the cost of the vectors that are added to the embeddings."""
 
 
 class NoPosition(Position):
-    """Nothing: attention itself knows how far tokens are apart."""
+    """No position embedding, for models whose attention depends on relative positions."""
 
     @property
     def in_words(self) -> str:
-        """Nothing."""
+        """Empty, as there is no position embedding."""
         return ""
 
     @property
     def max_length(self) -> int | None:
-        """No end."""
+        """None: unlimited."""
         return None
 
     def build(self, size: int) -> nn.Module:
-        """Return the module."""
+        """Return a module whose output is 0."""
         return NoPositions()
 
     def cost(self, size: int) -> ComponentCost:
-        """Return nothing."""
+        """Return a cost of 0."""
         return ComponentCost()
 
 
 class NoPositions(nn.Module):
-    """Zero, wherever a token stands."""
+    """The module of `NoPosition`: 0 for every position."""
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Return 0."""
+        """Return a scalar 0, which broadcasts over embeddings."""
         return torch.zeros((), device=positions.device)

@@ -1,6 +1,6 @@
-"""Positions that add to the scores of attention: T5's buckets of distances, and ALiBi.
+"""Relative position biases on attention scores: T5's distance buckets, and ALiBi.
 
-Legend: R rows, Q and K row lengths of queries and keys, A heads.
+Legend: Q, K row lengths of queries and keys; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class PositionBias(nn.Module, ABC):
-    """What the positions of a query and of a key add to their score, for each head, in all layers alike."""
+    """A position bias: a term of the attention score per head that depends on key - query position, for all layers."""
 
     @abstractmethod
     def added(self, distance: Tensor) -> Tensor:
-        """Return (..., A) for distances (...) from the query to the key: positive where the key comes later."""
+        """Return biases (..., A) for distances (...) = key position - query position, in tokens."""
 
     def forward(self, q: Side, k: Side) -> Tensor:
-        """Return (R, A, Q, K)."""
+        """Return the bias (R, A, Q, K) for packed queries and keys."""
         distance = k.rows(k.position)[:, None] - q.rows(q.position)[:, :, None]
         return self.added(distance).permute(0, 3, 1, 2)
 
     def score_mod(self, q: Side, k: Side) -> Callable[..., Tensor]:
-        """Return the same as FlexAttention takes it."""
+        """Return the bias as a `score_mod` of FlexAttention."""
         of_head = self.of_head(q.position.device)
 
         def mod(score: Tensor, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -46,38 +46,40 @@ class PositionBias(nn.Module, ABC):
 
     @abstractmethod
     def of_head(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return a function from one distance and the number of a head to what `added` says of it."""
+        """Return a function from one distance and the index of a head to the bias, as `added`."""
 
 
 class RelativeBuckets(NoPosition):
-    """A learned number for each bucket of distances and head (Raffel et al. 2020, section 2.1; released code).
+    """T5's relative position bias: a learned scalar per head and distance bucket.
 
-    Half of the buckets (of each direction) are exact distances, the others grow as logarithms up to `longest`.
+    Half of the buckets (of each direction) are exact distances, the others grow logarithmically up to `longest`.
+
+    Source: Raffel et al. 2020, section 2.1; released code.
     """
 
     biases: ClassVar[bool] = True
 
     buckets: Count = 32
     longest: Count = 128
-    """Distances from here on share the last bucket."""
+    """Distance in tokens from which on all share the last bucket."""
     both_directions: bool = True
-    """Whether keys after the query have buckets of their own (encoders); else they share that of distance 0."""
+    """Whether keys after the query have their own buckets (encoders); else they share the bucket of distance 0."""
 
     @property
     def in_words(self) -> str:
-        """Its kind."""
+        """The kind of bias, and its number of buckets."""
         return f"relative position ({self.buckets} buckets)"
 
     def bias(self, heads: int) -> PositionBias:
-        """Return the table."""
+        """Return the module of the bias for A = `heads` heads."""
         return BucketBias(self, heads)
 
     def bias_demand(self, heads: int) -> ComponentCost:
-        """Return the table."""
+        """Return the parameters of the table, one per bucket and head."""
         return ComponentCost(self.buckets * heads)
 
     def bucket(self, distance: Tensor) -> Tensor:
-        """Return the bucket of each distance from query to key."""
+        """Return the bucket of each distance (key position - query position)."""
         number, first = self.buckets, torch.zeros_like(distance)
         if self.both_directions:
             number //= 2
@@ -90,7 +92,7 @@ class RelativeBuckets(NoPosition):
 
 
 class BucketBias(PositionBias):
-    """A table of numbers by bucket and head."""
+    """The module of `RelativeBuckets`: a learned table (buckets, A)."""
 
     def __init__(self, choice: RelativeBuckets, heads: int) -> None:
         super().__init__()
@@ -98,48 +100,48 @@ class BucketBias(PositionBias):
         self.table = nn.Embedding(choice.buckets, heads)
 
     def added(self, distance: Tensor) -> Tensor:
-        """Return the numbers of the buckets."""
+        """Return the biases (..., A) of the buckets of distances (...)."""
         return self.table(self.choice.bucket(distance))  # type: ignore[no-any-return]
 
     def of_head(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return an entry of the table."""
+        """Return a function that looks up the table by distance and head."""
         table = self.table(torch.arange(self.choice.buckets, device=device))
         return lambda distance, head: table[self.choice.bucket(distance), head]
 
 
 class Alibi(NoPosition):
-    """-slope |i - j|, with slopes 2^(-8 / A), 2^(-16 / A), ... of A heads (Press et al. 2021, section 3)."""
+    """ALiBi: a bias -slope |i - j|, slopes 2^(-8 / A), 2^(-16 / A), ... of A heads (Press et al. 2021, section 3)."""
 
     biases: ClassVar[bool] = True
 
     @property
     def in_words(self) -> str:
-        """Its kind."""
+        """A description of the bias."""
         return "linear biases"
 
     def bias(self, heads: int) -> PositionBias:
-        """Return the slopes."""
+        """Return the module of the bias for A = `heads` heads."""
         return LinearBias(heads)
 
 
 class LinearBias(PositionBias):
-    """Fixed slopes."""
+    """The module of `Alibi`: fixed slopes, no parameters."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.heads = heads
 
     def added(self, distance: Tensor) -> Tensor:
-        """Return -slope |distance|."""
+        """Return -slope |distance| for each head (..., A)."""
         return -distance.abs()[..., None] * self.slopes(distance.device)
 
     def of_head(self, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return -slope |distance|."""
+        """Return a function from distance and head to -slope |distance|."""
         slopes = self.slopes(device)
         return lambda distance, head: -distance.abs() * slopes[head]
 
     def slopes(self, device: torch.device) -> Tensor:
-        """Return (A,) slopes; past a power of 2, every second one of the next power is taken (released code)."""
+        """Return slopes (A,); beyond a power of 2, every second slope of the next power is used (released code)."""
         power = 2 ** math.floor(math.log2(self.heads))
         slopes = [2 ** (-8 * (n + 1) / power) for n in range(power)]
         slopes += [2 ** (-4 * (2 * n + 1) / power) for n in range(self.heads - power)]

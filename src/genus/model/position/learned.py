@@ -1,7 +1,4 @@
-"""Learned absolute positions: one table, or axial tables over a grid.
-
-Legend: T tokens, E embedding size.
-"""
+"""Learned absolute position embeddings: one table, or axial tables over a grid."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ from genus.part import Count, Natural, NotNegative
 
 
 class LearnedPosition(Position):
-    """One learned vector a position (BERT, section 3).
+    """Learned absolute position embedding: one vector per position (BERT, section 3).
 
-    `offset` rows stand unused before position 0: RoBERTa's code counts positions from its padding id + 1 = 2, so that
-    its table for 512 positions has 514 rows, and checkpoints are laid out so.
+    The first `offset` rows of the table are unused: RoBERTa's code counts positions from its padding id + 1 = 2, so
+    that its table for 512 positions has 514 rows, as in its checkpoints.
     """
 
     length: Count = 512
@@ -27,25 +24,25 @@ class LearnedPosition(Position):
 
     @property
     def in_words(self) -> str:
-        """How many there are."""
+        """The kind of position, and the number of positions."""
         return f"learned position ({self.length})"
 
     @property
     def max_length(self) -> int | None:
-        """The table's length."""
+        """The number of positions in the table."""
         return self.length
 
     def build(self, size: int) -> nn.Module:
-        """Return the table."""
+        """Return the module, a table of vectors of dimension `size`."""
         return LearnedPositions(self.length, self.offset, size)
 
     def cost(self, size: int) -> ComponentCost:
-        """Return the table."""
+        """Return the parameters of the table."""
         return ComponentCost(parameters=(self.length + self.offset) * size)
 
 
 class LearnedPositions(nn.Module):
-    """A table of position vectors."""
+    """The module of a learned position embedding."""
 
     def __init__(self, length: int, offset: int, size: int) -> None:
         super().__init__()
@@ -53,28 +50,30 @@ class LearnedPositions(nn.Module):
         self.table = nn.Embedding(length + offset, size)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Return (T, size) vectors of positions (T,)."""
+        """Return position embeddings (T, size) of positions (T,)."""
         return self.table(positions + self.offset)  # type: ignore[no-any-return]
 
 
 class AxialPosition(Position):
-    """[u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid: n₁ + n₂ vectors serve n₁ n₂ positions; so for more axes.
+    """Axial position embedding: [u_i, w_j] at position p = i n₂ + j of an n₁ x n₂ grid; likewise for more axes.
+
+    So n₁ + n₂ vectors serve n₁ n₂ positions.
 
     Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
     """
 
     shape: tuple[Count, ...]
-    """n₁, n₂, ...: their product is the longest sequence."""
+    """n₁, n₂, ...: their product is the maximum sequence length."""
     widths: tuple[Count, ...]
-    """Numbers told by each axis; they sum to the embedding size."""
+    """Dimension of the vectors of each axis; they sum to the embedding size."""
     std: NotNegative = 1.0
-    """Standard deviation of the normal distribution that they start from."""
+    """Standard deviation of the normal distribution of the initial vectors."""
 
     def __post_init__(self) -> None:
-        """Refuse a grid that is none.
+        """Check the grid.
 
         Raises:
-            ValueError: another number of widths than of axes, or no axis.
+            ValueError: `shape` and `widths` differ in length, or are empty.
         """
         if len(self.shape) != len(self.widths) or not self.shape:
             raise ValueError(f"position: shape {list(self.shape)} and widths {list(self.widths)} are to be of as many "
@@ -82,26 +81,26 @@ class AxialPosition(Position):
 
     @property
     def max_length(self) -> int | None:
-        """As many as the grid has places."""
+        """The number of positions of the grid."""
         return math.prod(self.shape)
 
     def build(self, size: int) -> nn.Module:
-        """Return the tables."""
+        """Return the module, with one table per axis."""
         return AxialPositions(self)
 
     def check(self, size: int) -> None:
-        """Refuse widths that do not sum to the embedding size."""
+        """Check that the widths sum to the embedding size (ValueError)."""
         if sum(self.widths) != size:
             raise ValueError(f"position.widths: {list(self.widths)} sum to {sum(self.widths)}, not to {size}, "
                              "the embedding size")  # fmt: skip
 
     def cost(self, size: int) -> ComponentCost:
-        """Return a table an axis."""
+        """Return the parameters of one table per axis."""
         return ComponentCost(parameters=sum(n * width for n, width in zip(self.shape, self.widths, strict=True)))
 
 
 class AxialPositions(nn.Module):
-    """The tables of a grid's axes."""
+    """The module of an axial position embedding."""
 
     def __init__(self, choice: AxialPosition) -> None:
         super().__init__()
@@ -112,7 +111,7 @@ class AxialPositions(nn.Module):
             self.tables.append(nn.Parameter(torch.empty(*shape, width).normal_(std=choice.std)))
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Return (T, E) vectors of positions (T,)."""
+        """Return position embeddings (T, E) of positions (T,)."""
         parts = []
         for table, number in zip(reversed(self.tables), reversed(self.shape), strict=True):
             parts.append(table.flatten(0, -2)[positions % number])

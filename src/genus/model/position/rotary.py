@@ -1,6 +1,6 @@
-"""Rotary position embeddings (Su et al. 2021, RoFormer, section 3.2).
+"""Rotary position embeddings, RoPE (Su et al. 2021, RoFormer, section 3.2).
 
-Legend: T tokens, A heads, D numbers of a head, d of them that rotate.
+Legend: d dimensions of a head that rotate; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from genus.part import Positive, Share
 
 
 class Rotary(NoPosition):
-    """Queries and keys at position p are rotated, pair n of their numbers by the angle p base^(-2n / d).
+    """Rotary position embedding: pair n of a query's or key's dimensions at position p rotates by p base^(-2n / d).
 
-    So a score depends on the distance of two tokens alone; nothing is added to the embeddings.
+    So attention scores depend on the positions of two tokens by their distance only; nothing is added to embeddings.
     """
 
     rotates: ClassVar[bool] = True
 
     base: Positive = 10_000.0
     fraction: Share = 1.0
-    """d / D: the first numbers of a head rotate, the others stay (GPT-J, GPT-NeoX)."""
+    """d / D: the first d dimensions of a head rotate, the others do not (GPT-J, GPT-NeoX)."""
     interleaved: bool = False
-    """Whether a pair are neighbors (2n, 2n + 1), as in the paper and GPT-J; else (n, n + d / 2), as in Llama."""
+    """Whether a pair is (2n, 2n + 1), as in the paper and GPT-J; else (n, n + d / 2), as in Llama."""
 
     @property
     def in_words(self) -> str:
-        """Its kind."""
+        """The usual name."""
         return "rotary position"
 
     def rotation(self, head_size: int) -> RotaryPositions:
-        """Return the module.
+        """Return the module for heads of dimension D = `head_size`.
 
         Raises:
-            ValueError: the numbers that rotate cannot be paired.
+            ValueError: d is odd or below 2.
         """
         turning = round(head_size * self.fraction)
         if turning < 2 or turning % 2:
@@ -51,17 +51,17 @@ class Rotation:
     """The rotation of the queries or keys of T tokens."""
 
     cos: Tensor
-    """(T, 1, d / 2)."""
+    """(T, 1, d / 2), cosines of the angles."""
     sin: Tensor
-    """(T, 1, d / 2)."""
+    """(T, 1, d / 2), sines of the angles."""
     interleaved: bool
 
     def to(self, dtype: torch.dtype) -> Rotation:
-        """Return the same in another precision."""
+        """Return the rotation in another precision."""
         return Rotation(self.cos.to(dtype), self.sin.to(dtype), self.interleaved)
 
     def turn(self, x_TAD: Tensor) -> Tensor:
-        """Return rotated vectors (T, A, D)."""
+        """Return rotated queries or keys (T, A, D)."""
         turning = 2 * self.cos.shape[-1]
         x, rest = x_TAD[..., :turning], x_TAD[..., turning:]
         if self.interleaved:
@@ -74,14 +74,14 @@ class Rotation:
 
 
 class RotaryPositions(nn.Module):
-    """From positions to rotations; it has no parameters."""
+    """The module of `Rotary`, from positions to rotations, without parameters."""
 
     def __init__(self, choice: Rotary, turning: int) -> None:
         super().__init__()
         self.choice, self.turning = choice, turning
 
     def forward(self, positions: Tensor) -> Rotation:
-        """Return the rotation of tokens at positions (T,), computed in double precision."""
+        """Return the rotation for positions (T,), computed in double precision."""
         pair = torch.arange(0, self.turning, 2, dtype=torch.float64, device=positions.device)
         angle = positions[:, None, None] * self.choice.base ** (-pair / self.turning)
         return Rotation(angle.cos(), angle.sin(), self.choice.interleaved)

@@ -1,4 +1,4 @@
-"""Stack slot: how a model's layers follow each other."""
+"""The slot of layer stacks: unshared, weight-sharing or reversible layers."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 
 class Stack(Part, ABC):
-    """A choice of how layers make a stack: each its own, shared, reversible."""
+    """The slot of layer stacks: layers with weights of their own, with shared weights, or reversible."""
 
     def check(self, model: Transformer) -> None:
-        """Refuse a model that this choice cannot serve.
+        """Check that the model fits this choice.
 
         Raises:
             ValueError: choices contradict each other (more groups than layers).
         """
 
     def width(self, hidden: int) -> int:
-        """Return how many numbers the stack gives a token."""
+        """Return the dimension of the stack's output for hidden size `hidden`."""
         return hidden
 
     @abstractmethod
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack of `layers` layers that `make` makes: called with (x (T, H), context), it returns (T, H).
+        """Return the module of `layers` layers built by `make`: called with (x (T, H), context), it returns (T, H).
 
-        Where a third argument is a list, the embeddings and the output of every layer are appended to it.
+        If a third argument is a list, the embeddings and the output of every layer are appended to it.
         """
 
     @abstractmethod
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return what the model's layers need, for sequences of `length` tokens."""
+        """Return the cost per token of all layers of the model, for sequences of `length` tokens."""
 
 
 def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
-    """Return (T, H), having applied layers one after the other; a layer may stand among them several times."""
+    """Apply layers in sequence and return (T, H); a layer may occur several times (shared weights)."""
     cross = context.crossing()
     for number, (layer, plans) in enumerate(zip(layers, plans_of(layers, context), strict=True)):
         x = layer(keep(kept, x), plans, {"attention": context.state(number), "cross": cross.state(number)})
@@ -58,12 +58,12 @@ def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context, kept: l
 def plans_of(
     layers: Sequence[nn.Module], context: Context, change: Callable[[Any], Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the plans of the attention sub-layers of each layer, by name: one for each distinct choice.
+    """Return the attention plans of each layer, by name of the sub-layer; layers of one `plan_key` share a plan.
 
     Args:
-        layers: each with a sub-layer `attention`, and one of `cross` attention or None.
-        context: of the forward pass.
-        change: applied to each plan, once.
+        layers: each with a sub-layer `attention`, and `cross` (cross-attention) or None.
+        context: the context of the forward pass.
+        change: function applied once to each plan.
     """
     made: dict[Hashable, Any] = {}
     found = []
@@ -83,14 +83,14 @@ def plans_of(
 
 
 def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:
-    """Return hidden states, having appended them to the list if there is one."""
+    """Return hidden states, after appending them to `kept` if it is a list."""
     if kept is not None:
         kept.append(x)
     return x
 
 
 def each_layer(model: Transformer, length: int) -> ComponentCost:
-    """Return what a model's layers need together, when each has weights of its own."""
+    """Return the cost per token of all layers together, each with weights of its own."""
     alike = itertools.groupby(model.layer(number) for number in range(model.layers))
     return functools.reduce(
         operator.add, (model.block.cost(layer, length).repeated(len(list(layers))) for layer, layers in alike)

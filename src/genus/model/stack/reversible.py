@@ -1,7 +1,4 @@
-"""Layers that can be undone, so that the way back needs nothing of what they computed (Kitaev et al. 2020, section 3).
-
-Legend: T tokens, H hidden size.
-"""
+"""Reversible layers: the backward pass recomputes activations from outputs (Kitaev et al. 2020, section 3)."""
 
 from __future__ import annotations
 
@@ -27,21 +24,21 @@ if TYPE_CHECKING:
 
 
 GRID = 2.0**36
-"""States are multiples of 1 / GRID, finer than float32 above 0.0002. In float64 they are summed and subtracted without
-rounding up to 2^53 / GRID = 131,072: what is undone is what there was, to the last bit, and so hashes alike."""
+"""Hidden states are multiples of 1 / GRID, finer than float32 above 0.0002. In float64, sums and differences up to
+2^53 / GRID = 131,072 are exact: recomputed states are equal bit for bit, and so have the same LSH buckets."""
 
 
 class ReversibleStack(Stack):
-    """y₁ = x₁ + attend(x₂), y₂ = x₂ + feed(y₁) in each layer, with x₁ = x₂ at first; the states are [y₁, y₂] at last.
+    """Reversible residual layers: y₁ = x₁ + attend(x₂), y₂ = x₂ + feed(y₁), from x₁ = x₂ to the output [y₁, y₂].
 
-    Back from the last layer, x₂ = y₂ - feed(y₁) and x₁ = y₁ - attend(x₂) are found anew, with the dropout and the
-    rotations there were. So what is kept for the backward pass does not grow with the number of layers.
+    The backward pass recomputes x₂ = y₂ - feed(y₁) and x₁ = y₁ - attend(x₂), with the same dropout and LSH rotations.
+    So the activations that are kept do not grow with the number of layers.
 
-    Source: section 3, equations 7 to 9 (Gomez et al. 2017). Each layer has the norms before its sub-layers (`PreNorm`).
+    Source: Kitaev et al. 2020, section 3, equations 7 to 9 (Gomez et al. 2017). Each layer is a `PreNorm` block.
     """
 
     def check(self, model: Transformer) -> None:
-        """Refuse layers that are not a sum of what comes in and of what sub-layers add."""
+        """Check that the block is a `PreNorm`, without cross-attention or position bias (ValueError)."""
         if not isinstance(model.block, PreNorm):
             raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
                              f"{type(model.block).__name__}")  # fmt: skip
@@ -49,29 +46,29 @@ class ReversibleStack(Stack):
             raise ValueError("stack: reversible layers have no cross-attention, and no bias of positions on the scores")
 
     def width(self, hidden: int) -> int:
-        """Return twice the hidden size."""
+        """Return 2 H, the dimension of both states."""
         return 2 * hidden
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
+        """Return the module of `layers` reversible layers."""
         return ReversibleLayers(make() for _ in range(layers))
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the work of every layer; two states in double precision are kept, and what one layer keeps."""
+        """Return the cost per token of every layer; kept are two states in float64 and one layer's activations."""
         whole = each_layer(model, length)
         layers = (model.block.cost(model.layer(number), length).activations for number in range(model.layers))
         return replace(whole, activations=4 * model.hidden + max(layers))
 
 
 class ReversibleLayers(nn.ModuleList):
-    """Reversible layers in a row."""
+    """The module of a reversible stack."""
 
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
-        """Return (T, 2 H).
+        """Forward pass: return (T, 2 H).
 
         Raises:
-            UsageError: the states of every layer are asked for, of which none is kept; or layers are sharded, whose
-                weights only their own forward passes would gather.
+            UsageError: the hidden states of every layer are requested, which are not kept; or layers are sharded, whose
+                weights would be gathered only by their own forward passes.
         """
         if any(hasattr(weight, "full_tensor") for weight in self.parameters()):
             raise UsageError("model.stack: reversible layers cannot be sharded; replicate this model")
@@ -87,7 +84,7 @@ class ReversibleLayers(nn.ModuleList):
 
 
 class RecomputeContext:
-    """One way through the layers and back, in which they draw and round alike."""
+    """One forward and backward pass, in which recomputation has the same random numbers and precision."""
 
     def __init__(self, layers: list[PreNormLayer], plans: list[dict[str, Any]], x: Tensor, key: int | None) -> None:
         self.layers, self.plans, self.key = layers, plans, key
@@ -103,22 +100,22 @@ class RecomputeContext:
         return first, second
 
     def joined(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return both states as one (T, 2 H), in the precision of what came in."""
+        """Return both states concatenated (T, 2 H), in the input's precision."""
         return torch.cat([first, second], -1).to(self.dtype)
 
     def attend(self, number: int, x: Tensor) -> Tensor:
-        """Return what the attention of a layer adds."""
+        """Return the attention branch (T, H) of layer `number`."""
         with self.replay_rng(2 * number):
             return self.layers[number].attend(x, self.plans[number], {})
 
     def feed(self, number: int, x: Tensor) -> Tensor:
-        """Return what the feed-forward sub-layer of a layer adds."""
+        """Return the feed-forward branch (T, H) of layer `number`."""
         with self.replay_rng(2 * number + 1):
             return self.layers[number].feed(x)
 
     @contextmanager
     def replay_rng(self, part: int) -> Iterator[None]:
-        """Draw from a generator that the walk and the sub-layer decide, in the precision of the way onward."""
+        """Run with a random seed that depends on the pass and the sub-layer, in the precision of the forward pass."""
         with self._draws(part), self._precision():
             yield
 
@@ -137,11 +134,11 @@ class RecomputeContext:
 
 
 class ReversibleFunction(torch.autograd.Function):
-    """The walk through the layers, whose backward pass finds the states again from the last ones."""
+    """Reversible forward pass, whose backward pass recomputes the states of all layers from the last ones."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, walk: RecomputeContext, *parameters: Tensor) -> Tensor:
-        """Return (T, 2 H), keeping the last states."""
+        """Return (T, 2 H), and save the last states only."""
         ctx.walk, ctx.parameters = walk, parameters
         states = walk.forward_states(x)
         ctx.save_for_backward(*states)
@@ -150,7 +147,7 @@ class ReversibleFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of what came in and of each parameter."""
+        """Return the gradients of the input and of each parameter."""
         walk, (first, second), (d_first, d_second) = ctx.walk, ctx.saved_tensors, grad.chunk(2, -1)
         total: dict[nn.Parameter, Tensor] = {}
         for number in reversed(range(len(walk.layers))):
@@ -169,7 +166,7 @@ def recompute_and_grad(
     walk: RecomputeContext,
     total: dict[Any, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Return what a sub-layer added, computed anew, and the gradient of x; add its parameters' to the totals."""
+    """Recompute a sub-layer: return its output and the gradient of x; add its parameters' gradients to `total`."""
     x = x.detach().requires_grad_()
     wanted = [parameter for parameter in walk.layers[number].parameters() if parameter.requires_grad]
     with torch.enable_grad():
@@ -182,5 +179,5 @@ def recompute_and_grad(
 
 
 def to_fixed_point(x: Tensor) -> Tensor:
-    """Return x in double precision, rounded to a multiple of 1 / GRID."""
+    """Return x in float64, rounded to a multiple of 1 / GRID."""
     return (x.double() * GRID).round() / GRID

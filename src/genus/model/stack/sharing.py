@@ -1,4 +1,4 @@
-"""Stacks with unshared layers, and with layers that share weights."""
+"""Stacks of unshared layers, and cross-layer parameter sharing."""
 
 from __future__ import annotations
 
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 
 
 class Unshared(Stack):
-    """One layer after the other, each with weights of its own."""
+    """A stack of layers in sequence, each with weights of its own."""
 
     @property
     def in_words(self) -> str:
-        """The usual case."""
+        """Empty, as unshared layers are the default."""
         return ""
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
+        """Return the module of `layers` layers."""
         return UnsharedLayers(make() for _ in range(layers))
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return every layer's own."""
+        """Return the cost per token of all layers."""
         return each_layer(model, length)
 
 
 class UnsharedLayers(nn.ModuleList):
-    """Layers in a row."""
+    """The module of layers in sequence."""
 
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         return run_layers(list(self), x, context, kept)
 
 
 class SharedProjection(Stack):
-    """Layers of low-rank attention with one projection in common (section 4, layer-wise sharing)."""
+    """Layer-wise sharing of Linformer's length projection: one for all layers (Wang et al. 2020, section 4)."""
 
     @property
     def in_words(self) -> str:
-        """What is shared."""
+        """What the layers share."""
         return "sharing one projection"
 
     def check(self, model: Transformer) -> None:
-        """Refuse attention that has another number of projections than one."""
+        """Check that the attention is Linformer's with one projection per layer (ValueError)."""
         if not isinstance(model.attention, LinformerAttention) or model.attention.sharing != "key-value":
             raise ValueError(
                 "stack: one projection for all layers needs attention LinformerAttention with sharing = 'key-value'"
             )
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
+        """Return the module of `layers` layers."""
         stack = UnsharedLayers(make() for _ in range(layers))
         attention = [cast("LinformerAttentionLayer", layer.attention) for layer in stack]
         for each in attention:
@@ -68,85 +68,86 @@ class SharedProjection(Stack):
         return stack
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the work of every layer, and the parameters of one projection."""
+        """Return the cost per token of all layers, with the parameters of one length projection."""
         each = model.block.cost(model, length).repeated(model.layers)
         projections = cast("LinformerAttention", model.attention).projecting()
         return each + projections.repeated(1 - model.layers)
 
 
 class CrossLayerSharing(Stack):
-    """Whole layers are shared: of G layers, each is applied over and over in its stretch of the stack's L.
+    """Cross-layer parameter sharing: a stack of L layers has the weights of G layers, each repeated consecutively.
 
-    Layer i of the stack is layer floor(i G / L); one group shares all, as many groups as layers share nothing.
+    Layer i of the stack has the weights of layer floor(i G / L). With G = 1 all layers share their weights, with G = L
+    none do.
     """
 
     groups: Count = 1
-    """G."""
+    """G, the number of layers with weights of their own."""
 
     @property
     def in_words(self) -> str:
-        """How many layers have weights of their own."""
+        """The number of layers with weights of their own."""
         return "all sharing their weights" if self.groups == 1 else f"sharing the weights of {self.groups}"
 
     def check(self, model: Transformer) -> None:
-        """Refuse no group, and more groups than layers."""
+        """Check that there are between 1 and `model.layers` groups (ValueError)."""
         if not 1 <= self.groups <= model.layers:
             raise ValueError(f"stack.groups: expected 1 to {model.layers}, the number of layers, got {self.groups}")
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
+        """Return the module of `layers` layers."""
         return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the work of every layer, and the parameters of those there are."""
+        """Return the cost per token of all layers, with the parameters of G layers."""
         each = model.block.cost(model, length)
         return replace(each.repeated(model.layers), parameters=each.parameters * self.groups)
 
 
 class SharedLayers(nn.ModuleList):
-    """Layers that are applied several times."""
+    """The module of layers that are applied several times."""
 
     def __init__(self, order: list[int], layers: Iterable[nn.Module]) -> None:
         super().__init__(layers)
         self.order = order
 
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         return run_layers([self[number] for number in self.order], x, context, kept)
 
 
 class SharedAttention(Stack):
-    """Layers with one attention sub-layer in common; norms and feed-forward sub-layers are their own."""
+    """Sharing of attention parameters across layers; norms and feed-forward sub-layers are not shared."""
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
+        """Return the module of `layers` layers."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "attention")
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the work of every layer, and the parameters of one attention."""
+        """Return the cost per token of all layers, with the parameters of one attention sub-layer."""
         return _counted_once(model, length, model.attention.cost(model.hidden, length))
 
 
 class SharedFeedForward(Stack):
-    """Layers with one feed-forward sub-layer in common; norms and attention sub-layers are their own."""
+    """Sharing of feed-forward parameters across layers; norms and attention sub-layers are not shared."""
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
+        """Return the module of `layers` layers."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "feedforward")
 
     def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the work of every layer, and the parameters of one feed-forward sub-layer."""
+        """Return the cost per token of all layers, with the parameters of one feed-forward sub-layer."""
         return _counted_once(model, length, model.feedforward.cost(model.hidden))
 
 
 def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
-    """Give every layer the first one's sub-layer of that name."""
+    """Replace the sub-layer `name` of every layer by that of the first."""
     for layer in layers:
         setattr(layer, name, getattr(layers[0], name))
     return layers
 
 
 def _counted_once(model: Transformer, length: int, part: ComponentCost) -> ComponentCost:
-    """Return what the layers need when one sub-layer, which needs `part`, is the same in all of them."""
+    """Return the cost per token of all layers when they share one sub-layer, whose cost is `part`."""
     whole = model.block.cost(model, length).repeated(model.layers)
     return replace(whole, parameters=whole.parameters - (model.layers - 1) * part.parameters)

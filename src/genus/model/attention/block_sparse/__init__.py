@@ -1,1 +1,1 @@
-"""BigBird's block-sparse attention: the layout of blocks, the kernel, the layer."""
+"""BigBird's block-sparse attention: block layout, kernel and layer."""

@@ -1,11 +1,12 @@
-"""Softmax attention among blocks, in time and memory linear in the number of pairs of blocks.
+"""Block-sparse attention kernel, in time and memory linear in the number of pairs of blocks.
 
-Two passes make the whole. In the first each block sees S blocks of its own choice; in the second the E global blocks of
-its sequence see it, whose softmax runs over all blocks of the sequence. Both go on in chunks, and what a chunk computed
-is computed again for the backward pass, so that no more is kept than queries, keys, values, outputs and the logarithms
-of the softmax's sums (Dao et al. 2022, FlashAttention, algorithms 1 and 4).
-Legend: X blocks, A heads, b cells of a block, D numbers a head, S blocks seen, E global blocks of a sequence, C blocks
-of a chunk; n and m blocks of queries and keys that meet in a chunk; a row is a block as one head sees it, X A in all.
+There are two passes. In the first each block attends to S blocks of its own; in the second the E global blocks of a
+sequence attend to all blocks of it. Both work in chunks, and each chunk is recomputed in the backward pass, so that
+only queries, keys, values, outputs and the log normalizers of the softmax are kept (Dao et al. 2022, FlashAttention,
+algorithms 1 and 4).
+Legend: b token positions of a block, S blocks that a block attends to, E global blocks of a sequence, C blocks of a
+chunk; n and m blocks of queries and keys that meet in a chunk; a row is one block of one head, X A in all; else
+docs/names.md.
 """
 
 from __future__ import annotations
@@ -21,57 +22,58 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCORES = {"cpu": 1 << 20}
-"""How many are computed at once, by device: few enough for a processor's cache."""
+"""Number of attention scores that are computed at once, by device: few enough for a processor's cache."""
 MANY_SCORES = 1 << 26
-"""How many elsewhere: enough to keep a GPU busy."""
+"""The same number on other devices: enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPairs:
-    """Which blocks see which."""
+    """The block-sparse attention mask: pairs of blocks that attend to each other."""
 
     seen: Tensor
-    """(X, A, S) int64: the blocks that each one looks at."""
+    """(X, A, S) int64: the blocks that each block attends to in the first pass."""
     allowed: Tensor
-    """(X, A, S) bool: false for those that only fill up; for global and empty blocks all do."""
+    """(X, A, S) bool: false for padding of `seen`; all of it is padding for global and empty blocks."""
     center: Tensor
-    """(X, E) int64: the global blocks of its sequence, which look at it."""
+    """(X, E) int64: the global blocks of each block's sequence, which attend to it in the second pass."""
     central: Tensor
-    """(X, E) bool: false for those that only fill up."""
+    """(X, E) bool: false for padding of `center`."""
     real: Tensor
-    """(X, b) bool: cells with a token, which alone are seen."""
+    """(X, b) bool: true for positions with a token, the only ones that are attended to."""
 
 
 def attend_blocks(qkv_3XAbD: Tensor, pairs: BlockPairs, dropout: float) -> Tensor:
-    """Return softmax(q kᵀ / sqrt(D)) v among the pairs (X, A, b, D); 0 for queries of empty blocks."""
+    """Return attention outputs softmax(q kᵀ / sqrt(D)) v over the pairs (X, A, b, D); 0 for queries of empty blocks."""
     seed = int(torch.randint(1 << 62, ())) if dropout else 0
     return _Attention.apply(qkv_3XAbD, pairs, dropout, seed)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows of queries and of keys that meet."""
+    """A chunk of the computation: rows of queries, and the rows of keys that they attend to."""
 
     queries: Tensor
-    """(C, A, n) int64."""
+    """(C, A, n) int64 row indices."""
     keys: Tensor
-    """(C, A, m) int64."""
+    """(C, A, m) int64 row indices."""
     mask: Tensor
-    """(C, A or 1, n, 1, m b) bool: the keys that each of the n sees."""
+    """(C, A or 1, n, 1, m b) bool attention mask: the keys that each of the n query blocks attends to."""
     keep: float
-    """The probability with which a probability stays in."""
+    """1 - the dropout probability of attention probabilities."""
     seed: int
+    """Seed of the dropout mask."""
 
     def probabilities(self, q: Tensor, k: Tensor, logs: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the softmax (C, A, n b, m b), and the logarithms of its sums (C, A, n, b), as given or computed."""
+        """Return attention probabilities (C, A, n b, m b) and log normalizers (C, A, n, b), given or computed."""
         scores = (q @ k.transpose(-1, -2)).to(wide(q)).view(*self.queries.shape, -1, k.shape[-2])
         scores = scores.mul_(scale(q)).masked_fill_(~self.mask, -torch.inf)
         logs = scores.logsumexp(-1) if logs is None else logs
-        floor = logs.masked_fill(logs == -torch.inf, torch.inf)  # what sees nothing shares out nothing
+        floor = logs.masked_fill(logs == -torch.inf, torch.inf)  # a query without keys has probabilities 0
         return scores.sub_(floor[..., None]).exp_().flatten(2, 3), logs
 
     def drop(self, x: Tensor) -> Tensor:
-        """Return x with some numbers set to 0 and the others raised for it; the same ones at every call."""
+        """Apply dropout: zero elements of x and scale the others by 1 / keep; every call has the same mask."""
         if self.keep == 1.0:
             return x
         generator = torch.Generator(x.device).manual_seed(self.seed)
@@ -79,7 +81,7 @@ class Chunk:
 
 
 def chunks(pairs: BlockPairs, dropout: float, seed: int) -> tuple[Iterator[Chunk], Iterator[Chunk]]:
-    """Return the chunks of the two passes."""
+    """Return the chunks of both passes: blocks with S keys of their own, then global blocks with all keys."""
     (blocks, heads, seen), cells, centers = pairs.seen.shape, pairs.real.shape[1], pairs.center.shape[1]
     device = pairs.seen.device
     rows = torch.arange(blocks * heads, device=device).view(blocks, heads, 1)
@@ -105,11 +107,11 @@ def chunks(pairs: BlockPairs, dropout: float, seed: int) -> tuple[Iterator[Chunk
 
 
 class _Attention(torch.autograd.Function):
-    """The two passes and their gradients."""
+    """Forward and backward pass of block-sparse attention, with recomputation."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, pairs: BlockPairs, dropout: float, seed: int) -> Tensor:
-        """Return (X, A, b, D)."""
+        """Return attention outputs (X, A, b, D)."""
         out = torch.zeros_like(qkv[0], dtype=wide(qkv))
         with torch.autocast(qkv.device.type, enabled=False):
             logs = _each_alone(out, qkv, chunks(pairs, dropout, seed)[0])
@@ -122,7 +124,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of queries, keys and values."""
+        """Return the gradient of queries, keys and values (3, X, A, b, D)."""
         qkv, out, logs = ctx.saved_tensors
         q, k, v = qkv.unbind()
         delta = (gradient.to(wide(q)) * out).sum(-1)
@@ -144,7 +146,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _each_alone(out: Tensor, qkv: Tensor, parts: Iterator[Chunk]) -> Tensor:
-    """Add outputs (X, A, b, D) and return logarithms of sums (X, A, b) where each row of queries comes once."""
+    """First pass, where each row of queries is in one chunk: add to `out`, return log normalizers (X, A, b)."""
     q, k, v = qkv.unbind()
     logs = torch.full_like(out[..., 0], -torch.inf)
     for part in parts:
@@ -155,7 +157,7 @@ def _each_alone(out: Tensor, qkv: Tensor, parts: Iterator[Chunk]) -> Tensor:
 
 
 def _together(out: Tensor, qkv: Tensor, pairs: BlockPairs, dropout: float, seed: int) -> Tensor:
-    """Do the same where rows of queries come again and again, with other keys: sums first, then outputs."""
+    """Second pass, where a row of queries is in many chunks, with other keys: normalizers first, then outputs."""
     q, k, v = qkv.unbind()
     parts = [
         (part.queries, part.probabilities(take(q, part.queries), take(k, part.keys))[1])
@@ -169,7 +171,7 @@ def _together(out: Tensor, qkv: Tensor, pairs: BlockPairs, dropout: float, seed:
 
 
 def _summed(out: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return (X, A, b) the logarithm of the sum over all parts (rows (C, A, n), logarithms of sums (C, A, n, b))."""
+    """Return the log-sum-exp (X, A, b) over parts, each of rows (C, A, n) and log normalizers (C, A, n, b)."""
     top = torch.full_like(out[..., 0], -torch.inf)
     for rows, sums in parts:
         index = rows.flatten()[:, None].expand(-1, sums.shape[-1])
@@ -181,27 +183,27 @@ def _summed(out: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def wide(x: Tensor) -> torch.dtype:
-    """Return the precision in which sums are taken."""
+    """Return the accumulation dtype: float32 at least."""
     return torch.promote_types(torch.float32, x.dtype)
 
 
 def scale(x: Tensor) -> float:
-    """Return 1 / sqrt(D)."""
+    """Return the factor on the scores, 1 / sqrt(D)."""
     return float(x.shape[-1] ** -0.5)
 
 
 def take(x_XAbD: Tensor, rows: Tensor) -> Tensor:
-    """Return rows (C, A, n), joined along the cells: (C, A, n b, D)."""
+    """Gather rows (C, A, n), concatenated along their tokens: (C, A, n b, D)."""
     found = x_XAbD.flatten(2).flatten(0, 1).index_select(0, rows.flatten())
     return found.view(*rows.shape[:2], -1, x_XAbD.shape[-1])
 
 
 def at(x_XAb: Tensor, rows: Tensor) -> Tensor:
-    """Return rows (C, A, n) of numbers, one a cell: (C, A, n, b)."""
+    """Gather rows (C, A, n) of scalars per token: (C, A, n, b)."""
     return x_XAb.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, -1)
 
 
 def add(x_XAbD: Tensor, rows: Tensor, found: Tensor) -> None:
-    """Add (C, A, n b, D) to rows (C, A, n) in place."""
+    """Scatter-add (C, A, n b, D) to rows (C, A, n) in place."""
     flat = x_XAbD.view(-1, x_XAbD.shape[2] * x_XAbD.shape[3])
     flat.index_add_(0, rows.flatten(), found.to(x_XAbD.dtype).reshape(-1, flat.shape[1]))

@@ -1,6 +1,6 @@
-"""BigBird's attention: a window, a few random blocks, and global tokens (Zaheer et al. 2020, section 2, appendix D).
+"""BigBird's block-sparse attention: window, random and global blocks (Zaheer et al. 2020, section 2, appendix D).
 
-Legend: T tokens, H hidden size, X blocks, b cells of a block, A heads, D = H / A, S blocks that a block sees.
+Legend: b token positions of a block, D = H / A, E global blocks, W blocks of the window; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -29,68 +29,68 @@ if TYPE_CHECKING:
     from genus.model.attention.plan import Context, Kernel
 
 DENSE_LENGTH = 512
-"""Longest rows for which all pairs of tokens, under a mask, are faster than pairs of blocks."""
+"""Longest rows for which dense attention with a mask is faster than the block-sparse kernel."""
 
 
 class BlockSparseAttention(Attention):
-    """Softmax attention in which a token sees few blocks of its sequence: time and memory are linear in its length.
+    """Block-sparse attention: each token attends to few blocks; time and memory are linear in the sequence length.
 
-    A block of tokens sees the global tokens, the blocks around it, and blocks drawn at random, each once. Global tokens
-    see, and are seen by, their whole sequence: the first `lead` and the last `tail` blocks (ITC), or vectors added to
-    the sequence (ETC, `GlobalTokenTransformer`). A sequence of few blocks is seen in full, as nothing is left that is
-    not. In rows of up to 512 tokens all pairs are computed, under a mask: the same function, and faster there.
+    A block of tokens attends to the global tokens, the blocks around it, and random blocks, each once. Global tokens
+    attend to their whole sequence, which attends to them: they are its first tokens and its last blocks (ITC), or
+    vectors added to the sequence (ETC, `GlobalTokenTransformer`). In a sequence of few blocks this is full attention.
+    Rows of up to 512 tokens are computed by dense attention with a mask: the same function, and faster there.
 
-    Which blocks are drawn hangs on the seed, the head, the number of the block and the length of the sequence alone,
-    and never changes.
-    Deviations: sequences are cut into blocks each for itself, wherever it lies in a row, and the last block is the
-    sequence's own, not the padding's; released code draws by NumPy's generator, and drops no probability out.
+    The random blocks depend only on the seed, the head, the index of the block and the length of the sequence, and
+    never change.
+    Deviations: each sequence is cut into blocks by itself, wherever it lies in a row, and the last block is the
+    sequence's own, not the padding's; the released code draws by NumPy's generator, and has no attention dropout.
     """
 
     heads: Count
     bias: bool = True
     dropout: Fraction = 0.1
-    """On the attention probabilities, in training."""
+    """Dropout probability of the attention probabilities, in training."""
     block_size: Count = 64
-    """b, tokens of a block."""
+    """b, tokens per block."""
     num_global_tokens: Natural = 64
-    """Global tokens at the beginning of a sequence; they have blocks of their own."""
+    """Number of global tokens at the beginning of a sequence; they have blocks of their own."""
     num_global_tail_blocks: Natural = 1
-    """Global blocks at its end."""
+    """Number of global blocks at the end of a sequence."""
     window_blocks: Count = 3
-    """Blocks around a block that it sees, itself among them; an odd number."""
+    """Size of the attention window in blocks, centered on the query's; an odd number."""
     random_blocks: Natural = 3
-    """Blocks drawn at random."""
+    """Number of random blocks per query block and head."""
     random_block_limit: Count | None = None
-    """Blocks at the beginning of a sequence among which they are drawn; None: all of it."""
+    """Number of blocks at the beginning of a sequence among which random blocks are drawn; None: all."""
     seed: Natural = 0
     """Layer n of a stack draws with this seed + n (released code: with n)."""
 
     @property
     def in_words(self) -> str:
-        """What a block sees beside the global tokens, and the heads."""
+        """The numbers of window blocks, random blocks, tokens per block and heads."""
         sizes = f"window of {self.window_blocks}, {self.random_blocks} random, of {self.block_size} tokens"
         return f"block-sparse ({sizes}), {self.heads} heads"
 
     def of_layer(self, number: int) -> BlockSparseAttention:
-        """Return the choice with the layer's own seed."""
+        """Return the attention with the layer's own seed, `seed` + `number`."""
         return replace(self, seed=self.seed + number)
 
     def plan_key(self) -> Hashable:
-        """Return the choice but for the seed, of which no plan knows."""
+        """Return the choice with seed 0, as plans do not depend on the seed."""
         return replace(self, seed=0)
 
     def check(self, hidden: int) -> None:
-        """Refuse heads that do not divide the hidden size, and numbers of blocks that cannot be."""
+        """Check that the heads divide the hidden size, and that the window has an odd number of blocks (ValueError)."""
         if hidden % self.heads:
             raise ValueError(f"{self.heads} attention heads do not divide a hidden size of {hidden}")
         if self.window_blocks % 2 == 0:
             raise ValueError(f"attention.window_blocks: expected an odd number of blocks, got {self.window_blocks}")
 
     def can_load(self, other: Attention) -> bool:
-        """Say yes to full attention, whose weights are the same (section 4: RoBERTa's checkpoint).
+        """Return true for multi-head attention, which has the same weights (section 4: RoBERTa's checkpoint).
 
         Raises:
-            GenusError: it has another number of heads.
+            GenusError: `other` differs in the number of heads or in `bias`.
         """
         if not isinstance(other, MultiHeadAttention):
             return False
@@ -100,11 +100,11 @@ class BlockSparseAttention(Attention):
         return True
 
     def build(self, hidden: int) -> AttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return BlockSparseAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the projections, two products with the blocks that a token sees, and two with the global ones."""
+        """Return the cost per token of projections, and of products with its keys and as a key of global tokens."""
         globals_ = (-(-self.num_global_tokens // self.block_size) + self.num_global_tail_blocks) * self.block_size
         seen = min(length, globals_ + (self.window_blocks + self.random_blocks) * self.block_size) + min(
             length, globals_
@@ -115,25 +115,25 @@ class BlockSparseAttention(Attention):
 
 @dataclass(frozen=True, slots=True)
 class BlockSparsePlan:
-    """What the layers of a stack share for a batch."""
+    """The plan of block-sparse attention: what the layers of a stack share for a batch."""
 
     packed: Packed
     layout: BlockLayout
     rows: BlockRows | None
-    """The rows of tokens, where attention is computed for all pairs in them; None where it is for pairs of blocks."""
+    """The mask by rows, for dense attention; None: the block-sparse kernel is used."""
     near: Tensor
     """(X, E + W) int64: the global blocks and the window of each block."""
     allowed: Tensor
-    """(X, E + W) bool: which of them there are; for global and empty blocks none."""
+    """(X, E + W) bool: false for padding of `near`; all of it is padding for global and empty blocks."""
     center: Tensor
-    """(X, E) int64: the global blocks."""
+    """(X, E) int64: the global blocks of each block's sequence."""
     central: Tensor
-    """(X, E) bool: which of them there are."""
+    """(X, E) bool: false for padding of `center`."""
     dropout: float
 
 
 class BlockSparseAttentionLayer(AttentionLayer):
-    """The module of block-sparse attention; its weights are those of full attention."""
+    """The module of block-sparse attention; its weights are those of multi-head attention."""
 
     choice: BlockSparseAttention
 
@@ -146,7 +146,7 @@ class BlockSparseAttentionLayer(AttentionLayer):
         self.out = nn.Linear(hidden, hidden, bias=choice.bias)
 
     def plan(self, context: Context) -> BlockSparsePlan:
-        """Return the blocks of the batch, and who sees whom but for what is drawn."""
+        """Return the block layout of the batch and its attention mask, without the random blocks."""
         choice, packed = self.choice, context.packed
         layout = lay_out(packed, choice.block_size, choice.num_global_tokens, choice.num_global_tail_blocks)
         (center, central), (window, inside) = layout.global_blocks(), layout.window(choice.window_blocks)
@@ -165,7 +165,7 @@ class BlockSparseAttentionLayer(AttentionLayer):
         )
 
     def forward(self, x: Tensor, shared: BlockSparsePlan, state: None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         if shared.rows is not None:
             q_TAD, k_TAD, v_TAD = (
                 self.by_drawn_head(project(x), self.choice.heads) for project in (self.query, self.key, self.value)
@@ -177,25 +177,25 @@ class BlockSparseAttentionLayer(AttentionLayer):
         return self.out(mixed_CH.index_select(0, shared.layout.cell))  # type: ignore[no-any-return]
 
     def _blocks(self, x: Tensor, layout: BlockLayout) -> Tensor:
-        """Return queries, keys and values on the axis of blocks (3, X, A, b, D)."""
+        """Return queries, keys and values by blocks (3, X, A, b, D)."""
         cells_CH = (project(x).index_select(0, layout.token) for project in (self.query, self.key, self.value))
         cells_XbH = (cells.view(*layout.real.shape, -1) for cells in cells_CH)
         return torch.stack([self.by_drawn_head(cells, self.choice.heads).transpose(1, 2) for cells in cells_XbH])
 
     @uncompiled
     def _attend(self, qkv_3XAbD: Tensor, seen: BlockSparsePlan) -> Tensor:
-        """Return what the cells take up (X, A, b, D): by a kernel of its own, with indices of this layer's own."""
+        """Return attention outputs (X, A, b, D) by the block-sparse kernel, with this layer's own gather indices."""
         return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
 
     @uncompiled
     def _view(self, seen: BlockSparsePlan, rows: BlockRows) -> AttentionPlan:
-        """Return which tokens see which in this layer: with indices of its own, as above."""
+        """Return the plan of dense attention with this layer's mask."""
         side, kernel = Side.of(seen.packed), "math" if rows.place.device.type == "cpu" else "sdpa"
         plan = AttentionPlan(cast("Kernel", kernel), side, side, seen.dropout)
         return with_mask(plan, rows.allowed(self.draw(seen.layout)))
 
     def pairs(self, seen: BlockSparsePlan) -> BlockPairs:
-        """Return which blocks see which in this layer."""
+        """Return the block-sparse attention mask of this layer, random blocks included."""
         layout, choice = seen.layout, self.choice
         drawn_XAZ = self.draw(layout)
         there = (drawn_XAZ >= 0) & ~layout.is_global()[:, None, None]
@@ -209,7 +209,7 @@ class BlockSparseAttentionLayer(AttentionLayer):
         )
 
     def draw(self, layout: BlockLayout) -> Tensor:
-        """Return (X, A, R) the numbers, in their sequence, of the blocks drawn for each block; -1 for none."""
+        """Return (X, A, Z) int64, the random blocks of each block, as indices in their sequence; -1 for none."""
         choice = self.choice
         return draw_blocks(
             layout, choice.window_blocks, choice.random_blocks, choice.random_block_limit, choice.seed, choice.heads

@@ -1,10 +1,10 @@
-"""Sequences cut into blocks, and the blocks that the tokens of each block see.
+"""Block layout for block-sparse attention: sequences cut into blocks, and the blocks that each block attends to.
 
-A packed stream becomes one axis of blocks: every sequence is laid out in whole blocks of its own, the rest of its last
-one filled up. There are as many blocks as the worst lengths need, so that shapes hang on T, N and the choices only.
-What no sequence needs stays empty at the end: a block that sees nothing and is seen by none.
-Legend: T tokens, N sequences, X blocks, b cells of a block, C = X b cells, E global blocks a sequence, W blocks of the
-window, A heads, Z blocks drawn; where the tokens lie in rows, R rows, L row length, P the most blocks of a sequence.
+A packed stream becomes one axis of blocks: every sequence has whole blocks of its own, the last one padded. There are
+as many blocks as the worst lengths need, so that shapes depend only on T, N and the choices. Blocks that no sequence
+needs are empty, at the end: they neither attend nor are attended to.
+Legend: b positions of a block, C = X b positions, E global blocks of a sequence, W blocks of the window, Z random
+blocks, P the largest number of blocks of a sequence in a row; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -20,62 +20,62 @@ if TYPE_CHECKING:
 
 MASK = 0xFFFF_FFFF
 MULTIPLIER = 0x045D_9F3B
-"""Of a 32-bit hash by multiplications, which 64-bit integers hold without overflow."""
+"""Multiplier of a 32-bit hash, whose products fit 64-bit integers without overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockLayout:
-    """Where the tokens of a batch lie on the axis of blocks, and which blocks are global."""
+    """Gather and scatter indices between the tokens of a batch and blocks, and the global blocks."""
 
     block: int
-    """b."""
+    """b, tokens per block."""
     cell: Tensor
-    """(T,) int64: the cell of each token."""
+    """(T,) int64: the position of each token on the axis of blocks."""
     token: Tensor
-    """(C,) int64: the token in each cell; in cells without one, any of the same sequence."""
+    """(C,) int64: the token at each position; at padding, any token of the same sequence."""
     real: Tensor
-    """(X, b) bool: whether a token is in the cell."""
+    """(X, b) bool: true for positions with a token, false for padding."""
     start: Tensor
     """(X,) int64: the first block of each block's sequence."""
     place: Tensor
-    """(X,) int64: its number in its sequence."""
+    """(X,) int64: the index of each block in its sequence."""
     count: Tensor
-    """(X,) int64: the blocks of its sequence; 0 for empty blocks."""
+    """(X,) int64: the number of blocks of each block's sequence; 0 for empty blocks."""
     lead: int
-    """Blocks at the beginning of a sequence that are global."""
+    """Number of global blocks at the beginning of a sequence."""
     tail: int
-    """Blocks at its end that are global."""
+    """Number of global blocks at the end of a sequence."""
 
     @property
     def end(self) -> Tensor:
-        """(X,) int64: the number of the first block of the sequence's global end."""
+        """(X,) int64: the index in its sequence of the first of the global blocks at the sequence's end."""
         return torch.maximum(self.count - self.tail, self.count.clamp(max=self.lead))
 
     def is_global(self) -> Tensor:
-        """(X,) bool: which blocks see their whole sequence; empty blocks are counted as such."""
+        """Return (X,) bool: true for global blocks, which attend to their whole sequence, and for empty blocks."""
         return (self.place < self.lead) | (self.place >= self.end)
 
     def global_blocks(self) -> tuple[Tensor, Tensor]:
-        """Return (X, E) the global blocks of each block's sequence, and which of them there are."""
+        """Return (X, E) the global blocks of each block's sequence, and (X, E) bool, false for padding."""
         ahead = torch.arange(self.lead, device=self.place.device).expand(len(self.place), -1)
         behind = self.count[:, None] - 1 - torch.arange(self.tail, device=self.place.device)
         there = torch.cat([ahead < self.count[:, None], behind >= self.end[:, None]], 1)
         return self.blocks(torch.cat([ahead, behind], 1), there), there
 
     def window(self, width: int) -> tuple[Tensor, Tensor]:
-        """Return (X, W) the blocks around each one, global ones left out, and which of them there are."""
+        """Return (X, W) the window around each block, without global blocks, and (X, W) bool, false for padding."""
         around = self.place[:, None] + torch.arange(width, device=self.place.device) - width // 2
         there = (around >= self.lead) & (around < self.end[:, None])
         return self.blocks(around, there), there
 
     def blocks(self, number: Tensor, there: Tensor) -> Tensor:
-        """Return blocks by their number in the sequence of each of the X; where there is none, any."""
+        """Return blocks from their indices in the sequence of each of the X; the sequence's first if not `there`."""
         start = self.start.view(-1, *[1] * (number.dim() - 1))
         return torch.where(there, start + number, start)
 
 
 def lay_out(packed: Packed, block: int, lead: int, tail: int) -> BlockLayout:
-    """Cut sequences into blocks of `block` tokens; the first `lead` tokens have blocks of their own, filled up."""
+    """Cut sequences into blocks of `block` tokens; the first `lead` tokens have blocks of their own, padded."""
     device, tokens = packed.ids.device, packed.ids.numel()
     offsets = packed.offsets.long()
     starts_N, lengths_N = offsets[:-1], offsets.diff()
@@ -110,21 +110,21 @@ def lay_out(packed: Packed, block: int, lead: int, tail: int) -> BlockLayout:
 
 @dataclass(frozen=True, slots=True)
 class BlockRows:
-    """Who sees whom token by token, where tokens lie in rows."""
+    """The block-sparse attention mask between tokens, by rows, for dense attention."""
 
     block: Tensor
     """(R, L) int64: the block of each token."""
     place: Tensor
-    """(R, L) int64: its number in its sequence."""
+    """(R, L) int64: the index of each token's block in its sequence."""
     same: Tensor
-    """(R, L, L) bool, who is in the same sequence."""
+    """(R, L, L) bool, true for pairs of tokens of the same sequence."""
     always: Tensor
-    """(R, L, L) bool, who sees whom whatever is drawn."""
+    """(R, L, L) bool, true for pairs that attend whichever random blocks are drawn: window and global blocks."""
     most: int
-    """P."""
+    """P, the largest number of blocks of a sequence."""
 
     def allowed(self, drawn_XAZ: Tensor) -> Tensor:
-        """Return (R, A, L, L) bool, who sees whom with these blocks drawn, by their numbers; -1 for none."""
+        """Return the attention mask (R, A, L, L) bool, given random blocks as indices in their sequence (-1: none)."""
         if not drawn_XAZ.shape[2]:
             return self.always[:, None]
         hit_XAP = torch.zeros(*drawn_XAZ.shape[:2], self.most + 1, dtype=torch.bool, device=drawn_XAZ.device)
@@ -135,7 +135,7 @@ class BlockRows:
 
 
 def in_rows(layout: BlockLayout, length: int, window: int) -> BlockRows:
-    """Return who sees whom in rows of `length` tokens: all of a sequence its global blocks, and these all of it."""
+    """Return the attention mask in rows of `length` tokens, from window and global blocks."""
     block_RL = (layout.cell // layout.block).view(-1, length)
     place_RL, start_RL, global_RL = (x[block_RL] for x in (layout.place, layout.start, layout.is_global()))
     same = start_RL[:, :, None] == start_RL[:, None]
@@ -145,10 +145,10 @@ def in_rows(layout: BlockLayout, length: int, window: int) -> BlockRows:
 
 
 def draw_blocks(layout: BlockLayout, window: int, number: int, focus: int | None, seed: int, heads: int) -> Tensor:
-    """Return (X, A, Z) numbers in the sequence of blocks drawn at random without replacement, -1 where none is left.
+    """Draw random blocks without replacement: return (X, A, Z) indices in the sequence, -1 where none is left.
 
     A block draws among those of its sequence that are neither global nor in its window, and come before block `focus`.
-    The draw is a hash of (seed, head, number of the block, number of the draw), of nothing beside the sequence.
+    The draw is a hash of (seed, head, index of the block, index of the draw): it does not depend on other sequences.
     """
     first = torch.full_like(layout.place, layout.lead)
     end = layout.end if focus is None else layout.end.clamp(max=focus)
@@ -170,7 +170,7 @@ def draw_blocks(layout: BlockLayout, window: int, number: int, focus: int | None
 
 
 def _hash(x: Tensor) -> Tensor:
-    """Mix the bits of 32-bit numbers, kept in 64."""
+    """Return a hash of 32-bit integers, stored in 64 bits."""
     for _ in range(2):
         x = ((x ^ x >> 16) * MULTIPLIER) & MASK
     return x ^ x >> 16

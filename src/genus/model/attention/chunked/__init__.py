@@ -1,4 +1,4 @@
-"""Attention within chunks and their neighbors: the slot of local and LSH attention."""
+"""Chunked attention, within a chunk and its neighbors: the slot of local and LSH attention."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ if TYPE_CHECKING:
 
 
 class ChunkedAttention(Attention):
-    """What attention within chunks chooses: a token sees some of those in its own chunk and in neighboring ones."""
+    """Chunked attention: a token attends to tokens of its own chunk and of neighboring chunks."""
 
     heads: Count
     head_size: Count
-    """Numbers to which each head is given; the heads together need not be as wide as the hidden states."""
+    """D; A D need not equal H."""
     chunk_length: Count = 64
-    """M, tokens of a chunk."""
+    """M, tokens per chunk."""
     chunks_before: Natural = 1
-    """How many of the chunks before its own a token sees; the one before a sequence's first is its last."""
+    """Number of preceding chunks that a token attends to; the chunk before a sequence's first is its last."""
     chunks_after: Natural = 0
+    """Number of following chunks that a token attends to."""
 
     def plan_key(self) -> Hashable:
-        """Return one key for all choices: the seating holds the seats of each size of chunks."""
+        """Return one key for all choices, as `ChunkLayout` holds the indices of each chunk size."""
         return ChunkedAttention
 
     @property
     def seen(self) -> int:
-        """W M, how many tokens are looked at from one."""
+        """W M, the number of keys per query."""
         return (self.chunks_before + 1 + self.chunks_after) * self.chunk_length

@@ -1,6 +1,7 @@
 """Chunk layout: the gather and scatter indices of tokens in chunks, none of which crosses a sequence.
 
-Legend: T tokens, R rounds, N sequences, C chunks, M seats a chunk, S = C M seats, W chunks seen from one, A heads.
+Legend: R rounds of hashing, C chunks, M slots of a chunk, S = C M slots, W chunks that a chunk attends to; else
+docs/names.md.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChunkIndex:
-    """The seats of a batch for one size of chunks, sequence by sequence, and within it round by round."""
+    """Gather and scatter indices for one chunk size; chunks are ordered by sequence, then by round."""
 
     gather_index: Tensor
-    """(C M,) who sits there: r T + p, the p-th of all tokens in the order of round r; R T where nobody does."""
+    """(C M,) the token in each slot: r T + p, the p-th of all tokens in the order of round r; R T in empty slots."""
     scatter_index: Tensor
-    """(R, T) where they sit, of each round."""
+    """(R, T) the slot of each token in each round."""
     invalid: Tensor
-    """(R, T) bool: a sequence of one chunk, in which all see each other anyhow, takes part in the first round only."""
+    """(R, T) bool: true for tokens without a slot in the round; a sequence of one chunk is in the first round only, as
+    its tokens attend to each other anyway."""
     neighbors: Tensor
-    """(C, W) the chunks seen from each, of the same sequence and in rounds one after the other, in a circle; from the
-    one chunk of a sequence no other is seen but the last of all, which is empty."""
+    """(C, W) the chunks that each chunk attends to, of the same sequence, over consecutive rounds, circular. The only
+    chunk of a sequence has the last chunk of all, which is empty, as its neighbors."""
 
 
 class ChunkLayout:
-    """What layers that work in chunks share for a batch; what one of them needs is made when it first asks."""
+    """The plan of chunked attention for a batch: chunk indices by chunk size, computed at first use and shared."""
 
     def __init__(self, packed: Packed) -> None:
         self.number = packed.entries()
@@ -42,17 +44,17 @@ class ChunkLayout:
         self._seats: dict[tuple[int, int, int, int], ChunkIndex] = {}
 
     def seats(self, choice: ChunkedAttention, rounds: int = 1) -> ChunkIndex:
-        """Return the seats for chunks of a size."""
+        """Return the gather and scatter indices for the chunk size of `choice`."""
         key = (choice.chunk_length, choice.chunks_before, choice.chunks_after, rounds)
         if key not in self._seats:
             self._seats[key] = self._assign(*key)
         return self._seats[key]
 
     def _assign(self, chunk: int, before: int, after: int, rounds: int) -> ChunkIndex:
-        """Lay every sequence out; their number hangs on the lengths, for which the device is waited for."""
+        """Compute the indices; C depends on the lengths, which synchronizes with the device."""
         number, device = self.number, self.number.device
         chunks_N = (torch.bincount(number, minlength=self.entries) + chunk - 1) // chunk
-        chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last is the empty one
+        chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last chunk is the empty one
         own_N = torch.where(chunks_N > 1, rounds * chunks_N, chunks_N)
         first_N = own_N.cumsum(0) - own_N
         sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
@@ -71,15 +73,15 @@ class ChunkLayout:
 
 
 def with_neighbors(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
-    """Return (A, C, W M, D): beside each chunk of seats S = C M, those seen from it."""
+    """Gather (A, C, W M, D) from slots (A, S, D): for each chunk, the slots of the W chunks that it attends to."""
     return in_chunks(x_ASD, seats)[:, seats.neighbors].flatten(2, 3)
 
 
 def in_chunks(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
-    """Return (A, C, M, D), the same seats chunk by chunk."""
+    """Reshape slots (A, S, D) to chunks (A, C, M, D)."""
     return x_ASD.view(len(x_ASD), len(seats.neighbors), -1, x_ASD.shape[-1])
 
 
 def padded(x: Tensor, value: int = 0) -> Tensor:
-    """Return (T, ...) with one more at the end, for those whom nobody's index stands for."""
+    """Append one entry of padding to (T, ...), which the gather index of empty slots refers to."""
     return torch.cat([x, torch.full_like(x[:1], value)])

@@ -1,6 +1,6 @@
-"""Attention to what is near (Kitaev et al. 2020, released code: SelfAttention with a chunk length).
+"""Chunked local attention (Kitaev et al. 2020, released code: SelfAttention with a chunk length).
 
-Legend: T tokens, H hidden size, A heads, D numbers a head, C chunks, M seats of a chunk, W chunks seen from one.
+Legend: M slots of a chunk, W chunks that a chunk attends to, K = W M; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class ChunkedLocalAttention(ChunkedAttention):
-    """concat_a softmax(q_a k_aᵀ / √D) v_a, projected, among the tokens of the chunks seen, which are stretches of text.
+    """Local attention: concat_a(softmax(q_a k_aᵀ / √D) v_a) W_out over a chunk and its neighbors in the sequence.
 
-    No map has a bias.
+    The linear layers have no bias.
     """
 
     dropout: Fraction = 0.1
-    """On the attention probabilities, in training."""
+    """Dropout probability of the attention probabilities, in training."""
     mask: AttentionMask = Full()
 
     def build(self, hidden: int) -> AttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return ChunkedLocalAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the projections, and two products of each token with all in the chunks it looks at."""
+        """Return the cost per token of the projections and of two products with W M keys and values."""
         inner = self.heads * self.head_size
         products = ComponentCost(flops=4.0 * min(length, self.seen) * inner, activations=3 * inner)
         return linear_cost(hidden, 3 * inner, bias=False) + products + linear_cost(inner, hidden, bias=False)
@@ -56,11 +56,11 @@ class ChunkedLocalAttentionLayer(AttentionLayer):
         self.out = nn.Linear(choice.heads * choice.head_size, hidden, bias=False)
 
     def plan(self, context: Context) -> ChunkLayout:
-        """Return how the sequences sit."""
+        """Return the chunk layout of the batch."""
         return ChunkLayout(context.packed)
 
     def forward(self, x: Tensor, shared: ChunkLayout, state: None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         choice = self.choice
         seats = shared.seats(choice)
         q_ASD, k_ASD, v_ASD = (
@@ -75,7 +75,7 @@ class ChunkedLocalAttentionLayer(AttentionLayer):
         return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.scatter_index[0]].flatten(1))  # type: ignore[no-any-return]
 
     def _mask(self, seats: ChunkIndex, shared: ChunkLayout) -> Tensor:
-        """Return (C, M, W M) bool, who sees whom; who sits on an empty seat sees everyone, and is seen by none."""
+        """Return the attention mask (C, M, W M) bool; empty slots attend to all slots, no token attends to them."""
         position_CM = padded(shared.positions, -1)[seats.gather_index].view(len(seats.neighbors), -1)
         position_CK = position_CM[seats.neighbors].flatten(1)
         seen = position_CK[:, None] >= 0

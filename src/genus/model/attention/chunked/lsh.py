@@ -1,7 +1,7 @@
-"""Attention to what hashes alike (Kitaev et al. 2020, section 2 and appendix A).
+"""Locality-sensitive hashing (LSH) attention (Kitaev et al. 2020, section 2 and appendix A).
 
-Legend: T tokens, H hidden size, A heads, D numbers a head, R rounds of hashing, X = R T, S seats of all rounds, C
-chunks, M seats of a chunk, W chunks seen from one, K = W M.
+Legend: R rounds of hashing, X = R T, S slots of all rounds, C chunks, M slots of a chunk, W chunks that a chunk attends
+to, K = W M; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -24,52 +24,53 @@ if TYPE_CHECKING:
     from genus.model.attention.plan import Context
 
 HIDDEN, ITSELF = -1e9, -1e5
-"""Scores of what is not seen, and of a token for itself: it attends to itself only where it sees nothing else."""
+"""Scores of masked pairs, and of a token with itself: it attends to itself only if it attends to no other token."""
 EPSILON = 1e-6
 """Added to the mean square by which keys are divided (released code)."""
 SEED = 0
-"""Of the rotations in evaluation, so that numbers repeat; in training they are drawn anew in every forward pass."""
+"""Seed of the rotations in evaluation, for reproducible results; in training every forward pass draws new ones."""
 
 
 class LSHAttention(ChunkedAttention):
-    """Σ_r exp(z_r - log Σ exp z) softmax_r(q kᵀ / √D) v, projected, k = q √D / |q|, and z_r the softmax's normalizer.
+    """LSH attention: Σ_r exp(z_r - log Σ exp z) softmax_r(q kᵀ / √D) v, projected, with k = q √D / |q|.
 
-    In each of R rounds the tokens of a sequence are sorted by bucket, then by position, and cut into chunks; a token
-    sees the tokens of its own chunk and of neighboring ones, which hash alike for the most part. No map has a bias.
+    z_r is the log normalizer of the softmax of round r. In each of R rounds the tokens of a sequence are sorted by hash
+    bucket, then by position, and cut into chunks; a token attends to its own chunk and to neighboring chunks, whose
+    tokens mostly have the same hash. The linear layers have no bias.
 
-    Source: section 2, equations 2 to 6. As in the released code, and unlike appendix A: a token that is met in several
-    rounds counts in each of them, and the chunk before the first one of a round is the last one of the round before.
-    Where tokens see only those before them, those after them still move the borders of chunks.
+    Source: Kitaev et al. 2020, section 2, equations 2 to 6. As in the released code, and unlike appendix A: a key that
+    a query meets in several rounds counts in each of them, and the chunk before the first one of a round is the last
+    one of the round before. Under a causal mask, later tokens still move the boundaries of chunks.
     """
 
     num_hashes: Count = 1
-    """R."""
+    """R, the number of rounds of hashing."""
     num_buckets: tuple[int, ...] = (64,)
-    """How many buckets; with several numbers, as many as their product, told by as many rotations. Each is even."""
+    """Even numbers, one per rotation, whose product is the number of hash buckets."""
     attend_across_buckets: bool = True
-    """See tokens of other buckets too, where they share a chunk (released code: attend_across_buckets)."""
+    """Attend to tokens of other buckets too, where they share a chunk (released code: attend_across_buckets)."""
     dropout: Fraction = 0.0
-    """On the attention probabilities, in training."""
+    """Dropout probability of the attention probabilities, in training."""
     mask: AttentionMask = Full()
 
     @property
     def in_words(self) -> str:
-        """What it hashes by, and how often."""
+        """The kind of hashing, and the number of rounds."""
         return f"locality-sensitive hashing ({self.num_hashes} rounds)"
 
     def __post_init__(self) -> None:
-        """Refuse numbers of buckets that no rotation gives, by a ValueError."""
+        """Check that the numbers of buckets are even, as a rotation gives two buckets per direction (ValueError)."""
         if not self.num_buckets or any(number < 2 or number % 2 for number in self.num_buckets):
             raise ValueError(
                 f"attention.num_buckets: a rotation and its opposite tell an even number, not {self.num_buckets}"
             )
 
     def build(self, hidden: int) -> AttentionLayer:
-        """Return the layer."""
+        """Return the module for hidden states of size H = `hidden`."""
         return LSHAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the projections and rotations, and in each round two products with all in the chunks looked at."""
+        """Return the cost per token of projections and rotations, and in each round of products with W M keys."""
         inner = self.heads * self.head_size
         pairs = 4.0 * self.num_hashes * min(length, self.seen) * inner
         hashing = self.num_hashes * inner * sum(self.num_buckets)
@@ -80,7 +81,7 @@ class LSHAttention(ChunkedAttention):
 
 
 class LSHAttentionLayer(AttentionLayer):
-    """The module of LSH attention; one map `query_key` makes queries and keys."""
+    """The module of LSH attention; one linear layer `query_key` makes both queries and keys."""
 
     choice: LSHAttention
 
@@ -92,11 +93,11 @@ class LSHAttentionLayer(AttentionLayer):
         self.out = nn.Linear(choice.heads * choice.head_size, hidden, bias=False)
 
     def plan(self, context: Context) -> ChunkLayout:
-        """Return how the sequences sit."""
+        """Return the chunk layout of the batch."""
         return ChunkLayout(context.packed)
 
     def forward(self, x: Tensor, shared: ChunkLayout, state: None = None) -> Tensor:
-        """Return (T, H)."""
+        """Forward pass: return (T, H)."""
         q_ATD, v_ATD = (
             self.by_drawn_head(project(x), self.choice.heads).transpose(0, 1)
             for project in (self.query_key, self.value)
@@ -106,7 +107,7 @@ class LSHAttentionLayer(AttentionLayer):
 
     @torch.no_grad()
     def hash(self, q_ATD: Tensor) -> Tensor:
-        """Return (A, R, T) buckets: argmax of [x P, -x P] over random directions P, for each of their factors."""
+        """Return hash buckets (A, R, T): argmax of [x P, -x P] for random directions P, per factor of `num_buckets`."""
         choice, wide = self.choice, torch.promote_types(q_ATD.dtype, torch.float32)
         halves = [number // 2 for number in choice.num_buckets]
         with torch.autocast(q_ATD.device.type, enabled=False):
@@ -119,7 +120,7 @@ class LSHAttentionLayer(AttentionLayer):
         return bucket_ART
 
     def _rotations(self, like_ATD: Tensor, directions: int) -> Tensor:
-        """Return (A, D, R, directions) normal numbers."""
+        """Return random rotations (A, D, R, directions) from the standard normal distribution."""
         shape = (self.choice.heads, self.choice.head_size, self.choice.num_hashes, directions)
         if self.training:
             return torch.randn(shape, dtype=like_ATD.dtype, device=like_ATD.device)
@@ -127,10 +128,10 @@ class LSHAttentionLayer(AttentionLayer):
         return torch.randn(shape, dtype=like_ATD.dtype, generator=generator).to(like_ATD.device)
 
     def attend(self, q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, shared: ChunkLayout) -> Tensor:
-        """Return (A, T, D), the outputs of all rounds together."""
+        """Return attention outputs (A, T, D): those of the rounds, weighted by their softmax normalizers."""
         seats, tokens = shared.seats(self.choice, self.choice.num_hashes), len(shared.number)
         number = math.prod(self.choice.num_buckets)
-        # Each sequence keeps its stretch of places, so that in every round the same places sit in its chunks.
+        # sorted by sequence first, so that in every round a sequence has the same range of indices, and its own chunks
         order_ART = (shared.number * number + bucket_ART).argsort(stable=True, dim=-1)
         token_AS = F.pad(order_ART.flatten(1), (0, 1), value=tokens)[:, seats.gather_index]
         round_R1 = torch.arange(self.choice.num_hashes, device=q_ATD.device)[:, None]
@@ -148,7 +149,7 @@ class LSHAttentionLayer(AttentionLayer):
     def _by_chunk(
         self, q_ATD: Tensor, v_ATD: Tensor, token_AS: Tensor, group_AS: Tensor, seats: ChunkIndex, shared: ChunkLayout
     ) -> tuple[Tensor, Tensor]:
-        """Return the outputs (A, S, D) of each seat, and the logarithms (A, S) of the sums over what it attends to."""
+        """Return the outputs (A, S, D) of each slot, and the log normalizers (A, S) of its softmax."""
         k_ATD = q_ATD * ((q_ATD * q_ATD).mean(-1, keepdim=True) + EPSILON).rsqrt() / self.choice.head_size**0.5
         q_ASD, k_ASD, v_ASD = (_taken(F.pad(y, (0, 0, 0, 1)), token_AS) for y in (q_ATD, k_ATD, v_ATD))
         q_ACMD = in_chunks(q_ASD, seats)
@@ -170,10 +171,10 @@ class LSHAttentionLayer(AttentionLayer):
 
 
 def _pairs(of_AS: Tensor, seats: ChunkIndex) -> tuple[Tensor, Tensor]:
-    """Return what is known of each seat, as (A, C, M, 1) for those who look and (A, C, 1, K) for those looked at."""
+    """Return values of slots (A, S) as (A, C, M, 1) for queries and as (A, C, 1, K) for keys."""
     return in_chunks(of_AS[..., None], seats), with_neighbors(of_AS[..., None], seats).mT
 
 
 def _taken(x_ATD: Tensor, index_AS: Tensor) -> Tensor:
-    """Return (A, S, D), for each head the vectors of its indices."""
+    """Gather (A, S, D) from (A, T, D) by the indices of each head."""
     return x_ATD.gather(1, index_AS[:, :, None].expand(-1, -1, x_ATD.shape[-1]))
