@@ -52,7 +52,7 @@ class MaskedLMGenerator(Objective):
 
     @property
     def in_words(self) -> str:
-        """Description for people: the generator's objective and its architecture."""
+        """Description in words: the generator's objective and its architecture."""
         return f"{self.masked.in_words} by {self.generator.in_words}"
 
     @property

@@ -96,7 +96,7 @@ class TokenLabels(LinearObjective):
 
     @property
     def in_words(self) -> str:
-        """Description for people: the name of the labels, with spaces."""
+        """Description in words: the name of the labels, with spaces."""
         return self.label.replace("_", " ")
 
     @property

@@ -35,7 +35,7 @@ class MaskedLM(LanguageModel):
 
     @property
     def in_words(self) -> str:
-        """Description for people: the masking rate, and the unit that is masked together."""
+        """Description in words: the masking rate, and the unit that is masked together."""
         return f"{super().in_words} ({self.masking.rate:.0%}, {self.masking.in_words})"
 
     @property

@@ -44,7 +44,7 @@ class PermutationLM(LanguageModel):
 
     @property
     def in_words(self) -> str:
-        """Description for people: the kind of order, and the tokens that are predicted."""
+        """Description in words: the kind of order, and the tokens that are predicted."""
         return f"{super().in_words} order ({self.selection.in_words})"
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:

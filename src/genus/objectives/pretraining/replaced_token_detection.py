@@ -55,7 +55,7 @@ class ReplacedTokenDetection(Objective):
 
     @property
     def in_words(self) -> str:
-        """Description for people: the task and its weight."""
+        """Description in words: the task and its weight."""
         return f"replaced tokens (times {self.weight:g})"
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
