@@ -1,4 +1,7 @@
-"""Masking slot: the corruption of a masked language model (which tokens are masked, and what replaces them)."""
+"""Masking slot: the corruption of a masked language model (which tokens are masked, and what replaces them).
+
+Legend: L sequence length, C candidate tokens, K chosen tokens.
+"""
 
 from __future__ import annotations
 
