@@ -1,8 +1,8 @@
-"""Station 3, ids to examples: pure functions of the token store and a key.
+"""Training examples, made of token ids (station 3): pure functions of the token store and a random key.
 
-An example format plans an epoch (which spans of the store make which example), and reads one example of the plan; the
-objectives then corrupt it. Both draw only from generators keyed by (seed, epoch, number), so any worker can make any
-example.
+An example format plans an epoch (which spans of the store form which example), and reads single examples of the plan;
+the objectives then corrupt them. Both use only random generators keyed by (seed, epoch, number), so any worker can make
+any example.
 """
 
 from __future__ import annotations
@@ -23,51 +23,51 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
     Limits = Mapping[str, int]
-    """The largest length of a sequence, by stream."""
+    """Maximum sequence length in tokens, by stream."""
     Lengths = Mapping[str, NDArray[np.int64]]
-    """(examples,) the length of each example's sequence, by stream."""
+    """(examples,) length of each example's sequence in tokens, by stream."""
 
 
 @dataclass(slots=True)
 class Sequence:
-    """One sequence of one stream, not yet packed. L is its length."""
+    """One sequence of one stream, before packing. L is its length."""
 
     ids: NDArray[np.int64]
     segments: NDArray[np.int64]
     fixed: NDArray[np.bool_]
-    """(L,) true where no corruption may touch the token (the frame's special tokens)."""
+    """(L,) true where the token must not be corrupted (the special tokens of the frame)."""
     order: NDArray[np.int64] | None = None
-    """(L,) the order in which tokens see each other, where there is one."""
+    """(L,) order of factorization: a token attends to those that come no later in it; None: no such order."""
     following: int | None = None
-    """The token that follows the last one in the text, where the format knows it."""
+    """Id of the token that follows the last one in the text; None where the format does not provide it."""
     continues: bool = False
-    """It goes on where the row before had come to in its stream."""
+    """Whether it continues the previous row of its stream, so that the recurrence memory is kept."""
     through: int | None = None
-    """How many of its tokens the stream comes through, from where the next row goes on; None: all."""
+    """Number of its first tokens that the next row of the stream continues; the rest is lookahead. None: all."""
     backward: bool = False
-    """Its text is reversed."""
+    """Whether its text is reversed."""
     task: int | None = None
-    """Number of the task it belongs to, by which a model with task embeddings knows it."""
+    """Index of its task, for models with task embeddings."""
 
 
 @dataclass(slots=True)
 class Example:
-    """Named sequences, and named targets as (index within the sequence, label) pairs, of one training example."""
+    """One training example: sequences by stream, and targets by name as pairs (index in the sequence, label)."""
 
     streams: dict[str, Sequence]
     targets: dict[str, tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float32]]]
 
     @property
     def tokens(self) -> Sequence:
-        """The stream of a one-stream model."""
+        """The sequence of the stream `tokens`, the only one of a one-stream model."""
         return self.streams["tokens"]
 
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """The examples of one epoch as spans of the token store.
+    """The examples of one epoch, as spans of the token store.
 
-    Example e is spans [offsets[e], offsets[e+1]); span s is store tokens [start[s], stop[s]) in segment `segment[s]`.
+    Example e has spans [offsets[e], offsets[e+1]); span s is store tokens [start[s], stop[s]) in segment `segment[s]`.
     """
 
     offsets: NDArray[np.int64]
@@ -75,45 +75,45 @@ class EpochPlan:
     stop: NDArray[np.int64]
     segment: NDArray[np.int8]
     label: NDArray[np.int8]
-    """(examples,) the format's own label (1: the second segment is random), -1 where the format has none."""
+    """(examples,) label from the format (such as 1: the second segment is random), -1 if the format has none."""
     lengths: Lengths
-    """Of the framed examples in tokens, at most the limits."""
+    """Lengths in tokens of the examples with special tokens, at most the limits."""
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Return the number of examples."""
         return len(self.offsets) - 1
 
     def text(self, span: int, store: Store) -> NDArray[np.int64]:
-        """Return the ids of a span."""
+        """Return the token ids (tokens,) int64 of a span."""
         return store.ids[self.start[span] : self.stop[span]].astype("int64")
 
 
 class ExampleFormat(Part, ABC):
-    """An example format: how a corpus is cut into training examples."""
+    """An example format: it cuts a corpus into training examples (sequences, segments, labels)."""
 
     provides: ClassVar[frozenset[str]] = frozenset()
-    """Names of the targets that the format itself gives, such as `next_sentence`."""
+    """Names of the targets that the format provides, such as `next_sentence`."""
     facts: ClassVar[frozenset[str]] = frozenset({"segment"})
-    """Names of the facts of tokens that the format gives (`Packed.facts`)."""
+    """Names of the per-token features that the format provides (`Packed.facts`)."""
 
     streams: ClassVar[frozenset[str]] = frozenset({"tokens"})
-    """Names of the streams of its examples: `tokens`, and what it is conditioned on."""
+    """Names of the streams of its examples: `tokens`, and any stream that it is conditioned on."""
 
     stochastic: ClassVar[bool] = True
-    """Whether the plan depends on seed and epoch; where it does not, one plan serves all epochs."""
+    """Whether the plan depends on seed and epoch; otherwise all epochs use one plan."""
 
     @property
     def classes(self) -> int:
-        """How many classes the labels that it gives have."""
+        """Number of classes of its labels."""
         return 2
 
     dupe_factor: Count | None = None
-    """How many fixed versions of the data there are, as BERT's duplicated static masks (None: new at every epoch)."""
+    """Number of fixed versions of the data, as in BERT's duplicated static masking; None: a new one per epoch."""
 
     @abstractmethod
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into the examples of one epoch, none of them longer than the limits of its streams."""
+        """Cut the whole store into the examples of one epoch, each within the length limits of its streams."""
 
     @abstractmethod
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return example `index` of the plan, framed, uncorrupted, with the format's own targets if it has any."""
+        """Return example `index` of the plan, framed by special tokens, uncorrupted, with the format's targets."""

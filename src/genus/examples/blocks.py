@@ -1,4 +1,4 @@
-"""The corpus in blocks of documents: large enough to be cut by array arithmetic, small enough for the memory.
+"""Blocks of documents of a corpus: large enough for vectorized planning, small enough for memory.
 
 Legend: S sentences of a block, D documents of a block.
 """
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from genus.tokens.store import Store
 
 SENTENCES = 1 << 20
-"""Sentences of a block, but for the rest of its last document. Part of what a plan is a function of: keep it."""
+"""Sentences per block; its last document may exceed it. Plans depend on this value: do not change it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceBlock:
-    """Consecutive documents of a store, flattened to sentences."""
+    """Consecutive documents of a store, as flat arrays over sentences."""
 
     number: int
-    """Position among the blocks of the store."""
+    """Index among the blocks of the store."""
     start: NDArray[np.int64]
-    """(S,) first token of each sentence in the store."""
+    """(S,) index in the store of the first token of each sentence."""
     stop: NDArray[np.int64]
-    """(S,) past its last token; rising, and within a document equal to the start of the next sentence."""
+    """(S,) index past its last token; ascending, and within a document equal to the start of the next sentence."""
     document: NDArray[np.int64]
-    """(S,) number of the sentence's document in the store."""
+    """(S,) index in the store of the sentence's document."""
     end: NDArray[np.int64]
-    """(S,) past the last sentence of the document, as a number within the block."""
+    """(S,) index in the block past the last sentence of the document."""
 
 
 def blocks(store: Store) -> Iterator[SentenceBlock]:
-    """Return the store block by block.
+    """Yield the store in blocks of about `SENTENCES` sentences.
 
     Raises:
         GenusError: the store has no document.
@@ -58,7 +58,7 @@ def blocks(store: Store) -> Iterator[SentenceBlock]:
 
 
 def follow(onward: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return 0, onward[0], onward[onward[0]], ... while it is below the length; `onward` must always move forward."""
+    """Return the chain of indices 0, onward[0], onward[onward[0]], ... below the length; requires onward[i] > i."""
     jumps = onward.tolist()
     visited = []
     at = 0
@@ -69,7 +69,7 @@ def follow(onward: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _block(store: Store, number: int, first: int, last: int) -> SentenceBlock:
-    """Flatten documents [first, last)."""
+    """Return documents [first, last) as flat arrays over sentences."""
     ranges = np.asarray(store.documents[first:last])
     sizes = ranges[:, 1] - ranges[:, 0]
     ends = np.cumsum(sizes)

@@ -1,4 +1,4 @@
-"""Random generators keyed by numbers, so that a draw depends on what it is for and on nothing that came before.
+"""Keyed random generators (counter-based, Philox): a draw depends on its key only, not on earlier draws.
 
 Every key is (seed, purpose, epoch, number), with one of the purposes below.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 PLAN, FILL, ORDER, CORRUPT, TURN = range(5)
-"""What is drawn: how the corpus is cut, which examples share a row, in which order rows come, what is hidden,
-whose turn a step is."""
+"""Purposes: how the corpus is cut, which examples share a row, the order of rows, the corruption of examples, and
+the task of each step."""
 
 
 def generator(*key: int) -> np.random.Generator:

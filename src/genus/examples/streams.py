@@ -1,4 +1,4 @@
-"""Formats of contiguous text: a batch has as many streams as rows, and a row goes on where its stream had come to."""
+"""Streams of contiguous text, for recurrence memory: row i of a batch continues row i of the batch before."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Streams(ExampleFormat):
-    """A format whose rows keep an order, so that what a network remembers of one row serves the next of its stream.
+    """A format of contiguous text with ordered rows, so that recurrence memory of a row serves the next of its stream.
 
-    The rows of an epoch are shared out among the S streams of a batch: stream s has rows [s R / S, (s + 1) R / S) of R,
-    one in each batch. So row n of the endless sequence goes on from row n - S, whatever the micro-batch.
+    The rows of an epoch are divided among the S streams of a batch: stream s has rows [s R / S, (s + 1) R / S) of R,
+    one per batch. So row n of the endless sequence continues row n - S, independently of the micro-batch size.
     """
 
     def rows(self, plan: EpochPlan, max_length: int, max_sequences: int | None = None) -> PackedRows:
-        """Return the rows of an epoch in their order: each holds the examples that follow, as many as fit."""
+        """Return the rows of an epoch in order: each holds as many of the next examples as fit."""
         return successive(plan.lengths["tokens"], max_length, max_sequences)
 
 
 def successive(lengths: NDArray[np.int64], max_length: int, max_sequences: int | None = None) -> PackedRows:
-    """Return rows filled with examples in their order, `max_sequences` of them at most."""
+    """Fill rows with examples in order (next fit), at most `max_sequences` per row."""
     numbers = np.arange(len(lengths))
     through = np.cumsum(lengths)
     onward = np.searchsorted(through, through - lengths + max_length, side="right")
@@ -37,12 +37,12 @@ def successive(lengths: NDArray[np.int64], max_length: int, max_sequences: int |
 
 
 def row_at(place: int, rows: int, streams: int) -> int | None:
-    """Return the row at a place of an epoch; None where its stream has ended, as some do one row before the others."""
+    """Return the row at a slot of an epoch; None if its stream has ended, as some do one row before the others."""
     step, stream = divmod(place, streams)
     first, end = stream * rows // streams, (stream + 1) * rows // streams
     return first + step if first + step < end else None
 
 
 def places(rows: int, streams: int) -> int:
-    """Return how many places an epoch has: those of its longest stream, for every stream."""
+    """Return the number of row slots of an epoch: streams x the number of rows of the longest stream."""
     return -(-rows // streams) * streams

@@ -1,4 +1,4 @@
-"""Stations 4 to 5, batch and model to named losses: the slot `Objective` and the module that a training loop runs."""
+"""Training objectives: the slot `Objective`, and `Learner`, which computes named losses (stations 4 and 5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 Sums = dict[str, Tensor]
-"""Scalars by name: losses summed over their targets, and further sums over these, such as `masked/correct`."""
+"""Scalars by name: losses summed over their targets, and metrics summed over them, such as `masked_lm/correct`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Step:
     """
 
     sums: Sums
-    """Every loss, summed over its targets, and every further sum."""
+    """Every loss and metric, summed over its targets."""
     memory: Memory
-    """Memory for the next batch of the same streams; empty where the batch brought none."""
+    """Recurrence memory for the next batch of the same streams; empty if the batch had none."""
 
 
 register_dataclass(Step)
@@ -48,26 +48,26 @@ register_dataclass(Step)
 
 @dataclass(frozen=True)
 class AuxiliaryModel:
-    """A whole model within a head, as ELECTRA's generator: it is written into a folder of its own beside the model."""
+    """A complete model inside a head, such as ELECTRA's generator; it is saved in its own folder beside the model."""
 
     model: Model
     objectives: tuple[Objective, ...]
     learner: Learner
-    """Of the same tensors that head and network have, no copies."""
+    """It shares its tensors with the head and the network."""
 
 
 class Head(nn.Module, ABC):
-    """An objective's module: what it adds to the model, its outputs and its losses. Called once per batch."""
+    """The module of an objective: its own parameters, its outputs and its losses. Called once per batch."""
 
     target: str
-    """The name of the targets at which `outputs` answers."""
+    """Name of the targets for which `outputs` computes outputs."""
     per: Literal["token", "sequence"] = "token"
-    """Whether these targets stand at tokens, or at the one token of each sequence that stands for all of it."""
+    """Whether targets are tokens, or whole sequences, each at the position of its summary token (such as `[CLS]`)."""
     fills_masks: bool = False
-    """Whether its output `logits` at a mask says which token stands there."""
+    """Whether its output `logits` at a mask token predicts the masked token."""
 
     def tie(self, network: Network) -> None:
-        """Share with the network what is the network's: output matrices that are the token embedding.
+        """Tie output matrices to the network's token embedding (weight tying).
 
         Raises:
             UsageError: the embedding has no matrix that can be shared.
@@ -77,55 +77,55 @@ class Head(nn.Module, ABC):
                 part.tie(network.token_embedding)
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
-        """Change the batch before the model sees it, as ELECTRA does; return it, and losses made on the way."""
+        """Return the batch that the model gets, changed as in ELECTRA, and the losses computed for the change."""
         return batch, {}
 
     @abstractmethod
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of targets of each of this objective's losses in the batch, before any model runs."""
+        """Return the number of targets of each of this objective's losses in the batch, without a forward pass."""
 
     @abstractmethod
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
         """Return the outputs (M, ...) at the targets `target`, labeled or not, by name.
 
-        `logits` (M, C) are over a vocabulary or classes, `scores` (M,) the logit of one event, `values` (M,) numbers.
+        `logits` (M, C) are over a vocabulary or classes, `scores` (M,) are binary logits, `values` (M,) regressions.
         """
 
     @abstractmethod
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return the losses, summed over targets, under the names that `counts` uses, and any `name/metric` sums."""
+        """Return the losses, summed over targets, by the names that `counts` uses, and any `name/metric` sums."""
 
     def compile_units(self) -> list[nn.Module]:
-        """Return the modules to compile, each by itself; those that are alike are compiled once."""
+        """Return the modules for regional compilation (`torch.compile` per module); equal ones are compiled once."""
         return [self]
 
     def auxiliary_models(self, network: Network) -> dict[str, AuxiliaryModel]:
-        """Return the whole models within the head, by the names of their folders; then it has no tensors but theirs."""
+        """Return the complete models inside the head, by folder name; a head that has any has no other tensors."""
         return {}
 
 
 class Objective(Part, ABC):
-    """A choice of what the model learns from."""
+    """A training objective: makes inputs and targets of examples, and builds the head whose loss is minimized."""
 
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
     causal: ClassVar[bool | None] = None
-    """Whether the model's masks must be causal, or must not be; None: either will do."""
+    """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
-    """Names of facts of tokens that it adds to an example (`Packed.facts`)."""
+    """Names of the per-token features that it adds to an example (`Packed.facts`)."""
     adds: ClassVar[frozenset[str]] = frozenset()
     """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
 
     @property
     def name(self) -> str:
-        """The name of the objective's head in a learner and a checkpoint: its kind in snake case."""
+        """Name of the objective's head in a learner and a checkpoint: the class name in snake case."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
 
     def check(self, model: Model) -> None:
-        """Refuse a model from which nothing is learned.
+        """Check that the model's attention mask fits the objective.
 
         Raises:
-            ValueError: the model's tokens see what they are to predict, or cannot see what they are to be told by.
+            ValueError: the targets are visible to the model, or the context that they depend on is masked.
         """
         kind = type(self).__name__
         if self.causal and not model.causal:
@@ -137,50 +137,50 @@ class Objective(Part, ABC):
 
     @property
     def target(self) -> str:
-        """The name of the targets that it learns from."""
+        """Name of the targets in a batch."""
         return self.name
 
     @property
     def requires(self) -> frozenset[str]:
-        """Names of targets that the example format, or an objective before this one, must give."""
+        """Names of targets that the example format, or an earlier objective, must provide."""
         return frozenset()
 
     @property
     def provides(self) -> frozenset[str]:
-        """Names of targets that objectives after this one can learn from too."""
+        """Names of targets that later objectives can use."""
         return frozenset()
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """The names of its losses, in results and in the weighted sum."""
+        """Names of its losses, in results and in the weighted sum."""
         return (self.name,)
 
     @property
     def token_losses(self) -> frozenset[str]:
-        """The losses that are negative log-likelihoods of tokens, of which perplexity and bits per byte can be told."""
+        """Losses that are negative log-likelihoods of tokens, for which perplexity and bits per byte are defined."""
         return frozenset()
 
     @property
     def format(self) -> ExampleFormat | None:
-        """The example format that this objective needs for itself; None where the recipe's serves."""
+        """The example format that this objective requires; None: the recipe's format is used."""
         return None
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether its corruption must know how often each token occurs in the corpus."""
+        """Whether its corruption needs the token counts of the corpus."""
         return False
 
     @property
     def exported(self) -> Objective:
-        """What is left of this objective in a model folder: itself, but for what training alone needs, as a teacher."""
+        """The objective as saved in a model folder: without what only training needs, such as a teacher."""
         return self
 
     @abstractmethod
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example as this objective shows it to the model, with its targets added: a pure function."""
+        """Return the example as the model gets it, with its targets added: a pure function of its arguments."""
 
     def raw_limits(self, limits: Limits) -> Limits:
-        """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.
+        """Return the length limits before `prepare_example` that keep the lengths after it within `limits`.
 
         T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
         2019, released code, random_spans_helper). By default `prepare_example` changes no length.
@@ -188,38 +188,38 @@ class Objective(Part, ABC):
         return limits
 
     def lengths(self, raw: Lengths) -> Lengths:
-        """Return the lengths (E,) after `prepare_example`, by stream, or upper bounds, given those of `raw`."""
+        """Return the lengths (E,) after `prepare_example`, by stream, or upper bounds, given the lengths `raw`."""
         return raw
 
     @abstractmethod
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return the static number of target rows by name for a batch of that many tokens and sequences."""
+        """Return the static number of targets (M) by name for a batch of that many tokens and sequences."""
 
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> Head:
-        """Build the module with this objective's own parameters."""
+        """Build the head: the module with this objective's own parameters."""
 
     @abstractmethod
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return what the head demands, a token of sequences of `length` tokens."""
+        """Return the cost of the head per token, for sequences of `length` tokens."""
 
     def weights(self) -> dict[str, float]:
-        """Return the weight of each loss in the sum that is minimized; a name that is missing counts 1."""
+        """Return the weight of each loss in the sum that is minimized; the default for a missing name is 1."""
         return {}
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
-        """Return the objective whose head has those of these companions that are its own, found beside a model.
+        """Return the objective configured with its auxiliary models among `companions`, which lie beside a model.
 
         Raises:
-            UsageError: one of them cannot be.
+            UsageError: one of them does not fit.
         """
         return self
 
 
 class Learner(nn.Module):
-    """A network and its objectives: the one thing the training loop knows. Fine-tuning tasks are objectives too.
+    """A network with the heads of its objectives: the module that is trained, in pretraining and fine-tuning.
 
-    Training, evaluation and tasks call `learner(batch)`, so that hooks, DDP and FSDP2 can be applied from outside.
+    Training, evaluation and tasks call `learner(batch)`, so hooks, DDP and FSDP2 can be applied from outside.
     """
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
@@ -230,31 +230,31 @@ class Learner(nn.Module):
         self.tie()
 
     def tie(self) -> None:
-        """Let the heads share what is the network's; to be done again where either is replaced."""
+        """Tie the heads' weights to the network's; repeat it after replacing a head or the network."""
         for head in self._heads():
             head.tie(self.network)
 
     def outputs(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Return what the heads that learn from the batch answer at its targets, by their names; see `Head.outputs`."""
+        """Return the outputs of the heads that learn from the batch, by head name; see `Head.outputs`."""
         states = self.network(batch)
         return {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take tensors, each under the first of its names, as parameters and buffers in place of all there are.
+        """Load a state dict in place of all parameters and buffers; a shared tensor has the first of its names.
 
-        What is shared stays shared. Works where the learner was built without memory (device `meta`).
+        Shared tensors stay shared. Works for a learner that was built on the device `meta`.
         """
         names = self.first_names()
         own = {name: nn.Parameter(tensors[name]) for name, _ in self.named_parameters()}
         self.load_state_dict({name: own.get(first, tensors[first]) for name, first in names.items()}, assign=True)
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of targets of every loss in the batch, those of the network's layers included."""
+        """Return the number of targets of every loss in the batch, including the losses of the network's layers."""
         counts = {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
         return counts | self.network.counts(batch)
 
     def forward(self, batch: Batch) -> Step:
-        """Return every loss, summed over its targets, every further sum, and the memory if the batch brings one."""
+        """Run the forward pass; return every loss and metric, summed over its targets, and the recurrence memory."""
         sums: Sums = {}
         learning = self._each(batch)
         for head in learning:
@@ -267,7 +267,7 @@ class Learner(nn.Module):
         return Step(sums, states.memory)
 
     def objective(self, sums: Sums, counts: Sums) -> Tensor:
-        """Return the number to minimize: Σ weight x sum / count over the losses, counts taken over the whole step."""
+        """Return the total loss: Σ weight x sum / count over the losses, with the counts of the whole step."""
         losses = [self.weights.get(name, 1.0) * sums[name] / count.clamp(min=1) for name, count in counts.items()]
         total = losses[0]
         for loss in losses[1:]:
@@ -275,21 +275,21 @@ class Learner(nn.Module):
         return total
 
     def compile_units(self) -> list[nn.Module]:
-        """Return the heads' modules to compile, each by itself; those that are alike are compiled once."""
+        """Return the heads' modules for regional compilation; equal ones are compiled once."""
         return [region for head in self._heads() for region in head.compile_units()]
 
     def auxiliary_models(self) -> dict[str, AuxiliaryModel]:
-        """Return the whole models within the heads, by the names of their folders."""
+        """Return the complete models inside the heads, by folder name."""
         return {name: one for head in self._heads() for name, one in head.auxiliary_models(self.network).items()}
 
     def first_names(self) -> dict[str, str]:
-        """Return each name of a tensor, and the first name of the same one: those of shared layers have several."""
+        """Map every state-dict name to the first name of its tensor; tensors of shared layers have several names."""
         state = self.state_dict(keep_vars=True)
         first = {id(tensor): name for name, tensor in reversed(state.items())}
         return {name: first[id(tensor)] for name, tensor in state.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the parameters and buffers that are saved, each once, under the first of its names."""
+        """Return the state dict that is saved in a checkpoint: each tensor once, by the first of its names."""
         state = self.state_dict()
         return {name: state[name] for name in dict.fromkeys(self.first_names().values())}
 
@@ -297,23 +297,23 @@ class Learner(nn.Module):
         return cast("list[Head]", list(self.heads.values()))
 
     def _learning(self, batch: Batch) -> dict[str, Head]:
-        """Return the heads that learn from a batch, by their names."""
+        """Return the heads that learn from a batch, by name."""
         heads = cast("dict[str, Head]", dict(self.heads.items()))
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
 
     def _each(self, batch: Batch) -> list[Head]:
-        """Return the heads that learn from a batch."""
+        """Return the heads that learn from a batch, in their order."""
         return list(self._learning(batch).values())
 
 
 def device_of(learner: Learner) -> torch.device:
-    """Return the device that the learner's tensors are on."""
+    """Return the device of the learner's parameters and buffers."""
     return next(tensor.device for tensor in (*learner.parameters(), *learner.buffers()))
 
 
 @contextmanager
 def on(learner: Learner, device: torch.device) -> Iterator[None]:
-    """Have a learner on a device, and afterwards where it was before."""
+    """Context manager: move a learner to a device, and back at the end."""
     before = device_of(learner)
     learner.to(device)
     try:
@@ -324,9 +324,9 @@ def on(learner: Learner, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def answering(learner: Learner) -> Iterator[None]:
-    """Run a learner without dropout and gradients; afterwards each of its modules is in the mode it was in before.
+    """Context manager for inference: no dropout and no gradients; each module's mode is restored at the end.
 
-    A learner that is in evaluation mode is not touched, so several threads can ask it at once.
+    A learner in evaluation mode is not modified, so several threads can use it at once.
     """
     training = [module for module in learner.modules() if module.training]
     for module in training:

@@ -1,6 +1,6 @@
-"""Objectives by a linear map of states: classes or numbers, of tokens or of whole sequences.
+"""Classification and regression heads: a linear layer on hidden states of tokens or pooled states of sequences.
 
-Legend: M targets, H hidden size, C outputs per target.
+Legend: C outputs per target; the other letters are those of docs/names.md.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ if TYPE_CHECKING:
 
 
 class LinearObjective(Objective):
-    """What is learned by y = W d(h) + b, with h the state of a token or the pooled state of a sequence, d dropout.
+    """An objective with a linear head: y = W d(h) + b, with d dropout and h a token's or a pooled hidden state.
 
-    By default the loss is -Σ log softmax(y)[label].
+    By default the loss is cross-entropy, -Σ log softmax(y)[label].
     """
 
     pooled: ClassVar[bool]
-    """Whether h is the pooled state of a sequence's summary token, else each token's own state."""
+    """Whether h is the pooled state of a sequence's summary token; otherwise h is the hidden state of each token."""
     answer: ClassVar[str] = "logits"
-    """The name of y among the head's outputs."""
+    """Name of y in the head's outputs."""
 
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """C."""
+        """C, the number of outputs per target."""
 
     @property
     def rate(self) -> float:
-        """The rate of dropout."""
+        """Dropout rate of d."""
         return 0.0
 
     def sums(self, outputs_MC: Tensor, targets: Targets) -> Sums:
-        """Return the loss, summed over targets, and the sums that come with it, for the head's outputs in float32."""
+        """Return the loss and its metrics, summed over targets, of the head's outputs (M, C) in float32."""
         (loss,) = self.losses
         total, correct = classified(outputs_MC, targets)
         return {loss: total, f"{loss}/correct": correct}
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example as it is: its labels came with it."""
+        """Return the example unchanged: the example format or data set provides its labels."""
         return example
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return one a sequence or one a token."""
+        """Return one target per sequence if pooled, else one per token."""
         return {self.target: sequences if self.pooled else tokens}
 
     def build(self, model: Model, vocab_size: int) -> LinearHead:
-        """Return the head."""
+        """Build the linear head."""
         return LinearHead(self, model)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of the map: at every token, or with the pooler once a sequence."""
+        """Return the cost of the linear layer per token, or of the layer and the pooler per sequence if pooled."""
         if not self.pooled:
             return linear_cost(model.width, self.outputs)
         return (linear_cost(model.pooled_width, self.outputs) + ComponentCost(flops=model.pool_flops())).scaled(
@@ -72,7 +72,7 @@ class LinearObjective(Objective):
 
 
 class LinearHead(Head):
-    """A linear map of the states of tokens, or of the pooled states of sequences."""
+    """Linear layer on the hidden states of tokens, or on the pooled states of sequences."""
 
     def __init__(self, choice: LinearObjective, model: Model) -> None:
         super().__init__()
@@ -83,16 +83,16 @@ class LinearHead(Head):
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of labels."""
+        """Return the number of labeled targets."""
         return {self.loss: batch.targets[self.target].count()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return y (M, C), under the objective's name for it."""
+        """Return y (M, C) under the name `choice.answer`."""
         states_MH = states["tokens"][batch.targets[self.target].index]
         states_MH = network.pool(states_MH) if self.choice.pooled else states_MH
         return {self.choice.answer: self.classes(self.dropout(states_MH))}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return the sums of the objective."""
+        """Return the loss and its metrics, summed over targets."""
         outputs_MC = self.outputs(network, states, batch)[self.choice.answer]
         return self.choice.sums(outputs_MC.float(), batch.targets[self.target])

@@ -1,1 +1,1 @@
-"""The feed: from formats and a store to packed micro-batches."""
+"""The feed: it turns example formats and a token store into packed micro-batches."""

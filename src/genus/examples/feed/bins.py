@@ -1,4 +1,4 @@
-"""Bin packing of sequences into rows."""
+"""Bin packing of sequences into rows (packed sequences)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 BLOCK = 8192
-"""Examples among which the companions of a row are sought."""
+"""Examples per bin-packing problem: rows are filled within blocks of this size."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
-    """Which examples lie in which row: row r holds `examples[offsets[r] : offsets[r + 1]]`."""
+    """The assignment of examples to rows: row r holds `examples[offsets[r] : offsets[r + 1]]`."""
 
     examples: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> NDArray[np.int64]:
-        """Return the numbers of the examples of a row."""
+        """Return the indices of the examples of a row."""
         return self.examples[self.offsets[row] : self.offsets[row + 1]]
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Return the rows in turn."""
+        """Iterate over the rows, each as example indices."""
         return (self[row] for row in range(len(self)))
 
 
@@ -44,16 +44,16 @@ def bin_pack(
     order: NDArray[np.int64] | None = None,
     max_sequences: int | None = None,
 ) -> PackedRows:
-    """Assign examples to rows by best fit decreasing: the longest first, each where it leaves the least room.
+    """Bin packing by best-fit decreasing: the longest example first, each into the row where it leaves the least room.
 
-    An example lies in the same row of every stream. With several streams, "long" and "room" are those of the stream
-    that is fullest relative to its row length. Rows are filled within blocks of 8,192 examples, so that the time is
-    linear in their number.
+    An example lies in the same row of every stream. With several streams, length and room are those of the stream that
+    is fullest relative to its row length. Rows are filled within blocks of 8,192 examples, so the time is linear in the
+    number of examples.
 
     Args:
-        lengths: (E,) tokens of each example, by stream; none is over the stream's limit.
+        lengths: (E,) length of each example in tokens, by stream, at most the stream's limit.
         limits: row length by stream.
-        order: (E,) the examples in the order in which blocks are taken (None: as numbered).
+        order: (E,) example indices in the order in which blocks are formed (None: ascending).
         max_sequences: the largest number of examples in one row (None: as many as fit).
     """
     streams = list(lengths)
@@ -76,7 +76,7 @@ def bin_pack(
 
 
 def sequences_per_row(lengths: Mapping[str, NDArray[np.int64]], limits: Mapping[str, int]) -> int:
-    """Return the smallest limit on the sequences of a row that costs under 1 % more rows."""
+    """Return the smallest limit on the sequences per row that needs at most 1 % more rows than no limit."""
     fewest = len(bin_pack(lengths, limits))
     limit = max(1, int(len(next(iter(lengths.values()))) / (1.01 * fewest)))
     while len(bin_pack(lengths, limits, max_sequences=limit)) > 1.01 * fewest:
@@ -85,9 +85,9 @@ def sequences_per_row(lengths: Mapping[str, NDArray[np.int64]], limits: Mapping[
 
 
 def _best_fit(sizes: list[int], max_length: int, max_sequences: int) -> list[int]:
-    """Return the row of every size, given in falling order: each goes where it leaves the least room.
+    """Return the row of every size, given in descending order: each goes where it leaves the least room.
 
-    Rows with room are kept in stacks by their room, and the stacks that are not empty as bits of one integer.
+    Rows with room are kept in one stack per amount of room; the non-empty stacks are a bit set in one integer.
     """
     stacks: list[list[int]] = [[] for _ in range(max_length + 1)]
     rooms = 0
@@ -115,7 +115,7 @@ def _best_fit(sizes: list[int], max_length: int, max_sequences: int) -> list[int
 def _best_fit_of_streams(length_ES: NDArray[np.int64], limit_S: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return the row (E,) of every example: of the rows with room in all streams, the one with the fullest stream.
 
-    Time grows with examples times rows, both of one block.
+    The time is proportional to examples x rows of the block.
     """
     room_RS = np.tile(limit_S, (len(length_ES), 1))
     taken_R = np.zeros(len(length_ES), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The feed of a stage of training: micro-batches by number, out of an endless sequence of epochs."""
+"""The data feed of a training stage: micro-batches by index, from an endless sequence of epochs."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEPT = 2
-"""Epochs held in memory: a micro-batch may span the end of one and the start of the next."""
+"""Epochs cached in memory: a micro-batch may span the end of one and the start of the next."""
 
 
 class ExampleTransform(Protocol):
-    """What an objective does to an example, how long that makes it, and how many targets come of it."""
+    """An objective's transform of examples: the corruption, the lengths after it and the number of targets."""
 
     def raw_limits(self, limits: Limits) -> Limits:
-        """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits."""
+        """Return the length limits before `prepare_example` that keep the lengths after it within `limits`."""
 
     def lengths(self, raw: Lengths) -> Lengths:
-        """Return lengths (E,) after `prepare_example`, by stream, or upper bounds, given those of `raw`."""
+        """Return the lengths (E,) after `prepare_example`, by stream, or upper bounds, given the lengths `raw`."""
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example as the model shall see it, with its targets."""
+        """Return the example as the model gets it, with its targets added."""
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return the static number of targets by name."""
+        """Return the static number of targets by name, for a batch of that many tokens and sequences."""
 
 
 class Feed:
-    """`feed[m]` is micro-batch m: rows [m x micro_batch, (m + 1) x micro_batch) of all epochs laid end to end.
+    """Data feed: `feed[m]` is micro-batch m, rows [m x micro_batch, (m + 1) x micro_batch) of the concatenated epochs.
 
-    It is a pure function of the arguments and m, so it does not matter which process asks for what in which order.
+    It is a pure function of the arguments and m, so any process can request micro-batches in any order.
 
-    An epoch is a version of the data in an order of its own. The version is the epoch's number, modulo `copies` where
-    the format has copies. By (seed, version) are keyed the plan, the choice of examples that share a row, and, with the
-    number of the example, its corruption; by (seed, epoch) the order of the rows. A plan that is not drawn, and the
-    rows it fills, are one for all versions. Formats that are `Streams` give rows an order themselves.
+    An epoch is a version of the data in its own order. The version is the epoch number, modulo `dupe_factor` if the
+    format has one. The key of the plan and of the bin packing is (seed, version), that of a corruption also has the
+    example's index; the key of the row order is (seed, epoch). All versions share the plan and the rows of a format
+    that is not stochastic. Formats that are `Streams` define the row order themselves.
 
-    Versions differ a little in their number of rows, so the first request for a late micro-batch makes every version
-    before it. Processes forked from this one share the plan made here, and make later ones themselves.
+    Versions differ slightly in their number of rows, so the first request for a late micro-batch plans every version
+    before it. Forked processes share the plan made here, and make later ones themselves.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Feed:
         batch: int | None = None,
         task: int | None = None,
     ) -> None:
-        """Plan the first epoch, and fix the static shapes by it.
+        """Plan the first epoch, and derive the static shapes from it.
 
         Args:
-            store: the corpus.
-            vocabulary: of its tokens.
-            examples: the format.
-            corruptions: what is done to each example, one after the other.
-            limits: row length, by stream.
-            micro_batch: rows of a micro-batch.
-            seed: of all draws.
-            batch: rows of a batch, which are its streams where the format has streams; None: one micro-batch.
-            task: number of the task that all examples belong to.
+            store: the tokenized corpus.
+            vocabulary: the vocabulary of its tokens.
+            examples: the example format.
+            corruptions: transforms of each example, applied in this order.
+            limits: row length in tokens, by stream.
+            micro_batch: rows per micro-batch.
+            seed: seed of all random draws.
+            batch: rows per batch, which is the number of streams of a `Streams` format; None: one micro-batch.
+            task: index of the task of all examples.
 
         Raises:
             GenusError: the corpus is empty, or the format cannot be cut from it.
@@ -101,7 +101,7 @@ class Feed:
             limit = sequences_per_row(first, limits)
         self.sequences_per_row = limit
         self.max_sequences = micro_batch * (limit + 1)
-        """N: as many live sequences in each row, and a dead one."""
+        """N: the real sequences of each row, and one entry of padding per row."""
         self.max_targets: dict[str, int] = {}
         for corruption in self.corruptions:
             self.max_targets |= corruption.max_targets(micro_batch * limits["tokens"], micro_batch * limit)
@@ -111,34 +111,34 @@ class Feed:
         self._first_rows = [0]
 
     def __getitem__(self, number: int) -> Batch:
-        """Return micro-batch `number`, counted from 0."""
+        """Return micro-batch `number`, from 0, packed."""
         first = number * self.micro_batch
         return self._pack([self.row(row) for row in range(first, first + self.micro_batch)])
 
     def row(self, number: int) -> list[Example]:
-        """Return the examples of a row of the endless sequence, counted from 0."""
+        """Return the examples of a row of the endless sequence, rows counted from 0."""
         epoch, place = self._locate(number)
         return self._row(epoch, place, self.streams)
 
     def epoch(self, number: int) -> float:
-        """Return how many epochs have passed before micro-batch `number`."""
+        """Return the number of epochs, with fraction, before micro-batch `number`."""
         return self.epoch_of_row(number * self.micro_batch)
 
     def epoch_of_row(self, number: int) -> float:
-        """Return how many epochs have passed before a row of the endless sequence."""
+        """Return the number of epochs, with fraction, before a row of the endless sequence."""
         epoch, place = self._locate(number)
         return epoch + place / self._rows(epoch)
 
     @property
     def size(self) -> tuple[int, int]:
-        """The examples and the rows of epoch 0."""
+        """Number of examples and number of rows of epoch 0."""
         plan, rows = self._planned(0)
         return len(plan), len(rows)
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """Return epoch 0 once, the same at every call; the last batch is filled up with dead rows.
+        """Yield epoch 0 once, the same at every call; the last batch is filled up with rows of padding.
 
-        Streams are as many as a micro-batch has rows, so that each batch goes on from the one before.
+        The number of streams is the number of rows per micro-batch, so each batch continues the one before.
         """
         total, streams = self._rows(0, self.micro_batch), self.micro_batch
         for first in range(0, total, streams):
@@ -146,14 +146,14 @@ class Feed:
             yield self._pack([*rows, *[[]] * (streams - len(rows))])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the plans behind, which may be large; they are made again where they are needed."""
+        """Return the state for pickling without plans, which may be large; they are remade on demand."""
         return self.__dict__ | {"_plans": {}, "_orders": {}}
 
     def _pack(self, rows: list[list[Example]]) -> Batch:
         return pack(rows, self.limits, self.vocabulary.pad, self.max_sequences, self.max_targets)
 
     def _row(self, epoch: int, place: int, streams: int) -> list[Example]:
-        """Return the examples of a row, by its place in the order of the epoch, corrupted."""
+        """Return the corrupted examples of the row at a position in the epoch's row order."""
         plan, rows = self._planned(epoch)
         if isinstance(self.examples, Streams):
             row = row_at(place, len(rows), streams)
@@ -162,7 +162,7 @@ class Feed:
             row = int(order[place])
         found = () if row is None else rows[row].tolist()
         examples = [self._example(plan, self._version(epoch), index) for index in found]
-        if examples and place < streams:  # its stream begins here, wherever the text before it went
+        if examples and place < streams:  # first row of its stream: it continues no text
             for sequence in examples[0].streams.values():
                 sequence.continues = False
         return examples
@@ -177,14 +177,14 @@ class Feed:
         return example
 
     def _locate(self, row: int) -> tuple[int, int]:
-        """Return the epoch of a row of the endless sequence, and the row's place in it."""
+        """Return the epoch of a row of the endless sequence, and the row's position in the epoch."""
         while self._first_rows[-1] <= row:
             self._first_rows.append(self._first_rows[-1] + self._rows(len(self._first_rows) - 1))
         epoch = bisect_right(self._first_rows, row) - 1
         return epoch, row - self._first_rows[epoch]
 
     def _rows(self, epoch: int, streams: int | None = None) -> int:
-        """Return the number of rows of an epoch, those included that only fill up streams that end before others."""
+        """Return the number of rows of an epoch, including padding rows of streams that end before others."""
         version = self._plan_version(epoch)
         if version not in self._row_counts:
             self._row_counts[version] = len(self._planned(epoch)[1])
@@ -202,7 +202,7 @@ class Feed:
         return _kept(self._plans, version, lambda: self._fill(*self._cut(version)))
 
     def _cut(self, version: int) -> tuple[EpochPlan, NDArray[np.int64]]:
-        """Return the plan of a version, and the order in which its examples are considered for rows."""
+        """Return the plan of a version, and the random order in which its examples are packed."""
         plan = self.examples.plan(self.store, self.vocabulary, self.raw_limits, self.seed, version)
         return plan, generator(self.seed, FILL, version).permutation(len(plan))
 
@@ -213,7 +213,7 @@ class Feed:
         return plan, bin_pack(self._lengths(plan), self.limits, order=order, max_sequences=limit)
 
     def _lengths(self, plan: EpochPlan) -> Lengths:
-        """Return the lengths (E,) of the plan's examples, by stream, after all corruptions."""
+        """Return the lengths (E,) of the plan's examples after all corruptions, by stream."""
         lengths = plan.lengths
         for corruption in self.corruptions:
             lengths = corruption.lengths(lengths)
@@ -221,7 +221,7 @@ class Feed:
 
 
 def _kept(cache: dict[int, T], key: int, make: Callable[[], T]) -> T:
-    """Return the value of a key, made at the first request; of the others, the latest are kept."""
+    """Return the cached value of a key, or make it; the cache keeps the `KEPT` latest values."""
     if key not in cache:
         while len(cache) >= KEPT:
             del cache[next(iter(cache))]

@@ -1,4 +1,4 @@
-"""Several feeds mixed within every batch, by their sizes."""
+"""Data mixing: several feeds mixed within every batch, at rates that depend on their sizes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from genus.examples.feed.tasks import TaskFeed
 
 CYCLE = 4096
-"""Rows of a cycle, in each of which every feed has the same number of rows: rates are exact to 1 in 4,096."""
+"""Rows per cycle. A feed has the same number of rows in every cycle, so rates are exact to 1 in 4,096."""
 
 
 def mixing_rates(sizes: Sequence[int], limit: int | None = None, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Return the share of each data set in a mixture, in proportion to min(size, limit)^(1 / temperature).
+    """Return the mixing rate of each data set, in proportion to min(size, limit)^(1 / temperature).
 
     Temperature 1 is examples-proportional mixing, infinity is equal mixing.
 
     Args:
-        sizes: examples of each data set.
-        limit: K, beyond which a data set counts as no larger (None: no limit).
+        sizes: number of examples of each data set.
+        limit: K, the artificial limit on the size of a data set (None: no limit).
         temperature: T, at least 1.
 
     Source: Raffel et al. 2019, section 3.5.2.
@@ -44,9 +44,9 @@ def mixing_rates(sizes: Sequence[int], limit: int | None = None, temperature: fl
 
 
 def rows_per_cycle(shares: NDArray[np.float64], cycle: int = CYCLE) -> tuple[int, ...]:
-    """Return whole numbers of rows that sum to `cycle`, in proportion to the shares, at least 1 each.
+    """Return the integer number of rows per feed, in proportion to the shares; the sum is `cycle`, each at least 1.
 
-    Rounded by largest remainders.
+    They are rounded by the method of largest remainders.
     """
     exact = shares * cycle
     rows = np.maximum(1, np.floor(exact)).astype(np.int64)
@@ -59,26 +59,26 @@ def rows_per_cycle(shares: NDArray[np.float64], cycle: int = CYCLE) -> tuple[int
 
 @dataclass(frozen=True)
 class Mixture:
-    """`mixture[m]` is micro-batch m: rows [m x micro_batch, (m + 1) x micro_batch) of an endless sequence of rows.
+    """Mixture of feeds: `mixture[m]` is micro-batch m, rows [m x micro_batch, (m + 1) x micro_batch) of endless rows.
 
-    In every cycle of rows each feed has a fixed number of them, in an order drawn from (seed, number of the cycle), and
-    each feed is read in its own order without a gap. So a batch is a pure function of (seed, m), and an epoch of a feed
-    holds everything once.
+    Each feed has a fixed number of rows per cycle, in a random order keyed by (seed, index of the cycle), and each feed
+    is read in its own order without gaps. So a batch is a pure function of (seed, m), and an epoch of a feed contains
+    each example once.
     """
 
     feeds: tuple[Feed, ...]
     rows: tuple[int, ...]
-    """Rows of each feed in a cycle."""
+    """Rows per cycle of each feed."""
     seed: int
     heads: frozenset[str] | None = None
     """Names of the objectives that learn; None: all."""
 
     @classmethod
     def by_size(cls, tasks: Sequence[TaskFeed], seed: int, limit: int | None, temperature: float) -> Mixture:
-        """Return the mixture in which an example of each feed comes at the rate that `mixing_rates` gives its size.
+        """Return the mixture in which the examples of each feed have the rate of `mixing_rates`.
 
-        Rows are drawn, which hold several short examples or one long one: so the rate of a feed's rows is that of its
-        examples over the number of them in a row.
+        Rows are drawn, not examples, and a row holds several short examples or one long one; so the rate of a feed's
+        rows is the rate of its examples divided by its examples per row.
         """
         feeds = tuple(task.feed for task in tasks)
         examples, rows = np.array([feed.size for feed in feeds]).T
@@ -87,10 +87,10 @@ class Mixture:
         return cls(feeds, rows_per_cycle(rates / rates.sum()), seed, heads)
 
     def __post_init__(self) -> None:
-        """Refuse feeds whose rows cannot lie in one batch.
+        """Check that the feeds' rows can be in one batch.
 
         Raises:
-            UsageError: rows of other lengths than the first feed's, or rows that continue those of the batch before.
+            UsageError: row lengths differ between feeds, or the rows of a feed continue those of the batch before.
         """
         first = self.feeds[0]
         for feed in self.feeds:
@@ -103,23 +103,23 @@ class Mixture:
                 raise UsageError(f"a mixture needs rows of one length, got {feed.limits} and {first.limits}")
 
     def __getitem__(self, number: int) -> Batch:
-        """Return micro-batch `number`, counted from 0."""
+        """Return micro-batch `number`, from 0, packed."""
         size = self.feeds[0].micro_batch
         return self._pack([self.row(row) for row in range(number * size, (number + 1) * size)])
 
     def row(self, number: int) -> list[Example]:
-        """Return the examples of a row of the endless sequence."""
+        """Return the examples of a row of the endless sequence, rows counted from 0."""
         feed = self._cycle.member(number)
         return self.feeds[feed].row(int(self._cycle.before(number)[feed]))
 
     def epoch(self, number: int) -> float:
-        """Return how many passes over the text have been made before micro-batch `number`, by all feeds together."""
+        """Return the number of epochs before micro-batch `number`, summed over all feeds."""
         row = number * self.feeds[0].micro_batch
         each = zip(self.feeds, self._cycle.before(row), strict=True)
         return sum(feed.epoch_of_row(int(count)) for feed, count in each)
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """Return an epoch of each feed, one feed after the other."""
+        """Yield epoch 0 of each feed, one feed after the other."""
         for feed in self.feeds:
             yield from feed.evaluation_batches()
 

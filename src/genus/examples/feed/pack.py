@@ -1,4 +1,4 @@
-"""Packing: examples of a micro-batch, end to end on one token axis."""
+"""Packing of a micro-batch: its sequences are concatenated on one token axis (packed sequences)."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def pack(
     *,
     streams: bool = True,
 ) -> Batch:
-    """Lay examples out in rows, each of which ends with one entry of padding, empty where the row is full.
+    """Pack examples into rows; each row ends with one entry of padding, which is empty if the row is full.
 
     Args:
         rows: the examples of each row; a row may be empty.
-        limits: row length by stream; a number is that of `tokens`.
-        pad: the id of padding.
-        max_sequences: N, to which the offsets are filled up, a row's padding counted (None: as many as there are).
-        max_targets: M by name, to which targets are filled up; others are left out (None: all, as many as there are).
-        streams: whether rows go on from those of the batch before; where none ever does, nothing is remembered.
+        limits: row length by stream; an integer is that of the stream `tokens`.
+        pad: the id of the padding token.
+        max_sequences: N, the static number of entries, one of padding per row included (None: no fill-up).
+        max_targets: M, the static number of targets by name; other targets are left out (None: all, no fill-up).
+        streams: whether rows may continue those of the batch before; if false, there is no recurrence memory.
 
     Raises:
-        ValueError: a row, the sequences or the targets are more than fit.
+        ValueError: a row is too long, or there are more sequences or targets than the static numbers.
     """
     limits = {"tokens": limits} if isinstance(limits, int) else limits
     parts = {name: [[example.streams[name] for example in row] for row in rows] for name in limits}
@@ -56,7 +56,7 @@ def pack(
 def _lay(
     rows: Sequence[Sequence[Tokens]], max_length: int, pad: int, max_sequences: int | None, streams: bool
 ) -> Packed:
-    """Lay one stream's sequences end to end."""
+    """Concatenate the sequences of one stream, with the padding of each row."""
     offsets, sequence, positions = layout([[len(each.ids) for each in row] for row in rows], max_length)
     ids, real = np.full(len(sequence), pad, dtype=np.int64), sequence >= 0
     every = [each for row in rows for each in row]
@@ -76,7 +76,7 @@ def _lay(
 
 
 def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
-    """Return what is known of each token (T,) by name, 0 for padding: task and order where any sequence has one."""
+    """Return per-token features (T,) by name, 0 for padding: segment; task and order if any sequence has one."""
     known = {"segment": [each.segments for each in sequences]}
     if any(each.task is not None for each in sequences):
         known["task"] = [np.full(len(each.ids), each.task or 0) for each in sequences]
@@ -90,7 +90,7 @@ def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, ND
 
 
 def _flow(rows: Sequence[Sequence[Tokens]]) -> Flow:
-    """Return how the rows go on: a row begins with its first sequence, and its stream comes through its last one."""
+    """Return how rows continue their streams: first sequence decides on `continues`, last one on `through`."""
     through = [sum(len(each.ids) for each in row[:-1]) + _through(row[-1]) if row else 0 for row in rows]
     backward = [bool(row) and row[0].backward for row in rows]
     return Flow(
@@ -105,7 +105,7 @@ def _through(sequence: Tokens) -> int:
 
 
 def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] | None) -> dict[str, Targets]:
-    """Move every example's targets to where it lies, and fill them up."""
+    """Return targets by name, with indices on the packed token axis, filled up to their static numbers."""
     names = {name for row in rows for example in row for name in example.targets}
     limits = dict.fromkeys(names) if max_targets is None else max_targets
     found: dict[str, Pairs] = {name: [] for name in limits}
@@ -120,7 +120,7 @@ def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] |
 
 
 def _fill_up(name: str, pairs: Pairs, number: int | None, max_length: int) -> Targets:
-    """Join the targets of one name and add rows that count nothing up to `number`."""
+    """Concatenate the targets of one name, and fill up to `number` with ignored targets."""
     index = np.concatenate([np.zeros(0, dtype=np.int64), *(index for index, _ in pairs)])
     label = np.concatenate([label for _, label in pairs]) if pairs else np.zeros(0, dtype=np.int64)
     spare = (0, _spare(f"{name} targets", len(index), number))
@@ -131,7 +131,11 @@ def _fill_up(name: str, pairs: Pairs, number: int | None, max_length: int) -> Ta
 
 
 def _spare(what: str, number: int, limit: int | None) -> int:
-    """Return how many are left up to the limit."""
+    """Return the number of entries to fill up to the limit; 0 without one.
+
+    Raises:
+        ValueError: the number exceeds the limit.
+    """
     if limit is None:
         return 0
     if number > limit:

@@ -1,4 +1,4 @@
-"""Several feeds that take turns: each step of training is one feed's."""
+"""Multi-task training with alternating feeds: each training step takes its batch from one feed."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cycle:
-    """An endless sequence of the numbers 0 to n - 1, each of which occurs `counts` times in every cycle.
+    """An endless sequence of the indices 0 to n - 1, in which index i occurs `counts[i]` times per cycle.
 
-    The order within a cycle is drawn from (seed, number of the cycle).
+    The order within a cycle is random, keyed by (seed, index of the cycle).
     """
 
     counts: tuple[int, ...]
     seed: int
 
     def member(self, place: int) -> int:
-        """Return the number at a place of the sequence."""
+        """Return the index at a position of the sequence."""
         cycle, within = divmod(place, sum(self.counts))
         return int(_order(self.seed, cycle, self.counts)[within])
 
     def before(self, place: int) -> NDArray[np.int64]:
-        """Return (n,) how often each number occurs before a place."""
+        """Return (n,) how often each index occurs before a position."""
         cycle, within = divmod(place, sum(self.counts))
         begun = _order(self.seed, cycle, self.counts)[:within]
         return cycle * np.array(self.counts) + np.bincount(begun, minlength=len(self.counts))
@@ -44,22 +44,22 @@ class Cycle:
 
 @dataclass(frozen=True)
 class TaskFeed:
-    """A feed, who learns from it, and how often."""
+    """A feed, the objectives that learn from it, and its number of steps per round."""
 
     feed: Feed
     heads: frozenset[str]
-    """Names of the objectives."""
+    """Names of the objectives that learn from the feed."""
     steps: int
-    """Steps of each round that are its own."""
+    """Steps per round that use this feed."""
 
 
 @dataclass(frozen=True)
 class TaskSchedule:
-    """`turns[m]` is micro-batch m of steps of `accumulate` micro-batches, all those of a step from one feed.
+    """Task schedule: `schedule[m]` is micro-batch m; the `accumulate` micro-batches of a step are all from one feed.
 
-    Every round of as many steps as the shares have together gives each its number of them, in an order drawn from
-    (seed, number of the round). Each feed is read in its own order without a gap, so what a step gets is a pure
-    function of its number, and an epoch of a feed holds everything once.
+    A round consists of the steps of all tasks, each task's `steps`, in a random order keyed by (seed, index of the
+    round). Each feed is read in its own order without gaps, so the batch of a step is a pure function of its index, and
+    an epoch of a feed contains each example once.
     """
 
     tasks: tuple[TaskFeed, ...]
@@ -67,20 +67,20 @@ class TaskSchedule:
     seed: int
 
     def __getitem__(self, number: int) -> Batch:
-        """Return micro-batch `number`."""
+        """Return micro-batch `number`, from 0, marked with the objectives that learn from it."""
         step, within = divmod(number, self.accumulate)
         turn, before = self._cycle.member(step), self._cycle.before(step)
         return _marked(self.tasks[turn], self.tasks[turn].feed[int(before[turn]) * self.accumulate + within])
 
     def epoch(self, number: int) -> float:
-        """Return how many passes over the text are made before micro-batch `number`, by all feeds together."""
+        """Return the number of epochs before micro-batch `number`, summed over all feeds."""
         step, within = divmod(number, self.accumulate)
         taken = self._cycle.before(step) * self.accumulate
         taken[self._cycle.member(step)] += within
         return sum(share.feed.epoch(int(count)) for share, count in zip(self.tasks, taken, strict=True))
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """Return an epoch of each feed, a batch of each in turn."""
+        """Yield epoch 0 of each feed, with the batches of the feeds interleaved."""
         each = zip_longest(*(share.feed.evaluation_batches() for share in self.tasks))
         for batches in each:
             for share, batch in zip(self.tasks, batches, strict=True):
@@ -94,10 +94,10 @@ class TaskSchedule:
 
 @lru_cache(maxsize=4)
 def _order(seed: int, cycle: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return the numbers of a cycle in their order."""
+    """Return the indices of a cycle in their random order."""
     return generator(seed, TURN, cycle).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
 def _marked(share: TaskFeed, batch: Batch) -> Batch:
-    """Return a feed's batch with the objectives that learn from it."""
+    """Return a feed's batch with the names of the objectives that learn from it."""
     return replace(batch, heads=share.heads)

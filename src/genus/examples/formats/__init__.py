@@ -1,1 +1,1 @@
-"""Example formats."""
+"""Example formats: single segments, sentence pairs and contiguous text."""

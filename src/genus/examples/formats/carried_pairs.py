@@ -1,4 +1,4 @@
-"""XLNet's rows: text that the next row goes on from, and after it a pair of segments that looks ahead.
+"""XLNet's input: text that is cached in the recurrence memory, followed by a pair of lookahead segments.
 
 Legend: D documents, E examples.
 """
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 
 class CarriedPairs(Streams):
-    """`carried text, segment A <sep> segment B <sep> <cls>`, where A goes on from the carried text.
+    """XLNet's segment pairs: `carried text, segment A <sep> segment B <sep> <cls>`; A continues the carried text.
 
-    The carried text is half a row by default, and all that is remembered of it: the next example of the document
-    carries what follows, and reads A again. A ends with a sentence; B goes on from A or, with probability
-    `random_next`, is from another document (label 1). The last example of a document carries nothing. With
-    `bidirectional` half of the streams read their documents from the end to the begin.
+    The carried text is half a row by default. The recurrence memory keeps only this text: the carried text of the
+    document's next example follows it directly, so A is read again. A ends with a sentence; B continues A or, with
+    probability `random_next`, is from another document (label 1). The last example of a document has no carried text.
+    With `bidirectional`, half of the streams read their documents backward.
 
     Source: Yang et al. 2019, sections 2.5 and 2.6; released code, data_utils.py, create_tfrecords and _split_a_and_b.
-    Deviation: there, A and what is remembered may be of several documents.
+    Deviation: there, A and the remembered text may span several documents.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
 
     carried: Annotated[float, Range("a share between 0 and 1", lambda share: 0 < share < 1)] = 0.5
-    """Share of a row."""
+    """Carried text as a share of the row length."""
     random_next: Share = 0.5
     bidirectional: bool = True
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into examples of three spans, the forward ones first.
+        """Cut the whole store into examples of three spans (carried text, A, B), the forward ones first.
 
         Raises:
             GenusError: one document or none, or rows too short for carried text and a pair.
@@ -77,14 +77,14 @@ class CarriedPairs(Streams):
         )
 
     def rows(self, plan: EpochPlan, max_length: int, max_sequences: int | None = None) -> PackedRows:
-        """Return rows whose text all runs one way."""
+        """Return rows of examples with one reading direction per row, the forward rows first."""
         ways = np.split(plan.lengths["tokens"], 2 if self.bidirectional else 1)
         each = [successive(lengths, max_length, max_sequences) for lengths in ways]
         offsets = [rows.offsets[:-1] + way * len(ways[0]) for way, rows in enumerate(each)]
         return PackedRows(np.arange(len(plan)), np.append(np.concatenate(offsets), len(plan)))
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed example, with the target `next_sentence` at the token that stands for the whole."""
+        """Return the example with special tokens, and the target `next_sentence` at the summary token."""
         backward = self.bidirectional and index >= len(plan) // 2
         spans = range(plan.offsets[index], plan.offsets[index + 1])
         carried, a, b = (plan.text(span, store)[:: -1 if backward else 1] for span in spans)
@@ -106,7 +106,7 @@ class CarriedPairs(Streams):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
         """Return starts and stops (E, 3) and labels (E,), reading every document forward or backward.
 
-        Places are counted in the direction of reading; only at the end they become those of the store.
+        Offsets count in the reading direction, and are converted to store offsets at the end.
         """
         first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
         examples = -(-(end - first) // carry)
@@ -124,7 +124,7 @@ class CarriedPairs(Streams):
         low = np.searchsorted(store.sentences, left, side="right")
         high = np.searchsorted(store.sentences, right, side="left")
         boundary = store.sentences[low + (rng.random(len(low)) * (high - low)).astype(np.int64)]
-        whole = high <= low  # no sentence ends in what is ahead
+        whole = high <= low  # no sentence ends in the lookahead
         halved = middle + np.maximum(1, np.minimum(ahead - middle, room // 2))
         split = np.where(whole, halved, end - boundary if backward else boundary - first)
         random = whole | (rng.random(len(document)) < self.random_next)

@@ -1,4 +1,4 @@
-"""The corpus as it runs, in rows that are always full.
+"""Contiguous text: the corpus in its order, cut into full rows (language modeling with recurrence memory).
 
 Legend: D documents, E pieces.
 """
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class Contiguous(Streams):
-    """Documents one after the other, each with a separator before it, cut wherever a row is full.
+    """Contiguous text: documents in order, each with a separator before it, cut where a row is full.
 
-    A piece of a document is a sequence of its own. A document that a row does not hold to its end goes on in the next
-    row, and so is read with what is remembered of it. What follows a piece is known: the next token of the document, or
-    a separator; so each token of each document is predicted once, the first from the separator.
+    A piece of a document is a sequence of its own. A document that does not fit into a row continues in the next row,
+    with the recurrence memory of it. The token after a piece is known: the next token of the document, or a separator.
+    So each token of each document is predicted once, the first one from the separator.
 
     Source: Dai et al. 2019, released code, data_utils.py, LMOrderedIterator.
-    Deviation: there, documents see each other.
+    Deviation: there, attention crosses documents.
     """
 
     stochastic: ClassVar[bool] = False
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the documents into pieces.
+        """Cut the documents into pieces that fill rows exactly.
 
         Raises:
             GenusError: there is no document.
@@ -41,7 +41,7 @@ class Contiguous(Streams):
         if not len(store.documents):
             raise GenusError("the corpus is empty: no document has any text; check the files and the field read")
         first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
-        begins = np.append(0, np.cumsum(end - first + 1))  # cells, one more than tokens for the separator
+        begins = np.append(0, np.cumsum(end - first + 1))  # token positions with one separator per document
         pieces = np.union1d(begins[:-1], np.arange(0, begins[-1], limits["tokens"]))
         document = np.searchsorted(begins, pieces, side="right") - 1
         start = first[document] + np.maximum(pieces - begins[document] - 1, 0)
@@ -56,7 +56,7 @@ class Contiguous(Streams):
         )
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the piece, after a separator where a document begins."""
+        """Return the piece; the first piece of a document begins with a separator."""
         opens = _opens(plan, index)
         text = plan.text(index, store)
         ids = np.append(vocabulary.sep, text) if opens else text
@@ -74,5 +74,5 @@ class Contiguous(Streams):
 
 
 def _opens(plan: EpochPlan, index: int) -> bool:
-    """Return whether a piece begins its document: then it has a cell more than tokens."""
+    """Return whether a piece begins its document: its length then exceeds its span by the separator."""
     return bool(plan.lengths["tokens"][index] > plan.stop[index] - plan.start[index])

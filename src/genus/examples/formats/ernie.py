@@ -1,4 +1,4 @@
-"""ERNIE 2.0's formats: document segments, shuffled segments, distant sentences."""
+"""ERNIE 2.0's formats: token-document relation, sentence reordering and sentence distance."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 class DocumentSegments(ExampleFormat):
-    """Runs of whole sentences as in `DocSentences`, labeled token by token: 1 where another segment has it too.
+    """Segments of documents for token-document relation: a token's label is 1 if another segment contains it too.
 
-    A document that is one run is halved at a sentence; one of a single sentence that fits has no other segment and is
-    left out.
+    Segments are runs of whole sentences as in `DocSentences`. A document that is one run is halved at a sentence; a
+    document of a single sentence that fits has no other segment and is left out.
 
     Source: Sun et al. 2019, ERNIE 2.0, section 3.2.1, token-document relation prediction.
     """
@@ -37,7 +37,7 @@ class DocumentSegments(ExampleFormat):
     stochastic: ClassVar[bool] = False
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut every document into segments; beside each stands the span of its document, which `read` alone looks at.
+        """Cut every document into segments; a second span per example, used only by `read`, is the whole document.
 
         Raises:
             GenusError: no document has two segments.
@@ -64,7 +64,7 @@ class DocumentSegments(ExampleFormat):
         )
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed segment with the target `token_document` at every token of text."""
+        """Return the segment with special tokens, and the target `token_document` at every token of text."""
         segment, document = range(plan.offsets[index], plan.offsets[index + 1])
         text = plan.text(segment, store)
         before = store.ids[plan.start[document] : plan.start[segment]]
@@ -75,27 +75,27 @@ class DocumentSegments(ExampleFormat):
 
 
 class ShuffledSegments(ExampleFormat):
-    """Runs of sentences as in `DocSentences`, split into 1 to `most` segments, which stand in random order.
+    """Sentence reordering: runs of sentences as in `DocSentences`, split into 1 to `most` segments in random order.
 
-    A separator stands between segments. The label says how many they are and in which order: of the Σ n! classes, those
-    of fewer segments come first, and those of n segments in the order of their permutations as words.
+    Segments are joined by a separator. The label is the number of segments and their permutation: of the Σ n! classes,
+    those of fewer segments come first, and those of n segments are in the lexicographic order of permutations.
 
-    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.2, sentence reordering. The number of segments is drawn evenly from
-    what the sentences allow, and the cuts evenly from all.
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.2, sentence reordering. The number of segments is drawn uniformly
+    from those that the sentences allow, and the cuts uniformly from all.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"sentence_reordering"})
 
     most: Annotated[int, Range("2 to 4 segments", lambda number: 2 <= number <= 4)] = 3
-    """Fewer have one class, more have too many to learn."""
+    """Largest number of segments; with 1 there is one class, with more than 4 too many classes to learn."""
 
     @property
     def classes(self) -> int:
-        """How many labels there are: 9 for 3 segments."""
+        """Number of classes, Σ n! for n from 1 to `most`: 9 for 3 segments."""
         return sum(math.factorial(n) for n in range(1, self.most + 1))
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut every document into runs, each run into segments, and shuffle them."""
+        """Cut every document into runs, cut each run into segments, and shuffle the segments."""
         runs = plan_runs(store, vocabulary, limits["tokens"] - self.most + 1, across=False, separators=0)
         rng = generator(seed, PLAN, epoch, 0)
         within = np.searchsorted(store.sentences, runs.start, side="right")  # the first sentence to begin inside
@@ -123,7 +123,7 @@ class ShuffledSegments(ExampleFormat):
         )
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed segments, with the target `sentence_reordering` at the token that stands for the whole."""
+        """Return the segments with special tokens, and the target `sentence_reordering` at the summary token."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
         tokens = framed(texts, vocabulary, separators=1)
         target = np.array([vocabulary.whole(len(tokens.ids))]), np.array([plan.label[index]], dtype=np.int64)
@@ -131,9 +131,9 @@ class ShuffledSegments(ExampleFormat):
 
 
 def distinct(below: NDArray[np.int64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return `number` different integers in [0, below) (E,) for each, any set as likely, rising (E, number).
+    """Sample `number` distinct integers from [0, below) for each `below` (E,), uniformly; ascending (E, number).
 
-    By Floyd's method (Bentley and Floyd 1987, Communications of the ACM 30(9), algorithm F2).
+    Floyd's algorithm (Bentley and Floyd 1987, Communications of the ACM 30(9), algorithm F2).
     """
     chosen = np.zeros((len(below), 0), dtype=np.int64)
     for top in (below - number + step for step in range(number)):
@@ -144,7 +144,7 @@ def distinct(below: NDArray[np.int64], number: int, rng: np.random.Generator) ->
 
 
 def rank(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place (E,) of each permutation (E, n) among all n! in the order of words."""
+    """Return the lexicographic rank (E,), from 0, of each permutation (E, n) among all n!."""
     n = order.shape[1]
     place = np.zeros(len(order), dtype=np.int64)
     for column in range(n):
@@ -154,10 +154,10 @@ def rank(order: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class DistantSentences(PairFormat):
-    """Each sentence with another one.
+    """Sentence distance: pairs of each sentence with another one.
 
-    Label 0: the next one; 1: one of its document, but not beside it; 2: one of another document. The label is drawn
-    evenly; where the document has no such sentence, it is 2.
+    Label 0: the next sentence; 1: a sentence of the same document that is not adjacent; 2: one of another document. The
+    label is drawn uniformly; it becomes 2 if the document has no such sentence.
 
     Source: Sun et al. 2019, ERNIE 2.0, section 3.2.2, sentence distance.
     """
@@ -166,16 +166,16 @@ class DistantSentences(PairFormat):
 
     @property
     def classes(self) -> int:
-        """Three: adjacent, of one document, of two."""
+        """Three classes: adjacent, same document, different documents."""
         return 3
 
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
-        """Return the spans and labels of a block's pairs."""
+        """Return starts and stops (E, 2) and labels (E,) of a block's pairs."""
         one = np.arange(len(block.end))
         begin = np.searchsorted(block.document, block.document)
-        first, last = np.maximum(one - 1, begin), np.minimum(one + 1, block.end - 1)  # itself and those beside it
+        first, last = np.maximum(one - 1, begin), np.minimum(one + 1, block.end - 1)  # itself and its neighbors
         beside = last - first + 1
         far = block.end - begin - beside
         label = rng.integers(0, 3, len(one))
@@ -185,6 +185,6 @@ class DistantSentences(PairFormat):
         other = np.where(label == 0, last, np.minimum(other, len(one) - 1))
         start, stop = block.start[other], block.stop[other]
         away = label == 2
-        least = np.zeros(away.sum(), dtype=np.int64)  # tokens: one sentence is enough
+        least = np.zeros(away.sum(), dtype=np.int64)  # tokens to reach: 0 takes one sentence
         start[away], stop[away] = elsewhere(store, block.document[away], least, rng)
         return *cut((block.start, block.stop), (start, stop), room, rng), label.astype(np.int8)

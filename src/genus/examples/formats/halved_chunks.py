@@ -1,4 +1,4 @@
-"""ELECTRA's data: chunks of consecutive sentences of one document, most of them halved into two segments.
+"""ELECTRA's input: chunks of consecutive sentences of one document, most of them split into two segments.
 
 Legend: S sentences of a block, E examples.
 """
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     Ends = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 LEAST = 5
-"""The shortest length that is drawn (released code)."""
+"""Shortest random target length, in tokens (released code)."""
 
 
 class HalvedChunks(ExampleFormat):
-    """Chunks of whole sentences that just reach the sequence length, with a segment each for their halves; no label.
+    """ELECTRA's segment pairs: chunks of whole sentences that just reach a target length, split in halves; no label.
 
-    A chunk ends with the sentence that brings it to its target, or with its document. The target is the sequence
-    length, but for a share `short` of the chunks a number from [5, that]. The first segment takes whole sentences while
-    it is under half of the target, and with even odds the one that exceeds it; a share `single` of the chunks stays one
-    segment. What is then too long is cut off at the end of each segment.
+    A chunk ends with the sentence that reaches its target length, or with its document. The target is the sequence
+    length, except for a share `short` of the chunks: a number drawn from [5, sequence length]. The first segment takes
+    whole sentences while it is under half of the target, and with probability 0.5 the one that exceeds it; a share
+    `single` of the chunks remains one segment. Segments that are too long are truncated at their ends.
 
-    Deviation: the released code lets a short sentence go back to the first segment when the second has begun.
+    Deviation: the released code can add a short sentence to the first segment after the second has begun.
 
     Source: Clark et al. 2020, released code, build_pretraining_dataset.py.
     """
@@ -72,15 +72,15 @@ class HalvedChunks(ExampleFormat):
         )
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed segment or pair."""
+        """Return the segment or the pair with special tokens, without targets."""
         spans = range(plan.offsets[index], plan.offsets[index + 1])
         return Example({"tokens": Sequence(*vocabulary.frame(*(plan.text(span, store) for span in spans)))}, {})
 
     def _chunks(self, block: SentenceBlock, max_length: int, pair: int, rng: np.random.Generator) -> Ends:
-        """Return where each chunk of a block begins, where its second segment does, and where it ends (E,).
+        """Return the starts of a block's chunks, the starts of their second segments and their stops (E,).
 
-        What a chunk is depends on its first sentence only: it is drawn for every sentence as if a chunk began there,
-        and the chunks that do occur are found by going from one to the next.
+        A chunk depends on its first sentence only. So the draws are vectorized over all sentences as possible starts,
+        and the actual chunks are found by following the chain of ends.
         """
         sentences = len(block.start)
         drawn = rng.integers(min(LEAST, max_length), max_length + 1, sentences)

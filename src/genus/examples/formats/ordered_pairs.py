@@ -1,4 +1,4 @@
-"""ALBERT's pairs: two consecutive segments of one document, in their order or swapped."""
+"""Sentence-order prediction (ALBERT): pairs of consecutive segments of one document, in order or swapped."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class OrderedPairs(PairFormat):
-    """Chunks of sentences as in `SegmentPairs`, split in two, which with probability `swapped` change places.
+    """Sentence-order prediction: chunks as in `SegmentPairs`, split in two, swapped with probability `swapped`.
 
-    Label 0: the segments stand as in the text; 1: the second stands first. A chunk of one sentence is split between
-    any two of its tokens; one of a single token makes no pair.
+    Label 0: the segments are in the order of the text; 1: they are swapped. A chunk of one sentence is split between
+    any two of its tokens; a chunk of one token makes no pair.
 
-    Deviation: the released code pairs a chunk of one sentence with text from another document, and calls that swapped.
+    Deviation: the released code pairs a chunk of one sentence with text from another document, labeled as swapped.
 
     Source: Lan et al. 2019, section 3.1, inter-sentence coherence loss; released code, create_pretraining_data.py.
     """
@@ -34,13 +34,13 @@ class OrderedPairs(PairFormat):
     provides: ClassVar[frozenset[str]] = frozenset({"sentence_order"})
 
     short: Share = 0.1
-    """Share of the documents whose pairs aim at a length drawn from [2, the longest], as in `SegmentPairs`."""
+    """Share of the documents whose target length is drawn from [2, the longest], as in `SegmentPairs`."""
     swapped: Share = 0.5
 
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
-        """Return the spans and labels of a block's pairs."""
+        """Return starts and stops (E, 2) and labels (E,) of a block's pairs."""
         end, _ = filled(block, room, self.short, rng)
         begin = follow(end)
         end = end[begin]

@@ -1,4 +1,4 @@
-"""Pairs of segments: the slot of formats that show two segments, and how they are cut."""
+"""Segment pairs: the base of formats with two segments, and the truncation and sampling of spans."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 
 class PairFormat(ExampleFormat):
-    """Chunks of sentences, split in two, and a label of each pair: the one target that the format gives.
+    """A format of labeled segment pairs: chunks of sentences, split in two; the label is the format's one target.
 
-    A pair that is too long loses token after token, each from the segment that is longer at the time, from front or
-    back with equal chance.
+    A pair that is too long is truncated token by token, each from the currently longer segment, at its front or back
+    with equal probability.
     """
 
     @abstractmethod
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
-        """Return the spans of a block's pairs, of `room` tokens at most, and their labels (E,)."""
+        """Return starts and stops (E, 2) of a block's pairs, at most `room` tokens each, and labels (E,)."""
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into pairs.
 
         Raises:
-            GenusError: no document, no room for two segments, or what the format itself cannot do without.
+            GenusError: no document, no room for two segments, or no pair; a format may add reasons of its own.
         """
         max_length = limits["tokens"]
         room = max_length - vocabulary.framing(2)
@@ -72,7 +72,7 @@ class PairFormat(ExampleFormat):
         )
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed pair, with its label as a target at the token that stands for it."""
+        """Return the pair with special tokens, and its label as a target at the summary token."""
         (target,) = self.provides
         spans = range(plan.offsets[index], plan.offsets[index + 1])
         framed = vocabulary.frame(*(plan.text(span, store) for span in spans))
@@ -83,7 +83,7 @@ class PairFormat(ExampleFormat):
 def filled(block: SentenceBlock, room: int, short: float, rng: np.random.Generator) -> Span:
     """Return the ends (S,) of chunks that reach a target length or the end of the document, and the targets (S,).
 
-    The target is the room, but in a share `short` of the documents a number drawn from [2, room].
+    The target is `room` tokens, except in a share `short` of the documents: a number drawn from [2, room].
     """
     document = block.document - block.document[0]
     drawn = rng.random(document[-1] + 1) < short
@@ -93,7 +93,7 @@ def filled(block: SentenceBlock, room: int, short: float, rng: np.random.Generat
 
 
 def cut(first: Span, second: Span, room: int, rng: np.random.Generator) -> Span:
-    """Return the starts and stops (E, 2) of pairs of spans (E,), cut to `room` tokens together."""
+    """Truncate pairs of spans (E,) to `room` tokens in total; return starts and stops (E, 2)."""
     (start_a, stop_a), (start_b, stop_b) = first, second
     kept_b = np.clip(room // 2, room - (stop_a - start_a), stop_b - start_b)
     kept_a = np.minimum(stop_a - start_a, room - kept_b)
@@ -103,10 +103,10 @@ def cut(first: Span, second: Span, room: int, rng: np.random.Generator) -> Span:
 
 
 def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int64], rng: np.random.Generator) -> Span:
-    """Return a span (E,) from another document than `document` (E,) for each.
+    """Return random spans (E,), each from a document other than `document` (E,).
 
-    It begins at a random sentence of a random document and takes whole sentences until `missing` (E,) tokens are there
-    or the document ends, and always one.
+    A span begins at a random sentence of a random document and takes whole sentences until it has `missing` (E,) tokens
+    or the document ends, at least one sentence.
 
     Raises:
         GenusError: there is no other document.
@@ -121,7 +121,7 @@ def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int
     sentence = rng.integers(first, end)
     start = store.sentences[sentence]
     wanted = start + missing
-    order = np.argsort(wanted)  # searching in order touches a large corpus in order: four times as fast
+    order = np.argsort(wanted)  # sorted queries access a large corpus in order: four times as fast
     filled = np.empty_like(wanted)
     filled[order] = np.searchsorted(store.sentences, wanted[order])
     return start, store.sentences[np.clip(filled, sentence + 1, end)]
@@ -130,7 +130,7 @@ def elsewhere(store: Store, document: NDArray[np.int64], missing: NDArray[np.int
 def shorten(
     start: NDArray[np.int64], stop: NDArray[np.int64], kept: NDArray[np.int64], rng: np.random.Generator
 ) -> Span:
-    """Return the spans (E,) cut to `kept` (E,) tokens: each token lost was the first or the last with equal chance."""
+    """Truncate spans (E,) to `kept` (E,) tokens, each token at the front or the back with equal probability."""
     lost = stop - start - kept
     front = rng.binomial(lost, 0.5)
     return start + front, stop - (lost - front)

@@ -1,4 +1,4 @@
-"""ERNIE 2.0's formats of relations: sentences joined by a connective, titles and paragraphs."""
+"""ERNIE 2.0's pair formats: discourse relation (connectives) and IR relevance (titles and paragraphs)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WordTuple = tuple[str, ...]
 
 PUNCTUATION = ",:;"
-"""What may stand after a connective, and goes with it."""
+"""Punctuation after a connective, which is removed with it."""
 
 ENGLISH = (
     "and", "but", "so", "then", "or", "yet", "also", "however", "therefore", "thus", "instead", "meanwhile", "moreover",
@@ -34,10 +34,10 @@ ENGLISH = (
 
 
 class ConnectedSentences(PairFormat):
-    """Sentences that begin with one of the connectives, without it, each after the sentence before it.
+    """Discourse relation: pairs of a sentence and the next one, whose initial connective is removed and predicted.
 
-    The label is the connective's place in the list. Where several would do the longest is taken, and a comma after it
-    goes too. A sentence of which nothing is left makes no pair.
+    The label is the connective's index in the list. The longest matching connective is taken, and a comma after it is
+    removed too. A sentence of which nothing remains makes no pair.
 
     Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, discourse relation, after Sileo et al. 2019 (arXiv:1903.11850),
     section 3, whose list has 174 markers; ours is short and common.
@@ -47,22 +47,26 @@ class ConnectedSentences(PairFormat):
     stochastic: ClassVar[bool] = False
 
     connectives: tuple[str, ...] = ENGLISH
-    """In small letters, at most 127."""
+    """Connectives in lowercase, 2 to 127; a label is an index of this list."""
 
     def __post_init__(self) -> None:
-        """Refuse lists that tell nothing apart."""
+        """Check the list of connectives.
+
+        Raises:
+            ValueError: it has fewer than 2 or more than 127 entries, or duplicates.
+        """
         if not 2 <= len(set(self.connectives)) == len(self.connectives) <= 127:
             raise ValueError("connectives: expected 2 to 127 different ones")
 
     @property
     def classes(self) -> int:
-        """One per connective."""
+        """One class per connective."""
         return len(self.connectives)
 
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
-        """Return the spans and labels of a block's pairs."""
+        """Return starts and stops (E, 2) and labels (E,) of a block's pairs."""
         table = {tuple(connective.split()): place for place, connective in enumerate(self.connectives)}
         follows = np.flatnonzero(np.diff(block.document) == 0) + 1
         likely = follows[_openings(vocabulary, self.connectives)[store.ids[block.start[follows]]]]
@@ -82,13 +86,13 @@ class ConnectedSentences(PairFormat):
 
 @lru_cache(maxsize=4)
 def _openings(vocabulary: Vocabulary, connectives: WordTuple) -> NDArray[np.bool_]:
-    """Return (V,) whether a token can begin a connective."""
+    """Return (V,) bool: whether a token can begin a connective."""
     texts = (text.lower().rstrip(PUNCTUATION) for text in vocabulary.texts)
     return np.array([bool(text) and any(one.startswith(text) for one in connectives) for text in texts])
 
 
 def _match(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary, table: dict[WordTuple, int]) -> tuple[int, int]:
-    """Return the longest connective with which a sentence begins, and its length in tokens, punctuation included."""
+    """Return the index of the longest connective at a sentence's start, and its tokens with punctuation (0: none)."""
     found = 0, 0
     words: WordTuple = ()
     for word, end in _words(ids, vocabulary):
@@ -104,7 +108,7 @@ def _match(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary, table: dict
 
 
 def _words(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary) -> Iterator[tuple[str, int]]:
-    """Yield the words of a sentence in small letters, each with the number of tokens up to its end."""
+    """Yield the words of a sentence in lowercase, each with the number of tokens up to its end."""
     word = ""
     for place, number in enumerate(ids.tolist()):
         if place and vocabulary.word_start[number]:
@@ -115,31 +119,31 @@ def _words(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary) -> Iterator
 
 
 class TitledParagraphs(PairFormat):
-    """The first sentence of each document, its title or the query it answers, with a paragraph.
+    """IR relevance: pairs of a document's first sentence (its title, or the query it answers) and a paragraph.
 
-    A paragraph is consecutive sentences: as many as fit and the document has, and always one. Label 0: it begins right
-    after the title, and is strongly relevant; 1: it begins later, weakly; 2: it is from another document, not. The
-    label is drawn evenly; where the document has no later sentence, 1 becomes 2. A document of one sentence is left
-    out. Titles are there where `--title` names a field; without, the first sentence of a text stands in.
+    A paragraph is a run of consecutive sentences: as many as fit and the document has, at least one. Label 0, strongly
+    relevant: it begins right after the title; 1, weakly relevant: it begins later; 2, not relevant: it is from another
+    document. The label is drawn uniformly; if the document has no later sentence, 1 becomes 2. A document of one
+    sentence is left out. Titles exist if `--title` names a field; otherwise the first sentence of a text is used.
 
-    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, IR relevance, whose pairs are from a search engine's log: strong
-    is what was clicked, weak what was shown and not clicked. Titles and their paragraphs are ours.
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, IR relevance, whose pairs are from a search engine's log: clicked
+    results are strongly relevant, shown but not clicked ones weakly. Deviation: pairs of titles and paragraphs.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"relevance"})
 
     sentences: Count | None = None
-    """The most that a paragraph has; 1 for logs: a line for the query, one for what was clicked, more for the rest."""
+    """Most sentences per paragraph (None: no limit); 1 for logs: lines with the query, the clicked result, the rest."""
 
     @property
     def classes(self) -> int:
-        """Three: strongly, weakly and not relevant."""
+        """Three classes: strongly, weakly and not relevant."""
         return 3
 
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
-        """Return the spans and labels of a block's pairs."""
+        """Return starts and stops (E, 2) and labels (E,) of a block's pairs."""
         _, title = np.unique(block.document, return_index=True)
         later = block.end[title] - title - 2
         title, later = title[later >= 0], later[later >= 0]
@@ -153,7 +157,7 @@ class TitledParagraphs(PairFormat):
         return *cut(titles, (start, stop), room, rng), label.astype(np.int8)
 
     def _stop(self, store: Store, start: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return past the last token (E,) of the paragraphs that begin at tokens `start` (E,)."""
+        """Return the stops (E,), past the last token, of the paragraphs that begin at tokens `start` (E,)."""
         sentence = np.searchsorted(store.sentences, start)
         last = store.documents[np.searchsorted(store.documents[:, 1], sentence, side="right"), 1]
         if self.sentences is not None:

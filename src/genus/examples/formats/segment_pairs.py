@@ -1,4 +1,4 @@
-"""Pairs for next-sentence prediction, of segments or of sentences (BERT)."""
+"""Next-sentence prediction (BERT): pairs of segments or of sentences."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class NextPairs(PairFormat):
-    """Pairs whose second segment, with probability `random_next`, gives way to other text.
+    """Pairs for next-sentence prediction: with probability `random_next` the second segment is from another document.
 
-    What gave way begins the next chunk. Label 0: the second segment follows the first; 1: it is from another document.
-    A chunk of one sentence has no second part, so other text takes its place always.
+    Label 0: the second segment follows the first; 1: it is from another document, and the replaced segment begins the
+    next chunk. A chunk of one sentence has no second part, so its second segment is always from another document.
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
@@ -34,13 +34,13 @@ class NextPairs(PairFormat):
 
     @abstractmethod
     def chunks(self, block: SentenceBlock, room: int, rng: np.random.Generator) -> Span:
-        """Return the end of the chunk that each sentence would begin (S,), and the tokens its pair aims at (S,)."""
+        """Return the end (S,) of a chunk that starts at each sentence, and its target length (S,) in tokens."""
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
         """Cut the whole store into pairs.
 
         Raises:
-            GenusError: no document, one document only, or no room for two segments.
+            GenusError: no document, only one document, or no room for two segments.
         """
         if len(store.documents) == 1:
             raise GenusError(
@@ -52,10 +52,10 @@ class NextPairs(PairFormat):
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
-        """Return the spans and labels of a block's pairs.
+        """Return starts and stops (E, 2) and labels (E,) of a block's pairs.
 
-        What a chunk is depends on its first sentence only. So it is drawn for every sentence as if a chunk began there,
-        and the chunks that do occur are found by going from one to the next.
+        A chunk depends on its first sentence only. So the draws are vectorized over all sentences as possible starts,
+        and the actual chunks are found by following the chain of ends.
         """
         end, target = self.chunks(block, room, rng)
         first = np.arange(len(end))
@@ -73,9 +73,10 @@ class NextPairs(PairFormat):
 
 
 class SentencePairs(NextPairs):
-    """One sentence and the next one of its document, or any one of another document.
+    """Sentence pairs: one sentence and the next one of its document, or a random one of another document.
 
-    The pairs are much shorter than a row, so a row holds many, and an update as many tokens as with other formats.
+    The pairs are much shorter than a row, so a row packs many of them, and a batch has as many tokens as with other
+    formats.
 
     Source: Liu et al. 2019, section 4.2, `SENTENCE-PAIR+NSP`.
     """
@@ -83,17 +84,17 @@ class SentencePairs(NextPairs):
     def chunks(
         self, block: SentenceBlock, room: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return two sentences for each chunk, where the document has them, and no length to fill up to."""
+        """Return chunks of two sentences, or one at a document's end, and target lengths of 0."""
         end = np.minimum(np.arange(2, len(block.end) + 2), block.end)
         return end, np.zeros_like(end)
 
 
 class SegmentPairs(NextPairs):
-    """Chunks of sentences that just reach a target length, split at a random sentence boundary.
+    """Segment pairs: chunks of sentences that just reach a target length, split at a random sentence boundary.
 
-    The target is the longest pair that fits, max_length less the frame, but in a share `short` of the documents a
-    number drawn from [2, that], so that the model also sees short input. Drawing one target a document, and cutting
-    down to the longest pair rather than to the target, are as in the released code.
+    The target is the longest pair that fits, max_length minus the special tokens, except in a share `short` of the
+    documents: a number drawn from [2, longest], so that the model also gets short inputs. As in the released code, one
+    target is drawn per document, and pairs are truncated to the longest pair, not to the target.
 
     Source: Devlin et al. 2018, appendix A.2; released code, create_pretraining_data.py. RoBERTa's `SEGMENT-PAIR+NSP`.
     """
@@ -103,5 +104,5 @@ class SegmentPairs(NextPairs):
     def chunks(
         self, block: SentenceBlock, room: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the ends of chunks that reach the target or the end of the document, and the targets."""
+        """Return the ends (S,) of chunks that reach the target or the end of the document, and the targets (S,)."""
         return filled(block, room, self.short, rng)

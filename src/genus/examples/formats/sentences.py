@@ -1,4 +1,4 @@
-"""Rows of consecutive full sentences, across documents or within one (RoBERTa)."""
+"""Sequences of consecutive full sentences, across documents or within one (RoBERTa)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: 
     A sentence longer than the room is cut into pieces of the room's length, which then count as sentences.
 
     Args:
-        store: what to cut.
-        vocabulary: whose frame takes room.
-        max_length: the room, frame included.
-        across: a run may go on in the next document (but for the next block of about a million sentences).
-        separators: tokens that go between two documents of a run.
+        store: the token store to cut.
+        vocabulary: defines the special tokens of the frame, which take room.
+        max_length: the largest length of a sequence in tokens, special tokens included.
+        across: whether a run may continue in the next document (not in the next block of about a million sentences).
+        separators: number of separator tokens between two documents of a run.
 
     Returns:
-        The plan: a span for each document of a run.
+        The plan, with one span per document of a run.
 
     Raises:
         GenusError: no document, or no room for a token.
@@ -54,7 +54,7 @@ def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: 
 
 
 def framed(texts: list[NDArray[np.int64]], vocabulary: Vocabulary, separators: int) -> Sequence:
-    """Frame several texts as one segment, with separators between them that are as untouchable as the frame."""
+    """Add special tokens to several texts as one segment; separators between texts are as fixed as the frame."""
     between = np.full(separators, vocabulary.sep)
     first, *rest = texts
     pieces = [first, *(piece for text in rest for piece in (between, text))]
@@ -63,7 +63,7 @@ def framed(texts: list[NDArray[np.int64]], vocabulary: Vocabulary, separators: i
 
 
 def _cut(block: SentenceBlock, room: int) -> SentenceBlock:
-    """Return the block with every sentence longer than the room in pieces."""
+    """Return the block with every sentence longer than `room` cut into pieces."""
     length = block.stop - block.start
     if length.max() <= room:
         return block
@@ -77,10 +77,10 @@ def _cut(block: SentenceBlock, room: int) -> SentenceBlock:
 
 
 def _runs(block: SentenceBlock, room: int, across: bool, separators: int) -> tuple[NDArray[np.int64], ...]:
-    """Return the spans' starts and stops, and the number of spans and tokens (E,) of each run."""
+    """Return starts and stops of the spans, and the number of spans and of tokens (E,) of each run."""
     length = block.stop - block.start
     between = separators * (block.document - block.document[0])
-    # Tokens from the block's start through each piece, separators included.
+    # Cumulative tokens from the block's start to the end of each sentence, separators included.
     through = np.cumsum(length) + between
     onward = np.searchsorted(through, through - length + room, side="right")
     first = follow(onward if across else np.minimum(onward, block.end))
@@ -95,10 +95,10 @@ def _runs(block: SentenceBlock, room: int, across: bool, separators: int) -> tup
 
 
 class DocSentences(ExampleFormat):
-    """As many consecutive whole sentences of one document as fit; the last sequence of a document may be short.
+    """RoBERTa's DOC-SENTENCES: as many consecutive whole sentences of one document as fit.
 
-    RoBERTa enlarges the batch where sequences are short, to keep its number of tokens. Here that follows from packing:
-    a batch counts rows, and a row holds several short sequences. However short, nothing is left out.
+    The last sequence of a document may be short. RoBERTa then enlarges the batch, to keep its number of tokens. Here
+    packing has this effect: a batch counts rows, and a row packs several short sequences. No text is left out.
 
     Source: Liu et al. 2019, section 4.2, `DOC-SENTENCES`.
     """
@@ -106,18 +106,19 @@ class DocSentences(ExampleFormat):
     stochastic: ClassVar[bool] = False
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut every document into sequences."""
+        """Cut every document into sequences of whole sentences."""
         return plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed text."""
+        """Return the text with special tokens, without targets."""
         return Example({"tokens": Sequence(*vocabulary.frame(plan.text(index, store)))}, {})
 
 
 class FullSentences(ExampleFormat):
-    """As many consecutive whole sentences as fit, going on in the next document, with a separator between documents.
+    """RoBERTa's FULL-SENTENCES: as many consecutive whole sentences as fit, across documents.
 
-    The order is the corpus's own, so the plan is the same in every epoch; only the order of rows and the masks change.
+    With `separate`, a separator stands between documents. Sentences are in corpus order, so the plan is the same in
+    every epoch; only the order of rows and the masks change.
 
     Source: Liu et al. 2019, section 4.2, `FULL-SENTENCES`.
     """
@@ -125,13 +126,13 @@ class FullSentences(ExampleFormat):
     stochastic: ClassVar[bool] = False
 
     separate: bool = True
-    """Put the extra separator token between two documents of one sequence."""
+    """Whether an extra separator token is put between two documents of one sequence."""
 
     def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into full sequences."""
+        """Cut the whole store into full sequences across documents."""
         return plan_runs(store, vocabulary, limits["tokens"], across=True, separators=int(self.separate))
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the framed text."""
+        """Return the texts with special tokens and separators, without targets."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
         return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})

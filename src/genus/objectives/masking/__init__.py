@@ -1,4 +1,7 @@
-"""Masking slot: which tokens are masked, and what replaces them."""
+"""Masking slot: the corruption of a masked language model (which tokens are masked, and what replaces them).
+
+Legend: L sequence length, C candidate tokens, K chosen tokens.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +20,35 @@ if TYPE_CHECKING:
 
 
 class Masking(Part, ABC):
-    """A choice of what is masked: `rate` of the tokens.
+    """A masking strategy: it chooses a share `rate` of the tokens as targets, and replaces them.
 
-    Of these a share `mask` becomes the mask token, a share `random` a random one, and the rest stays.
+    A share `mask` of the chosen tokens becomes the mask token, a share `random` a random token, and the rest is kept.
     """
 
     counts_tokens: ClassVar[bool] = False
-    """Whether it must know how often each token occurs in the corpus."""
+    """Whether it needs the token counts of the corpus."""
 
     rate: Share = 0.15
     mask: Share = 0.8
     random: Share = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse shares that sum to more than the whole, by a ValueError."""
+        """Check the shares.
+
+        Raises:
+            ValueError: mask + random is over 1.
+        """
         if self.mask + self.random > 1:
             raise ValueError(f"mask + random is {self.mask + self.random:g}, but must lie between 0 and 1")
 
     @abstractmethod
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions (K,) to restore, in rising order."""
+        """Return the positions (K,) to predict, in ascending order."""
 
     def corrupt(
         self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the chosen positions (K,) and the corrupted ids (L,)."""
+        """Return the chosen positions (K,) and the corrupted (masked) ids (L,)."""
         chosen = self.choose(sequence, vocabulary, rng)
         ids = sequence.ids.copy()
         draw = self.replacement_draws(chosen, rng)
@@ -51,25 +58,25 @@ class Masking(Part, ABC):
         return chosen, ids
 
     def replacement_draws(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return for each chosen position the number (K,) in [0, 1) by which its replacement is decided."""
+        """Return a uniform number (K,) in [0, 1) per chosen position, which decides on its replacement."""
         return rng.random(len(chosen))
 
     def number(self, sequence: Sequence) -> int:
-        """Return how many tokens of a sequence may be chosen: max(1, round(rate x L)), as in BERT's released code."""
+        """Return the number of tokens of a sequence to choose: max(1, round(rate x L)), as in BERT's released code."""
         return max(1, round(self.rate * len(sequence.ids)))
 
 
 class JointMasking(Masking):
-    """Masking in which chosen tokens that stand side by side share their fate: all masks, all random, or all left."""
+    """Masking that replaces each run of adjacent chosen tokens jointly: all by masks, all by random tokens, or none."""
 
     def replacement_draws(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return one number for each run of positions."""
+        """Return uniform numbers (K,) that are equal within each run of adjacent positions."""
         run = np.cumsum(np.diff(chosen, prepend=-2) > 1) - 1
         return np.asarray(rng.random(len(chosen))[run])
 
 
 def words(sequence: Sequence, vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions (C,) that may be chosen, and the number (C,) of the word to which each belongs."""
+    """Return the candidate positions (C,), all but fixed tokens, and the index (C,) of the word of each."""
     candidates = np.flatnonzero(~sequence.fixed)
     begins = vocabulary.word_start[sequence.ids[candidates]]
     begins |= np.diff(candidates, prepend=-2) > 1
@@ -77,7 +84,7 @@ def words(sequence: Sequence, vocabulary: Vocabulary) -> tuple[NDArray[np.int64]
 
 
 def random_tokens(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return (number,) ids drawn evenly from those that are not special; special ones, being few, are drawn again."""
+    """Return ids (number,) drawn uniformly from the vocabulary without special tokens (rejection sampling)."""
     ids = rng.integers(vocabulary.size, size=number)
     while (special := vocabulary.special[ids]).any():
         ids[special] = rng.integers(vocabulary.size, size=int(special.sum()))
@@ -85,7 +92,7 @@ def random_tokens(number: int, vocabulary: Vocabulary, rng: np.random.Generator)
 
 
 def fit_budget(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:
-    """Return the words, in that order, that fit into what is left of the budget when their turn comes."""
+    """Return the words that fit into the remaining token budget, taken greedily in that order."""
     taken = []
     for word, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
         if size <= budget:

@@ -1,4 +1,4 @@
-"""Masking of entities and phrases (ERNIE), and the chunker that finds them."""
+"""Entity and phrase masking (knowledge masking, ERNIE), and the chunker that finds entities and phrases."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ now of off on once only or other our ours ourselves out over own same shall she 
 the their theirs them themselves then there these they this those through to too under until up upon very was we
 were what when where which while who whom whose why will with would you your yours yourself yourselves
 """
-"""Of English: words that say how others hang together."""
+"""English stop words (function words)."""
 
 
 class Chunker(Part, ABC):
-    """A choice of how words are grouped. One of your own is a subclass in any module of this room."""
+    """A chunker, which groups words into entities and phrases. To add one, write a subclass in any module here."""
 
     @abstractmethod
     def chunks(self, words: Sequence[str]) -> list[tuple[int, int]]:
-        """Return the groups of a stretch of words as (first, past the last), rising and apart."""
+        """Return the chunks of a list of words as half-open ranges (first, end), ascending and disjoint."""
 
 
 class RuleChunker(Chunker):
-    """Runs of words of one kind, bounded by stop words and punctuation.
+    """Rule-based chunker: chunks are runs of words of one kind, bounded by stop words and punctuation.
 
-    An entity is a run of words that begin with a capital letter or a digit, a phrase one of any others. It needs no
-    model and no download, and of a language the stop words only; where a vocabulary has no capitals, phrases remain.
+    An entity is a run of words that begin with a capital letter or a digit, a phrase is a run of other words. It needs
+    no model and no download, only the stop words of a language; with an uncased vocabulary it finds only phrases.
     """
 
     kinds: tuple[Kind, ...] = ("entity", "phrase")
     longest: Count = 4
-    """Words; a longer run is cut."""
+    """Largest number of words of a chunk; a longer run is cut."""
     stop_words: tuple[str, ...] | None = None
-    """In small letters; None: those of English."""
+    """Stop words in lowercase; None: the English ones."""
 
     def chunks(self, words: Sequence[str]) -> list[tuple[int, int]]:
-        """Return the runs of two words and more."""
+        """Return the runs of two or more words, cut at `longest`."""
         found = []
         for kind, run in groupby(self._labeled(words), key=lambda one: one[1:]):
             places = [place for place, *_ in run]
@@ -68,7 +68,7 @@ class RuleChunker(Chunker):
         return found
 
     def _labeled(self, words: Sequence[str]) -> Iterator[tuple[int, Kind | None, int]]:
-        """Yield every word's place, its kind, and the number of the stretch without punctuation that it stands in."""
+        """Yield each word's index, its kind (None: no chunk), and the index of its punctuation-free stretch."""
         stop_words = frozenset(STOP_WORDS.split() if self.stop_words is None else self.stop_words)
         stretch = 0
         for place, word in enumerate(words):
@@ -82,9 +82,9 @@ class RuleChunker(Chunker):
 
 
 class KnowledgeMasking(JointMasking):
-    """All tokens of an entity, a phrase or a word that belongs to neither, or none; they become masks together.
+    """Knowledge masking: an entity, a phrase, or a word outside of both is masked as a whole.
 
-    They are taken in random order; one that would exceed max(1, round(rate x L)) tokens is passed over.
+    These units are taken in random order; one that would exceed max(1, round(rate x L)) tokens is skipped.
 
     Source: Sun et al. 2019, ERNIE (arXiv:1904.09223), section 3.2; ERNIE 2.0, section 3.2.1.
     """
@@ -93,13 +93,13 @@ class KnowledgeMasking(JointMasking):
 
     @property
     def in_words(self) -> str:
-        """What is chosen."""
+        """Description in words: the unit of masking."""
         return "entities, phrases and words"
 
     def choose(
         self, sequence: examples_Sequence, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Return the positions of what is chosen, max(1, round(rate x L)) at most."""
+        """Return the positions (K,) of the chosen units, at most max(1, round(rate x L))."""
         candidates, word = words(sequence, vocabulary)
         unit = self.units(sequence.ids[candidates], candidates, word, vocabulary)
         sizes = np.bincount(unit)
@@ -110,7 +110,7 @@ class KnowledgeMasking(JointMasking):
     def units(
         self, ids: NDArray[np.int64], candidates: NDArray[np.int64], word: NDArray[np.int64], vocabulary: Vocabulary
     ) -> NDArray[np.int64]:
-        """Return the number (C,) of the entity, phrase or word that each token belongs to."""
+        """Return the index (C,) of the entity, phrase or word that each token belongs to."""
         first = np.flatnonzero(np.diff(word, prepend=-1))
         pieces = [vocabulary.texts[number] for number in ids]
         texts = ["".join(pieces[a:b]) for a, b in pairwise([*first.tolist(), len(pieces)])]

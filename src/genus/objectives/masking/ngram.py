@@ -1,6 +1,6 @@
-"""N-gram masking: short runs of whole words (Lan et al. 2019, section 4.1).
+"""N-gram masking: short runs of whole words (Lan et al. 2019, ALBERT, section 4.1).
 
-Legend: L sequence length, C tokens that may be chosen, W words, K chosen tokens.
+Legend: L sequence length, C candidate tokens, W words, K chosen tokens.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 class NGramMasking(Masking):
-    """Runs of n whole words, with p(n) = (1 / n) / Σₖ (1 / k) for n up to `longest`; each piece has its own fate.
+    """N-gram masking: n words, p(n) = (1 / n) / Σₖ (1 / k) for n up to `longest`; each piece is replaced separately.
 
-    Every word is tried in random order as the first of a run. Where the segment ends sooner, n is drawn from what there
-    is. A run that would exceed max(1, round(rate x L)) tokens loses words from its end until it fits; one that does not
-    fit, or meets a run chosen before, is passed over. So runs taken late are shorter than the law says.
+    Every word is tried in random order as the first of a run. If fewer words are left in the segment, n is drawn up to
+    their number. A run that would exceed max(1, round(rate x L)) tokens loses words at its end until it fits; a run
+    that does not fit, or overlaps an earlier one, is skipped. So late runs are shorter than the distribution says.
 
-    Source: Lan et al. 2019, section 4.1; released code, create_pretraining_data.py, create_masked_lm_predictions. There
-    a run may reach over the separator into the second segment; here it stays within one.
+    Source: Lan et al. 2019, section 4.1; released code, create_pretraining_data.py, create_masked_lm_predictions.
+    Deviation: there a run may cross the separator into the second segment; here it stays within one.
     """
 
     longest: Count = 3
-    """Words in a run at most."""
+    """Largest n, in words."""
 
     @property
     def in_words(self) -> str:
-        """What is chosen."""
+        """Description in words: the unit of masking."""
         return f"runs of up to {self.longest} words"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions of the chosen runs, max(1, round(rate x L)) at most."""
+        """Return the positions (K,) of the chosen n-grams, at most max(1, round(rate x L))."""
         candidates, word = words(sequence, vocabulary)
         first = np.searchsorted(word, np.arange(word.max(initial=-1) + 2))
         left = self._words_left(candidates, word, first[:-1])
@@ -63,7 +63,7 @@ class NGramMasking(Masking):
     def _words_left(
         self, candidates: NDArray[np.int64], word: NDArray[np.int64], first: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Return how many words (W,) a run from each word may have: `longest`, or what its segment has left."""
+        """Return the largest n (W,) of a run that starts at each word: `longest`, or the words left in the segment."""
         gaps = np.flatnonzero(np.diff(candidates) > 1) + 1
         ends = np.append(word[gaps], len(first))
         end = ends[np.searchsorted(gaps, first, side="right")]

@@ -1,4 +1,4 @@
-"""Masking that chooses rare tokens more often than frequent ones.
+"""Frequency-dependent masking (DistilBERT): rare tokens are masked more often than frequent ones.
 
 Legend: K chosen tokens.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class RareMasking(Masking):
-    """Single tokens, drawn without replacement, each draw in proportion to max(1, count in the corpus) ^ -smoothing.
+    """Token masking without replacement, with probability in proportion to max(1, count in the corpus) ^ -smoothing.
 
-    Source: DistilBERT's released code, train.py (token_probs) and distiller.py (prepare_batch_mlm). Deviation: there a
-    batch has the share `rate` of masked tokens, and a sequence of frequent ones few; here each sequence has its own.
+    Source: DistilBERT's released code, train.py (token_probs) and distiller.py (prepare_batch_mlm). Deviation: there
+    `rate` holds per batch, and a sequence of frequent tokens has few masks; here it holds per sequence.
     """
 
     counts_tokens: ClassVar[bool] = True
@@ -33,16 +33,17 @@ class RareMasking(Masking):
 
     @property
     def in_words(self) -> str:
-        """What is chosen."""
+        """Description in words: the unit of masking."""
         return "single tokens, rare ones more often"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return max(1, round(rate x L)) positions, or all there are but special tokens.
+        """Return max(1, round(rate x L)) positions (K,), or fewer if there are fewer tokens that are not special.
 
-        The first K of exponential waiting times, each at its token's rate, are such draws (Efraimidis & Spirakis 2006).
+        Weighted sampling without replacement: the K smallest of exponential variables, each with its token's weight as
+        rate (Efraimidis & Spirakis 2006).
 
         Raises:
-            GenusError: nobody has counted the tokens of the corpus.
+            GenusError: the vocabulary has no token counts.
         """
         if vocabulary.counts is None:
             raise GenusError("rare tokens cannot be told: the tokens of the corpus were not counted")

@@ -1,4 +1,4 @@
-"""SpanBERT's masking: contiguous spans of whole words.
+"""Span masking (SpanBERT): contiguous spans of whole words.
 
 Legend: L sequence length, W words, K chosen tokens.
 """
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 
 class SpanMasking(JointMasking):
-    """Spans of words, of lengths l with P(l) ~ (1 - p)^(l - 1) p for l up to `longest`, each begun at a random word.
+    """Span masking: spans of l words, P(l) ~ (1 - p)^(l - 1) p (geometric, l up to `longest`), begun at random words.
 
-    Spans are drawn until max(1, round(rate x L)) tokens are chosen. One begins at a word that is not chosen yet, and
-    ends early at a token of the frame; the last one, at a word that would be too many tokens. Spans that meet are one
-    span. A span becomes masks, or random tokens, or stays, as a whole.
+    Spans are drawn until max(1, round(rate x L)) tokens are chosen. A span starts at a word that is not chosen yet, and
+    ends early at a special token of the frame; the last one ends before a word that would exceed the number of tokens.
+    Adjacent spans count as one. A span is replaced as a whole: by masks, by random tokens, or not at all.
 
-    Deviation: the released code cuts the last span to the very number of tokens, within a word if need be.
+    Deviation: the released code cuts the last span to the exact number of tokens, within a word if necessary.
 
     Source: Joshi et al. 2019, section 3.1; released code, pretraining/fairseq/data/masking.py.
     """
 
     p: SomeShare = 0.2
     longest: Count = 10
-    """Words."""
+    """Largest length of a span, in words."""
 
     @property
     def in_words(self) -> str:
-        """What is chosen."""
+        """Description in words: the unit of masking."""
         return f"spans of up to {self.longest} words"
 
     def lengths(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the lengths in words of so many spans."""
+        """Return the lengths (number,) of spans, in words, drawn from P(l)."""
         chance = (1 - self.p) ** np.arange(self.longest)
         return 1 + rng.choice(self.longest, size=number, p=chance / chance.sum())
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions of the spans' tokens, max(1, round(rate x L)) at most."""
+        """Return the positions (K,) of the spans' tokens, at most max(1, round(rate x L))."""
         candidates, word = words(sequence, vocabulary)
         first = np.flatnonzero(np.diff(word, prepend=-1))
         sizes = np.bincount(word)

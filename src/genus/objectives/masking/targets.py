@@ -1,6 +1,6 @@
-"""Which tokens a permutation language model predicts: the last ones of the order, one in K.
+"""Target selection of a permutation language model: partial prediction of one in K tokens, the last of the order.
 
-Legend: L tokens of a stretch.
+Legend: L tokens of the part of a sequence from which targets are chosen.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ if TYPE_CHECKING:
 
 
 class TargetSelection(Part, ABC):
-    """A choice of the tokens to predict: one in `one_in` of them."""
+    """A selection of the tokens to predict, one in `one_in`."""
 
     one_in: Count = 6
-    """K of the paper."""
+    """K of the paper: one in K tokens is predicted."""
 
     @abstractmethod
     def choose(
         self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Return (L,) true at `number` tokens, or at all there are.
+        """Return a target mask (L,), true at `number` tokens, or at all free ones if they are fewer.
 
         Args:
-            number: how many.
+            number: number of targets.
             starts: (L,) true where a word starts.
             free: (L,) true where a token may be chosen.
-            rng: what draws.
+            rng: random generator.
         """
 
 
 class RandomTokens(TargetSelection):
-    """Single tokens, each with equal chance (Yang et al. 2019, table 6: without span-based prediction)."""
+    """Single tokens, chosen uniformly (Yang et al. 2019, table 6: without span-based prediction)."""
 
     def choose(
         self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Return them."""
+        """Return the target mask (L,) of uniformly chosen tokens."""
         chosen = np.zeros(len(free), dtype=np.bool_)
         chosen[rng.permutation(np.flatnonzero(free))[:number]] = True
         return chosen
 
 
 class ContextSpans(RandomTokens):
-    """Spans of n tokens, each in a context of its own of K n tokens, at a random place in it that starts a word.
+    """Span-based prediction: spans of n tokens, each at a random word start within its own context of K n tokens.
 
-    n is at most `longest`, with p(n) ~ 1/n. What is then missing to the number is made up of single tokens. A span may
-    end within a word, as in the released code: whether the next word has begun it asks of the span's first token, which
-    always begins one, and so counts tokens.
+    n is at most `longest`, with p(n) ~ 1/n. If the spans have fewer tokens than required, single tokens are added. A
+    span may end within a word, as in the released code, which tests for the next word start at the span's first token;
+    that is always a word start, so the code counts tokens.
 
     Source: Yang et al. 2019, section 2.6; released code, data_utils.py, _sample_mask. Deviations: a span lies within
-    its K n tokens, as the paper says, not beside as many; one at the end is kept; the fixed tokens of the frame end a
-    span and do not count.
+    its K n tokens, as the paper says, not beside as many; a span at the end is kept; the special tokens of the frame
+    end a span and do not count.
     """
 
     longest: Count = 5
@@ -65,7 +65,7 @@ class ContextSpans(RandomTokens):
     def choose(
         self, number: int, starts: NDArray[np.bool_], free: NDArray[np.bool_], rng: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Return them."""
+        """Return the target mask (L,) of spans and, if necessary, single tokens."""
         chosen = np.zeros(len(free), dtype=np.bool_)
         chances = 1.0 / np.arange(1, self.longest + 1)
         sizes = 1 + rng.choice(self.longest, size=number, p=chances / chances.sum())

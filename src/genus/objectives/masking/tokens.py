@@ -1,4 +1,4 @@
-"""Masking of single tokens and of whole words."""
+"""Token masking and whole-word masking (BERT)."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ if TYPE_CHECKING:
 
 
 class TokenMasking(Masking):
-    """Single tokens, drawn without replacement (BERT's released code, create_masked_lm_predictions)."""
+    """Token masking, uniform without replacement (BERT's released code, create_masked_lm_predictions)."""
 
     @property
     def in_words(self) -> str:
-        """What is chosen."""
+        """Description in words: the unit of masking."""
         return "single tokens"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return max(1, round(rate x L)) positions, or all there are."""
+        """Return max(1, round(rate x L)) positions (K,), or all that are not fixed if they are fewer."""
         candidates = np.flatnonzero(~sequence.fixed)
         return np.sort(rng.permutation(candidates)[: self.number(sequence)])
 
 
 class WholeWordMasking(Masking):
-    """All pieces of a word or none, each piece then replaced by a draw of its own.
+    """Whole-word masking: all pieces of a word are chosen or none; each piece is then replaced separately.
 
-    A word is a piece that starts one and the pieces that follow it, up to the next start or the frame; pieces cut off
-    from their start, as at the front of a truncated segment, are a word too. Words are taken in random order; one that
-    would exceed max(1, round(rate x L)) is passed over, so a short sequence of long words may have nothing to restore.
+    A word is a word-start piece and the pieces after it, up to the next word start or special token of the frame;
+    pieces without their word start, as at the front of a truncated segment, are a word too. Words are taken in random
+    order; one that would exceed max(1, round(rate x L)) is skipped, so a short sequence of long words may have no
+    target.
 
     Source: BERT's released code, create_pretraining_data.py, `do_whole_word_mask`.
     """
 
     @property
     def in_words(self) -> str:
-        """What is chosen."""
+        """Description in words: the unit of masking."""
         return "whole words"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions of the chosen words, max(1, round(rate x L)) at most."""
+        """Return the positions (K,) of the chosen words, at most max(1, round(rate x L))."""
         candidates, word = words(sequence, vocabulary)
         sizes = np.bincount(word)
         chosen = np.zeros(len(sizes), dtype=np.bool_)

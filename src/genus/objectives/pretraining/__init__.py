@@ -1,1 +1,1 @@
-"""Pretraining objectives."""
+"""Pretraining objectives: language models, replaced-token detection, distillation and labels of formats."""

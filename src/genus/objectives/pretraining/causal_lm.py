@@ -1,4 +1,4 @@
-"""The language model proper: each token from those before it (Dai et al. 2019, section 3)."""
+"""Causal (autoregressive) language model: next-token prediction (Dai et al. 2019, section 3)."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 class CausalLM(LanguageModel):
-    """-Σ log p(x_t | x_1 ... x_{t-1}); for models in which a token sees none after it.
+    """Causal language model: -Σ log p(x_t | x_1 ... x_{t-1}); it needs a model with a causal attention mask.
 
-    The last token of a sequence has a target too where the format knows what follows it in the text.
+    The last token of a sequence has a target too if the format provides the token that follows it in the text.
     """
 
     causal: ClassVar[bool | None] = True
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example with what follows each token as its target."""
+        """Return the example with the next token as the target of each token."""
         tokens = example.tokens
         following = tokens.ids[1:] if tokens.following is None else np.append(tokens.ids[1:], tokens.following)
         return Example(example.streams, example.targets | {self.target: (np.arange(len(following)), following)})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return one a token."""
+        """Return one target per token."""
         return {self.target: tokens}
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of the output layer at every token."""
+        """Return the cost of the output layer at every token."""
         return self.output.cost(model, vocab_size)

@@ -1,6 +1,6 @@
-"""Knowledge distillation: a masked language model that learns from a teacher too.
+"""Knowledge distillation: a masked language model (student) that also learns from a teacher.
 
-Legend: K compared tokens, M targets, H hidden size, V vocabulary.
+Legend: K compared tokens; the other letters are those of docs/names.md.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ if TYPE_CHECKING:
 
 
 TAUGHT = "taught"
-"""The name of the targets at which a student is compared with its teacher."""
+"""Name of the targets (all tokens) at which the student is compared with its teacher."""
 
 
 class Distillation(Objective):
-    """What is learned from a teacher, who is read from a model folder when a run begins."""
+    """A distillation objective; its teacher is loaded from a model folder at the start of a run."""
 
     @abstractmethod
     def with_teacher(self, model: Model, objectives: Sequence[Objective]) -> Self:
-        """Return the objective under a teacher of this architecture, trained for these objectives.
+        """Return the objective with a teacher of this architecture that was trained for `objectives`.
 
         Raises:
-            UsageError: such a one cannot teach it.
+            UsageError: the teacher lacks an objective that the distillation needs.
         """
 
 
 class DistillationHead(Head):
-    """A head with a teacher.
+    """A distillation head with a frozen teacher.
 
-    The teacher is no submodule: nobody trains, counts or saves it. It goes where the head goes, draws no dropout, and
-    has no gradient.
+    The teacher is not a submodule: it is not trained, counted or saved. It moves to the head's device and dtype, and
+    has no dropout and no gradients.
     """
 
     def __init__(self) -> None:
@@ -66,95 +66,103 @@ class DistillationHead(Head):
 
     @property
     def teacher(self) -> Learner:
-        """The network and heads of the trained model."""
+        """The trained model: network and heads."""
         return self._teachers[0]
 
     def set_teacher(self, teacher: Learner) -> None:
-        """Take a trained model as the teacher, in place of any other."""
+        """Freeze a trained model and use it as the teacher, in place of any other."""
         self._teachers = (teacher.eval().requires_grad_(False),)
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
-        """Move the teacher too, to a device or another type."""
+        """Apply `fn` (a change of device or dtype) to the teacher too."""
         for teacher in self._teachers:
             teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Teacher(Part):
-    """The architecture of a trained masked language model."""
+    """The architecture of the teacher, a trained masked language model."""
 
     model: Model
     output: Output = LMHead(transform=Transform())
-    """Of its head."""
+    """The output layer of its head."""
 
     def learner(self, vocab_size: int) -> Learner:
-        """Build it, with fresh weights."""
+        """Build the teacher's network and head, with random weights."""
         head = MaskedLM(output=self.output)
         return Learner(self.model.build(vocab_size), {head.name: head.build(self.model, vocab_size)})
 
 
 class DistilledMaskedLM(MaskedLM, Distillation):
-    """The masked language model, and two losses by which a teacher who sees the same corrupted sequence helps.
+    """Distilled masked language model (DistilBERT): MLM loss and two losses against a teacher on the same input.
 
         L = a τ² KL(softmax(t / τ) || softmax(s / τ)) + b (-log softmax(s)[token]) + c (1 - cos(h, h'))
 
     with s, t the logits and h, h' the last hidden states of student and teacher, and a, b, c the weights `distilled`,
-    `masked` and `hidden_cosine`. Each is a mean: over the tokens of `compared`, the masked ones, and all. Numbers are
-    those of the released code (huggingface/transformers, research_projects/distillation: README.md, train.py,
-    distiller.py), which chooses rare tokens more often than frequent ones: the masking `RareMasking`.
+    `masked` and `hidden_cosine`. The three terms are means over the tokens of `compared`, the masked tokens, and all
+    tokens. Values are those of the released code (huggingface/transformers, research_projects/distillation: README.md,
+    train.py, distiller.py), which masks rare tokens more often than frequent ones: the masking `RareMasking`.
 
-    What is left after training is a masked language model, whose head goes by its name.
+    After training, the exported model is a masked language model, with the same head name.
     """
 
     teacher: Teacher | None = None
-    """Its architecture, which the teacher that is given to a run replaces."""
+    """Architecture of the teacher; the teacher model that is given to a run replaces it."""
     compared: Literal["all", "masked"] = "all"
-    """Tokens at which distributions are compared: all as in the released command, or the masked ones as with its
-    --restrict_ce_to_mask, for a seventh of the cost."""
+    """Tokens of the KL term: all, as in the released command, or the masked ones, as with its --restrict_ce_to_mask, at
+    a seventh of the cost."""
     temperature: Positive = 2.0
-    """τ."""
+    """Temperature τ of both softmaxes."""
     distilled: NotNegative = 5.0
-    """Weight of the loss of this name."""
+    """a, the weight of the KL term, the loss `distilled`."""
     masked: NotNegative = 2.0
-    """Weight of the loss of this name."""
+    """b, the weight of the masked-language-model loss, `masked_lm`."""
     hidden_cosine: NotNegative = 1.0
-    """Weight of the loss of this name; 0 leaves it out, for a teacher of another width."""
+    """c, the weight of the cosine term; 0 omits it, for a teacher with another hidden size."""
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """Its own, the masked language model's first; without that of hidden states where it counts nothing."""
+        """Names of its losses, `masked_lm` first; without `hidden_cosine` if its weight is 0."""
         return (self.target, *(name for name in self.weights() if name != self.target and self._counts(name)))
 
     @property
     def token_losses(self) -> frozenset[str]:
-        """That of the masked language model."""
+        """The masked-language-model loss."""
         return frozenset({self.target})
 
     @property
     def exported(self) -> Objective:
-        """The masked language model."""
+        """The masked language model without the teacher."""
         return MaskedLM(masking=self.masking, output=self.output)
 
     def with_teacher(self, model: Model, objectives: Sequence[Objective]) -> Self:
-        """Return the objective under a masked language model."""
+        """Return the objective with a masked language model as its teacher.
+
+        Raises:
+            UsageError: the teacher has no masked-language-model head.
+        """
         for objective in objectives:
             if isinstance(objective, MaskedLM):
                 return replace(self, teacher=Teacher(model=model, output=objective.output))
         raise UsageError("the teacher has no masked-language-model head; take a pretrained model, not a fine-tuned one")
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Do as the masked language model does, and make every token a target of the comparison too."""
+        """Return the example of the masked language model, with every token as a target `TAUGHT` too."""
         length = len(example.tokens.ids)
         corrupted = super().prepare_example(example, vocabulary, rng)
         every = {TAUGHT: (np.arange(length), np.zeros(length, dtype=np.int64))}
         return Example(corrupted.streams, corrupted.targets | every)
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return those of the masked language model, and one a token."""
+        """Return the number of targets of the masked language model, and one `TAUGHT` per token."""
         return super().max_targets(tokens, sequences) | {TAUGHT: tokens}
 
     def build(self, model: Model, vocab_size: int) -> DistilledMaskedLMHead:
-        """Return the head, with a fresh teacher if its architecture is known."""
+        """Build the head, with a randomly initialized teacher if its architecture is known.
+
+        Raises:
+            UsageError: `hidden_cosine` is not 0, and the hidden sizes of teacher and student differ.
+        """
         if self.hidden_cosine and self.teacher is not None and self.teacher.model.width != model.width:
             raise UsageError(
                 f"the teacher's hidden states are {self.teacher.model.width} wide, the student's {model.width}: "
@@ -163,7 +171,7 @@ class DistilledMaskedLM(MaskedLM, Distillation):
         return DistilledMaskedLMHead(self, model, vocab_size)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of the token head where distributions are compared, and of the teacher forward."""
+        """Return the cost of the output layer at the compared tokens, and of the teacher's forward pass."""
         share = 1.0 if self.compared == "all" else self.masking.rate
         own = (self.output.cost(model, vocab_size) + ComponentCost(activations=2 * vocab_size)).scaled(share)
         if self.teacher is None:
@@ -174,16 +182,16 @@ class DistilledMaskedLM(MaskedLM, Distillation):
         return own + ComponentCost(frozen_parameters=whole.parameters, forward_only_flops=whole.flops)
 
     def weights(self) -> dict[str, float]:
-        """Return the weights."""
+        """Return the weights a, b and c by loss name."""
         return {"distilled": self.distilled, "masked_lm": self.masked, "hidden_cosine": self.hidden_cosine}
 
     def _counts(self, loss: str) -> bool:
-        """Whether a loss is computed: that of hidden states only where it counts."""
+        """Return whether a loss is computed: `hidden_cosine` only if its weight is not 0."""
         return loss != "hidden_cosine" or self.hidden_cosine > 0
 
 
 class DistilledMaskedLMHead(MaskedLMHead, DistillationHead):
-    """The triple loss at work."""
+    """Head of `DistilledMaskedLM`: it computes the three losses."""
 
     def __init__(self, choice: DistilledMaskedLM, model: Model, vocab_size: int) -> None:
         super().__init__(choice, model, vocab_size)
@@ -193,21 +201,21 @@ class DistilledMaskedLMHead(MaskedLMHead, DistillationHead):
 
     @property
     def taught_head(self) -> OutputLayer:
-        """What makes logits of the teacher's hidden states."""
+        """The teacher's output layer."""
         return cast("MaskedLMHead", self.teacher.heads[self.choice.name]).lm_head
 
     def compile_units(self) -> list[nn.Module]:
-        """Return the teacher's, both output layers and the comparison."""
+        """Return the modules of the teacher's network, both output layers and the comparison."""
         return [*self.teacher.network.compile_units(), self.taught_head, self.lm_head, self.compare]
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of tokens that each loss is a sum over."""
+        """Return the number of targets of each loss."""
         masked, every = (batch.targets[name].count() for name in (self.target, TAUGHT))
         found = {self.loss: masked, "distilled": every if self.choice.compared == "all" else masked}
         return found | ({"hidden_cosine": every} if self.choice.hidden_cosine else {})
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return `masked` and `distilled` in nats, `hidden_cosine`, and `masked/correct`."""
+        """Return `masked_lm` and `distilled` in nats, `hidden_cosine`, and `masked_lm/correct`, summed over targets."""
         masked, every = batch.targets[self.target], batch.targets[TAUGHT]
         everywhere = self.choice.compared == "all"
         at = slice(None) if everywhere else masked.index
@@ -229,7 +237,7 @@ class DistilledMaskedLMHead(MaskedLMHead, DistillationHead):
         return sums
 
     def compared(self, own_KH: Tensor, taught_KH: Tensor, label_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (K,) negative log-likelihoods, 0 without a label, what has the highest logit, and divergences."""
+        """Return (K,) negative log-likelihoods, 0 without a label, whether argmax is the label, and KL divergences."""
         with torch.no_grad():
             taught_KV = self.taught_head(taught_KH)
         own_KV = self.lm_head(own_KH)
@@ -238,19 +246,19 @@ class DistilledMaskedLMHead(MaskedLMHead, DistillationHead):
 
 
 class Comparison(nn.Module):
-    """τ² KL(softmax(t / τ) || softmax(s / τ)), from student's logits s and teacher's t."""
+    """KL divergence with temperature: τ² KL(softmax(t / τ) || softmax(s / τ)) of student s and teacher t (logits)."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = temperature
 
     def forward(self, own_KV: Tensor, taught_KV: Tensor) -> Tensor:
-        """Return (K,)."""
+        """Return the divergences (K,) in nats, of student and teacher logits (K, V)."""
         own, taught = (F.log_softmax(logits.float() / self.temperature, -1) for logits in (own_KV, taught_KV))
         return self.temperature**2 * F.kl_div(own, taught, reduction="none", log_target=True).sum(-1)
 
 
 def _spread(targets: Targets, tokens: int) -> Tensor:
-    """Return the label of every token (T,), `IGNORE` where there is none; what only fills up is cut off again."""
+    """Scatter labels to all tokens (T,), `IGNORE` elsewhere; padding targets go to an extra entry that is cut off."""
     place_M = torch.where(targets.counted(), targets.index, tokens)
     return targets.label.new_full((tokens + 1,), IGNORE).scatter(0, place_M, targets.label)[:-1]

@@ -1,6 +1,6 @@
-"""A small masked language model whose guesses take the masks' places (Clark et al. 2020, ELECTRA, section 2).
+"""ELECTRA's generator: a small masked language model whose samples replace the masks (Clark et al. 2020, section 2).
 
-Legend: T tokens, M targets, H hidden size of the generator, V vocabulary.
+Legend: H hidden size of the generator; the other letters are those of docs/names.md.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 FOLDER = "generator"
-"""Where in a model's folder the generator lies."""
+"""Subfolder of a model folder that holds the generator."""
 
 
 class MaskedLMGenerator(Objective):
-    """-Σ log p(original token | masked sequence) of a generator, over the chosen tokens; what follows sees its samples.
+    """Masked-language-model loss of a generator; later objectives and the model get its samples in place of the masks.
 
-    The generator shares the model's embeddings. In every chosen place a token is drawn from its softmax, through which
-    no gradient flows; where the token drawn is the original, nothing was replaced.
+        L = -Σ log p(original token | masked sequence) over the chosen tokens
+
+    The generator shares the model's embeddings. At every chosen position a token is sampled from its softmax; no
+    gradient flows through the sampling. A sample that equals the original token counts as not replaced.
 
     Source: Clark et al. 2020, section 2, and section 3.2 on what is shared; released code, run_pretraining.py.
     """
@@ -46,50 +48,50 @@ class MaskedLMGenerator(Objective):
 
     generator: GeneratorConfig = GeneratorConfig()
     masked: MaskedLM = MaskedLM()
-    """What the generator learns, and from which masks."""
+    """The generator's objective, with its masking."""
 
     @property
     def in_words(self) -> str:
-        """By what, and what it learns."""
+        """Description in words: the generator's objective and its architecture."""
         return f"{self.masked.in_words} by {self.generator.in_words}"
 
     @property
     def target(self) -> str:
-        """What the generator learns from."""
+        """Name of the generator's targets."""
         return self.masked.target
 
     @property
     def provides(self) -> frozenset[str]:
-        """What was masked, and what every token was."""
+        """The generator's targets, and the original of every token."""
         return self.masked.provides | {ORIGINAL}
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """That of the generator."""
+        """The generator's masked-language-model loss."""
         return self.masked.losses
 
     @property
     def token_losses(self) -> frozenset[str]:
-        """That of the generator."""
+        """The generator's loss, a negative log-likelihood of tokens."""
         return self.masked.token_losses
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the generator's masking does."""
+        """Whether the generator's masking needs the token counts of the corpus."""
         return self.masked.counts_tokens
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Mask the chosen tokens, and put what each token was, masked or not, into targets of their own."""
+        """Return the example with the chosen tokens masked, and the original of every token as targets `ORIGINAL`."""
         ids = example.tokens.ids
         masked = self.masked.prepare_example(example, vocabulary, rng)
         return Example(masked.streams, masked.targets | {ORIGINAL: (np.arange(len(ids)), ids)})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return those of the generator, and one a token."""
+        """Return the generator's number of targets, and one target `ORIGINAL` per token."""
         return self.masked.max_targets(tokens, sequences) | {ORIGINAL: tokens}
 
     def build(self, model: Model, vocab_size: int) -> Head:
-        """Return the generator.
+        """Build the generator as a head.
 
         Raises:
             UsageError: the model's embeddings cannot be shared.
@@ -97,17 +99,17 @@ class MaskedLMGenerator(Objective):
         return MaskedLMGeneratorHead(self, model, vocab_size)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of the generator at all tokens, and of its token head at the chosen ones."""
+        """Return the cost of the generator at all tokens, and of its output layer at the chosen ones."""
         head = self.masked.cost(self.generator.encoder(model), vocab_size, length)
         return self.generator.cost(model, length) + head
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
-        """Return the objective with the generator among them."""
+        """Return the objective with the generator's architecture among `companions`, if it is there."""
         return replace(self, generator=fitted(companions[FOLDER], model)) if FOLDER in companions else self
 
 
 class MaskedLMGeneratorHead(Head):
-    """A generator at work."""
+    """The generator's network and its masked-language-model head."""
 
     def __init__(self, choice: MaskedLMGenerator, model: Model, vocab_size: int) -> None:
         super().__init__()
@@ -116,15 +118,16 @@ class MaskedLMGeneratorHead(Head):
         self.masked = choice.masked.build(self.network.encoder, vocab_size)
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of masked tokens."""
+        """Return the number of chosen (masked) tokens."""
         return self.masked.counts(batch)
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
-        """Replace the chosen tokens by samples, and say of every token in the targets `REPLACED` whether it is another.
+        """Replace the chosen tokens by the generator's samples; the targets `REPLACED` label every token 0 or 1.
 
         Returns:
-            The batch, with `masked`, the generator's summed negative log-likelihood in nats, `masked/correct`, how many
-            of its best guesses are right, and `masked/sampled`, how many of its samples are.
+            The batch and the sums `masked_lm`, the generator's summed negative log-likelihood in nats,
+            `masked_lm/correct`, how many of its most probable tokens are the original, and `masked_lm/sampled`, how
+            many of its samples are.
         """
         tokens, masked, original = batch.tokens, batch.targets[self.target], batch.targets[ORIGINAL]
         hidden_TH = self._hidden(network, batch)
@@ -141,30 +144,30 @@ class MaskedLMGeneratorHead(Head):
         return batch, sums | {f"{self.loss}/{name}": value for name, value in found.items()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return nothing: the generator is a model of its own (`auxiliary_models`)."""
+        """Return no outputs: the generator is a separate model (`auxiliary_models`)."""
         return {}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return nothing: all was done before the model ran."""
+        """Return no losses: `prepare` computed them before the model's forward pass."""
         return {}
 
     def _hidden(self, network: Network, batch: Batch) -> Tensor:
-        """Return the generator's states (T, H) of tokens that the model's embeddings read."""
+        """Return the generator's hidden states (T, H), computed from the model's embeddings."""
         states: Tensor = self.network(cast("TransformerNetwork", network).embed, batch.tokens)
         return states
 
     def compile_units(self) -> list[torch.nn.Module]:
-        """Return the generator's layers, which are alike."""
+        """Return the generator's layers, which are equal."""
         return list(self.network.layers.children())
 
     def auxiliary_models(self, network: Network) -> dict[str, AuxiliaryModel]:
-        """Return the generator with the model's embeddings."""
+        """Return the generator, with the model's embeddings, by its folder name."""
         whole = self.network.whole(cast("TransformerNetwork", network).embed)
         learner = Learner(whole, {self.choice.masked.name: self.masked})
         return {FOLDER: AuxiliaryModel(self.network.encoder, (self.choice.masked,), learner)}
 
 
 def put(ids: Tensor, targets: Targets, values_M: Tensor) -> Tensor:
-    """Return ids (T,) with values at the real targets; rows that only fill up go to a cell that is cut off again."""
+    """Scatter values (M,) into ids (T,) at the real targets; padding targets go to an extra entry that is cut off."""
     cell_M = torch.where(targets.counted(), targets.index, len(ids))
     return torch.cat([ids, ids[:1]]).scatter(0, cell_M, values_M)[:-1]

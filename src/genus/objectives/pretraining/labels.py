@@ -1,7 +1,4 @@
-"""Classification of sequences and tokens by labels that the example format gives.
-
-Legend: M targets, H hidden size, C classes.
-"""
+"""Token and sequence classification with labels from the example format or the text (self-supervised labels)."""
 
 from __future__ import annotations
 
@@ -23,25 +20,25 @@ if TYPE_CHECKING:
 
 
 class CapitalPrediction(LinearObjective):
-    """-Σ log p(the word begins with a capital letter | the text in small letters), at each word's first token.
+    """Capital prediction: -Σ log p(the word is capitalized | the lowercased text), at each word's first token.
 
-    The case must be known, so the vocabulary has to keep it; what the model sees is every capitalized piece replaced by
-    the one in small letters. Words whose first piece has no such counterpart in the vocabulary stay as they are and are
-    not asked for; nor are words without letters.
+    The vocabulary must be cased, so that the case is known; the model gets every capitalized piece replaced by its
+    lowercase piece. Words whose first piece has no lowercase counterpart in the vocabulary stay unchanged and have no
+    target; nor have words without letters.
 
-    Deviation: the published vocabulary is uncased, and the case came from beside it. Here nothing is stored beside the
-    ids, so that any corpus serves.
+    Deviation: the published vocabulary is uncased, and the case was stored separately. Here only ids are stored, so any
+    corpus can be used.
     """
 
     pooled: ClassVar[bool] = False
 
     @property
     def outputs(self) -> int:
-        """Two: 0 begins small, 1 with a capital."""
+        """Two classes: 0 lowercase, 1 capitalized."""
         return 2
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example in small letters, with a label at each word's first token.
+        """Return the lowercased example, with a label at each word's first token.
 
         Raises:
             GenusError: the vocabulary has no capital letters.
@@ -56,7 +53,7 @@ class CapitalPrediction(LinearObjective):
 
 @lru_cache(maxsize=4)
 def cases(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return, an id (V,): the id of its text in small letters, itself where there is none; and its label, -1 for none.
+    """Return per id (V,): the id of its lowercase text, or itself if there is none; and its label, -1 for none.
 
     Raises:
         GenusError: the vocabulary has no capital letters.
@@ -78,7 +75,7 @@ def cases(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class TokenLabels(LinearObjective):
-    """-Σ log p(label | the token's state), over the labels of tokens that a format gives.
+    """Token classification: -Σ log p(label | the token's hidden state), with labels from an example format.
 
     With `DocumentSegments`: token-document relation prediction (Sun et al. 2019, ERNIE 2.0, section 3.2.1).
     """
@@ -86,45 +83,45 @@ class TokenLabels(LinearObjective):
     pooled: ClassVar[bool] = False
 
     label: str
-    """What the labels are called among the targets of a format, such as `token_document`; loss and head are, too."""
+    """Name of the labels in the targets of a format, such as `token_document`, and of the loss and the head."""
     classes: Count = 2
-    """How many classes there are, where the objective brings no format, which knows it."""
+    """Number of classes, if `examples` is None; otherwise the format defines it."""
     examples: ExampleFormat | None = None
-    """The format whose labels these are; None: the recipe's own."""
+    """The format that provides the labels; None: the recipe's format."""
 
     @property
     def name(self) -> str:
-        """That of the labels."""
+        """Name of the labels, the loss and the head."""
         return self.label
 
     @property
     def in_words(self) -> str:
-        """The name of the labels, in words."""
+        """Description in words: the name of the labels, with spaces."""
         return self.label.replace("_", " ")
 
     @property
     def requires(self) -> frozenset[str]:
-        """The labels."""
+        """The targets with the labels, from the example format."""
         return frozenset({self.target})
 
     @property
     def format(self) -> ExampleFormat | None:
-        """The format whose labels these are."""
+        """The format that provides the labels; None: the recipe's format is used."""
         return self.examples
 
     @property
     def outputs(self) -> int:
-        """One a class."""
+        """One logit per class."""
         return self.classes if self.examples is None else self.examples.classes
 
 
 class SequenceLabels(TokenLabels):
-    """-Σ log p(label | pooled state of the sequence's summary token), over the labels that a format gives.
+    """Sequence classification: -Σ log p(label | pooled state of the summary token), with labels from a format.
 
-    Of the recipe's own format: `next_sentence`, 0 where the second segment follows the first and 1 where it is from
-    elsewhere (Devlin et al. 2018, section 3.1, task 2), and `sentence_order`, 0 where the segments stand as in the text
-    and 1 where they are swapped (Lan et al. 2019, section 3.1). Of formats of ERNIE 2.0 (Sun et al. 2019, sections
-    3.2.2 and 3.2.3): `sentence_reordering`, `sentence_distance`, `discourse_relation`, `relevance`.
+    From the recipe's format: `next_sentence` (next-sentence prediction), 0 if the second segment follows the first and
+    1 if it is from elsewhere (Devlin et al. 2018, section 3.1, task 2), and `sentence_order`, 0 if the segments are in
+    the order of the text and 1 if they are swapped (Lan et al. 2019, section 3.1). From formats of ERNIE 2.0 (Sun et
+    al. 2019, sections 3.2.2 and 3.2.3): `sentence_reordering`, `sentence_distance`, `discourse_relation`, `relevance`.
     """
 
     pooled: ClassVar[bool] = True

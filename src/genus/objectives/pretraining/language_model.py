@@ -1,7 +1,4 @@
-"""Objectives whose loss is the negative log-likelihood of tokens, and the module they have in common.
-
-Legend: M targets, H hidden size, V vocabulary.
-"""
+"""Language-model objectives, whose loss is the negative log-likelihood of tokens, and their common head."""
 
 from __future__ import annotations
 
@@ -19,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class LanguageModel(Objective):
-    """A language model of any kind: -Σ log p(token) over the targets `target`, by the output layer `output`."""
+    """A language-model objective: cross-entropy -Σ log p(token) over the targets `target`, with the head `output`."""
 
     output: Output = LMHead()
 
     @property
     def token_losses(self) -> frozenset[str]:
-        """All of its losses."""
+        """All losses of the objective."""
         return frozenset(self.losses)
 
     def build(self, model: Model, vocab_size: int) -> Head:
-        """Return the head."""
+        """Build the output layer as a head."""
         return LanguageModelHead(self, model, vocab_size)
 
 
 class LanguageModelHead(Head):
-    """The output layer over the states of targets."""
+    """Language-model head: the output layer over the vocabulary, applied to the hidden states of targets."""
 
     def __init__(self, choice: LanguageModel, model: Model, vocab_size: int, before: nn.Module | None = None) -> None:
-        """Build the output layer, behind a module that gives it states, if there is one."""
+        """Build the output layer; `before` is a module that computes its input states, if any."""
         super().__init__()
         self.target, (self.loss, *_) = choice.target, choice.losses
         self.before = before
@@ -45,18 +42,18 @@ class LanguageModelHead(Head):
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of tokens to predict."""
+        """Return the number of target tokens."""
         return {self.loss: batch.targets[self.target].count()}
 
     def predicting(self, states: States, batch: Batch) -> Tensor:
-        """Return the states (M, H) from which targets are predicted: those of the tokens at which they stand."""
+        """Return the hidden states (M, H) at the target positions, from which targets are predicted."""
         return states["tokens"][batch.targets[self.target].index]
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return `logits` (M, V)."""
+        """Return `logits` (M, V) over the vocabulary."""
         return {"logits": self.lm_head(self.predicting(states, batch))}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return the summed negative log-likelihood in nats, and `.../correct` if the output layer tells it."""
+        """Return the summed negative log-likelihood in nats, and `.../correct` if the output layer computes it."""
         found = self.lm_head.loss(self.predicting(states, batch), batch.targets[self.target])
         return {self.loss: found.pop("loss"), **{f"{self.loss}/{name}": value for name, value in found.items()}}

@@ -1,4 +1,4 @@
-"""The masked language model (Devlin et al. 2018, section 3.1, task 1)."""
+"""Masked language model, MLM (Devlin et al. 2018, section 3.1, task 1)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 MASKED = "masked_lm"
-"""The name of the targets that a masked language model makes, and of its loss."""
+"""Name of the targets of a masked language model, and of its loss."""
 
 
 class MaskedLM(LanguageModel):
-    """-Σ log p(original token | corrupted sequence) over the chosen tokens."""
+    """Masked language model: -Σ log p(original token | corrupted sequence) over the chosen tokens."""
 
     causal: ClassVar[bool | None] = False
     needs_tokens: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -35,45 +35,45 @@ class MaskedLM(LanguageModel):
 
     @property
     def in_words(self) -> str:
-        """How much is masked, and what is masked together."""
+        """Description in words: the masking rate, and the unit that is masked together."""
         return f"{super().in_words} ({self.masking.rate:.0%}, {self.masking.in_words})"
 
     @property
     def name(self) -> str:
-        """That of its targets and of its loss."""
+        """Name of the head, its targets and its loss."""
         return MASKED
 
     @property
     def provides(self) -> frozenset[str]:
-        """The chosen tokens."""
+        """The targets at the chosen tokens, which later objectives can use."""
         return frozenset({self.target})
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether its masking does."""
+        """Whether the masking needs the token counts of the corpus."""
         return self.masking.counts_tokens
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Replace the chosen tokens and put what they were into the targets."""
+        """Return the example with the chosen tokens replaced, and the original tokens as targets."""
         sequence = example.tokens
         chosen, ids = self.masking.corrupt(sequence, vocabulary, rng)
         streams = example.streams | {"tokens": replace(sequence, ids=ids)}
         return Example(streams, example.targets | {self.target: (chosen, sequence.ids[chosen])})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return rate x tokens and one more a sequence, since each rounds its own share and has at least one."""
+        """Return rate x tokens + 1 per sequence, since each sequence rounds its own share and has at least one."""
         return {self.target: min(tokens, math.ceil(self.masking.rate * tokens) + sequences)}
 
     def build(self, model: Model, vocab_size: int) -> MaskedLMHead:
-        """Return the head."""
+        """Build the output layer as a head."""
         return MaskedLMHead(self, model, vocab_size)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of the output layer, on the chosen tokens only."""
+        """Return the cost of the output layer, at the chosen tokens only."""
         return self.output.cost(model, vocab_size).scaled(self.masking.rate)
 
 
 class MaskedLMHead(LanguageModelHead):
-    """The masked language model's head: it computes logits at the targets only."""
+    """Masked-language-model head: it computes logits at the targets only."""
 
     fills_masks = True

@@ -1,6 +1,6 @@
-"""The permutation language model (Yang et al. 2019).
+"""Permutation language model (Yang et al. 2019, XLNet).
 
-Legend: L sequence length, R rows, P predicted tokens of a row at most, M targets, H hidden size.
+Legend: L sequence length; the other letters are those of docs/names.md.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class PermutationLM(LanguageModel):
-    """-Σ log p(x_t | all tokens that come before t in a random order), over the last 1/K of the order.
+    """Permutation language model: -Σ log p(x_t | tokens before t in a random order), over the last 1/K of the order.
 
-    Those before the last 1/K see each other whatever their order, as in the released code (data_utils.py, _local_perm):
-    the paper's sum over orders does not tell them apart. What the stream comes through is ordered before what only
-    looks ahead, so that what is remembered of it knows nothing of what comes.
+    The tokens before the last 1/K attend to each other in both directions, as in the released code (data_utils.py,
+    _local_perm): the paper's sum over orders does not distinguish them. The tokens that the recurrence memory keeps
+    (`Sequence.through`) come before the lookahead tokens in the order, so the memory does not depend on later text.
 
     Source: Yang et al. 2019, sections 2.2 and 2.3.
     """
@@ -45,11 +45,11 @@ class PermutationLM(LanguageModel):
 
     @property
     def in_words(self) -> str:
-        """What is predicted."""
+        """Description in words: the kind of order, and the tokens that are predicted."""
         return f"{super().in_words} order ({self.selection.in_words})"
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example with an order, and the tokens to predict as targets; none is replaced."""
+        """Return the example with a permutation order and the tokens to predict as targets; no token is replaced."""
         tokens = example.tokens
         middle = len(tokens.ids) if tokens.through is None else tokens.through
         order, chosen = np.zeros(len(tokens.ids), dtype=np.int64), np.zeros(len(tokens.ids), dtype=np.bool_)
@@ -66,17 +66,17 @@ class PermutationLM(LanguageModel):
     def _choose(
         self, number: int, tokens: Sequence, stretch: slice, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> NDArray[np.bool_]:
-        """Return what is predicted of a stretch; spans are drawn in the direction in which the text reads."""
+        """Return the mask of target tokens within `stretch`; spans are drawn in the reading direction of the text."""
         way = slice(None, None, -1 if tokens.backward else 1)
         starts, free = vocabulary.word_start[tokens.ids[stretch]][way], ~tokens.fixed[stretch][way]
         return self.selection.choose(number, starts, free, rng)[way]
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return one in K tokens, and one a sequence, since the shortest have one too."""
+        """Return tokens / K + 1 per sequence, since even the shortest sequence has a target."""
         return {self.target: tokens // self.selection.one_in + sequences}
 
     def check(self, model: Model) -> None:
-        """Refuse a model without second states.
+        """Check that the model has a query stream (two-stream attention).
 
         Raises:
             ChoiceError: the model has no query stream.
@@ -88,44 +88,44 @@ class PermutationLM(LanguageModel):
             )
 
     def build(self, model: Model, vocab_size: int) -> Head:
-        """Return the head."""
+        """Build the output layer as a head over query-stream states."""
         self.check(model)
         return PermutationLMHead(self, model, vocab_size)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of second states and of the output layer, on one token in K."""
+        """Return the cost of the query stream and the output layer, at one token in K."""
         second = model.second(length) or ComponentCost()
         return (second + self.output.cost(model, vocab_size)).scaled(1 / self.selection.one_in)
 
 
 def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return 0 for what comes first and is seen by all, and 1, 2, ... at random for the late ones."""
+    """Return a factorization order (L,): 0 for context tokens, visible to all; random 1, 2, ... for `late` tokens."""
     order = np.zeros(len(late), dtype=np.int64)
     order[late] = 1 + rng.permutation(int(late.sum()))
     return order
 
 
 class PermutationLMHead(LanguageModelHead):
-    """The permutation language model's head: it has the model give the tokens to predict a second state."""
+    """Permutation-language-model head: it requests query-stream states at the tokens to predict."""
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
-        """Ask for second states at the targets, whose index is then the number of the state."""
+        """Request query-stream states at the targets; the targets' index then counts these states."""
         query, targets = by_row(batch.targets[self.target], batch.tokens.row_length, len(batch.tokens.ids))
         streams = batch.streams | {"tokens": replace(batch.tokens, query=query)}
         return replace(batch, streams=streams, targets=batch.targets | {self.target: targets}), {}
 
     def predicting(self, states: States, batch: Batch) -> Tensor:
-        """Return the second states (M, H); where none was asked for, those of the tokens, which they can see."""
+        """Return the query-stream states (M, H); if none were requested, content states, which see their own token."""
         stream = "tokens" if batch.tokens.query is None else "query"
         return states[stream][batch.targets[self.target].index]
 
 
 def by_row(targets: Targets, length: int, cells: int) -> tuple[Tensor, Targets]:
-    """Return the tokens (R, P) of targets that come row by row, and the targets in that form (R P).
+    """Return the query positions (R, P) of targets that are sorted by row, and the targets padded to R P.
 
-    What a row has too few of stands at its first token, without a label. P is the most targets of any row, rounded up
-    to a multiple of 8, so that compiled code meets few shapes. `pack` has counted it, so that nobody waits for the
-    device; where nobody has, it is counted here.
+    Padding targets point to the first token of their row and have no label. P is the largest number of targets in a
+    row, rounded up to a multiple of 8, so that compiled code gets few shapes. `pack` counts it on the CPU, which avoids
+    a host-device synchronization; otherwise it is counted here.
     """
     rows, real = cells // length, targets.counted()
     row = targets.index // length
@@ -133,7 +133,7 @@ def by_row(targets: Targets, length: int, cells: int) -> tuple[Tensor, Targets]:
     most = int(number.max()) if targets.most is None else targets.most
     most = max(8, -(-most // 8) * 8)
     place = row * most + real.cumsum(0) - 1 - (number.cumsum(0) - number)[row]
-    place = torch.where(real, place, rows * most)  # what only fills up goes to one that is cut off again
+    place = torch.where(real, place, rows * most)  # padding is scattered to one extra entry, cut off below
     query = torch.arange(0, cells, length, device=row.device).repeat_interleave(most)
     query = torch.cat([query, query[:1]]).scatter(0, place, targets.index)[:-1]
     labels = torch.full((rows * most + 1,), IGNORE, dtype=targets.label.dtype, device=row.device)

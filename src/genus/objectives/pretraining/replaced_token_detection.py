@@ -1,6 +1,6 @@
 """Replaced-token detection (Clark et al. 2020, ELECTRA, section 2).
 
-Legend: M targets, which are all tokens, H hidden size.
+Legend: M targets, which are all tokens; the other letters are those of docs/names.md.
 """
 
 from __future__ import annotations
@@ -26,61 +26,61 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 ORIGINAL = "original"
-"""The name of the targets that say what every token was before any was replaced."""
+"""Name of the targets whose labels are the original ids of all tokens, before replacement."""
 REPLACED = "replaced_token_detection"
-"""The name of the targets that say of every token whether it was replaced, 0 or 1."""
+"""Name of the targets whose labels say whether each token was replaced (1) or not (0)."""
 
 
 class ReplacedTokenDetection(Objective):
-    """-Σ log p(replaced or not) over all tokens, special ones too: is it the original?
+    """Replaced-token detection: binary cross-entropy -Σ log p(replaced or not) over all tokens, special ones too.
 
-    What replaces tokens is an objective before it, such as `MaskedLMGenerator`.
+    An earlier objective replaces the tokens, such as `MaskedLMGenerator`.
 
     Source: Clark et al. 2020, section 2; released code, run_pretraining.py, _get_discriminator_output.
     """
 
     weight: NotNegative = 50.0
-    """λ, beside the generator's loss, which counts 1."""
+    """λ, the weight of this loss; the weight of the generator's loss is 1."""
     activation: Activation = Gelu()
 
     @property
     def target(self) -> str:
-        """Whether each token is replaced, which an objective before it says while the model is trained."""
+        """Name of the 0/1 targets, which an earlier objective computes in the training step."""
         return REPLACED
 
     @property
     def requires(self) -> frozenset[str]:
-        """The tokens that may be replaced."""
+        """The original ids of all tokens, from an earlier objective."""
         return frozenset({ORIGINAL})
 
     @property
     def in_words(self) -> str:
-        """What is told, and its weight."""
+        """Description in words: the task and its weight."""
         return f"replaced tokens (times {self.weight:g})"
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
-        """Return the example as it is."""
+        """Return the example unchanged."""
         return example
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return none: every token is a target already."""
+        """Return none: an earlier objective makes every token a target."""
         return {}
 
     def build(self, model: Model, vocab_size: int) -> Head:
-        """Return the head."""
+        """Build the binary head."""
         return ReplacedTokenDetectionHead(self, model)
 
     def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the demand of the head at every token."""
+        """Return the cost of the binary head at every token."""
         return binary_head_demand(model.width)
 
     def weights(self) -> dict[str, float]:
-        """Return λ."""
+        """Return λ for its loss."""
         return dict.fromkeys(self.losses, self.weight)
 
 
 class ReplacedTokenDetectionHead(Head):
-    """Replaced-token detection's head."""
+    """Replaced-token-detection head (ELECTRA's discriminator): a binary logit per token."""
 
     def __init__(self, choice: ReplacedTokenDetection, model: Model) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class ReplacedTokenDetectionHead(Head):
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
-        """Return the number of tokens."""
+        """Return the number of tokens, each of which is a target."""
         return {self.loss: batch.targets[ORIGINAL].count()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
@@ -97,13 +97,14 @@ class ReplacedTokenDetectionHead(Head):
         return {"scores": self.scores(states["tokens"][batch.targets[self.target].index])}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return the summed negative log-likelihood in nats, and sums that tell how good it is.
+        """Return the summed negative log-likelihood in nats, and metrics summed over tokens.
 
-        `.../correct` is how many tokens are judged right, at even odds; `.../share` how many are replaced, so that
-        1 - share is what a constant answer has right; `.../found` how many are and are said to be.
+        `.../correct` is how many tokens are classified correctly at a threshold of 0.5; `.../share` how many are
+        replaced, so that 1 - share is the accuracy of a constant answer; `.../found` how many are replaced and
+        detected (true positives).
 
         Raises:
-            GenusError: nothing has replaced tokens, as in a folder without its generator.
+            GenusError: no objective replaced tokens, as in a model folder without its generator.
         """
         targets = batch.targets.get(self.target)
         if targets is None:

@@ -1,4 +1,4 @@
-"""What fine-tuning learns from labels that people gave: a linear map of the network's states, and what it says."""
+"""Supervised fine-tuning objectives: a linear head over hidden states, and the decoding of its outputs."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 class FineTuned(LinearObjective):
-    """What is learned from people's labels, by a linear map of states."""
+    """A supervised fine-tuning objective: a linear head that learns from annotated labels."""
 
     dropout: Fraction = 0.1
-    """On what is mapped, in training (released code, run_classifier.py)."""
+    """Dropout rate of the head's input (released code, run_classifier.py)."""
 
     @property
     def rate(self) -> float:
-        """That choice."""
+        """The dropout rate of the head's input."""
         return self.dropout
 
     def reads(self, model: Model, pooler: Pooler) -> Model:
-        """Return the model as this is learned with it: with its own pooler or this one, or without any."""
+        """Return the model with its own pooler, or else this one, if the objective is pooled; otherwise without one."""
         return model.pooled(pooler) if self.pooled else model.unpooled()
 
     def sized(self, outputs: int) -> Self:
-        """Return the objective of a head that has been read, which gives that many numbers a target: here itself."""
+        """Return the objective for a loaded head with that many outputs per target; by default itself."""
         return self
 
     @abstractmethod
     def label_of(self, label: str | None) -> int | float:
-        """Return the number that stands for a label, and the one that is ignored for None.
+        """Return the target value of a label; None gives the value that the loss ignores.
 
         Raises:
-            ValueError: the label is none that this objective knows; it says which there are.
+            ValueError: the label is unknown; the message names the known ones.
         """
 
     @abstractmethod
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the most probable class or the number (M,) for the head's outputs (M, C)."""
+        """Return the predictions (M,), class indices or regression values, of the head's outputs (M, C)."""
 
     @abstractmethod
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
-        """Return the answer in the user's words for one target's outputs (C,), and the probability of each class."""
+        """Return one target's predicted label or value and the class probabilities by label, of its outputs (C,)."""

@@ -1,4 +1,4 @@
-"""What fine-tuning learns about sequences, single or paired: a class, or a number (Devlin et al. 2018, section 4.1)."""
+"""Sequence classification and regression, of single texts or pairs (Devlin et al. 2018, section 4.1)."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from genus.objectives import Sums
 
 SHOWN = 20
-"""Labels that an error names at most."""
+"""Largest number of labels that an error message lists."""
 
 
 class SequenceClassification(FineTuned):
-    """-Σ log softmax(W d(pooled) + b)[label], with d dropout."""
+    """Sequence classification: -Σ log softmax(W d(pooled) + b)[label], with d dropout."""
 
     pooled: ClassVar[bool] = True
 
     labels: tuple[str, ...]
-    """The classes' names, in the order of their numbers."""
+    """Class names, in the order of the class indices."""
 
     @property
     def outputs(self) -> int:
-        """One a class."""
+        """One logit per class."""
         return len(self.labels)
 
     def sized(self, outputs: int) -> Self:
-        """Return the objective with as many labels; old configurations do not name them all."""
+        """Return the objective with that many labels; `LABEL_0`, ... where a configuration does not name them all."""
         if len(self.labels) == outputs:
             return self
         return replace(self, labels=tuple(f"LABEL_{number}" for number in range(outputs)))
 
     def label_of(self, label: str | None) -> int | float:
-        """Return the class's number."""
+        """Return the class index; `IGNORE` for None."""
         if label is None:
             return IGNORE
         if label not in self.labels:
@@ -51,25 +51,25 @@ class SequenceClassification(FineTuned):
         return self.labels.index(label)
 
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the most probable class."""
+        """Return the index (M,) of the most probable class."""
         return np.asarray(outputs.argmax(-1))
 
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
-        """Return the most probable label, and the probability of each."""
+        """Return the most probable label, and the softmax probability of each label."""
         raised = np.exp(outputs - outputs.max())
         chances = (raised / raised.sum()).tolist()
         return self.labels[int(outputs.argmax())], dict(zip(self.labels, chances, strict=True))
 
 
 class SequenceRegression(FineTuned):
-    """Σ (w · d(pooled) + b - label)², with d dropout."""
+    """Sequence regression: Σ (w · d(pooled) + b - label)², with d dropout."""
 
     pooled: ClassVar[bool] = True
     answer: ClassVar[str] = "values"
 
     @property
     def outputs(self) -> int:
-        """One number."""
+        """One regression value."""
         return 1
 
     def sums(self, outputs_MC: Tensor, targets: Targets) -> Sums:
@@ -78,7 +78,7 @@ class SequenceRegression(FineTuned):
         return {loss: targets.total((outputs_MC[:, 0] - targets.label.nan_to_num()).square())}
 
     def label_of(self, label: str | None) -> int | float:
-        """Return the number."""
+        """Return the label as a finite number; NaN for None."""
         try:
             number = math.nan if label is None else float(label)
         except ValueError:
@@ -88,9 +88,9 @@ class SequenceRegression(FineTuned):
         return number
 
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the number."""
+        """Return the regression values (M,)."""
         return outputs[:, 0]
 
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
-        """Return the number; there are no classes."""
+        """Return the regression value, and no class probabilities."""
         return float(outputs[0]), {}

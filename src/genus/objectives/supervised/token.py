@@ -1,4 +1,4 @@
-"""What fine-tuning learns about words: a tag each, such as of names or of parts of speech (Devlin et al. 2018, 5.3)."""
+"""Token classification (named-entity recognition, part-of-speech tagging): Devlin et al. 2018, section 5.3."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import ClassVar
 from genus.objectives.supervised.sequence import SequenceClassification
 
 OUTSIDE = "O"
-"""The tag of words that are of no name (Ramshaw and Marcus 1995)."""
+"""Tag of words outside of every entity (Ramshaw and Marcus 1995)."""
 
 
 class TokenClassification(SequenceClassification):
-    """-Σ log softmax(W d(h) + b)[tag], over the first piece of each word; h is the piece's state, d dropout."""
+    """Token classification: -Σ log softmax(W d(h) + b)[tag] over words; h: first piece's hidden state, d: dropout."""
 
     pooled: ClassVar[bool] = False
 
     usual: str = OUTSIDE
-    """The tag of words of which the tokenizer leaves no piece: `O`, or else the most frequent one in training."""
+    """Tag of words that the tokenizer maps to no piece: `O`, or else the most frequent tag in training."""
