@@ -1,1 +1,1 @@
-"""Station 9, how good it is: metrics with their intervals, and completions of masked text."""
+"""Station 9, evaluation: metrics with their confidence intervals, and mask filling."""

@@ -1,4 +1,4 @@
-"""Completions of masked text.
+"""Mask filling: the most probable tokens of a masked language model for each mask of a text.
 
 Legend: M masks, V vocabulary.
 """
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 BLANK = re.compile(r"\[MASK\]|<mask>|_{3,}")
-"""How a user may write a mask, whatever the tokenizer's own is."""
+"""Spellings of a mask that a user may write with any tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One token in the place of one mask."""
+    """One predicted token for one mask."""
 
     token: str
     probability: float
     text: str
-    """The whole text with the token in the mask's place; other masks stay masks."""
+    """The whole text with this mask replaced by the token; other masks stay."""
 
 
 def fill_mask(
@@ -47,19 +47,19 @@ def fill_mask(
     max_length: int | None = None,
     precision: str = "float32",
 ) -> list[list[Completion]]:
-    """Return the `top` most probable tokens for every mask of a text, the best first.
+    """Return the `top` most probable tokens for every mask of a text, most probable first.
 
     Args:
-        learner: with a masked-language-model head, or a whole model within that has one, as ELECTRA's generator.
+        learner: has a masked-language-model head, or an auxiliary model that has one, such as ELECTRA's generator.
         tokenizer: the learner's own.
         text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`; the names of other special
-            tokens are text.
-        top: how many tokens.
-        max_length: the model's positions, None where they have no end.
-        precision: of the forward pass, `float32` or `bfloat16`.
+            tokens are treated as text.
+        top: number of tokens per mask.
+        max_length: the model's number of positions, None if it is unlimited.
+        precision: dtype of the forward pass, `float32` or `bfloat16`.
 
     Raises:
-        UsageError: `top` below 1; the text has no mask, or more tokens than there are positions.
+        UsageError: `top` is below 1; the text has no mask, or more tokens than the model has positions.
         GenusError: the model has no masked-language-model head.
     """
     if top < 1:
@@ -83,7 +83,7 @@ def fill_mask(
 
 
 def _restorer(learner: Learner) -> tuple[Learner, str]:
-    """Return the learner and the name of its head that fills masks: this one, or one of the whole models within."""
+    """Return the learner, or the first of its auxiliary models, whose head fills masks, and the head's name."""
     for one in (learner, *(companion.learner for companion in learner.auxiliary_models().values())):
         for name, head in one.heads.items():
             if cast("Head", head).fills_masks:
@@ -92,7 +92,7 @@ def _restorer(learner: Learner) -> tuple[Learner, str]:
 
 
 def _example(tokenizer: Tokenizer, text: str, target: str) -> Example:
-    """Return the framed text with a target without a label at every mask."""
+    """Return the text with special tokens and, at every mask, a target without a label."""
     mask = tokenizer.pieces[tokenizer.vocabulary.mask]
     ids = np.array(tokenizer.encode([text], specials=(mask,))[0], np.int64)
     sequence = Sequence(*tokenizer.vocabulary.frame(ids))
@@ -101,7 +101,7 @@ def _example(tokenizer: Tokenizer, text: str, target: str) -> Example:
 
 
 def _chances(learner: Learner, head: str, example: Example, tokenizer: Tokenizer, precision: str) -> Tensor:
-    """Return probabilities (M, V); what special tokens would have is left out."""
+    """Return token probabilities (M, V), with those of special tokens set to 0."""
     batch = pack([[example]], len(example.tokens.ids), tokenizer.vocabulary.pad, streams=False)
     batch, device = replace(batch, heads=frozenset({head})), device_of(learner)
     with answering(learner), autocast(precision, device):

@@ -1,4 +1,4 @@
-"""How sure a result is: the mean over seeds with Student's interval, and the bootstrap of a difference."""
+"""Confidence intervals: the mean over seeds with Student's t interval, and the paired bootstrap of a difference."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value and the range that holds the true one with a stated confidence; no range for a single run."""
+    """A mean and its confidence interval; a single run has no interval."""
 
     mean: float
     low: float | None
     high: float | None
     runs: int
-    """How many independent runs, or resampled examples, it rests on."""
+    """Number of independent runs, or of resampled examples."""
 
     def __str__(self) -> str:
-        """Return such as `0.912 [0.904, 0.920]`."""
+        """Return the mean and the interval, such as `0.9120 [0.9040, 0.9200]`."""
         return f"{self.mean:.4f}" if self.low is None else f"{self.mean:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return the mean of independent runs ± t s / sqrt(n), with t Student's quantile for n - 1 degrees of freedom."""
+    """Return the mean of n independent runs ± t s / sqrt(n); t is Student's quantile for n - 1 degrees of freedom."""
     runs, mean = len(values), math.fsum(values) / len(values)
     if runs == 1:
         return Interval(mean, None, None, 1)
@@ -42,7 +42,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
 
 
 def t_quantile(confidence: float, freedom: int) -> float:
-    """Return the t with P(|T| < t) = confidence, found by bisection."""
+    """Return the two-sided Student quantile: the t with P(|T| < t) = confidence, found by bisection."""
     low, high = 0.0, 1.0
     while t_within(high, freedom) < confidence:
         high *= 2
@@ -52,7 +52,7 @@ def t_quantile(confidence: float, freedom: int) -> float:
 
 
 def t_within(t: float, freedom: int) -> float:
-    """Return P(|T| < t) of Student's distribution (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    """Return P(|T| < t) under Student's t distribution (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(freedom))
     cosine, odd = math.cos(angle), freedom % 2
     term, total = (cosine if odd else 1.0), 0.0
@@ -74,9 +74,9 @@ def paired_bootstrap(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return metric(ours) - metric(theirs) on the same examples, with its percentile interval over resampled test sets.
+    """Paired bootstrap: metric(ours) - metric(theirs) on the same examples, with its percentile interval.
 
-    Source: Efron and Tibshirani 1993, section 13.3. Memory is that of one resample.
+    The test set is resampled `draws` times (Efron and Tibshirani 1993, section 13.3), one resample in memory at a time.
     """
     rng = np.random.default_rng(seed)
     differences = np.empty(draws)

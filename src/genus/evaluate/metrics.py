@@ -1,6 +1,6 @@
-"""Metrics of predictions against the truth, in numpy.
+"""The slot `Metric`: metrics of predictions against the truth, in numpy.
 
-Legend: N examples, C classes, which are numbers 0..C-1. A metric that is undefined because one side does not vary is 0.
+Legend: N examples, C classes with indices 0..C-1. A metric that is undefined because one side does not vary is 0.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Metric(Part, ABC):
-    """A number that says how good predictions are; larger is better."""
+    """A choice of evaluation metric; larger is better."""
 
     level: ClassVar[str] = "row"
-    """Whose label it judges: a row's, or a word's."""
+    """What has the labels that are compared: `row` or `word`."""
 
     @property
     def name(self) -> str:
-        """The kind in snake case, under which results are written."""
+        """The kind in snake case: the metric's key in results."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @abstractmethod
@@ -34,37 +34,37 @@ class Metric(Part, ABC):
 
 
 def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the table (C, C) of how often class `row` was predicted as class `column`."""
+    """Return the confusion matrix (C, C): counts, true classes in rows, predicted classes in columns."""
     classes = 1 + max(truth.max(initial=0), predicted.max(initial=0))
     return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 class Accuracy(Metric):
-    """The share of examples whose class is right."""
+    """Accuracy: the fraction of examples whose class is right."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the share."""
+        """Return the fraction of equal entries, 0 for no examples."""
         return float((truth == predicted).mean()) if len(truth) else 0.0
 
 
 class F1(Metric):
-    """2 TP / (2 TP + FP + FN) of one class."""
+    """F1 of one class: 2 TP / (2 TP + FP + FN)."""
 
     positive: int = 1
-    """The class's number: 1 is `paraphrase` in MRPC and QQP."""
+    """Index of the class: 1 is `paraphrase` in MRPC and QQP."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the harmonic mean of the class's precision and recall."""
+        """Return the harmonic mean of the class's precision and recall, 0 if the class does not occur."""
         hit = int(((truth == self.positive) & (predicted == self.positive)).sum())
         either = int((truth == self.positive).sum() + (predicted == self.positive).sum())
         return 2 * hit / either if either else 0.0
 
 
 class MacroF1(Metric):
-    """The mean of F1 over the classes that occur in the truth or in the predictions."""
+    """Macro-averaged F1 over the classes that occur in the truth or in the predictions."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the unweighted mean."""
+        """Return the unweighted mean of the classes' F1."""
         table = confusion(truth, predicted)
         either = table.sum(0) + table.sum(1)
         occurs = either > 0
@@ -72,7 +72,7 @@ class MacroF1(Metric):
 
 
 class Matthews(Metric):
-    """Matthews' correlation of classes, R_K for more than two (Gorodkin 2004, equation 8)."""
+    """Matthews correlation coefficient; R_K for more than two classes (Gorodkin 2004, equation 8)."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return cov(truth, predicted) / sqrt(cov(truth, truth) cov(predicted, predicted)) over one-hot classes."""
@@ -84,7 +84,7 @@ class Matthews(Metric):
 
 
 class Pearson(Metric):
-    """Pearson's linear correlation of numbers."""
+    """Pearson's linear correlation of real values."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return cov(truth, predicted) / (std(truth) std(predicted))."""
@@ -96,15 +96,15 @@ class Pearson(Metric):
 
 
 class Spearman(Metric):
-    """Spearman's rank correlation: Pearson's of the ranks, ties sharing their mean rank."""
+    """Spearman's rank correlation: Pearson's correlation of the ranks; ties share their mean rank."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the correlation of the ranks."""
+        """Return Pearson's correlation of the ranks, 0 if undefined."""
         return Pearson()(ranks(truth), ranks(predicted))
 
 
 def ranks(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the rank (N,) of every value, counted from 1; equal values share their mean rank."""
+    """Return the ranks (N,) of the values, counted from 1; equal values share their mean rank."""
     _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[which], np.float64)

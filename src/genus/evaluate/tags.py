@@ -1,7 +1,8 @@
-"""Metrics of tags: each example is a sentence, the truth and the predictions (N,) are its words' tags.
+"""Metrics of sequence tagging: each example is a sentence, the truth and the predictions (N,) are its words' tags.
 
-Tags of names are IOB2 (Tjong Kim Sang and Veenstra 1999, section 2): `B-PER` begins a name, `I-PER` goes on with one,
-`O` is of none. A name is found where both ends and the kind are right (Tjong Kim Sang and De Meulder 2003, section 2).
+Tags of named entities are IOB2 (Tjong Kim Sang and Veenstra 1999, section 2): `B-PER` begins an entity, `I-PER`
+continues one, `O` is outside. A predicted entity is correct if both ends and the type are right (Tjong Kim Sang and De
+Meulder 2003, section 2).
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ if TYPE_CHECKING:
 
 
 class TagMetric(Metric):
-    """A number that says how good tags are."""
+    """A metric of the tags of words."""
 
     level: ClassVar[str] = "word"
 
 
 class WordAccuracy(TagMetric):
-    """The share of words whose tag is right."""
+    """Accuracy per word: the fraction of words whose tag is right."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the share over the words of all sentences."""
+        """Return the fraction over the words of all sentences, 0 for no words."""
         pairs = [pair for sides in zip(truth, predicted, strict=True) for pair in zip(*sides, strict=True)]
         return sum(true == found for true, found in pairs) / len(pairs) if pairs else 0.0
 
 
 class EntityMetric(TagMetric):
-    """A ratio of how many names there are, were predicted, and both."""
+    """A ratio of the numbers of true, predicted and correctly predicted entities."""
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the ratio over the names of all sentences, 0 where it is undefined."""
+        """Return the ratio over the entities of all sentences, 0 if it is undefined."""
         true, found, both = 0, 0, 0
         for ours, theirs in zip(map(entities, predicted), map(entities, truth), strict=True):
             true, found, both = true + len(theirs), found + len(ours), both + len(ours & theirs)
@@ -45,37 +46,37 @@ class EntityMetric(TagMetric):
 
     @abstractmethod
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
-        """Return what is divided by what."""
+        """Return numerator and denominator for the numbers of true, predicted and correct entities."""
 
 
 class EntityF1(EntityMetric):
-    """2 both / (true + found): the harmonic mean of precision and recall of whole names."""
+    """F1 of whole entities: 2 both / (true + found), the harmonic mean of precision and recall."""
 
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
-        """Return twice the names found that are true, and the names of either side."""
+        """Return twice the correct entities, and the sum of true and predicted entities."""
         return 2 * both, true + found
 
 
 class EntityPrecision(EntityMetric):
-    """The share of predicted names that are true."""
+    """Precision of whole entities: the fraction of predicted entities that are true."""
 
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
-        """Return the names found that are true, and all that were found."""
+        """Return the correct entities and all predicted entities."""
         return both, found
 
 
 class EntityRecall(EntityMetric):
-    """The share of true names that are predicted."""
+    """Recall of whole entities: the fraction of true entities that are predicted."""
 
     def ratio(self, true: int, found: int, both: int) -> tuple[int, int]:
-        """Return the names found that are true, and all that are."""
+        """Return the correct entities and all true entities."""
         return both, true
 
 
 def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
-    """Return (first word, word after the last, kind) of the names of a sentence.
+    """Return (first word, word after the last, type) of the entities of a sentence in IOB2.
 
-    What goes on with no name that is begun, or with one of another kind, is of none (seqeval, mode "strict", IOB2).
+    An `I-` tag that follows no open entity of the same type belongs to no entity (seqeval, mode "strict", IOB2).
     """
     found, begin, kind = set(), -1, ""
     for at, tag in enumerate([*tags, ""]):
@@ -89,6 +90,6 @@ def entities(tags: Sequence[str]) -> set[tuple[int, int, str]]:
 
 
 def of_names(tags: Iterable[str]) -> bool:
-    """Say whether tags are of names: each `O`, or one that begins a name or goes on with one, and some that begin."""
+    """Return whether tags are IOB2 entity tags: every tag is `O`, `B-...` or `I-...`, and at least one is `B-...`."""
     marks = {tag.partition("-")[0] for tag in tags}
     return "B" in marks and marks <= {"B", "I", "O"}

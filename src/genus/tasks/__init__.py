@@ -1,4 +1,4 @@
-"""Station 8, a pretrained network to answers: the slot `Task`."""
+"""Station 8, fine-tuning on supervised tasks and prediction: the slot `Task`."""
 
 from __future__ import annotations
 
@@ -22,24 +22,28 @@ if TYPE_CHECKING:
 
 
 class Task(Part, ABC):
-    """A choice of what is learned from the rows of a table."""
+    """A choice of supervised task: the columns of a table, the objective that they train and the metrics."""
 
     learns: ClassVar[type[FineTuned]]
-    """The kind of its objective."""
+    """Class of the task's objective."""
     level: ClassVar[str] = "row"
-    """What has a label: a row, or a word."""
+    """What has a label: `row` or `word`."""
 
     texts: tuple[str, ...] = ("text",)
-    """The column of the text, or the two of a pair."""
+    """The column of the text, or the two columns of a text pair."""
     label: str = "label"
     """The column of the label."""
     metrics: tuple[Metric, ...]
-    """The first one chooses the best weights."""
+    """The first one selects the best weights in validation."""
     dropout: Fraction = 0.1
-    """On what the last linear map reads, in training."""
+    """Dropout probability of the input of the last linear layer, in training."""
 
     def __post_init__(self) -> None:
-        """Refuse a task without text, or with more than a pair; without a metric, or with one of other labels."""
+        """Check the fields.
+
+        Raises:
+            UsageError: other than one or two text columns; no metric, or one for labels of another level.
+        """
         if len(self.texts) not in (1, 2):
             raise UsageError(f"texts: expected one column, or two for pairs, got {len(self.texts)}")
         if not self.metrics:
@@ -51,20 +55,20 @@ class Task(Part, ABC):
                 )
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
-        """Return texts and label of a row of a table, which has the columns of the texts.
+        """Return texts and label of a row of a table; the row must have the columns of the texts.
 
         Raises:
-            ValueError: the columns hold something else.
+            ValueError: a column holds something else.
         """
         texts = tuple("" if row[column] is None else str(row[column]) for column in self.texts)
         return texts, normalize_label(row.get(self.label))
 
     @abstractmethod
     def objective(self, labels: Sequence[str]) -> FineTuned:
-        """Return what is learned, given the labels of the training rows."""
+        """Return the fine-tuning objective for the labels of the training rows."""
 
     def resolved_for(self, objective: FineTuned) -> Task:
-        """Return the task with what it leaves open chosen for what is learned."""
+        """Return the task with its open choices made for the objective."""
         return self
 
     def encode(
@@ -75,17 +79,17 @@ class Task(Part, ABC):
         max_length: int,
         path: Path | None = None,
     ) -> EncodedTexts:
-        """Return what the network reads of the rows of a table.
+        """Tokenize the rows of a table, truncated to `max_length` tokens.
 
         Raises:
-            GenusError: a label that is none of the objective's, or no room for text.
+            GenusError: a label that is none of the objective's, or `max_length` leaves no room for text.
         """
         labels = targets(rows, objective, path)
         return encode(tokenizer, [row.texts for row in rows], labels, objective.name, max_length)
 
 
 def task_of(objective: FineTuned) -> Task:
-    """Return the task that has an objective of that kind, with its usual columns and metrics."""
+    """Return the task for an objective of that class, with default columns and metrics."""
     kinds: list[Any] = list(slots_of(Task).values())  # type: ignore[type-abstract]  # a slot is abstract
     task: Task = next(kind() for kind in kinds if kind.learns is type(objective))
     return task.resolved_for(objective)

@@ -1,4 +1,4 @@
-"""What a fine-tuned learner answers. M targets, C classes."""
+"""Inference with a fine-tuned learner: outputs, metrics, predictions. M targets, C classes."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is answered for one row."""
+    """The prediction for one row."""
 
     predicted: str | float | list[str]
-    """A label in the user's words, a number, or a tag for each word."""
+    """A label as the user wrote it, a number, or a tag per word."""
     scores: dict[str, float] | list[float | None]
-    """The probability of each label, or of each word's tag; empty where a number is predicted."""
+    """The probability of each label, or of each word's tag; empty for a predicted number."""
 
 
 def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
-    """Return the head's outputs (M, C) for every target, in the examples' order and without dropout."""
+    """Return the head's outputs (M, C) for all targets, in the order of the examples and without dropout."""
     device = device_of(learner)
     places, found = [], []
     with answering(learner), autocast(precision, device):
@@ -50,17 +50,17 @@ def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[
 def measure(
     metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]
 ) -> dict[str, float]:
-    """Return each metric over what has a label."""
+    """Return each metric, by name, over the labeled targets."""
     truth, predicted = encoded.for_metrics(objective, outputs_MC)
     return {metric.name: metric(truth, predicted) for metric in metrics}
 
 
 def answers(objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]) -> list[Answer]:
-    """Return the answer for every row."""
+    """Return the prediction for every row, from the head's outputs (M, C)."""
     return [Answer(*one) for one in encoded.answers(objective, outputs_MC)]
 
 
 def lines(rows: Iterable[LabeledRow], found: Iterable[Answer]) -> str:
-    """Return answers as JSON lines, in the order of the rows and with the line at which each row stands in its file."""
+    """Return predictions as JSON lines, in the order of the rows, each with the row's line number in its file."""
     pairs = zip(rows, found, strict=True)
     return "".join(json.dumps({"line": row.line, "label": row.label, **asdict(answer)}) + "\n" for row, answer in pairs)

@@ -1,4 +1,4 @@
-"""Classification of single and paired texts."""
+"""Sequence classification: single texts and text pairs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 
 class Classification(Task):
-    """One of the classes that occur in training."""
+    """Sequence classification: each text or pair has one of the classes that occur in the training rows."""
 
     learns: ClassVar = SequenceClassification
     metrics: tuple[Metric, ...] = (Accuracy(),)
 
     def objective(self, labels: Sequence[str]) -> SequenceClassification:
-        """Return the classes in order.
+        """Return the classification objective, with the classes sorted as by `classes`.
 
         Raises:
-            GenusError: there is but one class.
+            GenusError: there is only one class.
         """
         return SequenceClassification(labels=classes(labels, self.label), dropout=self.dropout)
 
 
 def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:
-    """Return the distinct labels in order, of numbers or of the alphabet.
+    """Return the distinct labels: numbers in numerical order, then other labels in alphabetical order.
 
     Raises:
-        GenusError: there is but one.
+        GenusError: there is only one.
     """
     found = set(labels)
     if len(found) < 2:

@@ -1,4 +1,4 @@
-"""The rows of a task: its files, the columns it reads, its labels."""
+"""The dataset of a task: the files of its splits, their labeled rows, the labels as class indices."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from genus.tasks import Task
 
 Label = str | tuple[str, ...]
-"""A row's label, or those of its words."""
+"""The label of a row, or the labels of its words."""
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
-"""How the file of a split begins."""
+"""How the name of each split's file begins."""
 UNLABELED = "-1"
-"""What Hugging Face's tables of GLUE say in place of every label of a test split."""
+"""The label of every row of a test split in Hugging Face's GLUE tables, which stands for no label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The tables of a task; without validation, a share of the training rows is held out."""
+    """The files of a task's splits; without a validation file, a fraction of the training rows is held out."""
 
     train: Path
     validation: Path | None = None
@@ -38,7 +38,7 @@ class Files:
 
     @classmethod
     def find(cls, folder: Path) -> Files:
-        """Return the tables of a folder: `train.jsonl.gz`, `dev.tsv`, `validation_matched.parquet` and the like.
+        """Return the splits of a folder, from names such as `train.jsonl.gz`, `dev.tsv`, `validation_matched.parquet`.
 
         Raises:
             UsageError: there is no training table, or more than one for a split.
@@ -52,17 +52,17 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class LabeledRow:
-    """One example as the user wrote it."""
+    """One labeled example, as the user wrote it."""
 
     line: int
     texts: tuple[str, ...]
-    """The text, the two of a pair, or the words."""
+    """The text, the two texts of a pair, or the words."""
     label: Label | None
-    """None where the row has no label."""
+    """None if the row has no label."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its label, or those of its words; none where it has none."""
+        """The row's label, or the labels of its words; empty if it has none."""
         return self.label if isinstance(self.label, tuple) else tuple(filter(None, [self.label]))
 
 
@@ -71,11 +71,11 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
 
     Args:
         path: the table.
-        task: which columns are read.
-        labeled: whether there must be a column of labels.
+        task: names the columns.
+        labeled: whether the column of labels is required.
 
     Raises:
-        GenusError: the file cannot be read or is empty, a column is missing or holds something else.
+        GenusError: the file cannot be read or has no rows; a column is missing or holds something else.
     """
     found = []
     for line, row in rows(path):
@@ -94,14 +94,14 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
 
 
 def normalize_label(label: Any) -> str | None:
-    """Return a label as text, None where there is none; 1, 1.0 and "1" are one label, whatever the kind of table."""
+    """Return a label as text, None if there is none; 1, 1.0 and "1" are the same label in every file format."""
     if isinstance(label, float) and label.is_integer():
         label = int(label)
     return None if label is None or str(label).strip() == "" else str(label).strip()
 
 
 def targets(rows: Sequence[LabeledRow], objective: FineTuned, path: Path | None = None) -> NDArray[Any]:
-    """Return the numbers (rows,) that stand for the labels.
+    """Return the training targets (rows,): int64 class indices, or float32 values for regression.
 
     Raises:
         GenusError: a label that does not occur in training, or is not a number, with its file and line.
@@ -118,14 +118,14 @@ def targets(rows: Sequence[LabeledRow], objective: FineTuned, path: Path | None 
 
 
 def hold_out(rows: Sequence[LabeledRow], share: float) -> tuple[list[LabeledRow], list[LabeledRow]]:
-    """Return the rows to train on and a share, at least one row, to validate on; the same in every run."""
+    """Split rows into training and validation rows: a fraction `share`, at least one row, the same in every run."""
     order = generator(0, PLAN, 0, 0).permutation(len(rows))
     held = set(order[: max(1, round(share * len(rows)))].tolist())
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the one table named exactly so, or else the one whose name begins so."""
+    """Return the one table with exactly such a name, otherwise the one whose name begins with it."""
     tables = sorted(path for path in folder.glob("*") if any(ending in SUFFIXES for ending in path.suffixes[-2:]))
     exact = [path for path in tables if path.name.split(".")[0] in names]
     starts = tuple(name + mark for name in names for mark in "_-")

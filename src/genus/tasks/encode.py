@@ -1,4 +1,4 @@
-"""Texts of a task as ids, cut to length, with the numbers of their labels."""
+"""Tokenize the texts of a task: token ids, truncated to the maximum length, with the labels as targets."""
 
 from __future__ import annotations
 
@@ -23,59 +23,59 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Single or paired texts, ready to be framed one by one. N examples, M targets, of which here each has one."""
+    """Tokenized single texts or text pairs without special tokens. N examples, M targets: here one per example."""
 
     texts: list[tuple[NDArray[np.int32], ...]]
     labels: NDArray[Any]
-    """(M,) int64 classes or float32 numbers."""
+    """(M,) int64 class indices or float32 values."""
     target: str
-    """The name of the target that the labels serve."""
+    """Name of the target that the labels belong to."""
     vocabulary: Vocabulary
 
     def __len__(self) -> int:
-        """Return N."""
+        """Return the number of examples N."""
         return len(self.texts)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) lengths in tokens, framed."""
+        """(N,) lengths in tokens, special tokens included."""
         return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
 
     def example(self, index: int) -> Example:
-        """Return one example, framed; its target stands at the token that stands for the whole of it."""
+        """Return one example with special tokens; its target is at the token that represents the whole sequence."""
         sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
         whole = np.array([self.vocabulary.whole(len(sequence.ids))])
         return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
 
     @property
     def warning(self) -> str:
-        """What is worth saying of what could not be encoded; nothing where all could."""
+        """A message on what could not be encoded; empty if everything was."""
         return ""
 
     def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the numbers of the targets of some examples, one example after the other."""
+        """Return the target indices of the chosen examples, concatenated."""
         return chosen
 
     def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return truth and predictions, as metrics take them, of what has a label."""
+        """Return truth and predictions of the labeled targets, as the metrics expect them."""
         labels = self.labels
         labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
         return labels[labeled], objective.decide(outputs_MC)[labeled]
 
     def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
-        """Return what is predicted for each row, in the user's words, and how probable it is."""
+        """Return the prediction for each row, as the user writes labels, and its probabilities."""
         return [objective.explain(outputs_C) for outputs_C in outputs_MC]
 
 
 def encode(
     tokenizer: Tokenizer, texts: Several[tuple[str, ...]], labels: NDArray[Any], target: str, max_length: int
 ) -> EncodedTexts:
-    """Encode single or paired texts, each cut so that it has at most `max_length` tokens when framed.
+    """Tokenize single texts or text pairs, truncated to `max_length` tokens with special tokens.
 
-    The name of a special token in a text is text like any other.
+    The name of a special token in a text is treated as text.
 
     Raises:
-        GenusError: the frame alone is as long.
+        GenusError: `max_length` leaves no room for text beside the special tokens.
     """
     vocabulary = tokenizer.vocabulary
     columns = [tokenizer.encode(list(column), specials=False) for column in zip(*texts, strict=True)]
@@ -91,10 +91,10 @@ def _cut(texts: Several[list[int]], room: int) -> tuple[NDArray[np.int32], ...]:
 
 
 def longest_first(lengths: Several[int], room: int) -> tuple[int, ...]:
-    """Return how much of one text or two is kept, when tokens are dropped from the end of the longer one at a time.
+    """Longest-first truncation: return the kept lengths of one or two texts.
 
-    Of two texts of equal length the second one loses a token first (released code, run_classifier.py:
-    _truncate_seq_pair).
+    Tokens are dropped one at a time from the end of the longer text, at equal lengths from the second (released code,
+    run_classifier.py: _truncate_seq_pair).
     """
     if len(lengths) == 1:
         return (min(lengths[0], room),)

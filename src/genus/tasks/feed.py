@@ -1,4 +1,4 @@
-"""Batches of a task: shuffled for training, sorted by length for answers."""
+"""Batches of a task: shuffled for training, sorted by length for inference."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from genus.tasks.encode import EncodedTexts
 
 TOKENS = 8192
-"""Cells of a batch of answers: enough to keep a processor busy, little enough for its memory."""
+"""Token positions of an inference batch: enough to keep a processor busy, few enough for its memory."""
 
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Micro-batch m holds examples [m x size, (m + 1) x size) of the endless sequence of epochs.
+    """Shuffled micro-batches: number m holds examples [m x size, (m + 1) x size) of the endless sequence of epochs.
 
-    Each epoch has an order of its own. The examples of a micro-batch share rows: most are far shorter than the longest.
+    Each epoch has its own permutation. Examples are bin-packed into rows: most are far shorter than the longest.
     """
 
     encoded: EncodedTexts
@@ -37,7 +37,7 @@ class Shuffled:
     seed: int
 
     def __getitem__(self, number: int) -> Batch:
-        """Return a micro-batch, a pure function of (seed, number)."""
+        """Return a micro-batch, which depends on seed and number only."""
         places = np.arange(number * self.size, (number + 1) * self.size)
         epochs, within = np.divmod(places, len(self.encoded))
         order = [_order(self.seed, epoch, len(self.encoded)) for epoch in epochs.tolist()]
@@ -48,12 +48,12 @@ class Shuffled:
         return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
 
     def epoch(self, number: int) -> float:
-        """Return how many passes over the examples are made after that many micro-batches."""
+        """Return the number of epochs, with fraction, after that many micro-batches."""
         return number * self.size / len(self.encoded)
 
 
 def by_length(encoded: EncodedTexts) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield all examples in batches, the longest first, with the number of each example."""
+    """Yield all examples in batches, longest first: (indices of the examples, batch)."""
     order = np.argsort(-encoded.lengths, kind="stable")
     while len(order):
         longest = int(encoded.lengths[order[0]])
@@ -64,5 +64,5 @@ def by_length(encoded: EncodedTexts) -> Iterator[tuple[NDArray[np.int64], Batch]
 
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
-    """Return the order of the examples in an epoch."""
+    """Return the permutation of the examples in an epoch."""
     return generator(seed, ORDER, epoch, 0).permutation(size)

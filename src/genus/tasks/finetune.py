@@ -1,4 +1,4 @@
-"""Fine-tuning: one task, several seeds, the best weights of each by validation, one report."""
+"""Fine-tuning on one task with several seeds: each keeps its best weights by validation, one report covers all."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def finetune(
     run: Run | None = None,
     accumulate: int = 1,
 ) -> Report:
-    """Fine-tune from the same start with several seeds: a fresh head and an order of the data of its own for each.
+    """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
-    The folder receives `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and for each seed
-    `seed-0/result.json` with the answers beside it, `validation.jsonl` and `test.jsonl`. A seed whose result is there
-    is not tried again, and is in the report.
+    The folder receives `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and, per seed,
+    `seed-0/result.json` with the predictions `validation.jsonl` and `test.jsonl` beside it. A seed that already has a
+    result is not run again; its result is in the report.
 
     Args:
         start: recipe, tokenizer and weights.
-        task: what is learned.
-        files: from what; without validation, a share of the training rows is held out.
-        folder: where results go.
-        settings: by default the recipe's own.
-        seeds: any different numbers.
-        run: where and how.
-        accumulate: forward passes into which the examples of one update are divided, to save memory.
+        task: columns, objective and metrics.
+        files: the tables; without a validation table, a fraction of the training rows is held out.
+        folder: where results are written.
+        settings: hyperparameters; None: the recipe's own.
+        seeds: distinct seeds.
+        run: device, precision and other settings of the run.
+        accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
-        UsageError: settings that contradict each other, a folder of other choices.
+        UsageError: settings that contradict each other, a folder with results of other choices.
     """
     settings = settings or start.recipe.finetuning
     if not seeds or len(set(seeds)) < len(seeds):

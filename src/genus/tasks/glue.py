@@ -1,7 +1,7 @@
-"""GLUE's tasks as data: columns and metrics (Wang et al. 2018, table 1; arXiv:1804.07461).
+"""The GLUE tasks as data: columns and metrics (Wang et al. 2018, table 1; arXiv:1804.07461).
 
-Where a task has two metrics, the first one is what Devlin et al. 2018, section 4.1, report: F1 for MRPC and QQP,
-Spearman for STS-B.
+Of two metrics, the first is the one that Devlin et al. 2018, section 4.1, report: F1 for MRPC and QQP, Spearman for
+STS-B.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Answers of a fine-tuned model to new texts."""
+"""Prediction: a fine-tuned model applied to new texts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def objective_of(model: LoadedModel) -> FineTuned:
-    """Return what a model was fine-tuned for.
+    """Return the objective that a model was fine-tuned for.
 
     Raises:
-        GenusError: it was not.
+        GenusError: the model was not fine-tuned.
     """
     for objective in model.recipe.objectives:
         if isinstance(objective, FineTuned) and objective.name in model.learner.heads:
@@ -35,12 +35,12 @@ def objective_of(model: LoadedModel) -> FineTuned:
 
 
 def predict(model: LoadedModel, texts: Sequence[tuple[str, ...]], run: Run | None = None) -> list[Answer]:
-    """Return the answer to every single or paired text, or to the words of each; long ones are cut as in training.
+    """Return the prediction for every text, text pair or list of words; long ones are truncated as in training.
 
     Args:
-        model: a fine-tuned model; afterwards it is on the device, and in the mode, where it was.
-        texts: what is asked.
-        run: on which device and in which precision; None: where the model is, in float32.
+        model: a fine-tuned model; its device and its train or eval mode are restored.
+        texts: a text, a pair or the words, each.
+        run: device and precision; None: the model's device, in float32.
 
     Raises:
         GenusError: the model was not fine-tuned.
@@ -52,14 +52,14 @@ def predict(model: LoadedModel, texts: Sequence[tuple[str, ...]], run: Run | Non
 def score(
     model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
 ) -> tuple[list[Answer], Metrics]:
-    """Return the answers to rows, and the task's metrics on those that have a label, none where no row has one.
+    """Return the predictions for rows, and the task's metrics on the labeled ones: empty if no row has a label.
 
     Args:
-        model: a fine-tuned model; afterwards it is on the device, and in the mode, where it was.
-        task: which labels and metrics.
-        rows: what is asked.
-        run: on which device and in which precision; None: where the model is, in float32.
-        path: the table of the rows, which errors name.
+        model: a fine-tuned model; its device and its train or eval mode are restored.
+        task: names labels and metrics.
+        rows: the examples.
+        run: device and precision; None: the model's device, in float32.
+        path: the table of the rows, for error messages.
 
     Raises:
         GenusError: the model was not fine-tuned, or a label does not occur in its training.

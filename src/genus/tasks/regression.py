@@ -1,4 +1,4 @@
-"""Regression on single and paired texts."""
+"""Sequence regression: single texts and text pairs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Regression(Task):
-    """A number, in the units of the labels."""
+    """Sequence regression: each text or pair has one value, in the units of the labels."""
 
     learns: ClassVar = SequenceRegression
     metrics: tuple[Metric, ...] = (Spearman(), Pearson())
 
     def objective(self, labels: Sequence[str]) -> SequenceRegression:
-        """Return the squared error."""
+        """Return the objective of squared error, which the labels do not change."""
         return SequenceRegression(dropout=self.dropout)

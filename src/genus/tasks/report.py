@@ -1,4 +1,4 @@
-"""What fine-tuning found: every seed's metrics, their mean and interval."""
+"""The report of fine-tuning: every seed's metrics, their mean and confidence interval."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
-    """What one seed came to."""
+    """The result of one seed."""
 
     seed: int
     metrics: dict[str, Metrics]
-    """By split, `validation` and `test`, of the weights that were best in validation."""
+    """Metrics by split, `validation` and `test`, of the weights that were best in validation."""
     history: list[Metrics]
-    """Validation at each evaluation on the way."""
+    """Validation metrics at each evaluation during training."""
     seconds: float
-    """Of training, without evaluation."""
+    """Training time in seconds, without evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """Where the rows of a split come from."""
+    """File and size of a split."""
 
     file: str
     rows: int
     held_out: bool
-    """There is no validation table; these rows of the training table were kept from training."""
+    """Whether the rows were held out from the training table because there is no validation table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All seeds of one task."""
+    """The results of all seeds of one task, with all choices that they depend on."""
 
     recipe: str
     initial: str
-    """`pretrained` or `random` weights."""
+    """Initial weights: `pretrained` or `random`."""
     task: Task
     objective: FineTuned
-    """With the labels in the order of their numbers."""
+    """Holds the labels in the order of their class indices."""
     settings: FineTuning
     data: dict[str, DataSummary]
     trials: list[SeedResult]
     model: str
-    """The folder of the best seed's model."""
+    """Folder of the best seed's model."""
 
     @property
     def best(self) -> SeedResult:
-        """The trial whose main metric is best in validation; of equals, that of the smallest seed."""
+        """The trial with the best main metric in validation; ties go to the smallest seed."""
         main = self.task.metrics[0].name
         return max(self.trials, key=lambda trial: trial.metrics["validation"][main])
 
     def summary(self) -> dict[str, dict[str, Interval]]:
-        """Return the mean over seeds, with its 95 % interval, of every metric on every split."""
+        """Return the mean over seeds, with its 95 % confidence interval, of every metric on every split."""
         return {
             split: {name: interval([trial.metrics[split][name] for trial in self.trials]) for name in metrics}
             for split, metrics in self.trials[0].metrics.items()
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
+        """Return the content of `report.json`: fields, summary, every seed and the best one."""
         return {
             "recipe": self.recipe,
             "initial": self.initial,

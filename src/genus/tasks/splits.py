@@ -1,4 +1,4 @@
-"""The tables of a task, read and encoded."""
+"""The training, validation and test splits of a task, read and tokenized."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 HELD_OUT = 0.1
-"""Share of the training rows to validate on, where there is no validation table."""
+"""Fraction of the training rows held out for validation if there is no validation table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The rows of a split."""
+    """The rows of a split and the table that they come from."""
 
     path: Path
     rows: list[LabeledRow]
     held_out: bool = False
 
     def encode(self, task: Task, tokenizer: Tokenizer, objective: FineTuned, max_length: int) -> EncodedTexts:
-        """Return what the network reads of the rows."""
+        """Tokenize the rows, truncated to `max_length` tokens."""
         return task.encode(tokenizer, self.rows, objective, max_length, self.path)
 
     def data(self) -> DataSummary:
-        """Return where the rows come from."""
+        """Return the summary of the split for the report."""
         return DataSummary(str(self.path), len(self.rows), self.held_out)
 
 
 def read_splits(files: Files, task: Task) -> dict[str, Split]:
-    """Return `train`, `validation` and, where there is a table of it, `test`.
+    """Return the splits `train`, `validation` and, if there is a table for it, `test`.
 
     Raises:
         GenusError: a file that cannot be used, a training or validation row without a label.

@@ -1,4 +1,4 @@
-"""What fine-tuning starts from, and the learner that it makes of it."""
+"""The initial weights, tokenizer and recipe of fine-tuning, and the learner built from them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A recipe with its tokenizer, and trained weights or none."""
+    """A recipe with its tokenizer and, if there are any, pretrained weights."""
 
     recipe: Recipe
     tokenizer: Tokenizer
     learner: Learner | None = None
-    """None: random weights, drawn anew for every seed."""
+    """None: random weights, drawn for every seed."""
 
     def fine_tuned(self, objective: FineTuned, settings: FineTuning) -> Recipe:
-        """Return the recipe of what is fine-tuned: the same network under another objective.
+        """Return the recipe of fine-tuning: the same network with another objective.
 
-        It has a pooler where the objective needs one: its own, or that of the settings.
+        It has a pooler if the objective needs one: the network's own, otherwise that of the settings.
 
         Raises:
-            GenusError: the tokenizer and the weights do not belong together.
-            UsageError: a maximal length beyond the network's positions.
+            GenusError: the tokenizer does not fit the weights.
+            UsageError: a maximum length over the network's positions.
         """
         model, longest = self.recipe.model, self.recipe.model.max_length
         if longest is not None and settings.max_length > longest:
@@ -53,7 +53,11 @@ class Start:
         )
 
     def build(self, recipe: Recipe, seed: int) -> Learner:
-        """Return a learner of the fine-tuned recipe: weights drawn from the seed, the trained ones laid over them."""
+        """Return a learner of the fine-tuning recipe, initialized from the seed, with the pretrained weights loaded.
+
+        Raises:
+            GenusError: the weights and the network differ in more than the pooler.
+        """
         torch.manual_seed(seed)
         learner = recipe.learner()
         if self.learner is not None:
@@ -64,5 +68,5 @@ class Start:
         return learner
 
     def fingerprint(self) -> str:
-        """Return a hash of the weights, `random` where there are none."""
+        """Return a hash of the pretrained weights, `random` if there are none."""
         return "random" if self.learner is None else fingerprint(self.learner.network.state_dict())

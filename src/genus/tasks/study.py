@@ -1,4 +1,4 @@
-"""The seeds of one fine-tuning: each is tried once, and the best model of all is kept."""
+"""A fine-tuning experiment over several seeds: each seed is run once, and the best model of all is saved."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 EVALUATIONS = 20
-"""At most so many a seed; otherwise one every half epoch."""
+"""Maximum of evaluations per seed; a short training is evaluated every half epoch."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The seeds of one task, tried one after the other; what they share."""
+    """Fine-tuning runs of one task with different seeds, one after the other, and what they share."""
 
     start: Start
     task: Task
     recipe: Recipe
-    """Of what is fine-tuned, with the settings."""
+    """The recipe of fine-tuning, with the settings."""
     objective: FineTuned
     splits: dict[str, Split]
     folder: Path
@@ -54,7 +54,11 @@ class Experiment:
 
     @cached_property
     def encoded(self) -> dict[str, EncodedTexts]:
-        """What the network reads of each split."""
+        """The tokenized splits, by name.
+
+        Raises:
+            GenusError: no training example has a token.
+        """
         tokenizer, length = self.start.tokenizer, self.recipe.finetuning.max_length
         splits = self.splits.items()
         found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
@@ -66,7 +70,7 @@ class Experiment:
         return found
 
     def trials(self, seeds: Sequence[int]) -> list[SeedResult]:
-        """Return the trials of the folder, by seed, having tried the seeds that are not there."""
+        """Run the seeds that have no result in the folder; return the results of all seeds there, sorted by seed."""
         done = self._finished()
         for seed in seeds:
             if seed not in done:
@@ -74,7 +78,7 @@ class Experiment:
         return [done[seed] for seed in sorted(done)]
 
     def _try(self, seed: int, others: list[SeedResult]) -> SeedResult:
-        """Fine-tune with one seed; write its answers, its model if it is the best so far, and last its result."""
+        """Fine-tune with one seed; write its predictions, its model if it is the best so far, and last its result."""
         learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, self.task.metrics[0].name)
         seconds = self._train(learner, best, seed)
         learner.load_state_dict(best.weights)
@@ -86,9 +90,9 @@ class Experiment:
         return trial
 
     def _train(self, learner: Learner, best: BestCheckpoint, seed: int) -> float:
-        """Train, and return the seconds it took."""
+        """Train the learner and return the training time in seconds."""
         settings, data = self.recipe.finetuning, self.encoded["train"]
-        size = max(1, min(settings.batch, len(data)) // self.accumulate)  # few examples: no update goes over an epoch
+        size = max(1, min(settings.batch, len(data)) // self.accumulate)  # few examples: no update exceeds an epoch
         updates = len(data) / (size * self.accumulate)
         every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
         summary = train(
@@ -108,13 +112,13 @@ class Experiment:
         return summary.progress.seconds
 
     def _notes(self, trial: SeedResult) -> str:
-        """Return what the model card says of the fine-tuning."""
+        """Return the model card's sentences on the fine-tuning."""
         found = ", ".join(f"{name} {value:.4f}" for name, value in trial.metrics["validation"].items())
         columns = " and ".join(f"`{column}`" for column in self.task.texts)
         return f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
 
     def _answer(self, learner: Learner, folder: Path) -> dict[str, Metrics]:
-        """Write the answers on every split but the training rows, and return their metrics where there are labels."""
+        """Write the predictions on every split but `train`; return the metrics of the splits that have labels."""
         metrics = {}
         for name, split in self.splits.items():
             if name == "train":
@@ -130,17 +134,17 @@ class Experiment:
         return measure(self.task.metrics, self.objective, encoded, outputs(learner, encoded, self.run.precision))
 
     def _rank(self, trial: SeedResult) -> tuple[float, int]:
-        """Order trials by the main metric in validation; of equals, the smaller seed is better."""
+        """Return the sort key of trials: the main metric in validation; ties go to the smaller seed."""
         return trial.metrics["validation"][self.task.metrics[0].name], -trial.seed
 
     def _result(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / "result.json"
 
     def _finished(self) -> dict[int, SeedResult]:
-        """Return the trials whose result is in the folder.
+        """Return the results in the folder, by seed.
 
         Raises:
-            UsageError: they were made with other choices, rows or weights.
+            UsageError: a result comes from other choices, rows or weights.
         """
         found = {}
         for path in self.folder.glob("seed-*/result.json"):
@@ -152,7 +156,7 @@ class Experiment:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all that a result depends on, but for the seed."""
+        """SHA-256 of everything that a result depends on, except the seed."""
         rows = {name: [(row.texts, row.label) for row in split.rows] for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
@@ -160,7 +164,7 @@ class Experiment:
 
 
 class BestCheckpoint:
-    """Evaluates a learner and remembers the weights with which the main metric was largest."""
+    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the largest main metric."""
 
     def __init__(self, measure: Callable[[Learner], Metrics], main: str) -> None:
         self.measure, self.main = measure, main
@@ -168,7 +172,7 @@ class BestCheckpoint:
         self.weights: dict[str, Tensor] = {}
 
     def __call__(self, learner: Learner) -> Metrics:
-        """Return the metrics of the learner as it is now."""
+        """Evaluate the learner, copy its weights to the CPU if they are the best so far, and return the metrics."""
         found = self.measure(learner)
         if all(found[self.main] > earlier[self.main] for earlier in self.history):
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}

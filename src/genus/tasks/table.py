@@ -1,4 +1,4 @@
-"""Tables of several columns: JSON lines, CSV, TSV and Parquet, plain or compressed, row by row."""
+"""Read tables row by row: JSON lines, CSV, TSV and Parquet, plain or compressed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield every row with the number of its line (or, in Parquet, of its row), counted from 1.
+    """Yield (line number, row); the number counts lines (rows in Parquet) from 1.
 
     Invalid UTF-8 is replaced. TSV has no quoting, as in GLUE's own files.
 
     Raises:
-        GenusError: a missing, truncated or unreadable file, or a row that is broken.
-        UsageError: a kind of file that is not read.
+        GenusError: a missing, truncated or unreadable file, or a malformed row.
+        UsageError: an unsupported file format.
     """
     kind = suffix(path)
     readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
@@ -43,7 +43,11 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def suffix(path: Path) -> str:
-    """Return the kind of table that a file's name tells, without the compression."""
+    """Return the file format of a table, such as `.csv`, from its name without the compression suffix.
+
+    Raises:
+        UsageError: an unsupported file format.
+    """
     endings = [ending for ending in path.suffixes[-2:] if ending not in COMPRESSIONS]
     if not endings or endings[-1] not in SUFFIXES:
         expected = f"{', '.join(SUFFIXES)}, plain or compressed as .gz, .xz or .zst"

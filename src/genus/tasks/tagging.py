@@ -1,4 +1,4 @@
-"""Tagging of words: names, parts of speech."""
+"""Token classification: one tag per word, as in named entity recognition and part-of-speech tagging."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Tagging(Task):
-    """One of the tags that occur in training, for each word of a column of lists of words."""
+    """Token classification: each word of a column of word lists has one of the tags that occur in training."""
 
     learns: ClassVar = TokenClassification
     level: ClassVar[str] = "word"
@@ -33,17 +33,25 @@ class Tagging(Task):
     texts: tuple[str, ...] = ("tokens",)
     label: str = "ner_tags"
     metrics: tuple[Metric, ...] = ()
-    """None: whole names where the tags are of names (IOB2), words where they are not."""
+    """Empty: F1, precision and recall of whole entities if the tags are IOB2, and always the accuracy per word."""
 
     def __post_init__(self) -> None:
-        """Refuse more than one column of words, and metrics of other labels."""
+        """Check the fields.
+
+        Raises:
+            UsageError: other than one column of words, or a metric that does not compare tags of words.
+        """
         if len(self.texts) != 1:
             raise UsageError(f"texts: expected the one column of the words, got {len(self.texts)}")
         if self.metrics:
             super().__post_init__()
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
-        """Return words and tags."""
+        """Return the words and their tags, None if the row has no tags.
+
+        Raises:
+            ValueError: no list of words or of tags, no words, or not one tag per word.
+        """
         (column,) = self.texts
         words = _several(row, column, "words")
         if not words:
@@ -59,17 +67,17 @@ class Tagging(Task):
         return texts, tuple(tag for tag in tags if tag)
 
     def objective(self, labels: Sequence[str]) -> TokenClassification:
-        """Return the tags in order.
+        """Return the tagging objective, with the tags sorted; words without a token get `O`, or the commonest tag.
 
         Raises:
-            GenusError: there is but one tag.
+            GenusError: there is only one tag.
         """
         found = classes(labels, self.label)
         usual = OUTSIDE if OUTSIDE in found else max(found, key=Counter(labels).__getitem__)
         return TokenClassification(labels=found, dropout=self.dropout, usual=usual)
 
     def resolved_for(self, objective: FineTuned) -> Task:
-        """Return the task with metrics: of whole names where the tags are of names, else of words."""
+        """Return the task with its metrics: of whole entities, if the tags are IOB2, and of words."""
         names = of_names(cast("TokenClassification", objective).labels)
         usual = (EntityF1(), EntityPrecision(), EntityRecall()) if names else ()
         return self if self.metrics else replace(self, metrics=(*usual, WordAccuracy()))
@@ -82,10 +90,10 @@ class Tagging(Task):
         max_length: int,
         path: Path | None = None,
     ) -> EncodedWords:
-        """Return what the network reads of the sentences of a table.
+        """Tokenize the sentences of a table, split into parts of at most `max_length` tokens.
 
         Raises:
-            GenusError: a tag that does not occur in training, or no room for text.
+            GenusError: a tag that does not occur in training, or `max_length` leaves no room for text.
         """
         pairs = [(row, tag) for row in rows for tag in row.labels or [None] * len(row.texts)]
         labels = targets([replace(row, label=tag) for row, tag in pairs], objective, path)
@@ -93,7 +101,11 @@ class Tagging(Task):
 
 
 def _several(row: dict[str, Any], column: str, what: str) -> list[Any]:
-    """Return the list in a column."""
+    """Return the list in a column.
+
+    Raises:
+        ValueError: the column holds something else.
+    """
     if not isinstance(row[column], list):
         raise ValueError(
             f"column {column!r} holds no list of {what}, which .jsonl and .parquet can; got {row[column]!r:.40}"

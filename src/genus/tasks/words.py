@@ -1,4 +1,4 @@
-"""Sentences that are given as words, as ids with a target at the first piece of each word."""
+"""Tokenize pre-split sentences for token classification: the target is at the first token of each word."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedWords(EncodedTexts):
-    """Parts of sentences, ready to be framed one by one. M is the number of words that have a piece, W that of all."""
+    """Tokenized parts of sentences without special tokens. M words that have a token, W words in all."""
 
     firsts: list[NDArray[np.int64]]
-    """Of each part, where the first pieces of its words stand among its ids."""
+    """For each part, the positions of its words' first tokens."""
     seen: NDArray[np.int64]
-    """(M,) the number of each target's word, counted through all sentences."""
+    """(M,) index of each target's word among the words of all sentences."""
     rows: Several[LabeledRow]
-    """The sentences."""
+    """The sentences, whole."""
 
     def example(self, index: int) -> Example:
-        """Return one part, framed; its targets stand at the first pieces."""
+        """Return one part with special tokens; its targets are at the first tokens of the words."""
         ids, segments, fixed = self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index]))
         pieces = np.flatnonzero(~fixed)
         numbers = self.target_slices(np.array([index]))
@@ -45,7 +45,7 @@ class EncodedWords(EncodedTexts):
 
     @property
     def warning(self) -> str:
-        """How many words have no piece, where there are any."""
+        """A message on how many words have no token; empty if all have one."""
         words = sum(len(row.texts) for row in self.rows)
         lost = words - len(self.seen)
         return f"the tokenizer leaves nothing of {lost:,} of {words:,} words, which get the usual tag" if lost else ""
@@ -55,18 +55,18 @@ class EncodedWords(EncodedTexts):
         return np.cumsum([0, *map(len, self.firsts)])
 
     def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the numbers of the targets of some parts, one part after the other."""
+        """Return the target indices of the chosen parts, concatenated."""
         return np.concatenate([chosen[:0], *(np.arange(*self._offsets[i : i + 2]) for i in chosen)])
 
     def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return the tags of each labeled sentence, those of words without a piece as the usual one."""
+        """Return true and predicted tags of each labeled sentence; words without a token get the usual tag."""
         predicted = [tags for tags, _ in self.answers(objective, outputs_MC)]
         both = [(row.labels, tags) for row, tags in zip(self.rows, predicted, strict=True) if row.label is not None]
         truth, found = (np.fromiter((pair[side] for pair in both), object, len(both)) for side in (0, 1))
         return truth, found
 
     def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
-        """Return the tags of each sentence's words and their probabilities, None for words without a piece."""
+        """Return the tags of each sentence's words and their probabilities, None for words without a token."""
         tag = cast("TokenClassification", objective)
         raised = np.exp(outputs_MC - outputs_MC.max(-1, keepdims=True))
         chances = (raised.max(-1) / raised.sum(-1)).tolist()
@@ -82,20 +82,20 @@ class EncodedWords(EncodedTexts):
 def encode_words(
     tokenizer: Tokenizer, rows: Several[LabeledRow], labels: NDArray[np.int64], target: str, max_length: int
 ) -> EncodedWords:
-    """Encode sentences word by word; one that has more than `max_length` tokens when framed is cut between words.
+    """Tokenize sentences word by word; one of more than `max_length` tokens with special tokens is cut between words.
 
-    Each part is an example of its own. The first piece of a word has its target, as in Devlin et al. 2018, section 5.3,
-    the others none. Of a word that is longer than a whole part, the pieces at its end are lost.
+    Each part is an example of its own. The first token of a word has the target, as in Devlin et al. 2018, section 5.3,
+    the others have none. A word that is longer than a whole part is truncated.
 
     Args:
-        tokenizer: of the network; what it makes of a word does not depend on the words beside it.
+        tokenizer: the network's own; it tokenizes each word independently of its neighbors.
         rows: the sentences.
-        labels: (W,) of all words.
-        target: the name of the target.
-        max_length: tokens of a part.
+        labels: (W,) class indices of all words.
+        target: name of the target.
+        max_length: maximum tokens of a part.
 
     Raises:
-        GenusError: the frame alone is as long.
+        GenusError: `max_length` leaves no room for text beside the special tokens.
     """
     vocabulary = tokenizer.vocabulary
     room = max_length - vocabulary.framing(1)
@@ -118,7 +118,7 @@ def encode_words(
 
 
 def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
-    """Return the ids of each word, as it stands in a text."""
+    """Return the token ids of each word as inside a text."""
     words = list(words)
     return dict(
         zip(
@@ -130,7 +130,7 @@ def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
 
 
 def _parts(lengths: Several[int], room: int) -> list[slice]:
-    """Cut a row of lengths into stages of at most `room`, each as long as can be."""
+    """Cut a sequence of lengths greedily into parts whose sums are at most `room`."""
     cuts, held = [0], 0
     for number, length in enumerate(lengths):
         if held + length > room:

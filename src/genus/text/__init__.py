@@ -1,4 +1,4 @@
-"""Station 1, corpora to documents: reading, and cutting documents into sentences."""
+"""Station 1, corpora to documents: reading, normalization and sentence segmentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A block: a run of whole documents as they lie in a source, cheap to send to the process that will parse them."""
+"""Text blocks: runs of whole, unparsed documents of a source, cheap to send to the worker that parses them."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The documents of a block, stripped of the white space around them."""
+    """The parsed documents of a block, without leading and trailing white space."""
 
     texts: list[str]
-    """None of them is empty; a title and a line break stand in front of those that have a title."""
+    """The texts, none empty; a document with a title begins with the title and a line break."""
     titles: list[int]
-    """Characters of each text that are its title, one sentence whatever stands in it; 0: it has none."""
+    """Length in characters of each text's title, which counts as one sentence; 0: no title."""
     empty: int
-    """Documents that were dropped because their text is nothing but white space."""
+    """Documents that were dropped because their text is white space only."""
     replaced: int
     """Invalid UTF-8 sequences and lone surrogates, each replaced by U+FFFD."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextBlock(ABC):
-    """A run of whole documents."""
+    """A run of whole documents of one source, not yet parsed."""
 
     source: str
     """The file or the dataset, for messages."""
     first: int
     """Number of the first line or row, from 1, for messages."""
     position: int
-    """Bytes of all sources read up to the end of this block, as they lie on disk: what progress is measured in."""
+    """Bytes of all sources, as stored on disk, up to the end of this block: the unit of progress."""
 
     @abstractmethod
     def documents(self) -> Documents:
         """Parse the block.
 
         Raises:
-            GenusError: naming the source and the line that cannot be parsed.
+            GenusError: a line cannot be parsed; the message names source and line.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Lines(TextBlock):
-    """Plain text with one document a line."""
+    """Plain text, one document per line."""
 
     data: bytes
 
@@ -68,31 +68,31 @@ class Lines(TextBlock):
 
 @dataclass(frozen=True, slots=True)
 class Paragraphs(TextBlock):
-    """Plain text with blank lines between documents."""
+    """Plain text, documents separated by blank lines."""
 
     data: bytes
 
     def documents(self) -> Documents:
-        """Return what stands between blank lines."""
+        """Return the texts between blank lines."""
         text, replaced = decode(self.data)
         return _stripped((("", part) for part in BLANK_LINES.split(text.strip())), replaced)
 
 
 @dataclass(frozen=True, slots=True)
 class JsonLines(TextBlock):
-    """One JSON object a line, the document in its fields."""
+    """JSON lines: one object per line, with the document in its fields."""
 
     data: bytes
     fields: Fields
 
     def documents(self) -> Documents:
-        """Return the fields of every object; blank lines are skipped."""
+        """Return the document of every object; blank lines are skipped."""
         text, replaced = decode(self.data)
         found: list[tuple[str, str]] = []
         for number, line in enumerate(text.split("\n"), self.first):
             if line and not line.isspace():
                 title, body = self._document(line, number)
-                if "\\ud" in line or "\\uD" in line:  # only an escape can hold a lone surrogate, which has no UTF-8
+                if "\\ud" in line or "\\uD" in line:  # only an escape can hold a lone surrogate: it has no UTF-8
                     (title, lone), (body, more) = (SURROGATE.subn(REPLACEMENT, part) for part in (title, body))
                     replaced += lone + more
                 found.append((title, body))
@@ -112,20 +112,20 @@ class JsonLines(TextBlock):
 
 @dataclass(frozen=True, slots=True)
 class TableRows(TextBlock):
-    """Rows of a table."""
+    """Rows of a table, given by columns."""
 
     columns: Mapping[str, Sequence[object]]
     fields: Fields
 
     def documents(self) -> Documents:
-        """Return the fields of every row; null is an empty document."""
+        """Return the document of every row; a null text is an empty document."""
         rows = (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
         numbered = enumerate(rows, self.first)
         return _stripped((self.fields.document(row, f"{self.source}, row {number}") for number, row in numbered), 0)
 
 
 def decode(data: bytes) -> tuple[str, int]:
-    """Return the text of UTF-8 bytes, and how many invalid sequences were replaced by U+FFFD."""
+    """Decode UTF-8; return the text and the number of invalid sequences, each replaced by U+FFFD."""
     try:
         return data.decode(), 0
     except UnicodeDecodeError:
@@ -134,7 +134,7 @@ def decode(data: bytes) -> tuple[str, int]:
 
 
 def _stripped(documents: Iterable[tuple[str, str]], replaced: int) -> Documents:
-    """Return documents given by title and text."""
+    """Strip documents given as (title, text) and drop the empty ones."""
     stripped = [(title.strip(), text.strip()) for title, text in documents]
     kept = [(title, text) for title, text in stripped if text]
     texts = [f"{title}\n{text}" if title else text for title, text in kept]

@@ -1,4 +1,4 @@
-"""Which characters are emoji by themselves."""
+"""The set of characters that are emoji by themselves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RANGES = """
     1F6CB-1F6D2 1F6D5-1F6D9 1F6DC-1F6E5 1F6E9 1F6EB-1F6EC 1F6F0 1F6F3-1F6FC 1F7E0-1F7EB 1F7F0 1F90C-1F93A 1F93C-1F945
     1F947-1F9FF 1FA70-1FA7C 1FA80-1FAC6 1FAC8 1FACC-1FADD 1FADF-1FAEB 1FAEF-1FAFA
 """
-"""Code points with the property Emoji, first and last of each range (Unicode 17, emoji-data.txt).
+"""Code points with the property Emoji, as ranges first-last (Unicode 17, emoji-data.txt).
 
-Left out are those that are emoji only together with others: digits, `#` and `*`, and the letters of flags.
+Characters that are emoji only in combination are left out: digits, `#` and `*`, and the letters of flags.
 """
 EMOJI = frozenset(
     chr(code)

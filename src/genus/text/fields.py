@@ -1,4 +1,4 @@
-"""Which fields of a JSON object, or columns of a table, make a document."""
+"""The fields of a JSON object, or columns of a table, that make a document."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The names of the fields that are read; files without fields, of plain text, have no titles."""
+    """Names of the fields of text and title; plain-text files have no fields and no titles."""
 
     text: str = "text"
     title: str | None = None
-    """What stands in front of the text, as a sentence of its own; None: nothing."""
+    """Field of the title, which precedes the text as its own sentence; None: no title."""
 
     @property
     def names(self) -> list[str]:
-        """All of them."""
+        """The names of all fields that are read, the text first."""
         return [self.text] if self.title is None else [self.text, self.title]
 
     def __str__(self) -> str:
-        """Name them in the order of the document."""
+        """Return the quoted names in the order of the document: title, text."""
         return " and ".join(map(repr, reversed(self.names)))
 
     def require(self, there: Iterable[str], where: str) -> None:
-        """Refuse a place that lacks one of the fields.
+        """Check that all fields are among those in `there`.
 
         Raises:
-            GenusError: naming it, and those that are there.
+            GenusError: a field is missing; the message names it and the fields in `there`.
         """
         there = list(there)
         for name, option in zip(self.names, ("--field", "--title"), strict=False):
@@ -41,16 +41,16 @@ class Fields:
                 raise GenusError(f"{where}: there is no field {name!r}, but {listed}; name one of them with {option}")
 
     def document(self, row: Mapping[str, object], where: str) -> tuple[str, str]:
-        """Return title and text of a row that has the fields; null is nothing.
+        """Return title and text of a row that has the fields; null gives an empty string.
 
         Raises:
-            GenusError: a field that is not text.
+            GenusError: a field is not text.
         """
         return "" if self.title is None else _text(row, self.title, where), _text(row, self.text, where)
 
 
 TEXT = Fields()
-"""The text alone, in the field `text`."""
+"""The default: text in the field `text`, no title."""
 
 
 def _text(row: Mapping[str, object], name: str, where: str) -> str:

@@ -1,8 +1,8 @@
-"""Text that is on every machine: the documentation of the installed Python packages, and a labelled task made of it.
+"""A corpus from the docstrings of the installed Python packages, with a text classification task made from it.
 
-Source files are parsed and never imported. A corpus document is the prose of one module: its docstrings, and long texts
-in it that read as prose. The task is to tell from the opening of a docstring, with the names of the packages taken out,
-which package it comes from; the docstrings of its validation part are left out of the corpus.
+Source files are parsed and never imported. A corpus document is the prose of one module: its docstrings and its long
+string literals that read as prose. The task is to predict the package from the opening of a docstring, with the names
+of the packages removed; the docstrings of its validation split are left out of the corpus.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 STANDARD_LIBRARY = "python"
-"""The package name that the standard library goes by."""
+"""The package name given to the standard library."""
 SKIPPED = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "_vendor"}
 SHORTEST, LONGEST = 80, 300
-"""Characters of a task text: a shorter docstring says too little, a longer one is cut at a word."""
+"""Length in characters of a task text: shorter docstrings say too little, longer ones are cut at a word."""
 CODE = re.compile(r"\s*(>>>|\.\.|[-=~^*#_+]{3,}\s*$)")
 MARKUP = re.compile(r":[\w:]+:(?=`)|[`*]+")
 
@@ -44,12 +44,12 @@ class Module:
     package: str
     docstrings: list[str]
     texts: list[str]
-    """Long string literals that read as prose, such as documentation attached from outside."""
+    """Long string literals that read as prose, such as documentation that is attached to objects elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was written: three files, and what is in them."""
+    """The three files that were written, and their sizes and labels."""
 
     corpus: Path
     train: Path
@@ -57,9 +57,9 @@ class Made:
     documents: int
     characters: int
     labels: list[str]
-    """The packages that the task tells apart."""
+    """The packages that are the classes of the task."""
     examples: tuple[int, int]
-    """In the training and in the validation file."""
+    """Numbers of training and of validation examples."""
 
 
 def read(
@@ -67,12 +67,12 @@ def read(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Module]:
-    """Return the prose of every module under the roots, in order of path, each text only where it first occurs.
+    """Return the prose of every module under the roots, in order of path, with repeated texts removed.
 
     Args:
-        roots: (package name, folder); without a name, each entry of the folder is a package. If none are given: the
-            standard library and the packages installed in this environment.
-        workers: processes that parse.
+        roots: (package name, folder); without a name, each entry of the folder is a package. Default: the standard
+            library and the packages installed in this environment.
+        workers: number of parsing processes.
         progress: called with (files parsed, files in all).
     """
     paths = sysconfig.get_paths()
@@ -103,12 +103,12 @@ def make(
     """Write `corpus.jsonl`, `train.jsonl` and `validation.jsonl`; the same modules give the same bytes.
 
     Args:
-        modules: what `read` returned.
+        modules: the result of `read`.
         folder: where to write.
         characters: length of the corpus; the largest packages are cut to a common length to meet it.
-        labels: the task tells apart at most so many packages, those with the most docstrings.
-        train: examples of each package in the training file: few, where pretraining is worth most.
-        validation: examples of each package in the validation file.
+        labels: maximum number of classes: the packages with the most docstrings.
+        train: training examples per package: few, where pretraining is worth most.
+        validation: validation examples per package.
 
     Raises:
         GenusError: fewer than two packages have enough docstrings.
@@ -148,12 +148,12 @@ def _files(name: str | None, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _parse(found: tuple[str, str]) -> Module:
-    """Return the prose of one file; a file that cannot be read or parsed has none."""
+    """Return the prose of one file, empty if the file cannot be read or parsed."""
     package, path = found
     try:
         source = Path(path).read_bytes()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in strings of other people's files
+            warnings.simplefilter("ignore")  # invalid escapes in strings of third-party files
             tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return Module(package, [], [])
@@ -170,7 +170,7 @@ def _parse(found: tuple[str, str]) -> Module:
 
 
 def _reads_as_prose(text: str) -> bool:
-    """Say whether a string literal is several lines of words rather than a template, a table or code."""
+    """Return whether a string literal is several lines of words rather than a template, a table or code."""
     words = sum(letter.isalpha() or letter == " " for letter in text)
     return len(text) > 200 and text.count("\n") > 2 and words > 0.85 * len(text) and ". " in text
 
@@ -182,7 +182,7 @@ def _prose(text: str) -> str:
 
 
 def _unseen(text: str, seen: set[str]) -> bool:
-    """Say whether the text's words were not seen before, and note them."""
+    """Return whether the text, up to case and white space, is not in `seen`, and add it there."""
     key = _key(" ".join(text.lower().split()))
     fresh = key not in seen
     seen.add(key)
@@ -190,12 +190,12 @@ def _unseen(text: str, seen: set[str]) -> bool:
 
 
 def _key(text: str) -> str:
-    """Return a number to order texts by that has nothing to do with where they stand."""
+    """Return the SHA-256 of a text: a sort key that does not depend on the text's origin."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _choose(modules: Iterable[Module], labels: int, needed: int) -> dict[str, list[str]]:
-    """Return {package: `needed` docstrings} of the packages with the most, drawn by hash."""
+    """Return {package: `needed` docstrings, sampled by hash} for the packages with the most docstrings."""
     texts: dict[str, list[str]] = defaultdict(list)
     for module in modules:
         texts[module.package] += [text for text in module.docstrings if len(text) >= SHORTEST]
@@ -204,7 +204,7 @@ def _choose(modules: Iterable[Module], labels: int, needed: int) -> dict[str, li
 
 
 def _documents(modules: Iterable[Module], hidden: set[str]) -> dict[str, list[str]]:
-    """Return {package: documents}, one a module, without the hidden docstrings."""
+    """Return {package: documents}, one document per module, without the hidden docstrings."""
     documents: dict[str, list[str]] = defaultdict(list)
     for module in modules:
         text = "\n\n".join(text for text in (*module.docstrings, *module.texts) if text not in hidden)
@@ -214,7 +214,7 @@ def _documents(modules: Iterable[Module], hidden: set[str]) -> dict[str, list[st
 
 
 def _shorten(documents: dict[str, list[str]], characters: int) -> list[tuple[str, str]]:
-    """Return (document, package) of about so many characters, mixed; only the largest packages lose documents."""
+    """Return shuffled (document, package) of about `characters` in all; only the largest packages lose documents."""
     sizes = {package: sum(map(len, texts)) for package, texts in documents.items()}
     kept, left = [], characters
     for number, package in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):
@@ -227,7 +227,7 @@ def _shorten(documents: dict[str, list[str]], characters: int) -> list[tuple[str
 
 
 def _opener(packages: Sequence[str]) -> Callable[[str], str]:
-    """Return a function that cuts a docstring to its opening and takes every form of the packages' names out of it."""
+    """Return a function that cuts a docstring to its opening and replaces every form of the packages' names."""
     names = {part for package in packages for part in (package, *package.split("_")) if len(part) > 2}
     spaced = [r"[\s_-]?".join(name) if len(name) > 4 else name for name in sorted(names, key=len, reverse=True)]
     pattern = re.compile(rf"[\w.]*(?:{'|'.join(spaced)})[\w.]*", re.IGNORECASE)
@@ -240,7 +240,7 @@ def _opener(packages: Sequence[str]) -> Callable[[str], str]:
 
 
 def _write(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
-    """Write (text, package) rows as JSON lines, in an order that mixes the packages."""
+    """Write (text, package) rows as JSON lines, shuffled by hash."""
     lines = (json.dumps({"text": text, "package": package}, ensure_ascii=False) for text, package in rows)
     beside = path.with_suffix(".tmp")
     beside.write_text("".join(f"{line}\n" for line in sorted(lines, key=_key)), encoding="utf-8", errors="replace")

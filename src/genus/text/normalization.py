@@ -1,4 +1,4 @@
-"""The slot `Normalization`: what is done to every text before it is tokenized, always; and Thai's rules."""
+"""The slot `Normalization`: text normalization before tokenization; the rules for Thai."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENTITIES = {
     " @,@ ": ",",
     "\\": " \\ ",
 }
-"""What extraction from HTML leaves behind, replaced in this order (Howard and Ruder 2018, fastai)."""
+"""Leftovers of HTML extraction and their replacements, applied in this order (Howard and Ruder 2018, fastai)."""
 LETTER = "a-zA-Z0-9\u0e01-\u0e59"
 PAIRS = (r"\(", r"\)"), (r"\{", r"\}"), (r"\[", r"\]")
 BRACKETS = tuple(
@@ -38,42 +38,42 @@ BRACKETS = tuple(
     for pattern in ("{0}{1}", "{0}[^{2}]+{1}", "(?<={0})[^{2}]+(?=[{2}])", "(?<=[{2}])[^{2}]+(?={1})")
     for opening, closing in PAIRS
 )
-"""Empty brackets, brackets around no letter, and what stands between a bracket and the first or last letter in it."""
+"""Empty brackets, brackets around no letter, and the characters between a bracket and its first or last letter."""
 SPACES = re.compile(r"  +")
 SPACE = "<_>"
-"""What a space is while words are cut, and as a token (Lowphansirikul et al. 2021, arXiv:2101.09635, section 3)."""
+"""The space token, which replaces spaces in segmentation too (Lowphansirikul et al. 2021, arXiv:2101.09635, sec. 3)."""
 
 
 class Normalization(Part, ABC):
-    """A choice of rules that mend a text."""
+    """A choice of text normalization, applied to every text before it is tokenized."""
 
     @abstractmethod
     def clean(self, text: str) -> str:
-        """Return the text mended; nothing may be left of it."""
+        """Return the normalized text, which may be empty."""
 
 
 class ThaiNormalization(Normalization):
-    """The rules of WangchanBERTa (Lowphansirikul et al. 2021, arXiv:2101.09635; released code, preprocess.py).
+    """Text normalization of WangchanBERTa (Lowphansirikul et al. 2021, arXiv:2101.09635; released code, preprocess.py).
 
-    In order: small letters; HTML's names of characters as characters; empty brackets removed; line breaks as spaces;
-    several spaces as one; a character that stands more than `repeats` times as one; a word of nothing but emoji cut
-    into them; a repeated word as one. Emoji stay. A space becomes a token of its own in the tokenizer, whose name is
-    in its place when words are cut, as there: a run of emoji beside a space is then part of a longer word, and stays.
+    In order: lower-case; replace HTML entities; remove empty brackets; turn line breaks into spaces; merge runs of
+    spaces; reduce a run of more than `repeats` equal characters to one; split a word of emoji only into its emoji;
+    merge repeated words. Emoji are kept. As in the released code, spaces are replaced by the space token before words
+    are cut: a run of emoji beside a space is then part of a longer word and is not split.
 
-    Deviations: spaces around a text stay, since a text may be a sentence of a document. Emoji are Unicode 17's, each
-    character for itself; the released code asks the `emoji` package, of no stated version, of which later ones take a
-    thumb and its color for one and so leave the word whole. Words are those of the PyThaiNLP that is installed, there
-    2.2.4. A last word `</s>` stays.
+    Deviations: spaces around a text are kept, since a text may be a sentence of a document. Emoji are those of Unicode
+    17, one character each; the released code uses the `emoji` package without a stated version, and later versions
+    treat a thumb and its color as one emoji and do not split the word. Words are those of the installed PyThaiNLP;
+    the released code used 2.2.4. A last word `</s>` is kept.
     """
 
     lowercase: bool = True
     repeats: Count = 3
-    """How often a character may stand in a row."""
+    """Longest run of one character that is kept."""
     words: Segmenter | None = DictionaryWords()
-    """Whose words stand but once in a row; None keeps repeated words."""
+    """Segmenter that finds repeated words to merge; None keeps them."""
 
     def clean(self, text: str) -> str:
-        """Return the text mended."""
+        """Return the normalized text."""
         text = without_html(text.lower() if self.lowercase else text)
         for pattern in BRACKETS:
             text = pattern.sub("", text)
@@ -85,13 +85,13 @@ class ThaiNormalization(Normalization):
 
 
 def without_html(text: str) -> str:
-    """Return the text with characters in place of HTML's names for them, and what else extraction leaves behind."""
+    """Replace HTML entities and other leftovers of HTML extraction, and merge runs of spaces."""
     for name, character in ENTITIES.items():
         text = text.replace(name, character)
     return SPACES.sub(" ", html.unescape(text))
 
 
 def emoji_apart(words: Iterable[str]) -> Iterator[str]:
-    """Yield words, and each emoji of a word that is nothing but emoji: a segmenter makes one word of a run of them."""
+    """Yield words, splitting a word of emoji only into its emoji: a segmenter returns a run of emoji as one word."""
     for word in words:
         yield from word if EMOJI.issuperset(word) else (word,)

@@ -1,7 +1,7 @@
-"""Read sources as blocks of whole documents, one pass, in bounded memory.
+"""Stream sources as blocks of whole documents: one pass, bounded memory.
 
-Plain text: where a blank line stands between lines of text, blank lines separate documents; in a file without one,
-every line is a document.
+Plain text: if a file has a blank line between lines of text, blank lines separate its documents; otherwise every line
+is a document.
 """
 
 from __future__ import annotations
@@ -26,42 +26,46 @@ if TYPE_CHECKING:
     from genus.text.sources import Source
 
 BLOCK_BYTES = 1 << 22
-"""Unpacked bytes in a block: large beside the cost of sending it to a worker, small beside memory."""
+"""Decompressed bytes per block: enough to outweigh the cost of sending it to a worker, little compared to memory."""
 BLOCK_ROWS = 2_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
-"""UTF-16's byte-order marks, of which the first is UTF-32's too. Without one, a letter of ASCII has a NUL beside it."""
+"""UTF-16 byte-order marks; the first is also UTF-32's. Without a mark, an ASCII letter has a NUL byte beside it."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The documents of several sources, which can be read more than once; see `read_documents`."""
+    """A re-iterable corpus: the documents of several sources (see `read_documents`)."""
 
     sources: Sequence[Path | str]
     fields: Fields = TEXT
 
     def __iter__(self) -> Iterator[str]:
-        """Read them from the first on."""
+        """Read the documents from the beginning."""
         return read_documents(self.sources, self.fields)
 
 
 def read_documents(sources: Iterable[Path | str], fields: Fields = TEXT) -> Iterator[str]:
-    """Yield the documents of .txt, .jsonl and .parquet files, of folders of them, and of Hugging Face dataset ids.
+    """Yield the documents of .txt, .jsonl and .parquet files, folders of such files, and Hugging Face dataset ids.
 
     Args:
         sources: paths, or ids such as `org/name` or `org/name:config`.
-        fields: the fields or columns that hold text and title, where there are several.
+        fields: names of the fields or columns of text and title, if the format has fields.
 
     Raises:
         UsageError: a path that does not exist, or a file of another format.
-        GenusError: naming file and line: an unreadable, truncated or malformed file, a missing field.
+        GenusError: an unreadable, truncated or malformed file, or a missing field; the message names file and line.
     """
     for block in read_blocks(find(sources), fields):
         yield from block.documents().texts
 
 
 def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterator[TextBlock]:
-    """Yield the blocks of files and datasets, the same ones at every call."""
+    """Yield the blocks of files and datasets, the same ones in every call.
+
+    Raises:
+        GenusError: an unreadable, truncated or malformed file, or a missing field.
+    """
     for source in sources:
         if isinstance(source, str):
             yield from _read_hub(source, fields, start)
@@ -98,7 +102,7 @@ def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
 
 
 def _whole_documents(file: BinaryIO, paragraphs: bool) -> bytes:
-    """Read about a block, on to the end of the line, or to the next blank line."""
+    """Read `BLOCK_BYTES` and on to the end of the line or, for paragraphs, to the next blank line."""
     parts = [file.read(BLOCK_BYTES)]
     if parts[0] and not parts[0].endswith(b"\n"):
         parts.append(file.readline())
@@ -108,7 +112,7 @@ def _whole_documents(file: BinaryIO, paragraphs: bool) -> bytes:
 
 
 def _has_blank_lines(path: Path) -> bool:
-    """Return whether a blank line stands between two lines of text; reads no further than the first one."""
+    """Return whether a blank line stands between two lines of text; reads no further than the first such line."""
     with path.open("rb") as raw, _unpacked(raw, path) as file:
         text = blank = False
         for line in file:
@@ -158,7 +162,7 @@ def _read_hub(name: str, fields: Fields, start: int) -> Iterator[TextBlock]:
 def _rows(
     batches: Iterable[Mapping[str, list[object]]], source: str, fields: Fields, start: int, row_bytes: float
 ) -> Iterator[TextBlock]:
-    """Yield blocks of columns; how much of the file was read is told from the number of rows."""
+    """Yield blocks of columns; the position in the file is estimated from the number of rows."""
     done = 0
     for columns in batches:
         first, done = done + 1, done + len(columns[fields.text])

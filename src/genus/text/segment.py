@@ -1,6 +1,6 @@
-"""The slot `Segmenter`: texts to words, where no spaces stand between words; and Thai's segmenters.
+"""The slot `Segmenter`: word segmentation for scripts without spaces between words; segmenters for Thai.
 
-A segmenter of one's own is a subclass of `Segmenter`: a recipe names it by its kind.
+A custom segmenter is a subclass of `Segmenter`: a recipe names it by its kind.
 """
 
 from __future__ import annotations
@@ -17,43 +17,46 @@ if TYPE_CHECKING:
 
 
 class Segmenter(Part, ABC):
-    """A choice of what is a word."""
+    """A choice of word segmentation."""
 
     @abstractmethod
     def words(self, text: str) -> list[str]:
-        """Return the words of a text and what stands between them: joined they are the text again.
+        """Return the words of a text and the characters between them; joined, they equal the text.
 
         Raises:
-            GenusError: it needs a library that is not installed.
+            GenusError: a required library is not installed.
         """
 
 
 class DictionaryWords(Segmenter):
-    """Thai by a dictionary: of the cuts that keep clusters of characters whole, the shortest (PyThaiNLP's newmm)."""
+    """Dictionary-based maximal matching for Thai (PyThaiNLP's newmm).
+
+    It takes the shortest of the segmentations that keep character clusters whole.
+    """
 
     units: Literal["words", "syllables"] = "words"
-    """What the dictionary lists; with syllables, as WangchanBERTa's syllable tokenizer."""
+    """Entries of the dictionary; `syllables` as in WangchanBERTa's syllable tokenizer."""
 
     def words(self, text: str) -> list[str]:
-        """Return words or syllables, and runs of spaces, Latin letters, digits."""
+        """Return words or syllables, and runs of spaces, Latin letters or digits."""
         return newmm(self.units)(text)
 
 
 class StackedWords(Segmenter):
-    """Thai by a stack of learned segmenters that mend each other (Limkonchotiwat et al. 2020, SEFR CUT)."""
+    """Stacked-ensemble word segmentation for Thai (Limkonchotiwat et al. 2020, SEFR CUT)."""
 
     model: str = "ws1000"
-    """The name of the model there; ws1000 is learned on social media, best on BEST 2010."""
+    """Name of the SEFR CUT model: ws1000 is trained on social media, `best` on BEST 2010."""
 
     def words(self, text: str) -> list[str]:
-        """Return words."""
+        """Return the words that SEFR CUT finds."""
         found: list[list[str]] = sefr_cut(self.model).tokenize(text)
         return [word for words in found for word in words]
 
 
 @functools.cache
 def newmm(units: str) -> Callable[[str], list[str]]:
-    """Return PyThaiNLP's maximal matching with one of its dictionaries."""
+    """Return PyThaiNLP's maximal matching with its dictionary of words or of syllables."""
     try:
         from pythainlp.corpus import thai_syllables, thai_words
         from pythainlp.tokenize.newmm import segment
@@ -65,7 +68,7 @@ def newmm(units: str) -> Callable[[str], list[str]]:
 
 @functools.cache
 def sefr_cut(model: str) -> Any:
-    """Return the library with one of its models loaded."""
+    """Return the `sefr_cut` library with the named model loaded."""
     try:
         import sefr_cut as library
     except ImportError:

@@ -1,15 +1,15 @@
-"""Cut a document into sentences by rule.
+"""Rule-based sentence segmentation.
 
 A sentence ends
-* at a line break, always: so headings, list items and lines of verse stand alone;
-* at a run of `. ! ? …` or of their kin in other scripts, closing quotes and brackets included, before white space,
-  unless a small letter follows, or the mark is one full stop after an abbreviation ("Dr."), an initial or dotted
+* at every line break: headings, list items and lines of verse are sentences;
+* at a run of `. ! ? …` or of such marks in other scripts, closing quotes and brackets included, before white space,
+  unless a lower-case letter follows, or the mark is one full stop after an abbreviation ("Dr."), an initial or dotted
   letters ("J.", "U.S."), a numbering word before its number ("No. 5"), or a number that starts the sentence
   ("1. Introduction");
 * at the full stops of Chinese and Japanese, which no white space follows.
 
-Thai and other scripts without such marks are cut at line breaks alone. Where a rule cannot know ("in the U.S. He ..."),
-the sentences stay together: a sentence too long does less harm to a model than half of one.
+Thai and other scripts without such marks are cut at line breaks only. In ambiguous cases ("in the U.S. He ...") the
+sentences are not separated: a sentence too long does less harm to a model than half of one.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import re
 CLOSING = "\"')\\]}\u2019\u201d\u00bb"
 OPENING = "\"'(\\[{*_\u2018\u201c\u00ab\u00bf\u00a1-"
 SPACED_MARKS = ".!?\u2026\u061f\u06d4\u0964\u0965\u0589\u1362\u1367\u1368\u104b\u17d4\u17d5"
-"""Latin, Arabic, Urdu, Devanagari, Armenian, Ethiopic, Burmese, Khmer."""
+"""Sentence-final marks before white space: Latin, Arabic, Urdu, Devanagari, Armenian, Ethiopic, Burmese, Khmer."""
 UNSPACED_MARKS = "\u3002\uff01\uff1f\uff61"
-"""Chinese and Japanese."""
+"""Full stops of Chinese and Japanese."""
 UNSPACED_CLOSING = "\u300d\u300f\u300b\u3009\uff09\u3011\u201d\u2019"
 
 SMALL_LETTER = "a-z\u00df-\u00f6\u00f8-\u00ff\u03b1-\u03c9\u0430-\u045f"
-"""Latin, Greek, Cyrillic."""
+"""Lower-case letters: Latin, Greek, Cyrillic."""
 
 CANDIDATE = re.compile(
     rf"(?=[\n{SPACED_MARKS}{UNSPACED_MARKS}])(?:"  # one class first: the scan is then twice as fast
@@ -33,9 +33,9 @@ CANDIDATE = re.compile(
     rf"|[{UNSPACED_MARKS}]+[{UNSPACED_CLOSING}]*"
     r"|(?=\n))"
 )
-"""What may end a sentence."""
+"""Candidates for the end of a sentence."""
 LONGEST_WORD = 12
-"""Characters before a full stop that are looked at: no abbreviation is longer."""
+"""Number of characters before a full stop that are examined: no abbreviation is longer."""
 
 ABBREVIATIONS = frozenset(
     """
@@ -52,10 +52,10 @@ NUMBERING = frozenset(
 
 
 def split(text: str) -> list[str]:
-    """Return the sentences of a text, each with the white space before it: joined they are the text again.
+    """Return the sentences of a text, each with the white space before it; joined, they equal the text.
 
-    White space at the end of the text belongs to the last sentence. A text of nothing but white space is one sentence,
-    an empty text none.
+    White space at the end of the text belongs to the last sentence. A text of white space only is one sentence, an
+    empty text has none.
     """
     sentences: list[str] = []
     start = 0

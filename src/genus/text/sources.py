@@ -1,4 +1,4 @@
-"""Where text comes from: files, folders, datasets of the Hugging Face hub; and how a change of it is noticed."""
+"""Text sources: files, folders and datasets of the Hugging Face hub, with fingerprints that detect changes."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Source = Path | str
 
 
 class Fingerprint(TypedDict):
-    """What is remembered of a source, so that a change is noticed."""
+    """Name, size, modification time and hash of a source, by which a change is detected."""
 
     name: str
     size: int
     """Bytes of a file, rows of a dataset."""
     mtime_ns: int
     sha256: str
-    """Of the whole content; for a dataset the fingerprint that the `datasets` library gives it."""
+    """SHA-256 of the whole file; for a dataset, the fingerprint of the `datasets` library."""
 
 
 def find(sources: Iterable[Path | str]) -> list[Source]:
-    """Return the files of the sources in order, folders replaced by the text files in them, sorted by path.
+    """Return the files and dataset ids of the sources in order, folders replaced by their text files, sorted by path.
 
     Raises:
-        UsageError: a path that does not exist, or a file of another format.
-        GenusError: no source, or a folder without a text file.
+        UsageError: a path does not exist, or a file has another format.
+        GenusError: there is no source, or a folder has no text file.
     """
     found = [file for source in sources for file in _expand(source)]
     if not found:
@@ -46,7 +46,7 @@ def find(sources: Iterable[Path | str]) -> list[Source]:
 
 
 def format_of(path: Path) -> str | None:
-    """Return `.txt`, `.jsonl` or `.parquet`, whatever the compression, or None."""
+    """Return the format `.txt`, `.jsonl` or `.parquet` of a file, compressed or not; None: another format."""
     suffixes = path.suffixes
     if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
         suffixes = suffixes[:-1]
@@ -54,7 +54,7 @@ def format_of(path: Path) -> str | None:
 
 
 def fingerprint(source: Source) -> Fingerprint:
-    """Return name, size, time and SHA-256 of a source; a file is read once, whole (1 to 2 GB/s)."""
+    """Return the fingerprint of a source; a file is read completely, once (1 to 2 GB/s)."""
     if isinstance(source, str):
         dataset = load_hub(source)
         return Fingerprint(name=source, size=len(dataset), mtime_ns=0, sha256=str(dataset._fingerprint))
@@ -65,16 +65,16 @@ def fingerprint(source: Source) -> Fingerprint:
 
 
 def fingerprints(sources: list[Source], workers: int) -> list[Fingerprint]:
-    """Return the fingerprints of sources, read by several threads."""
+    """Return the fingerprints of sources, read in `workers` threads."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(fingerprint, sources))
 
 
 def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
-    """Return what changed since the fingerprints were taken, or None.
+    """Return a message on what changed since the fingerprints were taken, None if nothing did.
 
-    A file whose size and time are the same counts as the same, and is not read; one with another time is compared by
-    content.
+    A file with the same size and modification time counts as unchanged and is not read; otherwise contents are
+    compared.
     """
     names = [source.name if isinstance(source, Path) else source for source in sources]
     if names != [old["name"] for old in known]:
@@ -93,7 +93,7 @@ def load_hub(name: str) -> Any:
     """Return the `train` split of a dataset `org/name[:config]` of the Hugging Face hub.
 
     Raises:
-        GenusError: the `datasets` library is missing, or the dataset cannot be had.
+        GenusError: the `datasets` library is missing, or the dataset cannot be loaded.
     """
     try:
         import datasets

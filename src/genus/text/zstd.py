@@ -1,4 +1,4 @@
-"""Zstandard as a file that, unlike the library's own reader, notices when it was cut short."""
+"""A Zstandard decompression stream that, unlike the library's own reader, detects a truncated file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ READ_BYTES = 1 << 17
 
 
 class ZstdFile(io.RawIOBase):
-    """The unpacked bytes of a file of one or more frames.
+    """The decompressed bytes of a Zstandard file of one or more frames.
 
     Raises:
         GenusError: the `zstandard` library is missing.
@@ -34,11 +34,11 @@ class ZstdFile(io.RawIOBase):
         self._output = b""
 
     def readable(self) -> bool:
-        """Return true."""
+        """Return true, as `io.BufferedReader` requires."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a part of the buffer and return its size, 0 at the end."""
+        """Read decompressed bytes into the buffer and return their number, 0 at the end of the file."""
         while not self._output:
             self._input = self._input or self._packed.read(READ_BYTES)
             if not self._input:

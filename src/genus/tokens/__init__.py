@@ -1,4 +1,4 @@
-"""Station 2, documents to ids: the slot `TokenizerConfig`, its trained form `Tokenizer`, and the token store."""
+"""Station 2, tokenization: the slot `TokenizerConfig`, the trained `Tokenizer`, and the token store."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
-"""The roles of special tokens, in the order in which a vocabulary that is trained begins with them."""
+"""Roles of special tokens, in the order in which a trained vocabulary begins with them."""
 
 
 class SpecialTokens(Part):
-    """The special tokens by role, and the templates that frame a text, a pair of texts, or a target text with them.
+    """Special tokens by role, and the templates that add them to a text, a text pair or a target text.
 
-    Every role is optional, and one token may have several. Templates are written as for
-    `tokenizers.processors.TemplateProcessing`: `$A` and `$B` are the texts, `:1` gives a segment number, everything
-    else is a special token.
+    Every role is optional, and one token may have several roles. Templates have the syntax of
+    `tokenizers.processors.TemplateProcessing`: `$A` and `$B` are the texts, `:1` is a segment id (token type id),
+    everything else is a special token.
     """
 
     pad: str | None = None
-    """Padding. A packed model never looks at it, so that a vocabulary can do without."""
+    """Padding. Packed models do not attend to it, so a vocabulary need not have it."""
     unk: str | None = None
-    """What a text becomes that the vocabulary cannot write."""
+    """Unknown token: replaces text that the vocabulary cannot represent."""
     bos: str | None = None
     """Beginning of a sequence."""
     eos: str | None = None
     """End of a sequence."""
     cls: str | None = None
-    """Stands for the whole sequence in classification."""
+    """Represents the whole sequence in classification."""
     sep: str | None = None
-    """Separates, or ends, segments."""
+    """Separates or ends segments."""
     mask: str | None = None
-    """Stands in the place of a token that is to be restored."""
+    """Replaces a token that is to be predicted."""
     extra: tuple[str, ...] = ()
     """Further special tokens: sentinels (`<extra_id_0>`), control codes, reserved tokens."""
     single: str = "$A"
@@ -50,17 +50,17 @@ class SpecialTokens(Part):
     pair: str = "$A $B"
     """Template of two texts in one sequence."""
     target: str | None = None
-    """Template of the second stream of a pair of streams, as an encoder-decoder has; None: that of one text."""
+    """Template of the second stream (the decoder's, in an encoder-decoder); None: the template of one text."""
     summary: Literal["first", "last"] = "first"
-    """Which token of a framed sequence has the state for all of it: `cls` in front, or the last one."""
+    """Token whose hidden state represents the whole sequence: `cls` at the front, or the last token."""
     in_text: bool = True
-    """Whether the name of a special token in a document is that token; otherwise it is text like any other."""
+    """Whether the name of a special token in a document becomes that token; otherwise it is treated as text."""
 
     def __post_init__(self) -> None:
-        """Refuse templates of anything but texts and special tokens.
+        """Check that templates consist of their texts and of special tokens only.
 
         Raises:
-            ValueError: naming the template and what is wrong in it.
+            ValueError: a template holds something else, or other texts; the message names it.
         """
         known = {"$A", "$B", *self.names()}
         for name, template in (("single", self.single), ("pair", self.pair), ("target", self.target or "$A")):
@@ -72,17 +72,17 @@ class SpecialTokens(Part):
                 raise ValueError(f"{name}: expected a template of {' and '.join(texts)}, got {template!r}")
 
     def roles(self) -> dict[str, str]:
-        """Return the special tokens that are there by their roles."""
+        """Return {role: special token} for the roles that have one."""
         pairs = zip(ROLES, (self.pad, self.unk, self.cls, self.sep, self.mask, self.bos, self.eos), strict=True)
         return {role: name for role, name in pairs if name is not None}
 
     def names(self) -> list[str]:
-        """Return all special tokens, each once, those with a role first."""
+        """Return all distinct special tokens, those with a role first."""
         return list(dict.fromkeys([*self.roles().values(), *self.extra]))
 
 
 def steps(template: str) -> list[tuple[str, int]]:
-    """Return the steps of a template: `$A`, `$B` or a special token, and its segment number."""
+    """Return the steps of a template: (`$A`, `$B` or a special token, segment id)."""
     found = []
     for step in template.split():
         name, separator, number = step.rpartition(":")
@@ -91,25 +91,25 @@ def steps(template: str) -> list[tuple[str, int]]:
 
 
 class TokenizerConfig(Part, ABC):
-    """A choice of tokenization, before it has been trained on a corpus.
+    """A choice of tokenizer, before it is trained on a corpus.
 
-    Every concrete part has the fields `vocab_size` (the size asked for, special tokens included) and `specials`.
+    Every concrete part has the fields `vocab_size` (the requested size, special tokens included) and `special_tokens`.
     """
 
     reads_any: ClassVar[bool] = False
-    """Whether it adopts any tokenizer, and so is asked last."""
+    """Whether `from_folder` accepts every tokenizer; such a part is tried last."""
 
     vocab_size: Count
     special_tokens: SpecialTokens
 
     @property
     def unknown(self) -> str:
-        """What becomes of a word that the vocabulary does not have, in words."""
+        """Description of how an out-of-vocabulary word is tokenized."""
         return f"cut into pieces; a character that is none becomes {self.special_tokens.unk or 'nothing'}"
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on texts and return the tokenizer; it may come out smaller than `vocab_size`.
+        """Train the vocabulary on texts and return the tokenizer; the vocabulary may be smaller than `vocab_size`.
 
         Raises:
             GenusError: there is no text.
@@ -117,36 +117,36 @@ class TokenizerConfig(Part, ABC):
 
     @abstractmethod
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return, for every piece of the vocabulary in order of id, whether it starts a word."""
+        """Return whether each piece of the vocabulary, in order of id, starts a word (for whole-word masking)."""
 
     def as_inner_word(self, word: str) -> str:
-        """Return a word, of those that a text is given as, so written that its ids alone are those within the text."""
+        """Return a word of a pre-split text, with the leading space that makes its ids equal to those inside a text."""
         return word
 
     def normalizers(self) -> list[Part]:
-        """Return what changes a text before the backend sees it, and so decides ids beside the backend."""
+        """Return the parts that change a text before the backend tokenizes it, on which ids depend too."""
         return []
 
     @abstractmethod
     def encoder(self, backend: tokenizers.Tokenizer, typecode: str) -> TextEncoder:
-        """Return the fastest encoder that gives the backend's ids, as arrays of `typecode`."""
+        """Return the fastest encoder that gives the same ids as the backend, in arrays of `typecode`."""
 
     def save_slow_files(self, backend: tokenizers.Tokenizer, folder: Path) -> None:
-        """Write the vocabulary files of those who do not read `tokenizer.json`."""
+        """Write the legacy vocabulary files, for slow tokenizers that do not read `tokenizer.json`."""
         backend.model.save(str(folder))
 
     @abstractmethod
     def hf_config(self) -> dict[str, Any]:
-        """Return what `tokenizer_config.json` says of this tokenization: its class there, and the class's options."""
+        """Return the entries for `tokenizer_config.json`: `tokenizer_class` and the options of that class."""
 
     @classmethod
     @abstractmethod
     def from_folder(
         cls, folder: Path, backend: tokenizers.Tokenizer | None
     ) -> tuple[Self, tokenizers.Tokenizer] | None:
-        """Read a folder in the Hugging Face layout; None where it holds another tokenization.
+        """Read a folder in the Hugging Face layout; None if its tokenizer has another algorithm.
 
         Args:
-            folder: holds `tokenizer_config.json` and such, if anything.
-            backend: what `tokenizer.json` holds; None where only the legacy vocabulary files are there.
+            folder: may hold `tokenizer_config.json` and similar files.
+            backend: the content of `tokenizer.json`; None if there are only legacy vocabulary files.
         """

@@ -1,13 +1,13 @@
-"""Encode every distinct piece of text once: the same ids as the backend's, several times faster.
+"""Tokenizer encoders with a cache of pieces: the same ids as the backend's, several times faster.
 
-BERT's and GPT-2's pre-tokenizers cut a text into pieces by the kinds of characters, and never look back across the
-start of a run of white space. So the ids of a text are the ids of its pieces laid end to end, and pieces repeat (Zipf).
-Their ids are remembered as bytes, and a text is a `b"".join` of table look-ups:
+BERT's and GPT-2's pre-tokenizers split a text into pieces by character category, and never look back across the start
+of a run of white space. So the ids of a text are the concatenated ids of its pieces, and pieces repeat (Zipf). Their
+ids are cached as bytes, and a text is encoded as a `b"".join` of table look-ups:
 
-* a *simple* text, of characters whose kind is beyond doubt, is cut into pieces by the pre-tokenizer's rule written as a
-  pattern;
-* another text is cut into chunks at white space; a chunk that is not simple is the backend's to encode, once;
-* a text with a control character on which Python and the backend do not agree is the backend's whole.
+* a *simple* text, of characters whose category is certain, is split into pieces by the pre-tokenizer's rule, written as
+  a regular expression;
+* any other text is split into chunks at white space; a chunk that is not simple is encoded by the backend, once;
+* a text with a control character that Python and the backend treat differently is encoded whole by the backend.
 """
 
 from __future__ import annotations
@@ -29,58 +29,58 @@ if TYPE_CHECKING:
     import tokenizers
 
 MOST_REMEMBERED = 1 << 19
-"""Entries in one table, about 80 MB."""
+"""Maximum of entries in one cache, about 80 MB."""
 LONGEST_REMEMBERED = 64
-"""Characters of a piece or chunk worth remembering; longer ones hardly ever come again."""
+"""Maximum length in characters of a cached piece or chunk; longer ones hardly ever repeat."""
 PUNCTUATION = r"!-/:-@\[-`{-~\u2010-\u2027\u2030-\u2043"
-"""ASCII's, and the quotes, dashes, bullets and primes of Unicode's General Punctuation, all of its category P."""
+"""ASCII punctuation, and the quotes, dashes, bullets and primes of Unicode's General Punctuation, all of category P."""
 LATIN = r"\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
 """Latin letters beyond ASCII, all of category L."""
 WHITE_SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""Unicode's White_Space."""
+"""Characters with Unicode's property White_Space."""
 
 AGREED_SPACES = frozenset(
     " \n\t\r\xa0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-"""White space to Python, to the backend, and to BERT's normalizer."""
+"""Characters that Python, the backend and BERT's normalizer all treat as white space."""
 MARKS = frozenset(UNSPACED_MARKS + UNSPACED_CLOSING)
-"""Punctuation at the end of a sentence which no white space follows."""
+"""Sentence-final punctuation that no white space follows."""
 
 
 class TextEncoder(Protocol):
-    """Text to ids, as the bytes of an array of the tokenizer's id type."""
+    """Encodes a text to token ids, as the bytes of an array of the tokenizer's id type."""
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the ids of a text without adding special tokens."""
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return the cuts (rising, in characters) at which the text can be cut before it is encoded.
+        """Return those of the cuts (ascending, in characters) at which the text may be split before it is encoded.
 
-        The ids of the parts, laid end to end, are those of the whole.
+        There the concatenated ids of the parts equal the ids of the whole text.
         """
 
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Encode a text whole, and return its ids cut into parts: a token belongs where its text begins."""
+        """Encode a text whole and split its ids at the cuts: a token belongs to the part where its text begins."""
 
 
 class WholeText:
-    """The backend itself, a text at a time: the reference of the other encoders."""
+    """The backend itself, one text at a time: the reference for the other encoders."""
 
     def __init__(self, backend: tokenizers.Tokenizer, typecode: str) -> None:
         self.backend = backend
         self.typecode = typecode
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the backend's ids of a text without adding special tokens."""
         [encoding] = self.backend.encode_batch_fast([text], add_special_tokens=False)
         return array(self.typecode, encoding.ids).tobytes()
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return no cut: nothing is known of how the backend reads a text."""
+        """Return no cut: the backend's pre-tokenizer is unknown."""
         return []
 
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Return the ids of the parts by the places in the text that the backend gives for its tokens."""
+        """Return the ids of the parts, split by the backend's character offsets of tokens."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         starts = np.maximum.accumulate(np.array([start for start, _ in encoding.offsets] or [0], np.int64))
         bounds = [0, *np.searchsorted(starts, cuts).tolist(), len(encoding.ids)]
@@ -89,15 +89,15 @@ class WholeText:
 
 
 class CutAtSpaces(WholeText):
-    """The backend itself, where its pre-tokenizer splits at white space whatever stands beside it."""
+    """The backend itself, for a pre-tokenizer that always splits at white space."""
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return the cuts in front of white space."""
+        """Return the cuts before a run of white space."""
         return [cut for cut in cuts if text[cut] in " \n\t\r" and not text[cut - 1].isspace()]
 
 
 class _Table(dict[str, bytes]):
-    """What `compute` returns, remembered. A full table forgets its younger half: what is frequent came early."""
+    """A cache of `compute`. A full cache drops its younger half, since frequent texts were added early."""
 
     def __init__(self, compute: Callable[[str], bytes]) -> None:
         self.compute = compute
@@ -113,9 +113,9 @@ class _Table(dict[str, bytes]):
 
 
 class SpacedWords:
-    """For pre-tokenizers that split at white space alone, and normalizers that look at a character at a time.
+    """Cached encoder for pre-tokenizers that split only at white space, and normalizers of single characters.
 
-    The words of a simple text are encoded one by one; another text is the backend's whole.
+    The words of a simple text are looked up one by one; any other text is encoded whole by the backend.
     """
 
     simple = re.compile(f"[\n -~{LATIN}{PUNCTUATION}]*")
@@ -126,21 +126,21 @@ class SpacedWords:
         self.word_ids = _Table(whole)
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the ids of a text without adding special tokens."""
         if self.simple.fullmatch(text):
             return b"".join(map(self.word_ids.__getitem__, text.split()))
         return self.whole(text)
 
 
 class _Pieces(ABC):
-    """The tables of pieces and of chunks, and the way through them."""
+    """Cached encoder with a table of pieces and a table of chunks."""
 
     simple: re.Pattern[str]
     """Matches a simple text."""
     pieces: re.Pattern[str]
     """Finds the pieces of a simple text."""
     doubtful: str
-    """Characters at which the backend may not split where Python does."""
+    """Characters at which Python splits and the backend may not."""
 
     def __init__(self, whole: WholeText) -> None:
         self.whole = whole
@@ -153,7 +153,7 @@ class _Pieces(ABC):
         self.chunk_ids = _Table(self._chunk)
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the ids of a text without adding special tokens."""
         if self._is_simple(text):
             return self._by_pieces(text)
         if any(map(text.__contains__, self.doubtful)):
@@ -179,16 +179,16 @@ class _Pieces(ABC):
 
     @abstractmethod
     def _chunks(self, text: str) -> list[str]:
-        """Cut a text where the pre-tokenizer never looks across."""
+        """Split a text into chunks, at cuts across which the pre-tokenizer never looks."""
 
 
 class BertPieces(_Pieces):
-    """For BERT's normalizer (with `clean_text`) and pre-tokenizer: a chunk is what stands between white space."""
+    """Cached encoder for BERT's normalizer (with `clean_text`) and pre-tokenizer: white space separates chunks."""
 
     simple = re.compile(f"[\n -~{PUNCTUATION}]*")
     pieces = re.compile(f"[0-9A-Za-z]+|[{PUNCTUATION}]")
     doubtful = "\x0b\x0c\x1c\x1d\x1e\x1f\x85"
-    """Python splits at them, and BERT deletes them as control characters."""
+    """Characters at which Python splits and which BERT deletes as control characters."""
 
     def __init__(self, whole: WholeText, lowercase: bool) -> None:
         super().__init__(whole)
@@ -198,7 +198,7 @@ class BertPieces(_Pieces):
         return super()._by_pieces(text.lower() if self.lowercase else text)
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return the cuts before white space, and those after punctuation, which stands alone."""
+        """Return the cuts before white space, and those after punctuation, where BERT always splits."""
         marks = self.marks
         return [cut for cut in cuts if text[cut] in AGREED_SPACES or text[cut - 1] in marks]
 
@@ -207,20 +207,20 @@ class BertPieces(_Pieces):
 
 
 class Gpt2Pieces(_Pieces):
-    """For GPT-2's byte-level pre-tokenizer: a chunk is a run of white space and what follows it up to the next run.
+    """Cached encoder for GPT-2's byte-level pre-tokenizer: a chunk is a run of white space and the text up to the next.
 
-    GPT-2's pattern has white space only at the start of a match, and looks ahead only from white space to what follows
-    it.
+    GPT-2's pattern has white space only at the start of a match, and looks ahead only from white space to the text
+    after it.
     """
 
     simple = re.compile(f"[\n -~{LATIN}{PUNCTUATION}]*")
     pieces = re.compile(rf"'(?:[stmd]|re|ve|ll)| ?[A-Za-z{LATIN}]+| ?[0-9]+| ?[{PUNCTUATION}]+|[ \n]+(?![^ \n])|[ \n]+")
     doubtful = "\x1c\x1d\x1e\x1f\u180e"
-    """White space to some, and not to others."""
+    """Characters that only some definitions treat as white space."""
     chunks = re.compile(f"[{WHITE_SPACE}]*[^{WHITE_SPACE}]+|[{WHITE_SPACE}]+")
     letter = re.compile("[A-Za-z\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5]").match
     alphabet = ByteLevel(add_prefix_space=False, use_regex=False)
-    """Writes bytes as the characters that the model's pieces are made of."""
+    """Maps bytes to the byte-level alphabet of the model's pieces."""
 
     def _piece(self, piece: str) -> bytes:
         if piece.isascii():

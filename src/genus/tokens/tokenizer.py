@@ -1,4 +1,4 @@
-"""A trained tokenizer: text to ids and back, saved as `tokenizer.json` with the legacy vocabulary files beside it."""
+"""The trained tokenizer: encoding and decoding; it is saved as `tokenizer.json` with legacy vocabulary files."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Template
 
 CHOICES = "tokens.json"
-"""The file that holds the part, beside `tokenizer.json`."""
+"""File of the `TokenizerConfig`, beside `tokenizer.json`."""
 HIDDEN = "\uffff"
-"""A character that no text has: Unicode keeps it for uses within a program."""
+"""A noncharacter, which no text has: Unicode reserves it for internal use in programs."""
 WHAT_DECIDES_IDS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
 """The sections of `tokenizer.json` on which ids depend."""
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A trained tokenizer and the choices it came from."""
+    """A trained tokenizer and its configuration."""
 
     tokens: TokenizerConfig
-    """`vocab_size` here is the true size of the trained vocabulary."""
+    """The configuration, in which `vocab_size` is the true size of the trained vocabulary."""
     backend: tokenizers.Tokenizer
 
     @classmethod
     def of(cls, tokens: TokenizerConfig, backend: tokenizers.Tokenizer) -> Tokenizer:
-        """Return the tokenizer of a trained backend: the true vocabulary size noted, truncation and padding off."""
+        """Return the tokenizer of a trained backend, with the true vocabulary size and no truncation or padding."""
         backend.no_truncation()
         backend.no_padding()
         return cls(replace(tokens, vocab_size=max(backend.get_vocab().values()) + 1), backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the encoder's tables."""
+        """Pickle without the encoders and their caches."""
         return Tokenizer, (self.tokens, self.backend)
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The pieces of the vocabulary in order of id, special tokens included; an unused id has an empty one."""
+        """The pieces of the vocabulary in order of id, special tokens included; empty for an unused id."""
         pieces = [""] * self.tokens.vocab_size
         for piece, number in self.backend.get_vocab().items():
             pieces[number] = piece
@@ -65,7 +65,7 @@ class Tokenizer:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The facts that later stations need."""
+        """Sizes, special token ids, word starts and templates, which later stations need."""
         ids, specials = self.backend.get_vocab(), self.tokens.special_tokens
         special = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
         special[[ids[name] for name in specials.names()]] = True
@@ -83,7 +83,7 @@ class Tokenizer:
         )
 
     def _texts(self, special: NDArray[np.bool_]) -> tuple[str, ...]:
-        """Return what each piece reads as after another one, without white space."""
+        """Return the decoded text of each piece, as after another piece, without white space."""
         anchor = int(special.argmin())
         before = self.decode([anchor])
         after = self.backend.decode_batch([[anchor, number] for number in range(len(special))])
@@ -91,12 +91,12 @@ class Tokenizer:
 
     @property
     def dtype(self) -> DTypeLike:
-        """The integer type that holds every id: uint16, or uint32 for 65,536 pieces and more."""
+        """The dtype of ids: uint16, or uint32 for more than 65,536 pieces."""
         return np.uint16 if self.tokens.vocab_size <= 1 << 16 else np.uint32
 
     @cached_property
     def encoder(self) -> TextEncoder:
-        """Text to ids of `dtype` as bytes; what it has once encoded it remembers."""
+        """The encoder from text to ids of `dtype` as bytes, with a cache."""
         return self.tokens.encoder(self.backend, np.dtype(self.dtype).char)
 
     @cached_property
@@ -104,31 +104,31 @@ class Tokenizer:
         return {}
 
     def plain_encoder(self, kept: tuple[str, ...] = ()) -> TextEncoder:
-        """Return an encoder like `encoder`, but for which the names of special tokens are text, except those kept."""
+        """Return an encoder like `encoder` that treats the names of special tokens, except those kept, as text."""
         if kept not in self._plain_encoders:
             backend = without_specials(self.backend, kept)
             self._plain_encoders[kept] = self.tokens.encoder(backend, np.dtype(self.dtype).char)
         return self._plain_encoders[kept]
 
     def encode(self, texts: Sequence[str], *, specials: bool | tuple[str, ...] = True) -> list[list[int]]:
-        """Encode texts without the special tokens of a frame.
+        """Return the token ids of texts, without adding special tokens.
 
         Args:
-            texts: any.
-            specials: the name of a special token in a text becomes that token; false: it is text like any other, as
-                it must be in texts that strangers write; some names: only theirs do.
+            texts: strings, each encoded separately.
+            specials: True: names of special tokens in a text become those tokens; False: they are treated as text, as
+                is necessary for untrusted input; a tuple: only these names become tokens.
         """
         encode = self.encoder if specials is True else self.plain_encoder(specials or ())
         return [np.frombuffer(encode(text), dtype=self.dtype).tolist() for text in texts]
 
     def encode_document(self, text: str, cuts: Sequence[int]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
-        """Encode a document whole, and say where its parts begin among the tokens.
+        """Tokenize a document whole, and return the offsets of its parts in tokens.
+
+        Names of special tokens in the text become those tokens, unless `special_tokens.in_text` is false.
 
         Args:
             text: the document.
-            cuts: where a part ends and the next one begins, in characters, rising, none at either end of the text.
-
-        The names of special tokens in it become those tokens, unless the choice `specials.in_text` is false.
+            cuts: boundaries between parts, in characters, ascending, excluding both ends of the text.
 
         Returns:
             The ids (T,) of the whole document, and offsets (parts + 1,): part i is ids[offsets[i]:offsets[i + 1]]. A
@@ -139,10 +139,10 @@ class Tokenizer:
         return np.frombuffer(b"".join(parts), self.dtype), np.concatenate([[0], lengths.cumsum()])
 
     def encode_parts(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Return what `encode_document` does as the bytes of each part's ids, end to end those of the document."""
+        """Tokenize a document as `encode_document` does; return the bytes of each part's ids."""
         encode = self.encoder if self.tokens.special_tokens.in_text else self.plain_encoder()
         apart = encode.apart(text, cuts) if cuts else []
-        if len(apart) == len(cuts):  # the usual case: loops in C, which are a few percent of all
+        if len(apart) == len(cuts):  # the common case: loops in C take a few percent of the time
             return list(map(encode, map(text.__getitem__, map(slice, [0, *apart], [*apart, None]))))
         parts: list[bytes] = []
         for start, stop in itertools.pairwise([0, *apart, len(text)]):
@@ -151,11 +151,11 @@ class Tokenizer:
         return parts
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids, special tokens left out."""
+        """Decode ids to text, omitting special tokens."""
         return self.backend.decode(list(ids), skip_special_tokens=True)
 
     def hash(self) -> str:
-        """Return 16 hexadecimal digits that change whenever the tokenization, or the frame around a text, could."""
+        """Return a hash of 16 hexadecimal digits over everything on which ids and templates depend."""
         return self._hash
 
     @cached_property
@@ -169,9 +169,9 @@ class Tokenizer:
         """Write `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the legacy vocabulary files.
 
         Args:
-            folder: made if missing; files of the same names are replaced.
-            max_length: the longest sequence that the model takes, for the readers of `tokenizer_config.json`.
-            segments: the model can tell segments of a text apart; its readers leave their numbers out where it cannot.
+            folder: created if missing; files of the same names are replaced.
+            max_length: the model's maximum sequence length in tokens, `model_max_length` in `tokenizer_config.json`.
+            segments: whether the model distinguishes segments; otherwise `token_type_ids` is not a model input.
 
         Raises:
             GenusError: the files cannot be written.
@@ -189,17 +189,17 @@ class Tokenizer:
             write_json(new / "special_tokens_map.json", named)
 
     def _special_tokens(self) -> dict[str, Any]:
-        """Return the special tokens as `special_tokens_map.json` has them: by role, and the others as a list."""
+        """Return the content of `special_tokens_map.json`: special tokens by role, and a list of the others."""
         specials = self.tokens.special_tokens
         named: dict[str, Any] = {f"{role}_token": name for role, name in specials.roles().items()}
         return {**named, "extra_special_tokens": list(specials.extra)} if specials.extra else named
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read a tokenizer folder, ours or one in the Hugging Face layout (legacy `vocab.txt` or `vocab.json` too).
+        """Load a tokenizer folder, ours or in the Hugging Face layout (also legacy `vocab.txt` or `vocab.json`).
 
         Raises:
-            GenusError: there is no tokenizer in the folder, it is damaged, or of a kind that no part reads.
+            GenusError: the folder has no tokenizer, or one that is damaged or that no part can read.
         """
         folder = Path(folder)
         backend = _backend(folder / "tokenizer.json")
@@ -219,10 +219,10 @@ class Tokenizer:
 
 
 def without_specials(backend: tokenizers.Tokenizer, kept: tuple[str, ...] = ()) -> tokenizers.Tokenizer:
-    """Return a backend that gives the same ids, but whose model takes no text for a special token.
+    """Return a backend with the same ids that treats names of special tokens in a text as text.
 
-    Special tokens, but for those kept, are no added tokens in it, and their pieces have names that no text has. A
-    normalizer that puts one in a text, as the end of a line, still does.
+    Special tokens, except those kept, are no added tokens of it, and their pieces get names that no text has. A
+    normalizer that inserts one, such as the end of a line, still does.
     """
     from tokenizers import Tokenizer as Backend
 
@@ -247,12 +247,12 @@ def without_specials(backend: tokenizers.Tokenizer, kept: tuple[str, ...] = ()) 
 
 
 def _decisive(specials: SpecialTokens) -> dict[str, Any]:
-    """Return what of the special tokens decides ids and frames; further ones are in the backend."""
+    """Return the fields of the special tokens on which ids and templates depend; the backend holds `extra`."""
     named = specials.to_json()
     kept = ["kind", "pad", "unk", "cls", "sep", "mask", "single", "pair"]
     kept += [name for name in ("target",) if specials.target is not None]
     kept += [name for name in ("in_text",) if not specials.in_text]
-    kept += [name for name in ("eos",) if specials.sep is None]  # which then stands between documents
+    kept += [name for name in ("eos",) if specials.sep is None]  # it then separates documents
     return {name: named[name] for name in kept}
 
 
@@ -275,7 +275,7 @@ def _backend(file: Path) -> tokenizers.Tokenizer | None:
 
 
 def _resolved(template: str, ids: dict[str, int]) -> Template:
-    """Return the steps of a template, special tokens as ids (see `Vocabulary`)."""
+    """Return the steps of a template with special tokens as ids (see `Template`)."""
     return tuple(
         (None, "AB".index(step[1]), segment) if step in {"$A", "$B"} else (ids[step], None, segment)
         for step, segment in steps(template)

@@ -1,4 +1,4 @@
-"""What all training of tokenizers shares: how much text is taken, and that it can be stopped."""
+"""Tokenizer training: sampling of the corpus, and training that Ctrl-C can stop."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ if TYPE_CHECKING:
     from tokenizers import trainers
 
 STRETCH = 1 << 16
-"""Characters of a document that are taken or left together, so that a corpus of few long books is sampled too."""
+"""Characters of a document that are sampled together, so that a corpus of a few long books is sampled evenly too."""
 LONGEST_WORD = 1 << 12
-"""Characters without white space that are learned from as one: training time grows with their square."""
+"""Maximum length in characters of a word in training: training time grows with its square."""
 LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1}}}")
 PARTS = re.compile(rf"\s*\S{{1,{LONGEST_WORD}}}|\s+")
 MASK = (1 << 64) - 1
 
 
 class TrainedTokens(TokenizerConfig):
-    """A tokenization whose vocabulary is learned from text."""
+    """A tokenizer whose vocabulary is learned from text."""
 
     train_on: Count = 1_000_000_000
-    """In training, bytes of text that are taken, about, spread evenly over the whole corpus; a smaller corpus is taken
-    whole."""
+    """In training, approximate bytes of text, sampled evenly over the whole corpus; a smaller corpus is used whole."""
     train_seed: Natural = 0
-    """Decides which text is taken of a larger corpus."""
+    """Seed of the sample of a larger corpus."""
 
     def sample(self, texts: Iterable[str]) -> Sample:
-        """Return the texts to train on.
+        """Return the sample of texts to train on.
 
         Raises:
             GenusError: there is no text.
@@ -47,9 +46,10 @@ class TrainedTokens(TokenizerConfig):
 
 
 class Sample:
-    """About so many bytes of texts, chosen evenly over all of them by a hash of their numbers; read more than once.
+    """A re-iterable sample of about `most` bytes of texts, chosen evenly by a hash of their indices.
 
-    It is read anew each time, and never in memory whole. Texts that can be read but once are kept in a temporary file.
+    Each iteration reads the texts again, never holding all in memory. An iterator, which can be read only once, is
+    first written to a temporary file.
 
     Raises:
         GenusError: there is no text.
@@ -67,7 +67,7 @@ class Sample:
         self.share = most / size
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the texts, long ones in stretches where some are left out, and very long words in parts."""
+        """Yield the sampled texts, in stretches if not all are used; texts with very long words come in parts."""
         texts: Iterable[str] = self.texts
         if self.share < 1:
             stretches = enumerate(itertools.chain.from_iterable(map(_stretches, texts)))
@@ -80,11 +80,11 @@ class Sample:
 
 
 def fit(backend: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.Trainer) -> None:
-    """Train a backend in a thread of its own, since Ctrl-C reaches no thread that the library keeps busy.
+    """Train a backend in a separate thread, since Ctrl-C does not reach a thread that is busy in the library.
 
     Raises:
-        KeyboardInterrupt: the thread is left to itself, and ends at its next text or with the process.
-        Exception: what training raises.
+        KeyboardInterrupt: on Ctrl-C; the thread ends at its next text or with the process.
+        Exception: any exception of the training.
     """
     stopped = threading.Event()
     failure: list[BaseException] = []
@@ -117,7 +117,7 @@ def _wait(thread: threading.Thread, stop: Callable[[], None]) -> None:
 
 
 class _Spool:
-    """Texts that can be read but once, in a temporary file."""
+    """A copy of an iterator's texts in a temporary file, which can be read repeatedly."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # it lives as long as this
@@ -133,7 +133,7 @@ class _Spool:
 
 
 def _stretches(text: str) -> Iterator[str]:
-    """Cut a text into stretches, before white space where there is any."""
+    """Cut a text into stretches of at most `STRETCH` characters, before white space if there is any."""
     start = 0
     while len(text) - start > STRETCH:
         end = max(text.rfind(" ", start, start + STRETCH), text.rfind("\n", start, start + STRETCH))
@@ -144,7 +144,7 @@ def _stretches(text: str) -> Iterator[str]:
 
 
 def _uniform(seed: int, number: int) -> float:
-    """Return a hash of a number as a fraction (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
+    """Return a hash in [0, 1] of an index (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
     bits = (seed * 0xD1342543DE82EF95 + (number + 1) * 0x9E3779B97F4A7C15) & MASK
     bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & MASK
     bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB & MASK

@@ -1,4 +1,4 @@
-"""What the later stations need to know of a tokenizer: sizes, special ids, word starts, and how segments are framed."""
+"""The vocabulary of a tokenizer for later stations: size, special token ids, word starts and templates."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ Template = tuple[tuple[int | None, int | None, int], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
-    """The facts of a trained tokenizer, small enough to send to every loader worker; each equals itself only.
+    """The vocabulary of a trained tokenizer, small enough to send to every loader worker; compared by identity.
 
-    `single`, `pair` and `target` are the templates of `SpecialTokens`, resolved to ids.
+    `single`, `pair` and `target` are the templates of `SpecialTokens`, with special tokens as ids.
     """
 
     size: int
     roles: Mapping[str, int]
-    """The ids of the special tokens that are there, by role (`pad`, `unk`, `bos`, `eos`, `cls`, `sep`, `mask`)."""
+    """Ids of the special tokens by role (`pad`, `unk`, `bos`, `eos`, `cls`, `sep`, `mask`), each optional."""
     special: NDArray[np.bool_]
-    """(V,) bool: ids that no corruption may choose or put in."""
+    """(V,) special tokens: ids that corruption may neither select nor insert."""
     word_start: NDArray[np.bool_]
-    """(V,) bool: ids that start a word."""
+    """(V,) ids that start a word."""
     single: Template
     pair: Template
     target: Template | None = None
-    """How the second stream of a pair of streams is framed; None: as `single`."""
+    """Template of the second stream of a pair of streams; None: as `single`."""
     summary: Literal["first", "last"] = "first"
-    """Which token of a framed sequence has the state for all of it."""
+    """Token whose hidden state represents the whole sequence."""
     texts: tuple[str, ...] = ()
-    """What each id reads as, without white space; the special ones as nothing."""
+    """Decoded text of each id, without white space; empty for special tokens."""
     counts: NDArray[np.int64] | None = None
-    """(V,) how often each id occurs in the corpus; None: nobody has counted."""
+    """(V,) number of occurrences of each id in the corpus; None: not counted."""
 
     def id(self, role: str) -> int:
         """Return the id of the special token of a role.
 
         Raises:
-            GenusError: the vocabulary has none.
+            GenusError: the vocabulary has no token of this role.
         """
         if role not in self.roles:
             raise GenusError(
@@ -58,66 +58,66 @@ class Vocabulary:
 
     @property
     def pad(self) -> int:
-        """The id in padding entries: without a `pad` token 0, since nothing looks at the padding of a packed model."""
+        """The padding id; 0 without a `pad` token, since packed models do not attend to padding."""
         return self.roles.get("pad", 0)
 
     @property
     def unk(self) -> int:
-        """The id of `unk`; GenusError where there is none."""
+        """The id of `unk`; GenusError if there is none."""
         return self.id("unk")
 
     @property
     def cls(self) -> int:
-        """The id of `cls`; GenusError where there is none."""
+        """The id of `cls`; GenusError if there is none."""
         return self.id("cls")
 
     @property
     def sep(self) -> int:
-        """The id that stands between documents and at their ends: of `sep`, or of `eos` where there is no `sep`."""
+        """The id that separates and ends documents: that of `sep`, or of `eos` if there is no `sep`."""
         return self.roles["eos"] if "sep" not in self.roles and "eos" in self.roles else self.id("sep")
 
     @property
     def mask(self) -> int:
-        """The id of `mask`; GenusError where there is none."""
+        """The id of `mask`; GenusError if there is none."""
         return self.id("mask")
 
     def framing(self, segments: int) -> int:
-        """Return how many special tokens frame one segment or two."""
+        """Return the number of special tokens that the template adds to one segment or two."""
         return sum(special is not None for special, _, _ in (self.single if segments == 1 else self.pair))
 
     @property
     def target_framing(self) -> int:
-        """How many special tokens frame the second stream of a pair of streams."""
+        """Number of special tokens that the template adds to the second stream of a pair of streams."""
         return sum(special is not None for special, _, _ in self.target or self.single)
 
     def whole(self, length: int) -> int:
-        """Return where in a framed sequence of that length the token stands whose state is for the whole of it."""
+        """Return the position of the token that represents the whole of a sequence of `length` tokens."""
         return 0 if self.summary == "first" else length - 1
 
     @property
     def segmented(self) -> bool:
-        """Whether a frame gives any token another segment number than 0."""
+        """Whether a template gives any token another segment id (token type id) than 0."""
         return any(segment for _, _, segment in (*self.single, *self.pair))
 
     @property
     def padding_side(self) -> str:
-        """On which side of a sequence other libraries put padding: never where `cls` stands for the whole of it.
+        """The side on which other libraries pad: left if the sequence ends with `cls`, which represents it.
 
-        A mark of a text's end that serves as `cls` besides, as in streams, leaves padding on the right.
+        An end-of-text token that is also `cls`, as in streams, leaves padding on the right.
         """
         cls, end = self.roles.get("cls"), self.single[-1][0]
         return "left" if end is not None and end == cls != self.roles.get("sep") else "right"
 
     def frame(self, *texts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Frame one segment or two with special tokens.
+        """Add special tokens to one segment or two, as the template `single` or `pair` says.
 
         Returns:
-            ids (L,), segment numbers (L,), and fixed (L,) bool, true where a special token of the frame stands.
+            ids (L,), segment ids (L,), and fixed (L,) bool, true at the special tokens of the template.
         """
         return _framed(self.single if len(texts) == 1 else self.pair, texts)
 
     def frame_target(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Frame the text of the second stream of a pair of streams; returns what `frame` does."""
+        """Add special tokens to the second stream of a pair of streams, as the template `target` says; see `frame`."""
         return _framed(self.target or self.single, (text,))
 
 

@@ -1,1 +1,1 @@
-"""Tokenizers by algorithm."""
+"""Tokenization algorithms, one per module."""

@@ -1,4 +1,4 @@
-"""Byte-level BPE, as GPT-2 and RoBERTa use it: no text is unknown, and ids give the text back byte for byte."""
+"""Byte-level BPE of GPT-2 and RoBERTa: there are no unknown tokens, and ids decode to the exact text."""
 
 from __future__ import annotations
 
@@ -36,38 +36,37 @@ ROBERTA = SpecialTokens(
 )
 GPT2 = SpecialTokens(unk="<|endoftext|>", bos="<|endoftext|>", eos="<|endoftext|>", summary="last")
 WHITE_SPACE = tuple("\u0120\u010a\u0109\u010d\u010b\u010c")
-"""How the byte alphabet writes space, line feed, tab, carriage return, vertical tab and form feed."""
+"""Space, line feed, tab, carriage return, vertical tab and form feed in the byte-level alphabet."""
 
 
 class ByteBPE(TrainedTokens):
     """Byte-level BPE with GPT-2's pre-tokenizer: words with the space before them, digits, punctuation, white space.
 
-    Ids as fairseq gives them: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last, further special tokens before
-    it.
+    Ids as in fairseq: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last, after further special tokens.
     """
 
     vocab_size: Count
     prefix_space: bool = False
-    """Put a space before a text that has none, so that its first word is encoded like one within a sentence."""
+    """Add a space before a text that has none, so that its first word is tokenized like one inside a sentence."""
     min_frequency: Natural = 2
-    """In training, how often a pair of pieces must occur to be joined."""
+    """In training, minimum count of a pair of pieces to be merged."""
     special_tokens: SpecialTokens = ROBERTA
 
     @property
     def in_words(self) -> str:
-        """The name in common use."""
+        """The common name, byte-level BPE."""
         return "byte-level BPE"
 
     @property
     def unknown(self) -> str:
-        """Nothing is unknown."""
+        """Description of the byte fallback: no word is unknown."""
         return "cut into pieces, bytes at worst: none is unknown"
 
     def __post_init__(self) -> None:
-        """Refuse a vocabulary too small for the bytes.
+        """Check that the vocabulary has room for all bytes.
 
         Raises:
-            ValueError: fewer than 256 bytes and the special tokens.
+            ValueError: `vocab_size` is smaller than 256 bytes and the special tokens.
         """
         special = len(self.special_tokens.names())
         if self.vocab_size < 256 + special:
@@ -77,7 +76,7 @@ class ByteBPE(TrainedTokens):
             )
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the merges on texts."""
+        """Learn the BPE merges from texts."""
         first, last = in_order(self.special_tokens)
         backend = self._backend(models.BPE())
         trainer = trainers.BpeTrainer(
@@ -93,15 +92,15 @@ class ByteBPE(TrainedTokens):
         return Tokenizer.of(self, self.of_vocabulary(pieces, [(left, right) for left, right in model["merges"]]))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for the pieces that begin with white space (fairseq's whole-word masks: with a space)."""
+        """Return true for pieces that begin with white space (fairseq's whole-word masking: with a space)."""
         return [piece.startswith(WHITE_SPACE) for piece in pieces]
 
     def as_inner_word(self, word: str) -> str:
-        """Return the word after a space, as all but the first stand (as the Hugging Face library, the first too)."""
+        """Return the word with a leading space, the first word of a text too, as in the Hugging Face library."""
         return word if word[:1].isspace() else f" {word}"
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the encoder by pieces, or the backend where it is not GPT-2's to the letter."""
+        """Return the encoder with cached pieces, or the backend itself if it differs from GPT-2's."""
         whole = WholeText(backend, typecode)
         split, model = backend.pre_tokenizer, backend.model
         usual = backend.normalizer is None and isinstance(split, pre_tokenizers.ByteLevel) and split.use_regex
@@ -112,7 +111,10 @@ class ByteBPE(TrainedTokens):
         return whole
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the options of `RobertaTokenizer`, or where texts have no frame of `GPT2Tokenizer`."""
+        """Return the options of `RobertaTokenizer` or, without special tokens around texts, of `GPT2Tokenizer`.
+
+        Other templates need `PreTrainedTokenizerFast`.
+        """
         framed = (self.special_tokens.single, self.special_tokens.pair) == (
             f"{self.special_tokens.cls} $A {self.special_tokens.sep}",
             f"{self.special_tokens.cls} $A {self.special_tokens.sep} "
@@ -141,7 +143,7 @@ class ByteBPE(TrainedTokens):
         elif files := vocabulary_files(folder):
             pieces, merges = read_vocabulary(*files)
             if any(right.endswith("</w>") for _, right in merges[:100]):
-                return None  # no bytes with the space before them, but words with a mark at their ends
+                return None  # not byte-level: the ends of words are marked
             prefix_space = config.get("add_prefix_space", False)
         else:
             return None
@@ -150,7 +152,7 @@ class ByteBPE(TrainedTokens):
         return part, backend or part.of_vocabulary(pieces, merges)
 
     def of_vocabulary(self, pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-        """Return the backend of a finished vocabulary; its mask token takes in the white space before it."""
+        """Return the backend of a finished vocabulary; its mask token absorbs the white space before it."""
         first, last = in_order(self.special_tokens)
         backend = self._backend(models.BPE(pieces, merges))
         backend.add_special_tokens(first)
@@ -171,7 +173,7 @@ class ByteBPE(TrainedTokens):
 
 
 def in_order(specials: SpecialTokens) -> tuple[list[str], list[str]]:
-    """Return the special tokens that stand before all pieces, in fairseq's order, and those that stand after them."""
+    """Return the special tokens with ids before all pieces, in fairseq's order, and those with ids after them."""
     roles = (specials.cls, specials.pad, specials.sep, specials.unk, specials.bos, specials.eos)
     first = list(dict.fromkeys(name for name in roles if name is not None))
     last = dict.fromkeys([*specials.extra, *([] if specials.mask is None else [specials.mask])])
@@ -179,7 +181,7 @@ def in_order(specials: SpecialTokens) -> tuple[list[str], list[str]]:
 
 
 def vocabulary_files(folder: Path) -> tuple[Path, Path] | None:
-    """Return the files of pieces and of merges in a folder, by transformers' names or by OpenAI's."""
+    """Return a folder's vocabulary and merges files, with transformers' or OpenAI's names; None: there are none."""
     for names in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
         pieces, merges = (folder / name for name in names)
         if pieces.exists() and merges.exists():
@@ -188,10 +190,10 @@ def vocabulary_files(folder: Path) -> tuple[Path, Path] | None:
 
 
 def read_vocabulary(pieces: Path, merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return the pieces by id, and the merges in order, of `vocab.json` and `merges.txt`.
+    """Read `vocab.json` and `merges.txt`: ({piece: id}, merges in order).
 
     Raises:
-        GenusError: they cannot be read.
+        GenusError: the files cannot be read.
     """
     try:
         return models.BPE.read_file(str(pieces), str(merges))

@@ -1,4 +1,4 @@
-"""Bytes: every text is a sequence of 256 pieces, none is unknown, and nothing is learned."""
+"""Byte tokenizer: a vocabulary of the 256 bytes, with no unknown tokens and no training."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ ENWIK8 = SpecialTokens(
     pad="<pad>", unk="<pad>", eos="<eos>", cls="<eos>", sep="<eos>", mask="<pad>",
     single="$A <eos>", pair="$A <eos> $B:1 <eos>:1", summary="last",
 )  # fmt: skip
-"""As the byte-level models of trax number them: padding 0, the end 1, byte b as b + 2."""
+"""Ids as in trax's byte-level models: padding 0, end of sequence 1, byte b is b + 2."""
 NAMED = replace(ENWIK8, unk="<unk>", cls="<s>", mask="<mask>")
-"""The same frame with a name for each role, by which a folder's own names are told apart."""
+"""The same templates with a distinct name per role, to recognize the names in a folder."""
 SPARE = re.compile(r"<unused\d+>")
-"""The ids that stand for nothing."""
+"""Names of unused ids."""
 WHITE_SPACE = b" \t\n\v\f\r"
 
 
 def _written() -> list[str]:
-    """Return how byte-level vocabularies write each byte (GPT-2's released code, encoder.py, bytes_to_unicode)."""
+    """Return the byte-level alphabet, one character per byte (GPT-2's released code, encoder.py, bytes_to_unicode)."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in plain else next(others)) for byte in range(256)]
@@ -46,9 +46,9 @@ WRITTEN = _written()
 
 
 class Bytes(TokenizerConfig):
-    """The bytes of a text's UTF-8: special tokens have the first ids, in the order of their roles, then byte 0 to 255.
+    """UTF-8 byte tokenizer: the first ids are special tokens in the order of their roles, then come bytes 0 to 255.
 
-    Further special tokens, as sentinels, come after the bytes. Ids left over up to `vocab_size` stand for nothing.
+    Further special tokens, such as sentinels, follow the bytes. The remaining ids up to `vocab_size` are unused.
     """
 
     vocab_size: Count = 258
@@ -56,14 +56,14 @@ class Bytes(TokenizerConfig):
 
     @property
     def unknown(self) -> str:
-        """Nothing is unknown."""
+        """Description of the byte vocabulary: no text is unknown."""
         return "there are no words, only bytes: none is unknown"
 
     def __post_init__(self) -> None:
-        """Refuse a vocabulary too small for the bytes.
+        """Check that the vocabulary has room for all bytes.
 
         Raises:
-            ValueError: fewer than the special tokens and 256.
+            ValueError: `vocab_size` is smaller than 256 bytes and the special tokens.
         """
         least = len(self._special()) + 256 + len(self.special_tokens.extra)
         if self.vocab_size < least:
@@ -71,7 +71,11 @@ class Bytes(TokenizerConfig):
                              f"got {self.vocab_size}")  # fmt: skip
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Return the tokenizer, for which the texts are not needed: but there are to be some."""
+        """Return the tokenizer, which learns nothing from the texts.
+
+        Raises:
+            GenusError: there is no text.
+        """
         next(some(texts))
         return Tokenizer.of(self, self.of_vocabulary())
 
@@ -88,7 +92,7 @@ class Bytes(TokenizerConfig):
         return backend
 
     def _special(self) -> list[str]:
-        """Return the special tokens with a role, each once: padding, the end, then the others."""
+        """Return the distinct special tokens with a role: padding, end of sequence, then the others."""
         first = [
             self.special_tokens.pad,
             self.special_tokens.sep or self.special_tokens.eos,
@@ -97,25 +101,25 @@ class Bytes(TokenizerConfig):
         return list(dict.fromkeys(name for name in first if name is not None))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for white space: a word is what follows it, as in byte-level BPE."""
+        """Return true for white space, which starts a word as in byte-level BPE."""
         spaces = {WRITTEN[byte] for byte in WHITE_SPACE}
         return [piece in spaces for piece in pieces]
 
     def as_inner_word(self, word: str) -> str:
-        """Return the word after a space, with which it begins."""
+        """Return the word with a leading space, with which it starts."""
         return word if word[:1].isspace() else f" {word}"
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return an encoder that adds to bytes; texts with the name of a special token are the backend's."""
+        """Return an encoder that adds an offset to bytes; the backend encodes texts with names of special tokens."""
         return _BytesPlus(WholeText(backend, typecode), backend.get_vocab()[WRITTEN[0]])
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the class that reads any `tokenizer.json`."""
+        """Return `PreTrainedTokenizerFast`, which reads any `tokenizer.json`."""
         return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.special_tokens.sep}
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read `tokenizer.json` with a byte-level BPE that has no merges, and the bytes in order."""
+        """Read `tokenizer.json` with a byte-level BPE model that has no merges and the bytes in order."""
         if backend is None or not isinstance(backend.model, models.BPE):
             return None
         if json.loads(backend.to_str())["model"]["merges"]:
@@ -131,7 +135,7 @@ class Bytes(TokenizerConfig):
 
 
 class _BytesPlus:
-    """Bytes to ids by an addition."""
+    """Byte encoder: the id of a byte is the byte plus the id of byte 0."""
 
     def __init__(self, whole: WholeText, first: int) -> None:
         self.whole, self.first = whole, first
@@ -139,15 +143,15 @@ class _BytesPlus:
         self.has_added = re.compile("|".join(added)).search
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return all cuts, where no special token is in the text."""
+        """Return all cuts if no special token is in the text, otherwise none."""
         return [] if self.has_added(text) else list(cuts)
 
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Return what the backend does."""
+        """Return the backend's ids of each part."""
         return self.whole.placed(text, cuts)
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the ids of a text without adding special tokens."""
         if self.has_added(text):
             return self.whole(text)
         ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(self.whole.typecode) + self.first

@@ -1,4 +1,4 @@
-"""Words or syllables where no spaces stand between them: a segmenter cuts a text, and a vocabulary counts."""
+"""Word-level tokenizer for scripts without spaces: a segmenter cuts a text into words or syllables."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
     from genus.tokens.cached_encoders import TextEncoder
 
 CUT = "<|>"
-"""What stands between words in a text that was cut beforehand, which is what the files of this tokenizer read."""
+"""Separator of words in segmented text, which the backend in `tokenizer.json` expects."""
 
 
 class PresegmentedWords(TrainedTokens):
-    """What a segmenter finds in a text, in order of frequency; a space is a token.
+    """Word-level vocabulary of a segmenter's words, in order of frequency; a space is a token.
 
-    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
-    elsewhere clean and cut a text themselves, and put `<|>` between words.
+    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Other readers of
+    `tokenizer.json` must normalize and segment a text themselves, and put `<|>` between words.
     """
 
     vocab_size: Count
     segmenter: Segmenter = DictionaryWords()
     normalization: Normalization | None = None
     min_frequency: Natural = 4
-    """How often a word must occur in training."""
+    """Minimum count of a word in training."""
     special_tokens: SpecialTokens = ROBERTA
 
     @property
     def in_words(self) -> str:
-        """Whose words they are."""
+        """Words, with the segmenter's description."""
         return f"words ({self.segmenter.in_words})"
 
     @property
     def unknown(self) -> str:
-        """A word is known or not."""
+        """Description of the unknown token, which replaces an unknown word whole."""
         return f"a word that is not in the vocabulary becomes {self.special_tokens.unk}"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Count the words of texts: special tokens first, then the space, then the most frequent words."""
+        """Count words and build the vocabulary: special tokens, the space, then the most frequent words."""
         cut = Cutter(self, self.special_tokens.names())
         counts: Counter[str] = Counter()
         for text in self.sample(texts):
@@ -67,7 +67,7 @@ class PresegmentedWords(TrainedTokens):
         return Tokenizer.of(self, self.of_vocabulary({piece: number for number, piece in enumerate(pieces)}))
 
     def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
-        """Return the backend of a finished vocabulary, which reads texts that are cut."""
+        """Return the backend of a finished vocabulary, which expects segmented texts."""
         backend = Backend(models.WordLevel(pieces, unk_token=self.special_tokens.unk))
         backend.pre_tokenizer = pre_tokenizers.Split(CUT, "removed")
         backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Replace(SPACE, " ")])
@@ -76,15 +76,15 @@ class PresegmentedWords(TrainedTokens):
         return backend
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for each."""
+        """Return true for every piece: each is a whole word."""
         return [True] * len(pieces)
 
     def normalizers(self) -> list[Part]:
-        """Return the cleaning and the segmenter."""
+        """Return the normalization, if there is one, and the segmenter."""
         return [*([] if self.normalization is None else [self.normalization]), self.segmenter]
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the segmenter with the vocabulary."""
+        """Return an encoder that segments a text and looks up its words."""
         ids = backend.get_vocab()
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
         unknown = self.special_tokens.unk
@@ -93,17 +93,17 @@ class PresegmentedWords(TrainedTokens):
         return WordIds(Cutter(self, special), ids, unknown, typecode)
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the class that reads any `tokenizer.json`."""
+        """Return `PreTrainedTokenizerFast`, which reads any `tokenizer.json`."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Return None: which segmenter a foreign vocabulary belongs to stands in no file."""
+        """Return None: the Hugging Face layout does not record the segmenter of a vocabulary."""
         return None
 
 
 class Cutter:
-    """Texts to words: cleaned, parted at the names of special tokens, and cut."""
+    """Pre-tokenizer: normalizes a text, splits it at the names of special tokens, and segments it."""
 
     def __init__(self, choice: PresegmentedWords, special: Iterable[str]) -> None:
         names = sorted({*special, SPACE}, key=len, reverse=True)
@@ -121,14 +121,14 @@ class Cutter:
 
 
 class WordIds:
-    """Words to ids, as bytes."""
+    """Word-level encoder: segments a text and looks up the ids of its words."""
 
     def __init__(self, cutter: Cutter, ids: dict[str, int], unknown: str | None, typecode: str) -> None:
         self.cutter, self.ids, self.typecode = cutter, ids, typecode
         self.unknown = [] if unknown is None else [ids[unknown]]
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the ids of a text without adding special tokens."""
         ids = self.ids
         found = array(self.typecode)
         for word in self.cutter(text):
@@ -136,15 +136,15 @@ class WordIds:
         return found.tobytes()
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return all cuts: each part of a text is segmented by itself."""
+        """Return all cuts: parts of a text are segmented separately."""
         return list(cuts)
 
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Return the ids of each part by itself."""
+        """Return the ids of each part, encoded separately."""
         return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
 
 
 def ordered(specials: SpecialTokens) -> list[str]:
-    """Return the special tokens in the order of fairseq's ids."""
+    """Return all special tokens in the order of fairseq's ids."""
     first, last = in_order(specials)
     return [*first, *last]

@@ -1,4 +1,4 @@
-"""A tokenizer adopted whole: `tokenizer.json` as it is, for what no other part describes (Llama, CLIP, GPT-1)."""
+"""Pretrained tokenizers: `tokenizer.json` unchanged, for algorithms that no other part covers (Llama, CLIP, GPT-1)."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ LLAMA3 = SpecialTokens(
 )
 USUAL = (BERT, ROBERTA, *FRAMES, CLIP, LLAMA3, GPT2, SpecialTokens(unk="<unk>", summary="last"))
 WORD_END = "</w>"
-"""What the last piece of a word ends with in GPT-1's and CLIP's vocabularies."""
+"""End-of-word suffix in GPT-1's and CLIP's vocabularies."""
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-"""CLIP's words (released code, simple_tokenizer.py)."""
+"""CLIP's pre-tokenization pattern (released code, simple_tokenizer.py)."""
 
 
 class PretrainedTokenizer(TokenizerConfig):
-    """A finished tokenizer of any algorithm, kept as its `tokenizer.json` has it: it cannot be trained.
+    """A pretrained tokenizer of any algorithm, as in its `tokenizer.json`; it cannot be trained.
 
-    Of legacy files, `vocab.json` and `merges.txt` of GPT-1 and CLIP are read, whose pieces end a word by `</w>`.
+    Of the legacy formats, it reads GPT-1's and CLIP's `vocab.json` and `merges.txt`, with end-of-word suffix `</w>`.
     """
 
     reads_any: ClassVar[bool] = True
 
     vocab_size: Count
     word_prefix: str = ""
-    """What a piece begins with that starts a word; empty where pieces do not tell, and each counts as a word."""
+    """Prefix of pieces that start a word; empty if pieces do not show it: each then counts as the start of a word."""
     special_tokens: SpecialTokens = SpecialTokens()
 
     @property
     def in_words(self) -> str:
-        """Where it is from."""
+        """A description without the algorithm, which only `tokenizer.json` states."""
         return "tokenizer as published"
 
     @property
     def unknown(self) -> str:
-        """The file alone knows."""
+        """A reference to `tokenizer.json`, which decides it."""
         return "as its tokenizer.json has it"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Refuse to train.
+        """Raise an error, since a pretrained tokenizer cannot be trained.
 
         Raises:
             GenusError: always.
@@ -81,29 +81,29 @@ class PretrainedTokenizer(TokenizerConfig):
         )
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for the pieces that begin with `word_prefix`."""
+        """Return true for pieces that begin with `word_prefix`."""
         return [piece.startswith(self.word_prefix) for piece in pieces]
 
     def as_inner_word(self, word: str) -> str:
-        """Return the word after a space, where a space belongs to the word and is not put there by the tokenizer."""
+        """Return the word with a leading space if the space is part of a piece and the tokenizer does not add it."""
         return word if word[:1].isspace() or self.word_prefix != BYTE_SPACE else f" {word}"
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the backend itself."""
+        """Return the backend as the encoder, without caching."""
         return WholeText(backend, typecode)
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the class that reads any `tokenizer.json` to the letter."""
+        """Return `PreTrainedTokenizerFast`, which reads any `tokenizer.json` exactly."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def save_slow_files(self, backend: Backend, folder: Path) -> None:
-        """Write `vocab.json` and `merges.txt` where a class reads them: those of GPT-1's and CLIP's kind."""
+        """Write `vocab.json` and `merges.txt` if they are of GPT-1's and CLIP's form, which transformers reads."""
         if isinstance(backend.model, models.BPE) and backend.model.end_of_word_suffix == WORD_END:
             backend.model.save(str(folder))
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read any `tokenizer.json`, or the vocabulary and merges of GPT-1 or CLIP."""
+        """Read any `tokenizer.json`, or vocabulary and merges of GPT-1 or CLIP."""
         found = backend
         if found is None:
             if (files := vocabulary_files(folder)) is None:
@@ -119,11 +119,11 @@ class PretrainedTokenizer(TokenizerConfig):
 
 
 BYTE_SPACE = "\u0120"
-"""How byte-level vocabularies write a space."""
+"""The space in the byte-level alphabet."""
 
 
 def _word_prefix(backend: Backend) -> str:
-    """Return what pieces of a backend begin with that start a word; empty where they do not tell."""
+    """Return the prefix of a backend's pieces that start a word; empty if pieces do not show it."""
     if getattr(backend.model, "end_of_word_suffix", None):
         return ""
     state = json.loads(backend.to_str())
@@ -132,7 +132,7 @@ def _word_prefix(backend: Backend) -> str:
 
 
 def _gpt1(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-    """Return GPT-1's backend, as transformers has it: BERT's words, lower-cased, and BPE with marked ends of words."""
+    """Return GPT-1's backend as in transformers: BERT's lower-casing pre-tokenizer, BPE with end-of-word suffix."""
     unknown = "<unk>" if "<unk>" in pieces else None
     backend = Backend(models.BPE(pieces, merges, unk_token=unknown, end_of_word_suffix=WORD_END))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -142,7 +142,7 @@ def _gpt1(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
 
 
 def _clip(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-    """Return CLIP's backend, as transformers has it."""
+    """Return CLIP's backend as in transformers: NFC, lower-cased, byte-level BPE with end-of-word suffix."""
     backend = Backend(models.BPE(pieces, merges, unk_token=CLIP.unk, end_of_word_suffix=WORD_END))
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
     backend.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])

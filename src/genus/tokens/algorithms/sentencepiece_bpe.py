@@ -1,4 +1,4 @@
-"""sentencepiece's BPE, as Reformer's released vocabulary is: pairs joined in the order in which they were learned."""
+"""BPE of sentencepiece, as in Reformer's released vocabulary: merges are applied in the order of learning."""
 
 from __future__ import annotations
 
@@ -36,37 +36,37 @@ DEFAULTS = SpecialTokens(
     pair="$A </s> $B:1 </s>:1",
     summary="last",
 )
-"""The special tokens that sentencepiece gives by default; without a padding token, `<unk>` pads."""
+"""sentencepiece's default special tokens; it has no padding token, so `<unk>` pads."""
 
 RUNS = rf"{SPACE}?[\p{{L}}\p{{M}}]+|{SPACE}?[^\p{{L}}\p{{M}}{SPACE}]+"
-"""Letters, or other characters, with the space before them."""
+"""Pre-tokenization pattern in training: runs of letters or of other characters, with the space before them."""
 
 
 class SentencePieceBPE(TrainedTokens):
     """Byte-pair encoding over words that begin with a mark for the space before them (Sennrich et al. 2016, section 3).
 
-    Of all neighbors whose union is a piece, those of the earliest learned one are joined, the leftmost first, until
-    none are left. Texts are normalized as in `Unigram`. Ids as sentencepiece gives them: `<unk>` 0, `<s>` 1, `</s>` 2,
-    then what was joined in the order of learning, then characters.
+    Of all adjacent pairs whose union is a piece, the pair of the earliest learned piece is merged, leftmost first,
+    until none is left. Texts are normalized as in `Unigram`. Ids as in sentencepiece: `<unk>` 0, `<s>` 1, `</s>` 2,
+    then merged pieces in the order of learning, then characters.
     """
 
     vocab_size: Count
     alphabet: Count = 1000
-    """In training, characters at most; the rarest beyond are unknown."""
+    """In training, maximum number of distinct characters; rarer ones are unknown."""
     longest: Count = 16
-    """In training, characters of a piece at most."""
+    """In training, maximum length of a piece in characters."""
     special_tokens: SpecialTokens = DEFAULTS
 
     @property
     def in_words(self) -> str:
-        """The model, and where it is from."""
+        """The algorithm and its library."""
         return "BPE (sentencepiece)"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on texts; as in sentencepiece, no piece has letters and other characters.
+        """Learn the vocabulary from texts; as in sentencepiece, no piece mixes letters with other characters.
 
-        The library numbers characters before what it joins; here they come after, as there. Deviation: sentencepiece
-        does not join letters of two scripts either.
+        The `tokenizers` library gives characters ids before merged pieces; here they come after, as in sentencepiece.
+        Deviation: sentencepiece does not merge letters of different scripts either.
         """
         names = self.special_tokens.names()
         backend = self._backend(models.BPE(), None)
@@ -87,19 +87,19 @@ class SentencePieceBPE(TrainedTokens):
         return Tokenizer.of(self, self.of_vocabulary(found))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
+        """Return true for pieces that begin with the space mark, and for pieces without a letter or digit."""
         return [piece.startswith(SPACE) or not any(map(str.isalnum, piece)) for piece in pieces]
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+        """Return an encoder with cached words, or the backend itself if it splits texts elsewhere than at spaces."""
         return by_words(backend, typecode)
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the class that reads any `tokenizer.json` to the letter; `ReformerTokenizer` reads `spiece.model`."""
+        """Return `PreTrainedTokenizerFast` for `tokenizer.json`; `ReformerTokenizer` reads `spiece.model`."""
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def save_slow_files(self, backend: Backend, folder: Path) -> None:
-        """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
+        """Write `spiece.model` for sentencepiece; it has a normalization only if the tokenizer came from one."""
         model = json.loads(backend.to_str())["model"]
         texts = sorted(model["vocab"], key=model["vocab"].__getitem__)
         special = [token.content for token in backend.get_added_tokens_decoder().values()]
@@ -112,7 +112,7 @@ class SentencePieceBPE(TrainedTokens):
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read `tokenizer.json` with a BPE model and spaces' marks, or a `spiece.model` of type BPE.
+        """Read `tokenizer.json` with a BPE model and space marks, or a `spiece.model` of type BPE.
 
         Raises:
             GenusError: the model has pieces of kinds that cannot be read.
@@ -136,7 +136,7 @@ class SentencePieceBPE(TrainedTokens):
         return part, part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: Pieces) -> Backend:
-        """Return the backend of a finished vocabulary; its control symbols are special tokens."""
+        """Return the backend of a finished vocabulary; control symbols become special tokens."""
         known = {text: number for number, text in enumerate(pieces.texts)}
         model = models.BPE(known, merges(pieces), unk_token=self.special_tokens.unk, fuse_unk=True)
         backend = self._backend(model, pieces.charsmap)
@@ -153,7 +153,7 @@ class SentencePieceBPE(TrainedTokens):
 
 
 def merges(pieces: Pieces) -> list[tuple[str, str]]:
-    """Return every pair of pieces whose union is a piece, by falling score of it."""
+    """Return the BPE merges: all pairs of pieces whose union is a piece, by descending score of the union."""
     rows = zip(pieces.texts, pieces.scores, pieces.kinds, strict=True)
     learned = {text: score for text, score, kind in rows if kind == NORMAL}
     order = sorted(learned, key=lambda text: -learned[text])

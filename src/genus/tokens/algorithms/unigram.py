@@ -1,4 +1,4 @@
-"""Unigram language-model tokenizers (sentencepiece), with and without spaces."""
+"""Unigram language-model tokenizers of sentencepiece, for text with and without spaces between words."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ DEBERTA = SpecialTokens(
     single="[CLS] $A [SEP]",
     pair="[CLS] $A [SEP] $B:1 [SEP]:1",
 )
-"""DeBERTa-v3's, whose released `spm.model` has no `[MASK]`: it comes after the pieces."""
+"""DeBERTa-v3's special tokens; its released `spm.model` has no `[MASK]`, whose id follows the pieces."""
 
 T5 = SpecialTokens(
     pad="<pad>",
@@ -85,56 +85,56 @@ T5 = SpecialTokens(
     target="$A </s>",
     summary="last",
 )
-"""T5's, whose released `spiece.model` has no sentinels: they come after the pieces, the first one last."""
+"""T5's special tokens; its released `spiece.model` has no sentinels, whose ids follow the pieces in reverse order."""
 
 PLAIN = SpecialTokens(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", summary="last")
-"""sentencepiece's own, without a frame."""
+"""sentencepiece's own special tokens, with templates that add none."""
 
 FRAMES = (ALBERT, replace(XLNET, bos="<s>", eos="</s>"), DEBERTA, T5, PLAIN)
-"""What a folder's special tokens may be; taken are those of which most are there."""
+"""Sets of special tokens that a folder may have; the set with the most tokens in the vocabulary is taken."""
 
 MODELS = ("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.model")
-"""How folders name a sentencepiece model: most of them, DeBERTa's, Llama's, and XLM-R's."""
+"""File names of a sentencepiece model: the most common one, DeBERTa's, Llama's and XLM-R's."""
 
 SPACE = "\u2581"
-"""How pieces write the space before a word."""
+"""The space mark: the character for the space before a word in pieces."""
 
 SPARE = 1.25
-"""In training, pieces asked for over those wanted: those that join a word with its punctuation are dropped."""
+"""In training, pieces requested per piece wanted: pieces that join a word with punctuation are dropped."""
 
 
 class Unigram(TrainedTokens):
-    """A unigram model over words that begin with a mark for the space before them.
+    """Unigram language model over words that begin with a mark for the space before them.
 
-    Without the precompiled map of a sentencepiece model, texts are normalized by NFKC and sentencepiece's rules for
-    control characters and spaces; where a model has the map, it is taken.
+    Texts are normalized with the precompiled map of a sentencepiece model, if there is one, otherwise with NFKC and
+    sentencepiece's rules for control characters and spaces.
 
-    Deviation: ALBERT's and XLNet's released code cut a comma off a digit after the fact; here, as in the Hugging Face
-    library, what the model gives is kept.
+    Deviation: ALBERT's and XLNet's released code splits a comma from a digit afterwards; here, as in the Hugging Face
+    library, the model's pieces are kept.
     """
 
     vocab_size: Count
     lowercase: bool = True
     plain: bool = True
-    """First drop accents, and write `` and '' as " (released code, preprocess_text); false where marks are letters."""
+    """First strip accents, and replace `` and '' by " (released code, preprocess_text); false if marks are letters."""
     longest: Count = 16
-    """In training, characters of a piece at most."""
+    """In training, maximum length of a piece in characters."""
     special_tokens: SpecialTokens = ALBERT
 
     @property
     def in_words(self) -> str:
-        """The model, and where it is from."""
+        """The algorithm, its library, and whether texts are lower-cased."""
         return "unigram (sentencepiece), lower-cased" if self.lowercase else "unigram (sentencepiece)"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on texts: special tokens first, then pieces by falling probability.
+        """Learn the vocabulary from texts: special tokens first, then pieces by descending probability.
 
-        Letters, digits and other characters are never joined in a piece, as in sentencepiece. They are kept apart
-        after training: the library takes for pieces only what occurs in two different words, for which a word with and
-        without a comma counts.
+        As in sentencepiece, no piece mixes letters, digits and other characters. Mixed pieces are dropped after
+        training and not prevented before: the library considers as pieces only substrings of two different words, and
+        a word with and without a comma counts as two.
 
         Raises:
-            GenusError: there is no text, or more characters in it than pieces are wanted.
+            GenusError: there is no text, or it has more distinct characters than `vocab_size` allows.
         """
         backend = self._backend(models.Unigram(), None)
         trainer = trainers.UnigramTrainer(
@@ -156,7 +156,7 @@ class Unigram(TrainedTokens):
         return Tokenizer.of(self, self.of_vocabulary(self._kept(learned)))
 
     def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
-        """Return special tokens, then of the pieces those of one kind: all characters, and the most probable others."""
+        """Return special tokens, all single characters, and the most probable pieces that are of one kind."""
         names = self.special_tokens.names()
         learned = sorted(learned, key=lambda piece: (-piece[1], piece[0]))
         alone = {text for text, _ in learned if len(text) == 1}
@@ -167,15 +167,15 @@ class Unigram(TrainedTokens):
         return Pieces(texts, scores, kinds_of(texts, scores, self.special_tokens.unk or "<unk>", names))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for the pieces that begin with a space's mark, and for those without a letter or digit."""
+        """Return true for pieces that begin with the space mark, and for pieces without a letter or digit."""
         return [piece.startswith(SPACE) or not any(map(str.isalnum, piece)) for piece in pieces]
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+        """Return an encoder with cached words, or the backend itself if it splits texts elsewhere than at spaces."""
         return by_words(backend, typecode)
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the options; the class is the one that reads any `tokenizer.json` to the letter."""
+        """Return the options of lower-casing and accents; `PreTrainedTokenizerFast` reads `tokenizer.json` exactly."""
         return {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "do_lower_case": self.lowercase,
@@ -183,11 +183,11 @@ class Unigram(TrainedTokens):
         }
 
     def save_slow_files(self, backend: Backend, folder: Path) -> None:
-        """Write `spiece.model`, which sentencepiece reads; the normalization is in it only where it came from one."""
+        """Write `spiece.model` (DeBERTa: `spm.model`); it has a normalization only if the tokenizer came from one."""
         model = json.loads(backend.to_str())["model"]
         texts, scores = [text for text, _ in model["vocab"]], [score for _, score in model["vocab"]]
         special = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
-        while texts[-1] in self.special_tokens.extra:  # released models do not have them, and their readers add them
+        while texts[-1] in self.special_tokens.extra:  # released models lack them; their readers add them
             del texts[-1], scores[-1]
         kinds = kinds_of(texts, scores, self.special_tokens.unk or "<unk>", special)
         if model.get("byte_fallback"):
@@ -197,10 +197,10 @@ class Unigram(TrainedTokens):
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read `tokenizer.json` with a unigram model, or `spiece.model`, or a `.vocab` file of sentencepiece's.
+        """Read `tokenizer.json` with a unigram model, or sentencepiece's `spiece.model` or `.vocab` file.
 
-        Without `do_lower_case` and `keep_accents` in `tokenizer_config.json`, capitals and accents are taken to be
-        dropped where no piece has one. Without a frame in `tokenizer.json`, it is ALBERT's or XLNet's.
+        Without `do_lower_case` and `keep_accents` in `tokenizer_config.json`, texts are lower-cased and accents
+        stripped if no piece has a capital or an accent. Without templates in `tokenizer.json`, one of `FRAMES` is used.
         """
         config = read_config(folder)
         if backend is not None:
@@ -231,7 +231,7 @@ class Unigram(TrainedTokens):
         return part, part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: Pieces) -> Backend:
-        """Return the backend of a finished vocabulary; its control symbols are special tokens."""
+        """Return the backend of a finished vocabulary; control symbols become special tokens."""
         vocabulary = list(zip(pieces.texts, pieces.scores, strict=True))
         model = models.Unigram(vocabulary, pieces.unknown, byte_fallback=pieces.has_bytes)
         backend = self._backend(model, pieces.charsmap)
@@ -257,12 +257,12 @@ class Unigram(TrainedTokens):
 
 
 def rules(charsmap: bytes | None) -> list[normalizers.Normalizer]:
-    """Return the normalization: the precompiled map of a model, or without one what sentencepiece's default does."""
+    """Return the normalizers: a model's precompiled map, otherwise the equivalent of sentencepiece's default."""
     return [normalizers.Precompiled(charsmap)] if charsmap else [normalizers.Nmt(), normalizers.NFKC()]
 
 
 def words() -> list[pre_tokenizers.PreTokenizer]:
-    """Return the steps that cut a text at white space and mark the space before every word."""
+    """Return the pre-tokenizers that split a text at white space and mark the space before every word."""
     return [
         pre_tokenizers.WhitespaceSplit(),
         pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always"),
@@ -270,7 +270,7 @@ def words() -> list[pre_tokenizers.PreTokenizer]:
 
 
 def by_words(backend: Backend, typecode: str) -> TextEncoder:
-    """Return an encoder that remembers words, or the backend where it cuts texts otherwise than at spaces."""
+    """Return an encoder with cached words, or the backend itself if it splits texts elsewhere than at spaces."""
     whole = CutAtSpaces(backend, typecode)
     added = backend.get_added_tokens_decoder().values()
     usual = cuts_at_spaces(backend) and not any(token.content.split() != [token.content] for token in added)
@@ -278,26 +278,26 @@ def by_words(backend: Backend, typecode: str) -> TextEncoder:
 
 
 def _looks_at_characters(backend: Backend) -> bool:
-    """Return whether a backend's normalizer never looks across white space."""
+    """Return whether all steps of a backend's normalizer work within words, never across white space."""
     known = {"Precompiled", "Nmt", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Replace", "Strip"}
     return {step["type"] for step in _steps(backend)} <= known
 
 
 def cuts_at_spaces(backend: Backend) -> bool:
-    """Return whether a backend cuts texts at white space, and marks the space before every word, as here."""
+    """Return whether a backend's pre-tokenizer is that of `words`."""
     before = backend.pre_tokenizer
     usual = pre_tokenizers.Sequence(words())
     return before is not None and json.loads(before.__getstate__()) == json.loads(usual.__getstate__())
 
 
 def charsmap_of(backend: Backend) -> bytes | None:
-    """Return the precompiled map of a backend's normalizer."""
+    """Return the precompiled character map of a backend's normalizer; None: it has none."""
     maps = [step["precompiled_charsmap"] for step in _steps(backend) if step["type"] == "Precompiled"]
     return base64.b64decode(maps[0]) if maps else None
 
 
 def _read(folder: Path) -> Pieces | None:
-    """Return the vocabulary of a folder without `tokenizer.json`, None where it has none of sentencepiece's."""
+    """Return the unigram vocabulary of a sentencepiece file in a folder; None: there is none."""
     for name in MODELS:
         if (folder / name).exists():
             pieces = read_model(folder / name)
@@ -308,14 +308,14 @@ def _read(folder: Path) -> Pieces | None:
 
 
 def _steps(backend: Backend) -> list[dict[str, Any]]:
-    """Return the steps of a backend's normalizer."""
+    """Return the steps of a backend's normalizer, as in `tokenizer.json`."""
     normalizer = json.loads(backend.to_str())["normalizer"] or {"normalizers": []}
     steps: list[dict[str, Any]] = normalizer.get("normalizers", [normalizer])
     return steps
 
 
 def _is_of_one_kind(piece: str) -> bool:
-    """Return whether a piece is letters, or digits, or one other character, with or without a space before it."""
+    """Return whether a piece, apart from a space mark, is only letters, only digits, or one other character."""
     text = piece.removeprefix(SPACE)
     kinds = {unicodedata.category(character)[0] for character in text}
     return len(text) <= 1 or kinds <= {"L", "M"} or kinds == {"N"}
@@ -327,5 +327,5 @@ def _has_capital(piece: str) -> bool:
 
 
 def _has_mark(piece: str) -> bool:
-    """Return whether a letter of a piece bears an accent."""
+    """Return whether a piece has a combining mark after NFKD, such as an accent."""
     return any(map(unicodedata.combining, unicodedata.normalize("NFKD", piece)))

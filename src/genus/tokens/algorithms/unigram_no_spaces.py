@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 
 class UnigramNoSpaces(Unigram):
-    """A unigram model over what stands between spaces; a space is the token `<_>`.
+    """Unigram language model over the text between spaces; a space is the token `<_>`.
 
-    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Those who read `tokenizer.json`
-    elsewhere clean texts themselves.
+    Ids as RoBERTa's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4, and `<_>` 5. Other readers of
+    `tokenizer.json` must normalize texts themselves.
     """
 
     lowercase: bool = True
@@ -45,26 +45,26 @@ class UnigramNoSpaces(Unigram):
     special_tokens: SpecialTokens = ROBERTA
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on cleaned texts: special tokens first, then the space, then pieces."""
+        """Learn the vocabulary from normalized texts: special tokens first, then the space, then pieces."""
         cleaning = self.normalization
         return super().train(texts if cleaning is None else (cleaning.clean(text) for text in texts))
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for each: pieces do not know of words."""
+        """Return true for every piece: pieces do not show where words start."""
         return [True] * len(pieces)
 
     def normalizers(self) -> list[Part]:
-        """Return the cleaning."""
+        """Return the normalization, if there is one."""
         return [] if self.normalization is None else [self.normalization]
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the backend behind the cleaning."""
+        """Return the encoder of `Unigram`, preceded by the normalization."""
         encode = super().encoder(backend, typecode)
         return encode if self.normalization is None else NormalizedTexts(self.normalization, encode)
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read `tokenizer.json` with a unigram model that has the token `<_>`; texts are taken to be clean."""
+        """Read `tokenizer.json` with a unigram model that has the token `<_>`, without a normalization."""
         if (
             backend is None
             or not isinstance(backend.model, models.Unigram)
@@ -75,7 +75,7 @@ class UnigramNoSpaces(Unigram):
         return cls(vocab_size=backend.get_vocab_size(), special_tokens=specials), backend
 
     def _kept(self, learned: list[tuple[str, float]]) -> Pieces:
-        """Return special tokens in the order of fairseq's ids and the space, then pieces as in any unigram model."""
+        """Return special tokens in the order of fairseq's ids, the space, then pieces as in `Unigram`."""
         room = replace(self, vocab_size=self.vocab_size - 1)
         first, kept = ordered(self.special_tokens), Unigram._kept(room, learned)
         texts = [*first, NORMALIZATION_SPACE, *kept.texts[len(first) :]]
@@ -93,19 +93,19 @@ class UnigramNoSpaces(Unigram):
 
 
 class NormalizedTexts:
-    """An encoder behind a cleaning."""
+    """An encoder preceded by a normalization."""
 
     def __init__(self, cleaning: Normalization, encode: TextEncoder) -> None:
         self.cleaning, self.encode = cleaning, encode
 
     def __call__(self, text: str) -> bytes:
-        """Return the ids of a text, special tokens not added."""
+        """Return the ids of a text without adding special tokens."""
         return self.encode(self.cleaning.clean(text))
 
     def apart(self, text: str, cuts: Sequence[int]) -> list[int]:
-        """Return all cuts: each part of a text is cleaned by itself."""
+        """Return all cuts: parts of a text are normalized separately."""
         return list(cuts)
 
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
-        """Return the ids of each part by itself."""
+        """Return the ids of each part, encoded separately."""
         return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]

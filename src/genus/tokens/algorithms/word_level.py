@@ -1,4 +1,4 @@
-"""Words: what stands between white space, and the ends of lines (Dai et al. 2019, released code, vocabulary.py)."""
+"""Word-level tokenizer: words between white space, and line ends (Dai et al. 2019, released code, vocabulary.py)."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ LINES = SpecialTokens(
 
 
 class WordLevel(TrainedTokens):
-    """A vocabulary of words in order of frequency, as adaptive softmax wants it; the end of a line is `sep`.
+    """Word-level vocabulary in order of frequency, as adaptive softmax needs it; the end of a line is the token `sep`.
 
-    Several ends of lines with nothing between them are one.
+    Consecutive line ends with only white space between them give one token.
     """
 
     vocab_size: Count
     lowercase: bool = False
     min_frequency: Natural = 3
-    """How often a word must occur in training; WikiText leaves out what occurs less than 3 times."""
+    """Minimum count of a word in training; WikiText omits words with fewer than 3 occurrences."""
     special_tokens: SpecialTokens = LINES
 
     @property
     def unknown(self) -> str:
-        """A word is known or not."""
+        """Description of the unknown token, which replaces an unknown word whole."""
         return f"a word that is not in the vocabulary becomes {self.special_tokens.unk}"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Count the words of texts: special tokens first, then the most frequent words."""
+        """Count words and build the vocabulary: special tokens, then the most frequent words."""
         backend = self._backend({})
         trainer = trainers.WordLevelTrainer(
             vocab_size=self.vocab_size, min_frequency=self.min_frequency, show_progress=sys.stderr.isatty()
@@ -63,27 +63,27 @@ class WordLevel(TrainedTokens):
         return Tokenizer.of(self, self.of_vocabulary(list(words)[: self.vocab_size]))
 
     def of_vocabulary(self, words: list[str]) -> Backend:
-        """Return the backend of a finished vocabulary."""
+        """Return the backend of a finished vocabulary, given in order of id."""
         backend = self._backend({word: number for number, word in enumerate(words)})
         backend.add_special_tokens(self.special_tokens.names())
         frame(backend, self.special_tokens)
         return backend
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for each."""
+        """Return true for every piece: each is a whole word."""
         return [True] * len(pieces)
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the backend itself: the end of a line is within the white space that parts words."""
+        """Return the backend, which can be cut at spaces: a line end is part of the white space between words."""
         return CutAtSpaces(backend, typecode)
 
     def hf_config(self) -> dict[str, Any]:
-        """Return the class that reads any `tokenizer.json`."""
+        """Return `PreTrainedTokenizerFast`, which reads any `tokenizer.json`."""
         return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.special_tokens.sep}
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read `tokenizer.json` with a model of whole words."""
+        """Read `tokenizer.json` with a word-level model."""
         if backend is None or not isinstance(backend.model, models.WordLevel):
             return None
         pieces = backend.get_vocab()

@@ -1,4 +1,4 @@
-"""WordPiece, as BERT uses it: words and punctuation, cut greedily into the longest known pieces.
+"""WordPiece of BERT: words and punctuation marks are split by greedy longest match into the pieces of the vocabulary.
 
 Source: BERT's released code, tokenization.py.
 """
@@ -37,44 +37,44 @@ BERT = SpecialTokens(
     pair="[CLS] $A [SEP] $B:1 [SEP]:1",
 )
 CONTINUED = "##"
-"""What a piece begins with that does not start a word."""
+"""Continuation prefix of pieces that do not start a word."""
 
 
 class WordPiece(TrainedTokens):
-    """WordPiece with BERT's normalizer.
+    """WordPiece with BERT's normalizer and pre-tokenizer.
 
-    Control characters are dropped, white space of any kind separates, and punctuation marks stand alone.
+    Control characters are dropped, any white space separates words, and each punctuation mark is a word.
     """
 
     vocab_size: Count
     lowercase: bool = True
     strip_accents: bool | None = None
-    """Drop combining marks after canonical decomposition; None: when lower-casing, as BERT does. Thai and Hindi need
+    """Drop combining marks after canonical decomposition; None: if lower-casing, as BERT does. Thai and Hindi need
     false."""
     split_cjk: bool = True
-    """Every Chinese character is a word of its own."""
+    """Treat every Chinese character as a word."""
     alphabet: Count = 1_000
-    """In training, the most frequent characters that are kept; others become the unknown token. Chinese needs 6,000 or
+    """In training, number of the most frequent characters kept; others become the unknown token. Chinese needs 6,000 or
     more."""
     min_frequency: Natural = 2
-    """In training, how often a pair of pieces must occur to be joined."""
+    """In training, minimum count of a pair of pieces to be merged."""
     special_tokens: SpecialTokens = BERT
 
     @property
     def in_words(self) -> str:
-        """The name its authors gave it."""
+        """The algorithm, and whether texts are lower-cased."""
         return "WordPiece, lower-cased" if self.lowercase else "WordPiece"
 
     @property
     def unknown(self) -> str:
-        """One unknown character takes the whole word with it."""
+        """Description of the unknown token: one unknown character makes the whole word unknown."""
         return f"cut into pieces; a word with a character that is none becomes {self.special_tokens.unk} whole"
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
-        """Train the vocabulary on texts: special tokens first, then characters, then joined pieces.
+        """Learn the vocabulary from texts: special tokens first, then characters, then merged pieces.
 
-        The texts are read twice: the library numbers the characters within words in no fixed order, by which it then
-        decides between pairs that are equally frequent. Numbered beforehand, the same texts give the same vocabulary.
+        The texts are read twice: the library gives characters inside words ids in no fixed order, and the ids break
+        ties between equally frequent pairs. With ids fixed in advance, the same texts give the same vocabulary.
         """
         sample = self.sample(texts)
         backend = self._backend(
@@ -94,7 +94,7 @@ class WordPiece(TrainedTokens):
         return Tokenizer.of(self, self.of_vocabulary(backend.get_vocab()))
 
     def _characters(self, backend: Backend, texts: Iterable[str]) -> list[str]:
-        """Return the most frequent characters of normalized texts, sorted; in a vocabulary each comes in two forms."""
+        """Return the most frequent characters of normalized texts, sorted; each has two forms in the vocabulary."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(backend.normalizer.normalize_str(text))
@@ -103,11 +103,11 @@ class WordPiece(TrainedTokens):
         return sorted(known[:most])
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
-        """Return true for the pieces that do not begin with `##`."""
+        """Return true for pieces that do not begin with `##`."""
         return [not piece.startswith(CONTINUED) for piece in pieces]
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
-        """Return the encoder by pieces, or the backend where it is not BERT's to the letter."""
+        """Return the encoder with cached pieces, or the backend itself if it differs from BERT's."""
         whole = WholeText(backend, typecode)
         normalizer = backend.normalizer
         usual = isinstance(normalizer, normalizers.BertNormalizer) and normalizer.clean_text
@@ -161,7 +161,7 @@ class WordPiece(TrainedTokens):
         return part, backend or part.of_vocabulary(pieces)
 
     def of_vocabulary(self, pieces: dict[str, int]) -> Backend:
-        """Return the backend of a finished vocabulary."""
+        """Return the backend of a finished vocabulary, given as {piece: id}."""
         backend = self._backend(
             models.WordPiece(pieces, unk_token=self.special_tokens.unk, continuing_subword_prefix=CONTINUED)
         )
@@ -183,7 +183,7 @@ class WordPiece(TrainedTokens):
 
 
 def _continues(character: str) -> bool:
-    """Return whether a character may stand within a word: BERT cuts before and after punctuation."""
+    """Return whether a character can occur inside a word: BERT splits before and after punctuation."""
     return character.isalnum() or not (character.isascii() or unicodedata.category(character).startswith("P"))
 
 
@@ -195,5 +195,5 @@ def _read_vocabulary(file: Path) -> dict[str, int]:
 
 
 def _has_capitals(pieces: dict[str, int]) -> bool:
-    """Return whether a capital letter A to Z is a piece: without one, a text with capitals would be unknown."""
+    """Return whether a capital letter A to Z is a piece: without one, words with capitals would be unknown."""
     return any(len(piece) == 1 and "A" <= piece <= "Z" for piece in pieces)

@@ -1,1 +1,1 @@
-"""Files of tokenizers in the layouts of transformers and sentencepiece."""
+"""Tokenizer files of transformers and of sentencepiece."""

@@ -1,4 +1,4 @@
-"""What the tokenizations share of the Hugging Face layout: frames, and the small JSON files beside a vocabulary."""
+"""Tokenizer files of the Hugging Face layout: templates, `tokenizer_config.json` and `special_tokens_map.json`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ if TYPE_CHECKING:
     import tokenizers
 
 OTHER_NAMES = {"cls": "bos", "sep": "eos"}
-"""Which role's token serves for another's in the usual templates, where a configuration names that one alone."""
+"""Roles whose token in a default template is replaced by another role's, if a configuration names only the other."""
 OLD_EXTRA = "additional_special_tokens"
-"""How configurations name further special tokens that were written before transformers 5."""
+"""The key of further special tokens in configurations written before transformers 5."""
 
 
 def frame(backend: tokenizers.Tokenizer, specials: SpecialTokens) -> None:
-    """Make the backend frame texts as the templates say, for those who read `tokenizer.json` elsewhere."""
+    """Set the backend's post-processor to the templates, for other readers of `tokenizer.json`."""
     ids = backend.get_vocab()
     used = [(name, ids[name]) for name in specials.names() if name in ids]
     backend.post_processor = TemplateProcessing(single=specials.single, pair=specials.pair, special_tokens=used)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return `tokenizer_config.json` laid over `special_tokens_map.json`, each where it is there."""
+    """Return the entries of `special_tokens_map.json`, updated with those of `tokenizer_config.json`, both optional.
+
+    Raises:
+        GenusError: a file is not JSON.
+    """
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         file = folder / name
@@ -53,16 +57,16 @@ def read_specials(
 ) -> SpecialTokens:
     """Return the special tokens of a folder, by role, and its templates.
 
-    Roles are those that the configuration names, else the usual ones that the vocabulary holds. Templates are those of
-    `tokenizer.json`, where it has any, else the usual ones.
+    Roles are those that the configuration names, then the defaults that are in the vocabulary. Templates are those of
+    `tokenizer.json`, if it has any, otherwise the defaults.
 
     Args:
         config: see `read_config`.
-        frames: the usual special tokens, of which `choose` takes one.
+        frames: candidate sets of default special tokens, of which `choose` takes one.
         pieces: the vocabulary.
-        folder: for messages.
-        backend: what `tokenizer.json` holds.
-        further: special tokens of the vocabulary besides, as a sentencepiece model names them.
+        folder: for error messages.
+        backend: the content of `tokenizer.json`.
+        further: additional special tokens of the vocabulary, such as control symbols of a sentencepiece model.
 
     Raises:
         GenusError: the configuration names a special token that is not in the vocabulary.
@@ -100,7 +104,7 @@ def read_specials(
 
 
 def templates_of(backend: tokenizers.Tokenizer) -> tuple[str, str] | None:
-    """Return the templates of one text and of two by which a backend frames; None: it has none."""
+    """Return a backend's templates of one text and of two; None: its post-processor has none."""
     processor = json.loads(backend.post_processor.__getstate__()) if backend.post_processor is not None else {}
     for step in processor.get("processors", [processor]):
         kind = step.get("type")
@@ -114,7 +118,7 @@ def templates_of(backend: tokenizers.Tokenizer) -> tuple[str, str] | None:
 
 
 def _written(template: list[dict[str, dict[str, Any]]]) -> str:
-    """Return a template of `TemplateProcessing` as a text."""
+    """Return a template of `TemplateProcessing` as a string."""
     found = []
     for step in template:
         [(kind, what)] = step.items()
@@ -124,25 +128,25 @@ def _written(template: list[dict[str, dict[str, Any]]]) -> str:
 
 
 def _content(entry: Any) -> str | None:
-    """Return the name of a special token, which configurations give as it is or in a table."""
+    """Return the name of a special token, which configurations give as a string or as an object."""
     name = entry.get("content") if isinstance(entry, dict) else entry
     return name if isinstance(name, str) else None
 
 
 def further_in(config: Mapping[str, Any]) -> list[str]:
-    """Return the special tokens that a configuration names besides those with a role."""
+    """Return the special tokens without a role that a configuration names."""
     entries = config.get("extra_special_tokens") or config.get(OLD_EXTRA) or ()
     entries = entries.values() if isinstance(entries, dict) else entries
     return [name for entry in entries if (name := _content(entry)) is not None]
 
 
 def named_in(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the special tokens that a configuration names, by role."""
+    """Return {role: special token} for the roles that a configuration names."""
     return {role: name for role in ROLES if (name := _content(config.get(f"{role}_token"))) is not None}
 
 
 def choose(frames: Sequence[SpecialTokens], named: Mapping[str, str], pieces: Mapping[str, int]) -> SpecialTokens:
-    """Return the usual special tokens of which most are there, of those whose templates can be filled."""
+    """Return the candidate with the most special tokens present, among those whose templates can be filled."""
     several = len(frames) > 1
 
     def fitting(usual: SpecialTokens) -> tuple[int, int]:
@@ -154,7 +158,7 @@ def choose(frames: Sequence[SpecialTokens], named: Mapping[str, str], pieces: Ma
 
 
 def _fillable(usual: SpecialTokens, roles: Mapping[str, str]) -> bool:
-    """Return whether every special token of the usual templates has one in its place: for `cls` and `sep` their own."""
+    """Return whether the roles fill every special token of the default templates; `cls` and `sep` need their own."""
     for step in {step for one in (usual.single, usual.pair) for step, _ in steps(one)} - {"$A", "$B"}:
         own = {role for role, name in usual.roles().items() if name == step}
         if not (own & set(OTHER_NAMES) or own) <= roles.keys():
@@ -163,14 +167,13 @@ def _fillable(usual: SpecialTokens, roles: Mapping[str, str]) -> bool:
 
 
 def _roles(usual: SpecialTokens, named: Mapping[str, str], pieces: Mapping[str, int], once: bool) -> dict[str, str]:
-    """Return the special tokens by role: the named ones, then the usual ones that the vocabulary holds.
+    """Return the special tokens by role: those of the configuration, then the defaults that are in the vocabulary.
 
     Args:
-        usual: what they usually are.
+        usual: the defaults.
         named: those of the configuration.
         pieces: the vocabulary.
-        once: a named token has the roles for which it is named, and no other: `<s>` that begins a text of Llama is no
-            `cls`.
+        once: a named token has only the roles for which it is named: `<s>`, which begins a text of Llama, is no `cls`.
     """
     taken = set(named.values()) if once else set()
     found = {role: name for role, name in usual.roles().items() if name in pieces and name not in taken}
@@ -178,7 +181,7 @@ def _roles(usual: SpecialTokens, named: Mapping[str, str], pieces: Mapping[str, 
 
 
 def some(texts: Iterable[str]) -> Iterator[str]:
-    """Return texts of which there is at least one.
+    """Return the texts from the first that is not blank.
 
     Raises:
         GenusError: there is none.
@@ -191,6 +194,6 @@ def some(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _renamed(template: str, names: Mapping[str, str]) -> str:
-    """Return a template with other special tokens; those that have no other are left out."""
+    """Return a template with its special tokens renamed; those that are not in `names` are left out."""
     kept = [(names.get(step, step), segment) for step, segment in steps(template) if step in {"$A", "$B", *names}]
     return " ".join(f"{step}:{segment}" if segment else step for step, segment in kept)

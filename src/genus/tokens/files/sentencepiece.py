@@ -1,7 +1,7 @@
-"""sentencepiece's vocabulary files: the binary `.model`, a protocol buffer, and the `.vocab`, one piece a line.
+"""sentencepiece's vocabulary files: the binary `.model`, a protocol buffer, and the `.vocab`, one piece per line.
 
-Of the protocol buffer (sentencepiece_model.proto) only what decides ids is read: pieces, scores and kinds, and the
-precompiled map of the normalizer.
+Of the protocol buffer (sentencepiece_model.proto) only the fields on which ids depend are read: pieces, scores, types,
+and the precompiled map of the normalizer.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """ModelProto.SentencePiece.Type; user-defined symbols are never part of another piece."""
 BYTES_WRITTEN = frozenset(f"<0x{byte:02X}>" for byte in range(256))
-"""The pieces of the bytes into which a character falls that no piece has, where a model has them."""
+"""The pieces of byte fallback, which encodes a character outside the vocabulary as its bytes, if a model has them."""
 UNIGRAM, BPE = 1, 2
 """TrainerSpec.ModelType."""
 VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5
-"""Wire types."""
+"""Wire types of protocol buffers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A trained vocabulary, in order of id."""
+    """A trained sentencepiece vocabulary, in order of id."""
 
     texts: list[str]
     scores: list[float]
-    """Logarithms of probabilities, or of BPE the order of learning, falling; 0 for what is not learned."""
+    """Log probabilities or, for BPE, the negative rank of learning; 0 for pieces that are not learned."""
     kinds: list[int]
     charsmap: bytes | None = None
-    """The normalizer's precompiled map from characters to texts; None: there is none."""
+    """The normalizer's precompiled map from characters to strings; None: there is none."""
     model: int = UNIGRAM
 
     @property
@@ -47,20 +47,20 @@ class Pieces:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether a character that no piece has falls into its bytes."""
+        """Whether the model has byte fallback for characters outside the vocabulary."""
         return BYTE in self.kinds
 
     @property
     def controls(self) -> list[str]:
-        """The pieces that no text contains."""
+        """The control symbols: pieces that do not occur in texts."""
         return [text for text, kind in zip(self.texts, self.kinds, strict=True) if kind == CONTROL]
 
 
 def read_model(path: Path) -> Pieces:
-    """Read a `.model` file.
+    """Read a sentencepiece `.model` file.
 
     Raises:
-        GenusError: it is damaged, or none of a unigram or BPE model.
+        GenusError: the file is damaged, or holds another model than unigram or BPE.
     """
     texts, scores, kinds = [], [], []
     charsmap, model = None, UNIGRAM
@@ -87,10 +87,10 @@ def read_model(path: Path) -> Pieces:
 
 
 def read_vocab(path: Path, unknown: str, controls: Collection[str]) -> Pieces:
-    """Read a `.vocab` file: a piece, a tab and its score a line; it keeps no kinds, and no normalizer.
+    """Read a `.vocab` file: per line a piece, a tab and the score; it stores no types and no normalizer.
 
     Raises:
-        GenusError: it is none, or lacks the unknown piece.
+        GenusError: the file has another format, or lacks the unknown piece.
     """
     try:
         lines = [line.split("\t") for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
@@ -102,7 +102,7 @@ def read_vocab(path: Path, unknown: str, controls: Collection[str]) -> Pieces:
 
 
 def kinds_of(texts: list[str], scores: list[float], unknown: str, controls: Collection[str]) -> list[int]:
-    """Return the kinds of pieces by their names, and by their score of 0, which no learned piece has."""
+    """Return the types of pieces, from their names and from the score 0, which no learned piece has."""
     return [
         UNKNOWN if text == unknown else CONTROL if text in controls else USER_DEFINED if score == 0 else NORMAL
         for text, score in zip(texts, scores, strict=True)
@@ -110,12 +110,12 @@ def kinds_of(texts: list[str], scores: list[float], unknown: str, controls: Coll
 
 
 def short(score: float) -> float:
-    """Return a score as the shortest decimal of its four-byte number, which every file keeps to the last digit."""
+    """Return a score as the shortest decimal of its float32, which every file format preserves exactly."""
     return float(str(np.float32(score)))
 
 
 def write_model(path: Path, pieces: Pieces) -> None:
-    """Write a `.model` file that sentencepiece reads; its other settings are its defaults."""
+    """Write a `.model` file for sentencepiece, with default values for all other settings."""
     rows = []
     for text, score, kind in zip(pieces.texts, pieces.scores, pieces.kinds, strict=True):
         piece = _field(1, text.encode()) + _tag(2, FOUR_BYTES) + struct.pack("<f", score)
@@ -126,7 +126,7 @@ def write_model(path: Path, pieces: Pieces) -> None:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Yield the number and the value of every field of a message: fixed-width values as their bytes."""
+    """Yield (field number, value) for every field of a protocol buffer message; fixed-width values are bytes."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -146,7 +146,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number that begins at a place, 7 bits a byte, and the place after it."""
+    """Decode the varint at offset `at` (7 bits per byte); return the value and the offset after it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -173,7 +173,7 @@ def _tag(number: int, kind: int) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """Return a number as 7 bits a byte, the lowest first."""
+    """Encode a varint: 7 bits per byte, the lowest first."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

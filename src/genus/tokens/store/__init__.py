@@ -1,8 +1,8 @@
-"""The token store: a corpus as flat memory-mapped ids with sentence and document offsets.
+"""The token store: a tokenized corpus as flat memory-mapped ids with sentence and document offsets.
 
-A store is a folder (see `journal.py`): 2 bytes a token (4 from 65,537 pieces on), 8 a sentence, 24 a document. The ids
-of a sentence are the tokenizer's ids of its text, the white space before it included, without special tokens:
-byte-level ids laid end to end decode to the document, line breaks and all; WordPiece does not see white space.
+A store is a folder (see `journal.py`): 2 bytes per token (4 from 65,537 pieces on), 8 per sentence, 24 per document.
+The ids of a sentence are the tokenizer's ids of its text, including the white space before it, without special tokens:
+concatenated byte-level ids decode to the document with its line breaks; WordPiece drops white space.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 FORMAT = 1
-"""Raised when stores of old can no longer be read, or when sentences are cut in another way."""
+"""Format version: increased when older stores can no longer be read, or when sentence segmentation changes."""
 
 COUNTED_AT_ONCE = 1 << 24
-"""Tokens; counting takes 8 bytes each."""
+"""Tokens per step of counting, which takes 8 bytes each."""
 
 ProgressCallback = Callable[[int, int | None], None]
-"""Told the UTF-8 bytes of text that are tokenized so far, and how many there will be by estimate (None: not known)."""
+"""Called with the UTF-8 bytes of text tokenized so far, and the estimated total (None: unknown)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class Store:
     """A tokenized corpus, read through memory maps.
 
     Sentence s is tokens [sentences[s], sentences[s+1]) of `ids`. Document d is sentences
-    [documents[d, 0], documents[d, 1]), so its tokens lie together, from sentences[documents[d, 0]] to
+    [documents[d, 0], documents[d, 1]), so its tokens are contiguous, from sentences[documents[d, 0]] to
     sentences[documents[d, 1]]. A split shares `ids` and `sentences` with the whole store and keeps some rows of
     `documents`, in order. No document and no sentence is empty.
 
-    To pickle an opened store is to note its folder and splits: the other process maps the files anew.
+    Pickling an opened store saves only its folder and splits: the other process maps the files again.
     """
 
     ids: NDArray[np.unsignedinteger]
@@ -59,15 +59,14 @@ class Store:
     documents: NDArray[np.int64]
     """(documents, 2) first and past-the-last sentence of each document."""
     document_bytes: NDArray[np.int64]
-    """(documents,) UTF-8 bytes of each document's text, so that bits per byte can be told."""
+    """(documents,) UTF-8 bytes of each document's text, from which bits per byte are computed."""
     folder: Path | None = None
-    """Where it was opened; None for a store in memory."""
+    """Folder of an opened store; None for a store in memory."""
     splits: tuple[tuple[float, bool], ...] = ()
-    """The splits that lead from the whole store to this one: the share held out, and whether this is the held-out
-    side."""
+    """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the place of an opened store, not its content."""
+        """Pickle the folder of an opened store instead of its arrays."""
         if self.folder is None:
             return Store, (self.ids, self.sentences, self.documents, self.document_bytes)
         return _reopen, (self.folder, self.splits)
@@ -79,10 +78,10 @@ class Store:
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Tokenizer | None = None) -> Store:
-        """Open a store whose files have the sizes that they had when it was made; `check` compares what is in them.
+        """Open a store after a check of file sizes; `check` verifies the contents.
 
         Raises:
-            GenusError: there is no store, or it is unfinished or cut off, or another tokenizer made it.
+            GenusError: there is no store, it is unfinished or truncated, or it was made with another tokenizer.
         """
         meta = _read_meta(folder)
         if tokenizer is not None and meta["tokenizer"] != tokenizer.hash():
@@ -96,7 +95,7 @@ class Store:
 
     @classmethod
     def check(cls, folder: Path) -> None:
-        """Read a whole store and compare its checksums (about 1 GB/s).
+        """Verify the checksums (CRC-32) of a whole store (about 1 GB/s).
 
         Raises:
             GenusError: there is no store, or it is unfinished or damaged.
@@ -108,20 +107,20 @@ class Store:
                 raise GenusError(f"{folder / name}: is damaged; delete {folder} and prepare it again")
 
     def counts(self, size: int) -> NDArray[np.int64]:
-        """Return (size,) how often each id occurs in the whole store, held-out documents included, having read it."""
+        """Return token counts (size,), by id, over the whole store, held-out documents included; reads all ids."""
         total = np.zeros(size, dtype=np.int64)
         for start in range(0, len(self.ids), COUNTED_AT_ONCE):
             total += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=size)
         return total
 
     def split(self, held_out: float) -> tuple[Store, Store]:
-        """Return the training documents and a held-out share of them, chosen by a hash of the document's number.
+        """Split into training documents and a held-out fraction of the documents, chosen by a hash of their indices.
 
-        Each side gets two documents at least, where there are four, and one where there are fewer, unless the share is
-        0: pairs of segments need two.
+        Unless the fraction is 0, each side gets at least two documents if there are four, since pairs of segments need
+        two, otherwise at least one.
 
         Raises:
-            GenusError: the store has one document, and a share of it is to be held out.
+            GenusError: the store has one document, and the fraction is not 0.
         """
         if held_out > 0 and len(self.documents) < 2:
             raise GenusError(
@@ -154,19 +153,19 @@ def prepare(
     fields: Fields = TEXT,
     progress: ProgressCallback | None = None,
 ) -> Store:
-    """Tokenize a corpus into a store; a restart goes on after the last block that was written.
+    """Tokenize a corpus into a token store; a restart continues after the last block written.
 
     Args:
         sources: files, folders and dataset ids (see `genus.text.read_documents`).
-        tokenizer: trained or loaded.
-        folder: a finished store of the same text and tokenizer is opened as it is.
-        workers: processes, by default one a processor; the store does not depend on it.
-        fields: the fields or columns that hold text and title, where there are several.
+        tokenizer: a trained tokenizer.
+        folder: the folder of the store; a finished store of the same text and tokenizer is opened unchanged.
+        workers: number of processes, by default one per processor; the store does not depend on it.
+        fields: names of the fields or columns of text and title, if the format has fields.
         progress: called after every block.
 
     Raises:
-        GenusError: the folder holds a store of another text or tokenizer; text that cannot be read; no text at all; a
-            full disk.
+        GenusError: the folder holds a store of another text or tokenizer; text cannot be read; there is no text; the
+            disk is full.
     """
     found = find(sources)
     known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
@@ -194,7 +193,7 @@ def prepare(
 
 
 def counts(folder: Path) -> Counts:
-    """Return what a store holds, and what was dropped or mended when it was made."""
+    """Return the counts of a store: its content, and the dropped and repaired parts of the corpus."""
     return state_of(_read_meta(folder)).counts
 
 
@@ -227,7 +226,11 @@ def _write(
 def _check_same(
     known: dict[str, Any], sources: list[Source], tokenizer: Tokenizer, fields: Fields, folder: Path
 ) -> None:
-    """Refuse a folder that was begun with other text or another tokenizer."""
+    """Check that a folder was begun with the same format, text, fields and tokenizer.
+
+    Raises:
+        GenusError: one of them differs; the message names it.
+    """
     why = None
     if known["format"] != FORMAT:
         why = f"written in format {known['format']}, not {FORMAT}"
@@ -264,7 +267,7 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
 
 
 def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
-    """Map a store that another process has opened, and split it as it did there."""
+    """Map a store that another process opened, and repeat its splits."""
     store = _map(folder, _read_meta(folder))
     for held_out, is_held_out in splits:
         store = store._side(held_out, is_held_out)
@@ -272,7 +275,7 @@ def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
 
 
 def _uniform(number: int) -> NDArray[np.float64]:
-    """Return a hash of 0, 1, ..., number - 1 as fractions (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
+    """Return hashes in [0, 1] of 0, 1, ..., number - 1 (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
     bits = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,8 +1,8 @@
-"""Write a token store block by block, so that a process killed at any moment loses the block it was writing.
+"""The journal of a token store, written block by block: a killed process loses only the block it was writing.
 
-Three flat files grow (`ids.bin`, `sentences.bin`, `documents.bin`); after every block one line of `journal.jsonl` says
-how much of them is whole, with their checksums so far. A restart cuts the files to what the last line says. When all is
-written `meta.json` takes the journal's place: a folder is a store exactly if it has one.
+Blocks are appended to three flat files (`ids.bin`, `sentences.bin`, `documents.bin`); after every block a line of
+`journal.jsonl` records their valid sizes and their checksums so far. A restart truncates the files to the sizes in the
+last line. At the end `meta.json` replaces the journal: a folder is a store exactly if it has one.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 META = "meta.json"
 JOURNAL = "journal.jsonl"
 FILES = ("ids.bin", "sentences.bin", "documents.bin")
-"""Ids; int64 offset of the first token of every sentence, and past the last; int64 (first sentence, past the last,
-bytes) of every document."""
+"""Token ids; int64 offsets of every sentence's first token, and the end; int64 (first sentence, past the last, bytes)
+of every document."""
 READ_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a token store holds, and what was dropped or mended on the way."""
+    """The counts of a token store: its content, and the dropped and repaired parts of the corpus."""
 
     blocks: int = 0
     documents: int = 0
     sentences: int = 0
     tokens: int = 0
     bytes: int = 0
-    """Of UTF-8 text."""
+    """UTF-8 bytes of text."""
     empty: int = 0
-    """Documents dropped because nothing but white space, or nothing that the tokenizer keeps, was in them."""
+    """Documents dropped because they have white space only, or nothing that the tokenizer keeps."""
     replaced: int = 0
     """Invalid UTF-8 sequences, each replaced by U+FFFD."""
 
     def after(self, block: EncodedBlock) -> Counts:
-        """Return the counts with one more block."""
+        """Return the counts after one more block."""
         return Counts(
             self.blocks + 1,
             self.documents + len(block.documents),
@@ -60,23 +60,23 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How much is whole."""
+    """The valid part of the store's files after a block."""
 
     counts: Counts
     sizes: tuple[int, ...]
-    """Bytes of each of the files."""
+    """Valid bytes of each file."""
     crc32: tuple[int, ...]
-    """Of each of the files up to its size."""
+    """CRC-32 of each file's valid bytes."""
 
 
 EMPTY = State(Counts(), (0, 0, 0), (0, 0, 0))
 
 
 class Journal:
-    """A store that is being written."""
+    """A token store that is being written, with its journal."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        """Begin a store, or go on with the one that is in the folder; `identity` says what it is made of."""
+        """Begin a store, or continue the one in the folder; `identity` describes text, fields and tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.identity = identity
@@ -91,7 +91,7 @@ class Journal:
             self._append(EMPTY.counts, [b"", np.zeros(1, np.int64).tobytes(), b""])
 
     def append(self, block: EncodedBlock) -> None:
-        """Write the documents of a block."""
+        """Append the documents of a block to the files, then the new state to the journal."""
         before = self.state.counts
         sentences = before.tokens + np.cumsum(block.sentences)
         stops = before.sentences + np.cumsum(block.documents[:, 0])
@@ -99,19 +99,23 @@ class Journal:
         self._append(before.after(block), [block.ids, sentences.tobytes(), documents.tobytes()])
 
     def finish(self) -> None:
-        """Make the folder a store."""
+        """Finish the store: flush to disk, write `meta.json` and delete the journal."""
         self.close(sync=True)
         write_json(self.folder / META, {**self.identity, **asdict(self.state)})
         (self.folder / JOURNAL).unlink()
 
     def abandon(self) -> None:
-        """Take away what was written."""
+        """Delete the journal and the files."""
         self.close()
         for name in (JOURNAL, *FILES):
             (self.folder / name).unlink()
 
     def close(self, *, sync: bool = False) -> None:
-        """Close the files; what the journal says remains."""
+        """Close the files; a later `Journal` can continue them.
+
+        Args:
+            sync: also force the files to disk (fsync).
+        """
         files: list[IO[Any]] = [*self.files, self.journal]
         for file in files:
             if not file.closed:
@@ -132,7 +136,7 @@ class Journal:
 
 
 def checksum(file: Path, size: int) -> int:
-    """Return the CRC-32 of the first bytes of a file."""
+    """Return the CRC-32 of the first `size` bytes of a file."""
     crc = 0
     with file.open("rb") as opened:
         while size > 0 and (data := opened.read(min(size, READ_BYTES))):
@@ -142,18 +146,18 @@ def checksum(file: Path, size: int) -> int:
 
 
 def begun(folder: Path) -> dict[str, Any] | None:
-    """Return what the unfinished store in a folder is made of, or None where there is none."""
+    """Return the identity of the unfinished store in a folder; None: there is none."""
     lines = _lines(folder)
     return lines[0] if lines else None
 
 
 def state_of(line: dict[str, Any]) -> State:
-    """Read a state, from a line of the journal or from `meta.json`."""
+    """Parse the state in a line of the journal or in `meta.json`."""
     return State(Counts(**line["counts"]), tuple(line["sizes"]), tuple(line["crc32"]))
 
 
 def _whole(folder: Path) -> State:
-    """Return the last state in the journal, or the empty one where the files are not as it says."""
+    """Return the last state in the journal; the empty state, if the files do not match its sizes and checksums."""
     lines = _lines(folder)
     if len(lines) < 2:
         return EMPTY
@@ -166,7 +170,7 @@ def _whole(folder: Path) -> State:
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of the journal that were written to their end."""
+    """Return the lines of the journal that were written completely."""
     file = folder / JOURNAL
     lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]

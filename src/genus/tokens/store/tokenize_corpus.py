@@ -1,4 +1,4 @@
-"""Blocks of text to ids, in this process or in several, in the order of the text."""
+"""Tokenize text blocks, in this process or in worker processes, in the order of the corpus."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 BLOCKS_AHEAD = 2
-"""Blocks in flight for each worker: enough that none waits, few enough that memory stays small."""
+"""Blocks in flight per worker: enough that no worker waits, few enough that memory use stays small."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedBlock:
-    """The documents of one block."""
+    """The tokenized documents of one block."""
 
     ids: bytes
-    """Of the tokenizer's id type, end to end."""
+    """Concatenated ids, in the tokenizer's id type."""
     sentences: NDArray[np.int64]
-    """(sentences,) tokens in each; none is 0."""
+    """(sentences,) number of tokens, at least 1."""
     documents: NDArray[np.int64]
-    """(documents, 2) sentences in each, at least 1, and the UTF-8 bytes of its text."""
+    """(documents, 2) number of sentences, at least 1, and UTF-8 bytes of the text."""
     empty: int
-    """Documents dropped because nothing is left of them."""
+    """Documents dropped because they have no token."""
     replaced: int
     position: int
-    """See `Block`."""
+    """See `TextBlock`."""
 
 
 def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
-    """Parse a block, encode its documents, and cut their ids into sentences, the title first."""
+    """Parse a block, tokenize its documents, and split their ids into sentences; a title is the first sentence."""
     found, encode, width = block.documents(), tokenizer.encode_parts, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
     documents: list[tuple[int, int]] = []
@@ -68,9 +68,9 @@ def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
 
 
 def boundaries(text: str, title: int) -> list[int]:
-    """Return where the sentences of a document end, but for the last, in characters.
+    """Return the ends of a document's sentences except the last, in characters.
 
-    White space belongs to the sentence after it, all of a run: there no tokenizer looks across.
+    A run of white space belongs to the sentence after it: tokenizers do not look across its start.
     """
     cuts = [title] if title else []
     end = title
@@ -83,15 +83,15 @@ def boundaries(text: str, title: int) -> list[int]:
 
 
 def encode_blocks(blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: int) -> Iterator[EncodedBlock]:
-    """Encode blocks by worker processes, and yield them in order.
+    """Tokenize blocks in `workers` processes and yield them in order.
 
     Raises:
-        GenusError: what parsing a block raises; a worker that was killed.
+        GenusError: a block cannot be parsed, or a worker was killed.
     """
     if workers == 1:
         yield from map(partial(encode_block, tokenizer=tokenizer), blocks)
         return
-    context = get_context("spawn")  # a fork would copy the threads' locks, of PyTorch and others, but not the threads
+    context = get_context("spawn")  # fork copies locks (of PyTorch and others) without the threads that hold them
     with ProcessPoolExecutor(workers, context, _start_worker, (tokenizer,)) as pool:
         waiting = iter(blocks)
         flying = deque(pool.submit(_work, block) for block in itertools.islice(waiting, BLOCKS_AHEAD * workers))
@@ -106,14 +106,14 @@ def encode_blocks(blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: in
 
 
 _tokenizer: Tokenizer
-"""The tokenizer of a worker process, whose tables fill over all of its blocks."""
+"""The tokenizer of a worker process, whose caches persist over all of its blocks."""
 
 
 def _start_worker(tokenizer: Tokenizer) -> None:
     global _tokenizer
     _tokenizer = tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process, one thread
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
 
 
 def _work(block: TextBlock) -> EncodedBlock:
