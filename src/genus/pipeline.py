@@ -74,7 +74,7 @@ def pretrain(
         recipe: the recipe to train; its `tokens` become those of the tokenizer that is trained, given or loaded.
         corpus: text files, folders of text files, data set names; or one prepared store.
         folder: the run folder; a resumed run finds its tokenizer and its store there.
-        run: device, precision and other settings that do not change the result.
+        run: device, precision, intervals and other run settings.
         fields: the fields of text and title, in files that have fields.
         words: a folder with a tokenizer, instead of training one on the corpus.
         start: a model folder to start from: its architecture, its weights and, without `words`, its tokenizer.
