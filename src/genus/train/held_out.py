@@ -35,7 +35,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the metrics of a learner on the first `run.evaluate_batches` held-out batches.
 
-    The metrics are each loss `name` in nats per target, its further sums per target (`masked/correct` is the masked
+    The metrics are each loss `name` in nats per target, its further sums per target (`masked_lm/correct` is the masked
     accuracy), and `loss`, the training objective. Token losses also have `name/perplexity` = exp(name) and
     `name/bits_per_byte` = total nats / (ln 2 x total bytes of the predicted text). Every process evaluates all batches.
 

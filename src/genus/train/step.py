@@ -185,5 +185,5 @@ class TrainStep:
 
 
 def means(sums: Sums, counts: Sums) -> dict[str, float]:
-    """Return every sum per target; `masked` and `masked/correct` are both divided by the count of `masked`."""
+    """Return every sum per target; `masked_lm` and `masked_lm/correct` are divided by the count of `masked_lm`."""
     return {name: total.item() / max(1.0, counts[name.split("/")[0]].item()) for name, total in sums.items()}
