@@ -1,4 +1,4 @@
-"""Every member of the BERT family as a row of choices over shared parts: pretrain, fine-tune, compare, export.
+"""The BERT family of models, each member a recipe of choices over shared parts: pretrain, fine-tune, compare, export.
 
     import genus
 
@@ -7,7 +7,7 @@
     model = genus.load_model(Path("runs/mini/model"))
     genus.fill_mask(model.learner, model.tokenizer, "The capital of France is [MASK].")
 
-Names are imported when they are first used, so that `import genus` costs nothing.
+Public names are imported lazily, at their first use, so that `import genus` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m genus` is the command line."""
+"""Entry point of `python -m genus`, which runs the command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The members: found by scanning `recipes/`, loaded by name, from a file, or as an overlay over either."""
+"""The catalog of recipes, found by scanning `recipes/`: recipes are loaded by name, from a file, or as an overlay."""
 
 from __future__ import annotations
 
@@ -26,51 +26,54 @@ FILES = {".json": json.loads, ".toml": tomllib.loads}
 
 @functools.cache
 def members() -> dict[str, dict[str, Recipe]]:
-    """Return {member: {full name: recipe}}; the first size of a member is the one its bare name means."""
+    """Return {member: {full name: recipe}}; a member's bare name, such as `bert`, means its first size."""
     return {member: _rows(member) for member in _modules()}
 
 
 @functools.cache
 def _modules() -> dict[str, str]:
-    """Return {member: the name of its module in `recipes/`}, none of which is imported."""
+    """Return {member: the name of its module in `recipes/`} without importing the modules."""
     return {module.name.replace("_", "-"): module.name for module in pkgutil.iter_modules(genus.recipes.__path__)}
 
 
 @functools.cache
 def _rows(member: str) -> dict[str, Recipe]:
-    """Return the rows of a member by full name."""
+    """Return the recipes of a member by full name."""
     values = vars(importlib.import_module(f"genus.recipes.{_modules()[member]}")).values()
     rows = [value for value in values if isinstance(value, Recipe) and value.name.split("/")[0] == member]
     return {row.name: row for row in rows}
 
 
 def names() -> list[str]:
-    """Return every full name, such as `bert/base`."""
+    """Return the full name of every recipe, such as `bert/base`."""
     return [name for rows in members().values() for name in rows]
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a name (`bert`, `bert/large`), a recipe JSON, a TOML overlay or a run folder, overridden.
+    """Load a recipe by name (`bert`, `bert/large`) or from a recipe JSON, a TOML overlay or a run folder.
 
-    An overlay is a table of changes and the key `base`, a name or a file beside it; without it, a whole recipe.
+    An overlay is a table of changes with the key `base`, which is a name or a file beside the overlay. A table without
+    `base` is a whole recipe.
 
     Args:
-        name: what to load.
+        name: a recipe's name, or the path of a file or run folder.
         overrides: `path=value` settings, applied in order.
 
     Raises:
-        UsageError: an unknown name (with the near ones), a missing or unreadable file, a bad override.
+        UsageError: the name is unknown (the message suggests similar names), the file is missing or unreadable, or an
+            override is invalid.
     """
     return overridden(_read(str(name), ()), overrides)
 
 
 def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:
-    """Return a part with `path=value` settings applied in order; errors name the option they came with.
+    """Return a part with `path=value` settings applied in order; error messages name the command-line option.
 
-    One that does not fit by itself is applied together with those after it: two sizes may only change at once.
+    A setting that is invalid by itself is retried together with the settings after it, since some choices (such as two
+    sizes that must match) can only change together.
 
     Raises:
-        UsageError: a setting that is none, or one that does not fit.
+        UsageError: a setting is malformed or invalid.
     """
     waiting: dict[str, str] = {}
     problem = ""
@@ -91,7 +94,7 @@ def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:
 
 
 def _read(name: str, above: tuple[Path, ...]) -> Recipe:
-    """Read a name or a file; `above` are the overlays that led here."""
+    """Read a recipe by name or from a file; `above` holds the overlays that led here, to detect cycles."""
     path = Path(name)
     if path.is_dir() and name not in {*members(), *names()}:
         path = path / "recipe.json"
@@ -113,7 +116,7 @@ def _read(name: str, above: tuple[Path, ...]) -> Recipe:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    """Read a JSON or TOML file that holds a table."""
+    """Read the table in a JSON or TOML file."""
     try:
         table = FILES[path.suffix](path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -126,7 +129,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _named(name: str) -> Recipe:
-    """Return a member's first row, or a row by its full name, having imported no other member."""
+    """Return a member's first recipe, or a recipe by its full name, without importing other members."""
     member = name.partition("/")[0]
     rows = _rows(member) if member in _modules() else {}
     if name in rows:

@@ -1,8 +1,8 @@
-"""What a recipe costs: parameters, FLOPs and memory, known without building it.
+"""Cost of a recipe: parameters, FLOPs and memory, computed without building the model.
 
-FLOPs are those of matrix products only (2 a multiply-add), and those that the step needs: token heads on their targets
-only, no padding, nothing computed twice. Training is 3 times the forward pass, as each product has two in the backward
-pass. Bytes are for training in float32 with float32 moments, as autocast trains too.
+FLOPs count matrix products only, at 2 per multiply-add, and only what a step needs: token heads on their targets alone,
+no padding, no recomputation. Training costs 3 times the forward pass, since each product has two in the backward pass.
+Bytes are for training in float32 with float32 moments, which autocast also uses.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe, Stage, TaskStep
 
 TRAINING = 3.0
-"""FLOPs of forward and backward pass over those of the forward pass."""
+"""FLOPs of forward and backward pass, as a multiple of those of the forward pass."""
 HALF_TRAINING = 2.0
-"""The same of maps of what does not learn."""
+"""The same multiple for linear maps of frozen inputs, whose backward pass computes only the weight gradient."""
 FLOAT = 4
-"""Bytes."""
+"""Bytes of one float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """What one stage costs."""
+    """Cost of one stage: FLOPs per token and per step, and bytes of activations."""
 
     max_length: int
     flops_forward: float
-    """A token, in sequences of `max_length`: the longer they are, the more attention costs."""
+    """FLOPs per token of the forward pass, in sequences of `max_length`: attention costs more in longer ones."""
     flops_training: float
-    """A token, forward and backward."""
+    """FLOPs per token of the forward and backward pass."""
     flops_step: float
-    """One update of `batch` full rows."""
+    """FLOPs of one update, of `batch` full rows."""
     bytes_activations: int
-    """An estimate of what one micro-batch of full rows keeps for its backward pass, in float32 without dropout."""
+    """Estimated bytes that one micro-batch of full rows keeps for the backward pass, in float32 without dropout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a recipe costs."""
+    """Cost of a recipe: parameters, bytes of memory, and the cost of each stage."""
 
     parameters: int
-    """Of network and heads together; tied weights count once."""
+    """Parameters of network and heads together; tied weights count once."""
     network: int
-    """Parameters of the network alone, as papers count."""
+    """Parameters of the network without heads, as papers count."""
     bytes_weights: int
-    """Of what learns and what does not, such as a teacher."""
+    """Bytes of trained and frozen parameters; a teacher's are frozen."""
     bytes_gradients: int
     bytes_optimizer: int
-    """The state the optimizer keeps beside the weights."""
+    """Bytes of the optimizer state (moments)."""
     stages: tuple[StageCost, ...]
 
     @property
     def bytes_training(self) -> int:
-        """The sum of all, with the activations of the most costly stage."""
+        """Bytes of weights, gradients, optimizer state and the activations of the stage that has most."""
         kept = max(stage.bytes_activations for stage in self.stages)
         return self.bytes_weights + self.bytes_gradients + self.bytes_optimizer + kept
 
 
 def cost(recipe: Recipe) -> Cost:
-    """Return what a recipe costs, from its choices alone."""
+    """Return the cost of a recipe, computed from its choices alone."""
     whole = component_cost(recipe, 1)
     parameters = whole.parameters
     weights = FLOAT * parameters
@@ -82,7 +82,7 @@ def parameters(recipe: Recipe) -> int:
 
 
 def component_cost(recipe: Recipe, length: int, turns: Sequence[TaskStep] = ()) -> ComponentCost:
-    """Return what network and heads demand, a token of sequences of `length` tokens, in the mean over any turns."""
+    """Return the cost per token of network and heads in sequences of `length` tokens, averaged over `turns`, if any."""
     vocab_size = recipe.vocab_rows
     total = recipe.model.cost(vocab_size, length)
     for objective in recipe.objectives:
@@ -93,11 +93,11 @@ def component_cost(recipe: Recipe, length: int, turns: Sequence[TaskStep] = ()) 
 
 
 class StageFlops:
-    """Training FLOPs of the micro-batches of a stage, by the lengths of their sequences: c + Σ_i l_i f(l_i).
+    """Training FLOPs of a micro-batch of packed sequences as a function of their lengths l_i: c + Σ_i l_i f(l_i).
 
-    f(l) is what a token costs, forward and backward, in a sequence of l tokens, in the mean over the stage's turns: it
-    grows with l where a token attends to its whole sequence, so that packed short sequences cost less than one long
-    sequence of as many tokens. c is what a micro-batch costs whatever its tokens.
+    f(l) is the FLOPs per token, forward and backward, in a sequence of l tokens, averaged over the stage's task steps.
+    It grows with l where a token attends to its whole sequence, so that packed short sequences cost less than one long
+    sequence of as many tokens. c is the cost per micro-batch that does not depend on its tokens.
     """
 
     def __init__(self, recipe: Recipe, stage: Stage) -> None:
@@ -106,11 +106,11 @@ class StageFlops:
         self.known: dict[int, float] = {}
 
     def __call__(self, lengths: Iterable[int]) -> float:
-        """Return the FLOPs of a micro-batch of sequences of these lengths, padding left out."""
+        """Return the training FLOPs of a micro-batch of sequences of these lengths, without padding."""
         return self.fixed + sum(self.of_sequence(length) for length in lengths)
 
     def of_sequence(self, length: int) -> float:
-        """Return the FLOPs of a sequence of so many tokens, computed once for each length."""
+        """Return the training FLOPs of a sequence of `length` tokens, cached per length."""
         if length not in self.known:
             wanted = component_cost(self.recipe, max(length, 1), self.turns)
             self.known[length] = length * (TRAINING * wanted.flops + wanted.forward_only_flops)
@@ -118,7 +118,7 @@ class StageFlops:
 
 
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
-    """Return what a stage costs when every row is one sequence of full length, in the mean over its turns."""
+    """Return the cost of a stage whose rows are each one sequence of full length, averaged over its task steps."""
     wanted = component_cost(recipe, stage.max_length, recipe.task_steps(stage))
     unlearned = wanted.frozen_input_flops / (stage.micro_batch * stage.max_length)
     training = TRAINING * wanted.flops + wanted.forward_only_flops + HALF_TRAINING * unlearned

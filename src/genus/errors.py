@@ -1,24 +1,24 @@
-"""The one kind of error a user can cause: a single line that says what, where, and what to do instead."""
+"""Exceptions for errors that a user can cause: the message is one line that says what, where, and what to do."""
 
 
 class GenusError(Exception):
-    """Something the user can put right; the command line prints it as one line and exits with `exit_code`."""
+    """An error that the user can correct; the command line prints it as one line and exits with `exit_code`."""
 
     exit_code = 1
 
 
 class UsageError(GenusError):
-    """The call itself is wrong: an unknown name, a misspelled option, a value of the wrong type."""
+    """An invalid call: an unknown name, a misspelled option, a value of the wrong type."""
 
     exit_code = 2
 
 
 class ChoiceError(UsageError, ValueError):
-    """A part was given a choice that it has not, or a value that the choice does not take."""
+    """A part was given an unknown choice, or an invalid value for a choice."""
 
 
 def near(name: str, names: list[str] | tuple[str, ...]) -> str:
-    """Return ' Did you mean ...?' for the valid names nearest to `name`, or the whole list where none is near."""
+    """Return ' Did you mean ...?' with the valid names most similar to `name`, or all names where none is similar."""
     import difflib
 
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

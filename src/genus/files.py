@@ -1,4 +1,4 @@
-"""Files and folders that are whole at any time: written beside, and moved into place."""
+"""Atomic writes of files and folders: written to a temporary path beside the target, then moved into place."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _numbers = itertools.count()
-"""Of the temporary names of this process, whose threads write too."""
+"""Counter in temporary file names, which keeps the threads of this process apart."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file.
 
     Raises:
-        GenusError: the file is missing, or is no JSON table.
+        GenusError: the file is missing or is not a JSON table.
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, making its folder: the old file stays until the new one is whole.
+    """Write a text file atomically, creating its folder: an old file stays until the new one is complete.
 
     Raises:
         GenusError: the file cannot be written, as on a full disk.
@@ -59,17 +59,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as readable JSON; NaN and infinities, which JSON has no word for, are refused.
+    """Write a value as indented JSON, atomically.
 
     Raises:
         GenusError: the file cannot be written.
-        ValueError: a number that is not finite.
+        ValueError: a number is NaN or infinite, which JSON cannot represent.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file that others may read as they may any new file; the library lets its owner alone.
+    """Write a safetensors file with the permissions of the umask; the library alone lets only its owner read it.
 
     Raises:
         OSError or SafetensorError: the file cannot be written.
@@ -77,17 +77,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     path.touch()
-    mode = path.stat().st_mode  # what the umask makes of it
+    mode = path.stat().st_mode  # permissions by the umask
     save_file(dict(tensors), path, metadata={"format": "pt"})
     path.chmod(mode)
 
 
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, and move what was written to `folder` when the block ends without an error.
+    """Yield an empty temporary folder, and move its content to `folder` when the block ends without an error.
 
-    A new folder appears in one step. In an old one files are replaced one by one, in the order in which they were
-    written. What a killed process leaves beside is removed by the next one.
+    A new folder appears in one step. In an existing folder, files are replaced one by one, in the order in which they
+    were written. A temporary folder that a killed process left is removed by the next call.
 
     Raises:
         GenusError: the files cannot be written, as on a full disk.
@@ -109,9 +109,9 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 def system_error(error: BaseException) -> str | None:
-    """Return the operating system's reason for an error, None where it is no error of the system.
+    """Return the operating system's message for an error, None where it is not a system error.
 
-    What the tokenizers and safetensors libraries raise tells its number: `No space left on device (os error 28)`.
+    Errors of the tokenizers and safetensors libraries contain its number: `No space left on device (os error 28)`.
     """
     if isinstance(error, OSError):
         return error.strerror or str(error)
@@ -120,12 +120,12 @@ def system_error(error: BaseException) -> str | None:
 
 
 def _process() -> str:
-    """Return the name of this process among all that may share a disk: temporary files bear it."""
+    """Return host name and process id, which are in the names of temporary files: processes may share a disk."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine have left beside a folder."""
+    """Remove temporary folders that killed processes of this machine left beside a folder."""
     for left in folder.parent.glob(f".{glob.escape(folder.name)}*.new"):
         owner = re.fullmatch(rf"\.{re.escape(folder.name)}(?:\.(.+)-(\d+)\.\d+)?\.new", left.name)
         if owner and (owner[1] is None or (owner[1] == socket.gethostname() and not _is_running(int(owner[2])))):

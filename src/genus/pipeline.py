@@ -1,6 +1,6 @@
-"""The stations in order: text -> tokens -> examples -> model -> objectives -> train -> export.
+"""The pretraining pipeline, station by station: text -> tokens -> examples -> model -> objectives -> train -> export.
 
-Read this first. Each station is one call; the command line adds words to it and nothing else.
+Read this module first. Each station is one call; the command line only adds printed output.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 SEEDS = 1 << 32
-"""Numbers that a seed can have: stage n draws from the seeds after those of stage n - 1, so that no two draw alike."""
+"""Distance between the seeds of consecutive stages, so that no two stages draw the same random numbers."""
 MOST = 8
-"""Differences in architecture that are said, at most."""
+"""Largest number of architecture differences that are printed."""
 ASKED = "asked.json"
-"""Beside a tokenizer that a run has trained: what its recipe asked for, of which there may not have been as much."""
+"""File beside a tokenizer that a run trained: the requested choices, which a small corpus may not have reached."""
 
 
 def pretrain(
@@ -68,24 +68,24 @@ def pretrain(
     resume: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Summary:
-    """Pretrain a recipe on text, from fresh weights or those of a model folder, into a run folder.
+    """Pretrain a recipe on text into a run folder, from random weights or from those of a model folder.
 
     Args:
-        recipe: what to train; its tokens become those of the tokenizer that is trained, given or started from.
-        corpus: text files, folders of them, data set names; or one prepared store.
+        recipe: the recipe to train; its `tokens` become those of the tokenizer that is trained, given or loaded.
+        corpus: text files, folders of text files, data set names; or one prepared store.
         folder: the run folder; a resumed run finds its tokenizer and its store there.
-        run: where and how.
-        fields: what holds text and title in files that have fields.
+        run: device, precision, intervals and other run settings.
+        fields: the fields of text and title, in files that have fields.
         words: a folder with a tokenizer, instead of training one on the corpus.
         start: a model folder to start from: its architecture, its weights and, without `words`, its tokenizer.
-        teacher: a model folder that teaches, for a recipe that learns from one: its tokenizer and, without `start`, as
-            many of its weights as fit; a resumed run finds it where it was.
-        resume: go on with the run in the folder.
-        progress: told how much of the text is tokenized.
+        teacher: the teacher's model folder, for a recipe with distillation: its tokenizer and, without `start`, as many
+            of its weights as fit are used; a resumed run finds the teacher where it was.
+        resume: continue the run in the folder.
+        progress: called with the amount of text that is tokenized.
 
     Raises:
-        GenusError: text, tokenizer, weights or checkpoints that cannot be used.
-        UsageError: the folder holds a run already, or one of other choices, or a fine-tuning.
+        GenusError: text, tokenizer, weights or checkpoints cannot be used.
+        UsageError: the folder already holds a run, a run of other choices, or a fine-tuning.
     """
     find_device(run.device)
     where = RunFolder(folder)
@@ -105,7 +105,7 @@ def _pretrain(
     resume: bool,
     progress: ProgressCallback | None,
 ) -> Summary:
-    """Pretrain into a folder that is this run's alone; files are made before processes join a group."""
+    """Pretrain into a locked folder; files are prepared before the processes join a process group."""
     folder = where.path
     with rank_zero_first():
         teaching = teacher_of(recipe, folder, teacher)
@@ -137,12 +137,12 @@ def _pretrain(
 
 
 def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | None = None) -> Tokenizer:
-    """Return the tokenizer of a run: the given one, or one trained on the corpus; or the same one in its folder.
+    """Return the tokenizer of a run: the given one, one trained on the corpus, or a matching one from its folder.
 
-    Where nothing is learned yet, another one there is made anew, and the store beside it is removed.
+    If the folder has another tokenizer and training has not started, that is replaced and the token store is removed.
 
     Raises:
-        UsageError: the run has begun with another one.
+        UsageError: training has started with another tokenizer.
     """
     folder = run.path / "tokenizer"
     found = Tokenizer.load(folder) if (folder / "tokenizer.json").exists() else None
@@ -155,10 +155,10 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
-    recipe.with_tokens(tokenizer.tokens)  # or refuse it before the corpus is tokenized
+    recipe.with_tokens(tokenizer.tokens)  # raises for an unsuitable tokenizer, before the corpus is tokenized
     if found is not None and tokenizer.hash() != found.hash():
         shutil.rmtree(folder)
-        if not _prepared(corpus):  # which may lie there too
+        if not _prepared(corpus):  # a prepared store may itself be in the run folder
             shutil.rmtree(folder.with_name("store"), ignore_errors=True)
     tokenizer.save(folder)
     if not given:
@@ -167,14 +167,14 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
 
 
 def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: Path | None) -> str:
-    """Return how the tokenizer found in a run is another than the given one or the recipe's; "" if it is not."""
+    """Return how the tokenizer found in a run differs from the given one or the recipe's; "" if it does not."""
     if given:
         same = Tokenizer.load(given).hash() == found.hash()
         return "" if same else f"holds another tokenizer than {given}"
     if found.tokens == recipe.tokens:
         return ""
     path = run.path / "tokenizer" / ASKED
-    if not path.exists():  # it was given, which need not be said again to resume
+    if not path.exists():  # the tokenizer was given, and need not be given again to resume
         return "" if run.has_started() else "holds a tokenizer that was not trained for this run"
     table = read_json(path)
     try:
@@ -186,9 +186,9 @@ def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: 
 
 
 def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: ProgressCallback | None = None) -> Store:
-    """Return the corpus as a token store: opened if it is one, else prepared in the folder, where a restart goes on.
+    """Return the token store of a corpus: opened if the corpus is one, else prepared in `folder`.
 
-    Characters that are not valid in it are told of.
+    An interrupted preparation continues when it is restarted. The number of invalid characters is logged.
     """
     prepared = _prepared(corpus)
     if prepared is not None:
@@ -202,13 +202,13 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
 
 
 def _prepared(corpus: Corpus) -> Path | None:
-    """Return the folder of the prepared store that a corpus is, if it is one."""
+    """Return the folder of the prepared store if the corpus is one, else None."""
     folders = [Path(source) for source in corpus.sources]
     return folders[0] if len(folders) == 1 and Store.is_at(folders[0]) else None
 
 
 def new_learner(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
-    """Return the recipe with its true vocabulary, and a learner with fresh weights, drawn from the recipe's seed."""
+    """Return the recipe with the tokenizer's vocabulary, and a learner with random weights from the recipe's seed."""
     recipe = recipe.with_tokens(tokenizer.tokens)
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
@@ -218,8 +218,8 @@ def new_learner(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:
 def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[Recipe, Learner]:
     """Return the recipe with the architecture of a model folder, and a learner with its weights, for the tokenizer.
 
-    What the recipe's own architecture has otherwise is said; where even its size is another, name and publication are
-    those of the model. What has no weights there is said too, and starts afresh.
+    Differences from the recipe's own architecture are logged. If the parameter count differs too, name and publication
+    are taken from the model folder. Modules without weights there are logged too, and are initialized randomly.
     """
     source = load(start)
     recipe = _of_architecture(recipe, source.recipe, start)
@@ -234,7 +234,7 @@ def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[
 
 
 def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
-    """Return the recipe with the architecture of the source, and say what is another in it."""
+    """Return the recipe with the architecture of the source, and log the differences."""
     model, pieces = recipe.model.merge_pretrained(source.model), recipe.vocab_rows
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
@@ -245,7 +245,7 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
 
 
 def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: bool) -> None:
-    """Give a learner its teacher and, if wanted, weights of the teacher's; a run that begins says which."""
+    """Give a learner its teacher and, with `inherit`, weights of the teacher; a new run logs which ones."""
     teaching.begin(learner)
     line = teaching.init_student(learner) if inherit else ""
     if teaching.remember(folder) and line:
@@ -253,14 +253,14 @@ def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: b
 
 
 def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:
-    """Return the feed of a stage of the recipe."""
+    """Return the feed of training batches of a stage of the recipe."""
     chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
     shares = tuple(task_feed(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.task_steps(chosen))
     return chosen.feed(shares, seed)
 
 
 def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: TaskStep, seed: int) -> TaskFeed:
-    """Return the feed of one turn of a stage."""
+    """Return the feed of batches of one task step of a stage."""
     vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
         vocabulary = replace(vocabulary, counts=store.counts(vocabulary.size))
@@ -279,12 +279,13 @@ def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, 
 
 
 def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner: Learner) -> TaskSchedule:
-    """Return the feed of held-out text: every turn of any stage that the learner has a head for, at the first's length.
+    """Return the feed of held-out text: the task steps of all stages for which the learner has a head.
 
-    So the numbers of all stages can be compared. A turn for which the text has no example is not measured.
+    All use the first stage's length, so that the metrics of all stages can be compared. A task step for which the text
+    gives no example is left out.
 
     Raises:
-        GenusError: it has none for any turn.
+        GenusError: the text gives no example for any task step.
     """
     turns = {turn.objectives: turn for stage in recipe.stages for turn in recipe.task_steps(stage)}
     shares, reasons = [], []
@@ -300,7 +301,7 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
 
 
 def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStage]:
-    """Return the recipe's stages, each with its feed and its cost a token."""
+    """Return the recipe's training stages, each with its feed and its FLOPs."""
     text = fingerprint(store)
     return [
         TrainStage(
@@ -318,7 +319,7 @@ def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStag
 def evaluator(
     recipe: Recipe, held_out: Store, tokenizer: Tokenizer, learner: Learner, run: Run
 ) -> Callable[[Learner], dict[str, float]]:
-    """Return what evaluates a learner on held-out text during a run."""
+    """Return the function that evaluates a learner on held-out text during a run."""
     return partial(evaluate, recipe=recipe, feed=validation_feed(recipe, held_out, tokenizer, learner), run=run)
 
 
@@ -328,10 +329,10 @@ def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) 
     losses = {loss for one in recipe.objectives if one.name in measured for loss in one.token_losses}
     source = feed.tasks[0].feed
     textual, size = torch.from_numpy(~source.vocabulary.special), bytes_per_token(source.store)
-    textual[source.vocabulary.unk] = True  # a word that is not known is text, unlike the tokens of a frame
+    textual[source.vocabulary.unk] = True  # an unknown word stands for text, unlike [CLS] and [SEP]
 
     def bytes_of(batch: Batch) -> dict[str, float]:
-        """Return the bytes of text that the targets of each loss over tokens stand for; those of a frame are none."""
+        """Return the bytes of text that the targets of each token loss stand for; special tokens stand for none."""
         labels = {loss: batch.targets[loss].label for loss in losses & batch.targets.keys()}
         return {loss: size * int(textual[label[label != IGNORE]].sum()) for loss, label in labels.items()}
 
@@ -339,7 +340,7 @@ def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) 
 
 
 def fingerprint(store: Store) -> str:
-    """Return a hash of a corpus: of how much there is, and of tokens and documents at 65,536 places spread evenly."""
+    """Return a hash of a corpus: of its size, and of tokens and documents at 65,536 evenly spaced places."""
     parts = [store.ids, store.sentences, store.documents]
     digest = hashlib.sha256(repr([part.shape for part in parts]).encode())
     for part in parts:
@@ -348,6 +349,6 @@ def fingerprint(store: Store) -> str:
 
 
 def bytes_per_token(store: Store) -> float:
-    """Return the mean number of UTF-8 bytes that a token of the store stands for."""
+    """Return the mean number of UTF-8 bytes per token of the store."""
     first, last = store.sentences[store.documents].T
     return float(store.document_bytes.sum() / (last - first).sum())

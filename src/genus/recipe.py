@@ -1,4 +1,4 @@
-"""What a row may say: every choice that makes a member, from text to budget, in one frozen value."""
+"""Recipes: every choice of one training, from text to budget, in one frozen value."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from genus.tokens import TokenizerConfig
 
 
 class Budget(Part):
-    """How much training: the one number by which schedules and stages measure their fraction spent."""
+    """Training budget: the amount by which schedules and stages measure the fraction spent."""
 
     amount: Positive
     unit: Literal["steps", "tokens", "flops", "seconds", "epochs"] = "steps"
 
 
 class TaskStep(Part):
-    """Objectives that learn from the same steps, and how many steps of each round are theirs."""
+    """One task of multi-task training: objectives that share training steps, and their number of steps per round."""
 
     objectives: tuple[str, ...]
-    """Their names, such as `masked`."""
+    """Names of objectives, such as `masked_lm`."""
     steps: Count = 1
 
 
 class Stage(Part):
-    """A stretch of training at one sequence length, as BERT's 90 % of steps at 128 and 10 % at 512."""
+    """A period of pretraining at one sequence length, such as BERT's 90 % of steps at 128 and 10 % at 512."""
 
     max_length: Count
     """Row length: the longest sequence, special tokens included."""
     batch: Count
-    """Rows of `max_length` tokens in one update, over all processes and accumulation steps."""
+    """Batch size: rows of `max_length` tokens per update, over all processes and accumulation steps."""
     micro_batch: Count
-    """Rows in one forward pass of one process, of which `batch` is a multiple; bounds memory, changes no result."""
+    """Rows per forward pass of one process; `batch` is a multiple of it. It bounds memory and changes no result."""
     share: Share = 1.0
     """Fraction of the budget; the shares of a recipe's stages sum to 1."""
     source_length: Count | None = None
@@ -48,12 +48,12 @@ class Stage(Part):
 
     @property
     def limits(self) -> dict[str, int]:
-        """Row length by stream."""
+        """Row length in tokens, by stream."""
         source = {} if self.source_length is None else {"source": self.source_length}
         return {"tokens": self.max_length} | source
 
     def whole(self) -> Stage:
-        """Return the stage without turns: all objectives learn from every step."""
+        """Return the stage without task steps: all objectives learn from every step."""
         return Stage(
             max_length=self.max_length,
             batch=self.batch,
@@ -63,93 +63,93 @@ class Stage(Part):
         )
 
     def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
-        """Return the turns of a round, for objectives of these names: here one, of all of them."""
+        """Return the task steps of a round, for objectives of these names: here one task step with all of them."""
         return (TaskStep(objectives=names),)
 
     def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
-        """Return the feed of the stage, made of those of its turns: here they alternate, step by step."""
+        """Return the feed of the stage from those of its task steps, which here alternate step by step."""
         return TaskSchedule(feeds, self.batch // self.micro_batch, seed)
 
 
 class MultiTaskStage(Stage):
-    """A stage whose objectives take turns, each step being one turn's; those without a turn do not learn here.
+    """A multi-task stage: each step trains the objectives of one task; objectives without a task do not learn here.
 
-    So any objectives of any member are trained one after the other (continual), side by side (multi-task), or with new
+    The objectives of any member can be trained one after the other (continual), side by side (multi-task), or with new
     ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1 and table 7).
     """
 
     tasks: tuple[TaskStep, ...]
 
     def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
-        """Return the turns."""
+        """Return the task steps of a round, as `tasks` lists them."""
         return self.tasks
 
 
 class MixtureStage(Stage):
-    """A stage in which every batch mixes rows of all turns, in proportion to min(size, limit)^(1 / temperature).
+    """Temperature-scaled mixing: each batch mixes rows of all tasks, in proportion to min(size, limit)^(1/temperature).
 
-    The size of a turn is the number of examples that its format makes of the corpus; its `steps` are not read.
+    The size of a task is the number of examples that its format makes of the corpus; its `steps` are not read.
 
     Source: Raffel et al. 2019, section 3.5.2.
     """
 
     tasks: tuple[TaskStep, ...]
     limit: Count | None = None
-    """K, beyond which a set of examples counts as no larger."""
+    """K, the artificial limit on the size of a task, in examples."""
     temperature: Positive = 1.0
-    """T: 1 is proportional to size, a large one mixes equally."""
+    """T: 1 mixes in proportion to size, a large T mixes equally."""
 
     def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
         """Return the tasks."""
         return self.tasks
 
     def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
-        """Return the mixture of the turns' feeds."""
+        """Return the mixture of the tasks' feeds."""
         return Mixture.by_size(feeds, seed, self.limit, self.temperature)
 
 
 class FineTuning(Part):
-    """Published fine-tuning settings, the defaults of `genus finetune`."""
+    """Published fine-tuning hyperparameters, the defaults of `genus finetune`."""
 
     optimizer: Optimizer
     schedule: Schedule
     epochs: Positive
     batch: Count
-    """Examples in one update."""
+    """Batch size: examples per update."""
     max_length: Count = 128
     pooler: Pooler = Pooler()
-    """What a network without a pooler gets: what Hugging Face's heads have before their last layer."""
+    """The pooler that a network without one gets, as Hugging Face's heads have it before their last layer."""
 
 
 class Published(Part):
-    """What the authors report, beside which ours is put."""
+    """What the paper reports, for comparison with this implementation."""
 
     title: str
     paper: str
     year: int
     parameters: int | None = None
-    """As the paper rounds it."""
+    """Number of parameters, as the paper rounds it."""
     data: str = ""
 
     @property
     def why(self) -> str | None:
-        """Why our number of parameters is another one, where it is by more than rounding and heads explain."""
+        """Why our parameter count differs by more than rounding and heads explain; None where it does not."""
         return None
 
 
 class Explained(Published):
-    """What the authors report, with a number of parameters that is not ours."""
+    """What the paper reports, where its parameter count differs from ours for a stated reason."""
 
     reason: str
 
     @property
     def why(self) -> str:
-        """The reason."""
+        """The reason why our parameter count differs."""
         return self.reason
 
 
 class Recipe(Part):
-    """One row of the family's table."""
+    """All choices of one pretraining run: tokenizer, model, objectives, optimizer, stages, budget and fine-tuning."""
 
     name: str
     """Member and size, such as `bert/base`."""
@@ -165,7 +165,7 @@ class Recipe(Part):
     finetuning: FineTuning
     seed: Natural = 0
     padded_vocab_size: Count | None = None
-    """At least so many rows have the token embedding and the output layer (Megatron-LM's name); None: one a token."""
+    """Least number of rows of token embedding and output layer (Megatron-LM's name); None: one per vocabulary entry."""
 
     @property
     def vocab_rows(self) -> int:
@@ -173,7 +173,7 @@ class Recipe(Part):
         return max(self.padded_vocab_size or 0, self.tokens.vocab_size)
 
     def learner(self) -> Learner:
-        """Build the network and the heads of the objectives with fresh weights, drawn from PyTorch's generator."""
+        """Build the network and the objectives' heads with random weights, drawn from PyTorch's global generator."""
         vocab_size = self.vocab_rows
         network = self.model.build(vocab_size)
         heads = {objective.name: objective.build(self.model, vocab_size) for objective in self.objectives}
@@ -181,10 +181,10 @@ class Recipe(Part):
         return Learner(network, heads, weights)
 
     def with_tokens(self, tokens: TokenizerConfig) -> Recipe:
-        """Return the recipe with another tokenization.
+        """Return the recipe with another tokenizer configuration.
 
         Raises:
-            UsageError: its special tokens are not those that the objectives need.
+            UsageError: it lacks special tokens that the objectives need.
         """
         try:
             return replace(self, tokens=tokens)
@@ -193,34 +193,34 @@ class Recipe(Part):
 
     @property
     def exported(self) -> Recipe:
-        """The recipe of what a model folder holds, without what training alone needs."""
+        """The recipe of an exported model folder, without what only training needs."""
         return replace(self, objectives=tuple(objective.exported for objective in self.objectives))
 
     def task_steps(self, stage: Stage) -> tuple[TaskStep, ...]:
-        """Return the turns of a round of a stage."""
+        """Return the task steps of one round of a stage."""
         return stage.cycle(tuple(objective.name for objective in self.objectives))
 
     def learning(self, turn: TaskStep) -> tuple[Objective, ...]:
-        """Return the objectives of a turn, in the order in which they corrupt."""
+        """Return the objectives of a task step, in the order in which they corrupt the input."""
         return tuple(objective for objective in self.objectives if objective.name in turn.objectives)
 
     def task(self, turn: TaskStep) -> int:
-        """Return the number of a turn's task, whatever the stage: that of its first objective in the recipe."""
+        """Return the task id, the same in all stages: the index of the task step's first objective in the recipe."""
         return self.objectives.index(self.learning(turn)[0])
 
     def format(self, turn: TaskStep) -> ExampleFormat:
-        """Return the example format of a turn: the one that an objective brings, else the recipe's own."""
+        """Return the example format of a task step: that of one of its objectives, else the recipe's own."""
         brought = [objective.format for objective in self.learning(turn)]
         return next((examples for examples in brought if examples is not None), self.examples)
 
     def __post_init__(self) -> None:
-        """Refuse choices that contradict each other.
+        """Check that the choices are consistent.
 
         Raises:
-            ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
-                micro-batch, a stage longer than the positions, an objective whose special tokens the vocabulary lacks
-                or whose targets the format does not give,
-                a turn of objectives that are not there or bring different formats.
+            ValueError: there is no stage or no objective, shares do not sum to 1, a batch is not a multiple of its
+                micro-batch, a stage is longer than the model's positions, the vocabulary lacks special tokens of an
+                objective, the example format lacks its targets, or the objectives of a task step are unknown or bring
+                different formats.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
@@ -238,7 +238,7 @@ class Recipe(Part):
                 raise ValueError(f"stages.{number}: max_length {length} is past the model's {longest} positions")
 
     def _check_tokens(self) -> None:
-        """Refuse objectives that need a special token which the vocabulary does not have."""
+        """Raise a ValueError if an objective needs a special token that the vocabulary lacks."""
         there = self.tokens.special_tokens.roles()
         for objective in self.objectives:
             if missing := sorted(objective.needs_tokens - there.keys()):
@@ -250,7 +250,7 @@ class Recipe(Part):
                 )
 
     def _check(self, turn: TaskStep, where: str) -> None:
-        """Refuse a turn that cannot be taken."""
+        """Raise a ValueError if the objectives of a task step do not fit each other, the format or the model."""
         known = [objective.name for objective in self.objectives]
         for name in turn.objectives:
             if name not in known:

@@ -1,4 +1,4 @@
-"""The folder of a run: what is there, whose it is, whether it has begun, and whether somebody else writes into it."""
+"""Run folders: detection of their content, checks against overwriting, locking between processes, pinned recipe."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 Content = Literal["nothing", "a pretraining run", "a fine-tuning", "a model", "a tokenizer", "other files"]
 """What a folder can hold, as error messages call it."""
 Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone"]
-"""What a folder can be wanted for."""
+"""What a command wants to write into a folder."""
 
 LOCK = ".lock"
-"""Locked by the process that writes into the folder. The operating system unlocks it when the process ends in any way;
-the file stays."""
+"""Lock file of the process that writes into the folder. The operating system releases the lock when the process ends
+in any way; the file stays."""
 GROWING = "budget.amount"
-"""The one choice of a run that may change when it is resumed, and only upwards."""
+"""The only choice that may change when a run is resumed; it may only grow."""
 TAKEN = {errno.EACCES, errno.EAGAIN}
 
 
 class RunFolder:
-    """A folder that a command is to write into; it is asked before anything is written.
+    """A folder for a command's output, checked before anything is written.
 
     A pretraining run has `recipe.json`, `run.json`, `metrics.jsonl`, `tokenizer/`, `store/`, `checkpoints/` and
     `model/`; fine-tuning has `report.json`, `seed-<n>/` and `model/`.
@@ -47,11 +47,11 @@ class RunFolder:
 
     @property
     def recipe(self) -> Path:
-        """The file with the choices of a pretraining run."""
+        """Path of `recipe.json`, the choices of a pretraining run."""
         return self.path / "recipe.json"
 
     def content(self) -> Content:
-        """Return what the folder holds."""
+        """Return what the folder holds, judged by its file names."""
         names = {path.name for path in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set()
         if "report.json" in names or any(name.startswith("seed-") for name in names):
             return "a fine-tuning"
@@ -64,19 +64,19 @@ class RunFolder:
         return "other files" if names else "nothing"
 
     def checkpoint_steps(self) -> list[int]:
-        """Return the step of every checkpoint, rising."""
+        """Return the steps of all checkpoints in ascending order."""
         found = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in self.path.glob("checkpoints/checkpoint-*"))
         return sorted(int(name[1]) for name in found if name)
 
     def has_started(self) -> bool:
-        """Return whether something is learned in the folder; until then its choices may change."""
+        """Return whether the run has a checkpoint or a model; until then its choices may change."""
         return bool(self.checkpoint_steps()) or (self.path / "model").exists()
 
     def check(self, purpose: Purpose) -> None:
-        """Refuse a folder in which what is wanted would replace what somebody else has made.
+        """Check that output for this purpose would not replace the output of another command.
 
         Raises:
-            UsageError: it would; or the path is no folder and cannot become one.
+            UsageError: it would; or the path is not a folder and cannot become one.
         """
         assert purpose in get_args(Purpose)
         for part in (self.path, *self.path.parents):
@@ -93,26 +93,26 @@ class RunFolder:
             )
 
     def refuse_unless_empty(self, purpose: Purpose) -> None:
-        """Refuse a path where something lies, for a command that writes into new folders only.
+        """Check that the path is free, for a command that writes into new folders only.
 
         Raises:
-            UsageError: something lies there.
+            UsageError: the path is a file or a folder that is not empty.
         """
         if self.path.exists() and (not self.path.is_dir() or self.content() != "nothing"):
             raise UsageError(f"{self.path}: is not empty, and not {purpose} that genus wrote; write to a new folder")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Make the folder if need be, and keep other processes from writing into it while the block runs.
+        """Create the folder if needed, and lock it against other processes while the block runs.
 
         Raises:
-            UsageError: another process writes into it.
-            GenusError: the folder cannot be made.
+            UsageError: another process holds the lock.
+            GenusError: the folder cannot be created.
         """
         handle = self._open()
         try:
             self._take(handle)
-            while not self._is_ours(handle):  # its last owner has removed it meanwhile
+            while not self._is_ours(handle):  # its last owner has removed the file meanwhile
                 os.close(handle)
                 handle = self._open()
                 self._take(handle)
@@ -135,16 +135,16 @@ class RunFolder:
             return False
 
     def _clear(self, handle: int) -> None:
-        """Remove a folder in which nothing was written after all; of one in use, the other process's file stays."""
+        """Remove a folder that is still empty, unless the lock file is another process's."""
         try:
             if self.content() == "nothing" and os.pread(handle, 200, 0) == _owner():
                 (self.path / LOCK).unlink()
                 self.path.rmdir()
-        except OSError:  # somebody has written meanwhile, or the disk refuses
+        except OSError:  # another process has written meanwhile, or the disk fails
             pass
 
     def _take(self, handle: int) -> None:
-        """Lock an open file, and say in it who has: a record lock, which forked workers do not inherit."""
+        """Lock an open file and write its owner into it: a POSIX record lock, which forked workers do not inherit."""
         if fcntl is None:
             return
         try:
@@ -161,16 +161,16 @@ class RunFolder:
             pass
 
     def pin(self, choices: Part, *, resume: bool = False) -> str:
-        """Write the choices of a run into its folder, or find the same ones there if it has begun.
+        """Write the choices of a run to `recipe.json`; if training has started, check that they are the same.
 
-        A run that is resumed may have a larger budget.
+        A resumed run may have a larger budget.
 
         Returns:
-            A line on what changes, "" where nothing does.
+            A line that describes the change, "" where there is none.
 
         Raises:
             UsageError: the folder holds a run of other choices.
-            GenusError: its file is damaged or cannot be written.
+            GenusError: `recipe.json` is damaged or cannot be written.
         """
         if not self.recipe.exists() or not self.has_started():
             self._write(choices)
@@ -189,7 +189,7 @@ class RunFolder:
         return ""
 
     def _write(self, choices: Part) -> None:
-        """Write the choices, unless they are there: of several processes, the first one does."""
+        """Write the choices unless they are already there: of several processes, only the first writes."""
         value = choices.written()
         try:
             same = read_json(self.recipe) == value
@@ -207,12 +207,12 @@ class RunFolder:
 
 
 def _owner() -> bytes:
-    """Return what a lock says of its owner, this process."""
+    """Return the content of the lock file: process id and host name of this process."""
     return f"process {os.getpid()} on {socket.gethostname()}\n".encode()
 
 
 def only_budget_grows(changes: list[tuple[str, object, object]]) -> bool:
-    """Return whether the one difference of two recipes is a larger budget."""
+    """Return whether the only difference between two recipes is a larger budget."""
     if [where for where, _, _ in changes] != [GROWING]:
         return False
     ((_, before, after),) = changes

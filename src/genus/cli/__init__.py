@@ -1,4 +1,4 @@
-"""The command line: each command is a thin layer over one function of the pipeline, imported when it is called."""
+"""The command line (typer): each command is a thin layer over one library function, imported when it is called."""
 
 import os
 import sys
@@ -11,9 +11,9 @@ from genus.cli import data, quickstart, rows, training, use
 from genus.errors import GenusError
 
 TRACEBACK = "GENUS_TRACEBACK"
-"""Environment variable: show where an unexpected error comes from."""
+"""Environment variable that shows tracebacks of errors."""
 INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C stopped, as shells have it."""
+"""Exit code of a command that Ctrl-C stopped, the convention of shells."""
 
 app = typer.Typer(
     name="genus",
@@ -61,12 +61,12 @@ def settings(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 (something failed), 2 (a wrong call), 130 (Ctrl-C)."""
+    """Run one command and return its exit code: 0 (success), 1 (failure), 2 (invalid call), 130 (Ctrl-C)."""
     try:
         code = app(args=arguments, prog_name="genus", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe
         return 1
     except typer.Abort:
         code = INTERRUPTED
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get(TRACEBACK, "") not in {"", "0"}:
             raise
         return _report(error)
-    if code == INTERRUPTED:  # typer makes an exit code of a KeyboardInterrupt
+    if code == INTERRUPTED:  # typer converts a KeyboardInterrupt to an exit code
         print("genus: stopped", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
@@ -83,9 +83,9 @@ def _report(error: Exception) -> int:
     """Print an error as one line and return its exit code."""
     if isinstance(error, GenusError):
         message, code = str(error), error.exit_code
-    elif hasattr(error, "format_message"):  # typer's own errors, which share no public class
+    elif hasattr(error, "format_message"):  # typer's own errors, which have no public base class
         message, code = error.format_message(), int(getattr(error, "exit_code", 2))
-        if message.startswith("Usage: "):  # a command that was given nothing: what it takes, not what is wrong
+        if message.startswith("Usage: "):  # a command without arguments prints its usage, not an error
             print(message, file=sys.stderr)
             return code
     else:

@@ -1,4 +1,4 @@
-"""The field's comparison table, from the recipes: a row a member or a size, in the words of the parts themselves."""
+"""Comparison table of the members, generated from the recipes: one row per member or per size."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -19,7 +19,7 @@ Facts = dict[str, Fact]
 
 
 def facts(row: Recipe) -> Facts:
-    """Return a row's cells by column; None where its authors say nothing, or its kind of model has nothing to say."""
+    """Return a recipe's cells by column; None where the paper reports nothing or the column does not apply."""
     found, published = cost(row), row.published
     return {
         "name": row.name,
@@ -53,17 +53,17 @@ GROUPS = {
     "Parameters": ["parameters", "without heads", "published", "deviation"],
     "Training": ["optimizer", "schedule", "steps", "batch"],
 }
-"""Columns that stand beside a row's name where a page is not wide enough for all of them."""
+"""Groups of columns, each shown with the recipe's name, where a page is too narrow for all columns."""
 
 
 def compared(every_size: bool) -> list[Facts]:
-    """Return the facts of each member's first row, or of all rows."""
+    """Return the facts of each member's first recipe, or of all recipes with `every_size`."""
     sizes = [list(rows.values()) for rows in catalog.members().values()]
     return [facts(row) for rows in sizes for row in (rows if every_size else rows[:1])]
 
 
 def deviation(row: Recipe) -> float | None:
-    """Return by how much our parameters deviate from the published, counted with or without heads as comes nearer."""
+    """Return the relative deviation of our parameter count, with or without heads (the closer), from the published."""
     published, found = row.published.parameters, cost(row)
     if published is None:
         return None
@@ -71,7 +71,7 @@ def deviation(row: Recipe) -> float | None:
 
 
 def cell(fact: Fact) -> str:
-    """Return a fact as a table shows it."""
+    """Format a fact for the table: floats as percentages, integers with thousands separators, None as empty."""
     if fact is None:
         return ""
     if isinstance(fact, float):
@@ -80,21 +80,21 @@ def cell(fact: Fact) -> str:
 
 
 def cells(rows: list[Facts]) -> tuple[list[str], list[list[str]]]:
-    """Return the columns' names and every row's cells."""
+    """Return the column names and the formatted cells of every row."""
     return list(rows[0]), [[cell(fact) for fact in row.values()] for row in rows]
 
 
 def _activations(model: Part) -> str | None:
-    """Return what the activations of feed-forward sub-layers say of themselves; those of heads are left out."""
+    """Return the descriptions of the activations in feed-forward sub-layers; those of heads are left out."""
     layers = parts_within(model, FeedForward)  # type: ignore[type-abstract]
     return _in_words(one for layer in layers for one in parts_within(layer, Activation))  # type: ignore[type-abstract]
 
 
 def _within(part: Part, slot: type[P]) -> str | None:
-    """Return what a part's parts of a slot say of themselves."""
+    """Return the descriptions of the parts of a slot inside a part."""
     return _in_words(parts_within(part, slot))
 
 
 def _in_words(parts: Iterable[Part]) -> str | None:
-    """Return what parts say of themselves, each thing once; None where there are none."""
+    """Return the distinct descriptions of parts, joined with ` + `; None where there are none."""
     return " + ".join(dict.fromkeys(part.in_words for part in parts if part.in_words)) or None

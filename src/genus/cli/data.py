@@ -1,4 +1,4 @@
-"""From text to tokens on the command line: `tokenizer train` and `prepare`."""
+"""Commands for tokenization: `tokenizer train` and `prepare`."""
 
 import os
 import time

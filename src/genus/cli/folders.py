@@ -1,4 +1,4 @@
-"""Which model a folder means."""
+"""Resolution of model folders given on the command line."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
 
 
 def model_folder(folder: Path) -> Path:
-    """Return the folder `model/` of a run, or the folder itself where it is a model in the Hugging Face layout."""
+    """Return the subfolder `model/` of a run folder, or the folder itself where it has none."""
     return folder / "model" if (folder / "model" / "config.json").exists() else folder
 
 
 def read_model(folder: Path) -> "LoadedModel":
-    """Read the model of a run, or one in the Hugging Face layout.
+    """Load the model of a run folder or of a model folder.
 
     Raises:
-        GenusError: it cannot be read.
+        GenusError: the model cannot be read.
     """
     from genus.export.folder import load
 

@@ -1,4 +1,4 @@
-"""A wide table as text that fits a terminal, as CSV, and as a page of HTML that needs nothing else."""
+"""Formats of a wide table: text that fits a terminal, CSV, and a self-contained HTML page."""
 
 import csv
 import html
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 TableCells = Sequence[Sequence[str]]
 
 WORD = 11
-"""Letters of a line that words can be read in."""
+"""Smallest width of a text column, in characters."""
 STYLE = """
 :root { color-scheme: light dark; --line: #ddd; --head: #f4f4f2; --page: #fff; --ink: #1a1a1a; }
 @media (prefers-color-scheme: dark) { :root { --line: #444; --head: #262626; --page: #171717; --ink: #eee; } }
@@ -31,7 +31,7 @@ thead th:first-child { left: 0; z-index: 1; }
 def text(
     header: Sequence[str], rows: TableCells, groups: Mapping[str, Sequence[str]], notes: Sequence[str] = ()
 ) -> str:
-    """Return one table a group of columns, each with the first column, wrapped to the terminal; then the notes."""
+    """Return one table per group of columns, each with the first column, wrapped to the terminal; then the notes."""
     from rich.console import Console
 
     console = Console(file=(stream := io.StringIO()), highlight=False, markup=False, emoji=False)
@@ -44,7 +44,7 @@ def text(
 
 
 def _boxed(title: str, lines: TableCells, width: int) -> "Table":
-    """Return a table of that width at most."""
+    """Return a table of the given width at most, in characters; columns with numbers are right-aligned."""
     from rich import box
     from rich.table import Table
 
@@ -59,9 +59,9 @@ def _boxed(title: str, lines: TableCells, width: int) -> "Table":
 
 
 def _widths(columns: TableCells, room: int) -> list[int]:
-    """Return how wide columns are: numbers are never broken, names only where words would have no room beside them.
+    """Return column widths: numbers are never wrapped, names only where text columns would be narrower than `WORD`.
 
-    Words share what is left, as much for each; what one column does not need goes to longer ones.
+    Text columns share the remaining width equally; what one column does not need goes to longer ones.
     """
     longest = [max(map(len, column)) for column in columns]
     words = [place for place, column in enumerate(columns) if place and not any(map(is_number, column))]
@@ -75,14 +75,14 @@ def _widths(columns: TableCells, room: int) -> list[int]:
 
 
 def comma_separated(header: Sequence[str], rows: TableCells) -> str:
-    """Return CSV with a header (RFC 4180, lines ended as on Unix)."""
+    """Return CSV with a header (RFC 4180, but with Unix line endings)."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([header, *rows])
     return stream.getvalue()
 
 
 def page(title: str, note: str, header: Sequence[str], rows: TableCells) -> str:
-    """Return a page of HTML with one table; its head and its first column stay in sight."""
+    """Return an HTML page with one table, whose header and first column stay visible when scrolling."""
     heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     lines = "\n".join(f"<tr>{_row(row)}</tr>" for row in rows)
     return f"""<!DOCTYPE html>
@@ -118,5 +118,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def is_number(cell: str) -> bool:
-    """Say whether a cell is a number, as tables show it."""
+    """Return whether a cell is a formatted number, such as `1,234` or `+1.5%`."""
     return cell.strip("+-%").replace(",", "").replace(".", "", 1).isdigit()

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share."""
+"""Command-line arguments and options that several commands share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -55,7 +55,7 @@ Folder = Annotated[
 
 
 def chosen_run(running: list[str], **defaults: Any) -> "Run":
-    """Return how to run, as `--run` says over the command's defaults, in a process made fast for it."""
+    """Return the run settings, `--run` over the command's defaults, and tune this process for CPU computation."""
     from genus import catalog
     from genus.model.cpu import tune_cpu_process
     from genus.train.run import Run

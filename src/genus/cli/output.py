@@ -1,4 +1,4 @@
-"""What commands print: results on standard output, everything else on standard error."""
+"""Output of commands: results on standard output, progress and notes on standard error."""
 
 import gc
 import json
@@ -13,10 +13,10 @@ from genus.errors import GenusError
 
 
 def document(value: object) -> None:
-    """Print one JSON document; paths become text.
+    """Print one JSON document; paths become strings.
 
     Raises:
-        GenusError: a number is NaN or infinite, for which JSON has no word.
+        GenusError: a number is NaN or infinite, which JSON cannot represent.
     """
     try:
         print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
@@ -25,15 +25,15 @@ def document(value: object) -> None:
 
 
 def note(line: str) -> None:
-    """Print a line about what is going on, on standard error."""
+    """Print a progress message on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def briefly() -> Iterator[None]:
-    """Run a short command without looking for garbage: through all of PyTorch's objects, it would take a third of it.
+    """Disable garbage collection during a short command, a third of whose time would go to PyTorch's many objects.
 
-    What is there in the end is left to the end of the process, which then does not look through it either.
+    At the end, remaining objects are frozen, so that the collection at exit does not scan them either.
     """
     gc.disable()
     try:
@@ -44,7 +44,7 @@ def briefly() -> Iterator[None]:
 
 
 class Counter:
-    """Shows on standard error how far some work is, with its rate and the time left."""
+    """Progress counter on standard error, with rate and time left."""
 
     def __init__(self, what: str, unit: str) -> None:
         self.what, self.unit = what, unit
@@ -53,7 +53,7 @@ class Counter:
         self.begun = self.shown = time.monotonic()
 
     def __call__(self, done: int, total: int | None) -> None:
-        """Show the state, now and then, and at the end."""
+        """Print the progress, at most every `pause` seconds, and at the end."""
         now = time.monotonic()
         finished = total is not None and done >= total
         if now - self.shown < self.pause and not finished:
@@ -86,7 +86,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def scaled(number: float, unit: str = "") -> str:
-    """Return a number to three digits with a prefix, such as '110 M' or '1.31 GB'."""
+    """Return a number to three significant digits with an SI prefix, such as '110 M' or '1.31 GB'."""
     for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= 0.9995 * size:
             short = number / size

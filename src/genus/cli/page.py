@@ -1,4 +1,4 @@
-"""A row in words: as a tree of choices, as what it costs, and as a page of the documentation."""
+"""Text views of a recipe: its tree of choices, its cost, and its documentation page."""
 
 import importlib
 import inspect
@@ -13,12 +13,12 @@ from genus.recipe import Recipe
 
 
 def tree(value: dict[str, Any]) -> str:
-    """Return a part's JSON as indented lines, each part under its kind."""
+    """Return a part's JSON as indented lines, with the kind of each part."""
     return "\n".join(_branches(value, ""))
 
 
 def costs(row: Recipe) -> str:
-    """Return what a recipe costs, in aligned lines."""
+    """Return the cost of a recipe as aligned lines: parameters, memory and FLOPs."""
     found = cost(row)
     lines = [
         ["parameters", f"{found.parameters:,}", f"network alone {found.network:,}"],
@@ -38,7 +38,7 @@ def costs(row: Recipe) -> str:
 
 
 def member_page(member: str) -> str:
-    """Return the generated page of a member: what it is, its sizes, its first row, and how the other rows differ."""
+    """Return a member's documentation page: description, sizes, first recipe, and differences of the other recipes."""
     rows = list(catalog.members()[member].values())
     module = importlib.import_module(f"genus.recipes.{member.replace('-', '_')}")
     headline, *rest = inspect.getdoc(module).split("\n\n")  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""`genus quickstart`: from nothing to a pretrained, fine-tuned model, on text that is on every machine."""
+"""`genus quickstart`: pretraining and fine-tuning of a small model, on text that is on every machine."""
 
 import os
 import time
@@ -24,7 +24,7 @@ PRETRAINING = (
     "schedule.warmup=0.05",
     "budget.unit=seconds",
 )
-"""Small batches, for many updates: what the row learns most with from 8 MB in minutes on two cores."""
+"""Small batches give many updates; the recipe learns most with these settings from 8 MB, in minutes on two cores."""
 FINE_TUNING = (
     "finetuning.epochs=8",
     "finetuning.batch=16",
@@ -32,7 +32,7 @@ FINE_TUNING = (
     "finetuning.optimizer.lr=3e-4",
     "finetuning.optimizer.bias_correction=true",
 )
-"""Without bias correction, random weights learn nothing at this rate: the comparison would not be a fair one."""
+"""Without bias correction, random weights learn nothing at this learning rate, and the comparison would be unfair."""
 SEEDS = (0, 1, 2)
 SENTENCES = ("Return the [MASK] of two arrays.", "Raises an [MASK] if the file does not exist.")
 
@@ -72,7 +72,7 @@ def quickstart(
 
 
 def _corpus(folder: Path) -> "Made":
-    """Write the corpus and the task."""
+    """Write the corpus and the classification task, made from the documentation of installed packages."""
     from genus.text.installed import make, read
 
     note("1/5 reading the documentation of the installed Python packages")
@@ -83,7 +83,7 @@ def _corpus(folder: Path) -> "Made":
 
 
 def _pretrain(made: "Made", folder: Path, seconds: float) -> dict[str, float]:
-    """Pretrain in the folder, or go on with what is there; return the held-out metrics."""
+    """Pretrain in the folder, or resume the run there; return the held-out metrics."""
     from genus import catalog, pipeline
 
     recipe = catalog.load(RECIPE, [*PRETRAINING, f"budget.amount={seconds}"])
@@ -96,7 +96,7 @@ def _pretrain(made: "Made", folder: Path, seconds: float) -> dict[str, float]:
 
 
 def _finetune(made: "Made", run: Path, folder: Path, *, random: bool) -> "Report":
-    """Fine-tune the run's model, or one like it with random weights, to tell packages apart."""
+    """Fine-tune the run's model, or the same architecture with random weights, to classify docstrings by package."""
     from genus import catalog
     from genus.cli.folders import read_model
     from genus.cli.task import choose
@@ -116,7 +116,7 @@ def _accuracy(report: "Report") -> "Interval":
 
 
 def _completions(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return the best completions of each sentence."""
+    """Return the most probable completions of the mask in each sentence."""
     from genus.cli.folders import read_model
     from genus.evaluate.fill import fill_mask
 
@@ -125,7 +125,7 @@ def _completions(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _tell(found: dict[str, Any], made: "Made", pretrained: "Report", random: "Report", out: Path) -> None:
-    """Print what came out, where it lies, and what to do next."""
+    """Print the results, where the files are, and which commands to try next."""
     print(f"\nWhich of {len(made.labels)} packages is a docstring from? ({', '.join(made.labels)})")
     print(f"{made.examples[0]:,} labeled docstrings to learn from, {made.examples[1]:,} others to be asked about.\n")
     rows = [["pretrained", str(_accuracy(pretrained))], ["random", str(_accuracy(random))]]

@@ -1,4 +1,4 @@
-"""The catalog on the command line: `list`, `show` and `table`."""
+"""Commands for the catalog of recipes: `list`, `show` and `table`."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +81,7 @@ def show(
 
 
 class Format(StrEnum):
-    """How a table is written."""
+    """Output format of `genus table`."""
 
     text = "text"
     markdown = "markdown"

@@ -1,4 +1,4 @@
-"""The task that the options of a command describe."""
+"""Fine-tuning tasks from command-line options."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
 
 def kind_of(task: "Task") -> str:
-    """Return the name of a task's kind."""
+    """Return the name of a task's kind as `--task` takes it."""
     return type(task).__name__.lower()
 
 
 def choose(name: str, texts: Sequence[str] = (), label: str | None = None, metrics: Sequence[str] = ()) -> "Task":
-    """Return a task by the name of its kind or of one of GLUE's, with the columns and metrics that are named.
+    """Return a task by kind or by the name of a GLUE task, with the given columns and metrics.
 
     Raises:
-        UsageError: there is no such task or metric.
+        UsageError: the task or a metric is unknown.
     """
     from genus.evaluate.metrics import Metric
     from genus.part import slots_of

@@ -1,4 +1,4 @@
-"""Training on the command line: `pretrain` and `finetune`."""
+"""Commands for training: `pretrain` and `finetune`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -131,6 +131,6 @@ def finetune(
         document(report.to_json())
         return
     rows = [[split, name, str(found)] for split, metrics in report.summary().items() for name, found in metrics.items()]
-    tried = len(report.trials)  # those that the folder already had among them
+    tried = len(report.trials)  # including those that the folder already had
     print(columns(["split", "metric", f"mean of {tried} seed{'s' if tried > 1 else ''} [95 % interval]"], rows))
     print(f"the best seed's model is {report.model}")

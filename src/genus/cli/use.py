@@ -1,4 +1,4 @@
-"""A trained model on the command line: `evaluate`, `fill` and `export`."""
+"""Commands for trained models: `evaluate`, `fill` and `export`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +119,7 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
 
 
 def _refuse(whose: str, options: Mapping[str, object]) -> None:
-    """Refuse options that mean nothing here."""
+    """Raise a UsageError if an option is given that only applies to another kind of model."""
     for option, value in options.items():
         if value:
             raise UsageError(f"{option}: is for {whose}")
@@ -128,7 +128,7 @@ def _refuse(whose: str, options: Mapping[str, object]) -> None:
 def _on_text(
     source: "LoadedModel", data: list[str], fields: "Fields", run: "Run", settings: list[str]
 ) -> dict[str, float]:
-    """Return what a pretrained model is worth on text, cut as its first stage cuts it."""
+    """Return the metrics of a pretrained model on text, in sequences as its recipe's first stage makes them."""
     from tempfile import TemporaryDirectory
 
     from genus import catalog, pipeline
@@ -146,7 +146,7 @@ def _on_text(
 
 
 def _task(source: "LoadedModel", name: str | None, text: list[str], label: str | None) -> Any:
-    """Return the task whose rows are answered: by name, or of the kind of the model's head."""
+    """Return the task to evaluate: by name, or by the objective of the model's head."""
     from genus.cli.task import choose, kind_of
     from genus.tasks import task_of
     from genus.tasks.predict import objective_of
@@ -156,7 +156,7 @@ def _task(source: "LoadedModel", name: str | None, text: list[str], label: str |
 
 
 def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> dict[str, float]:
-    """Return the metrics of a fine-tuned model on the labeled rows of a table; write its answers to all."""
+    """Return the metrics of a fine-tuned model on a table's labeled rows, and write its predictions for all rows."""
     from genus.files import write_text
     from genus.tasks.answer import lines
     from genus.tasks.dataset import read

@@ -1,1 +1,1 @@
-"""Station 7, learners to folders that other tools read, and back: Hugging Face's layout, fairseq's checkpoints."""
+"""Export and import of models (station 7): folders in the Hugging Face layout, fairseq checkpoints."""

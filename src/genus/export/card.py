@@ -1,4 +1,4 @@
-"""The model card: what a folder's `README.md` says."""
+"""Model cards: the `README.md` of a model folder, with metadata for a model hub."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
 
 TASKS = {
-    "ElectraForPreTraining": "feature-extraction",  # it tells replaced tokens, and completes none
+    "ElectraForPreTraining": "feature-extraction",  # a discriminator detects replaced tokens and predicts no words
     "ForMaskedLM": "fill-mask",
     "ForPreTraining": "fill-mask",
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
 }
-"""A model hub's task by the end of the class's name; the first that fits."""
+"""Model hub tasks (`pipeline_tag`) by the end of the transformers class name; the first match counts."""
 
 NATIVE = """No class of transformers has this architecture with these heads, so only genus reads this folder:
 
@@ -41,14 +41,14 @@ model = {architecture}.from_pretrained("path/to/this/folder")
 
 
 def card(recipe: Recipe, config: Json, parameters: int, heads: Collection[str], notes: str) -> str:
-    """Return the card: metadata, what the model is, how to load it, and notes on how it came about.
+    """Return the model card: metadata, description, how to load the model, and notes on its training.
 
     Args:
-        recipe: what it was trained by.
-        config: its configuration.
-        parameters: how many numbers its weights are.
-        heads: the objectives whose heads are among them.
-        notes: Markdown that follows.
+        recipe: the recipe that the model was trained with.
+        config: the content of `config.json`.
+        parameters: the number of parameters in the folder.
+        heads: names of the objectives whose heads are in the folder.
+        notes: Markdown at the end of the card.
     """
     (architecture,) = config["architectures"]
     names = [objective.name for objective in recipe.objectives]
@@ -77,7 +77,7 @@ from the recipe `{recipe.name}` ({recipe.hash()}), which lies beside this card a
 
 
 def _library(config: Json, architecture: str) -> str:
-    """Return what a model hub asks for: who reads the folder, and for what."""
+    """Return the model hub's metadata: the library that reads the folder, and the task."""
     if is_native(config):
         return "library_name: genus"
     task = next((task for name, task in TASKS.items() if architecture.endswith(name)), "feature-extraction")

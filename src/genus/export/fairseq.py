@@ -1,4 +1,4 @@
-"""RoBERTa as fairseq saves it: one `.pt` file with the arguments and the weights, and the dictionary beside it."""
+"""RoBERTa checkpoints of fairseq: one `.pt` file with arguments and weights, and the dictionary beside it."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ NAMES = (
     (r"\.self\.k\.", ".self.key."),
     (r"\.self\.v\.", ".self.value."),
 )
-"""fairseq's names to Hugging Face's, one substitution after the other."""
+"""Regular expressions from fairseq's parameter names to Hugging Face's, applied in order."""
 
 SPECIALS = SpecialTokens(
     pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", cls="<s>", sep="</s>", mask="<mask>",
     single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
 )  # fmt: skip
-"""fairseq's Dictionary: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the file's lines, and `<mask>` last."""
+"""Special tokens of fairseq's Dictionary: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, the file's lines, `<mask>` last."""
 
 
 def load(path: Path, dictionary: Path | None = None) -> LoadedModel:
-    """Read a checkpoint.
+    """Load a RoBERTa checkpoint of fairseq.
 
-    The tokenizer takes texts whose symbols are separated by spaces, as fairseq's dictionary does.
+    The tokenizer expects text whose symbols are separated by spaces, as fairseq's dictionary does.
 
     Args:
         path: the `.pt` file.
         dictionary: `dict.txt`, by default the one beside the checkpoint.
 
     Raises:
-        GenusError: a file is missing or damaged, or the checkpoint is none of a RoBERTa.
+        GenusError: a file is missing or damaged, or the checkpoint is not of a RoBERTa.
     """
     tokenizer = read_dictionary(dictionary or path.parent / "dict.txt")
     args, tensors = _read(path)
@@ -90,17 +90,17 @@ def read_dictionary(path: Path) -> Tokenizer:
 
 def _read(path: Path) -> tuple[argparse.Namespace, dict[str, Tensor]]:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the arguments; it runs no code when it is read
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the type of `args`; unpickling it runs no code
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
         return loaded["args"], loaded["model"]
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
-    except Exception:  # the reader's errors are of many types, and its messages of many lines
+    except Exception:  # torch.load raises errors of many types, with messages of many lines
         raise GenusError(f"{path}: is damaged, or no fairseq checkpoint of tensors and settings alone") from None
 
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    """Return a tensor under its Hugging Face name; the first releases stacked queries, keys and values."""
+    """Return a tensor under its Hugging Face name, or three: the first releases stacked queries, keys and values."""
     if ".in_proj_" in name:
         parts = zip("qkv", tensor.chunk(3), strict=True)
         names = {re.sub(r"in_proj_(weight|bias)$", rf"{letter}_proj.\1", name): part for letter, part in parts}
@@ -111,7 +111,7 @@ def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 
 def _config(args: argparse.Namespace, positions: int) -> Json:
-    """Return the Hugging Face configuration of a checkpoint's arguments."""
+    """Return the Hugging Face configuration that corresponds to a checkpoint's arguments."""
     return {
         "model_type": "roberta",
         "num_hidden_layers": args.encoder_layers,
@@ -123,5 +123,5 @@ def _config(args: argparse.Namespace, positions: int) -> Json:
         "attention_probs_dropout_prob": args.attention_dropout,
         "max_position_embeddings": positions,
         "type_vocab_size": 1,
-        "layer_norm_eps": 1e-5,  # PyTorch's default, as fairseq takes it
+        "layer_norm_eps": 1e-5,  # PyTorch's default, which fairseq uses
     }

@@ -1,4 +1,4 @@
-"""Writing over what is there: only over what genus itself wrote, and then nothing of that stays."""
+"""Safe overwriting of export folders: only models and tokenizers that genus wrote are replaced, and then wholly."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 BESIDE_THE_TOKENIZER = ("README.md", "config.json", "recipe.json")
-"""What every model folder of ours has besides its weights and the files of its tokenizer."""
+"""Files of every genus model folder besides weights and tokenizer."""
 
 
 def replaced_by_model(folder: Path) -> set[Path]:
-    """Return the files in a folder, relative to it, that a model written there takes the place of.
+    """Return the files, relative to the folder, that a model written there replaces.
 
     Raises:
-        UsageError: something is there that is no model of ours.
+        UsageError: the folder holds something that is not a genus model.
     """
     found = _of_model(folder)
     if not found:
@@ -33,10 +33,10 @@ def replaced_by_model(folder: Path) -> set[Path]:
 
 
 def replaced_by_tokenizer(folder: Path) -> set[Path]:
-    """Return the files in a folder, relative to it, that a tokenizer written there takes the place of.
+    """Return the files, relative to the folder, that a tokenizer written there replaces.
 
     Raises:
-        UsageError: something is there that is no tokenizer of ours, or lies beside one, as a model does.
+        UsageError: the folder holds something that is not a genus tokenizer, such as a model beside one.
     """
     found = tokenizer_files(folder)
     if not found or files_in(folder) - found:
@@ -45,12 +45,12 @@ def replaced_by_tokenizer(folder: Path) -> set[Path]:
 
 
 def files_in(folder: Path) -> set[Path]:
-    """Return all files in a folder and below, relative to it."""
+    """Return all files in a folder and its subfolders, relative to it."""
     return {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
 
 
 def remove(folder: Path, files: Iterable[Path]) -> None:
-    """Remove files in a folder, relative to it, and the folders below it that are empty then."""
+    """Remove files, given relative to a folder, and the subfolders that become empty."""
     for path in sorted(files):
         (folder / path).unlink(missing_ok=True)
         if path.parent != Path() and not any((folder / path.parent).iterdir()):
@@ -58,7 +58,7 @@ def remove(folder: Path, files: Iterable[Path]) -> None:
 
 
 def tokenizer_files(folder: Path) -> set[Path]:
-    """Return the files of a tokenizer of ours, those that it writes today; none where there is none."""
+    """Return the files that the genus tokenizer in a folder writes when saved; empty where there is no tokenizer."""
     if not (folder / CHOICES).is_file():
         return set()
     try:
@@ -71,9 +71,10 @@ def tokenizer_files(folder: Path) -> set[Path]:
 
 
 def _of_model(folder: Path, name: str | None = None) -> set[Path]:
-    """Return the files of a model of ours, of that name if one is given, and of those that lie within it; or none.
+    """Return the files of a genus model (named `name`, if given) and of the models in its subfolders; empty for others.
 
-    It is ours if `recipe.json` is a recipe, of the tokenizer beside it, and `config.json` names an architecture.
+    A model is one of genus if `recipe.json` is a recipe, of the tokenizer beside it, and `config.json` names an
+    architecture.
     """
     try:
         recipe = Recipe.from_json(read_json(folder / "recipe.json"))

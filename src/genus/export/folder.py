@@ -1,4 +1,4 @@
-"""Model folders, written and read: in the Hugging Face layout, or in ours where no class of theirs fits."""
+"""Saving and loading of model folders: in the Hugging Face layout, or in genus's own where no class of theirs fits."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
-"""Keys of a configuration that stand for architectures which are not read here, and the one value that is."""
+"""Configuration keys of architectures that are not supported, each with its only supported value."""
 
 
 OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipleChoice", "ForCausalLM", "LMHeadModel")
-"""Ends of the names of transformers' classes whose heads no layout has, unless it names the very class."""
+"""Suffixes of transformers class names whose heads are not supported, unless a layout names the class."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model folder that has been read."""
+    """A loaded model folder: recipe, learner and tokenizer."""
 
     recipe: Recipe
-    """The folder's own `recipe.json`; where it has none, its architecture with our settings for further training."""
+    """The folder's `recipe.json`, or else its architecture with the layout's settings for further training."""
     learner: Learner
-    """The network with every head that the folder holds, on the CPU."""
+    """The network with all heads of the folder, on the CPU."""
     tokenizer: Tokenizer
 
 
@@ -60,21 +60,21 @@ def save(
     *,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write a model folder: configuration, weights, tokenizer, recipe, model card.
+    """Save a model folder: configuration, weights, tokenizer, recipe, model card.
 
-    Where no Hugging Face class has the architecture with these heads, it is a folder that only genus reads
-    (`native.py`). All files are written beside the folder and moved into place, so that it is a whole one at any time.
+    Where no Hugging Face class has the architecture with these heads, the folder can be read by genus only
+    (`native.py`). All files are written beside the folder and moved into place, so that it is complete at any time.
 
     Args:
         folder: where to write; files of an older model there are replaced.
-        recipe: what the learner was built from.
+        recipe: the recipe that the learner was built from.
         learner: the network and its heads.
-        tokenizer: its ids are rows of the token embedding; of more rows, `padded_vocab_size` of the recipe tells.
-        notes: Markdown for the model card, on how the model came about.
-        shard_bytes: the most that one file of weights may hold; a larger model is written in shards.
+        tokenizer: its ids are the rows of the token embedding, unless `padded_vocab_size` of the recipe adds rows.
+        notes: Markdown for the model card, on the model's training.
+        shard_bytes: the largest size in bytes of a weight file; a larger model is written in shards.
 
     Raises:
-        GenusError: tokenizer and learner do not belong together, or the disk is full.
+        GenusError: the vocabulary sizes of tokenizer and learner differ, or the disk is full.
     """
     names = ("", *learner.auxiliary_models())
     before = {name: weight_files(folder / name) for name in names}
@@ -86,14 +86,14 @@ def save(
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """Read a model folder, ours or anyone's of a known architecture.
+    """Load a model folder, from genus or from others with a known architecture.
 
-    Tensors are read one by one and converted as they come, so that no more memory is taken than the model's own in
-    `dtype` and that of one tensor (one row of the layout's table).
+    Tensors are read and converted one by one, so that peak memory is that of the model in `dtype` and of one tensor
+    (one row of the layout's table).
 
     Args:
-        folder: where it lies.
-        dtype: of the weights, in whatever type they are stored; float32, in which recipes train.
+        folder: the model folder.
+        dtype: type that the weights are converted to; float32 by default, in which recipes train.
 
     Raises:
         GenusError: a file is missing, damaged or unknown; weights, configuration and tokenizer do not belong together.
@@ -117,17 +117,17 @@ def assemble(
     own: Recipe | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
-    """Make a recipe and its learner of a foreign configuration and its tensors.
+    """Build a recipe and its learner from a Hugging Face configuration and its tensors.
 
     Args:
-        config: what `config.json` holds.
-        weights: tensors by foreign names.
-        tokenizer: its ids are rows of the token embedding.
+        config: the content of `config.json`.
+        weights: tensors by Hugging Face names.
+        tokenizer: its ids are the rows of the token embedding.
         own: the recipe that the weights were trained with, where it is known.
-        dtype: of the learner's weights.
+        dtype: type of the learner's weights.
 
     Raises:
-        GenusError: something is missing, contradictory or unknown; without the folder's name.
+        GenusError: something is missing, contradictory or unknown; the message does not name the folder.
     """
     layout = layout_of(config, weights)
     _check(config, layout)
@@ -151,7 +151,7 @@ def assemble(
         recipe = replace(own or _continued(layout, model, list(found.values()), tokenizer), padded_vocab_size=padded)
     except ValueError as error:
         raise GenusError(str(error)) from None
-    with torch.device("meta"):  # no time is spent on weights that are replaced
+    with torch.device("meta"):  # skips the initialization of weights that are loaded next
         learner = recipe.exported.learner()
     for name in [name for name in learner.heads if name not in heads]:
         del learner.heads[name]
@@ -162,7 +162,7 @@ def assemble(
 def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
-    """Write all files of a model into a folder that takes the place of another."""
+    """Write all files of a model into the folder `work`, which will replace `target`."""
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
@@ -189,7 +189,7 @@ def _write(
 def _written(
     recipe: Recipe, learner: Learner, pad: int | None
 ) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
-    """Return configuration and tensors as they are written, and the heads that are among them."""
+    """Return the configuration and tensors to write, and the names of the heads that they include."""
     fitting = layout_for(recipe, learner.heads)
     if fitting is None:
         return native.describe(recipe, learner), native.tensors(learner), learner.heads.keys()
@@ -202,7 +202,7 @@ def _written(
 def _rebuild(
     config: Json, weights: Mapping[str, Tensor], tokenizer: Tokenizer, own: Recipe | None, dtype: torch.dtype
 ) -> LoadedModel:
-    """Make a learner of a folder that only genus reads."""
+    """Build the learner of a native folder, which only genus reads."""
     if own is None:
         raise GenusError("recipe.json is missing, which says what this model is")
     _match(tokenizer, own.tokens.vocab_size)
@@ -210,10 +210,10 @@ def _rebuild(
 
 
 def _check(config: Json, layout: Layout) -> None:
-    """Refuse configurations whose mathematics is another.
+    """Raise a GenusError for a configuration whose architecture computes something else than the layout.
 
-    A class that nobody here knows, as a laboratory's own, is read by its `model_type` and its tensors; one that is
-    known to have a head that no layout has is not.
+    An unknown class, such as a laboratory's own, is read by its `model_type` and its tensors; a class that is known to
+    have an unsupported head is not.
     """
     named, known = config.get("architectures") or [], sorted(set(layout.architectures.values()))
     if not isinstance(named, list) or not all(isinstance(architecture, str) for architecture in named):
@@ -234,12 +234,12 @@ def _check(config: Json, layout: Layout) -> None:
 
 
 def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], module: str) -> bool:
-    """Say whether there are tensors for a module of ours."""
+    """Return whether the tensors include the weights of a module, given by its name in genus."""
     return all(name in tensors for name in hf_names(f"{module}.weight", layout.table(heads)))
 
 
 def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
-    """Return the number of token vectors."""
+    """Return the number of rows of the token embedding."""
     (name,) = hf_names("network.embed.tokens.weight", layout.tensors)
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
@@ -247,16 +247,17 @@ def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
 
 
 def _match(tokenizer: Tokenizer, rows: int, padded: int | None = None) -> None:
-    """Refuse a tokenizer whose ids are not the rows of the embedding, if these are not said to be more."""
+    """Raise a GenusError if vocabulary size and embedding rows differ, unless `padded` states the larger number."""
     size = tokenizer.vocabulary.size
     if size != rows and not (size < rows == padded):
         raise GenusError(f"the tokenizer has {size:,} pieces, the model {rows:,}: they do not belong together")
 
 
 def _padded(config: Json, tokenizer: Tokenizer, rows: int, own: Recipe | None) -> int | None:
-    """Return the rows of the embedding where they are more than the tokenizer's pieces, as the configuration must say.
+    """Return the padded vocabulary size if the embedding has more rows than the tokenizer has pieces, else None.
 
-    So it is after `resize_token_embeddings(..., pad_to_multiple_of=64)`, and in Megatron's models.
+    The configuration must state it. It occurs after `resize_token_embeddings(..., pad_to_multiple_of=64)`, and in
+    Megatron's models.
     """
     _match(tokenizer, rows, config.get("vocab_size"))
     if own is not None:
@@ -265,9 +266,9 @@ def _padded(config: Json, tokenizer: Tokenizer, rows: int, own: Recipe | None) -
 
 
 def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer) -> Recipe:
-    """Return a recipe for what came without one: its architecture, and the layout's settings for further training.
+    """Return a recipe for a folder without one: its architecture, and the layout's settings for further training.
 
-    Where its objectives cannot do without another of the layout's, as a discriminator without a generator, that is in.
+    Objectives of the layout that the folder's own require, such as a discriminator's generator, are included.
     """
     template = layout.template
     needs: frozenset[str] = frozenset().union(*(objective.requires for objective in objectives))
@@ -288,7 +289,7 @@ def _continued(layout: Layout, model: Model, objectives: list[Objective], tokeni
 
 
 def _fitting(layout: Layout, model: Model) -> tuple[Objective, ...]:
-    """Return the layout's objectives for further training, or another of its heads' where the model refuses those."""
+    """Return the layout's objectives for further training; if they do not suit the model, that of one of its heads."""
     heads = [(head.objective,) for head in layout.heads.values()]
     for objectives in (layout.template.objectives, *heads):
         try:
@@ -301,7 +302,7 @@ def _fitting(layout: Layout, model: Model) -> tuple[Objective, ...]:
 
 
 def _recipe(folder: Path) -> Recipe | None:
-    """Return the folder's recipe, None where it has none."""
+    """Return the recipe in a folder's `recipe.json`, None where there is no such file."""
     path = folder / "recipe.json"
     if not path.exists():
         return None

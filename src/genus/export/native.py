@@ -1,7 +1,7 @@
-"""Folders that only genus reads: of an architecture, or heads, for which Hugging Face has no class.
+"""Native model folders, which only genus reads: for architectures or heads without a Hugging Face class.
 
-`recipe.json` says what the weights are of, and they keep our names, so there is nothing to translate: `config.json`
-tells those who look for a model here whose it is.
+`recipe.json` defines the architecture and the weights keep their genus names, so that nothing is translated;
+`config.json` tells other tools that the model is one of genus.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
 
 MODEL_TYPE = "genus"
-"""What a configuration calls it; transformers refuses the name."""
+"""`model_type` in the configuration; transformers rejects it."""
 
 
 def is_native(config: Json) -> bool:
-    """Say whether a configuration is that of such a folder."""
+    """Return whether a configuration is that of a native folder."""
     return config.get("model_type") == MODEL_TYPE
 
 
 def describe(recipe: Recipe, learner: Learner) -> Json:
-    """Return the configuration: which row it is, and which of its heads are there."""
+    """Return the configuration of a native folder: the recipe's name, and the names of the heads that it holds."""
     return {"architectures": [recipe.name], "model_type": MODEL_TYPE, "heads": sorted(learner.heads)}
 
 
 def tensors(learner: Learner) -> Iterator[tuple[str, Tensor]]:
-    """Return the learner's tensors on the CPU, each once, under the first of its names."""
+    """Yield the learner's tensors on the CPU; a shared tensor comes once, under the first of its names."""
     for name, tensor in learner.tensors().items():
         yield name, tensor.detach().cpu().contiguous()
 
 
 def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe, dtype: torch.dtype) -> Learner:
-    """Return the learner of a recipe with these weights, read one by one and converted to a type.
+    """Build the learner of a recipe from the weights of a native folder, read and converted to `dtype` one by one.
 
     Raises:
-        GenusError: configuration, recipe and weights do not belong together; without the folder's name.
+        GenusError: configuration, recipe and weights do not belong together; the message does not name the folder.
     """
     if (named := config.get("architectures")) != [recipe.name]:
         other = ", ".join(map(str, named)) if isinstance(named, list) else str(named)
         raise GenusError(f"recipe.json is of {recipe.name}, config.json of {other}: they do not belong together")
-    with torch.device("meta"):  # no time is spent on weights that are replaced
+    with torch.device("meta"):  # skips the initialization of weights that are loaded next
         learner = recipe.exported.learner()
     _keep(learner, config.get("heads"))
     learner.load(dict(_read(learner.tensors(), weights, dtype)))
@@ -60,7 +60,7 @@ def rebuild(config: Json, weights: Mapping[str, Tensor], recipe: Recipe, dtype: 
 
 
 def _keep(learner: Learner, heads: object) -> None:
-    """Take away the heads that are not there."""
+    """Remove the learner's heads that the configuration does not list."""
     if not isinstance(heads, list):
         raise GenusError(f"config.json: heads: expected a list of names, got {heads!r}")
     for name in heads:
@@ -73,7 +73,7 @@ def _keep(learner: Learner, heads: object) -> None:
 def _read(
     expected: Mapping[str, Tensor], weights: Mapping[str, Tensor], dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    """Read the expected tensors one by one; refuse weights that are missing, too many, or of other shapes."""
+    """Yield the expected tensors one by one; raise a GenusError for missing or extra tensors and for other shapes."""
     for problem, names in (
         ("lack", expected.keys() - weights.keys()),
         ("have no place for", weights.keys() - expected),

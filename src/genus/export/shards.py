@@ -1,4 +1,4 @@
-"""Weights written: one safetensors file, or several and an index where they are larger than a shard may be."""
+"""Sharded writing of weights: one safetensors file, or several with an index where a shard's limit is exceeded."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARD_BYTES = 5_000_000_000
-"""The largest file, if no tensor alone is larger: 5 GB, transformers' default up to its version 4."""
+"""Largest file in bytes, unless one tensor alone is larger: 5 GB, transformers' default up to its version 4."""
 FILE = WHOLE[0]
 STEMS = ("model", "model-b")
-"""Of shards' names; the second is taken where the first would name files that are still in use."""
+"""Prefixes of shard names; the second is used where the first would give names of files that are still in use."""
 
 
 @dataclass
 class Writing:
-    """What has been written so far."""
+    """Progress of writing: number of parameters, bytes, and tensor names per shard."""
 
     parameters: int = 0
     size: int = 0
-    """Bytes."""
+    """Size in bytes."""
     shards: list[list[str]] = field(default_factory=list)
     """The names of the tensors of each file."""
 
 
 def write_weights(work: Path, tensors: Iterable[tuple[str, Tensor]], target: Path, shard_bytes: int) -> int:
-    """Write tensors into a folder that takes the place of another, as they come, and return how many numbers they have.
+    """Write tensors as safetensors shards into a folder that will replace another, and return their parameter count.
 
-    No more than one shard is in memory besides what the caller holds. Shards never have the names of those in the
-    folder that is replaced: its index leads to the old ones until the new index takes its place.
+    At most one shard is in memory besides what the caller holds. New shards never have the names of shards in the
+    replaced folder, since its index refers to these until the new index takes its place.
 
     Args:
-        work: where to write.
-        tensors: with their foreign names.
+        work: the folder to write into.
+        tensors: pairs of name in the file and tensor.
         target: the folder that `work` is moved to.
-        shard_bytes: the most that one file may hold, if it holds more than one tensor.
+        shard_bytes: the largest size in bytes of a file with more than one tensor.
 
     Raises:
-        OSError: the files cannot be written, as on a full disk.
+        OSError: the files cannot be written, for example because the disk is full.
     """
     done, pending, held = Writing(), dict[str, "Tensor"](), 0
     for name, tensor in tensors:
@@ -72,21 +72,21 @@ def write_weights(work: Path, tensors: Iterable[tuple[str, Tensor]], target: Pat
 
 
 def remove_replaced(folder: Path, before: set[str], written: set[str]) -> None:
-    """Remove the files of weights that were in a folder and have been replaced by files of other names.
+    """Remove weight files of the replaced model whose names the new model does not reuse.
 
-    The whole file, or the index, goes first: without it the others mean nothing.
+    The unsharded file or the index is removed first, since shards without an index are ignored.
     """
     for name in sorted(before - written, key=lambda name: name not in (FILE, f"{FILE}{INDEX}")):
         (folder / name).unlink(missing_ok=True)
 
 
 def _part(work: Path, number: int) -> Path:
-    """Return where a shard lies until it is known how many there are."""
+    """Return the temporary path of a shard, used until the number of shards is known."""
     return work / f"{number}.safetensors"
 
 
 def _flush(work: Path, tensors: dict[str, Tensor], done: Writing) -> None:
-    """Write a shard."""
+    """Write pending tensors as one shard, and add them to the totals."""
     try:
         write_tensors(_part(work, len(done.shards)), tensors)
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""Tensors from our names to a foreign layout's, and back, one row of the table at a time."""
+"""Conversion of state dicts between genus and Hugging Face names, one row of the layout's table at a time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 LEGACY = {".gamma": ".weight", ".beta": ".bias"}
-"""How norms were called in the first releases."""
+"""Suffixes of layer normalization's parameters in the first releases, and their present names."""
 BUFFERS = (".position_ids", ".token_type_ids", "mask_value_float16", "mask_value_float32")
-"""What old files hold besides parameters."""
+"""Suffixes of buffers that old files hold besides parameters."""
 
 
 class Renamed(Mapping[str, "torch.Tensor"]):
-    """Tensors under other names, each taken from where it lies when it is asked for."""
+    """A mapping of tensors under new names, which reads each tensor lazily from the mapping below it."""
 
     def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
         self.tensors, self.names = tensors, names
@@ -46,14 +46,14 @@ class Renamed(Mapping[str, "torch.Tensor"]):
         return len(self.names)
 
     def __contains__(self, name: object) -> bool:
-        """Say whether there is a tensor of that name, without reading it."""
+        """Return whether there is a tensor of that name, without reading it."""
         return name in self.names
 
 
 def to_foreign(learner: Learner, layout: Layout, config: Json) -> Iterator[tuple[str, Tensor]]:
-    """Return the learner's tensors with their foreign names, on the CPU; tied weights once.
+    """Yield the learner's tensors on the CPU under their Hugging Face names; tied weights come once.
 
-    Heads that the layout has no place for stay out.
+    Heads that the layout does not have are left out.
     """
     out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
     tensors = {name: tensor for name, tensor in learner.tensors().items() if not name.startswith(out)}
@@ -64,20 +64,20 @@ def to_foreign(learner: Learner, layout: Layout, config: Json) -> Iterator[tuple
 def foreign(
     tensors: Mapping[str, Tensor], layout: Layout, heads: Iterable[str], config: Json
 ) -> Iterator[tuple[str, Tensor]]:
-    """Return tensors by our names as the layout has them: weights, or what is shaped like them, as gradients."""
+    """Yield tensors under the layout's names: weights, or tensors of the same shapes, such as gradients."""
     table = layout.table(heads)
     for name in tensors:
         ours, names, row = place(name, table)
-        if name == ours[0]:  # a row of several is taken when its first comes
+        if name == ours[0]:  # a row of several tensors is converted at its first
             parts = row.op(config)(tuple(tensors[one] for one in ours))
             yield from zip(names, parts, strict=True)
 
 
 def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
-    """Return a file's tensors under today's names: old names, a missing prefix and tied copies put right.
+    """Return a file's tensors under current Hugging Face names: old names, a missing prefix and tied copies corrected.
 
     Raises:
-        GenusError: a weight that is tied here differs from its copy.
+        GenusError: two copies of a weight that is tied in the layout differ.
     """
     found: dict[str, str] = {}
     bare = not any(name.startswith(layout.prefix) for name in tensors)
@@ -100,15 +100,16 @@ def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]
 
 
 def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> list[str]:
-    """Return the names of the heads of which there are tensors.
+    """Return the names of the heads whose tensors are present.
 
-    Where several heads have tensors of the same names, those of the class that the configuration names are taken;
-    where that does not tell, those that the network fits, with a pooler or without; and of these those that say so.
+    Where several heads have the same tensor names, the candidates are those of the class that the configuration names;
+    if it names none, those that fit the network's modules (with a pooler or without); of these, the first whose
+    layout recognizes the configuration and tensors is chosen, else the first.
 
     Args:
-        tensors: cleaned tensors.
-        layout: their layout.
-        config: their configuration.
+        tensors: tensors as `clean` returns them.
+        layout: the layout of the tensors.
+        config: the content of `config.json`.
     """
     modules = {name.rpartition(".")[0] for name in tensors}
     own = {head: _theirs_of(choice) for head, choice in layout.heads.items() if choice.fits(config)}
@@ -124,7 +125,7 @@ def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> lis
 
 
 def serving(tensors: Mapping[str, Tensor], layout: Layout, heads: Collection[str]) -> Mapping[str, Tensor]:
-    """Return the tensors but for those of modules that the network does not have beside these heads."""
+    """Return the tensors without those of optional modules that the network lacks with these heads."""
     table = rows(layout.table(heads))
     gone = tuple(f"{row}." for choice in layout.lacking(heads) for row in table[layout.optional[choice]].theirs)
     return Renamed(tensors, {name: name for name in tensors if not name.startswith(gone)})
@@ -133,14 +134,14 @@ def serving(tensors: Mapping[str, Tensor], layout: Layout, heads: Collection[str
 def to_ours(
     tensors: Mapping[str, Tensor], layout: Layout, learner: Learner, config: Json, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Return a learner's tensors, each once, from cleaned foreign ones; one row is read at a time.
+    """Return a learner's state dict, each tensor once, from Hugging Face tensors; one row is read at a time.
 
     Args:
-        tensors: cleaned tensors.
-        layout: their layout.
-        learner: says which tensors there are, and their shapes.
-        config: their configuration.
-        dtype: of what is returned.
+        tensors: tensors as `clean` returns them.
+        layout: the layout of the tensors.
+        learner: defines the expected tensors and their shapes.
+        config: the content of `config.json`.
+        dtype: type of the returned tensors.
 
     Raises:
         GenusError: tensors are missing, of the wrong shape, not finite, or have no place in the learner.
@@ -170,7 +171,7 @@ def to_ours(
 
 
 def shorten(names: Collection[str]) -> str:
-    """Return the first names of many."""
+    """Return the first three names, and the number of those left out."""
     first = ", ".join(list(names)[:3])
     return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"
 
@@ -178,12 +179,12 @@ def shorten(names: Collection[str]) -> str:
 def _back(
     there: Place, tensors: Mapping[str, Tensor], config: Json, shapes: list[torch.Size]
 ) -> tuple[tuple[Tensor, ...], list[str]]:
-    """Return our tensors of a row, or none and what is wrong with theirs."""
+    """Return the learner's tensors of a row, or no tensors and the error in the given ones."""
     given = tuple(tensors[name] for name in there.theirs)
     first = f"{there.theirs[0]} {tuple(given[0].shape)}"
     try:
         parts = there.row.op(config).inverse(given)
-    except (ValueError, RuntimeError) as error:  # torch's own, where the parts of a row do not go together
+    except (ValueError, RuntimeError) as error:  # raised by torch where the tensors of a row do not match
         return (), [f"{first}: {str(error).splitlines()[0]}"]
     wrong = [(part.shape, shape) for part, shape in zip(parts, shapes, strict=True) if part.shape != shape]
     if wrong:
@@ -192,14 +193,14 @@ def _back(
 
 
 def _theirs_of(head: HeadLayout) -> frozenset[str]:
-    """Return the foreign modules of a head's own rows."""
+    """Return the Hugging Face module names of a head's own rows."""
     return frozenset(
         name for ours, row in rows(head.tensors).items() if ours.startswith("heads.") for name in row.theirs
     )
 
 
 def _pooled_alike(heads: Collection[str], tensors: Mapping[str, Tensor], layout: Layout) -> list[str]:
-    """Return those of the heads that go with the modules of the network of which there are tensors."""
+    """Return the heads that fit the optional modules of the network whose tensors are present."""
     found = []
     for head in heads:
         table = rows(layout.table([head]))
@@ -214,12 +215,12 @@ def _pooled_alike(heads: Collection[str], tensors: Mapping[str, Tensor], layout:
 
 
 def _equal(copy: Tensor, original: Tensor) -> bool:
-    """Say whether two tensors hold the same numbers, in whatever precision each is stored."""
+    """Return whether two tensors have equal values, compared in float32 if their types differ."""
     return torch.equal(copy, original) if copy.dtype == original.dtype else torch.equal(copy.float(), original.float())
 
 
 def _replaced(name: str, layout: Layout, table: Table) -> bool:
-    """Say whether a tensor belongs to a module of the network that a head has taken the place of."""
+    """Return whether a tensor belongs to a module of the network that a head replaces."""
     now = rows(table)
     gone = [row.theirs for ours, row in rows(layout.tensors).items() if now[ours] != row]
     return any(name.startswith(f"{row}.") for names in gone for row in names)

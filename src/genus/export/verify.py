@@ -1,4 +1,4 @@
-"""Whether a written folder gives what the learner gives, read by us, and by transformers where it can read it."""
+"""Verification of exported folders: hidden states and logits of genus and transformers against the learner's."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 TOLERANCE = 1e-4
-"""Largest allowed difference over the largest output: float32 sums in another order differ by 1e-6 in 24 layers."""
+"""Largest allowed difference, relative to the largest output: float32 sums in another order differ by 1e-6 in 24
+layers."""
 LENGTH, SEED = 64, 0
 WHOLE = "whole"
-"""The name of the targets at the tokens that stand for sequences."""
+"""Name of the targets at the summary tokens, whose states stand for whole sequences."""
 
 
 def verify(folder: Path, learner: Learner) -> dict[str, float]:
     """Compare a folder's hidden states and logits with a learner's, in float32 on the CPU, on random tokens.
 
-    Sequences of several lengths are packed here, and there padded as the folder's tokenizer does it.
+    The sequences have several lengths; they are packed for genus, and padded by the folder's tokenizer for
+    transformers.
 
     Returns:
-        The largest relative difference of each output, `hidden` and one a head, and again under `transformers/`.
+        The largest relative difference per output: `hidden` and one per head, and the same under `transformers/`.
 
     Raises:
         GenusError: a difference is above `TOLERANCE`, or the folder cannot be read.
@@ -67,9 +69,9 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
 
 
 def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
-    """Return hidden states (T, H), and what heads say of every token (T, ...) or sequence (N, ...), by their names.
+    """Return hidden states (T, H) and the outputs of the heads, per token (T, ...) or per sequence (N, ...), by name.
 
-    The targets `whole` say where in each sequence the token stands that stands for it.
+    The targets `whole` hold the index of each sequence's summary token.
     """
     heads, network = cast("dict[str, Head]", dict(learner.heads.items())), learner.network
     with answering(learner):
@@ -83,9 +85,10 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
 
 
 def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> Batch:
-    """Return two rows of random tokens, the second one sequence or two shorter ones, in two segments if there are two.
+    """Return a batch of two rows of random tokens; the second row is one sequence, or two shorter ones if `ragged`.
 
-    Sequences are framed by `cls` as texts are.
+    The summary token of each sequence is `cls`, where the vocabulary has one. The sequences of the second row have two
+    segments, if the architecture has segments.
     """
     lengths = [longest, longest - longest // 3, longest // 3] if ragged and longest > 2 else [longest, longest]
     ends = torch.tensor(lengths).cumsum(0)
@@ -106,15 +109,15 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> 
 
 
 def _asked(index: Tensor) -> Targets:
-    """Return targets without labels at these tokens."""
+    """Return targets at these token positions, with ignored labels."""
     return Targets(index, torch.full_like(index, IGNORE))
 
 
 @torch.no_grad()
 def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what transformers makes of the folder, under our names, which stand in the order of its outputs.
+    """Return the outputs of transformers for the folder, under the names of `reference`, which has the same order.
 
-    It is a witness only: nothing here needs it, so it is asked where it is, and is no dependency.
+    transformers serves only as a reference: it is used where it is installed, and is not a dependency.
     """
     import transformers
 
@@ -135,10 +138,10 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep transformers from reporting on what is compared anyway; afterwards it says what it did before."""
+    """Silence transformers' logging, progress bars and warnings, and restore its settings afterwards."""
     import transformers
 
-    logging: Any = transformers.utils.logging  # half of it is not annotated
+    logging: Any = transformers.utils.logging  # partly without annotations
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -153,7 +156,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _compare(found: dict[str, Tensor], reference: dict[str, Tensor], prefix: str) -> dict[str, float]:
-    """Return the largest difference over the largest number of each output."""
+    """Return the largest absolute difference of each output, divided by the largest absolute value of the reference."""
     return {
         prefix + name: float((found[name].reshape(value.shape) - value).abs().max() / value.abs().max())
         for name, value in reference.items()

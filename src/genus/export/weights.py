@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors or PyTorch's own, whole or in shards, read tensor by tensor and as tensors alone."""
+"""Reading of weight files: safetensors or PyTorch's format, whole or in shards, tensor by tensor, running no code."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WHOLE = ("model.safetensors", "pytorch_model.bin")
-"""In the order of preference."""
+"""Names of unsharded weight files, in order of preference."""
 INDEX = ".index.json"
-"""What the name of a whole file goes on with where it is in shards, and which tensor lies in which shard."""
+"""Suffix, after the unsharded file's name, of the index that maps each tensor to its shard."""
 
 
 class Weights(Mapping[str, "torch.Tensor"]):
-    """The tensors of a model folder by their foreign names, in the types in which they are stored.
+    """A lazy mapping of a model folder's tensors by their stored names, in their stored types.
 
-    A tensor is read when it is asked for, and is not kept. It may lie in the mapped file: it is for reading only, and
-    `converted` gives one in memory of its own.
+    A tensor is read at each access and is not cached. It may be a view of the memory-mapped file and must not be
+    written to; `converted` returns a copy.
     """
 
     def __init__(self, readers: Mapping[str, Callable[[str], Tensor]]) -> None:
         self.readers = readers
 
     def __getitem__(self, name: str) -> Tensor:
-        """Read a tensor."""
+        """Read the tensor of a name."""
         return self.readers[name](name)
 
     def __iter__(self) -> Iterator[str]:
-        """Return the names."""
+        """Iterate over the names."""
         return iter(self.readers)
 
     def __len__(self) -> int:
@@ -47,15 +47,15 @@ class Weights(Mapping[str, "torch.Tensor"]):
         return len(self.readers)
 
     def __contains__(self, name: object) -> bool:
-        """Say whether there is a tensor of that name, without reading it."""
+        """Return whether there is a tensor of that name, without reading it."""
         return name in self.readers
 
 
 def read_weights(folder: Path) -> Weights:
-    """Return the tensors of a model folder, whole or in shards; the files are opened, and no tensor is read.
+    """Open the weight files of a model folder, whole or in shards; tensors are read on access.
 
     Raises:
-        GenusError: there is no file of weights, or one is missing or damaged, or holds more than tensors.
+        GenusError: there is no weight file, or one is missing or damaged, or holds more than tensors.
     """
     for name in WHOLE:
         if (folder / name).is_file():
@@ -66,12 +66,12 @@ def read_weights(folder: Path) -> Weights:
 
 
 def converted(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
-    """Return a tensor that has been read in memory of its own, floats in another type.
+    """Return a contiguous copy of a tensor in memory of its own, with floats converted to `dtype`.
 
     Args:
-        tensor: may be a view, or lie in a mapped file.
-        dtype: of floats; integers and booleans stay what they are.
-        name: for the error.
+        tensor: any tensor, which may be a view or lie in a memory-mapped file.
+        dtype: type for floats; integers and booleans keep theirs.
+        name: name of the tensor in error messages.
 
     Raises:
         GenusError: it holds NaN or infinities.
@@ -86,7 +86,7 @@ def converted(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of one file.
+    """Read all tensors of one file.
 
     Raises:
         GenusError: the file is missing or damaged, or holds more than tensors.
@@ -95,7 +95,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def weight_files(folder: Path) -> set[str]:
-    """Return the names of the safetensors files of a model in a folder: the whole one, or the index and its shards."""
+    """Return the names of a model folder's safetensors files: the unsharded one, or the index and its shards."""
     index = folder / f"{WHOLE[0]}{INDEX}"
     found = {name for name in (WHOLE[0], index.name) if (folder / name).is_file()}
     if index.name in found:
@@ -107,7 +107,7 @@ def weight_files(folder: Path) -> set[str]:
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """Return a hash of tensors and their names."""
+    """Return the SHA-256 of tensors and their names, in hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(name.encode())
@@ -116,7 +116,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _places(index: Path) -> dict[str, str]:
-    """Return in which shard each tensor lies."""
+    """Return {tensor name: shard file name} as the index has it."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise GenusError(f"{index}: expected a table weight_map of tensors and the files that they lie in")
@@ -127,7 +127,7 @@ def _places(index: Path) -> dict[str, str]:
 
 
 def _sharded(index: Path) -> dict[str, Callable[[str], Tensor]]:
-    """Return how to read each tensor of a folder in shards."""
+    """Return a reader for each tensor of a sharded folder, by name."""
     places = _places(index)
     shards = {shard: _readers(index.parent / shard) for shard in sorted(set(places.values()))}
     for name, shard in places.items():
@@ -138,7 +138,7 @@ def _sharded(index: Path) -> dict[str, Callable[[str], Tensor]]:
 
 
 def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
-    """Return how to read each tensor of one file, which stays open as long as one of them is held."""
+    """Return a reader for each tensor of one file, by name; the file stays open as long as a reader is held."""
     try:
         if path.suffix == ".safetensors":
             file = safe_open(path, framework="pt")
@@ -148,7 +148,7 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
         raise GenusError(f"{path}: there is no such file") from None
     except SafetensorError as error:
         raise GenusError(f"{path}: is damaged or cut off ({error})") from None
-    except Exception:  # the reader's errors are of many types, and its messages of many lines
+    except Exception:  # torch.load raises errors of many types, with messages of many lines
         raise GenusError(f"{path}: is damaged, or holds more than tensors, which is not read") from None
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise GenusError(f"{path}: holds no table of tensors")
@@ -156,8 +156,8 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
 
 
 def _unpickled(path: Path) -> Any:
-    """Return what a file of PyTorch's holds, its tensors left in the mapped file where the format allows it."""
+    """Load a PyTorch file, with its tensors memory-mapped where the format allows it."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError:  # the format before PyTorch 1.6, which cannot be mapped
+    except RuntimeError:  # the format before PyTorch 1.6 cannot be memory-mapped
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""AdamW, with and without bias correction."""
+"""AdamW optimizer, with and without bias correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from genus.optim.groups import groups
 from genus.part import Fraction, NotNegative, Positive
 
 LATE = 2.0**40
-"""A number of updates by which any βᵗ has become 0 (β up to 1 - 1e-9); in float32 it stays as it is when 1 is added."""
+"""A step count at which βᵗ is 0 for any β up to 1 - 1e-9; adding 1 to it does not change it in float32."""
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +23,7 @@ class AdamW(Optimizer):
 
     m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  x = x - lr (m̂ / (√v̂ + eps) + weight_decay x)
 
-    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) at update t, or the bare m and v without bias correction.
+    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) at update t; without bias correction, m̂ = m and v̂ = v.
     """
 
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -32,10 +32,10 @@ class AdamW(Optimizer):
     clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient, None for no clipping."""
     bias_correction: bool = True
-    """False as in BERT's released code: the moments are used as they are."""
+    """False in BERT's released code, which uses the moments uncorrected."""
 
     def build(self, module: nn.Module) -> TorchOptimizer:
-        """Return PyTorch's AdamW, fused into one kernel where the parameters lie on a device that has it."""
+        """Return PyTorch's AdamW, fused if all parameters are on devices with the fused kernel (CPU, CUDA)."""
         kind = torch.optim.AdamW if self.bias_correction else UncorrectedAdamW
         made = groups(module, self.lr, self.weight_decay)
         fused = all(parameter.device.type in {"cpu", "cuda"} for group in made for parameter in group["params"])
@@ -43,14 +43,15 @@ class AdamW(Optimizer):
 
 
 class UncorrectedAdamW(torch.optim.AdamW):
-    """AdamW without bias correction, by PyTorch's own kernels.
+    """AdamW without bias correction, with PyTorch's kernels.
 
-    PyTorch counts updates per tensor. Counted from `LATE` instead of 0, βᵗ is 0, so that the correction 1 - βᵗ is 1.
+    PyTorch counts updates per tensor. The count starts at `LATE` instead of 0, where βᵗ is 0 and the correction 1 - βᵗ
+    is 1.
     """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Make one update."""
+        """Make one update, after initializing the state of weights with their first gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None and not self.state[weight]:

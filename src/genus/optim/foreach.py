@@ -1,4 +1,4 @@
-"""Base class of our own optimizers: what PyTorch's optimizer class asks for, apart from the update rule itself."""
+"""Base class of optimizers with `_foreach` updates: what `torch.optim.Optimizer` needs apart from the update rule."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class ForeachOptimizer(torch.optim.Optimizer, ABC):
-    """An optimizer that updates all tensors of a group at once, by PyTorch's `_foreach` functions.
+    """An optimizer that updates all tensors of a group at once, with PyTorch's `_foreach` functions.
 
-    Updates are counted per tensor, as `updates` in its state, since a tensor may get its first gradient late. Whatever
-    else an optimizer remembers is tensors. As in PyTorch's fused optimizers, a step leaves every weight as it is where
-    `found_inf`, a scalar tensor, is 1, and no host waits for the device.
+    Updates are counted per tensor, as `updates` in its state, since a tensor may get its first gradient late. All other
+    state is tensors. As in PyTorch's fused optimizers, a step changes no weight if `found_inf`, a scalar tensor, is 1;
+    this needs no host-device synchronization.
     """
 
     found_inf: Tensor | None = None
@@ -28,22 +28,22 @@ class ForeachOptimizer(torch.optim.Optimizer, ABC):
 
     @abstractmethod
     def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return the direction in which each weight of a group moves, as new tensors: x = x - lr x direction."""
+        """Return the update direction of each weight x of a group, as new tensors: x = x - lr direction."""
 
     def kept(self, name: str, weights: list[Tensor]) -> list[Tensor]:
-        """Return what is remembered under a name beside each weight and as wide; at first zeros."""
+        """Return the state tensors of a name, one per weight and of its shape, initialized with zeros."""
         for weight in weights:
             if name not in self.state[weight]:
                 self.state[weight][name] = torch.zeros_like(weight)
         return [self.state[weight][name] for weight in weights]
 
     def counted(self, weights: list[Tensor]) -> list[int]:
-        """Return the number of this update of each weight, counted from 1 at its first gradient."""
+        """Return the update count t of each weight, 1 at its first gradient."""
         return [self.state[weight]["updates"] for weight in weights]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Make one update."""
+        """Make one update of all weights that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -59,7 +59,7 @@ class ForeachOptimizer(torch.optim.Optimizer, ABC):
         for weight in weights:
             self.state[weight]["updates"] = self.state[weight].get("updates", 0) + 1
         blocked = self.found_inf
-        if blocked is not None:  # what is not a number stays one under any factor
+        if blocked is not None:  # NaN stays NaN when multiplied by 0
             for gradient in gradients:
                 gradient.masked_fill_(blocked.bool(), 0.0)
         directions = self.update(group, weights, gradients)

@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters decay, and at which peak rate they learn."""
+"""Parameter groups: weight decay per parameter, and layer-wise learning-rate decay."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups: matrices and embeddings, which decay, and biases and norms, which do not.
+    """Return two parameter groups: matrices and embeddings with weight decay, biases and norms without.
 
-    BERT's released code (optimization.py, exclude_from_weight_decay) leaves out what is named LayerNorm or bias: these
-    are the parameters of one axis, and biases of several. A group holds the peak rate, which the schedule scales, as
-    `base_lr`, and whether it is the first kind as `is_matrix`.
+    BERT's released code (optimization.py, exclude_from_weight_decay) excludes parameters named LayerNorm or bias: these
+    are the parameters with one axis, and biases with several. A group has the peak learning rate, which the schedule
+    scales, as `base_lr`, and `is_matrix`, which is True for the first group.
     """
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -32,14 +32,14 @@ def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, 
 
 
 def by_depth(optimizer: TorchOptimizer, levels: Sequence[nn.Module], decay: float) -> None:
-    """Let rates fall with depth: level d of D, 0 at the bottom, learns at its group's peak rate x decay^(D + 1 - d).
+    """Apply layer-wise learning-rate decay: level d of D (0 at the bottom) gets the peak rate x decay^(D + 1 - d).
 
-    What stands in no level (pooler, heads) keeps the peak rate. So the embeddings under n layers have decay^(n + 2),
-    and the top layer has decay^2, as in ELECTRA's released code (optimization.py, _get_layer_lrs).
+    Parameters outside the levels (pooler, heads) keep the peak rate. The embeddings under n layers get decay^(n + 2),
+    and the top layer gets decay^2, as in ELECTRA's released code (optimization.py, _get_layer_lrs).
 
     Args:
-        optimizer: freshly built; its groups are parted in place.
-        levels: the modules that tokens pass, one after the other.
+        optimizer: a newly built optimizer, whose groups are split in place.
+        levels: the modules of the network in the order of the forward pass.
         decay: the factor from one level to the one below it.
     """
     exponent = {id(weight): len(levels) + 1 - d for d, level in enumerate(levels) for weight in level.parameters()}

@@ -1,4 +1,4 @@
-"""LAMB: Adam whose every tensor moves by a share of its own length."""
+"""LAMB optimizer: Adam with a trust ratio per parameter tensor, for large batches."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class LAMB(Optimizer):
 
     m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  u = m̂ / (√v̂ + eps) + weight_decay x,  x = x - lr ‖x‖ / ‖u‖ u
 
-    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) at update t, or the bare m and v without bias correction. The norms are
-    those of one parameter tensor; the ratio is 1 where either is 0, and for biases and norms, as in ALBERT's released
-    code (lamb_optimizer.py, exclude_from_layer_adaptation). φ of the paper is the identity.
+    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ) at update t; without bias correction, m̂ = m and v̂ = v. The norms are
+    those of one parameter tensor; the trust ratio ‖x‖ / ‖u‖ is 1 where either is 0, and for biases and norms, as in
+    ALBERT's released code (lamb_optimizer.py, exclude_from_layer_adaptation). φ of the paper is the identity.
     """
 
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -33,16 +33,16 @@ class LAMB(Optimizer):
     clip_norm: Positive | None = 1.0
     """Largest global L2 norm of the gradient, None for no clipping."""
     bias_correction: bool = True
-    """False as in ALBERT's released code: the moments are used as they are."""
+    """False in ALBERT's released code, which uses the moments uncorrected."""
 
     def build(self, module: nn.Module) -> LAMBOptimizer:
-        """Return the rule with ratios on matrices and embeddings."""
+        """Return LAMB with trust ratios for matrices and embeddings."""
         made = [group | {"adapts": group["is_matrix"]} for group in groups(module, self.lr, self.weight_decay)]
         return LAMBOptimizer(made, self.betas, self.eps, self.bias_correction)
 
 
 class LAMBOptimizer(ForeachOptimizer):
-    """Updates of LAMB; a group's `adapts` says whether its tensors move by a share of their own length."""
+    """The PyTorch optimizer of `LAMB`; a group's `adapts` says whether its tensors have a trust ratio."""
 
     def __init__(
         self, groups: Iterable[dict[str, Any]], betas: tuple[float, float], eps: float, bias_correction: bool = True
@@ -51,7 +51,7 @@ class LAMBOptimizer(ForeachOptimizer):
         self.betas, self.eps, self.bias_correction = betas, eps, bias_correction
 
     def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return the directions of a group."""
+        """Return the update direction of each weight of a group."""
         updates = self.adam(weights, gradients)
         torch._foreach_add_(updates, weights, alpha=group["weight_decay"])
         if group["adapts"]:
@@ -76,6 +76,6 @@ class LAMBOptimizer(ForeachOptimizer):
 
 
 def ratios(weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
-    """Return ‖x‖ / ‖u‖ for every tensor, 1 where either is 0; nothing waits for the device."""
+    """Return the trust ratio ‖x‖ / ‖u‖ of every tensor, 1 where either is 0, without host-device synchronization."""
     lengths, moves = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, updates))
     return list(torch.where((lengths > 0) & (moves > 0), lengths / moves, 1.0))

@@ -1,4 +1,4 @@
-"""Lion: every weight moves by the rate, in the direction of a momentum's sign."""
+"""Lion optimizer: every weight moves by the learning rate, against the sign of a momentum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Lion(Optimizer):
 
     c = β₁ m + (1 - β₁) g,  x = x - lr (sign(c) + weight_decay x),  m = β₂ m + (1 - β₂) g
 
-    Its rates are 3 to 10 times lower than Adam's, and its decay as much higher (section 5).
+    Its learning rates are 3 to 10 times lower than Adam's, and its weight decay higher by the same factor (section 5).
     """
 
     moments: ClassVar[int] = 1
@@ -33,19 +33,19 @@ class Lion(Optimizer):
     """Largest global L2 norm of the gradient, None for no clipping."""
 
     def build(self, module: nn.Module) -> LionOptimizer:
-        """Return the rule."""
+        """Return Lion over the module's parameters."""
         return LionOptimizer(groups(module, self.lr, self.weight_decay), self.betas)
 
 
 class LionOptimizer(ForeachOptimizer):
-    """Updates of Lion."""
+    """The PyTorch optimizer of `Lion`, whose state is one momentum per parameter."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], betas: tuple[float, float]) -> None:
         super().__init__(groups)
         self.betas = betas
 
     def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return the directions of a group."""
+        """Return the update direction of each weight of a group."""
         momenta = self.kept("momentum", weights)
         directions = torch._foreach_lerp(momenta, gradients, 1 - self.betas[0])
         torch._foreach_sign_(directions)

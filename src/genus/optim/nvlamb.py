@@ -1,4 +1,4 @@
-"""NVLAMB: LAMB on gradients of one length."""
+"""NVLAMB optimizer: LAMB on gradients divided by their global norm."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class NVLAMB(Optimizer):
-    """LAMB as NVIDIA trains BERT with it ("Pretraining BERT with layer-wise adaptive learning rates", 2019).
+    """LAMB as NVIDIA uses it to train BERT ("Pretraining BERT with layer-wise adaptive learning rates", 2019).
 
     g = g / ‖all g‖, then as LAMB: x = x - lr ‖x‖ / ‖u‖ u with u = m̂ / (√v̂ + eps) + weight_decay x
 
-    The length is that of the gradients of all parameters together, so that clipping them before changes nothing.
-    Every tensor moves by a share of its own length, biases and norms too, which do not decay (apex, fused_lamb.py:
+    ‖all g‖ is the global gradient norm, over all parameters, so that gradient clipping before it has no effect. Every
+    tensor has a trust ratio ‖x‖ / ‖u‖, including biases and norms, which have no weight decay (apex, fused_lamb.py:
     use_nvlamb).
     """
 
@@ -30,17 +30,17 @@ class NVLAMB(Optimizer):
     weight_decay: NotNegative = 0.01
 
     def build(self, module: nn.Module) -> NVLAMBOptimizer:
-        """Return the rule with ratios on every tensor."""
+        """Return NVLAMB with trust ratios for all parameters."""
         made = [group | {"adapts": True} for group in groups(module, self.lr, self.weight_decay)]
         return NVLAMBOptimizer(made, self.betas, self.eps)
 
 
 class NVLAMBOptimizer(LAMBOptimizer):
-    """Updates of NVLAMB."""
+    """The PyTorch optimizer of `NVLAMB`: LAMB's update after global gradient normalization."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Make one update; the gradients are left divided by their common length."""
+        """Make one update; the gradients are divided by their global norm in place."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions of the fraction of the budget that is spent, and of the batch where it grows."""
+"""Learning-rate schedules: functions of the fraction of the budget that is spent, and of the batch size if it grows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from genus.part import Fraction, Share, SomeShare
 
 
 class Linear(Schedule):
-    """Rises linearly over `warmup`, a fraction of the budget, then falls linearly to 0 (Devlin et al. 2018, A.2).
+    """Linear warm-up over `warmup`, a fraction of the budget, then linear decay to 0 (Devlin et al. 2018, A.2).
 
-    Deviation: BERT's released code (optimization.py) starts the fall at 0 spent, so that its rate drops at once from
-    the peak to 1 - warmup of it where the warm-up ends; here, as in RoBERTa's code, the fall starts at the peak.
+    Deviation: BERT's released code (optimization.py) starts the decay at 0 spent, so that its rate drops at once from
+    the peak to 1 - warmup of it where the warm-up ends; here, as in RoBERTa's code, the decay starts at the peak.
     """
 
     warmup: Fraction = 0.01
 
     @property
     def in_words(self) -> str:
-        """Its shape and its warm-up."""
+        """Name of the schedule and its warm-up, for tables."""
         return _risen(super().in_words, self.warmup)
 
     def factor(self, spent: float) -> float:
@@ -30,13 +30,13 @@ class Linear(Schedule):
 
 
 class Constant(Schedule):
-    """Rises linearly over `warmup` (a fraction of the budget), then stays at the peak."""
+    """Linear warm-up over `warmup`, a fraction of the budget, then the constant peak learning rate."""
 
     warmup: Share = 0.0
 
     @property
     def in_words(self) -> str:
-        """Its shape and its warm-up."""
+        """Name of the schedule and its warm-up, for tables."""
         return _risen(super().in_words, self.warmup)
 
     def factor(self, spent: float) -> float:
@@ -45,15 +45,15 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """Rises linearly over `warmup`, then falls along half a cosine to `floor` (Loshchilov and Hutter 2016, eq. 5)."""
+    """Linear warm-up over `warmup`, then cosine decay to `floor` (Loshchilov and Hutter 2016, eq. 5)."""
 
     warmup: Fraction = 0.01
     floor: Share = 0.0
-    """Of the peak, at the end."""
+    """Learning rate at the end, as a fraction of the peak."""
 
     @property
     def in_words(self) -> str:
-        """Its shape and its warm-up."""
+        """Name of the schedule and its warm-up, for tables."""
         return _risen(super().in_words, self.warmup)
 
     def factor(self, spent: float) -> float:
@@ -65,13 +65,13 @@ class Cosine(Schedule):
 
 
 class InverseSquareRoot(Schedule):
-    """Rises linearly over `warmup`, then falls as 1 / √spent (Vaswani et al. 2017, section 5.3)."""
+    """Linear warm-up over `warmup`, then inverse square root decay, 1 / √spent (Vaswani et al. 2017, section 5.3)."""
 
     warmup: SomeShare = 0.01
 
     @property
     def in_words(self) -> str:
-        """Its shape and its warm-up."""
+        """Name of the schedule and its warm-up, for tables."""
         return _risen(super().in_words, self.warmup)
 
     def factor(self, spent: float) -> float:
@@ -80,11 +80,11 @@ class InverseSquareRoot(Schedule):
 
 
 class ScaledWithBatch(Schedule):
-    """Another schedule's curve, times (batch / batch of the first stage)^power.
+    """Learning-rate scaling with batch size: another schedule, times (batch / batch of the first stage)^power.
 
-    With a power of 1 the rate is scaled linearly (Goyal et al. 2017, section 2.1; Smith et al. 2018, arXiv:1711.00489),
-    with 1/2 as the square root (Krizhevsky 2014). A batch that grows in place of a rate that falls, as Smith et al.
-    have it, needs no scaling: it is stages of growing batches under `Constant`.
+    Power 1 is the linear scaling rule (Goyal et al. 2017, section 2.1; Smith et al. 2018, arXiv:1711.00489), power 1/2
+    is square-root scaling (Krizhevsky 2014). A batch that grows instead of a rate that decays, as in Smith et al.,
+    needs no scaling: it is stages of growing batches with `Constant`.
     """
 
     curve: Schedule = Constant()
@@ -92,18 +92,18 @@ class ScaledWithBatch(Schedule):
 
     @property
     def in_words(self) -> str:
-        """The curve, and how it goes with the batch."""
+        """Name of the scaled schedule, and the power of the batch size, for tables."""
         return f"{self.curve.in_words}, times batch" + ("" if self.power == 1 else f"^{self.power:g}")
 
     def factor(self, spent: float) -> float:
-        """Return the curve's factor."""
+        """Return the factor of the scaled schedule."""
         return self.curve.factor(spent)
 
     def scale(self, batch_ratio: float) -> float:
-        """Return batch_ratio^power."""
+        """Return batch_ratio^power, times the scaled schedule's own factor."""
         return math.pow(batch_ratio, self.power) * self.curve.scale(batch_ratio)
 
 
 def _risen(shape: str, warmup: float) -> str:
-    """Return a curve's name with its warm-up."""
+    """Return a schedule's name with its warm-up in percent."""
     return f"{shape}, warm-up {100 * warmup:.3g}%" if warmup else shape

@@ -1,7 +1,8 @@
-"""What a part is: a frozen value of choices, written as JSON with its `kind`, read back, overridden, compared, hashed.
+"""Parts, the configuration system: frozen values of choices with JSON, overrides, comparison and hashes.
 
-A *slot* is an abstract subclass of `Part` (`Attention`, `TokenizerConfig`, `Objective`, ...). A part joins a slot by
-existing in the slot's folder (`genus.part.slots`); kinds are looked up within their slot. There is no list.
+A *slot* is an abstract subclass of `Part` (`Attention`, `TokenizerConfig`, `Objective`, ...). A part belongs to a slot
+if it is a subclass in the slot's folder (`genus.part.slots`); there is no registry. A part's `kind` is looked up within
+its slot.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Json = dict[str, Any]
 
 
 class _Signature:
-    """What `inspect.signature` says of a part: its choices, by keyword only."""
+    """Descriptor of a part's `inspect.signature`: its choices as keyword-only parameters."""
 
     def __get__(self, part: object, kind: type[Part]) -> Signature:
         return Signature(
@@ -58,21 +59,21 @@ class _Signature:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Part:
-    """A row of choices: every subclass is a frozen dataclass of keywords, whose values are checked as it is made."""
+    """A configuration value: every subclass is a frozen, keyword-only dataclass, whose values are checked when made."""
 
     __signature__: ClassVar[Any] = _Signature()
 
     def __init_subclass__(cls) -> None:
-        """Make the subclass a dataclass; what it does is inherited, so that defining a part costs little."""
+        """Make the subclass a dataclass without generated methods, which keeps the definition of parts fast."""
         super().__init_subclass__()
         dataclass(init=False, repr=False, eq=False, kw_only=True)(cls)
 
     def __init__(self, **values: object) -> None:
-        """Take the choices.
+        """Check and store the choices; those left out have their defaults.
 
         Raises:
-            ChoiceError: naming the kind and the choice: it is not known, it is missing, or its value is of another
-                type or out of its range.
+            ChoiceError: a choice is unknown or missing, or its value is of another type or out of its range; the
+                message names the kind and the choice.
         """
         kind, known = type(self).__name__, choices_of(type(self))
         for name in values:
@@ -88,57 +89,58 @@ class Part:
         self.__post_init__()
 
     def __post_init__(self) -> None:
-        """Refuse choices that contradict each other, by a ValueError."""
+        """Check that the choices are consistent; subclasses raise a ValueError if not."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse: a part is what it is."""
+        """Raise a FrozenInstanceError, since parts are immutable."""
         raise FrozenInstanceError(f"cannot assign to field {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        """Refuse: a part is what it is."""
+        """Raise a FrozenInstanceError, since parts are immutable."""
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def _values(self) -> tuple[object, ...]:
         return tuple(self.__dict__[name] for name in choices_of(type(self)))
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether another part is of the same kind and the same choices."""
+        """Return whether another part has the same class and the same choices."""
         if type(self) is not type(other):
             return NotImplemented
         return self._values() == other._values()
 
     def __hash__(self) -> int:
-        """Return a hash of kind and choices."""
+        """Return a hash of class and choices."""
         return hash((type(self), *self._values()))
 
     def __repr__(self) -> str:
-        """Return the call that makes this part."""
+        """Return the Python call that makes an equal part."""
         values = zip(choices_of(type(self)), self._values(), strict=True)
         return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in values)})"
 
     @property
     def in_words(self) -> str:
-        """What a table says of this part: its kind in words, where it has no better ones; nothing of the usual."""
+        """Description of this part in tables: by default its class name as words; empty for what is usual."""
         words = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]|[A-Z]{2})", " ", type(self).__name__).split()
         return " ".join(word.lower() if word[1:].islower() else word for word in words)
 
     def to_json(self) -> Json:
-        """Return this part, and the parts inside it, as JSON values, each with its `kind`."""
+        """Return this part, and the parts inside it, as JSON tables, each with its `kind`."""
         values = zip(choices_of(type(self)).items(), self._values(), strict=True)
         return {"kind": type(self).__name__, **{name: choice.type.write(value) for (name, choice), value in values}}
 
     def written(self) -> Json:
-        """Return what a file holds of this part: its JSON, with the number of the schema by which to read it."""
+        """Return the JSON table for a file: that of `to_json` with the schema number, by which it is read."""
         from genus.part.renames import SCHEMA
 
         return {"schema": SCHEMA, **self.to_json()}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Read a part back, by the schema whose number it bears; without a number it is of schema 1.
+        """Read a part from JSON by its schema number; without one, the schema is 1.
 
         Raises:
-            UsageError: naming the path, the value, what was expected and the nearest valid name.
+            UsageError: the JSON is invalid; the message names the path, the value, what was expected and similar valid
+                names.
         """
         from genus.part.reading import read
         from genus.part.upgrade import upgrade
@@ -146,16 +148,16 @@ class Part:
         return read(cls, upgrade(value, cls))
 
     def hash(self) -> str:
-        """Return the first 16 hexadecimal digits of the SHA-256 of the part's canonical JSON."""
+        """Return the first 16 hexadecimal digits of the SHA-256 of the canonical JSON (sorted keys, no spaces)."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def override(self, path: str, value: object) -> Self:
         """Return a copy with the choice at a dotted path replaced.
 
-        `value` is JSON, or the text of a TOML value as `--set` gives it (`6`, `0.1`, `true`, `[1, 2]`, `text`, or
-        `null`). A part is replaced by naming its kind (`model.norm=RMSNorm`), or by a table; choices that the new kind
-        shares are kept.
+        `value` is JSON, or the text of a TOML value as in `--set` (`6`, `0.1`, `true`, `[1, 2]`, `text`, or `null`). A
+        part is replaced by the name of its kind (`model.norm=RMSNorm`) or by a table; choices that the new kind shares
+        are kept.
         """
         return self.overrides({path: value})
 
@@ -166,7 +168,7 @@ class Part:
         return self.overlay(nested(values))
 
     def overlay(self, changes: Mapping[str, object]) -> Self:
-        """Return a copy with a nested table of changes laid over it, as a TOML overlay gives them."""
+        """Return a copy with a nested table of changes merged into it, as a TOML overlay has them."""
         from genus.part.overlay import merged
         from genus.part.reading import read
 
@@ -174,7 +176,7 @@ class Part:
 
 
 def parts_within(part: Part, slot: type[P]) -> list[P]:
-    """Return the parts of a slot that a part holds at any depth, in order, those within a found one left out."""
+    """Return the parts of a slot inside a part, at any depth and in order; parts inside a found one are left out."""
     found: list[P] = []
     for name in choices_of(type(part)):
         value = getattr(part, name)
@@ -187,13 +189,13 @@ def parts_within(part: Part, slot: type[P]) -> list[P]:
 
 
 def diff(left: Part, right: Part) -> list[tuple[str, object, object]]:
-    """Return (path, left value, right value) for every choice in which two parts differ; a missing one is None."""
+    """Return (path, left value, right value) for every choice in which two parts differ; a missing value is None."""
     a, b = dict(_leaves(left.to_json(), "")), dict(_leaves(right.to_json(), ""))
     return [(path, a.get(path), b.get(path)) for path in sorted(a.keys() | b.keys()) if a.get(path) != b.get(path)]
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Yield every plain value, or list of plain values, under its path."""
+    """Yield (path, value) for every plain value or list of plain values."""
     items: list[tuple[str, object]]
     if isinstance(value, Mapping):
         items = [(key, inner) for key, inner in value.items()]

@@ -1,7 +1,7 @@
-"""The types that a choice may have, made of its annotation: each checks a value, reads it from JSON and writes it.
+"""Types of choices, derived from annotations: each validates a value, reads it from JSON and writes it to JSON.
 
 A choice is a plain value (`bool`, `int`, `float`, `str`), one of several literals, a number in a range, a part, a tuple
-of these, or one of these or None.
+of these, or optionally None.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from genus.part.ranges import Range
 
 Problems = list[tuple[str, str]]
-"""What is wrong, and the path at which it is."""
+"""Validation errors as (path, message)."""
 
 
 class Type(ABC):
-    """What values a choice takes."""
+    """The type of a choice: validation and conversion from and to JSON."""
 
     @abstractmethod
     def problem(self, value: object) -> str | None:
-        """Return what is wrong with a value, after the path within it (`.1: expected int, got 6.5`); or None."""
+        """Return the error in a value, after the path within it (`.1: expected int, got 6.5`); None if it is valid."""
 
     def read(self, value: object, path: str, problems: Problems) -> object:
-        """Return the value of JSON, noting what is wrong with it under its path."""
+        """Convert a value from JSON; errors are added to `problems` with their paths."""
         if problem := self.problem(value):
             step, _, words = problem.partition(": ")
             problems.append((path + step, words))
@@ -40,18 +40,18 @@ class Type(ABC):
         return self.write(value)
 
     def write(self, value: Any) -> object:
-        """Return a value as JSON."""
+        """Convert a value to JSON; here it is unchanged."""
         return value
 
 
 @dataclass(frozen=True)
 class Plain(Type):
-    """A value of one of Python's plain types: neither '6' nor 6.5 nor true is an integer."""
+    """A value of one of Python's plain types, without coercion: '6', 6.5 and true are not integers."""
 
     type: type[Any]
 
     def problem(self, value: object) -> str | None:
-        """Refuse a value of another type, and a number that is not finite; an integer is a float too."""
+        """Return an error for another type and for numbers that are not finite; an integer is a valid float."""
         accepted = (int, float) if self.type is float else self.type
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
             return f": expected {self.type.__name__}, got {value!r}"
@@ -60,7 +60,7 @@ class Plain(Type):
         return None
 
     def write(self, value: Any) -> object:
-        """Return the value: 1 and 1.0 are one float, with one hash."""
+        """Convert a number to float if the type is float, so that 1 and 1.0 have the same hash."""
         return float(value) if self.type is float else value
 
 
@@ -72,13 +72,13 @@ class Within(Type):
     range: Range
 
     def problem(self, value: Any) -> str | None:
-        """Refuse what is no such number, and a number out of the range."""
+        """Return an error for a value that is not a valid number or is out of the range."""
         if problem := self.inner.problem(value):
             return problem
         return None if self.range.holds(value) else f": expected {self.range.words}, got {value:g}"
 
     def write(self, value: Any) -> object:
-        """Return the number."""
+        """Convert the number as the inner type does."""
         return self.inner.write(value)
 
 
@@ -89,7 +89,7 @@ class OneOf(Type):
     values: tuple[object, ...]
 
     def problem(self, value: object) -> str | None:
-        """Refuse another value."""
+        """Return an error for a value that is not one of the literals."""
         if value in self.values:
             return None
         return f": expected one of {', '.join(map(repr, self.values))}, got {value!r}"
@@ -97,32 +97,32 @@ class OneOf(Type):
 
 @dataclass(frozen=True)
 class Optional(Type):
-    """A value, or None."""
+    """A value of the inner type, or None."""
 
     inner: Type
 
     def problem(self, value: object) -> str | None:
-        """Refuse what the value may not be."""
+        """Return the inner type's error, or None if the value is None."""
         return None if value is None else self.inner.problem(value)
 
     def read(self, value: object, path: str, problems: Problems) -> object:
-        """Return the value, or None."""
+        """Convert a value from JSON as the inner type does, with null as None."""
         return None if value is None else self.inner.read(value, path, problems)
 
     def write(self, value: Any) -> object:
-        """Return the value, or None."""
+        """Convert a value to JSON as the inner type does, with None as null."""
         return None if value is None else self.inner.write(value)
 
 
 @dataclass(frozen=True)
 class Several(Type):
-    """A tuple: of any number of values of one type, or of one value of each of several types. JSON has it as a list."""
+    """A tuple, of any number of values of one type or of one value of each of several types; in JSON it is a list."""
 
     types: tuple[Type, ...]
     repeated: bool
 
     def problem(self, value: object) -> str | None:
-        """Refuse what is no tuple, or holds what it may not."""
+        """Return an error for a value that is not a tuple, has another length or holds invalid values."""
         if not isinstance(value, tuple):
             return f": expected a tuple, got {value!r}"
         if not self.repeated and len(value) != len(self.types):
@@ -131,11 +131,11 @@ class Several(Type):
         return next((f".{number}{problem}" for number, problem in found if problem), None)
 
     def at(self, number: int) -> Type:
-        """Return the type of the value at a place."""
+        """Return the type of the value at an index."""
         return self.types[0 if self.repeated else number]
 
     def read(self, value: object, path: str, problems: Problems) -> object:
-        """Return the tuple of a list."""
+        """Convert a list to a tuple; it is empty if the value is not a list or has another length."""
         if not isinstance(value, list | tuple):
             problems.append((path, f"expected a list, got {value!r}"))
         elif not self.repeated and len(value) != len(self.types):
@@ -146,44 +146,44 @@ class Several(Type):
         return ()
 
     def write(self, value: Sequence[Any]) -> object:
-        """Return a list."""
+        """Convert a tuple to a list."""
         return [self.at(number).write(item) for number, item in enumerate(value)]
 
 
 @dataclass(frozen=True)
 class Slot(Type):
-    """A part: of the class itself, or of any that stands in it as a slot. JSON has it as a table with its `kind`."""
+    """A part of a class or of its subclasses (the slot); in JSON it is a table with its `kind`."""
 
     slot: type[Part]
 
     def problem(self, value: object) -> str | None:
-        """Refuse what is no such part."""
+        """Return an error for a value that is not a part of the slot."""
         return None if isinstance(value, self.slot) else f": expected {self.slot.__name__}, got {value!r}"
 
     def read(self, value: object, path: str, problems: Problems) -> object:
-        """Return the part of a table, or of a bare kind."""
+        """Read a part from a table, or from the name of its kind alone."""
         from genus.part.reading import read_part
 
         return read_part(self.slot, value, path, problems)
 
     def write(self, value: Part) -> object:
-        """Return the part's table."""
+        """Convert a part to its JSON table."""
         return value.to_json()
 
 
 class Choice(NamedTuple):
-    """A field of a part."""
+    """A field of a part: its type and its default."""
 
     type: Type
     default: object
-    """MISSING where there is none."""
+    """The default value, `dataclasses.MISSING` if the choice is required."""
 
 
 _KNOWN: dict[type[Any], dict[str, Choice]] = {}
 
 
 def choices_of(part: type[Any]) -> dict[str, Choice]:
-    """Return the choices of a part by name, in order, those it inherits first."""
+    """Return the choices of a part class by name, in order, inherited ones first."""
     if part not in _KNOWN:
         found = {}
         for field in fields(part):
@@ -195,10 +195,10 @@ def choices_of(part: type[Any]) -> dict[str, Choice]:
 
 @functools.cache
 def _type_at(home: type[Any], name: str) -> Type:
-    """Return the type of the choice that a class annotates."""
+    """Return the type of a choice from its annotation in the class that defines it."""
     annotation = vars(home)["__annotations__"][name]
     if isinstance(annotation, str):
-        annotation = eval(annotation, vars(sys.modules[home.__module__]))  # what `get_type_hints` does, once a class
+        annotation = eval(annotation, vars(sys.modules[home.__module__]))  # as `get_type_hints` does, but per choice
     try:
         return type_of(annotation)
     except TypeError as error:
@@ -206,10 +206,10 @@ def _type_at(home: type[Any], name: str) -> Type:
 
 
 def type_of(annotation: Any) -> Type:
-    """Return the type that an annotation means.
+    """Return the choice type of an annotation.
 
     Raises:
-        TypeError: it means none.
+        TypeError: the annotation is not supported.
     """
     arguments = get_args(annotation)
     match get_origin(annotation):

@@ -1,4 +1,4 @@
-"""Changes laid over a part's JSON: tables merge, lists take a table of positions, a new kind keeps what it shares."""
+"""Overlays: merging of changes into a part's JSON. Lists take a table of indices, a new kind keeps shared choices."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 
 def nested(values: Mapping[str, object]) -> Json:
-    """Return the table of changes that values at dotted paths make; texts are TOML values."""
+    """Return the nested table of changes from values at dotted paths; strings are parsed as TOML values."""
     changes: Json = {}
     for path, value in values.items():
         *steps, last = path.split(".")
         table = changes
         for step in steps:
             if not isinstance(table.setdefault(step, {}), dict):
-                table[step] = {"kind": table[step]}  # a part was named before a choice of it
+                table[step] = {"kind": table[step]}  # the part's kind was set before one of its choices
             table = table[step]
         table[last] = _toml_value(value) if isinstance(value, str) else value
     return changes
 
 
 def merged(part: type[Part], old: Json, changes: Mapping[str, object]) -> object:
-    """Return a part's JSON with changes laid over it.
+    """Return a part's JSON with changes merged into it.
 
     Raises:
-        UsageError: a list is changed by something else than a list or a table of its positions.
+        UsageError: the change of a list is not a list or a table of its indices.
     """
     return _merge(Slot(part), old, changes, "")
 
 
 def _toml_value(text: str) -> object:
-    """Return the TOML value that a text is, the text itself where it is none, and None for `null`, which TOML lacks."""
+    """Parse a TOML value; the text itself if it is not one, and None for `null`, which TOML lacks."""
     if text == "null":
         return None
     try:
@@ -48,7 +48,7 @@ def _toml_value(text: str) -> object:
 
 
 def _merge(kind: Type | None, old: object, new: object, path: str) -> object:
-    """Lay `new` over the `old` value of a choice."""
+    """Return the `old` value of a choice with the changes `new` merged into it."""
     if isinstance(kind, Optional):
         kind = kind.inner
     if isinstance(kind, Several) and isinstance(old, list):

@@ -1,4 +1,4 @@
-"""Ranges of numbers, as they stand in `Annotated`: checked wherever a part is made."""
+"""Numeric ranges for `Annotated` types of choices, which are validated whenever a part is made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Range(NamedTuple):
-    """Which numbers a choice takes, in words and as a test."""
+    """The valid numbers of a choice, as words for error messages and as a predicate."""
 
     words: str
     holds: Callable[[float], bool]

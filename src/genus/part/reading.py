@@ -1,4 +1,4 @@
-"""Parts of JSON: all that is wrong with a value is said at once, each with its path."""
+"""Reading of parts from JSON, with all validation errors reported at once, each with its path."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound="Part")
 
 ABOUT = ("kind", "schema")
-"""Keys of a table that are no choices."""
+"""Keys of a part's table that are not choices."""
 
 
 def read(slot: type[P], value: object) -> P:
-    """Return the part of a slot that a JSON value of the present schema describes.
+    """Read a part of a slot from a JSON value of the current schema.
 
     Raises:
-        UsageError: all that is wrong, in one line.
+        UsageError: the value is invalid; the message lists all errors in one line.
     """
     problems: Problems = []
     part = read_part(slot, value, "", problems)
@@ -34,7 +34,7 @@ def read(slot: type[P], value: object) -> P:
 
 
 def read_part(slot: type[P], value: object, path: str, problems: Problems) -> P | None:
-    """Return the part of a slot, a table with its kind or the bare kind; None where something is noted as wrong."""
+    """Read a part from a table with its kind, or from the kind alone; None if errors were added to `problems`."""
     before = len(problems)
     try:
         kind, choices = _choose(slot, value)
@@ -42,13 +42,13 @@ def read_part(slot: type[P], value: object, path: str, problems: Problems) -> P 
         known = choices_of(kind)
         values = {name: known[name].type.read(choice, step + name, problems) for name, choice in choices.items()}
         return kind(**values) if len(problems) == before else None
-    except Exception as error:  # whatever a part raises that refuses its choices
+    except Exception as error:  # parts may raise any error for invalid choices
         problems.append((path, str(error)))
         return None
 
 
 def _choose(slot: type[P], value: object) -> tuple[type[P], dict[str, Any]]:
-    """Return the part of a slot that a JSON value names, and its choices."""
+    """Return the part class of a slot that a JSON value names, and its table of choices."""
     parts = slots_of(slot)
     table = {"kind": value} if isinstance(value, str) else value
     if not isinstance(table, Mapping):

@@ -1,7 +1,7 @@
-"""What a schema calls otherwise than the one after it: the table by which parts in older files are read.
+"""Schema versions: the table of renamed kinds and choices, by which parts in older files are read.
 
-A file bears the number of the schema by which it was written; one without a number was written by schema 1. A rename of
-a kind or of a choice is a line of this table, and needs no other code. A new schema is a new entry.
+A file has the number of the schema with which it was written; a file without a number has schema 1. A rename of a kind
+or of a choice is one line of this table and needs no other code. A new schema is a new entry.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Renames:
-    """What changed from one schema to the next."""
+    """Renames and other changes from one schema to the next."""
 
     kinds: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """{(slot, old kind): new kind}. Slots go by the names they have today, whatever they were called then."""
+    """{(slot, old kind): new kind}. Slots have their current names, whatever they were called then."""
     fields: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """{(kind, old name of a choice): new name}. The kind goes by its old or its new name, or by that of the slot."""
+    """{(kind, old name of a choice): new name}. The kind is its old or its new name, or the name of the slot."""
     moves: Mapping[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
-    """{(slot, old kind): function} for what no renaming can say. It is given the table of choices with its kind as the
-    old schema has it, and returns another, to which renames apply afterwards."""
+    """{(slot, old kind): function} for changes that are not renames. The function gets the table of choices with its
+    kind in the old schema, and returns a new table, to which renames are applied afterwards."""
 
 
 ENDS: Mapping[tuple[Any, Any, Any], tuple[str | None, str | None]] = {
@@ -32,11 +32,11 @@ ENDS: Mapping[tuple[Any, Any, Any], tuple[str | None, str | None]] = {
     ("<pad>", "[CLS]", "[SEP]"): ("[CLS]", "[SEP]"),
     ("<pad>", "<eos>", "<eos>"): (None, "<eos>"),
 }
-"""`bos` and `eos` of the family's vocabularies, by `pad`, `cls` and `sep`."""
+"""`bos` and `eos` tokens of known vocabularies, by their `pad`, `cls` and `sep` tokens."""
 
 
 def with_ends_and_summary(table: dict[str, Any]) -> dict[str, Any]:
-    """Return special tokens with what schema 1 left to be guessed: `summary`, and `bos` and `eos` of known ones."""
+    """Add to special tokens what schema 1 did not state: `summary`, and `bos` and `eos` of known vocabularies."""
     if "summary" in table:
         return table
     first = str(table.get("single", "")).split(" ")[0]
@@ -54,11 +54,11 @@ OBJECTIVES = {
     "regress": "sequence_regression",
     "tag": "token_classification",
 }
-"""Names of objectives as schema 1 had them, by which stages call them, and as schema 2 has them."""
+"""Names of objectives, by which stages refer to them: in schema 1, and in schema 2."""
 
 
 def _heads_renamed(table: dict[str, Any]) -> dict[str, Any]:
-    """Return the step of a multi-task stage with the names that its objectives have now."""
+    """Rename the objectives in a task step of a multi-task stage to their names in schema 2."""
     names = table.get("objectives", ())
     return {**table, "objectives": [OBJECTIVES.get(name, name) for name in names]}
 
@@ -199,7 +199,7 @@ RENAMES: Mapping[int, Renames] = {
         },
     ),
 }
-"""By the number of the schema from which they lead to the next."""
+"""Changes to the next schema, by the number of the old schema."""
 
 SCHEMA = 1 + max(RENAMES)
-"""The schema of this version, by which parts are written."""
+"""The current schema number, with which parts are written."""

@@ -1,4 +1,4 @@
-"""Slots and what stands in them: a part joins a slot by existing in the slot's folder."""
+"""Slots and their parts: a part belongs to a slot if it is a subclass in the slot's folder, without registration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = TypeVar("P", bound="Part")
 
 
 def slots_of(slot: type[P]) -> dict[str, type[P]]:
-    """Return the concrete parts of a slot by kind, having imported every module of the slot's folder."""
+    """Return {kind: part class} for the concrete subclasses of a slot, after importing all modules of its folder."""
     _import_folder(folder_of(slot))
     found: dict[str, type[P]] = {}
     pending: list[type[P]] = [slot]
@@ -29,10 +29,10 @@ def slots_of(slot: type[P]) -> dict[str, type[P]]:
 
 
 def folder_of(slot: type[Part]) -> str:
-    """Return the package whose modules may hold parts of a slot: the one in whose `__init__` it is defined.
+    """Return the package or module that may hold parts of a slot: the package in whose `__init__` it is defined.
 
-    A slot that is defined in a module of a room has that module's package. One that is defined in a module right under
-    `genus` has that module alone.
+    A slot that is defined in a module of a subpackage has the package of that module. A slot that is defined in a
+    module directly in `genus` has that module alone.
     """
     module = slot.__module__
     package, _, _ = module.rpartition(".")

@@ -1,4 +1,4 @@
-"""JSON of older schemas made JSON of the present one, before it is read."""
+"""Schema migration: JSON of older schemas is converted to the current schema before it is read."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from genus.part.renames import Renames
 
 UNNUMBERED = 1
-"""The schema of files without a number."""
+"""The schema of files without a schema number."""
 
 
 def upgrade(value: object, slot: type[Part], schema: int = UNNUMBERED) -> object:
-    """Return a slot's JSON as the present schema has it; `schema` is that of a value without a number of its own.
+    """Convert the JSON of a slot's part to the current schema; `schema` is that of a value without a schema number.
 
-    A table is upgraded before the tables within it, so that these are found under the names of today.
+    A table is upgraded before the tables within it, so that these are found under their current names.
 
     Raises:
-        UsageError: the value is of a schema that this version does not know.
+        UsageError: the schema number is invalid, or newer than this version.
     """
     table = {"kind": value} if isinstance(value, str) else value
     if not isinstance(table, Mapping):
@@ -41,7 +41,7 @@ def upgrade(value: object, slot: type[Part], schema: int = UNNUMBERED) -> object
 
 
 def _number(schema: object) -> int:
-    """Return the number of a schema that can be read."""
+    """Check that a schema number is valid and not newer than `SCHEMA`, and return it."""
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise UsageError(f"schema: expected a number from 1 to {SCHEMA}, got {schema!r}")
     if schema > SCHEMA:
@@ -50,7 +50,7 @@ def _number(schema: object) -> int:
 
 
 def _step(table: dict[str, Any], slot: type[Part], renames: Renames) -> dict[str, Any]:
-    """Return a table as the next schema has it; what lies within it stays as it is."""
+    """Convert a table to the next schema, without the tables within it."""
     slots = [base.__name__ for base in slot.__mro__]
     old = str(table.get("kind", slot.__name__))
     for name in slots:
@@ -67,7 +67,7 @@ def _step(table: dict[str, Any], slot: type[Part], renames: Renames) -> dict[str
 
 
 def _within(value: object, kind: Type, schema: int) -> object:
-    """Return the value of a choice with the parts in it upgraded."""
+    """Return the value of a choice with the parts within it upgraded."""
     match kind:
         case Optional():
             return _within(value, kind.inner, schema)

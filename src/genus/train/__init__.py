@@ -1,1 +1,1 @@
-"""Station 6: the one training loop, its feeding, checkpoints and records."""
+"""Training (station 6): the training loop, data loading, checkpoints and metrics."""

@@ -1,13 +1,13 @@
-"""Checkpoints: whole or absent. Written beside, checksummed, renamed, and only then are the oldest removed.
+"""Checkpoints, written atomically: to a temporary folder, checksummed and renamed; only then are the oldest removed.
 
 A run's folder holds `checkpoints/checkpoint-<step>/` with
 
 * `model.safetensors`: the learner's parameters and buffers,
-* `optimizer.safetensors`: the optimizer's tensors, as `<number of the parameter>.<name>`,
-* `memory.safetensors`: what the network remembers, as `<turn>.<place in the step>.<name>`, if it remembers anything,
-* `state.json`: the progress, and what of the optimizer is no tensor,
-* `recipe.json`: the choices that made it,
-* `manifest.json`: the SHA-256 of each of these.
+* `optimizer.safetensors`: the optimizer's tensors, as `<index of the parameter>.<name>`,
+* `memory.safetensors`: the memory of a recurrent network, if any, as `<task step>.<place in the step>.<name>`,
+* `state.json`: the progress, and the optimizer state that is not tensors,
+* `recipe.json`: the choices of the run,
+* `manifest.json`: the SHA-256 of each of these files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MEMORY = "memory.safetensors"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The content of a checkpoint, by the names of its files, in memory of its own."""
+    """The content of a checkpoint by file name, copied to CPU memory."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -54,28 +54,28 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one run, of which the newest `keep` stay."""
+    """The checkpoints of one run; the newest `keep` are kept."""
 
     def __init__(self, run_folder: Path, keep: int, choices: Part | None, text: str = "") -> None:
         self.folder, self.keep, self.choices, self.text = run_folder / "checkpoints", keep, choices, text
 
     def steps(self) -> list[int]:
-        """Return the step of every checkpoint, rising."""
+        """Return the steps of all checkpoints in ascending order."""
         return RunFolder(self.folder.parent).checkpoint_steps()
 
     def path(self, step: int) -> Path:
-        """Return the folder of the checkpoint of a step."""
+        """Return the folder of the checkpoint at a step."""
         return self.folder / f"checkpoint-{step}"
 
     def last(self) -> str:
-        """Return a remark on what can be resumed from."""
+        """Return a phrase for error messages that names the newest checkpoint."""
         steps = self.steps()
         return f"resume from {self.path(steps[-1])}" if steps else "no checkpoint was written yet"
 
     def snapshot(
         self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]
     ) -> Snapshot:
-        """Return all that a checkpoint holds, copied, so that training can go on while it is written."""
+        """Return a copy of all content of a checkpoint, so that training can continue while it is written."""
         whole = optimizer.state_dict()
         moments: dict[str, Tensor] = {}
         plain: dict[str, Json] = {}
@@ -94,10 +94,10 @@ class Checkpoints:
         return Snapshot(progress.step, tensors, documents)
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint and prune the oldest.
+        """Write a checkpoint and remove the oldest.
 
         Raises:
-            GenusError: the disk is full or refuses; the earlier checkpoints are as they were.
+            GenusError: the disk is full or fails; the earlier checkpoints are unchanged.
         """
         target, partial = self.path(snapshot.step), self.folder / ".partial"
         try:
@@ -112,15 +112,15 @@ class Checkpoints:
         self.prune()
 
     def prune(self) -> None:
-        """Remove the oldest checkpoints, those that a kill left half removed too."""
+        """Remove all but the newest `keep` checkpoints, including those that a killed process left half removed."""
         for step in self.steps()[: -self.keep]:
             shutil.rmtree(self.path(step))
 
     def newest(self, log: Callable[[str], None]) -> Path | None:
-        """Return the newest whole checkpoint, None where there is no checkpoint at all; `log` hears of broken ones.
+        """Return the newest intact checkpoint, None where there is no checkpoint; damaged ones are reported to `log`.
 
         Raises:
-            GenusError: there are checkpoints, and none of them is whole.
+            GenusError: there are checkpoints, and none of them is intact.
         """
         for step in reversed(self.steps()):
             fault = _fault(self.path(step))
@@ -132,7 +132,7 @@ class Checkpoints:
         return None
 
     def set_aside_after(self, step: int) -> None:
-        """Rename what is newer than the checkpoint a run goes on from: it was broken, and its steps are made again."""
+        """Rename the damaged checkpoints after the one that a run resumes from, whose steps are trained again."""
         for newer in self.steps():
             if newer > step:
                 broken = self.folder / f"broken-{newer}"
@@ -140,10 +140,10 @@ class Checkpoints:
                 self.path(newer).rename(broken)
 
     def read(self, path: Path, learner: Learner, optimizer: TorchOptimizer) -> Progress:
-        """Put the tensors of a whole checkpoint into the learner and the optimizer and return its progress.
+        """Load an intact checkpoint into the learner and the optimizer, and return its progress.
 
         Raises:
-            UsageError: the checkpoint was made by other choices, which it names, or on other text.
+            UsageError: the checkpoint was made with other choices, which the message names, or on other text.
         """
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         if self.choices is not None:
@@ -167,12 +167,12 @@ class Checkpoints:
 
 
 def memory(path: Path) -> dict[str, Tensor]:
-    """Return the memory of a whole checkpoint; empty where the network had none."""
+    """Return the recurrent memory of an intact checkpoint; empty where the network has none."""
     return load_file(path / MEMORY) if (path / MEMORY).exists() else {}
 
 
 def reason(error: Exception) -> str:
-    """Return why the system refused, in a few words."""
+    """Return the cause of a failed write in a few words: the system's message, or the error's first line."""
     return system_error(error) or str(error).splitlines()[0]
 
 
@@ -194,7 +194,7 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _fault(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint, None if it is as it was written."""
+    """Return how a checkpoint is damaged, None if all files match the manifest."""
     try:
         manifest: dict[str, str] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         changed = [name for name, digest in manifest.items() if _sha256(path / name) != digest]
@@ -204,7 +204,7 @@ def _fault(path: Path) -> str | None:
 
 
 def _compare(path: Path, choices: Part) -> None:
-    """Refuse a checkpoint made by other choices."""
+    """Raise a UsageError if the checkpoint was made with other choices; the budget may grow."""
     saved = type(choices).from_json(json.loads((path / "recipe.json").read_text(encoding="utf-8")))
     if (changed := diff(saved, choices)) and not only_budget_grows(changed):
         names = ", ".join(f"{name} was {before!r} and is {now!r}" for name, before, now in changed)
@@ -221,7 +221,7 @@ def _sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Call fsync on a file or on a folder's entries."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""From micro-batch numbers to batches, in order, prepared by worker processes ahead of their use."""
+"""Data loading: micro-batches in the order of their numbers, prepared ahead by worker processes."""
 
 from __future__ import annotations
 
@@ -19,57 +19,57 @@ if TYPE_CHECKING:
     from genus.train.world import World
 
 WORKERS = {"cuda": 4, "cpu": 1}
-"""How many processes keep a device fed, where the user says nothing."""
+"""Default number of worker processes by device type."""
 
 
 class BatchFeed(Protocol):
-    """The training data of one stage as a pure function of the micro-batch number."""
+    """The training data of one stage: micro-batches as a pure function of their number."""
 
     def __getitem__(self, number: int, /) -> Batch:
-        """Return micro-batch `number`, the same whenever and wherever it is asked for."""
+        """Return micro-batch `number`, the same in every call and every process."""
 
     def epoch(self, number: int, /) -> float:
-        """Return how many passes over the data are made when `number` micro-batches have been taken."""
+        """Return the number of epochs, in fractions, that the first `number` micro-batches cover."""
 
 
 @dataclass(frozen=True)
 class TrainStage:
-    """A stage of training with its feed."""
+    """A training stage with its feed, gradient accumulation and share of the budget."""
 
     feed: BatchFeed
     accumulate: int = 1
-    """Micro-batches in one step, over all processes."""
+    """Gradient accumulation: micro-batches per step, over all processes."""
     share: float = 1.0
     """Fraction of the budget; the shares of a run sum to 1."""
     flops: Callable[[Sequence[int]], float] | None = None
-    """FLOPs of a micro-batch of sequences of these lengths, forward and backward; None where nobody counts."""
+    """FLOPs, forward and backward, of a micro-batch of sequences of these lengths; None where they are not counted."""
     text: str = ""
-    """Tells the text apart from others, so that no run goes on with another; empty where nobody asks."""
+    """Fingerprint of the text, so that a run is not resumed on another; empty where this is not checked."""
     batch_ratio: float = 1.0
-    """Its batch over that of the first."""
+    """Batch size divided by that of the first stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """A micro-batch of a feed, and how much of the data it is."""
+    """A micro-batch of a feed, and the fraction of an epoch that it covers."""
 
     batch: Batch
     epochs: float
-    """Passes over the data that are made with it: a fraction of one."""
+    """Fraction of a pass over the data."""
 
     def pin_memory(self) -> MicroBatch:
-        """Return the same in page-locked memory."""
+        """Return a copy in page-locked (pinned) memory."""
         return replace(self, batch=self.batch.pin_memory())
 
 
 def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> Generator[dict[int, MicroBatch]]:
-    """Yield, from step `first` of a stage on, what this process takes in each step: micro-batches by number.
+    """Yield this process's micro-batches by number for each step of a stage, from step `first` on.
 
-    Step s is micro-batches [s accumulate, (s + 1) accumulate); process r of R takes every R-th, from the r-th on. So
-    in every step it takes the same places, whose rows go on from each other where the text is in streams.
+    Step s has micro-batches [s accumulate, (s + 1) accumulate); process r of R takes every R-th, from the r-th on. A
+    process has the same places in every step, so that its rows continue each other where the text is in streams.
 
     Raises:
-        UsageError: more processes than micro-batches in a step.
+        UsageError: there are more processes than micro-batches in a step.
     """
     rank, size = world.rank, world.size
     if stage.accumulate < size:
@@ -84,16 +84,16 @@ def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> G
 
 
 def _stream(feed: BatchFeed, numbers: Iterator[int], workers: int, *, pin: bool) -> Iterator[MicroBatch]:
-    """Return the numbered micro-batches in order; with workers they are prepared ahead, and are the same."""
+    """Yield the numbered micro-batches in order; workers prepare them ahead and do not change them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # the user chose the number
         loader = DataLoader(
             cast("Dataset[MicroBatch | GenusError]", CatchErrors(feed)),
             batch_size=None,
-            sampler=numbers,  # it is iterated over once
+            sampler=numbers,  # an iterator suffices, since it is consumed once
             num_workers=workers,
             pin_memory=pin,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]  # with no batch size it gets single items
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # without a batch size it receives single items
             worker_init_fn=_leave_signals_to_the_parent,
         )
         batches = iter(loader)
@@ -105,12 +105,12 @@ def _stream(feed: BatchFeed, numbers: Iterator[int], workers: int, *, pin: bool)
 
 @dataclass(frozen=True)
 class CatchErrors:
-    """A feed whose errors come as values: a worker would wrap an exception in a traceback of many lines."""
+    """A feed that returns errors as values, since a worker would wrap an exception in a traceback of many lines."""
 
     feed: BatchFeed
 
     def __getitem__(self, number: int) -> MicroBatch | GenusError:
-        """Return micro-batch `number`, or why there is none; where the epochs end is known where batches are made."""
+        """Return micro-batch `number` with its fraction of an epoch, computed in the worker, or the error."""
         try:
             return MicroBatch(self.feed[number], self.feed.epoch(number + 1) - self.feed.epoch(number))
         except GenusError as error:
@@ -122,6 +122,6 @@ def _as_it_is(batch: MicroBatch | GenusError) -> MicroBatch | GenusError:
 
 
 def _leave_signals_to_the_parent(_: int) -> None:
-    """A terminal sends Ctrl-C to every process of the group; a worker that died of it would end the step in hand."""
+    """Ignore SIGINT and SIGTERM in a worker, whose end would abort the step: Ctrl-C reaches the whole process group."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The live display: a bar on a terminal, elsewhere a line every so often, both on standard error."""
+"""Progress display on standard error: a progress bar on a terminal, elsewhere a line at fixed intervals."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 EVERY = 30.0
-"""Seconds between two lines where standard error is no terminal."""
+"""Seconds between two lines where standard error is not a terminal."""
 
 
 class Display:
-    """How far a run is, how fast it goes and how long it will take."""
+    """Progress bar of a run: fraction of the budget spent, loss, tokens per second, utilization and time left."""
 
     def __init__(self, title: str, spent: float) -> None:
         self.title, self.began_at = title, spent
@@ -27,17 +27,17 @@ class Display:
             self.task = self.bar.add_task(title, total=1.0, line="")
 
     def start(self) -> None:
-        """Show it."""
+        """Show the progress bar."""
         if self.bar:
             self.bar.start()
 
     def stop(self) -> None:
-        """Take it down; the last state stays."""
+        """Stop the progress bar; its last state stays visible."""
         if self.bar:
             self.bar.stop()
 
     def show(self, row: dict[str, Any]) -> None:
-        """Show a row of metrics."""
+        """Update the display with a row of metrics."""
         line = self._line(row)
         if self.bar:
             self.bar.update(self.task, completed=row["spent"], line=line)

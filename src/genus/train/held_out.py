@@ -1,4 +1,4 @@
-"""Evaluation on held-out text: a streaming sum in constant memory."""
+"""Evaluation on held-out text: losses, perplexity and bits per byte, summed in constant memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 LARGEST = 700.0
-"""exp of more nats than this overflows."""
+"""Largest loss in nats whose exp is taken, since exp of a larger one overflows."""
 
 
 @torch.no_grad()
@@ -33,20 +33,20 @@ def evaluate(
     *,
     bytes_of: Callable[[Batch], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
-    """Return what a learner is worth on held-out batches, on the first `run.evaluate_batches` of them.
+    """Return the metrics of a learner on the first `run.evaluate_batches` held-out batches.
 
-    Each loss `name` in nats per target, its further sums per target (`masked/correct` is the masked accuracy), and
-    `loss`, the number that training minimizes. For losses over tokens also `name/perplexity` = exp(name) and
-    `name/bits_per_byte` = total nats / (ln 2 x total bytes of what was predicted). Every process computes all of it.
+    The metrics are each loss `name` in nats per target, its further sums per target (`masked_lm/correct` is the masked
+    accuracy), and `loss`, the training objective. Token losses also have `name/perplexity` = exp(name) and
+    `name/bits_per_byte` = total nats / (ln 2 x total bytes of the predicted text). Every process evaluates all batches.
 
-    What the network remembers of one batch serves the next. What a forward pass draws, as a generator's samples, is
-    keyed by the batch, so that it is the same at every call too, and nobody else's draws are disturbed.
+    Recurrent memory is carried from batch to batch. Random draws of the forward pass, such as a generator's samples,
+    are seeded by the batch number, so that they are equal in every call; the global random state is restored.
 
     Args:
-        learner: on the run's device.
-        batches: the same at every call, for comparable numbers.
+        learner: the learner, on the run's device.
+        batches: the same batches in every call, for comparable metrics.
         run: the device, the precision and the number of batches.
-        bytes_of: for each loss over tokens, the UTF-8 bytes of the text that a batch's targets stand for.
+        bytes_of: returns, for each token loss, the UTF-8 bytes of the text that a batch's targets stand for.
     """
     device = find_device(run.device)
     sums: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noted, so that a run can finish its step and save; the second one kills."""
+"""Handling of Ctrl-C (SIGINT) and SIGTERM: the first lets a run finish its step and save, the second kills it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """A context in which the first signal only sets `seen`."""
+    """A context in which the first SIGINT or SIGTERM only sets `seen`."""
 
     def __init__(self) -> None:
         self.seen = False
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        """Take the signals over, where this thread may."""
+        """Install the signal handlers, if this is the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give them back."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The one training loop, of pretraining and of fine-tuning."""
+"""The training loop, shared by pretraining and fine-tuning."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ Publish = Callable[[Learner], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended."""
+    """The outcome of a training run."""
 
     progress: Progress
     """Steps, tokens, FLOPs, seconds, the last loss and the last evaluation."""
     stopped: bool
-    """It was interrupted before the budget was spent; what it had reached is saved."""
+    """Whether the run was interrupted before the budget was spent; its state is saved."""
 
 
 def train(
@@ -59,26 +59,27 @@ def train(
     publish: Publish | None = None,
     resume: bool = False,
 ) -> Summary:
-    """Train a learner, in place and on the run's device, until the budget is spent or someone interrupts.
+    """Train a learner in place, on the run's device, until the budget is spent or the run is interrupted.
 
     Args:
-        learner: what learns.
-        stages: the run's feeds in order, each for its share of the budget.
-        optimizer: the update rule, at its peak rate.
-        schedule: the factor on the rate by the fraction of the budget that is spent before an update, and by the batch.
-        budget: when to end.
-        run: where and how.
-        folder: where checkpoints and records go; None leaves no file behind.
-        choices: written into every checkpoint; a run is resumed with the same.
-        seed: of dropout and whatever else a forward pass draws.
-        title: what the progress display calls it.
+        learner: network and heads to train.
+        stages: the training stages in order, each for its share of the budget.
+        optimizer: the update rule, with its peak learning rate.
+        schedule: the learning-rate schedule: a factor by the fraction of the budget spent before an update, and by the
+            batch.
+        budget: the amount of training.
+        run: device, precision, intervals and other run settings.
+        folder: where checkpoints and metrics are written; None writes no files.
+        choices: written into every checkpoint; a run can be resumed only with the same.
+        seed: seed of dropout and other random draws of the forward pass.
+        title: name of the run in the progress display.
         evaluate: returns metrics; called on every process, every `run.evaluate_every` steps and at the end.
         publish: writes the model; called on the first process after every checkpoint and at the end.
-        resume: go on from the newest whole checkpoint, or begin where there is none yet.
+        resume: continue from the newest intact checkpoint, or start where there is none yet.
 
     Raises:
-        GenusError: the loss is not finite, the disk is full, no checkpoint is whole.
-        UsageError: a folder that already holds a run, a checkpoint of other choices or text, a device not there.
+        GenusError: the loss is not finite, the disk is full, or no checkpoint is intact.
+        UsageError: the folder already holds a run, a checkpoint has other choices or text, or the device is missing.
     """
     world = init_distributed(run.device)
     checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stages[0].text)
@@ -100,9 +101,9 @@ def train(
 
 @dataclass
 class Loop:
-    """Updates until the budget is spent; evaluation, checkpoints and records in between.
+    """The training loop: updates until the budget is spent, with evaluation, checkpoints and metrics in between.
 
-    The result of a step is read while the device makes the next one, so that it never waits for the host.
+    The result of a step is read while the device computes the next one, so that the device never waits for the host.
     """
 
     train_step: TrainStep
@@ -123,7 +124,7 @@ class Loop:
         self.saved: int | None = None
 
     def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
-        """Run through the stages; return whether it was interrupted."""
+        """Train all stages, and return whether the run was interrupted before the budget was spent."""
         stop = False
         for number, (stage, end) in enumerate(zip(stages, ends(stages), strict=True)):
             if stop or number < self.progress.stage or self._spent() >= end:
@@ -154,7 +155,7 @@ class Loop:
         return self.progress.spent(self.budget)
 
     def _enter(self, stage: int) -> None:
-        """Begin a stage, or go on in it; its workers are forked while no thread of ours runs."""
+        """Begin or continue a stage; the writer thread is joined first, since workers are forked next."""
         self.writer.wait()
         if stage != self.progress.stage:
             self.train_step.memories.forget()
@@ -165,7 +166,7 @@ class Loop:
         """Read and record the result of the step before the latest one.
 
         Raises:
-            GenusError: its update was not made, since the loss or the gradient is not finite; or a checkpoint failed.
+            GenusError: the update was skipped since loss or gradient is not finite; or writing a checkpoint failed.
         """
         self.writer.check()
         before, self.pending = self.pending, latest
@@ -180,10 +181,10 @@ class Loop:
         self.record.step(replace(progress, loss=result.loss, seconds=self.progress.seconds), result)
 
     def _settle(self) -> None:
-        """Wait for the device, and refuse what must be neither measured nor kept.
+        """Synchronize with the device, and check that the weights may be evaluated and saved.
 
         Raises:
-            GenusError: the last update was not made, or made weights that are not finite.
+            GenusError: the last update was skipped, or the weights are not finite.
         """
         if self.pending is not None:
             (seconds,) = self.world.sum([self.clock.lap()])
@@ -206,7 +207,7 @@ class Loop:
         self.clock.lap()
 
     def _save(self) -> None:
-        """Write a checkpoint beside training and publish the model, on the first process."""
+        """Write a checkpoint in the background and publish the model, on the first process."""
         self._settle()
         step, train_step = self.progress.step, self.train_step
         remembered = train_step.memories.tensors(self.world) if self.checkpoints else {}
@@ -222,7 +223,7 @@ class Loop:
 
 
 def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World) -> Progress:
-    """Return the progress of the newest whole checkpoint, having put its tensors in place."""
+    """Load the newest intact checkpoint and return its progress."""
     speak = log if world.rank == 0 else lambda line: None
     newest = checkpoints.newest(speak)
     if newest is None:
@@ -238,6 +239,6 @@ def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World) -> P
 
 @contextmanager
 def own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Leave the caller's random generators as they are: updates seed PyTorch's own for every micro-batch."""
+    """Restore the caller's random state at the end: updates seed PyTorch's global generator for every micro-batch."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

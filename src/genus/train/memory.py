@@ -1,4 +1,4 @@
-"""What a network remembers from batch to batch: for each place of a step, as the rows there go on from each other."""
+"""Recurrent memory between batches: one memory per place of a step, whose rows continue each other."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Memories:
-    """The memories of one process, by turn and place; feeds that take turns have streams of their own, each."""
+    """The recurrent memories of one process, by task step and place; each task step's feed has its own streams."""
 
     def __init__(self) -> None:
         self.slots: dict[tuple[str, int], Memory] = {}
 
     def given(self, batch: Batch, network: Network, place: int) -> Batch:
-        """Return the batch at a place of its step with the memory of the last one there.
+        """Return the batch with the memory that the previous batch at this place of the step left.
 
-        Batches that are no streams, as those of a task, have no memory.
+        Batches that are not streams, such as those of a fine-tuning task, get no memory.
         """
         if batch.tokens.flow is None:
             return batch
@@ -34,18 +34,18 @@ class Memories:
         return replace(batch, memory=memory)
 
     def keep(self, batch: Batch, place: int, memory: Memory) -> None:
-        """Keep the memory that follows the batch at a place of its step."""
+        """Store the memory after the batch at a place of its step."""
         if memory:
             self.slots[turn_of(batch), place] = memory
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Discard all memories."""
         self.slots.clear()
 
     def tensors(self, world: World) -> dict[str, Tensor]:
-        """Return the memories of all processes, as `<turn>.<place>.<name>`; every process calls this.
+        """Return the memories of all processes, as `<task step>.<place>.<name>`; every process must call this.
 
-        Process r of R has the places r, r + R, ... of every turn.
+        Process r of R has the places r, r + R, ... of every task step.
         """
         found = {}
         for turn in sorted({turn for turn, _ in self.slots}):
@@ -59,7 +59,7 @@ class Memories:
         return found
 
     def restore(self, tensors: dict[str, Tensor], world: World) -> None:
-        """Take back what is this process's of the tensors of all."""
+        """Load this process's memories from those of all processes, as `tensors` returns them."""
         self.slots.clear()
         for key, tensor in tensors.items():
             turn, place, name = key.split(".", 2)
@@ -68,5 +68,5 @@ class Memories:
 
 
 def turn_of(batch: Batch) -> str:
-    """Return the name of the turn that a batch is of: the objectives that learn from it."""
+    """Return the name of a batch's task step: the names of the objectives that learn from it."""
     return "all" if batch.heads is None else ",".join(sorted(batch.heads))

@@ -1,4 +1,4 @@
-"""What a device can compute at most: the denominator of model-FLOPs utilization (Chowdhery et al. 2022, appendix B)."""
+"""Peak FLOP/s of a device, the denominator of model-FLOPs utilization (MFU; Chowdhery et al. 2022, appendix B)."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ DENSE_BFLOAT16 = {
     "NVIDIA L40": 181e12,
     "NVIDIA L40S": 362e12,
 }
-"""FLOP/s of matrix products in bfloat16 without sparsity, by the whole name that PyTorch gives a device."""
+"""Dense FLOP/s of matrix products in bfloat16, by the full device name in PyTorch."""
 SIDE = {"cpu": 1024, "cuda": 8192}
-"""Of the square matrices to measure with: large enough to fill the device, small enough to take milliseconds."""
+"""Side of the square matrices for measurements: large enough to fill the device, small enough for milliseconds."""
 TRIES = 5
 
 
 @functools.cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Return FLOP/s: of a GPU in bfloat16 the data sheet's, otherwise the best of a few products of square matrices.
+    """Return the peak FLOP/s: from the data sheet for a GPU in bfloat16, otherwise the best measured matrix product.
 
-    None for a GPU whose data sheet is not known here: a number that is measured lies below the peak, and utilization
-    would flatter. On a CPU the rate is that of one thread in its own time, times the threads: what else the machine
-    does takes nothing away.
+    It is None for a GPU in bfloat16 without a known data sheet: a measured rate is below the peak and would overstate
+    utilization. On a CPU it is the rate of one thread in its own CPU time, times the number of threads, so that other
+    load on the machine does not lower it.
     """
     if device.type == "cuda" and dtype is torch.bfloat16:
         return DENSE_BFLOAT16.get(torch.cuda.get_device_name(device))
@@ -57,7 +57,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def unknown_peak(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Return one line on why utilization is not told on a device; None where it is."""
+    """Return one line on why utilization is not reported on a device; None where it is."""
     if peak_flops(device, dtype) is not None:
         return None
     name = torch.cuda.get_device_name(device)
@@ -65,7 +65,7 @@ def unknown_peak(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def _rate(matrix: torch.Tensor, clock: Callable[[], float]) -> float:
-    """Return FLOP/s of the fastest product."""
+    """Return the FLOP/s of the fastest of `TRIES` matrix products."""
     seconds = []
     for _ in range(TRIES):
         begun = clock()

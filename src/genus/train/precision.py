@@ -1,4 +1,4 @@
-"""The number format of a run: float32, or bfloat16 autocast where the device computes in it natively."""
+"""Mixed precision: float32, or bfloat16 autocast where the device supports bfloat16 natively."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def number_format(precision: str, device: torch.device) -> torch.dtype:
-    """Return the format that a run's `precision` means on a device."""
+    """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is native, else float32."""
     if precision == "auto":
         return torch.bfloat16 if _native_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Return the context in which a forward pass runs."""
+    """Return the autocast context for the forward pass; it is disabled for float32."""
     wanted = number_format(precision, device)
     return torch.autocast(device.type, dtype=wanted, enabled=wanted is not torch.float32)
 

@@ -1,4 +1,4 @@
-"""How far a run is, in every unit in which a budget can be given."""
+"""Training progress, in every unit of a budget: steps, tokens, FLOPs, seconds and epochs."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ if TYPE_CHECKING:
     from genus.train.step import StepCounts
 
 ROUNDING = 1e-9
-"""A fraction this near to a bound has reached it: shares such as 0.3 + 0.6 are not exact."""
+"""Tolerance with which a fraction of the budget reaches a bound: sums of shares such as 0.3 + 0.6 are not exact."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The whole state of a run beside its tensors."""
+    """The complete state of a training run apart from its tensors."""
 
     step: int = 0
-    """Updates made."""
+    """Number of updates."""
     stage: int = 0
     stage_step: int = 0
-    """Updates made in the stage; with the stage, it says which micro-batches come next."""
+    """Number of updates in the stage; with the stage, it determines the next micro-batches."""
     tokens: int = 0
-    """Live tokens seen, over all processes."""
+    """Real tokens trained on, over all processes."""
     flops: float = 0.0
     seconds: float = 0.0
-    """Time spent in updates, without evaluation and checkpoints; a step's own is added with the next one."""
+    """Time spent in updates, without evaluation and checkpoints; a step's time is added with the next step."""
     epochs: float = 0.0
     loss: float | None = None
-    """What the last update minimized."""
+    """Loss of the last update."""
     evaluation: dict[str, float] = field(default_factory=dict)
-    """What the last evaluation returned."""
+    """Metrics of the last evaluation."""
     evaluated: int | None = None
     """The step of the last evaluation."""
 
     def spent(self, budget: Budget) -> float:
-        """Return the fraction of the budget that is spent, at most 1."""
+        """Return the fraction of the budget that is spent, in its unit, at most 1."""
         amounts = {"steps": self.step, "tokens": self.tokens, "flops": self.flops}
         amount = (amounts | {"seconds": self.seconds, "epochs": self.epochs})[budget.unit]
         return 1.0 if amount >= budget.amount * (1.0 - ROUNDING) else amount / budget.amount
 
     def enter(self, stage: int) -> Progress:
-        """Return the progress at the begin of a stage, or where it stands if it is in it."""
+        """Return the progress at the start of a stage, or unchanged if it is in that stage already."""
         return self if stage == self.stage else replace(self, stage=stage, stage_step=0)
 
     def after(self, counts: StepCounts) -> Progress:
-        """Return the progress after one more update of the stage, but for its loss, which is known later."""
+        """Return the progress after one more update of the stage; its loss is set later, when it is known."""
         return replace(
             self,
             step=self.step + 1,
@@ -64,13 +64,13 @@ class Progress:
 
 
 class Stopwatch:
-    """Seconds from lap to lap."""
+    """A stopwatch that measures wall-clock seconds from lap to lap."""
 
     def __init__(self) -> None:
         self.begun = time.perf_counter()
 
     def lap(self) -> float:
-        """Return the seconds since the last lap, and begin another."""
+        """Return the seconds since the last lap, and start a new lap."""
         before, self.begun = self.begun, time.perf_counter()
         return self.begun - before
 

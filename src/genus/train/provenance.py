@@ -1,4 +1,4 @@
-"""`run.json`: where a run comes from, one entry for each time it was started."""
+"""Provenance of a run in `run.json`: settings, hardware and versions, one entry per start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = ("genus", "torch", "numpy", "tokenizers", "safetensors")
 
 
 def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -> None:
-    """Write `run.json`; a run that goes on from a later step keeps the earlier entries."""
+    """Write `run.json`; a run that is resumed from a step after 0 keeps the earlier entries."""
     earlier = _sessions(path) if step else []
     session: dict[str, Any] = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -37,7 +37,7 @@ def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -
 
 
 def _sessions(path: Path) -> list[Any]:
-    """Return the earlier entries; of a file that is damaged there are none."""
+    """Return the earlier entries; none if the file is missing or damaged."""
     try:
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -46,7 +46,7 @@ def _sessions(path: Path) -> list[Any]:
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
-    """Return what numbers depend on and no recipe says: hardware, system, versions, the commit of the code."""
+    """Return what results depend on besides the recipe: hardware, system, package versions, commit of the code."""
     return {
         "device": _hardware(device),
         "cores": os.cpu_count(),
@@ -66,7 +66,7 @@ def _hardware(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that the code runs from, None where it is no checkout."""
+    """Return the git commit of the checkout that the code runs from, None where it is not a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""What a run leaves to read: `metrics.jsonl`, `run.json`, TensorBoard curves, and the live display."""
+"""Metrics of a run: `metrics.jsonl`, `run.json`, TensorBoard curves, and the progress display."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MetricsRow = dict[str, Any]
 
 
 class Record:
-    """The records of a run, kept by its first process; with no folder there is only the display."""
+    """The metrics of a run, written by its first process; without a folder there is only the display."""
 
     def __init__(
         self, folder: Path | None, run: Run, world: World, budget: Budget, progress: Progress, title: str, seed: int
@@ -41,7 +41,7 @@ class Record:
             write_provenance(folder / "run.json", run, world, progress.step, seed)
 
     def __enter__(self) -> Self:
-        """Show the display."""
+        """Start the display, and print why utilization is left out, if it is."""
         if self.display:
             self.display.start()
             if line := unknown_peak(self.world.device, number_format(self.run.precision, self.world.device)):
@@ -49,14 +49,14 @@ class Record:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the display down and close the files."""
+        """Stop the display and close the files."""
         if self.display:
             self.display.stop()
         if self.metrics:
             self.metrics.close()
 
     def step(self, progress: Progress, result: StepResult) -> None:
-        """Note an update, every `log_every` steps."""
+        """Record the metrics of an update, every `log_every` steps."""
         if progress.step % self.run.log_every or not self.display:
             return
         row = {
@@ -78,13 +78,13 @@ class Record:
             self.metrics.write(row)
 
     def evaluation(self, progress: Progress) -> None:
-        """Note what an evaluation found."""
+        """Record the metrics of an evaluation, with the prefix `held_out/`."""
         if self.metrics:
             found = {f"held_out/{name}": value for name, value in progress.evaluation.items()}
             self.metrics.write({"step": progress.step, **found})
 
     def _rates(self, progress: Progress) -> MetricsRow:
-        """Return live tokens per second since the last row, and model FLOPs as a share of what the devices can do."""
+        """Return real tokens per second since the last row, and model-FLOPs utilization where the peak is known."""
         seconds = progress.seconds - self.before.seconds
         rates = {"tokens_per_second": (progress.tokens - self.before.tokens) / seconds}
         peak = peak_flops(self.world.device, number_format(self.run.precision, self.world.device))
@@ -94,7 +94,7 @@ class Record:
 
 
 class MetricsFile:
-    """`metrics.jsonl`, one row a line, unbuffered; a resumed run goes on from its checkpoint as if never stopped."""
+    """`metrics.jsonl`, one row per line, unbuffered; a resumed run drops the rows after its checkpoint."""
 
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
         self.path = folder / "metrics.jsonl"
@@ -107,10 +107,10 @@ class MetricsFile:
             raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
 
     def write(self, row: MetricsRow) -> None:
-        """Append a row; what is not a finite number, for which JSON has no word, is null.
+        """Append a row; NaN and infinities, which JSON cannot represent, become null.
 
         Raises:
-            GenusError: the disk is full or refuses.
+            GenusError: the disk is full or fails.
         """
         try:
             told = {name: value if math.isfinite(value) else None for name, value in row.items()}
@@ -122,19 +122,19 @@ class MetricsFile:
             raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the metrics file and the TensorBoard writer."""
         self.file.close()
         if self.curves is not None:
             self.curves.close()
 
 
 def log(line: str) -> None:
-    """Tell the user something in one line, on standard error."""
+    """Print a line for the user on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def _cut(path: Path, step: int) -> None:
-    """Keep the rows up to a step: what came later is made again; a last line may be torn."""
+    """Keep the rows up to a step, since later steps are trained again; an incomplete last line is dropped."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
@@ -142,7 +142,7 @@ def _cut(path: Path, step: int) -> None:
 
 
 def _step(line: str) -> float:
-    """Return the step of a row, and infinity for what is none."""
+    """Return the step of a row, infinity for an invalid line."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -150,7 +150,7 @@ def _step(line: str) -> float:
 
 
 def _tensorboard(folder: Path, step: int, tracker: str) -> Any:
-    """Return a TensorBoard writer, or None where it is not wanted or, unasked for, not installed."""
+    """Return a TensorBoard writer; None if `tracker` is `none`, or is `auto` and TensorBoard is not installed."""
     if tracker == "none":
         return None
     try:

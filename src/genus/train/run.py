@@ -1,4 +1,4 @@
-"""How a run is carried out: nothing here changes what is learned, up to rounding."""
+"""Run settings (device, precision, workers, intervals), which change the result only by rounding."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from genus.part import Count, Fraction, Natural, Part
 
 
 class Run(Part):
-    """Where and how a run computes, and how often it saves, evaluates and reports."""
+    """Run settings: device and precision, and how often a run saves, evaluates and reports."""
 
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` is CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 autocast where the device computes in it natively."""
+    """`auto` is bfloat16 autocast where the device supports bfloat16 natively, else float32."""
     compile: bool = False
-    """Compile the model with PyTorch's compiler: minutes at the start, then faster steps."""
+    """Compile the model with `torch.compile`: minutes at the start, then faster steps."""
     workers: Natural | None = None
-    """Processes that prepare batches, 0 for none; None is 1 on a CPU and 4 on a GPU."""
+    """Worker processes that prepare batches, 0 for none; None is 1 on a CPU and 4 on a GPU."""
     checkpoint_every: Count = 1000
-    """Steps."""
+    """Steps between checkpoints."""
     keep: Count = 3
-    """How many of the newest checkpoints stay on disk."""
+    """Number of the newest checkpoints that stay on disk."""
     evaluate_every: Count = 1000
-    """Steps."""
+    """Steps between held-out evaluations."""
     evaluate_batches: Count = 100
-    """Micro-batches of one held-out evaluation, at most."""
+    """Largest number of micro-batches in a held-out evaluation."""
     held_out: Fraction = 0.005
-    """Fraction of the documents that is kept from training, for evaluation."""
+    """Fraction of the documents that is held out of training for evaluation."""
     log_every: Count = 10
-    """Steps."""
+    """Steps between rows of `metrics.jsonl`."""
     tracker: Literal["auto", "tensorboard", "none"] = "auto"
-    """What writes curves beside `metrics.jsonl`; `auto` is TensorBoard where it is installed."""
+    """Writer of training curves beside `metrics.jsonl`; `auto` is TensorBoard where it is installed."""

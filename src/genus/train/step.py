@@ -1,4 +1,4 @@
-"""One update of a learner: the micro-batches of a step in, new weights and the step's losses out."""
+"""Training step: forward and backward passes of the micro-batches, gradient clipping, and one optimizer update."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What is known of a step before it is made, over all processes, by one small all-reduce on the CPU."""
+    """Counts of a step over all processes, known before its forward pass from one small all-reduce on the CPU."""
 
     targets: Sums
-    """Targets of each loss."""
+    """Number of targets of each loss."""
     tokens: int
-    """Tokens that are no padding."""
+    """Real tokens, without padding."""
     flops: float
-    """Model FLOPs of the step, forward and backward: of sequences of the lengths that they have."""
+    """Model FLOPs of the step, forward and backward, from the true sequence lengths."""
     epochs: float
-    """Passes over the data."""
+    """Fraction of a pass over the data."""
     seconds: float
-    """Time since the step before was counted, without evaluation and checkpoints: the mean over the processes."""
+    """Time since the previous step was counted, without evaluation and checkpoints: the mean over the processes."""
     stops: bool
-    """A process was asked to stop."""
+    """Whether any process was asked to stop."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update did, the same on every process."""
+    """The result of one update, the same on every process."""
 
     loss: float
-    """The number that was minimized."""
+    """The training objective that the update minimized."""
     means: dict[str, float]
-    """Every loss, and every further sum, per target."""
+    """Each loss, and each further sum, per target."""
     gradient_norm: float
-    """Before clipping."""
+    """Global L2 norm of the gradient before clipping."""
     lr: float
-    """The base learning rate times the schedule's factor."""
+    """Learning rate: the peak rate times the schedule's factor."""
     finite: bool
-    """False: this or an earlier loss or gradient is not finite, and the weights were left as they were."""
+    """False if this or an earlier loss or gradient is not finite; the update was then skipped."""
 
 
 class PendingResult:
-    """The result of an update, which the device may not have finished; only `read` waits for it."""
+    """The result of an update that the device may not have finished; only `read` synchronizes with the device."""
 
     def __init__(self, losses: Sums, norm: Tensor, loss: Tensor, failed: Tensor, counts: Sums, lr: float) -> None:
         self.names, self.counts, self.lr = list(losses), counts, lr
@@ -82,7 +82,7 @@ class PendingResult:
             self.ready.record()
 
     def read(self) -> StepResult:
-        """Return the result, once the device has come so far."""
+        """Wait until the device has finished the update, and return its result."""
         if self.ready is not None:
             self.ready.synchronize()
         loss, norm, failed, *sums = self.values.tolist()
@@ -91,10 +91,10 @@ class PendingResult:
 
 
 class TrainStep:
-    """Makes updates: the same ones for any number of processes, workers and earlier interruptions.
+    """Training step, whose updates do not depend on the number of processes and workers or on interruptions.
 
-    Nothing in it waits for the device. A loss or a gradient that is not finite sets `failed`, which stops this update
-    and all later ones on the device (`found_inf` of fused optimizers), until somebody reads the result.
+    It never synchronizes with the device. A loss or a gradient that is not finite sets `failed`, which skips this and
+    all later updates on the device (`found_inf` of fused optimizers) until the result is read.
     """
 
     def __init__(self, learner: Learner, choice: Optimizer, run: Run, world: World, seed: int) -> None:
@@ -121,7 +121,7 @@ class TrainStep:
         *,
         stop: bool = False,
     ) -> StepCounts:
-        """Return what all processes are about to do, of which this one's micro-batches are a part."""
+        """Return the counts of the next step, summed over the micro-batches of all processes."""
         each = [self.learner.counts(one.batch) for one in batches.values()]
         own = [sum(counts[name].item() for counts in each) for name in each[0]]
         tokens = sum(one.batch.tokens.tokens for one in batches.values())
@@ -133,10 +133,10 @@ class TrainStep:
         return StepCounts(targets, int(every), flops, epochs, seconds / self.world.size, stops > 0)
 
     def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float, counts: Sums) -> PendingResult:
-        """Make one update from this process's micro-batches by number, at `factor` of the base learning rates.
+        """Make one update from this process's micro-batches by number, at `factor` times the peak learning rates.
 
-        Targets were counted over the whole step (`counts`) before the first loss is divided by their number, so that
-        every target weighs the same, whatever micro-batch or process it is in.
+        Losses are divided by the number of targets in the whole step (`counts`), so that every target has the same
+        weight in whatever micro-batch or process it is.
         """
         self.learner.train()
         sums = self._gradients(batches, stage, counts)
@@ -152,15 +152,16 @@ class TrainStep:
         return PendingResult(sums, norm, loss, self.failed, counts, self.choice.lr * factor)
 
     def weights_are_finite(self) -> bool:
-        """Return whether every weight is a finite number; this waits for the device."""
+        """Return whether all weights are finite; this synchronizes with the device."""
         with torch.no_grad():
             lengths = torch._foreach_norm([weight.detach() for weight in self.parameters], math.inf)
             return all(bool(length.isfinite()) for length in lengths)
 
     def _gradients(self, batches: Mapping[int, Batch], stage: int, counts: Sums) -> Sums:
-        """Leave the step's gradient in the parameters and return its sums, over all processes.
+        """Accumulate the step's gradient in the parameters, and return the loss sums over all processes.
 
-        What a forward pass draws (dropout) is keyed by the micro-batch: nothing is to be saved, and no process differs.
+        Random draws of the forward pass (dropout) are seeded by the micro-batch number, so that checkpoints save no
+        random state and results do not depend on the number of processes.
         """
         totals: Sums = {}
         for place, (number, batch) in enumerate(batches.items()):
@@ -178,11 +179,11 @@ class TrainStep:
         return dict(zip(totals, summed.unbind(), strict=True))
 
     def _communication(self, *, last: bool) -> AbstractContextManager[object]:
-        """Return the context of a micro-batch: gradients are summed over the processes in the last one alone."""
+        """Return the context of a micro-batch's passes: gradients are all-reduced only in the last one of the step."""
         replica = self.replica
         return replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else nullcontext()
 
 
 def means(sums: Sums, counts: Sums) -> dict[str, float]:
-    """Return every sum per target: `masked` by the count of `masked`, and so `masked/correct`."""
+    """Return every sum per target; `masked_lm` and `masked_lm/correct` are divided by the count of `masked_lm`."""
     return {name: total.item() / max(1.0, counts[name.split("/")[0]].item()) for name, total in sums.items()}

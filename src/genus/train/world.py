@@ -1,4 +1,4 @@
-"""The processes of a run, as `torchrun` starts them: one whole model in each, gradients and counts summed over all."""
+"""Data-parallel training in the processes that `torchrun` starts: gradients and counts are summed over all."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTING = timedelta(minutes=30)
-"""For all processes to have been started."""
+"""Time limit for all processes to start."""
 FOREVER = timedelta(days=3650)
-"""For the first process to have prepared the files of a run: tokenizing a large corpus takes days."""
+"""Time limit for the first process to prepare the files of a run: tokenizing a large corpus takes days."""
 BUFFERS = "forward_sync_buffers"
-"""How `DistributedDataParallel` calls that buffers are sent around in every forward pass, which ours need not be."""
+"""Argument of `DistributedDataParallel` for broadcasting buffers in every forward pass, which is not needed here."""
 if BUFFERS not in inspect.signature(DistributedDataParallel).parameters:  # before PyTorch 2.13
     BUFFERS = "broadcast_buffers"
 _turns = itertools.count()
@@ -36,18 +36,19 @@ _turns = itertools.count()
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of its run, and where it computes."""
+    """Rank of this process, number of processes (world size), and device."""
 
     rank: int
     size: int
     device: torch.device
 
     def replicate(self, learner: nn.Module) -> nn.Module:
-        """Return a module to call in place of the learner, whose backward pass sums gradients over the processes.
+        """Return a data-parallel replica of the learner, whose backward pass sums gradients over the processes.
 
-        The weights become those of the first process. Gradients are summed in buckets while the backward pass goes on
-        (`DistributedDataParallel`), not averaged, for losses are divided by the targets of all processes. A learner
-        whose parameters were sharded from outside (FSDP2's `fully_shard`) sums them itself, once told not to average.
+        The weights become those of the first process. Gradients are summed in buckets during the backward pass
+        (`DistributedDataParallel`), not averaged, since losses are divided by the targets of all processes. A learner
+        whose parameters were sharded by the caller (FSDP2's `fully_shard`) is returned itself, set to sum and not to
+        average.
         """
         if is_sharded(learner):
             for module in learner.modules():
@@ -59,11 +60,11 @@ class World:
             return learner
         options: dict[str, Any] = {BUFFERS: False, "find_unused_parameters": True}
         replica = DistributedDataParallel(learner, **options)
-        replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # it refuses annotations that are strings
+        replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # string annotations are rejected
         return replica
 
     def sum(self, values: list[float]) -> list[float]:
-        """Return each number summed over the processes, on the CPU: no device is waited for."""
+        """Return each number summed over the processes (all-reduce on the CPU, without device synchronization)."""
         if self.size == 1:
             return values
         vector = torch.tensor(values, dtype=torch.float64)
@@ -71,20 +72,20 @@ class World:
         return vector.tolist()
 
     def sum_tensor(self, tensor: Tensor) -> Tensor:
-        """Return a tensor summed over the processes, in place and in the order of the device's work."""
+        """Sum a tensor over the processes (all-reduce, in place, queued on the device) and return it."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def share(self, tensor: Tensor, owner: int) -> Tensor:
-        """Return the tensor of one of the processes; the others bring one of its shape and type, overwritten."""
+        """Broadcast the tensor of process `owner`; the others pass one of its shape and type, which is overwritten."""
         if self.size > 1:
             distributed.broadcast(tensor, owner)
         return tensor
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Return whether parameters are spread over the processes, as FSDP2's `fully_shard` leaves them."""
+    """Return whether parameters are sharded over the processes, as by FSDP2's `fully_shard`."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
@@ -96,10 +97,10 @@ def _sum(bucket: Any) -> Any:
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """Let the first process through a block before the others: it makes the files that they then find.
+    """Run a block on the first process before the others, which then find the files that it made.
 
-    The others wait at the store by which `torchrun`'s processes meet, not in a collective, whose time limit (10 minutes
-    with NCCL) the preparation of a corpus exceeds. So this comes before `init_distributed`.
+    The others wait on the rendezvous store of `torchrun`, not in a collective, whose time limit (10 minutes with NCCL)
+    the preparation of a corpus exceeds. Therefore it is used before `init_distributed`.
     """
     rank, size = _place()
     if size == 1:
@@ -114,10 +115,10 @@ def rank_zero_first() -> Iterator[None]:
 
 
 def init_distributed(device: str) -> World:
-    """Return this process's place, having joined the process group if `torchrun` started several.
+    """Join the process group if `torchrun` started several processes, and return this process's rank and device.
 
     Raises:
-        UsageError: a device that PyTorch does not know or the machine does not have.
+        UsageError: PyTorch does not know the device, or the machine does not have it.
     """
     (rank, size), place = _place(), find_device(device)
     if size == 1:
@@ -131,28 +132,28 @@ def init_distributed(device: str) -> World:
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process is the one that writes the files of its run."""
+    """Return whether this process has rank 0, which writes the files of a run."""
     return _place()[0] == 0
 
 
 def _place() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes, as `torchrun` says them."""
+    """Return the rank of this process and the world size, from the environment variables of `torchrun`."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return (int(os.environ["RANK"]), size) if size > 1 else (0, 1)
 
 
 @functools.cache
 def _store() -> Any:
-    """Return the store that the processes of a run share."""
+    """Return the rendezvous store that the processes of a run share."""
     store, _, _ = next(distributed.rendezvous("env://", timeout=CONNECTING))  # type: ignore[attr-defined]
     return store
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device a name means; each process of a machine takes a GPU of its own.
+    """Return the device of a name; with `auto` or `cuda`, each process of a machine gets its own GPU.
 
     Raises:
-        UsageError: a device that PyTorch does not know or the machine does not have.
+        UsageError: PyTorch does not know the device, or the machine does not have it.
     """
     if name in {"auto", "cuda"}:
         if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Work beside training: one piece at a time, in a thread."""
+"""Background writing in a thread, one task at a time, while training continues."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ if TYPE_CHECKING:
 
 
 class BackgroundWriter:
-    """A context in which one piece of work at a time is done in a thread; at its end the last one is waited for."""
+    """A context that runs one task at a time in a thread, and at its end waits for the last task."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
-        """Begin with no work."""
+        """Return the writer, which has no task yet."""
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        """Wait for the work in hand; what went wrong there is raised where nothing else was."""
+        """Wait for the current task; its error is raised unless the block raised another."""
         if kind is None:
             self.wait()
         elif self._thread is not None:
             self._thread.join()
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begin a piece of work, once the one before is done.
+        """Start a task in the thread, after the previous one has ended.
 
         Raises:
-            GenusError: what went wrong in the one before.
+            GenusError: the previous task failed.
         """
         self.wait()
         self._thread = threading.Thread(target=self._do, args=(work,), name="genus-writer")
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what has gone wrong so far; this does not wait."""
+        """Raise the error of a failed task, without waiting for a running one."""
         if self._error is not None:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for the work in hand.
+        """Wait for the current task.
 
         Raises:
-            GenusError: what went wrong in it.
+            GenusError: the task failed.
         """
         if self._thread is not None:
             self._thread.join()
@@ -58,5 +58,5 @@ class BackgroundWriter:
     def _do(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # whatever it is, it is raised in the thread that waits
+        except BaseException as error:  # any error is raised again in the thread that waits
             self._error = error

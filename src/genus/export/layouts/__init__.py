@@ -1,8 +1,8 @@
-"""Layouts: one table an architecture between our tensor names and Hugging Face's, and the configuration beside it.
+"""Layouts: for each Hugging Face architecture, the tables of tensor names and of configuration keys.
 
-Both are read in both directions. A layout is a module of this folder that holds a `Layout`; it is found by scanning.
-For a recipe the first layout is chosen whose configuration, read back, describes the very same architecture. For a
-folder it is chosen by `model_type`; where several layouts share one, by the settings that each names in `variant`.
+Both tables work in both directions. A layout is a `Layout` in a module of this folder, found by scanning. For a recipe,
+the first layout is chosen whose configuration, read back, gives the same architecture. For a folder, it is chosen by
+`model_type`; where several layouts share one, by the keys in their `variant`.
 """
 
 from __future__ import annotations
@@ -27,106 +27,108 @@ if TYPE_CHECKING:
 
 
 def same(value: Any) -> Any:
-    """Return the value: most settings are written alike."""
+    """Return the value unchanged, since most settings are written alike."""
     return value
 
 
 def nothing(config: Json) -> None:
-    """Return None."""
+    """Return None: no limit on the length."""
 
 
 def always(config: Json, tensors: Mapping[str, Tensor]) -> bool:
-    """Return that the names alone tell."""
+    """Return True: the tensor names alone identify the head."""
     return True
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One key of a configuration, and the choices it stands for: `model.layers`, or a head's `masked.norm.eps`.
+    """One configuration key and the paths of its choices.
 
-    A number in a path is a place in a list. A path of one step is a whole part, of which a table of choices is read.
+    A path starts at the model (`model.layers`) or at a head's objective (`masked_lm.output.transform.norm.eps`).
+    A number in a path is an index in a list. A path of one step is a whole part, for which a table of choices is read.
     """
 
     key: str
     paths: tuple[str, ...]
     write: Callable[[Any], Any] = same
-    """Our value to theirs; `LookupError` where they have none."""
+    """Converts a genus value to Hugging Face's; raises a `LookupError` where there is none."""
     read: Callable[[Any], Any] = same
+    """Converts a Hugging Face value to genus's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceOptions:
-    """How the foreign class is asked when its outputs are compared with ours."""
+    """Options for the reference (Hugging Face) forward pass in verification."""
 
     kwargs: Json = field(default_factory=dict)
-    """Settings that it is given on top, such as a seed for what it draws."""
+    """Additional configuration keys for the reference model, such as a random seed."""
     max_equal_length: Callable[[Json], int | None] = nothing
-    """The longest sequence for which the class of a configuration computes what we do; None for no end."""
+    """Returns the longest sequence for which the reference computes the same as genus; None for no limit."""
     padded: bool = True
-    """Whether the class makes of a sequence beside padding what it makes of it alone."""
+    """Whether the reference's outputs for a sequence do not depend on padding beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLayout:
-    """A head of the learner in the foreign layout."""
+    """Layout of one head: its tensor names and configuration keys."""
 
     objective: Objective
-    """What a folder without a recipe is taken to have been trained with."""
+    """The objective that is assumed for a folder without a recipe."""
     tensors: Table
-    """The head's own rows, and rows in place of the network's where this architecture has a module in its head."""
+    """Rows of the head, and rows that replace the network's where this architecture has a module in its head."""
     constants: Json = field(default_factory=dict)
-    """What the configuration says where this head is present."""
+    """Configuration entries that are written with this head."""
     only: Json = field(default_factory=dict)
-    """What the configuration must say for this head to be the one that the tensors are; a missing key is false."""
+    """Configuration entries that this head requires when it is read; a missing key counts as false."""
     settings: tuple[Setting, ...] = ()
-    """Keys that say more of the network where this head is present."""
+    """Additional settings of the network with this head."""
     free: frozenset[str] = frozenset()
-    """Choices of the objective that leave no trace in a folder."""
+    """Choices of the objective that are not stored in a folder."""
     needs: frozenset[str] = frozenset()
-    """Choices of the model that may not be null beside this head."""
+    """Choices of the model that must not be null with this head."""
     lacks: frozenset[str] = frozenset()
-    """Choices of the model that are null beside this head: what tensors a folder has of them serve nothing."""
+    """Choices of the model that are null with this head; a folder's tensors of them are ignored."""
     tells: Callable[[Json, Mapping[str, Tensor]], bool] = always
-    """Whether these tensors are this head's, asked where other heads of this layout would have the same names."""
+    """Returns whether these tensors are this head's, where other heads of the layout have the same tensor names."""
 
     def fits(self, config: Json) -> bool:
-        """Return whether a configuration says what it must for this head."""
+        """Return whether a configuration has the entries in `only`."""
         return all(config.get(key, False) == value for key, value in self.only.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One Hugging Face architecture."""
+    """Layout of one Hugging Face architecture: tensor names, configuration keys, heads and classes."""
 
     model_type: str
     prefix: str
-    """What the network's tensor names begin with where a head stands beside it."""
+    """Prefix of the network's tensor names in classes with a head."""
     template: Recipe
-    """The defaults of the configuration's class, and ours for further training."""
+    """A recipe with the defaults of the configuration class, and with genus's defaults for further training."""
     settings: tuple[Setting, ...]
     tensors: Table
     optional: Mapping[str, str]
-    """Choices of the model that are null where a module of ours has no tensors: `pooler` and `network.pooler.0`."""
+    """Choices of the model that are null if a module has no tensors, such as `pooler` and `network.pooler.0`."""
     heads: Mapping[str, HeadLayout]
     architectures: Mapping[frozenset[str], str]
-    """The class by the heads that the learner has."""
+    """The transformers class by the set of the learner's heads."""
     tied: Mapping[str, str]
-    """Copies of tensors that old files repeat, and what they are copies of."""
+    """Tied weights: copies of tensors that old files repeat, and the names of the originals."""
     pad: int | None = None
-    """The padding id on which this architecture's position numbers hang."""
+    """The padding id on which this architecture's position ids depend."""
     witness: ReferenceOptions = field(default_factory=ReferenceOptions)
-    """How the class is asked when its outputs are compared with ours."""
+    """Options for the reference forward pass in verification."""
     variant: Json = field(default_factory=dict)
-    """What a configuration says where it is of this layout and not of the others of one `model_type`."""
+    """Configuration entries that distinguish this layout from others with the same `model_type`."""
 
     def fits(self, config: Json) -> bool:
-        """Return whether a configuration says what tells this layout from others of its `model_type`."""
+        """Return whether a configuration has the entries in `variant`."""
         return all(config.get(key) == value for key, value in self.variant.items())
 
     def named(self, architectures: Iterable[str]) -> frozenset[str]:
-        """Return the heads of the classes that a configuration names, none where all are unknown.
+        """Return the heads of the classes that a configuration names; empty where all are unknown.
 
-        Of a subclass the ending tells: `OurBertForTokenClassification` has the head of `BertForTokenClassification`.
+        Classes are compared by suffix: `OurBertForTokenClassification` has the head of `BertForTokenClassification`.
         """
         stem = self.architectures[frozenset()].removesuffix("Model")
         return frozenset().union(
@@ -138,22 +140,22 @@ class Layout:
         )
 
     def table(self, heads: Iterable[str]) -> dict[str, Map | tuple[str, ...]]:
-        """Return the rows for a learner with these heads."""
+        """Return the table of tensor names for a learner with these heads."""
         rows = dict(self.tensors)
         for head in self.kept(heads):
             rows |= self.heads[head].tensors
         return rows
 
     def kept(self, heads: Iterable[str]) -> frozenset[str]:
-        """Return those of the heads that this architecture has a place for."""
+        """Return those of the heads that this architecture supports."""
         return frozenset(heads) & self.heads.keys()
 
     def lacking(self, heads: Iterable[str]) -> frozenset[str]:
-        """Return the choices of the model that are null beside these heads."""
+        """Return the choices of the model that are null with these heads."""
         return frozenset().union(*(self.heads[head].lacks for head in heads))
 
     def settings_for(self, heads: Iterable[str]) -> tuple[Setting, ...]:
-        """Return the keys of a configuration where these heads are present."""
+        """Return the settings of the network and of these heads."""
         return (*self.settings, *(setting for head in heads for setting in self.heads[head].settings))
 
     def config(self, recipe: Recipe, heads: Iterable[str]) -> Json | None:
@@ -189,13 +191,13 @@ class Layout:
         """Return the architecture that a configuration describes, and the objectives of its heads.
 
         Args:
-            config: the configuration; a key that is missing or null means the template's choice.
-            heads: names of the heads there are.
-            absent: choices of the model that are null, as `pooler`.
+            config: the configuration; a missing or null key means the template's choice.
+            heads: names of the heads that are present.
+            absent: choices of the model that are null, such as `pooler`.
 
         Raises:
-            UsageError: values that are of the wrong type or contradict each other.
-            LookupError: a key and its value that have no counterpart here, such as an unknown activation.
+            UsageError: values are of the wrong type or contradict each other.
+            LookupError: a key's value is not supported, such as an unknown activation.
         """
         changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
         for setting in self.settings_for(heads):
@@ -211,7 +213,7 @@ class Layout:
 
 
 def hf_names(name: str, table: Table) -> tuple[str, ...]:
-    """Return the foreign names in the row of a tensor of ours.
+    """Return the Hugging Face names in the row of a tensor, given by its genus name.
 
     Raises:
         KeyError: the table has no row for it.
@@ -221,15 +223,15 @@ def hf_names(name: str, table: Table) -> tuple[str, ...]:
 
 @functools.cache
 def layouts() -> tuple[Layout, ...]:
-    """Return every layout, in the order of the modules and within them."""
+    """Return all layouts, in the order of the modules and within them."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Layout))
 
 
 def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | None:
-    """Return the layout that a recipe's architecture fits, and its configuration; None where it fits none.
+    """Return the first layout that can express a recipe's architecture, and its configuration; None if none can.
 
-    Heads that no layout at all has a place for stay out.
+    Heads that no layout supports are left out.
     """
     heads = frozenset(head for head in heads if any(layout.kept([head]) for layout in layouts()))
     for layout in layouts():
@@ -240,10 +242,10 @@ def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | No
 
 
 def layout_of(config: Json, names: Iterable[str]) -> Layout:
-    """Return the layout of a configuration; one of the first years without `model_type` is told by its tensors' prefix.
+    """Return the layout of a configuration; if it is old and has no `model_type`, by the prefix of the tensor names.
 
     Raises:
-        GenusError: there is none.
+        GenusError: no layout matches.
     """
     kind = config.get("model_type")
     if kind is None:
@@ -259,7 +261,7 @@ def layout_of(config: Json, names: Iterable[str]) -> Layout:
 
 
 def _read(setting: Setting, value: Any) -> Any:
-    """Return our value of a foreign one, which may be anything."""
+    """Convert a configuration value, which may be anything, to genus; raise a `LookupError` if it is not supported."""
     try:
         return setting.read(value)
     except (LookupError, TypeError, ValueError, AttributeError):
@@ -267,7 +269,7 @@ def _read(setting: Setting, value: Any) -> Any:
 
 
 def _at(choices: Json, path: str) -> Any:
-    """Return the choice at a dotted path; `LookupError` where the parts on the way have no such choice."""
+    """Return the choice at a dotted path; raise a `LookupError` where the parts along it have no such choice."""
     value: Any = choices
     for step in path.split("."):
         if isinstance(value, list):
@@ -279,7 +281,7 @@ def _at(choices: Json, path: str) -> Any:
 
 
 def _lay(table: Json, changes: Json) -> None:
-    """Put changes into a table, and those within them into the tables within it."""
+    """Merge nested changes into a nested table, in place."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(table.get(key), dict):
             _lay(table[key], value)

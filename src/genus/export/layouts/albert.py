@@ -36,7 +36,7 @@ from genus.tokens.algorithms.unigram import Unigram
 
 
 def read_inner(layers: int) -> int:
-    """Return the number of layers in a group, of which there is one here, as in all that was published."""
+    """Return the number of layers per group, which must be 1, as in all published models; else raise a LookupError."""
     if layers != 1:
         raise LookupError("several layers in a group")
     return layers

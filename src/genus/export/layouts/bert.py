@@ -30,7 +30,7 @@ from genus.tokens.algorithms.wordpiece import WordPiece
 
 
 def write_segments(segments: int) -> int:
-    """Return the number of segment vectors, of which these classes want one at least."""
+    """Return the number of segment embeddings; raise a `LookupError` for 0, which these classes do not support."""
     if segments < 1:
         raise LookupError("no segment vectors")
     return segments
@@ -52,7 +52,7 @@ WIDTHS = (
     ),
     LABELS,
 )
-"""What BERT and the architectures made of its parts write alike."""
+"""Settings that BERT and the architectures made of its parts share."""
 
 LAYERS = {
     "network.layers.{}.attention.query": ("encoder.layer.{}.attention.self.query",),
@@ -69,7 +69,7 @@ LAYERS = {
     "network.embed.norm": ("embeddings.LayerNorm",),
     "network.pooler.0": ("pooler.dense",),
 }
-"""The network's rows, less the prefix."""
+"""Rows of the network's tensors, without the prefix of Hugging Face names."""
 
 
 TEMPLATE = Recipe(
@@ -86,7 +86,7 @@ TEMPLATE = Recipe(
         pooler=Pooler(),
     ),
     objectives=(MaskedLM(), SequenceLabels(label="next_sentence")),
-    # Ours, for further pretraining: half the peak rate, a tenth of the rows' number of steps.
+    # Genus's defaults for further pretraining: half the peak learning rate and a tenth of the steps of the recipes.
     optimizer=AdamW(lr=5e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
     schedule=Linear(warmup=0.05),
     stages=(Stage(max_length=128, batch=256, micro_batch=32),),
@@ -98,10 +98,10 @@ TEMPLATE = Recipe(
         batch=32,
     ),
 )
-"""Further pretraining and fine-tuning as it is with BERT, of which kindred layouts say what they do otherwise."""
+"""Further pretraining and fine-tuning of BERT; related layouts replace what differs."""
 
 MASKED = ("cls.predictions", "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm")
-"""What the head of masked language modeling is called."""
+"""Names of the masked language model head: output layer, dense layer and layer normalization."""
 
 LAYOUT = Layout(
     model_type="bert",

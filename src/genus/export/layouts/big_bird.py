@@ -1,10 +1,10 @@
 """Hugging Face's BigBird classes: `BigBirdModel`, `BigBirdForMaskedLM`, `BigBirdForSequenceClassification`, ...
 
-With `attention_type` `original_full` they attend in full at any length (`FULL`). With `block_sparse` they have the
-internal construction only, with blocks as long as the global tokens at the front. Up to 5 + 2r blocks they attend in
-full; beyond, they draw blocks of their own in training, and in evaluation take the first block r times more.
-`random_focus` and `random_seed` are keys of ours, for what they leave open. Their dropout stands before the norm of the
-embeddings, by which full attention in them is told from BERT.
+With `attention_type` `original_full`, attention is full at any length (`FULL`). With `block_sparse`, it is block-sparse
+attention in the internal construction only, with blocks as long as the global tokens at the front. Up to 5 + 2r blocks
+attention is full; beyond, the classes draw random blocks in their own way in training, and in evaluation attend to the
+first block r more times. `random_focus` and `random_seed` are keys of genus, for choices that the classes do not have.
+Their dropout comes before the layer normalization of the embeddings, which distinguishes `original_full` from BERT.
 """
 
 from __future__ import annotations
@@ -68,22 +68,22 @@ ENCODER = Transformer(
 
 
 def seen_in_full(config: Json) -> int:
-    """Return the length of four blocks, all of which see each other here and there."""
+    """Return the length of four blocks, up to which attention is full in both genus and transformers."""
     return 4 * int(config["block_size"])
 
 
 def write_focus(focus: int | None) -> int:
-    """Return the number of blocks among which others are drawn, 0 for all."""
+    """Return the number of blocks among which random blocks are drawn, 0 for all."""
     return focus or 0
 
 
 def read_focus(focus: int) -> int | None:
-    """Return the number of blocks among which others are drawn, None for all."""
+    """Return the number of blocks among which random blocks are drawn, None for all."""
     return focus or None
 
 
 def attention_type(kind: type[Attention], name: str) -> Setting:
-    """Return the setting of how these classes attend, of which each layout has one way."""
+    """Return the setting of `attention_type`, of which each layout has one value."""
     written, read = {kind.__name__: name}, {name: kind.__name__}
     return Setting("attention_type", ("model.attention.kind",), written.__getitem__, read.__getitem__)
 
@@ -129,7 +129,7 @@ LAYOUT = Layout(
     heads={
         "masked_lm": masked_head(*MASKED, MaskedLM(output=LMHead(transform=Transform(activation=GELU)))),
         "next_sentence": pooled_head(SequenceLabels(label="next_sentence"), "cls.seq_relationship"),
-        # These have a layer before their last one, with the network's own activation.
+        # The class has a dense layer before its output layer, with the network's activation.
         **sequence_heads(
             "classifier.out_proj",
             {"network.pooler.0": ("classifier.dense",)},

@@ -1,4 +1,4 @@
-"""What Hugging Face's classes have in common: how they write activations and labels, and the heads they put on top."""
+"""Conventions that Hugging Face's classes share: names of activations, labels, fine-tuning and pretraining heads."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Relu(),
     "tanh": Tanh(),
 }
-"""By Hugging Face's name; of two names for one function the first is written."""
+"""Activations by Hugging Face's name; of two names for one function the first is written."""
 
 
 def write_activation(value: Json) -> str:
-    """Return the name of an activation, given as JSON."""
+    """Return Hugging Face's name of an activation, given as JSON."""
     names = {str(activation.to_json()): name for name, activation in reversed(ACTIVATIONS.items())}
     return names[str(value)]
 
 
 def read_activation(name: str) -> Json:
-    """Return the activation of a name, as JSON."""
+    """Return the activation of a Hugging Face name, as JSON."""
     return ACTIVATIONS[name].to_json()
 
 
 def write_labels(labels: list[str]) -> dict[str, str]:
-    """Return `id2label`, whose keys are texts in JSON."""
+    """Return `id2label`, with label indices as strings, as in JSON."""
     return {str(number): label for number, label in enumerate(labels)}
 
 
 def read_labels(id2label: dict[Any, str]) -> list[str]:
-    """Return the labels in the order of their numbers."""
+    """Return the labels in the order of their indices."""
     return [id2label[key] for key in sorted(id2label, key=int)]
 
 
 def only(expected: Any) -> Callable[[Any], Any]:
-    """Return a reader that takes one value; of other mathematics there is none here."""
+    """Return a reader that accepts only the expected value; architectures with other values are not supported."""
 
     def read(value: Any) -> Any:
         if value != expected:
@@ -64,7 +64,7 @@ def only(expected: Any) -> Callable[[Any], Any]:
 
 
 def activation(*paths: str, key: str = "hidden_act") -> Setting:
-    """Return the setting of the activation of these choices."""
+    """Return the setting of an activation key for the choices at these paths."""
     return Setting(key, paths, write_activation, read_activation)
 
 
@@ -75,12 +75,12 @@ POSITIONS = Setting("max_position_embeddings", ("model.embedding.position.length
 
 
 def without(settings: Iterable[Setting], *keys: str) -> tuple[Setting, ...]:
-    """Return the settings but those of some keys."""
+    """Return the settings without those of the given keys."""
     return tuple(setting for setting in settings if setting.key not in keys)
 
 
 def under(prefix: str, table: Table) -> dict[str, Map | tuple[str, ...]]:
-    """Return a table with a prefix before all foreign names."""
+    """Return a table with a prefix before all Hugging Face names."""
     return {ours: row.under(prefix) if isinstance(row, Map) else _under(prefix, row) for ours, row in table.items()}
 
 
@@ -94,7 +94,7 @@ REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
 
 
 def masked_head(tokens: str, dense: str, norm: str, objective: MaskedLM | None = None) -> HeadLayout:
-    """Return the head of masked language modeling: its output bias, dense layer and norm, by their names."""
+    """Return the layout of a masked language model head from the names of its output bias, dense layer and norm."""
     return HeadLayout(
         objective=objective or MaskedLM(),
         tensors={
@@ -107,7 +107,7 @@ def masked_head(tokens: str, dense: str, norm: str, objective: MaskedLM | None =
 
 
 def pooled_head(objective: Objective, classes: str) -> HeadLayout:
-    """Return a head of pretraining over the pooled first token, by the name of its linear map."""
+    """Return the layout of a pretraining head over the pooled first token, by the name of its linear layer."""
     return HeadLayout(objective=objective, tensors={f"heads.{objective.name}.classes": (classes,)}, needs=POOLER)
 
 
@@ -119,14 +119,14 @@ def sequence_heads(
     settings: tuple[Setting, ...] = (),
     free: frozenset[str] = frozenset(),
 ) -> dict[str, HeadLayout]:
-    """Return the heads of `...ForSequenceClassification`, which classify or regress.
+    """Return the layouts of `...ForSequenceClassification` heads, for classification and for regression.
 
     Args:
-        classes: the name of their linear map.
-        rows: modules of ours that are in these heads there.
-        only: what the configuration must say.
-        settings: keys that say more of the network.
-        free: choices that leave no trace in a folder.
+        classes: the name of the linear output layer.
+        rows: rows of network modules that the Hugging Face class has in its head.
+        only: configuration entries that the heads require.
+        settings: additional settings of the network.
+        free: choices that are not stored in a folder.
     """
     kinds: tuple[tuple[Objective, Json], ...] = (
         (SequenceClassification(labels=()), CLASSIFY),
@@ -134,7 +134,7 @@ def sequence_heads(
     )
 
     def regresses(config: Json, tensors: Mapping[str, Tensor]) -> bool:
-        """Return whether the configuration says that the head gives a number, or nothing, and it has one output."""
+        """Return whether `problem_type` is regression, or is missing and the head has one output."""
         problem = config.get("problem_type")
         return len(tensors[f"{classes}.weight"]) == 1 if problem is None else bool(problem == "regression")
 
@@ -155,10 +155,10 @@ def sequence_heads(
 
 
 def word_head(free: frozenset[str] = frozenset()) -> dict[str, HeadLayout]:
-    """Return the head of `...ForTokenClassification`, which is alike in all classes: a linear map of tokens' states.
+    """Return the layout of the `...ForTokenClassification` head, in all classes a linear layer over the hidden states.
 
     Args:
-        free: choices that leave no trace in a folder, beside the tag of words that no token stands for.
+        free: choices that are not stored in a folder, besides the tag of words without a token.
     """
     tensors = {"heads.token_classification.classes": ("classifier",)}
     return {
@@ -178,18 +178,18 @@ FINE_TUNED: dict[tuple[str, ...], str] = {
 def architectures(
     stem: str, pretraining: Mapping[tuple[str, ...], str], missing: frozenset[str] = frozenset()
 ) -> dict[frozenset[str], str]:
-    """Return the classes by the heads they have: those of pretraining, those of fine-tuning, and the bare network.
+    """Return the class names by their sets of heads: pretraining classes, fine-tuning classes, and the bare network.
 
     Args:
-        stem: what the classes' names begin with.
-        pretraining: how the names of classes of pretraining go on.
-        missing: heads of fine-tuning for which there is no class.
+        stem: prefix of the class names.
+        pretraining: suffixes of the pretraining class names, by their heads.
+        missing: fine-tuning heads for which there is no class.
     """
     kinds = {**pretraining, **FINE_TUNED, (): "Model"}
     return {frozenset(heads): stem + kind for heads, kind in kinds.items() if not missing.intersection(heads)}
 
 
 def tied_decoder(head: str, prefix: str) -> dict[str, str]:
-    """Return the copies that a masked language model's head holds of the token table and of its own bias."""
+    """Return the tied weights of a masked language model head: copies of the token embedding and of its own bias."""
     table = f"{prefix}embeddings.word_embeddings.weight"
     return {f"{head}.decoder.weight": table, f"{head}.decoder.bias": f"{head}.bias"}

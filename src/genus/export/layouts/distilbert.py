@@ -1,6 +1,6 @@
 """Hugging Face's DistilBERT classes: `DistilBertModel`, `DistilBertForMaskedLM`, `DistilBertForSequenceClassification`.
 
-Their network has no pooler; that of the classifier is its own, with a ReLU.
+The network has no pooler; the classifier has its own, with a ReLU.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LAYOUT = Layout(
             pooler=Pooler(activation=Relu()),
         ),
         objectives=(MaskedLM(),),
-        # Ours, for further pretraining, as in the layout of BERT.
+        # Genus's defaults for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         finetuning=FineTuning(
             optimizer=AdamW(lr=3e-5, eps=1e-8, weight_decay=0.0, clip_norm=1.0),
@@ -98,7 +98,7 @@ LAYOUT = Layout(
     heads={
         "masked_lm": masked_head("vocab_projector", "vocab_transform", "vocab_layer_norm"),
         **sequence_heads("classifier"),
-        **word_head(free=frozenset({"dropout"})),  # it drops out as the layers do
+        **word_head(free=frozenset({"dropout"})),  # the head has the dropout of the layers
     },
     architectures=architectures("DistilBert", {("masked_lm",): "ForMaskedLM"}),
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},

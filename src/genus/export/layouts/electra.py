@@ -1,6 +1,6 @@
-"""Hugging Face's ELECTRA classes, of the discriminator, of the generator, and of fine-tuning.
+"""Hugging Face's ELECTRA classes, for the discriminator, the generator and fine-tuning.
 
-Both kinds of folder have one `model_type` and one network; what they were trained for is told by their heads.
+Discriminator and generator folders have the same `model_type` and network; they differ in their heads.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ LAYOUT = Layout(
             MaskedLMGenerator(masked=MaskedLM(masking=TokenMasking(mask=0.85, random=0.0))),
             ReplacedTokenDetection(),
         ),
-        # Ours, for further pretraining, as in the layout of BERT.
+        # Genus's defaults for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=128, micro_batch=32),),
         finetuning=FineTuning(

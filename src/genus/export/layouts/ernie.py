@@ -1,6 +1,6 @@
-"""Hugging Face's ERNIE classes: BERT's with a task vector in the embeddings.
+"""Hugging Face's ERNIE classes: BERT with a task embedding.
 
-Only configurations with `use_task_id` are read: without it they are BERT's.
+Only configurations with `use_task_id` are read; without it the architecture is BERT's.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.recipe import Published
 
 KINDS = {TaskEmbedding.__name__: True}
-"""`use_task_id` by the kind of the embeddings."""
+"""`use_task_id` by the kind of the embedding part."""
 
 
 def write_kind(kind: str) -> bool:
-    """Return whether there are task vectors, which there must be."""
+    """Return `use_task_id` for a kind of embedding; raise a `KeyError` for kinds without task embedding."""
     return KINDS[kind]
 
 
 def read_kind(use_task_id: bool) -> str:
-    """Return the kind of the embeddings."""
+    """Return the kind of embedding; raise a `KeyError` if `use_task_id` is false."""
     return {value: kind for kind, value in KINDS.items()}[use_task_id]
 
 

@@ -1,8 +1,8 @@
-"""Rows of export tables: operations between our tensors and a foreign layout's, each with its inverse.
+"""Weight conversion: rows of layout tables, with invertible tensor operations between genus and Hugging Face.
 
-A row says which of our modules hold the weights of which of theirs. Most are alike. Others are fused (GPT-2's
-`c_attn`), stored transposed (GPT-2's `Conv1D`), in groups (CodeGen's `qkv_proj`), or in another order of a head's
-rotary dimensions (GPT-J).
+A row maps modules of genus to modules of Hugging Face with the same weights. Most weights are stored alike. Others are
+fused (GPT-2's `c_attn`), transposed (GPT-2's `Conv1D`), in groups (CodeGen's `qkv_proj`), or in another order of a
+head's rotary dimensions (GPT-J).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 QKV = (1, 1, 1)
-"""Shares of query, key and value where all have as many heads."""
+"""Relative sizes of query, key and value where all have the same number of heads."""
 LAYER = re.compile(r"(?<=\.layers\.)\d+")
 
 
 class Op(ABC):
-    """An operation on the tensors of a row: a rearrangement, so that it has an exact inverse."""
+    """An operation on the tensors of a row that only rearranges elements, so that it has an exact inverse."""
 
     @abstractmethod
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return the rearranged tensors.
 
         Raises:
-            ValueError: the shapes do not allow it; it says which.
+            ValueError: the shapes do not fit; the message says how.
         """
 
     @property
@@ -47,46 +47,46 @@ class Op(ABC):
 
 
 class EachTensor(Op):
-    """An operation on every tensor of a row by itself."""
+    """An operation that is applied to each tensor of a row separately."""
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return every tensor rearranged."""
+        """Return the result of `one` for every tensor."""
         return tuple(self.one(tensor) for tensor in tensors)
 
     @abstractmethod
     def one(self, tensor: Tensor) -> Tensor:
-        """Return one tensor rearranged."""
+        """Return the rearranged tensor."""
 
 
 @dataclass(frozen=True)
 class Identity(Op):
-    """Both sides are alike."""
+    """The identity, for weights that are stored alike."""
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the tensors."""
+        """Return the tensors unchanged."""
         return tensors
 
     @property
     def inverse(self) -> Op:
-        """The identity."""
+        """The identity, which is its own inverse."""
         return self
 
 
 @dataclass(frozen=True)
 class Chain(Op):
-    """A composition of operations, the first one first."""
+    """A composition of operations, applied from first to last."""
 
     ops: tuple[Op, ...]
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return what the last operation makes of what those before it made."""
+        """Apply the operations in order."""
         for op in self.ops:
             tensors = op(tensors)
         return tensors
 
     @property
     def inverse(self) -> Op:
-        """The inverses, the last one first."""
+        """The composition of the inverses in reverse order."""
         return Chain(tuple(op.inverse for op in reversed(self.ops)))
 
 
@@ -94,55 +94,55 @@ class Chain(Op):
 class Stack(Op):
     """Concatenation along the first axis (output features): several tensors become one.
 
-    `shares` is the ratio of their sizes, by which the inverse splits: (1, 1, 1), or (heads, key heads, key heads).
+    `shares` are their relative sizes, by which the inverse splits: (1, 1, 1), or (heads, key heads, key heads).
     """
 
     shares: tuple[int, ...] = QKV
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the one tensor."""
+        """Return the concatenation as the only tensor."""
         return (torch.cat(tensors),)
 
     @property
     def inverse(self) -> Op:
-        """The split."""
+        """The split by the same shares."""
         return Split(self.shares)
 
 
 @dataclass(frozen=True)
 class Split(Op):
-    """Split along the first axis (output features): one tensor becomes several, whose sizes are as `shares`."""
+    """Split along the first axis (output features): one tensor becomes several, with relative sizes `shares`."""
 
     shares: tuple[int, ...] = QKV
 
     def __call__(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return the parts, views of the one tensor."""
+        """Return the parts as views of the tensor."""
         (tensor,) = tensors
         return torch.split(tensor, sizes(len(tensor), self.shares))
 
     @property
     def inverse(self) -> Op:
-        """The concatenation."""
+        """The concatenation of parts with the same shares."""
         return Stack(self.shares)
 
 
 @dataclass(frozen=True)
 class Transpose(EachTensor):
-    """Transposed matrices, (in, out) for (out, in), as in GPT-2's `Conv1D`; vectors, such as biases, stay."""
+    """Transposition of matrices, (in, out) for (out, in), as in GPT-2's `Conv1D`; vectors (biases) are unchanged."""
 
     def one(self, tensor: Tensor) -> Tensor:
-        """Return the transpose."""
+        """Return the transposed matrix, or the vector."""
         return tensor.T if tensor.dim() == 2 else tensor
 
     @property
     def inverse(self) -> Op:
-        """The transpose."""
+        """Transposition, which is its own inverse."""
         return self
 
 
 @dataclass(frozen=True)
 class Permute(EachTensor):
-    """Axes in another order, as `torch.permute` takes it."""
+    """Permutation of axes, in the order that `torch.permute` takes."""
 
     order: tuple[int, ...]
 
@@ -154,103 +154,103 @@ class Permute(EachTensor):
 
     @property
     def inverse(self) -> Op:
-        """The order that puts every axis back."""
+        """The inverse permutation."""
         return Permute(tuple(sorted(range(len(self.order)), key=self.order.__getitem__)))
 
 
 @dataclass(frozen=True)
 class Unflatten(EachTensor):
-    """The first axis, the output features of all heads, as two: (heads, head size)."""
+    """Split of the first axis, the output features of all heads, into two: (heads, head size)."""
 
     heads: int
 
     def one(self, tensor: Tensor) -> Tensor:
-        """Return the tensor with one axis more."""
+        """Return the tensor with one more axis, (heads, head size, ...)."""
         sizes(len(tensor), (1,) * self.heads)
         return torch.unflatten(tensor, 0, (self.heads, -1))
 
     @property
     def inverse(self) -> Op:
-        """The two axes as one."""
+        """The merge of the two axes."""
         return Flatten(self.heads)
 
 
 @dataclass(frozen=True)
 class Flatten(EachTensor):
-    """The first two axes, (heads, head size), as one."""
+    """Merge of the first two axes, (heads, head size), into one."""
 
     heads: int
 
     def one(self, tensor: Tensor) -> Tensor:
-        """Return the tensor with one axis less."""
+        """Return the tensor with one axis less, (heads x head size, ...)."""
         if tensor.dim() < 2 or len(tensor) != self.heads:
             raise ValueError(f"{self.heads} heads are expected on the first axis")
         return tensor.flatten(0, 1)
 
     @property
     def inverse(self) -> Op:
-        """The first axis as two."""
+        """The split of the first axis into two."""
         return Unflatten(self.heads)
 
 
 @dataclass(frozen=True)
 class Interleave(EachTensor):
-    """Stacked parts in groups: from (part, group, row) to (group, part, row), along the first axis.
+    """Grouped query, key and value: from (part, group, row) to (group, part, row), along the first axis.
 
-    Heads are shared out in `groups`, and each group holds its queries, keys and values side by side: CodeGen's
-    `qkv_proj` with 4 groups, or one group a head as in GPT-NeoX. `shares` is the ratio of the parts' sizes.
+    Heads are divided into `groups`, and each group stores its queries, keys and values consecutively: CodeGen's
+    `qkv_proj` has 4 groups, GPT-NeoX one group per head. `shares` are the relative sizes of the parts.
     """
 
     groups: int
     shares: tuple[int, ...] = QKV
 
     def one(self, tensor: Tensor) -> Tensor:
-        """Return the first axis with the groups outside."""
+        """Return the tensor in the order (group, part, row) along the first axis."""
         parts = torch.split(tensor, sizes(len(tensor), self.shares, self.groups))
         return torch.cat([torch.unflatten(part, 0, (self.groups, -1)) for part in parts], dim=1).flatten(0, 1)
 
     @property
     def inverse(self) -> Op:
-        """The first axis with the parts outside."""
+        """The operation from (group, part, row) to (part, group, row)."""
         return Separate(self.groups, self.shares)
 
 
 @dataclass(frozen=True)
 class Separate(EachTensor):
-    """Groups of parts as stacked parts, along the first axis: the inverse of `Interleave`."""
+    """From (group, part, row) to (part, group, row) along the first axis: the inverse of `Interleave`."""
 
     groups: int
     shares: tuple[int, ...] = QKV
 
     def one(self, tensor: Tensor) -> Tensor:
-        """Return the first axis with the parts outside."""
+        """Return the tensor in the order (part, group, row) along the first axis."""
         each = [size // self.groups for size in sizes(len(tensor), self.shares, self.groups)]
         parts = torch.split(torch.unflatten(tensor, 0, (self.groups, -1)), each, dim=1)
         return torch.cat([part.flatten(0, 1) for part in parts])
 
     @property
     def inverse(self) -> Op:
-        """The first axis with the groups outside."""
+        """The operation from (part, group, row) to (group, part, row)."""
         return Interleave(self.groups, self.shares)
 
 
 @dataclass(frozen=True)
 class RotaryPermute(EachTensor):
-    """The order of a head's rotary dimensions: half-split, where i turns with i + R/2, to interleaved, 2i with 2i + 1.
+    """Rotary embedding order: half-split (dimensions i and i + R/2 form a pair) to interleaved (2i and 2i + 1).
 
-    Half-split are GPT-NeoX's and Llama's (transformers' `rotate_half`), interleaved the paper's (Su et al. 2021),
-    GPT-J's and those of Meta's Llama files. Queries and keys are permuted alike, so no score changes.
+    GPT-NeoX and Llama in transformers (`rotate_half`) are half-split; the paper (Su et al. 2021), GPT-J and Meta's
+    Llama files are interleaved. Queries and keys are permuted alike, so that attention scores do not change.
     """
 
     heads: int
-    """Of the tensor: key heads may be fewer than query heads."""
+    """Number of heads of the tensor: key heads may be fewer than query heads."""
     rotary: int | None = None
-    """R, how many of a head's dimensions turn, the first ones; None for all."""
+    """R, the number of rotary dimensions of a head, which are its first; None for all."""
     back: bool = False
-    """From interleaved to half-split."""
+    """Whether the direction is from interleaved to half-split."""
 
     def one(self, tensor: Tensor) -> Tensor:
-        """Return the first axis in the other order, head by head."""
+        """Return the tensor with the rotary dimensions of each head, on the first axis, in the other order."""
         (size,) = set(sizes(len(tensor), (1,) * self.heads))
         rotary = size if self.rotary is None else self.rotary
         if rotary % 2 or rotary > size:
@@ -263,15 +263,15 @@ class RotaryPermute(EachTensor):
 
     @property
     def inverse(self) -> Op:
-        """The other direction."""
+        """The same permutation in the other direction."""
         return replace(self, back=not self.back)
 
 
 def sizes(rows: int, shares: tuple[int, ...], groups: int = 1) -> list[int]:
-    """Return the sizes of parts of so many rows in the ratio of the shares, each a multiple of the groups.
+    """Return the sizes of parts of `rows` rows with relative sizes `shares`, each a multiple of `groups`.
 
     Raises:
-        ValueError: the rows cannot be shared out so.
+        ValueError: the number of rows is not divisible accordingly.
     """
     whole = sum(shares) * groups
     if rows % whole:
@@ -281,10 +281,10 @@ def sizes(rows: int, shares: tuple[int, ...], groups: int = 1) -> list[int]:
 
 @dataclass(frozen=True)
 class Map:
-    """A row: modules (or tensors) of ours, theirs of the same weights, and what makes theirs of ours.
+    """A row of a layout's table: genus modules (or tensors), Hugging Face's, and the operation between their weights.
 
-    `{}` in a name is the number of a layer. The way back is the inverse of `there`, so nobody writes it. Where an
-    operation depends on the configuration, as on its number of heads, `there` is a function of it.
+    `{}` in a name is the index of a layer. `there` converts from genus to Hugging Face, and its inverse converts back.
+    Where the operation depends on the configuration (such as the number of heads), `there` is a function of it.
     """
 
     ours: tuple[str, ...]
@@ -292,24 +292,25 @@ class Map:
     there: Op | Callable[[Json], Op] = Identity()
 
     def op(self, config: Json) -> Op:
-        """Return what makes theirs of ours for a configuration."""
+        """Return the operation from genus to Hugging Face for a configuration."""
         return self.there if isinstance(self.there, Op) else self.there(config)
 
     def under(self, prefix: str) -> Map:
-        """Return the row with a prefix before all foreign names."""
+        """Return the row with a prefix before all Hugging Face names."""
         return replace(self, theirs=tuple(prefix + name for name in self.theirs))
 
 
 Table = Mapping[str, Map | tuple[str, ...]]
-"""Our module to theirs. A plain row is a tuple of their names: several are stacked in ours, one below the other.
+"""Genus modules to Hugging Face's. A plain row is a tuple of Hugging Face names, whose weights are concatenated along
+the first axis in genus.
 
-`{}` is the number of a layer. A row may also be of one tensor, and then names theirs in full. The key of a `Map` is the
-first of its own.
+`{}` is the index of a layer. A row may also map a single tensor, and then has the full name of the other tensor. The
+key of a `Map` is the first of its `ours`.
 """
 
 
 class Place(NamedTuple):
-    """The row of a tensor, with the names of all tensors in it on both sides."""
+    """The row of a tensor, with the full names of its tensors in genus and in Hugging Face."""
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
@@ -317,7 +318,7 @@ class Place(NamedTuple):
 
 
 def rows(table: Table) -> dict[str, Map]:
-    """Return the row of every module of ours that a table speaks of."""
+    """Return the row of every genus module in a table."""
     found: dict[str, Map] = {}
     for key, row in table.items():
         full = row if isinstance(row, Map) else _plain(key, row)
@@ -328,10 +329,10 @@ def rows(table: Table) -> dict[str, Map]:
 
 
 def place(name: str, table: Table) -> Place:
-    """Return the row of a tensor of ours.
+    """Return the row of a tensor, given by its genus name.
 
     Raises:
-        KeyError: the table has none.
+        KeyError: the table has no row for it.
     """
     known = rows(table)
     numbers, general = LAYER.findall(name), LAYER.sub("{}", name)
@@ -342,5 +343,5 @@ def place(name: str, table: Table) -> Place:
 
 
 def _plain(key: str, names: tuple[str, ...]) -> Map:
-    """Return a plain row in full."""
+    """Return a plain row, a tuple of names, as a `Map`."""
     return Map((key,), names, Split((1,) * len(names)) if names[1:] else Identity())

@@ -52,7 +52,7 @@ LAYOUT = Layout(
             pooler=Pooler(),
         ),
         objectives=(MaskedLM(), SequenceLabels(label="sentence_order")),
-        # Ours, for further pretraining, as in the layout of BERT.
+        # Genus's defaults for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=256, micro_batch=16),),
         finetuning=FineTuning(
@@ -81,7 +81,7 @@ LAYOUT = Layout(
     heads={
         "masked_lm": masked_head(*MASKED),
         "sentence_order": pooled_head(SequenceLabels(label="sentence_order"), "cls.seq_relationship"),
-        # These drop out as the layers do.
+        # These heads have the dropout of the layers.
         **sequence_heads("classifier", free=frozenset({"dropout"})),
         **word_head(free=frozenset({"dropout"})),
     },

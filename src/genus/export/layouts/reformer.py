@@ -1,9 +1,10 @@
 """Hugging Face's Reformer classes: `ReformerModel`, `ReformerModelWithLMHead`, `ReformerForMaskedLM`, ...
 
-Rotations are drawn there in evaluation too, unless `hash_seed` is set, which then draws the same in training: it is
-left unset. `lm_head.bias` is held there and, in transformers 5, left out of the logits. Where tokens see both
-directions and local and LSH chunks are of different lengths, sequences that are no multiple of both differ: they are
-padded there to a common multiple, so that the first local chunk looks at an empty one where ours looks at the last.
+transformers draws hash rotations in evaluation too, unless `hash_seed` is set, which makes them constant in training as
+well; it is therefore left unset. transformers 5 stores `lm_head.bias` but does not add it to the logits. With
+bidirectional attention and different lengths of local and LSH chunks, results differ for sequences whose length is not
+a multiple of both: transformers pads them to a common multiple, so that the first local chunk attends to an empty chunk
+where genus attends to the last one.
 """
 
 from __future__ import annotations
@@ -40,55 +41,55 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 KINDS = ("local", "lsh")
-"""In the order in which the attentions stand that take turns."""
+"""Kinds of attention in the order of `AlternatingAttention.attentions`."""
 LOCAL, LSH = "model.attention.attentions.0", "model.attention.attentions.1"
 POSITION = "model.embedding.position"
 
 
 def write_layers(model: Json) -> list[str]:
-    """Return the kind of each layer."""
+    """Return `attn_layers`, the kind of attention of each layer."""
     order = model["attention"]["order"]
     return [KINDS[order[number % len(order)]] for number in range(model["layers"])]
 
 
 def read_layers(kinds: list[str]) -> Json:
-    """Return how many layers there are, and whose turn it is when."""
+    """Return the number of layers and the repeating order of attention kinds from `attn_layers`."""
     order = tuple(KINDS.index(kind) for kind in kinds)
     return {"layers": len(kinds), "attention": {"order": list(shortest(order))}}
 
 
 def write_buckets(buckets: list[int]) -> int | list[int]:
-    """Return the number of buckets, or its factors."""
+    """Return the number of buckets, or the list of its factors."""
     return buckets[0] if len(buckets) == 1 else buckets
 
 
 def read_buckets(buckets: int | list[int]) -> list[int]:
-    """Return the factors of the number of buckets."""
+    """Return the list of factors of the number of buckets."""
     return [buckets] if isinstance(buckets, int) else list(buckets)
 
 
 def write_decoder(visibility: Json) -> bool:
-    """Return whether tokens see only those before them."""
+    """Return `is_decoder`: whether the attention mask is causal."""
     return {Causal.__name__: True, Full.__name__: False}[visibility["kind"]]
 
 
 def read_decoder(decoder: bool) -> Json:
-    """Return who sees whom."""
+    """Return the attention mask as JSON: causal for decoders, full otherwise."""
     return (Causal() if decoder else Full()).to_json()
 
 
 def write_longest(model: Json) -> int:
-    """Return how many positions there are."""
+    """Return the number of positions, the product of the axial grid's shape."""
     return math.prod(model["embedding"]["position"]["shape"])
 
 
 def read_longest(longest: int) -> Json:
-    """Return nothing: the grid says it."""
+    """Return no changes, since the axial grid's shape determines the number of positions."""
     return {}
 
 
 def both(choice: str) -> tuple[str, str]:
-    """Return the paths of a choice of both attentions."""
+    """Return the paths of a choice in local and LSH attention."""
     return (f"{LOCAL}.{choice}", f"{LSH}.{choice}")
 
 
@@ -107,12 +108,12 @@ LAYERS = {
     "network.embed.positions.tables": ("embeddings.position_embeddings.weights",),
 }
 DIRECT = LMHead(tied=False, bias="constant")
-"""Right over the states; transformers 5 leaves the bias out."""
+"""Output layer directly over the hidden states; transformers 5 leaves the bias out."""
 DENSE = {"network.pooler.0": ("classifier.dense",)}
 
 
 def lm_head(head: str) -> dict[str, tuple[str, ...]]:
-    """Return the rows of an output layer."""
+    """Return the rows of a head's output layer."""
     return {f"heads.{head}.lm_head": ("lm_head",), f"heads.{head}.lm_head.weight": ("lm_head.decoder.weight",)}
 
 
@@ -205,5 +206,5 @@ LAYOUT = Layout(
     tied={"lm_head.decoder.bias": "lm_head.bias"},
     witness=ReferenceOptions(
         kwargs={"hash_seed": SEED, "chunk_size_feed_forward": 0}, padded=False
-    ),  # it has chunks of padding
+    ),  # padding forms chunks of its own
 )

@@ -1,6 +1,6 @@
 """Hugging Face's RoBERTa classes: `RobertaModel`, `RobertaForMaskedLM`, `RobertaForSequenceClassification`.
 
-And CamemBERT's, which differ in their names alone; what fits both is written as RoBERTa.
+CamemBERT's classes differ in their names alone; models that fit both are written as RoBERTa.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from genus.recipe import FineTuning, Published
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 
 PAD = 1
-"""RoBERTa counts positions from the padding id + 1."""
+"""Padding id; RoBERTa's position ids start at the padding id + 1."""
 OFFSET = PAD + 1
 
 
 def write_rows(length: int) -> int:
-    """Return the rows of the position table."""
+    """Return the number of rows of the position embedding for a maximum length."""
     return length + OFFSET
 
 
 def read_rows(rows: int) -> int:
-    """Return the longest sequence that a position table allows."""
+    """Return the maximum sequence length of a position embedding with `rows` rows."""
     return rows - OFFSET
 
 
@@ -65,7 +65,7 @@ LAYOUT = Layout(
             pooler=Pooler(),
         ),
         objectives=(MaskedLM(),),
-        # Ours, for further pretraining, as in the layout of BERT.
+        # Genus's defaults for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         finetuning=FineTuning(
             optimizer=AdamW(lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, clip_norm=None),

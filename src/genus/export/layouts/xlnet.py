@@ -30,31 +30,31 @@ if TYPE_CHECKING:
     from genus.part import Json
 
 NO_END = -1
-"""How the configuration says that no distance is too long to tell."""
+"""Value of `clamp_len` in the configuration for distances without clamping."""
 
 
 def write_longest(longest: int | None) -> int:
-    """Return the longest distance that is told apart."""
+    """Return `clamp_len`, the largest relative distance, or `NO_END` for none."""
     return NO_END if longest is None else longest
 
 
 def read_longest(length: int) -> int | None:
-    """Return the longest distance that is told apart, None for no end."""
+    """Return the largest relative distance, None for no clamping."""
     return None if length == NO_END else length
 
 
 def to_heads(config: Json) -> Op:
-    """Return the operation from a linear map (A D, H) to the hidden size and the heads' axes (H, A, D)."""
+    """Return the operation from a linear layer's weight (A D, H) to XLNet's axes (H, A, D)."""
     return Unflatten(config["n_head"]).then(Permute((2, 0, 1)))
 
 
 def from_heads(config: Json) -> Op:
-    """Return the operation from a linear map (H, A D) to the hidden size and the heads' axes (H, A, D)."""
+    """Return the operation from a linear layer's weight (H, A D) to XLNet's axes (H, A, D)."""
     return Transpose().then(to_heads(config))
 
 
 def row(ours: str, theirs: str, there: Callable[[Json], Op]) -> Table:
-    """Return the row of one tensor, with the operation between both."""
+    """Return the row of one tensor, with the operation between genus and Hugging Face."""
     return {ours: Map((ours,), (theirs,), there)}
 
 
@@ -132,7 +132,7 @@ LAYOUT = Layout(
             free=frozenset({"selection"}),
         ),
         **sequence_heads("logits_proj"),
-        **word_head(free=frozenset({"dropout"})),  # it has none
+        **word_head(free=frozenset({"dropout"})),  # the class has no dropout
     },
     architectures=architectures("XLNet", {("permutation_lm",): "LMHeadModel"}),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},

@@ -1,1 +1,1 @@
-"""Starting from other weights: transplanted vocabularies, teachers, auxiliary models."""
+"""Initialization from other weights: transferred vocabularies, distillation teachers, auxiliary models."""

@@ -1,4 +1,4 @@
-"""Whole models within heads, as ELECTRA's generator: read from the folders in which they lie beside a model."""
+"""Auxiliary models (whole models within heads, such as ELECTRA's generator), loaded from subfolders of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def as_model(learner: Learner) -> set[str]:
-    """Return the names of the heads whose tensors are those of whole models."""
+    """Return the names of the heads that consist of auxiliary models."""
     heads = cast("dict[str, Head]", dict(learner.heads.items()))
     return {name for name, head in heads.items() if head.auxiliary_models(learner.network)}
 
@@ -27,16 +27,16 @@ def as_model(learner: Learner) -> set[str]:
 def with_auxiliary_models(
     folder: Path, found: LoadedModel, load: Callable[[Path], LoadedModel], known: bool
 ) -> LoadedModel:
-    """Return what was read of a folder, with those heads too whose models lie in folders of their own within it.
+    """Return a loaded model with the heads whose auxiliary models are in subfolders of its folder.
 
     Args:
-        folder: where to look.
-        found: what was read; a head that it lacks is sought.
-        load: reads a model folder.
-        known: the folder has its own recipe, which says of which architecture the others are.
+        folder: the model folder.
+        found: the loaded model; heads that it lacks are looked for.
+        load: loads a model folder.
+        known: whether the folder has its own recipe, which defines the architectures of the auxiliary models.
 
     Raises:
-        GenusError: a folder that is there cannot be read, or does not belong to the model.
+        GenusError: a subfolder cannot be read, or does not belong to the model.
     """
     heads: dict[str, nn.Module] = dict(found.learner.heads.items())
     objectives = []
@@ -54,7 +54,7 @@ def with_auxiliary_models(
 def _sought(
     folder: Path, found: LoadedModel, objective: Objective, load: Callable[[Path], LoadedModel], known: bool
 ) -> tuple[Objective, Head | None]:
-    """Return the objective as its companions fit it, and its head; None where not all of them are there."""
+    """Return the objective fitted to its auxiliary models, and its head; None where not all models are there."""
     model, network = found.recipe.model, found.learner.network
     names = _built(objective, found).auxiliary_models(network).keys()
     if not names or not all((folder / name / "config.json").is_file() for name in names):
@@ -75,13 +75,13 @@ def _sought(
 
 
 def _built(objective: Objective, found: LoadedModel) -> Head:
-    """Return the objective's head without weights."""
+    """Return the objective's head without weights, on the meta device."""
     with torch.device("meta"):
         return objective.build(found.recipe.model, found.learner.network.token_embedding.num_embeddings)
 
 
 def _fill(companion: AuxiliaryModel, given: LoadedModel, found: LoadedModel) -> None:
-    """Give a companion the weights of a folder; those that it shares with the model must be the model's."""
+    """Load a folder's weights into an auxiliary model; weights shared with the main model must be equal to its own."""
     if given.recipe.model != companion.model:
         raise GenusError("is of another architecture than the recipe of the model has")
     if given.tokenizer.hash() != found.tokenizer.hash():

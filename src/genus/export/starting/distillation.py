@@ -1,4 +1,4 @@
-"""A model folder as the teacher of a run: found, remembered, and the student's first weights."""
+"""Knowledge distillation from a model folder: the teacher of a run, and initialization of the student from it."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
 
 RECORD = "teacher.json"
-"""Where in its folder a run remembers who teaches it."""
+"""File in the run folder that records the teacher."""
 
 
 @dataclass(frozen=True)
 class TeacherFolder:
-    """A teacher who has been read."""
+    """A loaded teacher model and its folder."""
 
     folder: Path
     model: LoadedModel
 
     def tokenizer(self, *others: Path | None) -> Path:
-        """Return the folder of the tokenizer that the student shares with the teacher.
+        """Return the folder of the teacher's tokenizer, which the student shares.
 
         Args:
-            others: where other tokenizers may lie that someone wants to be used.
+            others: folders of other tokenizers that may have been requested; None and missing ones are ignored.
 
         Raises:
-            UsageError: one of them is another.
+            UsageError: one of them differs from the teacher's.
         """
         for folder in others:
             if folder is not None and (folder / "tokenizer.json").exists():
@@ -43,10 +43,10 @@ class TeacherFolder:
         return self.folder
 
     def taught(self, recipe: Recipe) -> Recipe:
-        """Return the recipe under this teacher, with as many rows of the vocabulary as it has.
+        """Return the recipe with this teacher in its objectives, and with the teacher's padded vocabulary size.
 
         Raises:
-            UsageError: the teacher cannot teach it.
+            UsageError: the teacher does not fit, for example because it has too few positions.
         """
         trained, longest = self.model.recipe, self.model.recipe.model.max_length
         for number, stage in enumerate(recipe.stages):
@@ -63,17 +63,18 @@ class TeacherFolder:
         return replace(recipe, objectives=tuple(each), padded_vocab_size=trained.padded_vocab_size)
 
     def begin(self, learner: Learner) -> None:
-        """Give the teacher to the heads that learn from one."""
+        """Set the teacher of the distillation heads."""
         for head in learner.heads.values():
             if isinstance(head, DistillationHead):
                 head.set_teacher(self.model.learner)
 
     def init_student(self, learner: Learner) -> str:
-        """Give the student the teacher's weights, if they fit: embeddings, evenly spaced layers, heads; say which.
+        """Initialize the student from the teacher (embeddings, evenly spaced layers, heads), and return what was done.
 
-        Of L layers, layer i of S takes the one nearest to i (L - 1) / (S - 1): the first, the last, and between them
-        every other one where there are half as many. So BERT's twelve make 0, 2, 4, 7, 9, 11, as in the released code
-        (scripts/extract_distilbert.py; its --vocab_transform takes the whole head too).
+        Layer i of S takes the teacher's layer, of L, that is nearest to i (L - 1) / (S - 1), from the first to the
+        last. For BERT's twelve layers these are 0, 2, 4, 7, 9, 11, as in the released code
+        (scripts/extract_distilbert.py; its --vocab_transform takes the whole head too). If a shape differs, no weights
+        are taken.
         """
         teacher, fitting = self.model.learner, {}
         layers = spaced(len(learner.network.layer_groups()) - 1, len(teacher.network.layer_groups()) - 1)
@@ -92,7 +93,7 @@ class TeacherFolder:
         return f"the student starts from layers {', '.join(map(str, layers))} of the teacher's, counted from 0"
 
     def remember(self, run: Path) -> bool:
-        """Write down who teaches a run; return whether it is new."""
+        """Record the teacher in the run folder; return whether there was no record before."""
         record = {"folder": str(self.folder.resolve()), "fingerprint": self.fingerprint()}
         if not (run / RECORD).exists():
             write_json(run / RECORD, record)
@@ -106,7 +107,7 @@ class TeacherFolder:
         return fingerprint(self.model.learner.state_dict())
 
     def _compare(self, folder: Path) -> None:
-        """Refuse a tokenizer with other pieces."""
+        """Raise a UsageError if the tokenizer in a folder has other pieces than the teacher's."""
         own, other = self.model.tokenizer.pieces, Tokenizer.load(folder).pieces
         if own != other:
             pairs = enumerate(zip(own, other, strict=False))
@@ -116,16 +117,16 @@ class TeacherFolder:
 
 
 def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> TeacherFolder | None:
-    """Return the teacher of a run: the given one, or the one it began with; None where the recipe wants none.
+    """Return the teacher of a run: the given or the recorded one; None for a recipe without distillation.
 
     Args:
-        recipe: what is trained.
-        run: the run's folder.
-        given: a model folder.
+        recipe: the recipe to train.
+        run: the run folder.
+        given: the teacher's model folder, if given.
 
     Raises:
-        GenusError: the folder cannot be read.
-        UsageError: none is given where one is wanted, or the other way round, or another than the run began with.
+        GenusError: the teacher's folder cannot be read.
+        UsageError: a teacher is missing, is given for a recipe without distillation, or is not the recorded one.
     """
     if not any(isinstance(objective, Distillation) for objective in recipe.objectives):
         if given is not None:
@@ -143,13 +144,13 @@ def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> TeacherFolder |
 
 
 def spaced(students: int, teachers: int) -> list[int]:
-    """Return the teacher's layer from which each of the student's starts, evenly spaced from the first to the last."""
+    """Return the teacher's layer for each layer of the student, evenly spaced from the first to the last."""
     gaps = max(1, students - 1)
     return [(2 * layer * (teachers - 1) + gaps) // (2 * gaps) for layer in range(students)] if teachers else []
 
 
 def prefixes(student: Learner, teacher: Learner, layers: list[int]) -> dict[str, str]:
-    """Return what the names of each layer of the student begin with, and those of the layer that it starts from."""
+    """Return {name prefix of a student's layer: name prefix of the teacher's layer that initializes it}."""
     mine, theirs = (
         [f"{names[level]}." for level in learner.network.layer_groups()[1:]]
         for learner in (student, teacher)

@@ -1,4 +1,4 @@
-"""Starting from a model that has been read, with its vocabulary or a new one."""
+"""Initialization from a pretrained model, with its vocabulary or with transfer to a new one."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 
 
 def init_from(source: LoadedModel, learner: Learner, tokenizer: Tokenizer) -> list[str]:
-    """Copy every weight of the source for which the learner has a place; rows of the vocabulary are carried over.
+    """Initialize a learner with all weights of the source that it has, and transfer embeddings to its vocabulary.
 
-    Positions past the source's, and segments, take its vectors over again from the first.
-    Of the token embedding and the output bias, a shared piece keeps its row, a special token takes the row of its role,
-    and a new piece gets the mean of the rows of the old pieces that its text falls into.
+    Positions beyond the source's, and segments, repeat the source's vectors from the first.
+    In the token embedding and the output bias, a shared piece keeps its row, a special token takes the row of its role,
+    and a new piece gets the mean of the rows of the old pieces that its text is split into.
 
     Args:
-        source: what has been read.
-        learner: freshly built, of the same architecture, for `tokenizer`; changed in place.
-        tokenizer: the learner's.
+        source: the pretrained model.
+        learner: a newly built learner of the same architecture, for `tokenizer`; changed in place.
+        tokenizer: the learner's tokenizer.
 
     Returns:
-        The names of the learner's tensors that keep their fresh weights, such as those of a head that the source lacks.
+        The names of the learner's tensors that keep their random weights, such as those of a head the source lacks.
 
     Raises:
-        GenusError: the architectures differ.
+        GenusError: the architectures differ, or the vocabulary changes and the embedding has frequency clusters.
     """
     given, own = source.learner.state_dict() | continued(source.learner, learner), learner.tensors()
     if tokenizer.hash() != source.tokenizer.hash():
@@ -59,14 +59,14 @@ def init_from(source: LoadedModel, learner: Learner, tokenizer: Tokenizer) -> li
 
 
 def _filled(rows: Tensor, own: Tensor | None) -> Tensor:
-    """Return rows of the vocabulary, and after them the own ones where these are more than the tokens."""
+    """Return rows of the vocabulary, followed by the learner's own rows beyond them (padded vocabulary)."""
     return rows if own is None else torch.cat([rows, own[len(rows) :].to(rows)])
 
 
 def source_rows(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
-    """Return, for every new id, the old ids whose mean it starts from; none where the old one cannot read its text."""
+    """Return, for every new id, the old ids whose mean initializes it; empty where all of its text is unknown there."""
     found: list[list[int]] = [[] for _ in new.pieces]
-    same_kind = type(old.tokens) is type(new.tokens)  # only within one kind is the same string the same piece
+    same_kind = type(old.tokens) is type(new.tokens)  # equal strings are equal pieces only within one kind of tokenizer
     known = {piece: number for number, piece in enumerate(old.pieces)} if same_kind else {}
     fresh = [number for number, piece in enumerate(new.pieces) if piece not in known]
     for number, ids in zip(fresh, old.encode(_texts(new, fresh)), strict=True):
@@ -74,14 +74,14 @@ def source_rows(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
     for number, piece in enumerate(new.pieces):
         if piece in known:
             found[number] = [known[piece]]
-    for role in ROLES:  # a token of several roles starts from that of the last
+    for role in ROLES:  # a token with several roles takes the row of the last one
         if role in new.vocabulary.roles and role in old.vocabulary.roles:
             found[new.vocabulary.roles[role]] = [old.vocabulary.roles[role]]
     return found
 
 
 def means(rows: Tensor, origin: Sequence[Sequence[int]]) -> Tensor:
-    """Return for every origin the mean of its rows, and of all rows where it has none."""
+    """Return the mean of the rows of every origin, and the mean of all rows where an origin is empty."""
     lengths = torch.tensor([len(ids) for ids in origin])
     into = torch.repeat_interleave(torch.arange(len(origin)), lengths)
     taken = torch.tensor([number for ids in origin for number in ids], dtype=torch.int64)
@@ -91,7 +91,7 @@ def means(rows: Tensor, origin: Sequence[Sequence[int]]) -> Tensor:
 
 
 def _by_vocabulary(learner: Learner) -> list[str]:
-    """Return the names of the tensors that have a row for every piece."""
+    """Return the names of the tensors with a row per vocabulary entry: token embedding and output layers."""
     embedding, state = learner.network.token_embedding, learner.state_dict()
     found = []
     for name, module in learner.named_modules():
@@ -103,7 +103,7 @@ def _by_vocabulary(learner: Learner) -> list[str]:
 
 
 def _texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """Return the text of each piece as it stands within a text: decoded after an anchor, which is then cut off."""
+    """Return the text of each piece inside a text: it is decoded after an anchor word, which is then removed."""
     vocabulary = tokenizer.vocabulary
     anchor = int((vocabulary.word_start & ~vocabulary.special).argmax())
     before = tokenizer.decode([anchor])
