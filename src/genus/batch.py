@@ -108,12 +108,16 @@ class Packed:
         spans = enumerate(pairwise(self.offsets.tolist()))
         return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
+    def lengths_of_entries(self) -> Tensor:
+        """Return (N,) int32 the length of the sequence of each entry, 0 for padding."""
+        length = self.offsets.diff()
+        start = self.offsets[:-1].long().clamp(max=self.ids.numel() - 1)
+        return length.masked_fill(self.sequence[start] < 0, 0)
+
     def lengths(self) -> list[int]:
         """Return the length of each sequence that has tokens, padding left out; it waits for the device."""
-        start, length = self.offsets[:-1], self.offsets.diff()
-        there = length > 0
-        owner = self.sequence[start[there].long()]
-        return length[there][owner >= 0].tolist()
+        length = self.lengths_of_entries()
+        return length[length > 0].tolist()
 
     def to(self, device: torch.device) -> Packed:
         """Return the same sequences on another device."""
@@ -200,7 +204,7 @@ class Batch:
     """Named streams of packed sequences, and named targets within them."""
 
     streams: dict[str, Packed]
-    """An encoder or decoder reads one stream, `tokens`."""
+    """`tokens`, on which losses are, and what it is conditioned on; entry j of all is the same example."""
     targets: dict[str, Targets]
     """By the name of the loss they serve, such as `masked` or `next_sentence`; absent means no such task here."""
     heads: frozenset[str] | None = None
@@ -212,6 +216,12 @@ class Batch:
     def tokens(self) -> Packed:
         """The stream of a one-stream model."""
         return self.streams["tokens"]
+
+    def lengths(self) -> dict[str, list[int]]:
+        """Return the length of each example by stream; examples that have no tokens at all are left out."""
+        lengths = {name: packed.lengths_of_entries() for name, packed in self.streams.items()}
+        there = torch.stack(list(lengths.values())).any(0)
+        return {name: length[there].tolist() for name, length in lengths.items()}
 
     def pin_memory(self) -> Batch:
         """Return the same batch in page-locked memory, from which it is copied to a GPU while the CPU goes on."""

@@ -65,7 +65,7 @@ def step(learner: Learner, it: Small) -> tuple[list[float], dict[str, Tensor | N
     torch.manual_seed(1)
     found = []
     for batch in it.batches:
-        loss = learner.objective(learner(batch), learner.counts(batch))
+        loss = learner.objective(learner(batch).sums, learner.counts(batch))
         loss.backward()
         found.append(loss.item())
     return found, {name.replace(".linear.", "."): weight.grad for name, weight in learner.named_parameters()}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed
     from genus.model import Network
     from genus.model.attention.relative import RelativePlan
+    from genus.model.cost import ExampleLengths
 
 
 class SegmentRecurrentTransformer(Transformer):
@@ -52,17 +53,19 @@ class SegmentRecurrentTransformer(Transformer):
         """Return the network with fresh weights."""
         return SegmentRecurrentNetwork(self, vocab_size)
 
-    def cost(self, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return what an encoder needs whose tokens see the memory too, and the first state of the second stream."""
-        seen = super().cost(vocab_size, length + self.memory)
+        length = lengths["tokens"]
+        seen = super().cost(vocab_size, {**lengths, "tokens": length + self.memory})
         more = self._keys(self.memory / length) + self.attention.extra_cost(self.hidden, length, self.memory)
         return seen + more.repeated(self.layers) + ComponentCost(self.attention.queries * self.hidden)
 
-    def second(self, length: int) -> ComponentCost | None:
+    def second(self, lengths: ExampleLengths) -> ComponentCost | None:
         """Return what a second state demands: as much as a cell, but keys and values, of which it has none."""
         if not self.attention.queries:
             return None
-        cell = self.block.cost(self, length + self.memory)
+        length = lengths["tokens"]
+        cell = self.block.cost(self, {**lengths, "tokens": length + self.memory})
         cell = cell + self.attention.extra_cost(self.hidden, length, self.memory)
         own = linear_cost(self.hidden, 2 * self.hidden)
         return ComponentCost(flops=cell.flops - own.flops, activations=cell.activations - own.activations).repeated(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory
     from genus.examples import Example, ExampleFormat, Lengths, Limits
     from genus.model import Model, Network, States
-    from genus.model.cost import ComponentCost
-    from genus.tokens.vocabulary import Vocabulary
+    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.tokens.vocabulary import Frames, Vocabulary
 
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and further sums over these, such as `masked/correct`."""
@@ -115,6 +115,8 @@ class Objective(Part, ABC):
     """Names of facts of tokens that it adds to an example (`Packed.facts`)."""
     adds: ClassVar[frozenset[str]] = frozenset()
     """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
+    stream: ClassVar[str] = "tokens"
+    """The stream in which its targets lie."""
 
     @property
     def name(self) -> str:
@@ -179,29 +181,38 @@ class Objective(Part, ABC):
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as this objective shows it to the model, with its targets added: a pure function."""
 
-    def raw_limits(self, limits: Limits) -> Limits:
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.
 
         T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
         2019, released code, random_spans_helper). By default `prepare_example` changes no length.
+
+        Args:
+            limits: by stream, after `prepare_example`.
+            frames: how many special tokens templates add.
         """
         return limits
 
-    def lengths(self, raw: Lengths) -> Lengths:
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
         """Return the lengths (E,) after `prepare_example`, by stream, or upper bounds, given those of `raw`."""
         return raw
 
+    def needs_extra(self, limits: Limits, frames: Frames) -> int:
+        """Return how many further special tokens (`SpecialTokens.extra`), such as sentinels, it needs for such
+        limits."""
+        return 0
+
     @abstractmethod
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return the static number of target rows by name for a batch of that many tokens and sequences."""
+        """Return the static number of target rows by name for a batch of that many tokens of `stream` and sequences."""
 
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> Head:
         """Build the module with this objective's own parameters."""
 
     @abstractmethod
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return what the head demands, a token of sequences of `length` tokens."""
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
+        """Return what the head demands, per token of the stream `tokens`, for examples of these lengths."""
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each loss in the sum that is minimized; a name that is missing counts 1."""

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from genus.batch import Batch
     from genus.train.world import World
@@ -41,8 +41,8 @@ class TrainStage:
     """Micro-batches in one step, over all processes."""
     share: float = 1.0
     """Fraction of the budget; the shares of a run sum to 1."""
-    flops: Callable[[Sequence[int]], float] | None = None
-    """FLOPs of a micro-batch of sequences of these lengths, forward and backward; None where nobody counts."""
+    flops: Callable[[Mapping[str, Sequence[int]]], float] | None = None
+    """FLOPs of a micro-batch, forward and backward, by the lengths of its examples; None where nobody counts."""
     text: str = ""
     """Tells the text apart from others, so that no run goes on with another; empty where nobody asks."""
     batch_ratio: float = 1.0

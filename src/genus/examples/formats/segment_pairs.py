@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import EpochPlan, Limits
+    from genus.examples.blocks import Documents
     from genus.examples.formats.pairs import Labeled, Span
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
@@ -36,18 +37,20 @@ class NextPairs(PairFormat):
     def chunks(self, block: SentenceBlock, room: int, rng: np.random.Generator) -> Span:
         """Return the end of the chunk that each sentence would begin (S,), and the tokens its pair aims at (S,)."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into pairs.
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into pairs.
 
         Raises:
-            GenusError: no document, one document only, or no room for two segments.
+            GenusError: one document only, or no room for two segments.
         """
         if len(store.documents) == 1:
             raise GenusError(
                 "there is one document, but random next segments come from another: "
                 "give four or more, with blank lines between them, or two with --run held_out=0"
             )
-        return super().plan(store, vocabulary, limits, seed, epoch)
+        return super().plan(documents, store, vocabulary, limits, seed, epoch)
 
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
@@ -72,22 +75,6 @@ class NextPairs(PairFormat):
         return *cut((start_a, stop_a), (start_b, stop_b), room, rng), random.astype(np.int8)
 
 
-class SentencePairs(NextPairs):
-    """One sentence and the next one of its document, or any one of another document.
-
-    The pairs are much shorter than a row, so a row holds many, and an update as many tokens as with other formats.
-
-    Source: Liu et al. 2019, section 4.2, `SENTENCE-PAIR+NSP`.
-    """
-
-    def chunks(
-        self, block: SentenceBlock, room: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return two sentences for each chunk, where the document has them, and no length to fill up to."""
-        end = np.minimum(np.arange(2, len(block.end) + 2), block.end)
-        return end, np.zeros_like(end)
-
-
 class SegmentPairs(NextPairs):
     """Chunks of sentences that just reach a target length, split at a random sentence boundary.
 
@@ -105,3 +92,19 @@ class SegmentPairs(NextPairs):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the ends of chunks that reach the target or the end of the document, and the targets."""
         return filled(block, room, self.short, rng)
+
+
+class SentencePairs(NextPairs):
+    """One sentence and the next one of its document, or any one of another document.
+
+    The pairs are much shorter than a row, so a row holds many, and an update as many tokens as with other formats.
+
+    Source: Liu et al. 2019, section 4.2, `SENTENCE-PAIR+NSP`.
+    """
+
+    def chunks(
+        self, block: SentenceBlock, room: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return two sentences for each chunk, where the document has them, and no length to fill up to."""
+        end = np.minimum(np.arange(2, len(block.end) + 2), block.end)
+        return end, np.zeros_like(end)

@@ -18,67 +18,6 @@ if TYPE_CHECKING:
     from genus.batch import Packed
 
 
-class EarlyDropoutEmbedding(Embedding):
-    """norm(dropout(token + segment + position)), as in BigBird (released code: core/utils.py and core/encoder.py).
-
-    Without dropout it is BERT's, which drops numbers after the norm.
-    """
-
-    def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbeddingModule:
-        """Return the module."""
-        return EarlyDropoutEmbeddingModule(self, vocab_size, hidden)
-
-
-class EarlyDropoutEmbeddingModule(EmbeddingModule):
-    """Embeddings with early dropout at work."""
-
-    def vectors(self, packed: Packed) -> Tensor:
-        """Return vectors (T, E)."""
-        return self.norm(self.dropout(self.total(packed)))  # type: ignore[no-any-return]
-
-
-class TaskEmbedding(Embedding):
-    """norm(token + segment + position + task), then dropout (Sun et al. 2019, ERNIE 2.0, section 3.2 and figure 3).
-
-    Each task of pretraining has a vector; in fine-tuning any will do, and it is that of task 0.
-    """
-
-    tasks: Count
-    """How many task vectors."""
-
-    @property
-    def in_words(self) -> str:
-        """What is summed."""
-        return f"{super().in_words} + task"
-
-    @property
-    def num_tasks(self) -> int:
-        """As many as there are vectors."""
-        return self.tasks
-
-    def build(self, vocab_size: int, hidden: int) -> TaskEmbeddingModule:
-        """Return the module."""
-        return TaskEmbeddingModule(self, vocab_size, hidden)
-
-    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
-        """Return the tables and the norm."""
-        return super().cost(vocab_size, hidden) + ComponentCost(self.tasks * self.width(hidden))
-
-
-class TaskEmbeddingModule(EmbeddingModule):
-    """Embeddings with a task vector at work."""
-
-    def __init__(self, choice: TaskEmbedding, vocab_size: int, hidden: int) -> None:
-        super().__init__(choice, vocab_size, hidden)
-        self.tasks = nn.Embedding(choice.tasks, choice.width(hidden))
-
-    def total(self, packed: Packed) -> Tensor:
-        """Return the sum (T, E), the vector of the packed tokens' task included."""
-        task = packed.facts.get("task")
-        of_task: Tensor = self.tasks(torch.zeros_like(packed.ids[:1]) if task is None else task)
-        return super().total(packed) + of_task
-
-
 class FactorizedEmbedding(Embedding):
     """W d(norm(token + segment + position)) + b, from E numbers to H, with d dropout (ALBERT, section 3.1).
 
@@ -124,6 +63,67 @@ class FactorizedEmbeddingModule(EmbeddingModule):
     def forward(self, packed: Packed) -> Tensor:
         """Return vectors (T, H) of the packed tokens."""
         return self.projection(self.vectors(packed))  # type: ignore[no-any-return]
+
+
+class TaskEmbedding(Embedding):
+    """norm(token + segment + position + task), then dropout (Sun et al. 2019, ERNIE 2.0, section 3.2 and figure 3).
+
+    Each task of pretraining has a vector; in fine-tuning any will do, and it is that of task 0.
+    """
+
+    tasks: Count
+    """How many task vectors."""
+
+    @property
+    def in_words(self) -> str:
+        """What is summed."""
+        return f"{super().in_words} + task"
+
+    @property
+    def num_tasks(self) -> int:
+        """As many as there are vectors."""
+        return self.tasks
+
+    def build(self, vocab_size: int, hidden: int) -> TaskEmbeddingModule:
+        """Return the module."""
+        return TaskEmbeddingModule(self, vocab_size, hidden)
+
+    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
+        """Return the tables and the norm."""
+        return super().cost(vocab_size, hidden) + ComponentCost(self.tasks * self.width(hidden))
+
+
+class TaskEmbeddingModule(EmbeddingModule):
+    """Embeddings with a task vector at work."""
+
+    def __init__(self, choice: TaskEmbedding, vocab_size: int, hidden: int) -> None:
+        super().__init__(choice, vocab_size, hidden)
+        self.tasks = nn.Embedding(choice.tasks, choice.width(hidden))
+
+    def total(self, packed: Packed) -> Tensor:
+        """Return the sum (T, E), the vector of the packed tokens' task included."""
+        task = packed.facts.get("task")
+        of_task: Tensor = self.tasks(torch.zeros_like(packed.ids[:1]) if task is None else task)
+        return super().total(packed) + of_task
+
+
+class EarlyDropoutEmbedding(Embedding):
+    """norm(dropout(token + segment + position)), as in BigBird (released code: core/utils.py and core/encoder.py).
+
+    Without dropout it is BERT's, which drops numbers after the norm.
+    """
+
+    def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbeddingModule:
+        """Return the module."""
+        return EarlyDropoutEmbeddingModule(self, vocab_size, hidden)
+
+
+class EarlyDropoutEmbeddingModule(EmbeddingModule):
+    """Embeddings with early dropout at work."""
+
+    def vectors(self, packed: Packed) -> Tensor:
+        """Return vectors (T, E)."""
+        return self.norm(self.dropout(self.total(packed)))  # type: ignore[no-any-return]
 
 
 class ProjectedEmbedding(FactorizedEmbedding):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import Transformer
 
 
@@ -56,10 +56,10 @@ class ReversibleStack(Stack):
         """Return the stack."""
         return ReversibleLayers(make() for _ in range(layers))
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the work of every layer; two states in double precision are kept, and what one layer keeps."""
-        whole = each_layer(model, length)
-        layers = (model.block.cost(model.layer(number), length).activations for number in range(model.layers))
+        whole = each_layer(model, lengths)
+        layers = (model.block.cost(model.layer(number), lengths).activations for number in range(model.layers))
         return replace(whole, activations=4 * model.hidden + max(layers))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import Transformer
 
 
@@ -31,9 +31,9 @@ class Unshared(Stack):
         """Return the stack."""
         return UnsharedLayers(make() for _ in range(layers))
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return every layer's own."""
-        return each_layer(model, length)
+        return each_layer(model, lengths)
 
 
 class UnsharedLayers(nn.ModuleList):
@@ -42,36 +42,6 @@ class UnsharedLayers(nn.ModuleList):
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Return (T, H)."""
         return run_layers(list(self), x, context, kept)
-
-
-class SharedProjection(Stack):
-    """Layers of low-rank attention with one projection in common (section 4, layer-wise sharing)."""
-
-    @property
-    def in_words(self) -> str:
-        """What is shared."""
-        return "sharing one projection"
-
-    def check(self, model: Transformer) -> None:
-        """Refuse attention that has another number of projections than one."""
-        if not isinstance(model.attention, LinformerAttention) or model.attention.sharing != "key-value":
-            raise ValueError(
-                "stack: one projection for all layers needs attention LinformerAttention with sharing = 'key-value'"
-            )
-
-    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the stack."""
-        stack = UnsharedLayers(make() for _ in range(layers))
-        attention = [cast("LinformerAttentionLayer", layer.attention) for layer in stack]
-        for each in attention:
-            each.key_projection = attention[0].key_projection
-        return stack
-
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the work of every layer, and the parameters of one projection."""
-        each = model.block.cost(model, length).repeated(model.layers)
-        projections = cast("LinformerAttention", model.attention).projecting()
-        return each + projections.repeated(1 - model.layers)
 
 
 class CrossLayerSharing(Stack):
@@ -97,9 +67,9 @@ class CrossLayerSharing(Stack):
         """Return the stack."""
         return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the work of every layer, and the parameters of those there are."""
-        each = model.block.cost(model, length)
+        each = model.block.cost(model, lengths)
         return replace(each.repeated(model.layers), parameters=each.parameters * self.groups)
 
 
@@ -122,9 +92,9 @@ class SharedAttention(Stack):
         """Return the stack."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "attention")
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the work of every layer, and the parameters of one attention."""
-        return _counted_once(model, length, model.attention.cost(model.hidden, length))
+        return _counted_once(model, lengths, model.attention.cost(model.hidden, lengths["tokens"]))
 
 
 class SharedFeedForward(Stack):
@@ -134,9 +104,9 @@ class SharedFeedForward(Stack):
         """Return the stack."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "feedforward")
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the work of every layer, and the parameters of one feed-forward sub-layer."""
-        return _counted_once(model, length, model.feedforward.cost(model.hidden))
+        return _counted_once(model, lengths, model.feedforward.cost(model.hidden))
 
 
 def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
@@ -146,7 +116,37 @@ def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
     return layers
 
 
-def _counted_once(model: Transformer, length: int, part: ComponentCost) -> ComponentCost:
+def _counted_once(model: Transformer, lengths: ExampleLengths, part: ComponentCost) -> ComponentCost:
     """Return what the layers need when one sub-layer, which needs `part`, is the same in all of them."""
-    whole = model.block.cost(model, length).repeated(model.layers)
+    whole = model.block.cost(model, lengths).repeated(model.layers)
     return replace(whole, parameters=whole.parameters - (model.layers - 1) * part.parameters)
+
+
+class SharedProjection(Stack):
+    """Layers of low-rank attention with one projection in common (section 4, layer-wise sharing)."""
+
+    @property
+    def in_words(self) -> str:
+        """What is shared."""
+        return "sharing one projection"
+
+    def check(self, model: Transformer) -> None:
+        """Refuse attention that has another number of projections than one."""
+        if not isinstance(model.attention, LinformerAttention) or model.attention.sharing != "key-value":
+            raise ValueError(
+                "stack: one projection for all layers needs attention LinformerAttention with sharing = 'key-value'"
+            )
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the stack."""
+        stack = UnsharedLayers(make() for _ in range(layers))
+        attention = [cast("LinformerAttentionLayer", layer.attention) for layer in stack]
+        for each in attention:
+            each.key_projection = attention[0].key_projection
+        return stack
+
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
+        """Return the work of every layer, and the parameters of one projection."""
+        each = model.block.cost(model, lengths).repeated(model.layers)
+        projections = cast("LinformerAttention", model.attention).projecting()
+        return each + projections.repeated(1 - model.layers)

@@ -50,7 +50,8 @@ class LanguageModelHead(Head):
 
     def predicting(self, states: States, batch: Batch) -> Tensor:
         """Return the states (M, H) from which targets are predicted: those of the tokens at which they stand."""
-        return states["tokens"][batch.targets[self.target].index]
+        targets = batch.targets[self.target]
+        return states[targets.stream][targets.index]
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
         """Return `logits` (M, V)."""

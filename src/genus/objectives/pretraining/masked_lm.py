@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.model import Model
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Vocabulary
 
 MASKED = "masked_lm"
@@ -68,7 +68,7 @@ class MaskedLM(LanguageModel):
         """Return the head."""
         return MaskedLMHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the demand of the output layer, on the chosen tokens only."""
         return self.output.cost(model, vocab_size).scaled(self.masking.rate)
 

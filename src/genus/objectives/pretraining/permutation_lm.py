@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.examples import Sequence
     from genus.model import Model, Network, States
+    from genus.model.cost import ExampleLengths
     from genus.objectives import Head, Sums
     from genus.tokens.vocabulary import Vocabulary
 
@@ -80,7 +81,7 @@ class PermutationLM(LanguageModel):
         Raises:
             ValueError: the model has no query stream.
         """
-        if model.second(1) is None:
+        if model.second({"tokens": 1}) is None:
             raise ValueError(
                 f"objectives: Permuted predicts from second states, which this {type(model).__name__} does not have; "
                 "take a model with model.attention=TwoStreamAttention, such as XLNet's"
@@ -90,9 +91,9 @@ class PermutationLM(LanguageModel):
         """Return the head."""
         return PermutationLMHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the demand of second states and of the output layer, on one token in K."""
-        second = model.second(length) or ComponentCost()
+        second = model.second(lengths) or ComponentCost()
         return (second + self.output.cost(model, vocab_size)).scaled(1 / self.selection.one_in)
 
 
