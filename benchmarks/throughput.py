@@ -193,7 +193,7 @@ def training(
     turns, refused = able(make(match, examples, length))
     row = table(f"training, {kind} length {length}", take_turns(turns, match), lengths, length) | {"refused": refused}
     seen = round(float((lengths**2).sum() / lengths.sum()))  # the mean length as tokens see it: long ones hold more
-    row["flops_per_token"] = TRAINING * component_cost(match.work.recipe, seen).flops
+    row["flops_per_token"] = TRAINING * component_cost(match.work.recipe, {"tokens": seen}).flops
     if match.device.type == "cuda" and (peak := peak_flops(match.device, torch.bfloat16)):
         rate = row["contenders"]["ours"]["tokens_per_second"] * row["flops_per_token"]
         row["utilization"] = rate / peak

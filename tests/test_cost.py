@@ -114,7 +114,7 @@ def test_flops_agree_with_pytorch(model: Transformer, length: int) -> None:
         sums = learner(batch).sums
     with FlopCounterMode(display=False) as backward:
         learner.objective(sums, learner.counts(batch)).backward()
-    ours = component_cost(row, length).flops * rows * length
+    ours = component_cost(row, {"tokens": length}).flops * rows * length
     assert forward.get_total_flops() == pytest.approx(ours, rel=FLOPS)
     assert forward.get_total_flops() + backward.get_total_flops() == pytest.approx(TRAINING * ours, rel=FLOPS)
 
@@ -135,7 +135,7 @@ def test_flops_of_every_member_agree_with_pytorch(name: str, monkeypatch: pytest
     batch = Batch({"tokens": streams(rows, length, vocabulary)}, {}, memory=network.initial_memory(rows))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:  # the fused kernel is not counted
         network(batch)
-    wanted = row.model.cost(vocabulary, length)
+    wanted = row.model.cost(vocabulary, {"tokens": length})
     assert counted.get_total_flops() == pytest.approx(
         (wanted.flops + wanted.forward_only_flops) * rows * length + wanted.frozen_input_flops, rel=FLOPS
     )
@@ -196,7 +196,7 @@ def test_flops_by_length_are_those_of_the_stage_where_rows_are_full(name: str) -
     row = load(name)
     for stage in row.stages:
         full = stage_cost(row, stage)
-        found = StageFlops(row, stage)([stage.max_length] * stage.micro_batch)
+        found = StageFlops(row, stage)({"tokens": [stage.max_length] * stage.micro_batch})
         assert found == pytest.approx(full.flops_training * stage.micro_batch * stage.max_length)
 
 
@@ -211,14 +211,14 @@ def test_flops_of_attention_go_by_the_lengths_of_packed_documents(documents: lis
     flops = StageFlops(row, row.stages[0])
     attention = 3 * 4 * row.model.hidden * row.model.layers
     tokens, squares = sum(documents), sum(length**2 for length in documents)
-    whole = flops([tokens]) - attention * tokens**2
-    assert flops(documents) == pytest.approx(whole + attention * squares)
+    whole = flops({"tokens": [tokens]}) - attention * tokens**2
+    assert flops({"tokens": documents}) == pytest.approx(whole + attention * squares)
 
 
 def test_an_empty_batch_costs_no_more_than_is_fixed() -> None:
     row = load("xlnet/mini")
     flops = StageFlops(row, row.stages[0])
-    assert flops([]) == flops([0]) == flops.fixed > 0
+    assert flops({"tokens": []}) == flops({"tokens": [0]}) == flops.fixed > 0
 
 
 def test_activations_are_about_those_kept() -> None:

@@ -107,12 +107,16 @@ class Packed:
         spans = enumerate(pairwise(self.offsets.tolist()))
         return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
+    def lengths_of_entries(self) -> Tensor:
+        """Return (N,) int32 the length of the sequence of each entry, 0 for padding."""
+        length = self.offsets.diff()
+        start = self.offsets[:-1].long().clamp(max=self.ids.numel() - 1)
+        return length.masked_fill(self.sequence[start] < 0, 0)
+
     def lengths(self) -> list[int]:
         """Return the length of each sequence that is not empty, without padding; synchronizes with the device."""
-        start, length = self.offsets[:-1], self.offsets.diff()
-        there = length > 0
-        owner = self.sequence[start[there].long()]
-        return length[there][owner >= 0].tolist()
+        length = self.lengths_of_entries()
+        return length[length > 0].tolist()
 
     def to(self, device: torch.device) -> Packed:
         """Return a copy on another device, without waiting for the transfer."""
@@ -199,7 +203,7 @@ class Batch:
     """A batch: named streams of packed sequences, and named targets within them."""
 
     streams: dict[str, Packed]
-    """By name; an encoder or a decoder reads one stream, `tokens`."""
+    """`tokens`, on which losses are, and what it is conditioned on; entry j of all is the same example."""
     targets: dict[str, Targets]
     """By the name of their loss, such as `masked` or `next_sentence`; an absent name: the batch has no such targets."""
     heads: frozenset[str] | None = None
@@ -211,6 +215,12 @@ class Batch:
     def tokens(self) -> Packed:
         """The stream `tokens`, the only one of an encoder or a decoder."""
         return self.streams["tokens"]
+
+    def lengths(self) -> dict[str, list[int]]:
+        """Return the length of each example by stream; examples that have no tokens at all are left out."""
+        lengths = {name: packed.lengths_of_entries() for name, packed in self.streams.items()}
+        there = torch.stack(list(lengths.values())).any(0)
+        return {name: length[there].tolist() for name, length in lengths.items()}
 
     def pin_memory(self) -> Batch:
         """Return a copy in page-locked (pinned) memory, whose transfer to a GPU does not block the CPU."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.recipe import Recipe, Stage, TaskStep
 
 TRAINING = 3.0
@@ -30,9 +30,9 @@ class StageCost:
 
     max_length: int
     flops_forward: float
-    """FLOPs per token of the forward pass, in sequences of `max_length`: attention costs more in longer ones."""
+    """Per token of `tokens`, in examples that fill a row of every stream: the longer, the more attention costs."""
     flops_training: float
-    """FLOPs per token of the forward and backward pass."""
+    """Per token, forward and backward."""
     flops_step: float
     """FLOPs of one update, of `batch` full rows."""
     bytes_activations: int
@@ -63,7 +63,7 @@ class Cost:
 
 def cost(recipe: Recipe) -> Cost:
     """Return the cost of a recipe, computed from its choices alone."""
-    whole = component_cost(recipe, 1)
+    whole = component_cost(recipe, _ones(recipe))
     parameters = whole.parameters
     weights = FLOAT * parameters
     return Cost(
@@ -78,48 +78,57 @@ def cost(recipe: Recipe) -> Cost:
 
 def parameters(recipe: Recipe) -> int:
     """Return the number of parameters of network and heads together; tied weights count once."""
-    return component_cost(recipe, 1).parameters
+    return component_cost(recipe, _ones(recipe)).parameters
 
 
-def component_cost(recipe: Recipe, length: int, turns: Sequence[TaskStep] = ()) -> ComponentCost:
-    """Return the cost per token of network and heads in sequences of `length` tokens, averaged over `turns`, if any."""
+def _ones(recipe: Recipe) -> ExampleLengths:
+    """Return the lengths of the shortest example: parameters depend on no length."""
+    return dict.fromkeys(recipe.model.streams, 1)
+
+
+def component_cost(recipe: Recipe, lengths: ExampleLengths, turns: Sequence[TaskStep] = ()) -> ComponentCost:
+    """Return what network and heads demand, per token of `tokens` in examples of these lengths, as a mean of turns."""
     vocab_size = recipe.vocab_rows
-    total = recipe.model.cost(vocab_size, length)
+    total = recipe.model.cost(vocab_size, lengths)
     for objective in recipe.objectives:
         steps = sum(turn.steps for turn in turns if objective.name in turn.objectives)
         share = steps / sum(turn.steps for turn in turns) if turns else 1.0
-        total = total + objective.cost(recipe.model, vocab_size, length).scaled(share)
+        total = total + objective.cost(recipe.model, vocab_size, lengths).scaled(share)
     return total
 
 
 class StageFlops:
-    """Training FLOPs of a micro-batch of packed sequences as a function of their lengths l_i: c + Σ_i l_i f(l_i).
+    """Training FLOPs of the micro-batches of a stage, by the lengths of their examples: c + Σ_i t_i f(l_i).
 
-    f(l) is the FLOPs per token, forward and backward, in a sequence of l tokens, averaged over the stage's task steps.
-    It grows with l where a token attends to its whole sequence, so that packed short sequences cost less than one long
-    sequence of as many tokens. c is the cost per micro-batch that does not depend on its tokens.
+    f(l) is what a token costs, forward and backward, in an example of t tokens whose lengths by stream are l, in the
+    mean over the stage's turns: it grows with l where a token attends to its whole sequence or source, so that packed
+    short sequences cost less than one long sequence of as many tokens. c is what a micro-batch costs whatever its
+    tokens.
     """
 
     def __init__(self, recipe: Recipe, stage: Stage) -> None:
         self.recipe, self.turns = recipe, recipe.task_steps(stage)
-        self.fixed = HALF_TRAINING * component_cost(recipe, stage.max_length, self.turns).frozen_input_flops
-        self.known: dict[int, float] = {}
+        self.fixed = HALF_TRAINING * component_cost(recipe, stage.limits, self.turns).frozen_input_flops
+        self.known: dict[tuple[int, ...], float] = {}
 
-    def __call__(self, lengths: Iterable[int]) -> float:
-        """Return the training FLOPs of a micro-batch of sequences of these lengths, without padding."""
-        return self.fixed + sum(self.of_sequence(length) for length in lengths)
+    def __call__(self, lengths: Mapping[str, Sequence[int]]) -> float:
+        """Return the FLOPs of a micro-batch whose examples have these lengths by stream, padding left out."""
+        examples = (dict(zip(lengths, example, strict=True)) for example in zip(*lengths.values(), strict=True))
+        return self.fixed + sum(self.of_example(example) for example in examples)
 
-    def of_sequence(self, length: int) -> float:
-        """Return the training FLOPs of a sequence of `length` tokens, cached per length."""
-        if length not in self.known:
-            wanted = component_cost(self.recipe, max(length, 1), self.turns)
-            self.known[length] = length * (TRAINING * wanted.flops + wanted.forward_only_flops)
-        return self.known[length]
+    def of_example(self, lengths: ExampleLengths) -> float:
+        """Return the FLOPs of an example of these lengths, computed once for each; one without tokens has 1."""
+        key = tuple(lengths.values())
+        if key not in self.known:
+            tokens = max(lengths["tokens"], int(any(key)))
+            wanted = component_cost(self.recipe, {**lengths, "tokens": max(tokens, 1)}, self.turns)
+            self.known[key] = tokens * (TRAINING * wanted.flops + wanted.forward_only_flops)
+        return self.known[key]
 
 
 def stage_cost(recipe: Recipe, stage: Stage) -> StageCost:
-    """Return the cost of a stage whose rows are each one sequence of full length, averaged over its task steps."""
-    wanted = component_cost(recipe, stage.max_length, recipe.task_steps(stage))
+    """Return what a stage costs when every row is one example of full length, in the mean over its turns."""
+    wanted = component_cost(recipe, stage.limits, recipe.task_steps(stage))
     unlearned = wanted.frozen_input_flops / (stage.micro_batch * stage.max_length)
     training = TRAINING * wanted.flops + wanted.forward_only_flops + HALF_TRAINING * unlearned
     return StageCost(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from genus.errors import UsageError, near
 from genus.examples import ExampleFormat
@@ -15,6 +17,9 @@ from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
 from genus.part import Count, Natural, Part, Positive, Share
 from genus.tokens import TokenizerConfig
+
+if TYPE_CHECKING:
+    from genus.examples import Lengths, Limits
 
 
 class Budget(Part):
@@ -214,28 +219,66 @@ class Recipe(Part):
         return next((examples for examples in brought if examples is not None), self.examples)
 
     def __post_init__(self) -> None:
-        """Check that the choices are consistent.
+        """Refuse choices that contradict each other.
 
         Raises:
-            ValueError: there is no stage or no objective, shares do not sum to 1, a batch is not a multiple of its
-                micro-batch, a stage is longer than the model's positions, the vocabulary lacks special tokens of an
-                objective, the example format lacks its targets, or the objectives of a task step are unknown or bring
-                different formats.
+            ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
+                micro-batch, a stage longer than the positions or without the length of a stream that the model reads,
+                an objective whose special tokens the vocabulary lacks or whose targets the format does not give,
+                a turn of objectives that are not there, bring different formats, or make other streams or lengths.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
         self._check_tokens()
-        longest = self.model.max_length
         for number, stage in enumerate(self.stages):
-            length = stage.max_length
+            self._check_lengths(stage, f"stages.{number}")
             for turn in self.task_steps(stage):
                 self._check(turn, f"stages.{number}")
+                self._check_streams(turn, stage, f"stages.{number}")
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
+
+    def _check_lengths(self, stage: Stage, where: str) -> None:
+        """Refuse row lengths of other streams than the model reads, and those past its positions."""
+        model, read = type(self.model).__name__, self.model.streams
+        if missing := sorted(read - stage.limits.keys()):
+            raise ValueError(f"{where}: {model} reads the stream {missing[0]}; say its row length, {missing[0]}_length")
+        if unread := sorted(stage.limits.keys() - read):
+            raise ValueError(f"{where}: {model} reads no stream {unread[0]}; leave {unread[0]}_length out")
+        for stream, length in stage.limits.items():
+            longest, name = self.model.max_length_of(stream), "max" if stream == "tokens" else stream
             if longest is not None and length > longest:
-                raise ValueError(f"stages.{number}: max_length {length} is past the model's {longest} positions")
+                raise ValueError(f"{where}: {name}_length {length} is past the model's {longest} positions")
+
+    def _check_streams(self, turn: TaskStep, stage: Stage, where: str) -> None:
+        """Refuse a turn whose format and objectives give other streams than the model reads, or rows of nothing."""
+        examples, learning, specials = self.format(turn), self.learning(turn), self.tokens.special_tokens
+        given = examples.streams.union(*(objective.adds for objective in learning))
+        makers = ", ".join(type(part).__name__ for part in (examples, *learning))
+        if missing := sorted(self.model.streams - given):
+            raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
+        if unread := sorted(given - self.model.streams):
+            raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
+        raw: Limits = stage.limits
+        for objective in reversed(learning):
+            raw = objective.raw_limits(raw, specials)
+        for stream in examples.streams:
+            if raw.get(stream, 0) <= specials.framing(1):
+                raise ValueError(f"{where}: rows of {_said(stage.limits)} leave no text to {makers}; take longer ones")
+        lengths: Lengths = {stream: np.array([raw[stream]]) for stream in examples.streams}
+        for objective in learning:
+            lengths = objective.lengths(lengths, specials)
+        made = {stream: int(length[0]) for stream, length in lengths.items()}
+        if made.keys() != given or any(length > stage.limits[stream] for stream, length in made.items()):
+            raise ValueError(f"{where}: {makers} make {_said(made)}, but a row holds {_said(stage.limits)}")
+        needed = max(objective.needs_extra(stage.limits, specials) for objective in learning)
+        if needed > len(specials.extra):
+            raise ValueError(
+                f"{where}: {makers} need {needed} further special tokens, of which tokens.specials.extra names "
+                f"{len(specials.extra)}; name more, or take shorter rows"
+            )
 
     def _check_tokens(self) -> None:
         """Raise a ValueError if an objective needs a special token that the vocabulary lacks."""
@@ -275,3 +318,8 @@ class Recipe(Part):
         told = examples.facts.union({"task"}, *(objective.gives_facts for objective in self.learning(turn)))
         if untold := sorted(self.model.facts - told):
             raise ValueError(f"model: it reads {', '.join(untold)} of every token, which {named} does not give")
+
+
+def _said(lengths: Limits) -> str:
+    """Return lengths by stream in words."""
+    return " and ".join(f"{length} {stream}" for stream, length in lengths.items())

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genus.examples import EpochPlan
+from genus.examples.blocks import cut
+from genus.examples.feed.planner import Planner
 from genus.tokens.store import Store
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from genus.examples import ExampleFormat
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIALS = 5
@@ -53,3 +58,23 @@ def vocabulary(store: Store, middle: int = 1) -> Vocabulary:
 def document_of(store: Store, token: int) -> int:
     """Return the document in which a token of the store stands."""
     return int(np.searchsorted(store.sentences[store.documents[:, 1]], token, side="right"))
+
+
+def planner(examples: ExampleFormat, store: Store, words: Vocabulary | None = None, max_length: int = 64) -> Planner:
+    """Return what plans a format for a feed."""
+    return Planner(store, words or vocabulary(store), examples, (), {"tokens": max_length}, 3)
+
+
+def plan_whole(
+    examples: ExampleFormat, store: Store, words: Vocabulary, max_length: int, seed: int = 0, epoch: int = 0
+) -> EpochPlan:
+    """Return the plans of all blocks, one after the other."""
+    plans = [examples.plan(each, store, words, {"tokens": max_length}, seed, epoch) for each in cut(store)]
+    sizes = np.concatenate([np.diff(plan.offsets) for plan in plans])
+    start, stop, segment, label, lengths = (
+        np.concatenate(part)
+        for part in zip(
+            *((plan.start, plan.stop, plan.segment, plan.label, plan.lengths["tokens"]) for plan in plans), strict=True
+        )
+    )
+    return EpochPlan(np.concatenate([[0], np.cumsum(sizes)]), start, stop, segment, label, {"tokens": lengths})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from corpora import MASK, SPECIALS, corpus, natural, vocabulary
+from corpora import MASK, SPECIALS, corpus, natural, plan_whole, vocabulary
 from torch.utils.data import DataLoader
 
 from genus.errors import GenusError
@@ -141,7 +141,7 @@ def test_an_epoch_holds_every_token_once() -> None:
 def test_an_epoch_holds_every_example_once() -> None:
     feed = feed_of(SegmentPairs(dupe_factor=1), BERT, 1)
     words = vocabulary(STORE)
-    plan = feed.examples.plan(STORE, words, {"tokens": LENGTH}, 3, 0)
+    plan = plan_whole(feed.examples, STORE, words, LENGTH, 3)
     made = (feed.examples.read(plan, index, STORE, words) for index in range(len(plan)))
     expected = Counter(tuple(example.tokens.ids.tolist()) for example in made)
     seen: Counter[tuple[int, ...]] = Counter()

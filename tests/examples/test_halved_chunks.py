@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from corpora import CLS, SEP, corpus, natural, vocabulary
+from corpora import CLS, SEP, corpus, natural, plan_whole, vocabulary
 from scipy import stats
 
 from genus.errors import GenusError
@@ -25,7 +25,7 @@ CHUNKS, FILLED = HalvedChunks(), HalvedChunks(short=0.0, single=0.0)
 def plan_of(
     examples: HalvedChunks = CHUNKS, store: Store = NATURAL, max_length: int = 128, epoch: int = 0
 ) -> EpochPlan:
-    return examples.plan(store, vocabulary(store), {"tokens": max_length}, 7, epoch)
+    return plan_whole(examples, store, vocabulary(store), max_length, 7, epoch)
 
 
 def ends(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from corpora import CLS, SEP, SPECIALS, corpus, natural, vocabulary
+from corpora import CLS, SEP, SPECIALS, corpus, natural, plan_whole, planner, vocabulary
 from scipy import stats
 
 from genus.errors import GenusError
@@ -23,7 +23,7 @@ PAIRS, FILLED = OrderedPairs(), OrderedPairs(short=0.0)
 
 
 def plan_of(examples: OrderedPairs = PAIRS, store: Store = NATURAL, max_length: int = 128) -> EpochPlan:
-    return examples.plan(store, vocabulary(store), {"tokens": max_length}, 7, 0)
+    return plan_whole(examples, store, vocabulary(store), max_length, 7)
 
 
 def in_order(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +101,7 @@ def test_one_document_is_enough_and_single_tokens_make_no_pair() -> None:
     assert len(plan_of(FILLED, corpus([[5, 6, 7]]))) == 1
     assert len(plan_of(FILLED, corpus([[1], [5, 6], [1]]))) == 1
     with pytest.raises(GenusError, match="pair"):
-        plan_of(store=corpus([[1], [1]]))
+        planner(PAIRS, corpus([[1], [1]]))
     with pytest.raises(GenusError, match="choose max_length 5 or more"):
         plan_of(max_length=4)
 

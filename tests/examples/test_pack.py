@@ -183,3 +183,55 @@ def test_rows_of_one_sequence_are_promised_by_static_numbers() -> None:
     assert pack(examples_of([[], [4]]), LENGTH, PAD, 4).tokens.one_per_row
     assert not pack(examples_of([[4], []]), LENGTH, PAD, 6).tokens.one_per_row
     assert not pack(examples_of([[4]]), LENGTH, PAD).tokens.one_per_row
+
+
+SIZES = st.tuples(st.integers(0, 4), st.none() | st.integers(0, 5))
+PAIRS = st.lists(st.lists(SIZES, max_size=3), min_size=1, max_size=4)
+
+
+def of_two(tokens: int, source: int | None, first: int) -> Example:
+    """Return an example of two streams whose targets in the source are every second token."""
+    made = example(tokens, first).tokens
+    if source is None:
+        return Example({"tokens": made}, {})
+    other = example(source, first + 50).tokens
+    where = np.arange(0, source, 2)
+    return Example({"tokens": made, "source": other}, {"heard": (where, other.ids[where])})
+
+
+@given(rows=PAIRS)
+def test_entry_j_of_every_stream_is_the_same_example(rows: list[list[tuple[int, int | None]]]) -> None:
+    """Whatever is empty or missing; targets lie in the stream that they are said to be of."""
+    first = iter(range(100, 10_000, 100))
+    made = [[of_two(*sizes, next(first)) for sizes in row] for row in rows]
+    entries = sum(len(row) + 1 for row in rows)
+    limits = {"tokens": 12, "source": 15}
+    batch = pack(made, limits, PAD, entries + 2, {"heard": 40}, target_streams={"heard": "source"})
+    for name, packed in batch.streams.items():
+        expected = [ids_of(one, name) for row in made for one in [*row, None]]
+        assert len(packed.offsets) == entries + 3
+        for entry, ids in enumerate(expected):
+            assert packed.ids[packed.sequence == entry].tolist() == ids
+            start, end = packed.offsets[entry : entry + 2].tolist()
+            assert end - start == len(ids) or made_of_padding(packed.sequence[start:end])
+    lengths = [(a, b or 0) for row in rows for a, b in row if a or b]
+    assert list(zip(batch.lengths()["tokens"], batch.lengths()["source"], strict=True)) == lengths
+    heard = batch.targets["heard"]
+    real = heard.counted()
+    assert heard.stream == "source"
+    assert torch.equal(batch.streams["source"].ids[heard.index[real]], heard.label[real])
+    assert int(real.sum()) == sum(-(-(b or 0) // 2) for row in rows for _, b in row)
+
+
+def ids_of(example: Example | None, stream: str) -> list[int]:
+    return [] if example is None or stream not in example.streams else example.streams[stream].ids.tolist()
+
+
+def made_of_padding(sequence: torch.Tensor) -> bool:
+    return bool((sequence == -1).all())
+
+
+def test_an_example_longer_than_a_row_is_named() -> None:
+    lengths = {"tokens": np.array([3, 4]), "source": np.array([5, 12])}
+    with pytest.raises(ValueError, match="an example has 12 tokens of the stream source, of which a row holds 9"):
+        bin_pack(lengths, {"tokens": 16, "source": 9})

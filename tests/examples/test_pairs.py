@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from corpora import CLS, SEP, SPECIALS, corpus, document_of, natural, vocabulary
+from corpora import CLS, SEP, SPECIALS, corpus, document_of, natural, plan_whole, vocabulary
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -31,7 +31,7 @@ NATURAL = natural(300)
 def plan_of(
     examples: ExampleFormat, store: Store = NATURAL, max_length: int = 128, epoch: int = 0, middle: int = 1
 ) -> EpochPlan:
-    return examples.plan(store, vocabulary(store, middle), {"tokens": max_length}, 7, epoch)
+    return plan_whole(examples, store, vocabulary(store, middle), max_length, 7, epoch)
 
 
 def spans(plan: EpochPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -152,7 +152,8 @@ def test_chunks_are_those_of_the_published_algorithm(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(published.__globals__, "published_truncation", lambda *_: None)
 
     slow = published(sentences_of(NATURAL), 64, 0.0, random.Random(0), random_next=0.0)
-    (block,) = blocks.blocks(NATURAL)
+    (documents,) = blocks.cut(NATURAL)
+    block = blocks.flatten(NATURAL, documents)
     end, target = SegmentPairs(short=0.0).chunks(block, 61, np.random.default_rng(0))
     begin = blocks.follow(end)
     assert (target == 61).all()
@@ -284,7 +285,7 @@ def test_reading_a_pair(middle: int) -> None:
 
 def test_a_split_takes_random_segments_from_its_own_documents() -> None:
     part = replace(NATURAL, documents=NATURAL.documents[::3])
-    plan = SegmentPairs().plan(part, vocabulary(NATURAL), {"tokens": 128}, 0, 0)
+    plan = plan_whole(SegmentPairs(), part, vocabulary(NATURAL), 128)
     for first, last in zip(plan.start, plan.stop, strict=True):
         assert document_of(NATURAL, first) % 3 == 0
         assert document_of(NATURAL, last - 1) == document_of(NATURAL, first)
@@ -293,7 +294,7 @@ def test_a_split_takes_random_segments_from_its_own_documents() -> None:
 
 def test_a_plan_is_a_function_of_seed_and_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SENTENCES", 500)
-    assert sum(1 for _ in blocks.blocks(NATURAL)) > 5
+    assert len(blocks.cut(NATURAL)) > 5
     first, other, again = (plan_of(SegmentPairs(), epoch=epoch) for epoch in (3, 4, 3))
     np.testing.assert_array_equal(first.start, again.start)
     np.testing.assert_array_equal(first.label, again.label)

@@ -11,6 +11,7 @@ import torch
 from corpora import SEP, SPECIALS, corpus, document_of, vocabulary
 
 from genus.errors import GenusError
+from genus.examples.blocks import whole
 from genus.examples.feed.feed import Feed
 from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.examples.formats.contiguous import Contiguous
@@ -143,7 +144,7 @@ def test_each_token_of_contiguous_text_is_predicted_once() -> None:
 def test_a_pair_follows_or_is_from_another_document() -> None:
     store = text(200)
     it, known = CarriedPairs(), words(store)
-    plan = it.plan(store, known, {"tokens": 48}, 0, 0)
+    plan = it.plan(whole(store), store, known, {"tokens": 48}, 0, 0)
     labels = []
     for index in range(len(plan)):
         carried, a, b = (
@@ -218,7 +219,7 @@ def sequences_without(packed: Packed, cells: torch.Tensor) -> torch.Tensor:
 def test_a_row_that_goes_on_from_nothing_remembers_nothing(kind: str) -> None:
     """Into the second epoch, whose first rows follow the last ones of the first."""
     whole = feed(kind, store := text())
-    batches = [whole[number] for number in range((whole._rows(0) + BATCH) // MICRO)]
+    batches = [whole[number] for number in range((places(whole.size[1], BATCH) + BATCH) // MICRO)]
     net = network(kind, words(store).size)
     for one, other in zip(read(net, batches), read(net, batches, noise=True), strict=True):
         assert torch.equal(one, other)
@@ -230,7 +231,7 @@ def test_no_document_reaches_another_over_a_whole_epoch(kind: str, parity: int) 
     """Other tokens in every other document change, bit for bit, no sequence without them, however memory goes."""
     store = text()
     whole = feed(kind, store)
-    batches = [whole[number] for number in range(whole._rows(0) // MICRO)]
+    batches = [whole[number] for number in range(places(whole.size[1], BATCH) // MICRO)]
     net = network(kind, words(store).size)
     lengths = np.diff(store.sentences[store.documents]).ravel()
     harmed = torch.from_numpy(np.repeat(np.arange(len(lengths)) % 2 == parity, lengths))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from corpora import SEP, SPECIALS, corpus, document_of, natural, vocabulary
+from corpora import SEP, SPECIALS, corpus, document_of, natural, plan_whole, planner, vocabulary
 from scipy import stats
 
 from genus.errors import GenusError
@@ -20,6 +20,7 @@ from genus.examples.formats.relations import ConnectedSentences, TitledParagraph
 if TYPE_CHECKING:
     from genus.examples import Example, ExampleFormat
     from genus.tokens.store import Store
+    from genus.tokens.vocabulary import Vocabulary
 
 UNLIKELY = 1e-4
 """Probability under the law below which a (fixed, seeded) sample is taken to break it."""
@@ -29,7 +30,7 @@ LENGTH = 64
 
 def made(examples: ExampleFormat, store: Store = STORE, epoch: int = 0) -> list[Example]:
     words = vocabulary(store)
-    plan = examples.plan(store, words, {"tokens": LENGTH}, 3, epoch)
+    plan = plan_whole(examples, store, words, LENGTH, 3, epoch)
     found = [examples.read(plan, index, store, words) for index in range(len(plan))]
     assert [len(example.tokens.ids) for example in found] == plan.lengths["tokens"].tolist()
     assert max(plan.lengths["tokens"]) <= LENGTH
@@ -190,7 +191,7 @@ class TestTitledParagraphs:
 
     def test_documents_of_one_sentence_make_no_pair(self) -> None:
         with pytest.raises(GenusError, match="no text of which TitledParagraphs can make a pair"):
-            made(TitledParagraphs(), corpus([[5], [5]]))
+            planner(TitledParagraphs(), corpus([[5], [5]]))
 
 
 class TestDocumentSegments:
@@ -198,7 +199,7 @@ class TestDocumentSegments:
         rng = np.random.default_rng(0)
         store = replace(STORE, ids=rng.integers(SPECIALS, SPECIALS + 400, len(STORE.ids)).astype(np.uint32))
         words = vocabulary(STORE)
-        plan = DocumentSegments().plan(store, words, {"tokens": LENGTH}, 0, 0)
+        plan = plan_whole(DocumentSegments(), store, words, LENGTH)
         share = []
         for index in range(len(plan)):
             example = DocumentSegments().read(plan, index, store, words)
@@ -220,7 +221,7 @@ class TestDocumentSegments:
 
     def test_a_corpus_without_two_segments_is_refused(self) -> None:
         with pytest.raises(GenusError, match="no document has two segments"):
-            made(DocumentSegments(), corpus([[5], [7]]))
+            planner(DocumentSegments(), corpus([[5], [7]]))
 
 
 class TestConnectedSentences:
@@ -230,8 +231,8 @@ class TestConnectedSentences:
     )  # fmt: skip
     LIST = ("however", "for example", "so", "on", "on the other hand")
 
-    def labels(self, *sentences: str) -> list[tuple[str, str, int]]:
-        """Return (first, second, label) of the pairs of one document, beside one that only takes room."""
+    def text(self, *sentences: str) -> tuple[Store, Vocabulary]:
+        """Return one document, beside one that only takes room."""
         numbers = {piece: number for number, piece in enumerate(self.PIECES)}
         ids = [[numbers[piece] for piece in sentence.split()] for sentence in sentences]
         store = corpus([[len(sentence) for sentence in ids], [2]])
@@ -240,9 +241,14 @@ class TestConnectedSentences:
         starts = np.array([not piece.startswith("##") for piece in self.PIECES])
         special = np.arange(len(self.PIECES)) < 5
         read = tuple(piece.removeprefix("##") for piece in self.PIECES)
-        words = replace(vocabulary(store), size=len(read), special=special, word_start=starts, texts=read)
+        return store, replace(vocabulary(store), size=len(read), special=special, word_start=starts, texts=read)
+
+    def labels(self, *sentences: str) -> list[tuple[str, str, int]]:
+        """Return (first, second, label) of the pairs of a document."""
+        store, words = self.text(*sentences)
+        read = words.texts
         examples = ConnectedSentences(connectives=self.LIST)
-        plan = examples.plan(store, words, {"tokens": LENGTH}, 0, 0)
+        plan = plan_whole(examples, store, words, LENGTH)
         found = [examples.read(plan, index, store, words) for index in range(len(plan))]
         parts = [[p[p >= 5] for p in np.split(one.tokens.ids, np.flatnonzero(one.tokens.ids == SEP))] for one in found]
         return [
@@ -263,7 +269,7 @@ class TestConnectedSentences:
 
     def test_nothing_left_is_no_pair(self) -> None:
         with pytest.raises(GenusError, match="no text of which ConnectedSentences can make a pair"):
-            self.labels("It", "However ,", "so")
+            planner(ConnectedSentences(connectives=self.LIST), *self.text("It", "However ,", "so"))
 
     @pytest.mark.parametrize("wrong", [("so",), ("so", "so"), ()])
     def test_lists_that_tell_nothing_apart(self, wrong: tuple[str, ...]) -> None:

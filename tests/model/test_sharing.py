@@ -115,7 +115,7 @@ def test_parameters_of_albert_s_ablation(size: int, shared: str) -> None:
 def test_sharing_saves_parameters_and_no_work(make_encoder: MakeEncoder, stack: Stack) -> None:
     model = make_encoder(layers=LAYERS)
     shared = replace(model, stack=stack)
-    whole, part = model.cost(VOCABULARY, 40), shared.cost(VOCABULARY, 40)
+    whole, part = (one.cost(VOCABULARY, {"tokens": 40}) for one in (model, shared))
     assert (part.flops, part.activations) == (whole.flops, whole.activations)
     assert part.parameters == sum(p.numel() for p in shared.build(VOCABULARY).parameters()) < whole.parameters
 

@@ -156,7 +156,10 @@ def test_every_parameter_is_counted(name: str) -> None:
             cutoffs=(10, 20, 30), ratio=CHOICES[name]["ratio"] or 1, segments=0, position=NoPosition(), norm=Identity()
         ),
     )  # fmt: skip
-    counted = model.parameters(VOCABULARY), CausalLM(output=AdaptiveSoftmax()).cost(model, VOCABULARY, 4).parameters
+    counted = (
+        model.parameters(VOCABULARY),
+        CausalLM(output=AdaptiveSoftmax()).cost(model, VOCABULARY, {"tokens": 4}).parameters,
+    )
     network, whole = (sum(weight.numel() for weight in module.parameters()) for module in (own.network, own))
     assert counted == (network, whole - network)
 

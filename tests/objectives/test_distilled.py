@@ -205,7 +205,7 @@ def test_flops_agree_with_pytorch(compared: str) -> None:
         sums = made(batch).sums
     with FlopCounterMode(display=False) as backward:
         made.objective(sums, made.counts(batch)).backward()
-    wanted = component_cost(row, length)
+    wanted = component_cost(row, {"tokens": length})
     assert forward.get_total_flops() == pytest.approx((wanted.flops + wanted.forward_only_flops) * len(ids), rel=FLOPS)
     training = (TRAINING * wanted.flops + wanted.forward_only_flops) * len(ids)
     assert forward.get_total_flops() + backward.get_total_flops() == pytest.approx(training, rel=FLOPS)

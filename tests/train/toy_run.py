@@ -26,7 +26,7 @@ from genus.train.run import Run
 from hand import equal_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 VOCABULARY, LENGTH, ROWS, TARGETS = 40, 16, 2, 8
@@ -45,9 +45,9 @@ RUN = Run(
 )
 
 
-def per_token(flops: float) -> Callable[[Sequence[int]], float]:
+def per_token(flops: float) -> Callable[[Mapping[str, Sequence[int]]], float]:
     """Return what counts so many FLOPs for each token of a micro-batch."""
-    return lambda lengths: flops * sum(lengths)
+    return lambda lengths: flops * sum(lengths["tokens"])
 
 
 @dataclass(frozen=True)

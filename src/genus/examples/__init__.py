@@ -1,8 +1,8 @@
-"""Training examples, made of token ids (station 3): pure functions of the token store and a random key.
+"""Station 3, ids to examples: pure functions of the token store and a key.
 
-An example format plans an epoch (which spans of the store form which example), and reads single examples of the plan;
-the objectives then corrupt them. Both use only random generators keyed by (seed, epoch, number), so any worker can make
-any example.
+An example format plans a block of the store for an epoch (which spans make which example), and reads one example of the
+plan; the objectives then corrupt it. Both draw only from generators keyed by (seed, epoch, number), so any worker can
+make any example.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from genus.examples.blocks import Documents
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -65,9 +66,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class EpochPlan:
-    """The examples of one epoch, as spans of the token store.
+    """The examples of one block of the store in one epoch, as spans of tokens.
 
-    Example e has spans [offsets[e], offsets[e+1]); span s is store tokens [start[s], stop[s]) in segment `segment[s]`.
+    Example e is spans [offsets[e], offsets[e+1]); span s is store tokens [start[s], stop[s]) in segment `segment[s]`.
     """
 
     offsets: NDArray[np.int64]
@@ -107,12 +108,29 @@ class ExampleFormat(Part, ABC):
         """Number of classes of its labels."""
         return 2
 
+    nothing: ClassVar[str] = "the corpus has no text of which {format} can make an example"
+    """What is wrong with a corpus of which no block has an example."""
+
     dupe_factor: Count | None = None
     """Number of fixed versions of the data, as in BERT's duplicated static masking; None: a new one per epoch."""
 
     @abstractmethod
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into the examples of one epoch, each within the length limits of its streams."""
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents of the store into the examples of one epoch, none of them longer than the limits.
+
+        It is a function of its arguments alone, and may find no example. Text from elsewhere may be of any document of
+        the store.
+
+        Args:
+            documents: which ones: a block of about a million sentences, or all for formats that are `Streams`.
+            store: the corpus.
+            vocabulary: of its tokens.
+            limits: the largest length of a sequence, by stream.
+            seed: of all draws, whose key is (seed, PLAN, epoch, number of the block).
+            epoch: number of the version of the data.
+        """
 
     @abstractmethod
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:

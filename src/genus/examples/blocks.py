@@ -13,14 +13,24 @@ import numpy as np
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from genus.tokens.store import Store
 
 SENTENCES = 1 << 20
 """Sentences per block; its last document may exceed it. Plans depend on this value: do not change it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Documents [first, last) of a store, which are planned together."""
+
+    number: int
+    """Position among the blocks of the store."""
+    first: int
+    last: int
+    sentences: int
+    """How many sentences they have, by which their share of the store is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +49,8 @@ class SentenceBlock:
     """(S,) index in the block past the last sentence of the document."""
 
 
-def blocks(store: Store) -> Iterator[SentenceBlock]:
-    """Yield the store in blocks of about `SENTENCES` sentences.
+def cut(store: Store) -> tuple[Documents, ...]:
+    """Return the blocks of a store.
 
     Raises:
         GenusError: the store has no document.
@@ -48,13 +58,30 @@ def blocks(store: Store) -> Iterator[SentenceBlock]:
     if not len(store.documents):
         raise GenusError("the corpus is empty: no document has any text; check the files and the field that was read")
     total = np.cumsum(store.documents[:, 1] - store.documents[:, 0])
-    first = 0
-    number = 0
+    found: list[Documents] = []
+    first = before = 0
     while first < len(total):
-        before = total[first - 1] if first else 0
-        last = int(np.searchsorted(total, before + SENTENCES)) + 1
-        yield _block(store, number, first, min(last, len(total)))
-        first, number = last, number + 1
+        last = min(int(np.searchsorted(total, before + SENTENCES)) + 1, len(total))
+        through = int(total[last - 1])
+        found.append(Documents(len(found), first, last, through - before))
+        first, before = last, through
+    return tuple(found)
+
+
+def whole(store: Store) -> Documents:
+    """Return all documents of a store as one block, however large: for formats that read text in order."""
+    return Documents(0, 0, len(store.documents), int(np.diff(store.documents).sum()))
+
+
+def flatten(store: Store, documents: Documents) -> SentenceBlock:
+    """Return the sentences of documents as arrays: 32 bytes a sentence."""
+    ranges = np.asarray(store.documents[documents.first : documents.last])
+    sizes = ranges[:, 1] - ranges[:, 0]
+    ends = np.cumsum(sizes)
+    sentence = np.repeat(ranges[:, 0] - (ends - sizes), sizes) + np.arange(ends[-1])
+    start, stop = store.sentences[sentence], store.sentences[sentence + 1]
+    document = np.repeat(np.arange(documents.first, documents.last), sizes)
+    return SentenceBlock(documents.number, start, stop, document, np.repeat(ends, sizes))
 
 
 def follow(onward: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -66,15 +93,3 @@ def follow(onward: NDArray[np.int64]) -> NDArray[np.int64]:
         visited.append(at)
         at = jumps[at]
     return np.array(visited, dtype=np.int64)
-
-
-def _block(store: Store, number: int, first: int, last: int) -> SentenceBlock:
-    """Return documents [first, last) as flat arrays over sentences."""
-    ranges = np.asarray(store.documents[first:last])
-    sizes = ranges[:, 1] - ranges[:, 0]
-    ends = np.cumsum(sizes)
-    sentence = np.repeat(ranges[:, 0] - (ends - sizes), sizes) + np.arange(ends[-1])
-    document = np.repeat(np.arange(first, last), sizes)
-    return SentenceBlock(
-        number, store.sentences[sentence], store.sentences[sentence + 1], document, np.repeat(ends, sizes)
-    )

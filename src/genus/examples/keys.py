@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-PLAN, FILL, ORDER, CORRUPT, TURN = range(5)
-"""Purposes: how the corpus is cut, which examples share a row, the order of rows, the corruption of examples, and
-the task of each step."""
+PLAN, FILL, ORDER, CORRUPT, TURN, BLOCKS = range(6)
+"""What is drawn: how the corpus is cut, which examples share a row, in which order rows come, what is hidden,
+whose turn a step is, in which order the blocks of the corpus come."""
+
+
+def joint(number: int, block: int) -> int:
+    """Return one number of a key for a number and a block, both below 2^32; for block 0 it is the number itself."""
+    return block << 32 | number
 
 
 def generator(*key: int) -> np.random.Generator:

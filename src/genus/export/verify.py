@@ -51,8 +51,10 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     again = load(folder)
     config = read_json(folder / "config.json")
     witness = ReferenceOptions() if is_native(config) else layout_of(config, []).witness
-    longest = min(LENGTH, again.recipe.model.max_length or LENGTH, witness.max_equal_length(config) or LENGTH)
-    batch = _probe(again.tokenizer.vocabulary, longest, witness.padded, config)
+    model = again.recipe.model
+    ends = [model.max_length_of(stream) or LENGTH for stream in model.streams]
+    longest = min(LENGTH, *ends, witness.max_equal_length(config) or LENGTH)
+    batch = _probe(again.tokenizer.vocabulary, longest, witness.padded, config, model.streams)
     found = outputs(again.learner, batch)
     whole = outputs(copy.deepcopy(learner).float().cpu(), batch)
     reference = {name: value for name, value in whole.items() if name in found}
@@ -84,11 +86,10 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> Batch:
-    """Return a batch of two rows of random tokens; the second row is one sequence, or two shorter ones if `ragged`.
+def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, streams: frozenset[str]) -> Batch:
+    """Return two rows of random tokens, the second one sequence or two shorter ones, in two segments if there are two.
 
-    The summary token of each sequence is `cls`, where the vocabulary has one. The sequences of the second row have two
-    segments, if the architecture has segments.
+    Sequences are framed by `cls` as texts are. Other streams than `tokens` have other tokens in sequences as long.
     """
     lengths = [longest, longest - longest // 3, longest // 3] if ragged and longest > 2 else [longest, longest]
     ends = torch.tensor(lengths).cumsum(0)
@@ -102,10 +103,12 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json) -> 
     second = [torch.arange(length) >= length // 2 for length in lengths[1:]]
     segments = torch.cat([torch.zeros(longest), *second]).long()
     told = not is_native(config) and config.get("type_vocab_size", 2) > 1
-    return Batch(
-        {"tokens": Packed.laid(ids, [lengths[:1], lengths[1:]], longest, {"segment": segments * int(told)})},
-        {WHOLE: _asked(whole)},
-    )
+    tokens = Packed.laid(ids, [lengths[:1], lengths[1:]], longest, {"segment": segments * int(told)})
+    others = {
+        name: replace(tokens, ids=plain[torch.randint(len(plain), (2 * longest,), generator=generator)])
+        for name in sorted(streams - {"tokens"})
+    }
+    return Batch({"tokens": tokens, **others}, {WHOLE: _asked(whole)})
 
 
 def _asked(index: Tensor) -> Targets:

@@ -13,7 +13,7 @@ from genus.part import Part
 
 if TYPE_CHECKING:
     from genus.batch import Batch, Memory
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.pooler import Pooler
 
 
@@ -107,7 +107,16 @@ class Model(Part, ABC):
     @property
     @abstractmethod
     def max_length(self) -> int | None:
-        """Maximum sequence length in tokens that the positions allow; None: unlimited."""
+        """The longest sequence of `tokens` that the positions allow, None where they have no end."""
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Names of the streams of a batch that the model reads: `tokens`, and what they are conditioned on."""
+        return frozenset({"tokens"})
+
+    def max_length_of(self, stream: str) -> int | None:
+        """Return the longest sequence of a stream that its positions allow, None where they have no end."""
+        return self.max_length
 
     @property
     def causal(self) -> bool:
@@ -124,7 +133,7 @@ class Model(Part, ABC):
         """Number of task embeddings; None: the model does not depend on the task of a batch."""
         return None
 
-    def second(self, length: int) -> ComponentCost | None:
+    def second(self, lengths: ExampleLengths) -> ComponentCost | None:
         """Return the cost of a second state per token position (XLNet's query stream); None: the model has none."""
         return None
 
@@ -149,8 +158,13 @@ class Model(Part, ABC):
         return
 
     @abstractmethod
-    def cost(self, vocab_size: int, length: int) -> ComponentCost:
-        """Return the cost per token for sequences of `length` tokens, without the FLOPs of `pool`."""
+    def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
+        """Return what the network needs, per token of `tokens`, for examples of these lengths, without `pool`'s FLOPs.
+
+        Args:
+            vocab_size: V.
+            lengths: of an example, in every stream that the model reads.
+        """
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler per sequence."""
@@ -158,4 +172,4 @@ class Model(Part, ABC):
 
     def parameters(self, vocab_size: int) -> int:
         """Return the number of parameters of the network."""
-        return self.cost(vocab_size, 1).parameters
+        return self.cost(vocab_size, dict.fromkeys(self.streams, 1)).parameters

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+ExampleLengths = Mapping[str, int]
+"""The length of an example by stream. What a token of the stream `tokens` demands depends on all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentCost:
-    """The parameters of a component, and its FLOPs and activation memory per token in the forward pass.
+    """Parameters, and the work and memory per token of the stream `tokens` in the forward pass.
 
-    FLOPs are those of matrix products only, 2 per multiply-add; embedding look-ups, norms, activations, softmax and
-    biases are left out (below 1 % at published sizes). They follow the definition: no padding, no recomputation.
+    The work on another stream is shared out among these tokens: S / T of that per token of a source of S for each of T.
+
+    FLOPs are those of matrix products only, 2 a multiply-add; look-ups, norms, activations, softmax and biases are left
+    out (below 1 % at published sizes). They are what the definition takes: no padding, no recomputation.
     """
 
     parameters: int = 0

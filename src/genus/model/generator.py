@@ -21,7 +21,7 @@ from genus.part import Count, Part
 if TYPE_CHECKING:
     from genus.batch import Packed
     from genus.model import Model
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.embedding import EmbeddingModule
 
 HEAD_SIZE = 64
@@ -89,11 +89,11 @@ class GeneratorConfig(Part):
         """Return the module of the generator, without embeddings."""
         return GeneratorNetwork(self.encoder(model))
 
-    def cost(self, model: Model, length: int) -> ComponentCost:
-        """Return the cost per token without the shared embeddings, for sequences of `length` tokens."""
+    def cost(self, model: Model, lengths: ExampleLengths) -> ComponentCost:
+        """Return what it demands beside the model's embeddings, per token of examples of these lengths."""
         encoder = self.encoder(model)
         projection = cast("ProjectedEmbedding", encoder.embedding).projecting(encoder.hidden)
-        layers = encoder.stack.cost(encoder, length) + encoder.bias_demand()
+        layers = encoder.stack.cost(encoder, lengths) + encoder.bias_demand()
         return projection + layers + encoder.block.final_norm(encoder).cost(encoder.width)
 
 

@@ -20,6 +20,7 @@ from genus.model.transformer import Transformer, TransformerNetwork
 if TYPE_CHECKING:
     from genus.batch import Batch, Packed
     from genus.model import Network
+    from genus.model.cost import ExampleLengths
 
 
 class GlobalTokenTransformer(Transformer):
@@ -37,10 +38,10 @@ class GlobalTokenTransformer(Transformer):
         """Return the network with initial weights."""
         return GlobalTokenNetwork(self, vocab_size)
 
-    def cost(self, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per real token of the encoder, G more tokens per sequence and their embeddings included."""
-        longer = length + self.attention.num_global_tokens
-        needs = super().cost(vocab_size, longer).scaled(longer / length)
+        longer = lengths["tokens"] + self.attention.num_global_tokens
+        needs = super().cost(vocab_size, {**lengths, "tokens": longer}).scaled(longer / lengths["tokens"])
         return needs + ComponentCost(parameters=self.attention.num_global_tokens * self.hidden)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed
     from genus.model import Network
     from genus.model.attention.relative import RelativePlan
+    from genus.model.cost import ExampleLengths
 
 
 class SegmentRecurrentTransformer(Transformer):
@@ -54,17 +55,19 @@ class SegmentRecurrentTransformer(Transformer):
         """Return the network with initial weights."""
         return SegmentRecurrentNetwork(self, vocab_size)
 
-    def cost(self, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token, attention to the memory and the initial query-stream vector included."""
-        seen = super().cost(vocab_size, length + self.memory)
+        length = lengths["tokens"]
+        seen = super().cost(vocab_size, {**lengths, "tokens": length + self.memory})
         more = self._keys(self.memory / length) + self.attention.extra_cost(self.hidden, length, self.memory)
         return seen + more.repeated(self.layers) + ComponentCost(self.attention.queries * self.hidden)
 
-    def second(self, length: int) -> ComponentCost | None:
+    def second(self, lengths: ExampleLengths) -> ComponentCost | None:
         """Return the cost of a query-stream state: that of a token without keys and values; None without the stream."""
         if not self.attention.queries:
             return None
-        cell = self.block.cost(self, length + self.memory)
+        length = lengths["tokens"]
+        cell = self.block.cost(self, {**lengths, "tokens": length + self.memory})
         cell = cell + self.attention.extra_cost(self.hidden, length, self.memory)
         own = linear_cost(self.hidden, 2 * self.hidden)
         return ComponentCost(flops=cell.flops - own.flops, activations=cell.activations - own.activations).repeated(

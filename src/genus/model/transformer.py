@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch
     from genus.model.attention.plan import Source
+    from genus.model.cost import ExampleLengths
 
 
 class Transformer(Model):
@@ -57,6 +58,8 @@ class Transformer(Model):
         self.embedding.position.check(self.embedding_width)
         if self.cross is not None:
             self.cross.check(self.hidden)
+            if not self.cross.crosses:
+                raise ValueError(f"cross: {type(self.cross).__name__} cannot attend to another stream; take Softmax")
         position, attention = self.embedding.position, self.attention.of_layer(0)
         if (position.rotates or position.biases) and not attention.takes_positions:
             raise ValueError(f"embedding.position: {type(attention).__name__} does not take {type(position).__name__}")
@@ -71,6 +74,11 @@ class Transformer(Model):
         unusual = [part.in_words for part in (self.block, self.stack) if part.in_words]
         layers = "1 layer" if self.layers == 1 else f"{self.layers} layers"
         return ", ".join([f"{use}, {layers} of {self.hidden}", *unusual])
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """`tokens`, and with cross-attention the source, whose states are given by the model that it is a part of."""
+        return frozenset({"tokens"} if self.cross is None else {"tokens", "source"})
 
     @property
     def causal(self) -> bool:
@@ -140,10 +148,10 @@ class Transformer(Model):
         """Initialize the weights of a head from the model's distribution."""
         initialize(module, self.initialization)
 
-    def cost(self, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of embeddings and layers; of the pooler, which heads call, only the parameters."""
         pooler = ComponentCost() if self.pooler is None else self.pooler.cost(self.width).scaled(0)
-        layers = self.stack.cost(self, length)
+        layers = self.stack.cost(self, lengths)
         ends = self.embedding.cost(vocab_size, self.hidden) + self.block.final_norm(self).cost(self.width)
         return ends + self.bias_demand() + layers + pooler
 

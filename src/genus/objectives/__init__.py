@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory
     from genus.examples import Example, ExampleFormat, Lengths, Limits
     from genus.model import Model, Network, States
-    from genus.model.cost import ComponentCost
-    from genus.tokens.vocabulary import Vocabulary
+    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.tokens.vocabulary import Frames, Vocabulary
 
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and metrics summed over them, such as `masked_lm/correct`."""
@@ -115,6 +115,8 @@ class Objective(Part, ABC):
     """Names of the per-token features that it adds to an example (`Packed.facts`)."""
     adds: ClassVar[frozenset[str]] = frozenset()
     """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
+    stream: ClassVar[str] = "tokens"
+    """The stream in which its targets lie."""
 
     @property
     def name(self) -> str:
@@ -179,29 +181,37 @@ class Objective(Part, ABC):
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as the model gets it, with its targets added: a pure function of its arguments."""
 
-    def raw_limits(self, limits: Limits) -> Limits:
-        """Return the length limits before `prepare_example` that keep the lengths after it within `limits`.
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.
 
         T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
         2019, released code, random_spans_helper). By default `prepare_example` changes no length.
+
+        Args:
+            limits: by stream, after `prepare_example`.
+            frames: how many special tokens templates add.
         """
         return limits
 
-    def lengths(self, raw: Lengths) -> Lengths:
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
         """Return the lengths (E,) after `prepare_example`, by stream, or upper bounds, given the lengths `raw`."""
         return raw
 
+    def needs_extra(self, limits: Limits, frames: Frames) -> int:
+        """Return how many further special tokens (`SpecialTokens.extra`), such as sentinels, these limits need."""
+        return 0
+
     @abstractmethod
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return the static number of targets (M) by name for a batch of that many tokens and sequences."""
+        """Return the static number of target rows by name for a batch of that many tokens of `stream` and sequences."""
 
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> Head:
         """Build the head: the module with this objective's own parameters."""
 
     @abstractmethod
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
-        """Return the cost of the head per token, for sequences of `length` tokens."""
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
+        """Return what the head demands, per token of the stream `tokens`, for examples of these lengths."""
 
     def weights(self) -> dict[str, float]:
         """Return the weight of each loss in the sum that is minimized; the default for a missing name is 1."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Targets
     from genus.examples import Example
     from genus.model import Model, Network, States
+    from genus.model.cost import ExampleLengths
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -62,12 +63,12 @@ class LinearObjective(Objective):
         """Build the linear head."""
         return LinearHead(self, model)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the linear layer per token, or of the layer and the pooler per sequence if pooled."""
         if not self.pooled:
             return linear_cost(model.width, self.outputs)
         return (linear_cost(model.pooled_width, self.outputs) + ComponentCost(flops=model.pool_flops())).scaled(
-            1 / length
+            1 / lengths["tokens"]
         )
 
 
@@ -88,7 +89,8 @@ class LinearHead(Head):
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
         """Return y (M, C) under the name `choice.answer`."""
-        states_MH = states["tokens"][batch.targets[self.target].index]
+        targets = batch.targets[self.target]
+        states_MH = states[targets.stream][targets.index]
         states_MH = network.pool(states_MH) if self.choice.pooled else states_MH
         return {self.choice.answer: self.classes(self.dropout(states_MH))}
 

@@ -27,13 +27,14 @@ class Start:
     """None: random weights, drawn for every seed."""
 
     def fine_tuned(self, objective: FineTuned, settings: FineTuning) -> Recipe:
-        """Return the recipe of fine-tuning: the same network with another objective.
+        """Return the recipe of what is fine-tuned: the same network under another objective.
 
-        It has a pooler if the objective needs one: the network's own, otherwise that of the settings.
+        It has a pooler where the objective needs one: its own, or that of the settings.
 
         Raises:
-            GenusError: the tokenizer does not fit the weights.
-            UsageError: a maximum length over the network's positions.
+            GenusError: the tokenizer and the weights do not belong together.
+            UsageError: a maximal length beyond the network's positions, or a network that the task cannot learn with,
+                such as one that reads a source.
         """
         model, longest = self.recipe.model, self.recipe.model.max_length
         if longest is not None and settings.max_length > longest:
@@ -43,14 +44,17 @@ class Start:
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
         tokens = self.tokenizer.tokens
-        return replace(
-            self.recipe,
-            model=objective.reads(model, settings.pooler),
-            tokens=tokens,
-            objectives=(objective,),
-            stages=tuple(stage.whole() for stage in self.recipe.stages),
-            finetuning=settings,
-        )
+        try:
+            return replace(
+                self.recipe,
+                model=objective.reads(model, settings.pooler),
+                tokens=tokens,
+                objectives=(objective,),
+                stages=tuple(stage.whole() for stage in self.recipe.stages),
+                finetuning=settings,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     def build(self, recipe: Recipe, seed: int) -> Learner:
         """Return a learner of the fine-tuning recipe, initialized from the seed, with the pretrained weights loaded.

@@ -80,6 +80,15 @@ class SpecialTokens(Part):
         """Return all distinct special tokens, those with a role first."""
         return list(dict.fromkeys([*self.roles().values(), *self.extra]))
 
+    def framing(self, segments: int) -> int:
+        """Return how many special tokens frame one segment or two."""
+        return len(steps(self.single if segments == 1 else self.pair)) - segments
+
+    @property
+    def target_framing(self) -> int:
+        """How many special tokens frame the second stream of a pair of streams."""
+        return len(steps(self.target or self.single)) - 1
+
 
 def steps(template: str) -> list[tuple[str, int]]:
     """Return the steps of a template: (`$A`, `$B` or a special token, segment id)."""

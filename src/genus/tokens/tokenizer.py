@@ -80,6 +80,7 @@ class Tokenizer:
             target=None if specials.target is None else _resolved(specials.target, ids),
             summary=specials.summary,
             texts=self._texts(special),
+            extra={name: ids[name] for name in specials.extra},
         )
 
     def _texts(self, special: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 Template = tuple[tuple[int | None, int | None, int], ...]
 """The steps of a template: `(special id, None, segment)`, or `(None, 0 or 1, segment)` for the first or second text."""
+
+
+class Frames(Protocol):
+    """How many special tokens the templates add, known of a vocabulary and of the choice of its special tokens."""
+
+    def framing(self, segments: int) -> int:
+        """Return how many special tokens frame one segment or two."""
+
+    @property
+    def target_framing(self) -> int:
+        """How many special tokens frame the second stream of a pair of streams."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +53,8 @@ class Vocabulary:
     """Decoded text of each id, without white space; empty for special tokens."""
     counts: NDArray[np.int64] | None = None
     """(V,) number of occurrences of each id in the corpus; None: not counted."""
+    extra: Mapping[str, int] = field(default_factory=dict)
+    """The ids of further special tokens by name, in the order of `SpecialTokens.extra`: sentinels, control codes."""
 
     def id(self, role: str) -> int:
         """Return the id of the special token of a role.

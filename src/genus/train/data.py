@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
     from genus.batch import Batch
     from genus.train.world import World
@@ -41,8 +41,8 @@ class TrainStage:
     """Gradient accumulation: micro-batches per step, over all processes."""
     share: float = 1.0
     """Fraction of the budget; the shares of a run sum to 1."""
-    flops: Callable[[Sequence[int]], float] | None = None
-    """FLOPs, forward and backward, of a micro-batch of sequences of these lengths; None where they are not counted."""
+    flops: Callable[[Mapping[str, Sequence[int]]], float] | None = None
+    """FLOPs of a micro-batch, forward and backward, by the lengths of its examples; None where nobody counts."""
     text: str = ""
     """Fingerprint of the text, so that a run is not resumed on another; empty where this is not checked."""
     batch_ratio: float = 1.0

@@ -116,7 +116,7 @@ class TrainStep:
     def count(
         self,
         batches: Mapping[int, MicroBatch],
-        flops_of: Callable[[Sequence[int]], float] | None = None,
+        flops_of: Callable[[Mapping[str, Sequence[int]]], float] | None = None,
         seconds: float = 0.0,
         *,
         stop: bool = False,
@@ -126,7 +126,7 @@ class TrainStep:
         own = [sum(counts[name].item() for counts in each) for name in each[0]]
         tokens = sum(one.batch.tokens.tokens for one in batches.values())
         epochs = sum(one.epochs for one in batches.values())
-        flops = sum(flops_of(one.batch.tokens.lengths()) for one in batches.values()) if flops_of else 0.0
+        flops = sum(flops_of(one.batch.lengths()) for one in batches.values()) if flops_of else 0.0
         rest = [tokens, flops, epochs, seconds, float(stop)]
         *totals, every, flops, epochs, seconds, stops = self.world.sum([*own, *rest])
         targets = {name: torch.tensor(total) for name, total in zip(each[0], totals, strict=True)}

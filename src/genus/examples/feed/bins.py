@@ -55,10 +55,16 @@ def bin_pack(
         limits: row length by stream.
         order: (E,) example indices in the order in which blocks are formed (None: ascending).
         max_sequences: the largest number of examples in one row (None: as many as fit).
+
+    Raises:
+        ValueError: an example is longer than a row.
     """
     streams = list(lengths)
     length_ES = np.stack([lengths[stream] for stream in streams], axis=1)
     limit_S = np.array([limits[stream] for stream in streams])
+    for stream, length, limit in zip(streams, length_ES.max(0, initial=0), limit_S, strict=True):
+        if length > limit:
+            raise ValueError(f"an example has {length} tokens of the stream {stream}, of which a row holds {limit}")
     order = np.arange(len(length_ES)) if order is None else order
     examples, sizes = [order[:0]], [order[:0]]
     for first in range(0, len(order), BLOCK):

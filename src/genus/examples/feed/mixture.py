@@ -131,6 +131,9 @@ class Mixture:
         first = self.feeds[0]
         sequences = max(feed.max_sequences for feed in self.feeds)
         targets: dict[str, int] = {}
+        streams: dict[str, str] = {}
         for feed in self.feeds:
             targets |= {name: max(most, targets.get(name, 0)) for name, most in feed.max_targets.items()}
-        return replace(pack(rows, first.limits, first.vocabulary.pad, sequences, targets), heads=self.heads)
+            streams |= feed.target_streams
+        batch = pack(rows, first.limits, first.vocabulary.pad, sequences, targets, target_streams=streams)
+        return replace(batch, heads=self.heads)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE, Batch, Flow, Packed, Targets, layout
+from genus.examples import Sequence as Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from genus.examples import Example, Limits
-    from genus.examples import Sequence as Tokens
 
 
 if TYPE_CHECKING:
@@ -33,24 +33,36 @@ def pack(
     max_targets: dict[str, int] | None = None,
     *,
     streams: bool = True,
+    target_streams: Mapping[str, str] | None = None,
 ) -> Batch:
-    """Pack examples into rows; each row ends with one entry of padding, which is empty if the row is full.
+    """Lay examples out in rows, each of which ends with one entry of padding, empty where the row is full.
+
+    Entry j of every stream is the same example: one that lacks a stream has an empty sequence there.
 
     Args:
         rows: the examples of each row; a row may be empty.
-        limits: row length by stream; an integer is that of the stream `tokens`.
-        pad: the id of the padding token.
-        max_sequences: N, the static number of entries, one of padding per row included (None: no fill-up).
-        max_targets: M, the static number of targets by name; other targets are left out (None: all, no fill-up).
-        streams: whether rows may continue those of the batch before; if false, there is no recurrence memory.
+        limits: row length by stream; a number is that of `tokens`.
+        pad: the id of padding.
+        max_sequences: N, to which the offsets are filled up, a row's padding counted (None: as many as there are).
+        max_targets: M by name, to which targets are filled up; others are left out (None: all, as many as there are).
+        streams: whether rows go on from those of the batch before; where none ever does, nothing is remembered.
+        target_streams: the stream in which targets lie, by their name, where it is another than `tokens`.
 
     Raises:
-        ValueError: a row is too long, or there are more sequences or targets than the static numbers.
+        ValueError: a row, the sequences or the targets are more than fit.
     """
     limits = {"tokens": limits} if isinstance(limits, int) else limits
-    parts = {name: [[example.streams[name] for example in row] for row in rows] for name in limits}
+    parts = {name: [[_sequence(example, name) for example in row] for row in rows] for name in limits}
     laid = {name: _lay(part, limits[name], pad, max_sequences, streams) for name, part in parts.items()}
-    return Batch(laid, _targets(rows, limits["tokens"], max_targets))
+    return Batch(laid, _targets(rows, limits, max_targets, target_streams or {}))
+
+
+def _sequence(example: Example, stream: str) -> Tokens:
+    """Return an example's sequence of a stream, an empty one where it has none."""
+    if stream in example.streams:
+        return example.streams[stream]
+    nothing = np.zeros(0, dtype=np.int64)
+    return Tokens(nothing, nothing, nothing.astype(np.bool_))
 
 
 def _lay(
@@ -104,30 +116,34 @@ def _through(sequence: Tokens) -> int:
     return len(sequence.ids) if sequence.through is None else sequence.through
 
 
-def _targets(rows: Sequence[Row], max_length: int, max_targets: dict[str, int] | None) -> dict[str, Targets]:
-    """Return targets by name, with indices on the packed token axis, filled up to their static numbers."""
+def _targets(
+    rows: Sequence[Row], limits: Limits, max_targets: dict[str, int] | None, streams: Mapping[str, str]
+) -> dict[str, Targets]:
+    """Move every example's targets to where it lies in their stream, and fill them up."""
     names = {name for row in rows for example in row for name in example.targets}
-    limits = dict.fromkeys(names) if max_targets is None else max_targets
-    found: dict[str, Pairs] = {name: [] for name in limits}
+    most = dict.fromkeys(names) if max_targets is None else max_targets
+    found: dict[str, Pairs] = {name: [] for name in most}
     for number, row in enumerate(rows):
-        at = number * max_length
+        at = {stream: number * length for stream, length in limits.items()}
         for example in row:
             for name in example.targets.keys() & found.keys():
                 index, label = example.targets[name]
-                found[name].append((index + at, label))
-            at += len(example.tokens.ids)
-    return {name: _fill_up(name, pairs, limits[name], max_length) for name, pairs in found.items()}
+                found[name].append((index + at[streams.get(name, "tokens")], label))
+            for stream in at:
+                at[stream] += len(_sequence(example, stream).ids)
+    on = {name: streams.get(name, "tokens") for name in found}
+    return {name: _fill_up(name, pairs, most[name], on[name], limits[on[name]]) for name, pairs in found.items()}
 
 
-def _fill_up(name: str, pairs: Pairs, number: int | None, max_length: int) -> Targets:
+def _fill_up(name: str, pairs: Pairs, number: int | None, stream: str, row_length: int) -> Targets:
     """Concatenate the targets of one name, and fill up to `number` with ignored targets."""
     index = np.concatenate([np.zeros(0, dtype=np.int64), *(index for index, _ in pairs)])
     label = np.concatenate([label for _, label in pairs]) if pairs else np.zeros(0, dtype=np.int64)
     spare = (0, _spare(f"{name} targets", len(index), number))
     nothing = np.nan if np.issubdtype(label.dtype, np.floating) else IGNORE
     label = np.pad(label, [spare, *[(0, 0)] * (label.ndim - 1)], constant_values=nothing)
-    most = int(np.bincount(index // max_length).max(initial=0))
-    return Targets(torch.from_numpy(np.pad(index, spare)), torch.from_numpy(label), most=most)
+    most = int(np.bincount(index // row_length).max(initial=0))
+    return Targets(torch.from_numpy(np.pad(index, spare)), torch.from_numpy(label), stream=stream, most=most)
 
 
 def _spare(what: str, number: int, limit: int | None) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Limits
+    from genus.examples.blocks import Documents
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -46,8 +47,10 @@ class CarriedPairs(Streams):
     random_next: Share = 0.5
     bidirectional: bool = True
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into examples of three spans (carried text, A, B), the forward ones first.
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into examples of three spans, the forward ones first.
 
         Raises:
             GenusError: one document or none, or rows too short for carried text and a pair.
@@ -64,7 +67,7 @@ class CarriedPairs(Streams):
                 "or set examples=Contiguous"
             )
         rng = generator(seed, PLAN, epoch)
-        ways = [self._cut(store, carry, room, way, rng) for way in ((False, True) if self.bidirectional else (False,))]
+        ways = [self._cut(documents, store, carry, room, way, rng) for way in (False, True)[: 1 + self.bidirectional]]
         start, stop, label = (np.concatenate(part) for part in zip(*ways, strict=True))
         examples = len(label)
         return EpochPlan(
@@ -102,17 +105,18 @@ class CarriedPairs(Streams):
         return Example({"tokens": tokens}, {"next_sentence": target})
 
     def _cut(
-        self, store: Store, carry: int, room: int, backward: bool, rng: np.random.Generator
+        self, documents: Documents, store: Store, carry: int, room: int, backward: bool, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
         """Return starts and stops (E, 3) and labels (E,), reading every document forward or backward.
 
         Offsets count in the reading direction, and are converted to store offsets at the end.
         """
-        first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
+        first, end = store.sentences[store.documents[documents.first : documents.last]].T
         examples = -(-(end - first) // carry)
-        document = np.repeat(np.arange(len(examples)), examples)
+        within = np.repeat(np.arange(len(examples)), examples)
+        document = documents.first + within
         begin = carry * (np.arange(len(document)) - np.repeat(np.cumsum(examples) - examples, examples))
-        first, end = first[document], end[document]
+        first, end = first[within], end[within]
         length = end - first
         middle = begin + np.where(length - begin > carry, carry, 0)
         ahead = np.minimum(length, middle + room)

@@ -15,6 +15,7 @@ from genus.examples.streams import Streams
 
 if TYPE_CHECKING:
     from genus.examples import Limits
+    from genus.examples.blocks import Documents
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -32,16 +33,18 @@ class Contiguous(Streams):
 
     stochastic: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the documents into pieces that fill rows exactly.
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into pieces.
 
         Raises:
             GenusError: there is no document.
         """
         if not len(store.documents):
             raise GenusError("the corpus is empty: no document has any text; check the files and the field read")
-        first, end = store.sentences[store.documents[:, 0]], store.sentences[store.documents[:, 1]]
-        begins = np.append(0, np.cumsum(end - first + 1))  # token positions with one separator per document
+        first, end = store.sentences[store.documents[documents.first : documents.last]].T
+        begins = np.append(0, np.cumsum(end - first + 1))  # cells, one more than tokens for the separator
         pieces = np.union1d(begins[:-1], np.arange(0, begins[-1], limits["tokens"]))
         document = np.searchsorted(begins, pieces, side="right") - 1
         start = first[document] + np.maximum(pieces - begins[document] - 1, 0)

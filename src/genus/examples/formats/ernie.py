@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 
-from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
 from genus.examples.formats.pairs import PairFormat, cut, elsewhere
 from genus.examples.formats.sentences import framed, plan_runs
@@ -18,60 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Limits
-    from genus.examples.blocks import SentenceBlock
+    from genus.examples.blocks import Documents, SentenceBlock
     from genus.examples.formats.pairs import Labeled
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
-
-
-class DocumentSegments(ExampleFormat):
-    """Segments of documents for token-document relation: a token's label is 1 if another segment contains it too.
-
-    Segments are runs of whole sentences as in `DocSentences`. A document that is one run is halved at a sentence; a
-    document of a single sentence that fits has no other segment and is left out.
-
-    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.1, token-document relation prediction.
-    """
-
-    provides: ClassVar[frozenset[str]] = frozenset({"token_document"})
-    stochastic: ClassVar[bool] = False
-
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut every document into segments; a second span per example, used only by `read`, is the whole document.
-
-        Raises:
-            GenusError: no document has two segments.
-        """
-        runs = plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
-        bounds = store.sentences[store.documents]
-        document = np.searchsorted(bounds[:, 1], runs.start, side="right")
-        whole = (runs.start == bounds[document, 0]) & (runs.stop == bounds[document, 1])
-        halved = document[whole & (np.diff(store.documents[document]).ravel() > 1)]
-        middle = store.sentences[store.documents[halved].sum(1) // 2]
-        start = np.concatenate([runs.start[~whole], bounds[halved, 0], middle])
-        stop = np.concatenate([runs.stop[~whole], middle, bounds[halved, 1]])
-        of = bounds[np.concatenate([document[~whole], halved, halved])]
-        if not len(start):
-            raise GenusError("no document has two segments, which the token-document relation is about")
-        examples = len(start)
-        return EpochPlan(
-            offsets=np.arange(0, 2 * examples + 1, 2),
-            start=np.stack([start, of[:, 0]], axis=1).reshape(-1),
-            stop=np.stack([stop, of[:, 1]], axis=1).reshape(-1),
-            segment=np.zeros(2 * examples, dtype=np.int8),
-            label=np.full(examples, -1, dtype=np.int8),
-            lengths={"tokens": stop - start + vocabulary.framing(1)},
-        )
-
-    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the segment with special tokens, and the target `token_document` at every token of text."""
-        segment, document = range(plan.offsets[index], plan.offsets[index + 1])
-        text = plan.text(segment, store)
-        before = store.ids[plan.start[document] : plan.start[segment]]
-        after = store.ids[plan.stop[segment] : plan.stop[document]]
-        label = np.isin(text, np.concatenate([before, after])).astype(np.int64)
-        framed = Sequence(*vocabulary.frame(text))
-        return Example({"tokens": framed}, {"token_document": (np.flatnonzero(~framed.fixed), label)})
 
 
 class ShuffledSegments(ExampleFormat):
@@ -94,10 +43,12 @@ class ShuffledSegments(ExampleFormat):
         """Number of classes, Σ n! for n from 1 to `most`: 9 for 3 segments."""
         return sum(math.factorial(n) for n in range(1, self.most + 1))
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
         """Cut every document into runs, cut each run into segments, and shuffle the segments."""
-        runs = plan_runs(store, vocabulary, limits["tokens"] - self.most + 1, across=False, separators=0)
-        rng = generator(seed, PLAN, epoch, 0)
+        runs = plan_runs(documents, store, vocabulary, limits["tokens"] - self.most + 1, across=False, separators=0)
+        rng = generator(seed, PLAN, epoch, documents.number)
         within = np.searchsorted(store.sentences, runs.start, side="right")  # the first sentence to begin inside
         inner = np.searchsorted(store.sentences, runs.stop, side="left") - within
         number = 1 + (rng.random(len(runs)) * np.minimum(self.most, inner + 1)).astype(np.int64)
@@ -188,3 +139,51 @@ class DistantSentences(PairFormat):
         least = np.zeros(away.sum(), dtype=np.int64)  # tokens to reach: 0 takes one sentence
         start[away], stop[away] = elsewhere(store, block.document[away], least, rng)
         return *cut((block.start, block.stop), (start, stop), room, rng), label.astype(np.int8)
+
+
+class DocumentSegments(ExampleFormat):
+    """Segments of documents for token-document relation: a token's label is 1 if another segment contains it too.
+
+    Segments are runs of whole sentences as in `DocSentences`. A document that is one run is halved at a sentence; a
+    document of a single sentence that fits has no other segment and is left out.
+
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.1, token-document relation prediction.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"token_document"})
+    stochastic: ClassVar[bool] = False
+    nothing: ClassVar[str] = "no document has two segments, which the token-document relation is about"
+
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut each document into segments; beside each stands the span of its document, which `read` alone looks at."""
+        runs = plan_runs(documents, store, vocabulary, limits["tokens"], across=False, separators=0)
+        own = store.documents[documents.first : documents.last]
+        bounds = store.sentences[own]
+        document = np.searchsorted(bounds[:, 1], runs.start, side="right")
+        whole = (runs.start == bounds[document, 0]) & (runs.stop == bounds[document, 1])
+        halved = document[whole & (np.diff(own[document]).ravel() > 1)]
+        middle = store.sentences[own[halved].sum(1) // 2]
+        start = np.concatenate([runs.start[~whole], bounds[halved, 0], middle])
+        stop = np.concatenate([runs.stop[~whole], middle, bounds[halved, 1]])
+        of = bounds[np.concatenate([document[~whole], halved, halved])]
+        examples = len(start)
+        return EpochPlan(
+            offsets=np.arange(0, 2 * examples + 1, 2),
+            start=np.stack([start, of[:, 0]], axis=1).reshape(-1),
+            stop=np.stack([stop, of[:, 1]], axis=1).reshape(-1),
+            segment=np.zeros(2 * examples, dtype=np.int8),
+            label=np.full(examples, -1, dtype=np.int8),
+            lengths={"tokens": stop - start + vocabulary.framing(1)},
+        )
+
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the segment with special tokens, and the target `token_document` at every token of text."""
+        segment, document = range(plan.offsets[index], plan.offsets[index + 1])
+        text = plan.text(segment, store)
+        before = store.ids[plan.start[document] : plan.start[segment]]
+        after = store.ids[plan.stop[segment] : plan.stop[document]]
+        label = np.isin(text, np.concatenate([before, after])).astype(np.int64)
+        framed = Sequence(*vocabulary.frame(text))
+        return Example({"tokens": framed}, {"token_document": (np.flatnonzero(~framed.fixed), label)})

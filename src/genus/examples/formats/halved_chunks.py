@@ -11,7 +11,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
-from genus.examples.blocks import SentenceBlock, blocks, follow
+from genus.examples.blocks import SentenceBlock, flatten, follow
 from genus.examples.keys import PLAN, generator
 from genus.part import Share
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Limits
+    from genus.examples.blocks import Documents
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -44,20 +45,20 @@ class HalvedChunks(ExampleFormat):
     short: Share = 0.05
     single: Share = 0.1
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into chunks.
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into chunks.
 
         Raises:
-            GenusError: no document, or no room for a token in each segment.
+            GenusError: no room for a token in each segment.
         """
         pair, alone = vocabulary.framing(2), vocabulary.framing(1)
         max_length = limits["tokens"]
         if max_length < pair + 2:
             raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {pair + 2} or more")
-        parts = [
-            self._chunks(block, max_length, pair, generator(seed, PLAN, epoch, block.number)) for block in blocks(store)
-        ]
-        start, middle, stop = (np.concatenate(part) for part in zip(*parts, strict=True))
+        rng = generator(seed, PLAN, epoch, documents.number)
+        start, middle, stop = self._chunks(flatten(store, documents), max_length, pair, rng)
         first = np.minimum(middle - start, max_length - alone)
         second = np.clip(max_length - pair - first, 0, stop - middle)
         spans = 1 + (second > 0)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
-from genus.examples.blocks import SentenceBlock, blocks
+from genus.examples.blocks import SentenceBlock, flatten
 from genus.examples.keys import PLAN, generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Limits
+    from genus.examples.blocks import Documents
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
@@ -37,31 +38,30 @@ class PairFormat(ExampleFormat):
     with equal probability.
     """
 
+    nothing: ClassVar[str] = "the corpus has no text of which {format} can make a pair"
+
     @abstractmethod
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
     ) -> Labeled:
         """Return starts and stops (E, 2) of a block's pairs, at most `room` tokens each, and labels (E,)."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into pairs.
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into pairs.
 
         Raises:
-            GenusError: no document, no room for two segments, or no pair; a format may add reasons of its own.
+            GenusError: no room for two segments, or what the format itself cannot do without.
         """
         max_length = limits["tokens"]
         room = max_length - vocabulary.framing(2)
         if room < 2:
             least = vocabulary.framing(2) + 2
             raise GenusError(f"sequences of {max_length} have no room for a pair: choose max_length {least} or more")
-        parts = [
-            self.pairs(block, store, vocabulary, room, generator(seed, PLAN, epoch, block.number))
-            for block in blocks(store)
-        ]
-        start, stop, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+        rng = generator(seed, PLAN, epoch, documents.number)
+        start, stop, label = self.pairs(flatten(store, documents), store, vocabulary, room, rng)
         examples = len(label)
-        if not examples:
-            raise GenusError(f"the corpus has no text of which {type(self).__name__} can make a pair")
         return EpochPlan(
             offsets=np.arange(0, 2 * examples + 1, 2),
             start=start.reshape(-1),

@@ -21,6 +21,54 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
+class TitledParagraphs(PairFormat):
+    """IR relevance: pairs of a document's first sentence (its title, or the query it answers) and a paragraph.
+
+    A paragraph is a run of consecutive sentences: as many as fit and the document has, at least one. Label 0, strongly
+    relevant: it begins right after the title; 1, weakly relevant: it begins later; 2, not relevant: it is from another
+    document. The label is drawn uniformly; if the document has no later sentence, 1 becomes 2. A document of one
+    sentence is left out. Titles exist if `--title` names a field; otherwise the first sentence of a text is used.
+
+    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, IR relevance, whose pairs are from a search engine's log: clicked
+    results are strongly relevant, shown but not clicked ones weakly. Deviation: pairs of titles and paragraphs.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset({"relevance"})
+
+    sentences: Count | None = None
+    """Most sentences per paragraph (None: no limit); 1 for logs: lines with the query, the clicked result, the rest."""
+
+    @property
+    def classes(self) -> int:
+        """Three classes: strongly, weakly and not relevant."""
+        return 3
+
+    def pairs(
+        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
+    ) -> Labeled:
+        """Return starts and stops (E, 2) and labels (E,) of a block's pairs."""
+        _, title = np.unique(block.document, return_index=True)
+        later = block.end[title] - title - 2
+        title, later = title[later >= 0], later[later >= 0]
+        label = rng.integers(0, 3, len(title))
+        label[(label == 1) & (later == 0)] = 2
+        first = np.where(label == 1, title + 2 + (rng.random(len(title)) * later).astype(np.int64), title + 1)
+        titles, start = (block.start[title], block.stop[title]), block.start[first]
+        away = label == 2
+        start[away], _ = elsewhere(store, block.document[title[away]], np.zeros(away.sum(), dtype=np.int64), rng)
+        stop = self._stop(store, start, room - (titles[1] - titles[0]))
+        return *cut(titles, (start, stop), room, rng), label.astype(np.int8)
+
+    def _stop(self, store: Store, start: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the stops (E,), past the last token, of the paragraphs that begin at tokens `start` (E,)."""
+        sentence = np.searchsorted(store.sentences, start)
+        last = store.documents[np.searchsorted(store.documents[:, 1], sentence, side="right"), 1]
+        if self.sentences is not None:
+            last = np.minimum(last, sentence + self.sentences)
+        full = np.searchsorted(store.sentences, start + room, side="right") - 1
+        return store.sentences[np.clip(full, sentence + 1, last)]
+
+
 WordTuple = tuple[str, ...]
 
 PUNCTUATION = ",:;"
@@ -116,51 +164,3 @@ def _words(ids: NDArray[np.unsignedinteger], vocabulary: Vocabulary) -> Iterator
             word = ""
         word += vocabulary.texts[number]
     yield word.lower(), len(ids)
-
-
-class TitledParagraphs(PairFormat):
-    """IR relevance: pairs of a document's first sentence (its title, or the query it answers) and a paragraph.
-
-    A paragraph is a run of consecutive sentences: as many as fit and the document has, at least one. Label 0, strongly
-    relevant: it begins right after the title; 1, weakly relevant: it begins later; 2, not relevant: it is from another
-    document. The label is drawn uniformly; if the document has no later sentence, 1 becomes 2. A document of one
-    sentence is left out. Titles exist if `--title` names a field; otherwise the first sentence of a text is used.
-
-    Source: Sun et al. 2019, ERNIE 2.0, section 3.2.3, IR relevance, whose pairs are from a search engine's log: clicked
-    results are strongly relevant, shown but not clicked ones weakly. Deviation: pairs of titles and paragraphs.
-    """
-
-    provides: ClassVar[frozenset[str]] = frozenset({"relevance"})
-
-    sentences: Count | None = None
-    """Most sentences per paragraph (None: no limit); 1 for logs: lines with the query, the clicked result, the rest."""
-
-    @property
-    def classes(self) -> int:
-        """Three classes: strongly, weakly and not relevant."""
-        return 3
-
-    def pairs(
-        self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
-    ) -> Labeled:
-        """Return starts and stops (E, 2) and labels (E,) of a block's pairs."""
-        _, title = np.unique(block.document, return_index=True)
-        later = block.end[title] - title - 2
-        title, later = title[later >= 0], later[later >= 0]
-        label = rng.integers(0, 3, len(title))
-        label[(label == 1) & (later == 0)] = 2
-        first = np.where(label == 1, title + 2 + (rng.random(len(title)) * later).astype(np.int64), title + 1)
-        titles, start = (block.start[title], block.stop[title]), block.start[first]
-        away = label == 2
-        start[away], _ = elsewhere(store, block.document[title[away]], np.zeros(away.sum(), dtype=np.int64), rng)
-        stop = self._stop(store, start, room - (titles[1] - titles[0]))
-        return *cut(titles, (start, stop), room, rng), label.astype(np.int8)
-
-    def _stop(self, store: Store, start: NDArray[np.int64], room: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the stops (E,), past the last token, of the paragraphs that begin at tokens `start` (E,)."""
-        sentence = np.searchsorted(store.sentences, start)
-        last = store.documents[np.searchsorted(store.documents[:, 1], sentence, side="right"), 1]
-        if self.sentences is not None:
-            last = np.minimum(last, sentence + self.sentences)
-        full = np.searchsorted(store.sentences, start + room, side="right") - 1
-        return store.sentences[np.clip(full, sentence + 1, last)]

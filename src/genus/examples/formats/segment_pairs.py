@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import EpochPlan, Limits
+    from genus.examples.blocks import Documents
     from genus.examples.formats.pairs import Labeled, Span
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
@@ -36,18 +37,20 @@ class NextPairs(PairFormat):
     def chunks(self, block: SentenceBlock, room: int, rng: np.random.Generator) -> Span:
         """Return the end (S,) of a chunk that starts at each sentence, and its target length (S,) in tokens."""
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into pairs.
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into pairs.
 
         Raises:
-            GenusError: no document, only one document, or no room for two segments.
+            GenusError: one document only, or no room for two segments.
         """
         if len(store.documents) == 1:
             raise GenusError(
                 "there is one document, but random next segments come from another: "
                 "give four or more, with blank lines between them, or two with --run held_out=0"
             )
-        return super().plan(store, vocabulary, limits, seed, epoch)
+        return super().plan(documents, store, vocabulary, limits, seed, epoch)
 
     def pairs(
         self, block: SentenceBlock, store: Store, vocabulary: Vocabulary, room: int, rng: np.random.Generator
@@ -72,23 +75,6 @@ class NextPairs(PairFormat):
         return *cut((start_a, stop_a), (start_b, stop_b), room, rng), random.astype(np.int8)
 
 
-class SentencePairs(NextPairs):
-    """Sentence pairs: one sentence and the next one of its document, or a random one of another document.
-
-    The pairs are much shorter than a row, so a row packs many of them, and a batch has as many tokens as with other
-    formats.
-
-    Source: Liu et al. 2019, section 4.2, `SENTENCE-PAIR+NSP`.
-    """
-
-    def chunks(
-        self, block: SentenceBlock, room: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return chunks of two sentences, or one at a document's end, and target lengths of 0."""
-        end = np.minimum(np.arange(2, len(block.end) + 2), block.end)
-        return end, np.zeros_like(end)
-
-
 class SegmentPairs(NextPairs):
     """Segment pairs: chunks of sentences that just reach a target length, split at a random sentence boundary.
 
@@ -106,3 +92,20 @@ class SegmentPairs(NextPairs):
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the ends (S,) of chunks that reach the target or the end of the document, and the targets (S,)."""
         return filled(block, room, self.short, rng)
+
+
+class SentencePairs(NextPairs):
+    """Sentence pairs: one sentence and the next one of its document, or a random one of another document.
+
+    The pairs are much shorter than a row, so a row packs many of them, and a batch has as many tokens as with other
+    formats.
+
+    Source: Liu et al. 2019, section 4.2, `SENTENCE-PAIR+NSP`.
+    """
+
+    def chunks(
+        self, block: SentenceBlock, room: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return chunks of two sentences, or one at a document's end, and target lengths of 0."""
+        end = np.minimum(np.arange(2, len(block.end) + 2), block.end)
+        return end, np.zeros_like(end)

@@ -9,40 +9,43 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
-from genus.examples.blocks import SentenceBlock, blocks, follow
+from genus.examples.blocks import SentenceBlock, flatten, follow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Limits
+    from genus.examples.blocks import Documents
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
 
-def plan_runs(store: Store, vocabulary: Vocabulary, max_length: int, *, across: bool, separators: int) -> EpochPlan:
-    """Cut the whole store into the longest runs of whole sentences that fit; every token is in one run.
+def plan_runs(
+    documents: Documents, store: Store, vocabulary: Vocabulary, max_length: int, *, across: bool, separators: int
+) -> EpochPlan:
+    """Cut some documents into the longest runs of whole sentences that fit; every token is in one run.
 
     A sentence longer than the room is cut into pieces of the room's length, which then count as sentences.
 
     Args:
-        store: the token store to cut.
-        vocabulary: defines the special tokens of the frame, which take room.
-        max_length: the largest length of a sequence in tokens, special tokens included.
-        across: whether a run may continue in the next document (not in the next block of about a million sentences).
-        separators: number of separator tokens between two documents of a run.
+        documents: what to cut.
+        store: whose documents they are.
+        vocabulary: whose frame takes room.
+        max_length: the room, frame included.
+        across: a run may go on in the next one of the documents.
+        separators: tokens that go between two documents of a run.
 
     Returns:
-        The plan, with one span per document of a run.
+        The plan: a span for each document of a run.
 
     Raises:
-        GenusError: no document, or no room for a token.
+        GenusError: no room for a token.
     """
     room = max_length - vocabulary.framing(1)
     if room < 1:
         least = vocabulary.framing(1) + 1
         raise GenusError(f"sequences of {max_length} have no room for text: choose max_length {least} or more")
-    parts = [_runs(_cut(block, room), room, across, separators) for block in blocks(store)]
-    start, stop, spans, lengths = (np.concatenate(part) for part in zip(*parts, strict=True))
+    start, stop, spans, lengths = _runs(_cut(flatten(store, documents), room), room, across, separators)
     return EpochPlan(
         offsets=np.concatenate([[0], np.cumsum(spans)]),
         start=start,
@@ -94,6 +97,33 @@ def _runs(block: SentenceBlock, room: int, across: bool, separators: int) -> tup
     return block.start[span], stop, spans, (through[last] - (through - length)[first])
 
 
+class FullSentences(ExampleFormat):
+    """As many consecutive whole sentences as fit, going on in the next document, with a separator between documents.
+
+    None goes on in the next block of about a million sentences.
+
+    The order is the corpus's own, so the plan is the same in every epoch; only the order of rows and the masks change.
+
+    Source: Liu et al. 2019, section 4.2, `FULL-SENTENCES`.
+    """
+
+    stochastic: ClassVar[bool] = False
+
+    separate: bool = True
+    """Whether an extra separator token is put between two documents of one sequence."""
+
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut some documents into full sequences."""
+        return plan_runs(documents, store, vocabulary, limits["tokens"], across=True, separators=int(self.separate))
+
+    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
+        """Return the texts with special tokens and separators, without targets."""
+        texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
+        return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})
+
+
 class DocSentences(ExampleFormat):
     """RoBERTa's DOC-SENTENCES: as many consecutive whole sentences of one document as fit.
 
@@ -105,34 +135,12 @@ class DocSentences(ExampleFormat):
 
     stochastic: ClassVar[bool] = False
 
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut every document into sequences of whole sentences."""
-        return plan_runs(store, vocabulary, limits["tokens"], across=False, separators=0)
+    def plan(
+        self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
+    ) -> EpochPlan:
+        """Cut each document into sequences."""
+        return plan_runs(documents, store, vocabulary, limits["tokens"], across=False, separators=0)
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the text with special tokens, without targets."""
         return Example({"tokens": Sequence(*vocabulary.frame(plan.text(index, store)))}, {})
-
-
-class FullSentences(ExampleFormat):
-    """RoBERTa's FULL-SENTENCES: as many consecutive whole sentences as fit, across documents.
-
-    With `separate`, a separator stands between documents. Sentences are in corpus order, so the plan is the same in
-    every epoch; only the order of rows and the masks change.
-
-    Source: Liu et al. 2019, section 4.2, `FULL-SENTENCES`.
-    """
-
-    stochastic: ClassVar[bool] = False
-
-    separate: bool = True
-    """Whether an extra separator token is put between two documents of one sequence."""
-
-    def plan(self, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int) -> EpochPlan:
-        """Cut the whole store into full sequences across documents."""
-        return plan_runs(store, vocabulary, limits["tokens"], across=True, separators=int(self.separate))
-
-    def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
-        """Return the texts with special tokens and separators, without targets."""
-        texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
-        return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})

@@ -25,6 +25,9 @@ class Attention(Part, ABC):
     takes_positions: ClassVar[bool] = False
     """Whether it supports rotary positions and position biases on its scores."""
 
+    crosses: ClassVar[bool] = False
+    """Whether it can attend to another stream (cross-attention)."""
+
     @property
     def max_length(self) -> int | None:
         """Maximum sequence length in tokens; None: unlimited."""
@@ -60,6 +63,10 @@ class Attention(Part, ABC):
     @abstractmethod
     def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the cost per token for sequences of `length` tokens."""
+
+    def cross_demand(self, hidden: int, tokens: int, source: int) -> ComponentCost:
+        """Return what it needs per token, of so many, to attend to another stream of `source` tokens."""
+        raise NotImplementedError(f"{type(self).__name__} cannot attend to another stream")
 
 
 class AttentionLayer(ResidualBranch, ABC):

@@ -30,6 +30,7 @@ class MultiHeadAttention(Attention):
     """
 
     takes_positions: ClassVar[bool] = True
+    crosses: ClassVar[bool] = True
 
     heads: Count
     bias: bool = True
@@ -70,6 +71,14 @@ class MultiHeadAttention(Attention):
         wide, narrow = heads * size, (self.key_heads or heads) * size
         products = ComponentCost(flops=4.0 * length * wide, activations=wide + 2 * narrow)
         return linear_cost(hidden, wide + 2 * narrow, self.bias) + products + linear_cost(wide, hidden, self.bias)
+
+    def cross_demand(self, hidden: int, tokens: int, source: int) -> ComponentCost:
+        """Return the same where keys and values are of the source; its states are kept by whoever made them."""
+        heads, size = self.head_sizes(hidden)
+        wide, narrow, share = heads * size, (self.key_heads or heads) * size, source / tokens
+        products = ComponentCost(flops=4.0 * source * wide, activations=wide + 2 * narrow * share)
+        keys = replace(linear_cost(hidden, 2 * narrow, self.bias).scaled(share), activations=0.0)
+        return linear_cost(hidden, wide, self.bias) + keys + products + linear_cost(wide, hidden, self.bias)
 
 
 class MultiHeadAttentionLayer(AttentionLayer):

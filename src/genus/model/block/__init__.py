@@ -15,7 +15,7 @@ from genus.part import Part
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
@@ -28,8 +28,8 @@ class Block(Part, ABC):
         """Return the module of one layer: called with (x (T, H), plans, states), it returns (T, H)."""
 
     @abstractmethod
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the cost per token of one layer, for sequences of `length` tokens."""
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
+        """Return what one layer needs, per token of examples of these lengths."""
 
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer; by default none, as each layer ends with its own."""
@@ -75,9 +75,10 @@ class Layer(nn.Module):
         return self.wrapped(x, self.feedforward_norm, self.feedforward)
 
 
-def all_sublayers(model: Transformer, length: int) -> ComponentCost:
+def all_sublayers(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
     """Return the cost per token of the sub-layers of a layer, each with a norm."""
     norm = model.norm.cost(model.hidden)
-    attentions = [part for part in (model.attention, model.cross) if part is not None]
-    each = [part.cost(model.hidden, length) for part in attentions] + [model.feedforward.cost(model.hidden)]
+    each = [model.attention.cost(model.hidden, lengths["tokens"]), model.feedforward.cost(model.hidden)]
+    if model.cross is not None:
+        each.append(model.cross.cross_demand(model.hidden, lengths["tokens"], lengths["source"]))
     return functools.reduce(operator.add, each) + norm.repeated(len(each))

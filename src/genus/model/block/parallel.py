@@ -11,7 +11,7 @@ from genus.model.block import Block
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
@@ -29,10 +29,10 @@ class Parallel(Block):
             raise ValueError("block: parallel sub-layers leave no place for cross-attention; take PreNorm or PostNorm")
         return ParallelLayer(model)
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of both sub-layers and their norm."""
-        attention, feedforward = model.attention.cost(model.hidden, length), model.feedforward.cost(model.hidden)
-        return attention + feedforward + model.norm.cost(model.hidden)
+        attention = model.attention.cost(model.hidden, lengths["tokens"])
+        return attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
 
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import Transformer
 
 
@@ -29,9 +29,9 @@ class PostNorm(Block):
         """Return the module of one layer."""
         return PostNormLayer(model)
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of the sub-layers, each with its norm."""
-        return all_sublayers(model, length)
+        return all_sublayers(model, lengths)
 
 
 class PostNormLayer(Layer):
@@ -55,9 +55,9 @@ class PreNorm(Block):
         """Return the module of one layer."""
         return PreNormLayer(model)
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of the sub-layers, each with its norm."""
-        return all_sublayers(model, length)
+        return all_sublayers(model, lengths)
 
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer."""

@@ -15,23 +15,51 @@ if TYPE_CHECKING:
     from genus.batch import Packed
 
 
-class EarlyDropoutEmbedding(Embedding):
-    """Embedding norm(dropout(token + segment + position)) of BigBird (released code: core/utils.py, core/encoder.py).
+class FactorizedEmbedding(Embedding):
+    """Factorized embedding: W dropout(norm(token + segment + position)) + b, from dimension E to H (ALBERT).
 
-    BERT's `Embedding` applies dropout after the norm; without dropout both are the same.
+    It has V E + E H parameters instead of V H; output heads with tied weights have dimension E too (section 3.1).
     """
 
-    def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbeddingModule:
+    size: Count
+    """E, the embedding size."""
+
+    @property
+    def in_words(self) -> str:
+        """The embeddings that are summed, and their dimension."""
+        return f"{super().in_words}, {self.size} wide"
+
+    def width(self, hidden: int) -> int:
+        """Return E, the embedding size."""
+        return self.size
+
+    def projection(self, hidden: int) -> nn.Module:
+        """Return the projection from (T, E) to (T, H)."""
+        return nn.Linear(self.size, hidden)
+
+    def projecting(self, hidden: int) -> ComponentCost:
+        """Return the cost per token of the projection."""
+        return linear_cost(self.size, hidden)
+
+    def build(self, vocab_size: int, hidden: int) -> FactorizedEmbeddingModule:
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
-        return EarlyDropoutEmbeddingModule(self, vocab_size, hidden)
+        return FactorizedEmbeddingModule(self, vocab_size, hidden)
+
+    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
+        """Return the cost per token of the tables, the norm and the projection."""
+        return super().cost(vocab_size, hidden) + self.projecting(hidden)
 
 
-class EarlyDropoutEmbeddingModule(EmbeddingModule):
-    """The module of an `EarlyDropoutEmbedding`."""
+class FactorizedEmbeddingModule(EmbeddingModule):
+    """The module of a `FactorizedEmbedding`."""
 
-    def vectors(self, packed: Packed) -> Tensor:
-        """Return normalized embeddings (T, E)."""
-        return self.norm(self.dropout(self.total(packed)))  # type: ignore[no-any-return]
+    def __init__(self, choice: FactorizedEmbedding, vocab_size: int, hidden: int) -> None:
+        super().__init__(choice, vocab_size, hidden)
+        self.projection = choice.projection(hidden)
+
+    def forward(self, packed: Packed) -> Tensor:
+        """Forward pass: return embeddings (T, H) of packed sequences."""
+        return self.projection(self.vectors(packed))  # type: ignore[no-any-return]
 
 
 class TaskEmbedding(Embedding):
@@ -78,51 +106,23 @@ class TaskEmbeddingModule(EmbeddingModule):
         return super().total(packed) + of_task
 
 
-class FactorizedEmbedding(Embedding):
-    """Factorized embedding: W dropout(norm(token + segment + position)) + b, from dimension E to H (ALBERT).
+class EarlyDropoutEmbedding(Embedding):
+    """Embedding norm(dropout(token + segment + position)) of BigBird (released code: core/utils.py, core/encoder.py).
 
-    It has V E + E H parameters instead of V H; output heads with tied weights have dimension E too (section 3.1).
+    BERT's `Embedding` applies dropout after the norm; without dropout both are the same.
     """
 
-    size: Count
-    """E, the embedding size."""
-
-    @property
-    def in_words(self) -> str:
-        """The embeddings that are summed, and their dimension."""
-        return f"{super().in_words}, {self.size} wide"
-
-    def width(self, hidden: int) -> int:
-        """Return E, the embedding size."""
-        return self.size
-
-    def projection(self, hidden: int) -> nn.Module:
-        """Return the projection from (T, E) to (T, H)."""
-        return nn.Linear(self.size, hidden)
-
-    def projecting(self, hidden: int) -> ComponentCost:
-        """Return the cost per token of the projection."""
-        return linear_cost(self.size, hidden)
-
-    def build(self, vocab_size: int, hidden: int) -> FactorizedEmbeddingModule:
+    def build(self, vocab_size: int, hidden: int) -> EarlyDropoutEmbeddingModule:
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
-        return FactorizedEmbeddingModule(self, vocab_size, hidden)
-
-    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
-        """Return the cost per token of the tables, the norm and the projection."""
-        return super().cost(vocab_size, hidden) + self.projecting(hidden)
+        return EarlyDropoutEmbeddingModule(self, vocab_size, hidden)
 
 
-class FactorizedEmbeddingModule(EmbeddingModule):
-    """The module of a `FactorizedEmbedding`."""
+class EarlyDropoutEmbeddingModule(EmbeddingModule):
+    """The module of an `EarlyDropoutEmbedding`."""
 
-    def __init__(self, choice: FactorizedEmbedding, vocab_size: int, hidden: int) -> None:
-        super().__init__(choice, vocab_size, hidden)
-        self.projection = choice.projection(hidden)
-
-    def forward(self, packed: Packed) -> Tensor:
-        """Forward pass: return embeddings (T, H) of packed sequences."""
-        return self.projection(self.vectors(packed))  # type: ignore[no-any-return]
+    def vectors(self, packed: Packed) -> Tensor:
+        """Return normalized embeddings (T, E)."""
+        return self.norm(self.dropout(self.total(packed)))  # type: ignore[no-any-return]
 
 
 class ProjectedEmbedding(FactorizedEmbedding):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from genus.model.attention import AttentionLayer
     from genus.model.attention.plan import Context
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import Transformer
 
 
@@ -43,8 +43,8 @@ class Stack(Part, ABC):
         """
 
     @abstractmethod
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the cost per token of all layers of the model, for sequences of `length` tokens."""
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
+        """Return what the model's layers need, per token of examples of these lengths."""
 
 
 def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
@@ -89,9 +89,9 @@ def keep(kept: list[Tensor] | None, x: Tensor) -> Tensor:
     return x
 
 
-def each_layer(model: Transformer, length: int) -> ComponentCost:
+def each_layer(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
     """Return the cost per token of all layers together, each with weights of its own."""
     alike = itertools.groupby(model.layer(number) for number in range(model.layers))
     return functools.reduce(
-        operator.add, (model.block.cost(layer, length).repeated(len(list(layers))) for layer, layers in alike)
+        operator.add, (model.block.cost(layer, lengths).repeated(len(list(layers))) for layer, layers in alike)
     )

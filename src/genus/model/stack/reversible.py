@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import Transformer
 
 
@@ -53,10 +53,10 @@ class ReversibleStack(Stack):
         """Return the module of `layers` reversible layers."""
         return ReversibleLayers(make() for _ in range(layers))
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of every layer; kept are two states in float64 and one layer's activations."""
-        whole = each_layer(model, length)
-        layers = (model.block.cost(model.layer(number), length).activations for number in range(model.layers))
+        whole = each_layer(model, lengths)
+        layers = (model.block.cost(model.layer(number), lengths).activations for number in range(model.layers))
         return replace(whole, activations=4 * model.hidden + max(layers))
 
 

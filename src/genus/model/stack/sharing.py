@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from genus.model.attention.plan import Context
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import Transformer
 
 
@@ -31,9 +31,9 @@ class Unshared(Stack):
         """Return the module of `layers` layers."""
         return UnsharedLayers(make() for _ in range(layers))
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers."""
-        return each_layer(model, length)
+        return each_layer(model, lengths)
 
 
 class UnsharedLayers(nn.ModuleList):
@@ -42,36 +42,6 @@ class UnsharedLayers(nn.ModuleList):
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Forward pass: return (T, H)."""
         return run_layers(list(self), x, context, kept)
-
-
-class SharedProjection(Stack):
-    """Layer-wise sharing of Linformer's length projection: one for all layers (Wang et al. 2020, section 4)."""
-
-    @property
-    def in_words(self) -> str:
-        """What the layers share."""
-        return "sharing one projection"
-
-    def check(self, model: Transformer) -> None:
-        """Check that the attention is Linformer's with one projection per layer (ValueError)."""
-        if not isinstance(model.attention, LinformerAttention) or model.attention.sharing != "key-value":
-            raise ValueError(
-                "stack: one projection for all layers needs attention LinformerAttention with sharing = 'key-value'"
-            )
-
-    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
-        """Return the module of `layers` layers."""
-        stack = UnsharedLayers(make() for _ in range(layers))
-        attention = [cast("LinformerAttentionLayer", layer.attention) for layer in stack]
-        for each in attention:
-            each.key_projection = attention[0].key_projection
-        return stack
-
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
-        """Return the cost per token of all layers, with the parameters of one length projection."""
-        each = model.block.cost(model, length).repeated(model.layers)
-        projections = cast("LinformerAttention", model.attention).projecting()
-        return each + projections.repeated(1 - model.layers)
 
 
 class CrossLayerSharing(Stack):
@@ -98,9 +68,9 @@ class CrossLayerSharing(Stack):
         """Return the module of `layers` layers."""
         return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers, with the parameters of G layers."""
-        each = model.block.cost(model, length)
+        each = model.block.cost(model, lengths)
         return replace(each.repeated(model.layers), parameters=each.parameters * self.groups)
 
 
@@ -123,9 +93,9 @@ class SharedAttention(Stack):
         """Return the module of `layers` layers."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "attention")
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers, with the parameters of one attention sub-layer."""
-        return _counted_once(model, length, model.attention.cost(model.hidden, length))
+        return _counted_once(model, lengths, model.attention.cost(model.hidden, lengths["tokens"]))
 
 
 class SharedFeedForward(Stack):
@@ -135,9 +105,9 @@ class SharedFeedForward(Stack):
         """Return the module of `layers` layers."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "feedforward")
 
-    def cost(self, model: Transformer, length: int) -> ComponentCost:
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers, with the parameters of one feed-forward sub-layer."""
-        return _counted_once(model, length, model.feedforward.cost(model.hidden))
+        return _counted_once(model, lengths, model.feedforward.cost(model.hidden))
 
 
 def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
@@ -147,7 +117,37 @@ def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
     return layers
 
 
-def _counted_once(model: Transformer, length: int, part: ComponentCost) -> ComponentCost:
+def _counted_once(model: Transformer, lengths: ExampleLengths, part: ComponentCost) -> ComponentCost:
     """Return the cost per token of all layers when they share one sub-layer, whose cost is `part`."""
-    whole = model.block.cost(model, length).repeated(model.layers)
+    whole = model.block.cost(model, lengths).repeated(model.layers)
     return replace(whole, parameters=whole.parameters - (model.layers - 1) * part.parameters)
+
+
+class SharedProjection(Stack):
+    """Layer-wise sharing of Linformer's length projection: one for all layers (Wang et al. 2020, section 4)."""
+
+    @property
+    def in_words(self) -> str:
+        """What the layers share."""
+        return "sharing one projection"
+
+    def check(self, model: Transformer) -> None:
+        """Check that the attention is Linformer's with one projection per layer (ValueError)."""
+        if not isinstance(model.attention, LinformerAttention) or model.attention.sharing != "key-value":
+            raise ValueError(
+                "stack: one projection for all layers needs attention LinformerAttention with sharing = 'key-value'"
+            )
+
+    def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
+        """Return the module of `layers` layers."""
+        stack = UnsharedLayers(make() for _ in range(layers))
+        attention = [cast("LinformerAttentionLayer", layer.attention) for layer in stack]
+        for each in attention:
+            each.key_projection = attention[0].key_projection
+        return stack
+
+    def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
+        """Return the cost per token of all layers, with the parameters of one length projection."""
+        each = model.block.cost(model, lengths).repeated(model.layers)
+        projections = cast("LinformerAttention", model.attention).projecting()
+        return each + projections.repeated(1 - model.layers)

@@ -11,7 +11,7 @@ from genus.objectives.pretraining.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from genus.model import Model
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -33,6 +33,6 @@ class CausalLM(LanguageModel):
         """Return one target per token."""
         return {self.target: tokens}
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer at every token."""
         return self.output.cost(model, vocab_size)

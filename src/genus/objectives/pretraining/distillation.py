@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Targets
     from genus.model import Network, States
+    from genus.model.cost import ExampleLengths
     from genus.model.head import OutputLayer
     from genus.tokens.vocabulary import Vocabulary
 
@@ -170,7 +171,7 @@ class DistilledMaskedLM(MaskedLM, Distillation):
             )
         return DistilledMaskedLMHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer at the compared tokens, and of the teacher's forward pass."""
         share = 1.0 if self.compared == "all" else self.masking.rate
         own = (self.output.cost(model, vocab_size) + ComponentCost(activations=2 * vocab_size)).scaled(share)
@@ -178,7 +179,7 @@ class DistilledMaskedLM(MaskedLM, Distillation):
             return own
         other = self.teacher.model
         tokens = self.teacher.output.cost(other, vocab_size).scaled(share)
-        whole = other.cost(vocab_size, length) + tokens
+        whole = other.cost(vocab_size, lengths) + tokens
         return own + ComponentCost(frozen_parameters=whole.parameters, forward_only_flops=whole.flops)
 
     def weights(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch, Targets
     from genus.model import Model, Network, States
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import TransformerNetwork
     from genus.tokens.vocabulary import Vocabulary
 
@@ -98,10 +98,10 @@ class MaskedLMGenerator(Objective):
         """
         return MaskedLMGeneratorHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the generator at all tokens, and of its output layer at the chosen ones."""
-        head = self.masked.cost(self.generator.encoder(model), vocab_size, length)
-        return self.generator.cost(model, length) + head
+        head = self.masked.cost(self.generator.encoder(model), vocab_size, lengths)
+        return self.generator.cost(model, lengths) + head
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
         """Return the objective with the generator's architecture among `companions`, if it is there."""

@@ -19,6 +19,59 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Vocabulary
 
 
+class TokenLabels(LinearObjective):
+    """Token classification: -Σ log p(label | the token's hidden state), with labels from an example format.
+
+    With `DocumentSegments`: token-document relation prediction (Sun et al. 2019, ERNIE 2.0, section 3.2.1).
+    """
+
+    pooled: ClassVar[bool] = False
+
+    label: str
+    """Name of the labels in the targets of a format, such as `token_document`, and of the loss and the head."""
+    classes: Count = 2
+    """Number of classes, if `examples` is None; otherwise the format defines it."""
+    examples: ExampleFormat | None = None
+    """The format that provides the labels; None: the recipe's format."""
+
+    @property
+    def name(self) -> str:
+        """Name of the labels, the loss and the head."""
+        return self.label
+
+    @property
+    def in_words(self) -> str:
+        """Description in words: the name of the labels, with spaces."""
+        return self.label.replace("_", " ")
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The targets with the labels, from the example format."""
+        return frozenset({self.target})
+
+    @property
+    def format(self) -> ExampleFormat | None:
+        """The format that provides the labels; None: the recipe's format is used."""
+        return self.examples
+
+    @property
+    def outputs(self) -> int:
+        """One logit per class."""
+        return self.classes if self.examples is None else self.examples.classes
+
+
+class SequenceLabels(TokenLabels):
+    """Sequence classification: -Σ log p(label | pooled state of the summary token), with labels from a format.
+
+    From the recipe's format: `next_sentence` (next-sentence prediction), 0 if the second segment follows the first and
+    1 if it is from elsewhere (Devlin et al. 2018, section 3.1, task 2), and `sentence_order`, 0 if the segments are in
+    the order of the text and 1 if they are swapped (Lan et al. 2019, section 3.1). From formats of ERNIE 2.0 (Sun et
+    al. 2019, sections 3.2.2 and 3.2.3): `sentence_reordering`, `sentence_distance`, `discourse_relation`, `relevance`.
+    """
+
+    pooled: ClassVar[bool] = True
+
+
 class CapitalPrediction(LinearObjective):
     """Capital prediction: -Σ log p(the word is capitalized | the lowercased text), at each word's first token.
 
@@ -72,56 +125,3 @@ def cases(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]
             "set tokens.lowercase=false, or leave it out"
         )
     return small, label
-
-
-class TokenLabels(LinearObjective):
-    """Token classification: -Σ log p(label | the token's hidden state), with labels from an example format.
-
-    With `DocumentSegments`: token-document relation prediction (Sun et al. 2019, ERNIE 2.0, section 3.2.1).
-    """
-
-    pooled: ClassVar[bool] = False
-
-    label: str
-    """Name of the labels in the targets of a format, such as `token_document`, and of the loss and the head."""
-    classes: Count = 2
-    """Number of classes, if `examples` is None; otherwise the format defines it."""
-    examples: ExampleFormat | None = None
-    """The format that provides the labels; None: the recipe's format."""
-
-    @property
-    def name(self) -> str:
-        """Name of the labels, the loss and the head."""
-        return self.label
-
-    @property
-    def in_words(self) -> str:
-        """Description in words: the name of the labels, with spaces."""
-        return self.label.replace("_", " ")
-
-    @property
-    def requires(self) -> frozenset[str]:
-        """The targets with the labels, from the example format."""
-        return frozenset({self.target})
-
-    @property
-    def format(self) -> ExampleFormat | None:
-        """The format that provides the labels; None: the recipe's format is used."""
-        return self.examples
-
-    @property
-    def outputs(self) -> int:
-        """One logit per class."""
-        return self.classes if self.examples is None else self.examples.classes
-
-
-class SequenceLabels(TokenLabels):
-    """Sequence classification: -Σ log p(label | pooled state of the summary token), with labels from a format.
-
-    From the recipe's format: `next_sentence` (next-sentence prediction), 0 if the second segment follows the first and
-    1 if it is from elsewhere (Devlin et al. 2018, section 3.1, task 2), and `sentence_order`, 0 if the segments are in
-    the order of the text and 1 if they are swapped (Lan et al. 2019, section 3.1). From formats of ERNIE 2.0 (Sun et
-    al. 2019, sections 3.2.2 and 3.2.3): `sentence_reordering`, `sentence_distance`, `discourse_relation`, `relevance`.
-    """
-
-    pooled: ClassVar[bool] = True

@@ -47,7 +47,8 @@ class LanguageModelHead(Head):
 
     def predicting(self, states: States, batch: Batch) -> Tensor:
         """Return the hidden states (M, H) at the target positions, from which targets are predicted."""
-        return states["tokens"][batch.targets[self.target].index]
+        targets = batch.targets[self.target]
+        return states[targets.stream][targets.index]
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
         """Return `logits` (M, V) over the vocabulary."""

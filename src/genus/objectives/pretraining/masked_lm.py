@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.model import Model
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Vocabulary
 
 MASKED = "masked_lm"
@@ -68,7 +68,7 @@ class MaskedLM(LanguageModel):
         """Build the output layer as a head."""
         return MaskedLMHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer, at the chosen tokens only."""
         return self.output.cost(model, vocab_size).scaled(self.masking.rate)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.examples import Sequence
     from genus.model import Model, Network, States
+    from genus.model.cost import ExampleLengths
     from genus.objectives import Head, Sums
     from genus.tokens.vocabulary import Vocabulary
 
@@ -81,7 +82,7 @@ class PermutationLM(LanguageModel):
         Raises:
             ChoiceError: the model has no query stream.
         """
-        if model.second(1) is None:
+        if model.second({"tokens": 1}) is None:
             raise ChoiceError(
                 f"objectives: PermutationLM predicts from second states, which {type(model).__name__} has not; "
                 "take a model with model.attention=TwoStreamAttention, such as XLNet's"
@@ -92,9 +93,9 @@ class PermutationLM(LanguageModel):
         self.check(model)
         return PermutationLMHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the query stream and the output layer, at one token in K."""
-        second = model.second(length) or ComponentCost()
+        second = model.second(lengths) or ComponentCost()
         return (second + self.output.cost(model, vocab_size)).scaled(1 / self.selection.one_in)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.examples import Example
     from genus.model import Model, Network, States
-    from genus.model.cost import ComponentCost
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Vocabulary
 
 ORIGINAL = "original"
@@ -70,7 +70,7 @@ class ReplacedTokenDetection(Objective):
         """Build the binary head."""
         return ReplacedTokenDetectionHead(self, model)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the binary head at every token."""
         return binary_head_demand(model.width)
 

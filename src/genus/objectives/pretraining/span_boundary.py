@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from genus.batch import Targets
     from genus.examples import Example
     from genus.model import Model, Network, States
+    from genus.model.cost import ExampleLengths
     from genus.objectives import Head, Sums
     from genus.tokens.vocabulary import Vocabulary
 
@@ -79,7 +80,7 @@ class SpanBoundary(LanguageModel):
         """Build the head with its position embeddings."""
         return SpanBoundaryHead(self, model, vocab_size)
 
-    def cost(self, model: Model, vocab_size: int, length: int) -> ComponentCost:
+    def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of both layers and the output, at a share `SHARE` of the tokens."""
         inner = self.inner.demand(2 * model.width + self.width, model.width)
         return (inner + self.output.cost(model, vocab_size)).scaled(SHARE) + ComponentCost(self.positions * self.width)
