@@ -158,7 +158,7 @@ class Ours:
 
     def _batch(self, examples: list[Example], length: int, recipe: Recipe) -> Batch:
         lengths = np.array([len(example.tokens.ids) for example in examples])
-        rows = [[examples[i] for i in row] for row in bin_pack(lengths, length)]
+        rows = [[examples[i] for i in row] for row in bin_pack({"tokens": lengths}, {"tokens": length})]
         batch = pack(rows if self.levers.packed else [[example] for example in examples], length, 0)
         names = {name for objective in recipe.objectives for name in objective.max_targets(1, 1)}
         batch = replace(batch, targets={name: batch.targets[name] for name in names if name in batch.targets})

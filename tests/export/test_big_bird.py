@@ -55,7 +55,7 @@ SHAPES = [
     BigBird("bert", 2, 24, 3, 40, 101, 80, "gelu", 2, 1e-12, 4, 1),
     BigBird("bert", 3, 32, 4, 96, 64, 80, "relu", 3, 1e-6, 4, 3),
 ]
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}-{shape.random_blocks}")
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.layers}-{shape.random}")
 ROWS = ((48, 11, 3), (61, 5), (45, 17), (66,))
 """Of 4 tokens a block: 12, 16, 12 (one of them cut short) and 17 blocks, and short ones that are seen in full."""
 LENGTH = 66

@@ -173,11 +173,11 @@ def test_hugging_face_reads_both(pair: tuple[Path, Learner]) -> None:
 
 def test_both_are_verified(pair: tuple[Path, Learner]) -> None:
     folder, learner = pair
-    names = {"hidden", "replaced_token_detection", "generator/hidden", "generator/masked"}
-    witnessed = {"transformers/hidden", "transformers/replaced"}
+    names = {"hidden", "replaced_token_detection", "generator/hidden", "generator/masked_lm"}
+    witnessed = {"transformers/hidden", "transformers/replaced_token_detection"}
     found = verify(folder, learner)
     assert found.keys() == names | witnessed | {
-        f"generator/{name}" for name in ("transformers/hidden", "transformers/masked")
+        f"generator/{name}" for name in ("transformers/hidden", "transformers/masked_lm")
     }
     with torch.no_grad():
         learner.heads["masked_lm_generator"].network.projection.bias += 1

@@ -52,7 +52,7 @@ def test_what_it_gives_is_what_transformers_gives(tmp_path: Path) -> None:
     found = load(folder)
     save(tmp_path / "again", found.recipe, found.learner, found.tokenizer)
     assert json.loads((tmp_path / "again" / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
-    assert {"transformers/hidden", "transformers/masked"} <= verify(tmp_path / "again", found.learner).keys()
+    assert {"transformers/hidden", "transformers/masked_lm"} <= verify(tmp_path / "again", found.learner).keys()
 
 
 HEADS: list[tuple[str, Objective, str | None, dict[str, Any], str]] = [

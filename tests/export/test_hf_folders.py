@@ -148,7 +148,7 @@ def test_verify_refuses_weights_that_are_not_the_learner_s(tmp_path: Path, folde
     assert verify(folder, learner)["hidden"] == 0
     with torch.no_grad():
         learner.heads["masked_lm"].lm_head.bias[7] += 0.1
-    with pytest.raises(GenusError, match=r"masked differs by .* more than 1e-04"):
+    with pytest.raises(GenusError, match=r"masked_lm differs by .* more than 1e-04"):
         verify(folder, learner)
     assert TOLERANCE == 1e-4
 

@@ -40,7 +40,7 @@ def test_what_is_left_out_is_named_and_the_rest_is_the_same(tmp_path: Path) -> N
     assert all(torch.equal(t, expected[name]) for name, t in again.learner.state_dict().items())
     assert [objective.name for objective in again.recipe.objectives] == ["masked_lm", "span_boundary"]
     page = (tmp_path / "model" / "README.md").read_text()
-    assert "masked, span_boundary (its head is not in this folder)" in page
+    assert "masked_lm, span_boundary (its head is not in this folder)" in page
     parameters = sum(tensor.numel() for tensor in load_file(tmp_path / "model" / "model.safetensors").values())
     assert f"A `BertForMaskedLM` with {parameters:,} parameters" in page
 

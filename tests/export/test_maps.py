@@ -227,7 +227,7 @@ def test_a_row_of_several_of_ours(tmp_path: Path) -> None:
     }
     layout, config = replace(bert.LAYOUT, tensors=table), {"num_attention_heads": 2}
     _, learner, _ = tiny("bert", tmp_path)
-    state = learner.state_dict()
+    state = learner.tensors()
     theirs = {name: part.contiguous() for name, part in foreign(state, layout, learner.heads, config)}
     assert theirs["bert.h.1.norms.weight"].shape == (32,)
     assert torch.equal(theirs["bert.h.1.c_fc.weight"], state["network.layers.1.feedforward.inner.weight"].T)

@@ -114,7 +114,7 @@ def test_heads_that_were_taken_away_stay_away(tmp_path: Path) -> None:
     del learner.heads["permutation_lm"]
     save(tmp_path / "model", recipe, learner, words)
     assert list(load(tmp_path / "model").learner.heads) == ["next_sentence"]
-    assert "permuted (its head is not in this folder)" in (tmp_path / "model" / "README.md").read_text()
+    assert "permutation_lm (its head is not in this folder)" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_it_can_be_started_from(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: edit(folder / "config.json", architectures=3), "config.json of 3: they do not"),
     (lambda folder: edit(folder / "config.json", heads=None), "config.json: heads: expected a list of names, got None"),
     (
-        lambda folder: edit(folder / "config.json", heads=["next_tokens"]),
-        "config.json: recipe.json has no head 'next_tokens'. Did you mean 'next_token'?",
+        lambda folder: edit(folder / "config.json", heads=["causal_lms"]),
+        "config.json: recipe.json has no head 'causal_lms'. Did you mean 'causal_lm'?",
     ),
-    (lambda folder: edit(folder / "config.json", heads=[]), "the weights have no place for heads.next_token.lm_head"),
+    (lambda folder: edit(folder / "config.json", heads=[]), "the weights have no place for heads.causal_lm.lm_head"),
     (
         lambda folder: rewrite(folder, lambda tensors: {k: v for k, v in tensors.items() if k != WORD}),
         f"the weights lack {WORD}",
@@ -166,7 +166,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         lambda folder: rewrite(folder, lambda tensors: {f"model.{k}": v for k, v in tensors.items()}),
-        "the weights lack heads.next_token.lm_head.bias, heads.next_token.lm_head.further.bias, ",
+        "the weights lack heads.causal_lm.lm_head.bias, heads.causal_lm.lm_head.further.bias, ",
     ),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"{}"), "model.safetensors: is damaged or cut off"),
     (

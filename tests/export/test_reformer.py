@@ -59,7 +59,7 @@ SHAPES = [
     Shape(("lsh", "lsh"), False, 2, 8),
     Shape(("local", "local"), False, 1, 8, lsh=8),
 ]
-shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{'-'.join(s.layers)}-{s.decoder}-{s.num_hashes}")
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{'-'.join(s.layers)}-{s.decoder}-{s.rounds}")
 
 
 def build(shape: Shape, kind: str, **more: Any) -> Any:

@@ -54,7 +54,7 @@ def test_a_large_model_is_written_in_shards_that_both_read(tmp_path: Path) -> No
         held = load_file(tmp_path / "model" / name)
         assert len(held) == 1 or sum(tensor.nbytes for tensor in held.values()) <= BYTES
     facts = json.loads((tmp_path / "model" / INDEX).read_text())["metadata"]
-    total = sum(tensor.numel() for tensor in learner.state_dict().values())
+    total = sum(tensor.numel() for tensor in learner.tensors().values())
     assert facts == {"total_parameters": total, "total_size": 4 * total}
     assert same_weights(tmp_path / "model")
     differences = verify(tmp_path / "model", learner)

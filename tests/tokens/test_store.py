@@ -180,7 +180,7 @@ def test_killed_at_any_moment(corpus: Path, tmp_path: Path, wordpiece: Tokenizer
         import os, signal, sys
         from pathlib import Path
         import genus.text.read, genus.tokens.store
-        from genus.tokens import journal
+        from genus.tokens.store import journal
         from genus.tokens.tokenizer import Tokenizer
         genus.text.read.BLOCK_BYTES = 1000
         folder, moment = Path(sys.argv[1]), int(sys.argv[2])

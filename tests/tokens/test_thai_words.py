@@ -43,7 +43,7 @@ def trained(request: pytest.FixtureRequest) -> Tokenizer:
 def test_ids_are_those_of_the_words(trained: Tokenizer) -> None:
     assert trained.pieces[:6] == ["<s>", "<pad>", "</s>", "<unk>", "<mask>", SPACE]
     [ids] = trained.encode([TEXTS[0]])
-    assert trained.decode(ids) == (TEXTS[0].lower() if trained.tokens.cleaning else TEXTS[0])  # type: ignore[attr-defined]
+    assert trained.decode(ids) == (TEXTS[0].lower() if trained.tokens.normalization else TEXTS[0])  # type: ignore[attr-defined]
     assert ids.count(5) == 2
     assert trained.encode(["\u0e2e\u0e2e"])[0] == [3]
 

@@ -117,7 +117,8 @@ def test_its_folder_is_read_back(trained: Path) -> None:
 def test_a_task_of_one_stream_is_refused_in_one_line(trained: Path) -> None:
     found = load(trained / "model")
     start = Start(found.recipe, found.tokenizer, found.learner)
-    with pytest.raises(UsageError, match="reads the stream source, which none of DocSentences, Classify gives"):
+    message = "reads the stream source, which none of DocSentences, SequenceClassification gives"
+    with pytest.raises(UsageError, match=message):
         start.fine_tuned(Classification().objective(["a", "b"]), found.recipe.finetuning)
 
 
@@ -130,7 +131,7 @@ class ShortSpans(Denoising):
 def test_two_ways_to_denoise_are_mixed_within_every_batch(corpus: Path, tmp_path: Path) -> None:
     """Rows of both, at rates by their sizes; all batches have the same shapes, and entries of both streams agree."""
     turns = (TaskStep(objectives=("denoising",)), TaskStep(objectives=("short_spans",)))
-    stage = MixtureStage(max_length=36, source_length=48, batch=16, micro_batch=8, turns=turns)
+    stage = MixtureStage(max_length=36, source_length=48, batch=16, micro_batch=8, tasks=turns)
     objectives = (Denoising(), ShortSpans())
     row = replace(ROW, objectives=objectives, stages=(stage,), budget=replace(ROW.budget, amount=4.0))
     pipeline.pretrain(row, [corpus], tmp_path / "run", RUN)

@@ -33,7 +33,7 @@ def corrupted(objective: Denoising, length: int, seed: int = 0) -> tuple[np.ndar
     rng = np.random.default_rng(seed)
     text = rng.integers(3 + EXTRA, 500, length)
     raw = Example({"tokens": Sequence(*WORDS.frame(text))}, {})
-    return text, objective.corrupt(raw, WORDS, rng)
+    return text, objective.prepare_example(raw, WORDS, rng)
 
 
 @given(objective=OBJECTIVES, length=st.integers(0, 60), seed=st.integers(0, 9))
@@ -102,7 +102,7 @@ def test_streams_and_row_lengths_that_do_not_fit_are_refused() -> None:
     refused("reads the stream source, which none of DocSentences, CausalLM gives", objectives=(CausalLM(),))
     refused("rows of 36 tokens and 1 source leave no text", stages=staged(source_length=1))
     refused("need 10 further special tokens", stages=staged(source_length=80, max_length=80))
-    with pytest.raises(ValueError, match="Encoder reads no stream source; leave source_length out"):
+    with pytest.raises(ValueError, match="Transformer reads no stream source; leave source_length out"):
         replace(bert, stages=(replace(bert.stages[0], source_length=32, share=1.0),))
     with pytest.raises(ValueError, match="Denoising give the stream source, which the model does not read"):
         Recipe(

@@ -176,7 +176,7 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     toy_train(tmp_path)
     learner = toy_learner()
     learner.heads["masked_lm"].register_parameter("extra", torch.nn.Parameter(torch.zeros(1)))
-    with pytest.raises(UsageError, match=r"holds another model; only one of the two has heads\.masked\.extra"):
+    with pytest.raises(UsageError, match=r"holds another model; only one of the two has heads\.masked_lm\.extra"):
         toy_train(tmp_path, learner=learner, resume=True)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +25,13 @@ from genus.recipe import Budget
 from genus.train.data import TrainStage
 from genus.train.loop import Summary, train
 from genus.train.run import Run
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # scripts of their own import this file too
+
 from hand import equal_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 VOCABULARY, LENGTH, ROWS, TARGETS = 40, 16, 2, 8
 MODEL = Transformer(

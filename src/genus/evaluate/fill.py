@@ -106,8 +106,9 @@ def _chances(learner: Learner, head: str, example: Example, tokenizer: Tokenizer
     batch, device = replace(batch, heads=frozenset({head})), device_of(learner)
     with answering(learner), autocast(precision, device):
         logits_MV = learner.outputs(batch.to(device))[head]["logits"]
-    special = torch.as_tensor(tokenizer.vocabulary.special, device=device)
-    return logits_MV.float()[:, : len(special)].softmax(-1).masked_fill(special, 0.0)
+    special_V = torch.ones(logits_MV.shape[-1], dtype=torch.bool)  # rows beyond the tokenizer's tokens are none to show
+    special_V[: tokenizer.vocabulary.size] = torch.as_tensor(tokenizer.vocabulary.special)
+    return logits_MV.float().softmax(-1).masked_fill(special_V.to(device), 0.0)
 
 
 def _completion(tokenizer: Tokenizer, text: str, mask: str, place: int, token: int, probability: float) -> Completion:
