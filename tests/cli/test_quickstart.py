@@ -25,7 +25,7 @@ def few_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     roots = [(name, root / name) for name in ("email", "asyncio")]
     read = installed.read
     monkeypatch.setattr(installed, "read", lambda workers, progress: read(roots, 1, progress))
-    monkeypatch.setattr(installed, "make", partial(installed.make, train=20, validation=10))
+    monkeypatch.setattr(installed, "make", partial(installed.make, train=40, validation=20))
     (tmp_path / "tiny.toml").write_text(OVERLAY)
     monkeypatch.setattr(quickstart, "RECIPE", str(tmp_path / "tiny.toml"))
     monkeypatch.setattr(quickstart, "SEEDS", (0, 1))
@@ -38,7 +38,7 @@ def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pyte
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert all(f"{step}/5 " in captured.err for step in range(1, 6))
-    assert found["text"]["labels"] == ["asyncio", "email"]
+    assert found["text"]["labels"] == ["as written", "swapped"]
     assert found["accuracy"]["pretrained"]["runs"] == found["accuracy"]["random"]["runs"] == 2
     assert list(found["completions"]) == list(quickstart.SENTENCES)
     assert all(len(words) == 5 for words in found["completions"].values())
@@ -49,7 +49,7 @@ def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pyte
     printed = capsys.readouterr().out
     for start in ("pretrained", "random"):
         assert f"{found['accuracy'][start]['mean']:.4f} [" in printed
-    assert f"{found['held_out']['masked/correct']:.1%} of the masked tokens" in printed
+    assert f"{found['held_out']['masked_lm/correct']:.1%} of the masked tokens" in printed
     assert printed.count("which genus reads (transformers has no class of it)") == 2
     assert printed.count("\n  genus ") == 3
     assert str(tmp_path / "out" / "genus-mini") in printed

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from genus.errors import GenusError
-from genus.text.installed import LONGEST, make, read
+from genus.text.installed import SENTENCE, make, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,9 +17,11 @@ WORDS = ["graph", "node", "edge", "path", "colour", "number", "matrix", "vector"
 
 
 def docstring(package: str, number: int) -> str:
-    """Return a docstring that no other number has, and that names its package."""
+    """Return a docstring that no other number has, with one sentence that the task may take."""
     words = [WORDS[(number * step + step) % len(WORDS)] for step in range(2, 16)]
-    return f"Return item {number} of {package}, given {' '.join(words)}.\n\n    >>> import {package}\n    "
+    letters = f"{number:02}".translate(str.maketrans("0123456789", "abcdefghij"))
+    sentence = f"Return item {letters} of\n    {package.replace('_', '')}, given {' '.join(words)}."
+    return f"{sentence}\n\n    See item {number}, f({number}).\n\n    >>> import {package}\n    "
 
 
 @pytest.fixture
@@ -51,27 +53,41 @@ def test_files_are_parsed_never_imported_and_read_once(packages: Path) -> None:
 
 
 def test_the_validation_part_is_not_in_the_corpus(packages: Path, tmp_path: Path) -> None:
-    made = make(read([(None, packages)]), tmp_path / "out", train=10, validation=5)
-    assert made.labels == ["alpha_beta", "delta", "gamma"]
-    assert made.examples == (30, 15)
+    modules = read([(None, packages)])
+    made = make(modules, tmp_path / "out", train=60, validation=15)
+    assert made.examples == (60, 15)
     corpus = " ".join(" ".join(row["text"].split()) for row in rows(made.corpus))
-    numbers = {(row["package"], row["text"].split()[2]) for row in rows(made.validation)}
-    assert len(numbers) == 15
-    assert not [pair for pair in numbers if f"Return item {pair[1]} of {pair[0]}," in corpus]
+    asked = [sorted(row["text"].rstrip(".").split()) for row in rows(made.validation)]
+    assert len(asked) == 15
+    kept = [sorted(text.split()) for text in corpus.split(". ")]
+    assert not [words for words in asked if words in kept]
+    assert all(sorted(row["text"].rstrip(".").split()) in kept for row in rows(made.train))
     assert corpus.count("Return item") == 90 - 15
 
 
-def test_the_texts_do_not_name_the_packages(packages: Path, tmp_path: Path) -> None:
-    made = make(read([(None, packages)]), tmp_path / "out", train=10, validation=5)
-    for row in rows(made.train) + rows(made.validation):
-        assert len(row["text"]) <= LONGEST
-        assert not [name for name in ("alpha", "beta", "gamma", "delta") if name in row["text"].lower()]
+def test_half_of_the_sentences_have_two_neighbors_swapped_inside(packages: Path, tmp_path: Path) -> None:
+    modules = read([(None, packages)])
+    made = make(modules, tmp_path / "out", train=60, validation=15)
+    written = {
+        " ".join(part.split()) for module in modules for text in module.docstrings for part in text.split("\n\n")
+    }
+    assert made.labels == ["as written", "swapped"]
+    for path, swapped in ((made.train, 30), (made.validation, 7)):
+        found = rows(path)
+        assert sum(row["order"] == "swapped" for row in found) == swapped
+        for row in found:
+            words = row["text"].split()
+            assert SENTENCE.fullmatch(row["text"])
+            assert (row["text"] in written) == (row["order"] == "as written")
+            if row["order"] == "swapped":
+                swaps = [[*words[:i], words[i + 1], words[i], *words[i + 2 :]] for i in range(1, len(words) - 2)]
+                assert sum(" ".join(swap) in written for swap in swaps) >= 1
 
 
 def test_the_same_packages_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:
     written = []
     for workers in (1, 2):
-        made = make(read([(None, packages)], workers), tmp_path / str(workers), train=10, validation=5)
+        made = make(read([(None, packages)], workers), tmp_path / str(workers), train=60, validation=15)
         written.append([path.read_bytes() for path in (made.corpus, made.train, made.validation)])
     assert written[0] == written[1]
 
@@ -92,8 +108,8 @@ def test_large_packages_are_cut_to_one_length(tmp_path: Path) -> None:
     assert cut.characters <= whole.characters // 2
 
 
-def test_too_few_packages_is_one_line(packages: Path, tmp_path: Path) -> None:
-    with pytest.raises(GenusError, match="fewer than two installed packages have 90 docstrings"):
+def test_too_few_sentences_is_one_line(packages: Path, tmp_path: Path) -> None:
+    with pytest.raises(GenusError, match=r"have 90 plain sentences .* takes 3,500: install more packages"):
         make(read([(None, packages)]), tmp_path)
 
 

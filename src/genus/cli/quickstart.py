@@ -39,8 +39,9 @@ def quickstart(
 ) -> None:
     """Pretrain, fine-tune and try genus/mini in minutes.
 
-    On the documentation of the installed Python packages, without a download. What is learned is to tell which package
-    a docstring comes from; the same model from random weights is the comparison. What is done is not done again.
+    On the documentation of the installed Python packages, without a download. Fine-tuning is to tell sentences as they
+    were written from those with two words swapped; the same model from random weights is the comparison. What is done
+    is not done again.
     """
     begun = time.perf_counter()
     made = _corpus(out / "text")
@@ -100,7 +101,7 @@ def _finetune(made: "Made", run: Path, folder: Path, *, random: bool) -> "Report
 
     source = read_model(run)
     start = Start(source.recipe, source.tokenizer, None if random else source.learner)
-    task = choose("classification", ["text"], "package")
+    task = choose("classification", ["text"], "order")
     return finetune(start, task, Files(made.train, made.validation), folder, seeds=SEEDS)
 
 
@@ -119,9 +120,11 @@ def _completions(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _tell(found: dict[str, Any], made: "Made", pretrained: "Report", random: "Report", out: Path) -> None:
     """Print the results, where the files are, and which commands to try next."""
-    print(f"\nOf held-out text, pretraining restores {found['held_out']['masked/correct']:.1%} of the masked tokens.")
-    print(f"\nWhich of {len(made.labels)} packages is a docstring from? ({', '.join(made.labels)})")
-    print(f"{made.examples[0]:,} labeled docstrings to learn from, {made.examples[1]:,} others to be asked about.\n")
+    print(
+        f"\nOf held-out text, pretraining restores {found['held_out']['masked_lm/correct']:.1%} of the masked tokens."
+    )
+    print("\nIs a sentence as it was written, or are two neighboring words swapped?")
+    print(f"{made.examples[0]:,} labeled sentences to learn from, {made.examples[1]:,} others to be asked about.\n")
     rows = [["pretrained", str(_accuracy(pretrained))], ["random", str(_accuracy(random))]]
     print(columns(["initial weights", f"accuracy, mean of {len(SEEDS)} seeds [95 % interval]"], rows))
     for sentence, words in found["completions"].items():

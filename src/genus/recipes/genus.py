@@ -58,9 +58,9 @@ MINI = Recipe(
     stages=(Stage(max_length=64, batch=16, micro_batch=16),),  # study: 1,024 tokens an update
     budget=Budget(amount=2_500_000, unit="tokens"),  # ours: four to five minutes of two cores
     finetuning=FineTuning(
-        optimizer=AdamW(lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours
+        optimizer=AdamW(lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # ours
         schedule=Linear(warmup=0.1),  # ours
-        epochs=8,  # ours
+        epochs=4,  # ours
         batch=16,  # ours
         max_length=64,  # ours: the length of pretraining
     ),

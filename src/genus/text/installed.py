@@ -1,8 +1,9 @@
 """A corpus from the docstrings of the installed Python packages, with a text classification task made from it.
 
 Source files are parsed and never imported. A corpus document is the prose of one module: its docstrings and its long
-string literals that read as prose. The task is to predict the package from the opening of a docstring, with the names
-of the packages removed; the docstrings of its validation split are left out of the corpus.
+string literals that read as prose. The task is to tell whether a sentence is as it was written or has two neighboring
+words swapped, which no count of words tells; docstrings with a sentence of its validation split are left out of the
+corpus.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
+from genus.text.sentences import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,8 +33,12 @@ if TYPE_CHECKING:
 STANDARD_LIBRARY = "python"
 """The package name given to the standard library."""
 SKIPPED = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "_vendor"}
-SHORTEST, LONGEST = 80, 300
-"""Length in characters of a task text: shorter docstrings say too little, longer ones are cut at a word."""
+SHORTEST = 80
+"""Minimum length of a corpus document, in characters."""
+WRITTEN, SWAPPED = "as written", "swapped"
+"""The classes of the task."""
+SENTENCE = re.compile(r"[A-Z][a-z]*(?: [A-Za-z]+,?){7,23}\.")
+"""A sentence of the task: 8 to 24 words of letters, with commas between them."""
 CODE = re.compile(r"\s*(>>>|\.\.|[-=~^*#_+]{3,}\s*$)")
 MARKUP = re.compile(r":[\w:]+:(?=`)|[`*]+")
 
@@ -57,7 +63,7 @@ class Made:
     documents: int
     characters: int
     labels: list[str]
-    """The packages that are the classes of the task."""
+    """The classes of the task."""
     examples: tuple[int, int]
     """Numbers of training and of validation examples."""
 
@@ -96,9 +102,8 @@ def make(
     folder: Path,
     *,
     characters: int = 8_000_000,
-    labels: int = 10,
-    train: int = 40,
-    validation: int = 50,
+    train: int = 3000,
+    validation: int = 500,
 ) -> Made:
     """Write `corpus.jsonl`, `train.jsonl` and `validation.jsonl`; the same modules give the same bytes.
 
@@ -106,34 +111,34 @@ def make(
         modules: the result of `read`.
         folder: where to write.
         characters: length of the corpus; the largest packages are cut to a common length to meet it.
-        labels: maximum number of classes: the packages with the most docstrings.
-        train: training examples per package: few, where pretraining is worth most.
-        validation: validation examples per package.
+        train: number of training sentences.
+        validation: number of validation sentences.
 
     Raises:
-        GenusError: fewer than two packages have enough docstrings.
+        GenusError: the docstrings have fewer sentences than the two splits need.
     """
-    chosen = _choose(modules, labels, train + validation)
-    if len(chosen) < 2:
+    sentences = {text: _sentences(text) for module in modules for text in module.docstrings}
+    known = sorted({one for found in sentences.values() for one in found}, key=_key)
+    if len(known) < train + validation:
         raise GenusError(
-            f"fewer than two installed packages have {train + validation} docstrings: install more packages"
+            f"the installed packages have {len(known):,} plain sentences of 8 to 24 words in their docstrings, and the "
+            f"task takes {train + validation:,}: install more packages"
         )
-    hidden = {text for texts in chosen.values() for text in texts[:validation]}
+    splits = {"validation": known[:validation], "train": known[validation : validation + train]}
+    asked = set(splits["validation"])
+    hidden = {text for text, found in sentences.items() if asked.intersection(found)}
     documents = _shorten(_documents(modules, hidden), characters)
-    opening = _opener(list(chosen))
-    examples = {
-        "train": [(opening(text), package) for package, texts in chosen.items() for text in texts[validation:]],
-        "validation": [(opening(text), package) for package, texts in chosen.items() for text in texts[:validation]],
-    }
     folder.mkdir(parents=True, exist_ok=True)
+    corpus = [{"text": text, "package": package} for text, package in documents]
+    files = {name: _write(folder / f"{name}.jsonl", list(_labeled(part))) for name, part in splits.items()}
     return Made(
-        corpus=_write(folder / "corpus.jsonl", documents),
-        train=_write(folder / "train.jsonl", examples["train"]),
-        validation=_write(folder / "validation.jsonl", examples["validation"]),
+        corpus=_write(folder / "corpus.jsonl", corpus),
+        train=files["train"],
+        validation=files["validation"],
         documents=len(documents),
         characters=sum(len(text) for text, _ in documents),
-        labels=list(chosen),
-        examples=(len(examples["train"]), len(examples["validation"])),
+        labels=[WRITTEN, SWAPPED],
+        examples=(train, validation),
     )
 
 
@@ -194,13 +199,27 @@ def _key(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def _choose(modules: Iterable[Module], labels: int, needed: int) -> dict[str, list[str]]:
-    """Return {package: `needed` docstrings, sampled by hash} for the packages with the most docstrings."""
-    texts: dict[str, list[str]] = defaultdict(list)
-    for module in modules:
-        texts[module.package] += [text for text in module.docstrings if len(text) >= SHORTEST]
-    enough = sorted((name for name in texts if len(texts[name]) >= needed), key=lambda name: (-len(texts[name]), name))
-    return {name: sorted(texts[name], key=_key)[:needed] for name in sorted(enough[:labels])}
+def _sentences(text: str) -> list[str]:
+    """Return the sentences of a docstring that the task may take: of plain words, with a place for a swap."""
+    found = [one for part in text.split("\n\n") for one in split(" ".join(part.split()))]
+    return [one for one in found if SENTENCE.fullmatch(one) and _places(one.split(" "))]
+
+
+def _places(words: Sequence[str]) -> list[int]:
+    """Return the indices of lowercase words that differ from the next; neither the first word nor the last is moved."""
+    plain = [word.isalpha() and word.islower() for word in words]
+    return [i for i in range(1, len(words) - 2) if plain[i] and plain[i + 1] and words[i] != words[i + 1]]
+
+
+def _labeled(sentences: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Yield the rows of a split: every other sentence has two words swapped, at a place chosen by its hash."""
+    for number, sentence in enumerate(sentences):
+        words = sentence.split(" ")
+        if number % 2:
+            places = _places(words)
+            at = places[int(_key(sentence), 16) % len(places)]
+            words[at : at + 2] = words[at + 1], words[at]
+        yield {"text": " ".join(words), "order": SWAPPED if number % 2 else WRITTEN}
 
 
 def _documents(modules: Iterable[Module], hidden: set[str]) -> dict[str, list[str]]:
@@ -226,22 +245,9 @@ def _shorten(documents: dict[str, list[str]], characters: int) -> list[tuple[str
     return sorted(kept, key=lambda row: _key(row[0]))
 
 
-def _opener(packages: Sequence[str]) -> Callable[[str], str]:
-    """Return a function that cuts a docstring to its opening and replaces every form of the packages' names."""
-    names = {part for package in packages for part in (package, *package.split("_")) if len(part) > 2}
-    spaced = [r"[\s_-]?".join(name) if len(name) > 4 else name for name in sorted(names, key=len, reverse=True)]
-    pattern = re.compile(rf"[\w.]*(?:{'|'.join(spaced)})[\w.]*", re.IGNORECASE)
-
-    def opening(text: str) -> str:
-        words = pattern.sub("package", " ".join(text.split()))
-        return words if len(words) <= LONGEST else words[:LONGEST].rsplit(" ", 1)[0]
-
-    return opening
-
-
-def _write(path: Path, rows: Iterable[tuple[str, str]]) -> Path:
-    """Write (text, package) rows as JSON lines, shuffled by hash."""
-    lines = (json.dumps({"text": text, "package": package}, ensure_ascii=False) for text, package in rows)
+def _write(path: Path, rows: Iterable[dict[str, str]]) -> Path:
+    """Write rows as JSON lines, shuffled by hash."""
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
     beside = path.with_suffix(".tmp")
     beside.write_text("".join(f"{line}\n" for line in sorted(lines, key=_key)), encoding="utf-8", errors="replace")
     return beside.replace(path)
