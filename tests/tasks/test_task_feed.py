@@ -119,6 +119,38 @@ def test_targets_stand_at_the_first_token(encoded: EncodedTexts) -> None:
         assert packed.ids[index : index + len(expected)].tolist() == expected.tolist()
 
 
+def recompilations(encoded: EncodedTexts, *, few_shapes: bool) -> tuple[int, list[float]]:
+    """Return how many graphs each compiled region got in 30 micro-batches, and the losses."""
+    recipe = shrunk(catalog.load("bert/tiny"))
+    objective = SequenceClassification(labels=tuple(map(str, range(50))))
+    torch.manual_seed(0)
+    network = recipe.model.build(encoded.vocabulary.size)
+    learner = Learner(network, {objective.name: objective.build(recipe.model, encoded.vocabulary.size)}).eval()
+    torch._dynamo.reset()
+    graphs: list[object] = []
+
+    def count(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    for region in (*network.compile_units(), *learner.compile_units()):
+        region.compile(dynamic=False, backend=count)
+    regions = 3  # alike layers are one: the embedding, the layer, the head
+    feed = Shuffled(encoded, 16, seed=0, few_shapes=few_shapes)
+    with torch.no_grad():
+        losses = [learner(feed[number]).sums[objective.name].item() for number in range(30)]
+    torch._dynamo.reset()
+    return len(graphs) // regions, losses
+
+
+def test_compiled_fine_tuning_meets_few_shapes_and_the_same_losses(encoded: EncodedTexts) -> None:
+    """PyTorch compiles a region at most 8 times, then runs it uncompiled."""
+    many, expected = recompilations(encoded, few_shapes=False)
+    few, losses = recompilations(encoded, few_shapes=True)
+    assert few <= 4 < many
+    assert losses == pytest.approx(expected, rel=1e-5)
+
+
 def test_sorted_batches_hold_every_example_once(encoded: EncodedTexts) -> None:
     numbers = []
     for chosen, batch in by_length(encoded):

@@ -52,6 +52,10 @@ class EncodedTexts:
         """A message on what could not be encoded; empty if everything was."""
         return ""
 
+    def max_targets(self, examples: int, tokens: int) -> int:
+        """Return the maximum number of targets of so many examples with so many tokens in all."""
+        return examples
+
     def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the target indices of the chosen examples, concatenated."""
         return chosen

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TOKENS = 8192
 """Token positions of an inference batch: enough to keep a processor busy, few enough for its memory."""
+SHAPES = 8
+"""Maximum number of shapes of compiled micro-batches: PyTorch's limit of recompilations."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Shuffled:
     size: int
     """Examples in a micro-batch."""
     seed: int
+    few_shapes: bool = False
+    """Round rows, sequences and targets up, so that code compiled for static shapes meets few of them."""
 
     def __getitem__(self, number: int) -> Batch:
         """Return a micro-batch, which depends on seed and number only."""
@@ -45,7 +49,11 @@ class Shuffled:
         length = int(self.encoded.lengths.max())
         rows = bin_pack({"tokens": self.encoded.lengths[chosen]}, {"tokens": length})
         examples = [[self.encoded.example(i) for i in chosen[row].tolist()] for row in rows]
-        return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
+        if not self.few_shapes:
+            return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
+        examples += [[]] * (-len(examples) % max(1, self.size // SHAPES))
+        targets = {self.encoded.target: self.encoded.max_targets(self.size, len(examples) * length)}
+        return pack(examples, length, self.encoded.vocabulary.pad, len(examples) + self.size, targets, streams=False)
 
     def epoch(self, number: int) -> float:
         """Return the number of epochs, with fraction, after that many micro-batches."""

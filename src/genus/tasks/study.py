@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import torch
 
 from genus.errors import GenusError, UsageError
 from genus.export.folder import save
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from genus.objectives import Learner
@@ -97,7 +102,7 @@ class Experiment:
         every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
         summary = train(
             learner,
-            [TrainStage(Shuffled(data, size, seed), self.accumulate)],
+            [TrainStage(Shuffled(data, size, seed, few_shapes=self.run.compile), self.accumulate)],
             settings.optimizer,
             settings.schedule,
             Budget(amount=settings.epochs, unit="epochs"),
@@ -123,15 +128,20 @@ class Experiment:
         for name, split in self.splits.items():
             if name == "train":
                 continue
-            found = outputs(learner, self.encoded[name], self.run.precision)
+            found = self._outputs(learner, name)
             write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, self.encoded[name], found)))
             if any(row.label is not None for row in split.rows):
                 metrics[name] = measure(self.task.metrics, self.objective, self.encoded[name], found)
         return metrics
 
     def _validate(self, learner: Learner) -> Metrics:
-        encoded = self.encoded["validation"]
-        return measure(self.task.metrics, self.objective, encoded, outputs(learner, encoded, self.run.precision))
+        found = self._outputs(learner, "validation")
+        return measure(self.task.metrics, self.objective, self.encoded["validation"], found)
+
+    def _outputs(self, learner: Learner, split: str) -> NDArray[np.float32]:
+        """Return the outputs (M, C) for a split, computed uncompiled: its batches have a shape each."""
+        with torch.compiler.set_stance("force_eager") if self.run.compile else nullcontext():
+            return outputs(learner, self.encoded[split], self.run.precision)
 
     def _rank(self, trial: SeedResult) -> tuple[float, int]:
         """Return the sort key of trials: the main metric in validation; ties go to the smaller seed."""

@@ -54,6 +54,10 @@ class EncodedWords(EncodedTexts):
     def _offsets(self) -> NDArray[np.int64]:
         return np.cumsum([0, *map(len, self.firsts)])
 
+    def max_targets(self, examples: int, tokens: int) -> int:
+        """Return the maximum number of targets of so many examples with so many tokens: a word each."""
+        return tokens
+
     def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the target indices of the chosen parts, concatenated."""
         return np.concatenate([chosen[:0], *(np.arange(*self._offsets[i : i + 2]) for i in chosen)])
