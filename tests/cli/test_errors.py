@@ -249,7 +249,10 @@ def test_fine_tuning_goes_on_in_its_own_folder_where_no_pretraining_is_let_in(
     assert main([*command, "--seeds", "2"]) == 0
     capsys.readouterr()
     assert main([*command, "--seeds", "1"]) == 0
-    assert "mean of 2 seeds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mean of 2 seeds" in printed
+    history = json.loads((out / "report.json").read_text())["seeds"][0]["history"]
+    assert f"validation, best of {len(history)} evaluations" in printed
     line = refused(capsys, 2, "pretrain", "bert/mini", text, "--out", out, *SMALL)
     assert "out: holds a fine-tuning, whose model would be replaced; take another folder" in line
     assert not (out / "tokenizer").exists()

@@ -126,7 +126,7 @@ def _tell(found: dict[str, Any], made: "Made", pretrained: "Report", random: "Re
     print("\nIs a sentence as it was written, or are two neighboring words swapped?")
     print(f"{made.examples[0]:,} labeled sentences to learn from, {made.examples[1]:,} others to be asked about.\n")
     rows = [["pretrained", str(_accuracy(pretrained))], ["random", str(_accuracy(random))]]
-    print(columns(["initial weights", f"accuracy, mean of {len(SEEDS)} seeds [95 % interval]"], rows))
+    print(columns(["initial weights", f"best validation accuracy, mean of {len(SEEDS)} seeds [95 % interval]"], rows))
     for sentence, words in found["completions"].items():
         print(f"\n{sentence}")
         print("  " + ", ".join(f"{one['token']} ({one['probability']:.2f})" for one in words))

@@ -130,7 +130,13 @@ def finetune(
     if as_json:
         document(report.to_json())
         return
-    rows = [[split, name, str(found)] for split, metrics in report.summary().items() for name, found in metrics.items()]
+    chosen = f"validation, best of {max(len(trial.history) for trial in report.trials)} evaluations"
+    found = sorted(report.summary().items())  # `test`, on which nothing was chosen, goes before `validation`
+    rows = [
+        [chosen if split == "validation" else split, name, str(interval)]
+        for split, metrics in found
+        for name, interval in metrics.items()
+    ]
     tried = len(report.trials)  # including those that the folder already had
     print(columns(["split", "metric", f"mean of {tried} seed{'s' if tried > 1 else ''} [95 % interval]"], rows))
     print(f"the best seed's model is {report.model}")
