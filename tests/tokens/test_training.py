@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,7 +123,9 @@ def test_ctrl_c_stops_training(member: str, tmp_path: Path) -> None:
     out = tmp_path / "words"
     command = [sys.executable, "-m", "genus", "tokenizer", "train", member, str(tmp_path / "corpus.jsonl")]
     command += ["--out", str(out), "--set", "tokens.vocab_size=60000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what they start with & ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed)
     time.sleep(6)
     assert process.poll() is None, "the corpus is too small for this test"
     process.send_signal(signal.SIGINT)
