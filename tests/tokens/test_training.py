@@ -126,11 +126,14 @@ def test_ctrl_c_stops_training(member: str, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells have what they start with & ignore it
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed)
-    time.sleep(6)
-    assert process.poll() is None, "the corpus is too small for this test"
-    process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
-    _, errors = process.communicate(timeout=60)
+    try:
+        time.sleep(6)
+        assert process.poll() is None, "the corpus is too small for this test"
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, errors.strip()) == (130, "genus: stopped")
     assert time.monotonic() - begun < 30
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl"]
