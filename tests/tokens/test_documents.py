@@ -11,7 +11,7 @@ import pytest
 from hard_texts import HARD, neighborhoods
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_real_vocabularies import llama2, llama3
+from test_real_vocabularies import LLAMAS, llama2, llama3
 from tokenizers import AddedToken
 
 from genus.text.sentences import split
@@ -50,12 +50,11 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", params=[*KINDS, "llama3", "llama2"])
+@pytest.fixture(scope="module", params=[*KINDS, *LLAMAS])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     if request.param in KINDS:
         return KINDS[request.param].train(DOCUMENTS)
-    make = {"llama3": llama3, "llama2": llama2}[request.param]
-    return Tokenizer.load(make(tmp_path_factory.mktemp("llama")))
+    return Tokenizer.load(LLAMAS[request.param](tmp_path_factory.mktemp("llama")))
 
 
 def check(tokenizer: Tokenizer, text: str, cuts: list[int]) -> None:

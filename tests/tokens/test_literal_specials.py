@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hard_texts import HARD
-from test_real_vocabularies import llama2, llama3
+from test_real_vocabularies import LLAMAS
 
 from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
@@ -36,12 +36,11 @@ KINDS: dict[str, TokenizerConfig] = {
 }
 
 
-@pytest.fixture(scope="module", params=[*KINDS, "llama3", "llama2"])
+@pytest.fixture(scope="module", params=[*KINDS, *LLAMAS])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     if request.param in KINDS:
         return KINDS[request.param].train(TEXTS)
-    make: Any = {"llama3": llama3, "llama2": llama2}[request.param]
-    return Tokenizer.load(make(tmp_path_factory.mktemp("llama")))
+    return Tokenizer.load(LLAMAS[request.param](tmp_path_factory.mktemp("llama")))
 
 
 def test_the_names_of_special_tokens_are_text(tokenizer: Tokenizer) -> None:

@@ -89,6 +89,9 @@ def llama2(folder: Path) -> Path:
     return folder
 
 
+LLAMAS = {"llama3": llama3, "llama2": llama2}
+
+
 def framed(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.vocabulary.frame(np.array(tokenizer.encode([text])[0], np.int64))[0].tolist()
 

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
     from genus.examples import Example, Limits
 
-
-if TYPE_CHECKING:
     Row = Sequence[Example]
-
-if TYPE_CHECKING:
     Pairs = list[tuple[NDArray[np.int64], NDArray[np.int64] | NDArray[np.float32]]]
 
 

@@ -20,14 +20,8 @@ if TYPE_CHECKING:
     from genus.tokens.store import Store
     from genus.tokens.vocabulary import Vocabulary
 
-
-if TYPE_CHECKING:
     Span = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-if TYPE_CHECKING:
     Labeled = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
-
-if TYPE_CHECKING:
     """Starts and stops (E, 2) of the two segments, and labels (E,)."""
 
 

@@ -65,11 +65,12 @@ def plans_of(
         context: the context of the forward pass.
         change: function applied once to each plan.
     """
+    contexts = {"attention": context, "cross": context.crossing()}
     made: dict[Hashable, Any] = {}
     found = []
     for layer in layers:
         own = {}
-        for name, given in (("attention", context), ("cross", context.crossing())):
+        for name, given in contexts.items():
             attention: AttentionLayer | None = getattr(layer, name, None)
             if attention is None:
                 continue
