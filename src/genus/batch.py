@@ -75,7 +75,7 @@ class Packed:
     query: Tensor | None = None
     """(R, P) int64 token indices, by rows, that get a query stream, which has their position but not their content."""
     one_per_row: bool = False
-    """Whether each row of every batch of the feed holds at most one sequence: the choice of kernel may depend on it."""
+    """Whether each row holds at most one sequence, in every batch of the same feed: kernels may depend on it."""
 
     @classmethod
     def laid(

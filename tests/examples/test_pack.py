@@ -178,11 +178,12 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_rows_of_one_sequence_are_promised_by_static_numbers() -> None:
-    """By the feed's limit, whatever a batch holds: kernels are chosen by it."""
+    """By the feed's limit, whatever a batch holds: kernels are chosen by it. Without a limit a batch stands alone."""
     assert pack(examples_of([[LENGTH], [4]]), LENGTH, PAD, 4).tokens.one_per_row
     assert pack(examples_of([[], [4]]), LENGTH, PAD, 4).tokens.one_per_row
     assert not pack(examples_of([[4], []]), LENGTH, PAD, 6).tokens.one_per_row
-    assert not pack(examples_of([[4]]), LENGTH, PAD).tokens.one_per_row
+    assert pack(examples_of([[4], []]), LENGTH, PAD).tokens.one_per_row
+    assert not pack(examples_of([[4, 4]]), LENGTH, PAD).tokens.one_per_row
 
 
 SIZES = st.tuples(st.integers(0, 4), st.none() | st.integers(0, 5))

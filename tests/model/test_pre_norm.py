@@ -14,7 +14,7 @@ from torch import Tensor
 from genus.batch import Batch
 from genus.model.block.residual import PreNorm
 from genus.model.norm import Identity
-from genus.model.stack.sharing import SharedAttention, Unshared
+from genus.model.stack.sharing import CrossLayerSharing, SharedAttention, Unshared
 from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -86,3 +86,28 @@ def test_demand_of_pre_norm(make_encoder: MakeEncoder) -> None:
     model = make_encoder()
     model = replace(model, block=PreNorm(), embedding=replace(model.embedding, norm=Identity()))
     assert model.parameters(VOCABULARY) == sum(p.numel() for p in model.build(VOCABULARY).parameters())
+
+
+def test_the_first_norm_left_out(make_batch: MakeBatch, make_encoder: MakeEncoder) -> None:
+    """Layer 0 attends to the embeddings as they are, the others to normed states; the cost counts one norm less."""
+    torch.manual_seed(0)
+    model = replace(make_encoder(layers=3), block=PreNorm(first_norm=False))
+    network, batch = model.build(VOCABULARY).double(), make_batch([[20]], 20)
+    assert [type(layer.attention_norm) for layer in network.layers] == [
+        torch.nn.Identity,
+        torch.nn.LayerNorm,
+        torch.nn.LayerNorm,
+    ]
+    with_norm, lengths = replace(model, block=PreNorm()), {"tokens": 20}
+    assert with_norm.cost(VOCABULARY, lengths).parameters - model.cost(VOCABULARY, lengths).parameters == 2 * 32
+    assert sum(weight.numel() for weight in network.parameters()) == model.cost(VOCABULARY, lengths).parameters
+    whole = with_norm.build(VOCABULARY).double()
+    whole.load_state_dict(network.state_dict(), strict=False)
+    whole.layers[0].attention_norm = torch.nn.Identity()
+    torch.testing.assert_close(network(batch)["tokens"], whole(batch)["tokens"], rtol=0, atol=0)
+
+
+def test_layers_that_share_weights_are_alike(make_encoder: MakeEncoder) -> None:
+    """A first layer without a norm cannot share its weights with the others."""
+    with pytest.raises(ValueError, match="first_norm"):
+        replace(make_encoder(layers=3), block=PreNorm(first_norm=False), stack=CrossLayerSharing())

@@ -119,9 +119,10 @@ class Transformer(Model):
         return min(ends, default=None)
 
     def layer(self, number: int) -> Transformer:
-        """Return the model with the attention of layer `number` in all layers; layers may differ in attention only."""
-        attention = self.attention.of_layer(number)
-        return self if attention is self.attention else replace(self, attention=attention)
+        """Return the model with the attention and the block of layer `number` in all layers."""
+        attention, block = self.attention.of_layer(number), self.block.of_layer(number)
+        same = attention is self.attention and block is self.block
+        return self if same else replace(self, attention=attention, block=block)
 
     def layer_factory(self) -> Callable[[], nn.Module]:
         """Return a function that builds the next layer at each call."""

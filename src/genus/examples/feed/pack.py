@@ -79,7 +79,7 @@ def _lay(
         tokens=int(real.sum()),
         facts={name: torch.from_numpy(fact) for name, fact in _facts(every, real).items()},
         flow=_flow(rows) if streams else None,
-        one_per_row=max_sequences is not None and max_sequences <= 2 * len(rows) and all(len(row) < 2 for row in rows),
+        one_per_row=(max_sequences or 0) <= 2 * len(rows) and all(len(row) < 2 for row in rows),
     )
 
 

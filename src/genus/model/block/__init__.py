@@ -31,6 +31,14 @@ class Block(Part, ABC):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return what one layer needs, per token of examples of these lengths."""
 
+    def of_layer(self, number: int) -> Block:
+        """Return the block of layer `number`; by default all layers have the same one."""
+        return self
+
+    def attention_norm(self, model: Transformer) -> Norm:
+        """Return the norm of the self-attention sub-layer; by default the model's."""
+        return model.norm
+
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer; by default none, as each layer ends with its own."""
         return Identity()
@@ -46,7 +54,7 @@ class Layer(nn.Module):
     def __init__(self, model: Transformer) -> None:
         super().__init__()
         self.attention = model.attention.build(model.hidden)
-        self.attention_norm = model.norm.build(model.hidden)
+        self.attention_norm = model.block.attention_norm(model).build(model.hidden)
         self.cross = None if model.cross is None else model.cross.build(model.hidden)
         self.cross_norm = None if model.cross is None else model.norm.build(model.hidden)
         self.feedforward = model.feedforward.build(model.hidden)
@@ -77,8 +85,8 @@ class Layer(nn.Module):
 
 def all_sublayers(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
     """Return the cost per token of the sub-layers of a layer, each with a norm."""
-    norm = model.norm.cost(model.hidden)
+    norm, first = (one.cost(model.hidden) for one in (model.norm, model.block.attention_norm(model)))
     each = [model.attention.cost(model.hidden, lengths["tokens"]), model.feedforward.cost(model.hidden)]
     if model.cross is not None:
         each.append(model.cross.cross_demand(model.hidden, lengths["tokens"], lengths["source"]))
-    return functools.reduce(operator.add, each) + norm.repeated(len(each))
+    return functools.reduce(operator.add, each) + first + norm.repeated(len(each) - 1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genus.model.block import Block, Layer, all_sublayers
-from genus.model.norm import Norm, NormWithDropout
+from genus.model.norm import Identity, Norm, NormWithDropout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,17 @@ class PreNorm(Block):
 
     Source: Shoeybi et al. 2019, figure 7 (block) and section 4.2 (initialization); GPT-2.
     """
+
+    first_norm: bool = True
+    """Whether the first layer's attention has a norm; without one where embeddings end with a norm (ModernBERT)."""
+
+    def of_layer(self, number: int) -> PreNorm:
+        """Return the block of layer `number`: all but the first have a norm before attention."""
+        return self if number == 0 or self.first_norm else replace(self, first_norm=True)
+
+    def attention_norm(self, model: Transformer) -> Norm:
+        """Return the norm before self-attention, or none."""
+        return model.norm if self.first_norm else Identity()
 
     def build(self, model: Transformer) -> nn.Module:
         """Return the module of one layer."""

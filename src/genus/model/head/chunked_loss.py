@@ -5,6 +5,7 @@ Legend: E input dimension of the output matrix, C classes; else docs/names.md.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -25,8 +26,9 @@ CHUNK = 2**24
 
 
 def chunk_rows(rows: int, width: int) -> int:
-    """Return the number of rows of `width` elements per chunk: all of them up to `CHUNK` elements."""
-    return rows if rows * width <= CHUNK else max(1, CHUNK // width)
+    """Return the number of rows of `width` elements per chunk: the fewest chunks of up to `CHUNK` elements, equal."""
+    most = max(1, CHUNK // width)
+    return rows if rows <= most else math.ceil(rows / math.ceil(rows / most))
 
 
 def likelihood(
@@ -117,12 +119,13 @@ class ChunkedLikelihood(torch.autograd.Function):
                 if sample:
                     sampled_M[at] = drawn(logits)
                 correct += (share * (logits.argmax(-1) == label[:, 0])).sum()
-                total = logits.logsumexp(-1, keepdim=True)
-                loss += (share * (total - logits.gather(1, label))[:, 0]).sum()
+                logs = logits.log_softmax(-1)
+                del logits
+                loss -= (share * logs.gather(1, label)[:, 0]).sum()
                 if gradients is not None:
-                    logits = logits.sub_(total).exp_()
-                    logits.scatter_add_(1, label, -torch.ones_like(total)).mul_(share[:, None])
-                    _accumulate(gradients, at, logits.to(rounded), states, weight)
+                    slope = logs.exp_()
+                    slope.scatter_add_(1, label, slope.new_full((), -1.0).expand(label.shape)).mul_(share[:, None])
+                    _accumulate(gradients, at, slope.to(rounded), states, weight)
         ctx.save_for_backward(*(gradients or ()))
         ctx.mark_non_differentiable(correct, sampled_M)
         return loss, correct, sampled_M

@@ -60,9 +60,11 @@ class CrossLayerSharing(Stack):
         return "all sharing their weights" if self.groups == 1 else f"sharing the weights of {self.groups}"
 
     def check(self, model: Transformer) -> None:
-        """Check that there are between 1 and `model.layers` groups (ValueError)."""
+        """Check that there are between 1 and `model.layers` groups, of layers that are alike (ValueError)."""
         if not 1 <= self.groups <= model.layers:
             raise ValueError(f"stack.groups: expected 1 to {model.layers}, the number of layers, got {self.groups}")
+        if model.block.of_layer(1) != model.block:
+            raise ValueError("stack: layers that share weights are alike, and block.first_norm=false tells them apart")
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the module of `layers` layers."""
@@ -119,7 +121,7 @@ def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:
 
 def _counted_once(model: Transformer, lengths: ExampleLengths, part: ComponentCost) -> ComponentCost:
     """Return the cost per token of all layers when they share one sub-layer, whose cost is `part`."""
-    whole = model.block.cost(model, lengths).repeated(model.layers)
+    whole = each_layer(model, lengths)
     return replace(whole, parameters=whole.parameters - (model.layers - 1) * part.parameters)
 
 
@@ -148,6 +150,5 @@ class SharedProjection(Stack):
 
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers, with the parameters of one length projection."""
-        each = model.block.cost(model, lengths).repeated(model.layers)
         projections = cast("LinformerAttention", model.attention).projecting()
-        return each + projections.repeated(1 - model.layers)
+        return each_layer(model, lengths) + projections.repeated(1 - model.layers)
