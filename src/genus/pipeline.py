@@ -36,7 +36,7 @@ from genus.train import held_out
 from genus.train.data import TrainStage
 from genus.train.loop import Summary, train
 from genus.train.record import log
-from genus.train.world import find_device, is_rank_zero, rank_zero_first
+from genus.train.world import device_of_run, is_rank_zero, rank_zero_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ def pretrain(
         GenusError: text, tokenizer, weights or checkpoints cannot be used.
         UsageError: the folder already holds a run, a run of other choices, or a fine-tuning.
     """
-    find_device(run.device)
+    device_of_run(run)
     where = RunFolder(folder)
     where.check("pretraining")
     with where.lock() if is_rank_zero() else nullcontext():

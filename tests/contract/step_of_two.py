@@ -65,7 +65,7 @@ def main(folder: Path) -> None:
     """Make the steps of all rows in the folder."""
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    world = init_distributed("cpu")
+    world = init_distributed(Run(device="cpu"))
     for path in sorted(folder.glob("*.pt")):
         given = torch.load(path, weights_only=False)
         recipe, found = Recipe.from_json(given["recipe"]), {}

@@ -43,7 +43,7 @@ def learner() -> Learner:
 def test_every_parameter_learns_at_its_published_rate(bias_correction: bool) -> None:
     it = learner()
     choice = AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.1, bias_correction=bias_correction)
-    groups = TrainStep(it, choice, Run(device="cpu"), init_distributed("cpu"), 0).optimizer.param_groups
+    groups = TrainStep(it, choice, Run(device="cpu"), init_distributed(Run(device="cpu")), 0).optimizer.param_groups
     found = {id(weight): group for group in groups for weight in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(list(it.parameters()))
     for name, weight in it.named_parameters():
@@ -53,14 +53,14 @@ def test_every_parameter_learns_at_its_published_rate(bias_correction: bool) -> 
 
 
 def test_without_decay_there_is_one_rate() -> None:
-    train_step = TrainStep(learner(), AdamW(lr=PEAK), Run(device="cpu"), init_distributed("cpu"), 0)
+    train_step = TrainStep(learner(), AdamW(lr=PEAK), Run(device="cpu"), init_distributed(Run(device="cpu")), 0)
     assert [group["base_lr"] for group in train_step.optimizer.param_groups] == [PEAK, PEAK]
 
 
 def test_the_first_update_of_adam_is_as_large_as_the_rate() -> None:
     it = learner()
     choice = AdamW(lr=PEAK, layer_decay=DECAY, weight_decay=0.0)
-    train_step = TrainStep(it, choice, Run(device="cpu"), init_distributed("cpu"), 0)
+    train_step = TrainStep(it, choice, Run(device="cpu"), init_distributed(Run(device="cpu")), 0)
     before = {name: weight.detach().clone() for name, weight in it.named_parameters()}
     for weight in it.parameters():
         weight.grad = torch.ones_like(weight)

@@ -32,6 +32,7 @@ import os, sys, time
 from datetime import timedelta
 import torch.distributed.distributed_c10d as c10d
 c10d.default_pg_timeout = timedelta(seconds=3)
+from genus.train.run import Run
 from genus.train.world import init_distributed, rank_zero_first
 for number in range(2):
     with rank_zero_first():
@@ -39,7 +40,7 @@ for number in range(2):
             time.sleep(4)
             open(f"{sys.argv[1]}/{number}", "w").close()
         assert os.path.exists(f"{sys.argv[1]}/{number}")
-world = init_distributed("cpu")
+world = init_distributed(Run(device="cpu"))
 assert world.sum([1.0, world.rank]) == [2.0, 1.0]
 """
 

@@ -9,6 +9,7 @@ import typer
 
 from genus.cli import data, quickstart, rows, training, use
 from genus.errors import GenusError
+from genus.openmp import sleep_soon
 
 TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
@@ -62,6 +63,7 @@ def settings(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 (success), 1 (failure), 2 (invalid call), 130 (Ctrl-C)."""
+    sleep_soon()
     try:
         code = app(args=arguments, prog_name="genus", standalone_mode=False)
         sys.stdout.flush()

@@ -25,8 +25,8 @@ Running = Annotated[
     typer.Option(
         "--run",
         metavar="NAME=VALUE",
-        help="How to run: device, precision, compile, workers, checkpoint_every, keep, evaluate_every, held_out, "
-        "log_every, tracker; repeatable.",
+        help="How to run: device, precision, compile, threads, workers, checkpoint_every, keep, evaluate_every, "
+        "held_out, log_every, tracker; repeatable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]

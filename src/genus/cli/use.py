@@ -70,11 +70,11 @@ def fill(
     from dataclasses import asdict
 
     from genus.evaluate.fill import fill_mask
-    from genus.train.world import find_device
+    from genus.train.world import device_of_run
 
     run = chosen_run(running)
     source = read_model(model)
-    source.learner.to(find_device(run.device))
+    source.learner.to(device_of_run(run))
     found = fill_mask(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
@@ -133,12 +133,12 @@ def _on_text(
 
     from genus import catalog, pipeline
     from genus.text import Corpus
-    from genus.train.world import find_device
+    from genus.train.world import device_of_run
 
     if not source.learner.heads:
         raise GenusError("the model has no head to measure; take a pretrained one, or fine-tune it")
     row = catalog.overridden(source.recipe, settings)
-    source.learner.to(find_device(run.device))
+    source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
         store = pipeline.token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
         feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)

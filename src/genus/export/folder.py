@@ -11,7 +11,7 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.export import native
 from genus.export.card import card
-from genus.export.layouts import Layout, hf_names, layout_for, layout_of
+from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
 from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from genus.model import Model
     from genus.objectives import Learner, Objective
     from genus.part import Json
+    from genus.tokens.vocabulary import Vocabulary
 
 FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 """Configuration keys of architectures that are not supported, each with its only supported value."""
@@ -167,12 +168,12 @@ def _write(
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
     _match(tokenizer, rows, recipe.vocab_rows)
-    config, tensors, kept = _written(recipe, learner, vocabulary.roles.get("pad"))
+    config, tensors, kept = _written(recipe, learner, vocabulary)
     config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
-    config |= {f"{role}_token_id": vocabulary.roles.get(role) for role in ("pad", "bos", "eos")}
     if "id2label" in config:
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
-    tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", 2) > 1)
+    segments = 2 if "segment" in recipe.model.facts else 0
+    tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", segments) > 1)
     parameters = write_weights(work, tensors, target, shard_bytes)
     write_json(work / "recipe.json", recipe.written())
     for name, one in learner.auxiliary_models().items():
@@ -187,14 +188,16 @@ def _write(
 
 
 def _written(
-    recipe: Recipe, learner: Learner, pad: int | None
+    recipe: Recipe, learner: Learner, vocabulary: Vocabulary
 ) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
     """Return the configuration and tensors to write, and the names of the heads that they include."""
-    fitting = layout_for(recipe, learner.heads)
+    fitting, ids = layout_for(recipe, learner.heads), vocabulary.roles
     if fitting is None:
-        return native.describe(recipe, learner), native.tensors(learner), learner.heads.keys()
+        config = native.describe(recipe, learner) | {f"{role}_token_id": ids.get(role) for role in ROLES}
+        return config, native.tensors(learner), learner.heads.keys()
     layout, config = fitting
-    if layout.pad not in (None, pad):
+    config |= {f"{role}_token_id": ids.get(role) for role in layout.roles}
+    if layout.pad not in (None, pad := ids.get("pad")):
         raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
     return config, to_foreign(learner, layout, config), layout.kept(learner.heads)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from genus.model.activation import Activation, Tanh
+from genus.model.activation import Activation, Gelu, Tanh
 from genus.model.cost import ComponentCost, linear_cost
+from genus.model.norm import LayerNorm, Norm
 from genus.part import Part
 
 
@@ -25,6 +26,21 @@ class Pooler(Part):
     def cost(self, hidden: int) -> ComponentCost:
         """Return the cost per sequence, that of the linear layer."""
         return linear_cost(hidden, self.width(hidden))
+
+
+class NormPooler(Pooler):
+    """Pooler norm(f(W h + b)) on the hidden state h of the first token (Hugging Face's ModernBERT)."""
+
+    activation: Activation = Gelu()
+    norm: Norm = LayerNorm()
+
+    def build(self, hidden: int) -> nn.Module:
+        """Return the module, from (N, H) to (N, H)."""
+        return nn.Sequential(nn.Linear(hidden, hidden), self.activation.build(), self.norm.build(hidden))
+
+    def cost(self, hidden: int) -> ComponentCost:
+        """Return the cost per sequence, that of the linear layer and the norm."""
+        return linear_cost(hidden, hidden) + self.norm.cost(hidden)
 
 
 class HalfPooler(Pooler):

@@ -10,7 +10,7 @@ from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
 from genus.tasks.dataset import LabeledRow
-from genus.train.world import find_device
+from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ def score(
     """
     objective = objective_of(model)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
-    device = device_of(model.learner) if run is None else find_device(run.device)
+    device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
         found = outputs(model.learner, encoded, "float32" if run is None else run.precision)
     labeled = any(row.label is not None for row in rows)

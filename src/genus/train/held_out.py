@@ -12,7 +12,7 @@ import torch
 from genus.train.memory import Memories
 from genus.train.precision import autocast
 from genus.train.step import means
-from genus.train.world import find_device
+from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -48,7 +48,7 @@ def evaluate(
         run: the device, the precision and the number of batches.
         bytes_of: returns, for each token loss, the UTF-8 bytes of the text that a batch's targets stand for.
     """
-    device = find_device(run.device)
+    device = device_of_run(run)
     sums: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()

@@ -81,7 +81,7 @@ def train(
         GenusError: the loss is not finite, the disk is full, or no checkpoint is intact.
         UsageError: the folder already holds a run, a checkpoint has other choices or text, or the device is missing.
     """
-    world = init_distributed(run.device)
+    world = init_distributed(run)
     checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stages[0].text)
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from genus.files import write_json
+from genus.openmp import waiting
 
 if TYPE_CHECKING:
     from genus.train.run import Run
@@ -51,6 +52,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "device": _hardware(device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "waiting": waiting(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

@@ -16,6 +16,8 @@ class Run(Part):
     """`auto` is bfloat16 autocast where the device supports bfloat16 natively, else float32."""
     compile: bool = False
     """Compile the model with `torch.compile`: minutes at the start, then faster steps."""
+    threads: Count | None = None
+    """Threads of a process that computes on the CPU; None is PyTorch's choice, one for each core."""
     workers: Natural | None = None
     """Worker processes that prepare batches, 0 for none; None is 1 on a CPU and 4 on a GPU."""
     checkpoint_every: Count = 1000

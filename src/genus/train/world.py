@@ -23,6 +23,8 @@ from genus.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from genus.train.run import Run
+
 CONNECTING = timedelta(minutes=30)
 """Time limit for all processes to start."""
 FOREVER = timedelta(days=3650)
@@ -114,13 +116,13 @@ def rank_zero_first() -> Iterator[None]:
         store.set(key, "yes")
 
 
-def init_distributed(device: str) -> World:
+def init_distributed(run: Run) -> World:
     """Join the process group if `torchrun` started several processes, and return this process's rank and device.
 
     Raises:
         UsageError: PyTorch does not know the device, or the machine does not have it.
     """
-    (rank, size), place = _place(), find_device(device)
+    (rank, size), place = _place(), device_of_run(run)
     if size == 1:
         return World(0, 1, place)
     if not distributed.is_initialized():
@@ -147,6 +149,13 @@ def _store() -> Any:
     """Return the rendezvous store that the processes of a run share."""
     store, _, _ = next(distributed.rendezvous("env://", timeout=CONNECTING))  # type: ignore[attr-defined]
     return store
+
+
+def device_of_run(run: Run) -> torch.device:
+    """Return the device of a run, after setting the number of threads of this process where the settings say one."""
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    return find_device(run.device)
 
 
 def find_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from genus.objectives import Objective
     from genus.part import Json
     from genus.recipe import Recipe
+
+
+ROLES = ("pad", "bos", "eos")
+"""Roles of special tokens whose ids every configuration names."""
 
 
 def same(value: Any) -> Any:
@@ -54,6 +58,13 @@ class Setting:
     """Converts a genus value to Hugging Face's; raises a `LookupError` where there is none."""
     read: Callable[[Any], Any] = same
     """Converts a Hugging Face value to genus's."""
+
+    def present(self, owners: Collection[str], absent: Collection[str]) -> Iterator[str]:
+        """Yield the paths that start at one of these owners and do not pass through an absent choice of the model."""
+        for path in self.paths:
+            owner, choice, *_ = *path.split("."), ""
+            if owner in owners and not (owner == "model" and choice in absent):
+                yield path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +127,8 @@ class Layout:
     """Tied weights: copies of tensors that old files repeat, and the names of the originals."""
     pad: int | None = None
     """The padding id on which this architecture's position ids depend."""
+    roles: tuple[str, ...] = ROLES
+    """Roles of the special tokens whose ids the configuration names."""
     witness: ReferenceOptions = field(default_factory=ReferenceOptions)
     """Options for the reference forward pass in verification."""
     variant: Json = field(default_factory=dict)
@@ -173,7 +186,7 @@ class Layout:
             config |= self.heads[head].constants
         try:
             for setting in self.settings_for(heads):
-                values = [_at(choices, path) for path in setting.paths if path.split(".")[0] in choices]
+                values = [_at(choices, path) for path in setting.present(choices, absent)]
                 if values:
                     config[setting.key] = setting.write(values[0])
         except LookupError:
@@ -187,7 +200,7 @@ class Layout:
         )
         return config if alike else None
 
-    def parts(self, config: Json, heads: Iterable[str], absent: Iterable[str]) -> tuple[Model, dict[str, Objective]]:
+    def parts(self, config: Json, heads: Iterable[str], absent: Collection[str]) -> tuple[Model, dict[str, Objective]]:
         """Return the architecture that a configuration describes, and the objectives of its heads.
 
         Args:
@@ -204,10 +217,9 @@ class Layout:
             if config.get(setting.key) is None:
                 continue
             value = _read(setting, config[setting.key])
-            for path in setting.paths:
+            for path in setting.present(changes, absent):
                 owner, *steps = path.split(".")
-                if owner in changes:
-                    _lay(changes[owner], functools.reduce(lambda inner, step: {step: inner}, reversed(steps), value))
+                _lay(changes[owner], functools.reduce(lambda inner, step: {step: inner}, reversed(steps), value))
         model = self.template.model.overlay(changes.pop("model"))
         return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
 
