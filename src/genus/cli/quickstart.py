@@ -1,8 +1,9 @@
 """`genus quickstart`: pretraining and fine-tuning of a small model, on text that is on every machine."""
 
 import os
+import textwrap
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,39 +20,68 @@ if TYPE_CHECKING:
 RECIPE = "genus/mini"
 RUN = "genus-mini"
 """The folder of the pretraining run."""
-TOKENS = 2_500_000
-"""About what two cores read in five minutes; by tokens, so that a slower machine takes longer and learns the same."""
-SEEDS = (0, 1, 2)
-SENTENCES = (
-    "Return a new [MASK] with the same shape.",
-    "If [MASK], return a copy.",
-    "The default [MASK] is None.",
-    "Return the [MASK] of two arrays.",
-    "Raises an [MASK] if the file does not exist.",
-    "Convert a [MASK] to an integer.",
-)
+PAGE = "index.html"
+QUESTION = "is a sentence as it was written, or is the order of some words changed?"
+SENTENCES = {
+    "The default [MASK] is None.": {"value"},
+    "Return a new [MASK] with the same shape.": {"array", "tensor", "matrix"},
+    "Raises an [MASK] if the file does not exist.": {"error", "exception"},
+    "Return the number of [MASK] in the list.": {"elements", "items", "values", "objects", "entries"},
+    "Convert a [MASK] to an integer.": {"string", "number", "value", "float"},
+    "The name of the [MASK] to open.": {"file", "database", "url"},
+    "Return True if the two [MASK] are equal.": {"arrays", "objects", "values", "strings", "sets", "sequences"},
+    "A dictionary that maps names to [MASK].": {"values", "objects", "types", "functions", "names", "parameters"},
+    "Write the [MASK] to a file.": {"data", "file", "content", "contents", "output", "string", "text", "array"},
+    "See the [MASK] for more details.": {"documentation", "docs", "notes", "examples", "description"},
+    "The path to the [MASK].": {"file", "directory", "folder", "model"},
+    "The [MASK] along which to compute the sum.": {"axis", "dimension", "axes"},
+}
+"""Sentences with a word left out, and the content words that fit."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of each part of the quickstart is done."""
+
+    tokens: int
+    """Of text to pretrain on: a slower machine takes longer and learns the same."""
+    seeds: int
+    sentences: int
+    """Labeled sentences to fine-tune on, in each of the epochs."""
+
+
+WHOLE = Size(tokens=2_500_000, seeds=5, sentences=3_000)
+QUICK = Size(tokens=400_000, seeds=2, sentences=1_500)
+TOKENS_OF_A_SENTENCE = 18
+"""Mean length of a sentence of the task in tokens, special ones among them."""
+UTILIZATION = 0.4
+"""Share of the CPU's peak rate that training reaches, by which the time is estimated before it starts."""
 
 
 def quickstart(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything goes.")] = Path("quickstart"),
-    tokens: Annotated[int, typer.Option(min=1, help="How many tokens of text to pretrain on.")] = TOKENS,
+    quick: Annotated[bool, typer.Option("--quick", help="In a quarter of the time, and with less to show.")] = False,
+    tokens: Annotated[int | None, typer.Option(min=1, help="How many tokens of text to pretrain on.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Pretrain, fine-tune and try genus/mini in minutes.
 
     On the documentation of the installed Python packages, without a download. Fine-tuning is to tell sentences as they
-    were written from those with two words swapped; the same model from random weights is the comparison. What is done
-    is not done again.
+    were written from those with words in another order; the same model from random weights is the comparison. The
+    results stand on a page, index.html. What is done is not done again.
     """
     begun = time.perf_counter()
-    made = _corpus(out / "text")
+    size = QUICK if quick else WHOLE
+    size = size if tokens is None else replace(size, tokens=tokens)
+    made = _corpus(out / "text", size)
+    note(_expected(size))
     run = out / RUN
-    note(f"2/5 pretraining {RECIPE} on {tokens:,} tokens, from tokenizer to model, in {run}")
-    held_out = _pretrain(made, run, tokens)
-    note(f"3/5 fine-tuning it with {len(SEEDS)} seeds")
-    pretrained = _finetune(made, run, out / "from-pretrained", random=False)
+    note(f"2/5 pretraining {RECIPE} on {size.tokens:,} tokens, from tokenizer to model, in {run}")
+    held_out = _pretrain(made, run, size)
+    note(f"3/5 fine-tuning it with {size.seeds} seeds")
+    pretrained = _finetune(made, run, out / "from-pretrained", size, random=False)
     note("4/5 fine-tuning the same model from random weights")
-    random = _finetune(made, run, out / "from-random", random=True)
+    random = _finetune(made, run, out / "from-random", size, random=True)
     note("5/5 completing masked words")
     found = {
         "seconds": time.perf_counter() - begun,
@@ -60,29 +90,51 @@ def quickstart(
         "accuracy": {"pretrained": asdict(_accuracy(pretrained)), "random": asdict(_accuracy(random))},
         "completions": _completions(run),
         "models": {"pretrained": run / "model", "fine-tuned": pretrained.model},
+        "page": out / PAGE,
     }
+    _write(found, made, pretrained, random, out)
     if as_json:
         document(found)
     else:
         _tell(found, made, pretrained, random, out)
 
 
-def _corpus(folder: Path) -> "Made":
+def _expected(size: Size) -> str:
+    """Return one line that says how long training will take, from its FLOPs and the speed of this machine."""
+    from genus import catalog
+    from genus.cost import TRAINING, component_cost
+    from genus.train.peak import peak_flops
+    from genus.train.precision import number_format
+    from genus.train.world import find_device
+
+    recipe, device = catalog.load(RECIPE), find_device("auto")
+    each = TRAINING * component_cost(recipe, {"tokens": recipe.stages[0].max_length}).flops
+    read = size.tokens + 2 * size.seeds * size.sentences * recipe.finetuning.epochs * TOKENS_OF_A_SENTENCE
+    peak = peak_flops(device, number_format("auto", device))
+    if not peak:
+        return f"    {read:,} tokens are read, in pretraining and fine-tuning"
+    minutes = read * each / (UTILIZATION * peak) / 60
+    return (
+        f"    about {max(1, round(minutes))} minutes on this machine, if it is idle; stop at any time and go on later"
+    )
+
+
+def _corpus(folder: Path, size: Size) -> "Made":
     """Write the corpus and the classification task, made from the documentation of installed packages."""
     from genus.text.installed import make, read
 
     note("1/5 reading the documentation of the installed Python packages")
     modules = read(workers=os.cpu_count() or 1, progress=Counter("parsing", "files"))
-    made = make(modules, folder)
+    made = make(modules, folder, train=size.sentences)
     note(f"    {made.documents:,} documents, {made.characters / 1e6:.1f} MB, in {made.corpus}")
     return made
 
 
-def _pretrain(made: "Made", folder: Path, tokens: int) -> dict[str, float]:
+def _pretrain(made: "Made", folder: Path, size: Size) -> dict[str, float]:
     """Pretrain in the folder, or resume the run there; return the held-out metrics."""
     from genus import catalog, pipeline
 
-    recipe = catalog.load(RECIPE, [f"budget.amount={tokens}"])
+    recipe = catalog.load(RECIPE, [f"budget.amount={size.tokens}"])
     run = chosen_run([], held_out=0.02, checkpoint_every=500, evaluate_every=500)
     counter = Counter("tokenizing", "B")
     summary = pipeline.pretrain(recipe, [made.corpus], folder, run, resume=True, progress=counter)
@@ -91,8 +143,8 @@ def _pretrain(made: "Made", folder: Path, tokens: int) -> dict[str, float]:
     return summary.progress.evaluation
 
 
-def _finetune(made: "Made", run: Path, folder: Path, *, random: bool) -> "Report":
-    """Fine-tune the run's model, or the same architecture with random weights, to classify docstrings by package."""
+def _finetune(made: "Made", run: Path, folder: Path, size: Size, *, random: bool) -> "Report":
+    """Fine-tune the run's model, or the same architecture with random weights, to tell the order of words."""
     from genus.cli.folders import read_model
     from genus.cli.task import choose
     from genus.tasks.dataset import Files
@@ -102,7 +154,7 @@ def _finetune(made: "Made", run: Path, folder: Path, *, random: bool) -> "Report
     source = read_model(run)
     start = Start(source.recipe, source.tokenizer, None if random else source.learner)
     task = choose("classification", ["text"], "order")
-    return finetune(start, task, Files(made.train, made.validation), folder, seeds=SEEDS)
+    return finetune(start, task, Files(made.train, made.validation), folder, seeds=range(size.seeds))
 
 
 def _accuracy(report: "Report") -> "Interval":
@@ -118,31 +170,93 @@ def _completions(run: Path) -> dict[str, list[dict[str, Any]]]:
     return {text: [asdict(one) for one in fill_mask(source.learner, source.tokenizer, text)[0]] for text in SENTENCES}
 
 
+def _right(sentence: str, words: list[dict[str, Any]]) -> bool:
+    """Return whether the most probable word is one that fits."""
+    return words[0]["token"] in SENTENCES[sentence]
+
+
+def _sentences(found: dict[str, Any], made: "Made", size: int) -> list[str]:
+    """Return what was found, in sentences."""
+    pretrained, random = (found["accuracy"][name] for name in ("pretrained", "random"))
+    apart = pretrained["low"] > random["high"]
+    difference = pretrained["mean"] - random["mean"]
+    right = sum(_right(*row) for row in found["completions"].items())
+    return [
+        f"{RECIPE} read {made.characters / 1e6:.1f} MB of text, the documentation of the Python packages on this "
+        f"machine, and restores {found['held_out']['masked_lm/correct']:.1%} of the masked tokens of text that it has "
+        "not seen.",
+        f"Fine-tuned on {made.examples[0]:,} sentences and asked about {made.examples[1]:,} others, it is right in "
+        f"{pretrained['mean']:.1%} of them; the same model from random weights in {random['mean']:.1%}. "
+        + (
+            f"The difference of {difference:.1%} is more than the intervals over {size} seeds: pretraining helps."
+            if apart
+            else f"The intervals over {size} seeds overlap: this run does not show that pretraining helps."
+        ),
+        f"Of {len(SENTENCES)} masked words, {right} are completed with a word that fits.",
+    ]
+
+
+def _places(found: dict[str, Any], made: "Made", out: Path) -> list[tuple[str, str]]:
+    """Return where the results lie, and what they are."""
+    models = found["models"]
+    return [
+        (str(made.corpus.parent), "the text and the labeled task, as JSON lines"),
+        (str(models["pretrained"]), f"the pretrained model{_read_by(models['pretrained'])}"),
+        (str(out / RUN / "metrics.jsonl"), "how pretraining went"),
+        (str(models["fine-tuned"]), f"the best fine-tuned model{_read_by(Path(models['fine-tuned']))}"),
+        (str(found["page"]), "all of this as a page"),
+    ]
+
+
+def _commands(out: Path) -> list[str]:
+    """Return commands to try next."""
+    return [
+        f'genus fill {out / RUN} "The number of [MASK] to use."',
+        f"genus show {RECIPE} --diff bert/mini",
+        "genus pretrain YOUR-TEXT --out runs/mine",
+        "genus finetune runs/mine YOUR-TABLES --out runs/task",
+    ]
+
+
+def _write(found: dict[str, Any], made: "Made", pretrained: "Report", random: "Report", out: Path) -> None:
+    """Write the page."""
+    from genus.cli.quickstart_page import read_curve, write_page
+
+    scores = [
+        (name, _accuracy(one).mean, str(_accuracy(one)))
+        for name, one in (("pretrained", pretrained), ("random", random))
+    ]
+    completions = [
+        (text, [(word["token"], word["probability"]) for word in words], _right(text, words))
+        for text, words in found["completions"].items()
+    ]
+    write_page(
+        out / PAGE,
+        title="What this machine learned in a few minutes",
+        lead=_sentences(found, made, len(pretrained.trials)),
+        curve=read_curve(out / RUN / "metrics.jsonl", "masked_lm"),
+        scores=scores,
+        question=QUESTION,
+        completions=completions,
+        places=_places(found, made, out),
+        commands=_commands(out),
+    )
+
+
 def _tell(found: dict[str, Any], made: "Made", pretrained: "Report", random: "Report", out: Path) -> None:
     """Print the results, where the files are, and which commands to try next."""
-    print(
-        f"\nOf held-out text, pretraining restores {found['held_out']['masked_lm/correct']:.1%} of the masked tokens."
-    )
-    print("\nIs a sentence as it was written, or are two neighboring words swapped?")
-    print(f"{made.examples[0]:,} labeled sentences to learn from, {made.examples[1]:,} others to be asked about.\n")
+    print("\n" + "\n".join(textwrap.fill(part, 110) for part in _sentences(found, made, len(pretrained.trials))))
     rows = [["pretrained", str(_accuracy(pretrained))], ["random", str(_accuracy(random))]]
-    print(columns(["initial weights", f"best validation accuracy, mean of {len(SEEDS)} seeds [95 % interval]"], rows))
-    for sentence, words in found["completions"].items():
-        print(f"\n{sentence}")
-        print("  " + ", ".join(f"{one['token']} ({one['probability']:.2f})" for one in words))
-    model = found["models"]["pretrained"]
-    places = [
-        [str(made.corpus.parent), "the text and the labeled task, as JSON lines"],
-        [str(model), f"the pretrained model{_read_by(model)}"],
-        [str(out / RUN / "metrics.jsonl"), "how pretraining went"],
-        [str(pretrained.model), f"the best fine-tuned model{_read_by(Path(pretrained.model))}"],
+    heading = f"best validation accuracy, mean of {len(pretrained.trials)} seeds [95 % interval]"
+    print("\n" + columns(["initial weights", heading], rows) + "\n")
+    told = [
+        [sentence, ", ".join(f"{one['token']} ({one['probability']:.2f})" for one in words[:4])]
+        for sentence, words in found["completions"].items()
     ]
-    print("\n" + columns(["where", "what"], places))
-    print(f"""
-{found["seconds"]:.0f} s in all. Next:
-  genus fill {out / RUN} "The number of [MASK] to use."
-  genus show {RECIPE} --diff bert/mini
-  genus pretrain {RECIPE} YOUR-TEXT-FOLDER --out runs/mine""")
+    print(columns(["sentence", "most probable words"], told))
+    print("\n" + columns(["where", "what"], [list(row) for row in _places(found, made, out)]))
+    print(f"\n{found['seconds']:.0f} s in all. Next:")
+    print("\n".join(f"  {command}" for command in _commands(out)))
 
 
 def _read_by(folder: Path) -> str:
