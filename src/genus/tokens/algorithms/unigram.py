@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from genus.errors import GenusError
+from genus.errors import GenusError, say
 from genus.part import Count
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import CutAtSpaces, SpacedWords, WholeText
@@ -29,7 +29,7 @@ from genus.tokens.files.sentencepiece import (
     write_model,
 )
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.training import TrainedTokens, fit
+from genus.tokens.training import MOST_MARKED, MOST_UNSPACED, TrainedTokens, fit, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,6 +99,9 @@ MODELS = ("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.mod
 SPACE = "\u2581"
 """The space mark: the character for the space before a word in pieces."""
 
+UNSPACED_PER_PIECE = 256
+"""In training, characters of text without white space per piece wanted."""
+
 SPARE = 1.25
 """In training, pieces requested per piece wanted: pieces that join a word with punctuation are dropped."""
 
@@ -126,6 +129,14 @@ class Unigram(TrainedTokens):
         """The algorithm, its library, and whether texts are lower-cased."""
         return "unigram (sentencepiece), lower-cased" if self.lowercase else "unigram (sentencepiece)"
 
+    @property
+    def most_unspaced(self) -> int:
+        """Maximum characters of text without white space in training, by the pieces wanted: EM passes over all of it.
+
+        300,000 letters take a minute, whatever the length of their words, and 5,000,000 crash the library.
+        """
+        return min(MOST_UNSPACED, self.vocab_size * UNSPACED_PER_PIECE)
+
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learn the vocabulary from texts: special tokens first, then pieces by descending probability.
 
@@ -144,8 +155,11 @@ class Unigram(TrainedTokens):
             max_piece_length=self.longest,
             show_progress=sys.stderr.isatty(),
         )
+        sample = self.sample(texts)
+        if self.plain and (found := marked(sample)) > MOST_MARKED:
+            say(f"{found:.0%} of the letters have accents or other marks, which are dropped: set tokens.plain=false")
         try:
-            fit(backend, self.sample(texts), trainer)
+            fit(backend, sample, trainer)
         except GenusError:
             raise
         except Exception as error:  # the library raises no narrower one
