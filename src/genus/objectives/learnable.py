@@ -47,7 +47,7 @@ def check_learning(learner: Learner, losses: Sequence[str], batches: Iterable[Ba
     ]
     line = (
         f"nothing can be learned of this text by some objectives: {'; '.join(useless)}; give documents of several "
-        "sentences and words between spaces, with blank lines between documents, or leave the objectives out"
+        "sentences, words between spaces and longer rows (stages.0.max_length), or leave the objectives out"
     )
     if useless and len(useless) >= len(targets):
         raise GenusError(line)
