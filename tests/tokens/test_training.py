@@ -17,6 +17,7 @@ import pytest
 from genus.errors import GenusError
 from genus.tokens import TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from genus.tokens.algorithms.presegmented_words import PresegmentedWords
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.unigram import Unigram
 from genus.tokens.algorithms.word_level import WordLevel
@@ -84,6 +85,7 @@ def test_of_text_without_white_space_a_sample_is_taken_and_said(capsys: pytest.C
     assert "a sample of 25,600 of the 400,000 characters" in capsys.readouterr().err
     assert time.monotonic() - begun < 60
     assert len(tokenizer.encode(["acgtacgt"])[0]) < 8
+    assert PresegmentedWords(vocab_size=100).most_unspaced == 10**9
     WordPiece(vocab_size=100).train(TEXTS)
     assert capsys.readouterr().err == ""
 
