@@ -10,7 +10,7 @@ import threading
 import unicodedata
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -55,10 +55,13 @@ class TrainedTokens(TokenizerConfig):
     train_seed: Natural = 0
     """Seed of the sample of a larger corpus."""
 
+    unspaced_per_piece: ClassVar[int] = 2_048
+    """In training, characters of text without white space for each piece of the vocabulary."""
+
     @property
     def most_unspaced(self) -> int:
         """Maximum characters of text without white space in training; of more, an even sample is taken."""
-        return MOST_UNSPACED
+        return min(MOST_UNSPACED, self.vocab_size * self.unspaced_per_piece)
 
     def sample(self, texts: Iterable[str]) -> Sample:
         """Return the sample of texts to train on, and say how much text without white space is left out of it.

@@ -7,7 +7,7 @@ import json
 import sys
 import unicodedata
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -29,7 +29,7 @@ from genus.tokens.files.sentencepiece import (
     write_model,
 )
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.training import MOST_MARKED, MOST_UNSPACED, TrainedTokens, fit, marked
+from genus.tokens.training import MOST_MARKED, TrainedTokens, fit, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,9 +99,6 @@ MODELS = ("spiece.model", "spm.model", "tokenizer.model", "sentencepiece.bpe.mod
 SPACE = "\u2581"
 """The space mark: the character for the space before a word in pieces."""
 
-UNSPACED_PER_PIECE = 256
-"""In training, characters of text without white space per piece wanted."""
-
 SPARE = 1.25
 """In training, pieces requested per piece wanted: pieces that join a word with punctuation are dropped."""
 
@@ -116,6 +113,9 @@ class Unigram(TrainedTokens):
     library, the model's pieces are kept.
     """
 
+    unspaced_per_piece: ClassVar[int] = 256
+    """Fewer than of other algorithms, since EM passes over all of it many times: 300,000 letters took a minute."""
+
     vocab_size: Count
     lowercase: bool = True
     plain: bool = True
@@ -128,14 +128,6 @@ class Unigram(TrainedTokens):
     def in_words(self) -> str:
         """The algorithm, its library, and whether texts are lower-cased."""
         return "unigram (sentencepiece), lower-cased" if self.lowercase else "unigram (sentencepiece)"
-
-    @property
-    def most_unspaced(self) -> int:
-        """Maximum characters of text without white space in training, by the pieces wanted: EM passes over all of it.
-
-        300,000 letters take a minute, whatever the length of their words, and 5,000,000 crash the library.
-        """
-        return min(MOST_UNSPACED, self.vocab_size * UNSPACED_PER_PIECE)
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learn the vocabulary from texts: special tokens first, then pieces by descending probability.
