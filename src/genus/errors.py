@@ -1,4 +1,6 @@
-"""Exceptions for errors that a user can cause: the message is one line that says what, where, and what to do."""
+"""Errors that a user can cause and notices: each is one line that says what, where, and what to do."""
+
+import sys
 
 
 class GenusError(Exception):
@@ -15,6 +17,11 @@ class UsageError(GenusError):
 
 class ChoiceError(UsageError, ValueError):
     """A part was given an unknown choice, or an invalid value for a choice."""
+
+
+def say(line: str) -> None:
+    """Print a notice on standard error, in one line."""
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 def near(name: str, names: list[str] | tuple[str, ...]) -> str:

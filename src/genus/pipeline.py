@@ -25,12 +25,13 @@ from genus.export.folder import load, save
 from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
 from genus.files import read_json, write_json
+from genus.objectives.learnable import check_learning
 from genus.part import diff
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
-from genus.text.blocks import REPLACEMENT
+from genus.text.sources import skipped
 from genus.tokens import TokenizerConfig
-from genus.tokens.store import ProgressCallback, Store, counts, prepare
+from genus.tokens.store import LARGEST_EXCESS, ProgressCallback, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train import held_out
 from genus.train.data import TrainStage
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 32
 """Distance between the seeds of consecutive stages, so that no two stages draw the same random numbers."""
+LOOKED_AT = 32
+"""Most steps of a stage of which a micro-batch is read before training, to tell whether anything can be learned."""
 MOST = 8
 """Largest number of architecture differences that are printed."""
 ASKED = "asked.json"
@@ -111,6 +114,8 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
+        if is_rank_zero() and (line := skipped(corpus.sources)):
+            log(line)
         tokenizer = tokenizer_for(recipe, corpus, where, words or start)
         store = token_store(corpus, tokenizer, folder / "store", progress)
         recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
@@ -118,10 +123,15 @@ def _pretrain(
             log(change)
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
-    training, validation = store.split(run.held_out)
+    training, validation = held_out_of(store, run.held_out)
+    planned = stages(recipe, training, tokenizer)
+    losses = [name for objective in recipe.objectives for name in objective.losses]
+    first = (stage.feed[step * stage.accumulate] for stage in planned for step in range(LOOKED_AT))
+    if (line := check_learning(learner, losses, first)) and is_rank_zero():
+        log(line)
     return train(
         learner,
-        stages(recipe, training, tokenizer),
+        planned,
         recipe.optimizer,
         recipe.schedule,
         recipe.budget,
@@ -188,17 +198,30 @@ def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: 
 def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: ProgressCallback | None = None) -> Store:
     """Return the token store of a corpus: opened if the corpus is one, else prepared in `folder`.
 
-    An interrupted preparation continues when it is restarted. The number of invalid characters is logged.
+    An interrupted preparation continues when it is restarted. What of the corpus is dropped, cut, repaired or unknown
+    is logged.
     """
     prepared = _prepared(corpus)
     if prepared is not None:
         folder, store = prepared, Store.open(prepared, tokenizer)
     else:
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
-    if replaced := counts(folder).replaced:
+    if is_rank_zero():
         sources = ", ".join(map(str, corpus.sources))
-        log(f"{sources}: {replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
+        for line in counts(folder).notices():
+            log(f"{sources}: {line}")
     return store
+
+
+def held_out_of(store: Store, share: float) -> tuple[Store, Store]:
+    """Split a store into training and held-out text (`Store.split`), and log where that is not whole documents."""
+    training, validation = store.split(share)
+    parts = len(training.documents) + len(validation.documents) - len(store.documents)
+    held = validation.tokens / store.tokens
+    if is_rank_zero() and (parts or held > share + LARGEST_EXCESS):
+        what = f"the last sentences of {parts:,} documents" if parts else f"{len(validation.documents):,} documents"
+        log(f"held out: {held:.1%} of the text, {what}, where --run held_out={share:g} was asked of few documents")
+    return training, validation
 
 
 def _prepared(corpus: Corpus) -> Path | None:

@@ -145,12 +145,12 @@ def test_a_corpus_of_one_document_has_no_next_sentence_from_another(capsys: Capt
 
 def test_what_is_said_of_too_few_documents_helps(capsys: Captured, tmp_path: Path) -> None:
     text = tmp_path / "two.txt"
-    text.write_text("One sentence. Another sentence.\n" * 2)
+    text.write_text("One sentence and no other.\n" * 2)
     command = ["pretrain", "bert/mini", text, "--out", tmp_path / "run", *SMALL]
     line = refused(capsys, 1, *command)
     assert "give four or more, with blank lines between them, or two with --run held_out=0" in line
     assert main([*map(str, command), "--run", "held_out=0"]) == 0
-    text.write_text("One sentence. Another sentence.\n")
+    text.write_text("One sentence and no other.\n")
     line = refused(capsys, 1, "pretrain", "roberta/mini", text, "--out", tmp_path / "other", *SMALL)
     assert "put blank lines between documents, or take --run held_out=0" in line
 

@@ -328,7 +328,7 @@ def test_split_of_nothing_and_of_one(tmp_path: Path, wordpiece: Tokenizer) -> No
     assert (len(training.documents), len(other.documents)) == (2, 0)
     (tmp_path / "a.txt").write_text("one", encoding="utf-8")
     store = prepare([tmp_path / "a.txt"], wordpiece, tmp_path / "one", workers=1)
-    check_error("the corpus has one document, so none can be held out", lambda: store.split(0.01))
+    check_error("the corpus has one document of one sentence, so none can be held out", lambda: store.split(0.01))
 
 
 def test_a_pickled_store_is_a_few_bytes(corpus: Path, tmp_path: Path, wordpiece: Tokenizer) -> None:

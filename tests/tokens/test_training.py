@@ -17,6 +17,7 @@ import pytest
 from genus.errors import GenusError
 from genus.tokens import TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from genus.tokens.algorithms.presegmented_words import PresegmentedWords
 from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.unigram import Unigram
 from genus.tokens.algorithms.word_level import WordLevel
@@ -66,6 +67,65 @@ def test_words_without_end_are_cut() -> None:
     found = list(Sample([f"a {long} b"], 10**9, 0))
     assert "".join(found) == f"a {long} b"
     assert max(len(part.strip()) for part in found) == LONGEST_WORD
+
+
+def test_of_text_without_white_space_a_sample_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    letters = np.random.default_rng(0).choice(list("acgt"), 400_000)
+    texts = ["Some words in front.", "".join(letters), "And some after it."]
+    sample = Sample(texts, 10**9, 0, most_unspaced=100_000)
+    found = list(sample)
+    runs = [word for text in found for word in text.split() if len(word) > 32]
+    assert 60_000 < sum(map(len, runs)) < 140_000
+    assert all(run in texts[1] for run in runs)
+    assert found[0] == texts[0]
+    assert found[-1] == texts[-1]
+    part = Unigram(vocab_size=100)
+    begun = time.monotonic()
+    tokenizer = part.train(texts)
+    assert "a sample of 25,600 of the 400,000 characters" in capsys.readouterr().err
+    assert time.monotonic() - begun < 60
+    assert len(tokenizer.encode(["acgtacgt"])[0]) < 8
+    assert PresegmentedWords(vocab_size=100).most_unspaced == 10**9
+    WordPiece(vocab_size=100).train(TEXTS)
+    assert capsys.readouterr().err == ""
+
+
+MARKED = {
+    "Thai": ("\u0e1b\u0e48\u0e32", "\u0e1b\u0e49\u0e32"),
+    "Hindi": ("\u0915\u0941\u0932", "\u0915\u0942\u0932"),
+    "Arabic": ("\u0639\u064e\u0644\u064e\u0645", "\u0639\u0650\u0644\u0652\u0645"),
+    "Hebrew": ("\u05e1\u05b5\u05e4\u05b6\u05e8", "\u05e1\u05b7\u05e4\u05b8\u05e8"),
+    "Vietnamese": ("m\u00e1", "m\u00e0"),
+    "German": ("sch\u00f6n", "schon"),
+}
+
+
+@pytest.mark.parametrize("language", MARKED)
+def test_marks_that_matter_are_kept(language: str, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = MARKED[language]
+    texts = [f"{one} {other}"] * 20
+    tokenizer = WordPiece(vocab_size=100).train(texts)
+    assert tokenizer.encode([one]) != tokenizer.encode([other])
+    assert tokenizer.vocabulary.unk not in tokenizer.encode([f"{one} {other}"])[0]
+    assert "which are kept" in capsys.readouterr().err
+    told = WordPiece(vocab_size=100, strip_accents=True).train(texts)
+    assert told.encode([one]) == told.encode([other])
+    assert capsys.readouterr().err == ""
+    Unigram(vocab_size=100).train(texts)
+    assert "which are dropped: set tokens.plain=false" in capsys.readouterr().err
+
+
+def test_english_is_as_published(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = WordPiece(vocab_size=200).train([*TEXTS, "A caf\u00e9."])
+    assert tokenizer.tokens.to_json()["strip_accents"] is None
+    assert tokenizer.encode(["caf\u00e9"]) == tokenizer.encode(["cafe"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_vocabulary_of_special_tokens_only_is_refused() -> None:
+    tokenizer = WordLevel(vocab_size=100, min_frequency=3).train(["no word occurs here thrice"])
+    with pytest.raises(GenusError, match="special tokens only"):
+        tokenizer.vocabulary  # noqa: B018
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,6 +10,7 @@ import typer
 
 from genus.cli.options import AsJson, Field, Out, RecipeName, Settings, Sources, Title
 from genus.cli.output import Counter, columns, document, scaled
+from genus.errors import say
 
 
 def train_tokenizer(
@@ -25,10 +26,16 @@ def train_tokenizer(
     from genus import catalog
     from genus.export.files import remove, replaced_by_tokenizer, tokenizer_files
     from genus.text import Corpus, Fields
+    from genus.text.sources import skipped
+    from genus.tokens.training import unknown
 
-    old = replaced_by_tokenizer(out)
-    tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts, Fields(field, title)))
+    if line := skipped(texts):
+        say(line)
+    corpus, old = Corpus(texts, Fields(field, title)), replaced_by_tokenizer(out)
+    tokenizer = catalog.load(recipe, settings).tokens.train(corpus)
     tokenizer.save(out)
+    if line := unknown(tokenizer, corpus):
+        say(line)
     remove(out, old - tokenizer_files(out))
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})
@@ -52,9 +59,12 @@ def prepare(
     """
     from genus.run_folder import RunFolder
     from genus.text import Fields
+    from genus.text.sources import skipped
     from genus.tokens.store import Store, counts, prepare
     from genus.tokens.tokenizer import Tokenizer
 
+    if line := skipped(texts):
+        say(line)
     begun = time.perf_counter()
     fields, progress = Fields(field, title), Counter("tokenizing", "B")
     with RunFolder(out).lock():
@@ -63,6 +73,8 @@ def prepare(
             Store.check(out)
     seconds = time.perf_counter() - begun
     found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
+    for line in counts(out).notices():
+        say(line)
     if as_json:
         document(found)
         return

@@ -32,6 +32,8 @@ class Documents:
     """Documents that were dropped because their text is white space only."""
     replaced: int
     """Invalid UTF-8 sequences and lone surrogates, each replaced by U+FFFD."""
+    cut: int = 0
+    """Documents that were cut at the longest length of one (see `genus.text.read`); the rest is the next document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,14 @@ class Lines(TextBlock):
     """Plain text, one document per line."""
 
     data: bytes
+    cut: int = 0
+    """Documents cut at the end of the data: 0 or 1."""
 
     def documents(self) -> Documents:
         """Return the lines that are not blank; blank lines are not counted as documents."""
         text, replaced = decode(self.data)
-        return _stripped((("", line) for line in text.split("\n") if line and not line.isspace()), replaced)
+        lines = (("", line) for line in text.split("\n") if line and not line.isspace())
+        return _stripped(lines, replaced, self.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,13 @@ class Paragraphs(TextBlock):
     """Plain text, documents separated by blank lines."""
 
     data: bytes
+    cut: int = 0
+    """Documents cut at the end of the data: 0 or 1."""
 
     def documents(self) -> Documents:
         """Return the texts between blank lines."""
         text, replaced = decode(self.data)
-        return _stripped((("", part) for part in BLANK_LINES.split(text.strip())), replaced)
+        return _stripped((("", part) for part in BLANK_LINES.split(text.strip()) if part), replaced, self.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,8 @@ class JsonLines(TextBlock):
         where = f"{self.source}, line {number}"
         try:
             value = json.loads(line)
+        except RecursionError:
+            raise GenusError(f"{where}: its JSON is nested too deeply to be read; take the line out") from None
         except ValueError as error:
             raise GenusError(f"{where}: not a line of JSON ({error}); the file may be cut short") from None
         if not isinstance(value, dict):
@@ -133,9 +142,9 @@ def decode(data: bytes) -> tuple[str, int]:
         return text, text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
 
 
-def _stripped(documents: Iterable[tuple[str, str]], replaced: int) -> Documents:
+def _stripped(documents: Iterable[tuple[str, str]], replaced: int, cut: int = 0) -> Documents:
     """Strip documents given as (title, text) and drop the empty ones."""
     stripped = [(title.strip(), text.strip()) for title, text in documents]
     kept = [(title, text) for title, text in stripped if text]
     texts = [f"{title}\n{text}" if title else text for title, text in kept]
-    return Documents(texts, [len(title) for title, _ in kept], len(stripped) - len(kept), replaced)
+    return Documents(texts, [len(title) for title, _ in kept], len(stripped) - len(kept), replaced, cut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,6 @@ def _text(row: Mapping[str, object], name: str, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise GenusError(
-            f"{where}: field {name!r} is not text but {str(value)[:40]!r}; name another with --field or --title"
-        )
+        found = reprlib.repr(value)[:40]
+        raise GenusError(f"{where}: field {name!r} is not text but {found!r}; name another with --field or --title")
     return value

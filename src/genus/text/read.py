@@ -11,7 +11,7 @@ import io
 import lzma
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from genus.errors import GenusError
 from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
@@ -21,6 +21,7 @@ from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from io import BufferedReader
     from pathlib import Path
 
     from genus.text.sources import Source
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 22
 """Decompressed bytes per block: enough to outweigh the cost of sending it to a worker, little compared to memory."""
 BLOCK_ROWS = 2_000
+LONGEST_DOCUMENT = 1 << 25
+"""Maximum bytes of a document of plain text, or of a line or row: what is read of a file at once. Longer plain text is
+cut there, other documents are refused."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """UTF-16 byte-order marks; the first is also UTF-32's. Without a mark, an ASCII letter has a NUL byte beside it."""
@@ -87,35 +91,61 @@ def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
     paragraphs = not json and _has_blank_lines(path)
     with path.open("rb") as raw, _unpacked(raw, path) as file:
         first = 1
-        while data := _whole_documents(file, paragraphs):
+        while found := _whole_documents(file, paragraphs):
+            data, cut = found
             lines = data.count(b"\n")
             if first == 1:
-                if data.startswith(WIDE_MARKS) or b"\0" in data[:2]:
-                    raise GenusError(f"{path}: is UTF-16, or no text; convert it to UTF-8")
+                _check_encoding(path, data)
                 data = data.removeprefix(BYTE_ORDER_MARK)
             place = (str(path), first, start + raw.tell())
+            if json and cut:
+                raise GenusError(
+                    f"{path}, line {first + lines}: is longer than {LONGEST_DOCUMENT >> 20} MB; make it several lines"
+                )
             if json:
                 yield JsonLines(*place, data, fields)
             else:
-                yield Paragraphs(*place, data) if paragraphs else Lines(*place, data)
+                yield Paragraphs(*place, data, cut) if paragraphs else Lines(*place, data, cut)
             first += lines
 
 
-def _whole_documents(file: BinaryIO, paragraphs: bool) -> bytes:
-    """Read `BLOCK_BYTES` and on to the end of the line or, for paragraphs, to the next blank line."""
-    parts = [file.read(BLOCK_BYTES)]
+def _check_encoding(path: Path, data: bytes) -> None:
+    """Refuse a file that does not begin as lines of UTF-8.
+
+    Raises:
+        GenusError: it begins as UTF-16 or UTF-32, or its lines do not end in a line feed.
+    """
+    if data.startswith(WIDE_MARKS) or b"\0" in data[:2]:
+        raise GenusError(f"{path}: is UTF-16, or no text; convert it to UTF-8")
+    if b"\r" in data.rstrip() and b"\n" not in data:
+        raise GenusError(f"{path}: its lines end in a carriage return alone; convert them to line feeds")
+
+
+def _whole_documents(file: BufferedReader, paragraphs: bool) -> tuple[bytes, int] | None:
+    """Read `BLOCK_BYTES` and on to the end of the line or, for paragraphs, to the next blank line.
+
+    Returns:
+        The data, and 1 where it ends within a document, which was too long to be read to its end; None: there is none.
+    """
+    parts, room = [file.read(BLOCK_BYTES)], LONGEST_DOCUMENT
     if parts[0] and not parts[0].endswith(b"\n"):
-        parts.append(file.readline())
-    while paragraphs and parts[-1].strip():
-        parts.append(file.readline())
-    return b"".join(parts)
+        parts.append(file.readline(room))
+        room -= len(parts[-1])
+    while paragraphs and room and parts[-1].strip():
+        parts.append(file.readline(room))
+        room -= len(parts[-1])
+    if not parts[0]:
+        return None
+    while not room and (rest := file.peek(1)[:1]) and rest[0] & 0xC0 == 0x80:  # the rest of a character of UTF-8
+        parts.append(file.read(1))
+    return b"".join(parts), int(not room)
 
 
 def _has_blank_lines(path: Path) -> bool:
     """Return whether a blank line stands between two lines of text; reads no further than the first such line."""
     with path.open("rb") as raw, _unpacked(raw, path) as file:
         text = blank = False
-        for line in file:
+        for line in iter(lambda: file.readline(LONGEST_DOCUMENT), b""):
             if not line.strip():
                 blank = text
             elif blank:
@@ -125,12 +155,13 @@ def _has_blank_lines(path: Path) -> bool:
     return False
 
 
-def _unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        return cast("BinaryIO", gzip.open(raw))
-    if path.suffix == ".xz":
-        return cast("BinaryIO", lzma.open(raw))
-    return cast("BinaryIO", io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)) if path.suffix == ".zst" else raw
+def _unpacked(raw: BufferedReader, path: Path) -> BufferedReader:
+    packing = path.suffix.lower()
+    if packing == ".gz":
+        return cast("BufferedReader", gzip.open(raw))
+    if packing == ".xz":
+        return cast("BufferedReader", lzma.open(raw))
+    return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES) if packing == ".zst" else raw
 
 
 def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
@@ -143,13 +174,31 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]
         with parquet.ParquetFile(path) as file:
             fields.require(file.schema_arrow.names, str(path))
             rows, size = max(1, file.metadata.num_rows), path.stat().st_size
-            batches = (batch.to_pydict() for batch in file.iter_batches(BLOCK_ROWS, columns=fields.names))
+            groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+            unpacked = max([group.total_byte_size / max(1, group.num_rows) for group in groups], default=0)
+            at_once = max(1, min(BLOCK_ROWS, int(LONGEST_DOCUMENT / max(1, unpacked))))
+            batches = (_columns(batch, str(path)) for batch in file.iter_batches(at_once, columns=fields.names))
             yield from _rows(batches, str(path), fields, start, size / rows)
     except pyarrow.ArrowException as error:
         reason = str(error).split("\n")[0]
         raise GenusError(
             f"{path}: cannot be read as Parquet ({reason}); the file may be cut short or damaged"
         ) from None
+
+
+def _columns(batch: Any, where: str) -> dict[str, list[object]]:
+    """Return the columns of an Arrow batch as lists.
+
+    Raises:
+        GenusError: a text is longer than `LONGEST_DOCUMENT`.
+    """
+    from pyarrow import compute, types
+
+    texts = (column for column in batch.columns if types.is_string(column.type) or types.is_large_string(column.type))
+    if any((compute.max(compute.binary_length(text)).as_py() or 0) > LONGEST_DOCUMENT for text in texts):
+        raise GenusError(f"{where}: a text is longer than {LONGEST_DOCUMENT >> 20} MB; make it several rows")
+    columns: dict[str, list[object]] = batch.to_pydict()
+    return columns
 
 
 def _read_hub(name: str, fields: Fields, start: int) -> Iterator[TextBlock]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = (".gz", ".xz", ".zst")
+NAMED = 3
+"""Most sources that a message names."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 
 Source = Path | str
@@ -45,9 +48,19 @@ def find(sources: Iterable[Path | str]) -> list[Source]:
     return found
 
 
+def skipped(sources: Iterable[Path | str]) -> str:
+    """Return a notice of the files in folders that `find` leaves out, counted and named; "" if there are none.
+
+    Hidden files of other formats are not counted.
+    """
+    left = [path for source in sources if Path(source).is_dir() for path in _walk(Path(source))[1]]
+    forms = f"{', '.join(FORMATS)}, also compressed ({', '.join(COMPRESSIONS)})"
+    return f"{_listed([str(path) for path in left])}: not read ({len(left):,} in all); text is {forms}" if left else ""
+
+
 def format_of(path: Path) -> str | None:
-    """Return the format `.txt`, `.jsonl` or `.parquet` of a file, compressed or not; None: another format."""
-    suffixes = path.suffixes
+    """Return the format `.txt`, `.jsonl` or `.parquet` of a file, in any case, compressed or not; None: another one."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS and suffixes[-2:-1] != [".parquet"]:
         suffixes = suffixes[:-1]
     return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
@@ -61,7 +74,7 @@ def fingerprint(source: Source) -> Fingerprint:
     with _readable(source).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     status = source.stat()
-    return Fingerprint(name=source.name, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+    return Fingerprint(name=_name(source), size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
 
 
 def fingerprints(sources: list[Source], workers: int) -> list[Fingerprint]:
@@ -76,7 +89,7 @@ def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
     A file with the same size and modification time counts as unchanged and is not read; otherwise contents are
     compared.
     """
-    names = [source.name if isinstance(source, Path) else source for source in sources]
+    names = [_name(source) for source in sources]
     if names != [old["name"] for old in known]:
         return f"made from {_listed([old['name'] for old in known])}, not from {_listed(names)}"
     for old, source in zip(known, sources, strict=True):
@@ -110,21 +123,46 @@ def load_hub(name: str) -> Any:
 def _expand(source: Path | str) -> list[Source]:
     path = Path(source)
     if path.is_dir():
-        files = sorted(
-            file for file in path.rglob("*") if format_of(file) and file.is_file() and not file.name.startswith(".")
-        )
+        files, _ = _walk(path)
         if not files:
             raise GenusError(
                 f"{path}: there is no {', '.join(FORMATS)} file in this folder (also with {', '.join(COMPRESSIONS)})"
             )
         return [*files]
     if path.exists():
+        if not path.is_file():
+            raise UsageError(f"{path}: is neither a file nor a folder; write its text to a file first")
         if format_of(path) is None:
             raise UsageError(f"{path}: expected {', '.join(FORMATS)}, also compressed ({', '.join(COMPRESSIONS)})")
         return [path]
     if isinstance(source, str) and format_of(path) is None and HUB_ID.fullmatch(source):
         return [source]
     raise UsageError(f"{source}: there is no such file or folder")
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the text files under a folder, sorted by path, and what else is there and is not read.
+
+    Links to folders are not followed, since they may lead in circles.
+    """
+    files: list[Path] = []
+    unread: list[OSError] = []
+    left: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=unread.append):
+        left += [path for path in (Path(where, name) for name in folders) if path.is_symlink()]
+        for path in (Path(where, name) for name in names):
+            hidden, text = path.name.startswith("."), format_of(path) is not None
+            if text and not hidden and path.is_file():
+                files.append(path)
+            elif text or not hidden:
+                left.append(path)
+    return sorted(files), sorted([*left, *(Path(error.filename) for error in unread)])
+
+
+def _name(source: Source) -> str:
+    """Return the name by which a source is known, with bytes that are no UTF-8 written as escapes."""
+    name = source.name if isinstance(source, Path) else source
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _readable(path: Path) -> Path:
@@ -136,4 +174,4 @@ def _readable(path: Path) -> Path:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

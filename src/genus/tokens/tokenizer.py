@@ -67,6 +67,11 @@ class Tokenizer:
     def vocabulary(self) -> Vocabulary:
         """Sizes, special token ids, word starts and templates, which later stations need."""
         ids, specials = self.backend.get_vocab(), self.tokens.special_tokens
+        if len(ids) <= len(specials.names()):
+            raise GenusError(
+                "the vocabulary has special tokens only: the text has no piece that is frequent enough; "
+                "give more text, or take a larger tokens.vocab_size or a smaller tokens.min_frequency"
+            )
         special = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
         special[[ids[name] for name in specials.names()]] = True
         special[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
@@ -150,6 +155,12 @@ class Tokenizer:
             inner = [cut - start for cut in cuts if start < cut < stop]
             parts += encode.placed(text[start:stop], inner) if inner else [encode(text[start:stop])]
         return parts
+
+    def unknown(self, ids: bytes) -> int:
+        """Return how many of the encoder's ids are the unknown token; 0 without one."""
+        name = self.tokens.special_tokens.unk
+        number = None if name is None else self.backend.token_to_id(name)
+        return 0 if number is None else int((np.frombuffer(ids, self.dtype) == number).sum())
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decode ids to text, omitting special tokens."""
@@ -260,7 +271,7 @@ def _decisive(specials: SpecialTokens) -> dict[str, Any]:
 def _choices(file: Path) -> TokenizerConfig:
     try:
         return TokenizerConfig.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, UsageError) as error:
+    except (ValueError, RecursionError, UsageError) as error:
         raise GenusError(f"{file}: cannot be read as the choices of a tokenizer ({error})") from None
 
 

@@ -18,6 +18,18 @@ Template = tuple[tuple[int | None, int | None, int], ...]
 """The steps of a template: `(special id, None, segment)`, or `(None, 0 or 1, segment)` for the first or second text."""
 
 
+MOST_UNKNOWN = 0.02
+"""Share of unknown tokens in a corpus above which it is said."""
+
+
+def unknown_share(unknown: int, tokens: int) -> str:
+    """Return a notice of the share of unknown tokens in a corpus, and of what to do."""
+    return (
+        f"{unknown / tokens:.0%} of the tokens are unknown (rare characters, or words of over 100 letters): train the "
+        "tokenizer on this text with a larger tokens.alphabet or tokens.vocab_size, or take one of bytes, as roberta's"
+    )
+
+
 class Frames(Protocol):
     """How many special tokens the templates add, known of a vocabulary and of the choice of its special tokens."""
 

@@ -55,6 +55,11 @@ class PresegmentedWords(TrainedTokens):
         """Description of the unknown token, which replaces an unknown word whole."""
         return f"a word that is not in the vocabulary becomes {self.special_tokens.unk}"
 
+    @property
+    def most_unspaced(self) -> int:
+        """All of the sample: words are counted as the segmenter finds them, in time proportional to the text."""
+        return self.train_on
+
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Count words and build the vocabulary: special tokens, the space, then the most frequent words."""
         cut = Cutter(self, self.special_tokens.names())

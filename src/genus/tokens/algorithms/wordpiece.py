@@ -8,18 +8,19 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from genus.errors import GenusError
+from genus.errors import GenusError, say
 from genus.part import Count, Natural
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import BertPieces, WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.training import TrainedTokens, fit
+from genus.tokens.training import MOST_MARKED, TrainedTokens, fit, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,8 +50,8 @@ class WordPiece(TrainedTokens):
     vocab_size: Count
     lowercase: bool = True
     strip_accents: bool | None = None
-    """Drop combining marks after canonical decomposition; None: if lower-casing, as BERT does. Thai and Hindi need
-    false."""
+    """Drop combining marks after canonical decomposition; None: if lower-casing, as BERT does, except that a vocabulary
+    is trained to keep them where more than `MOST_MARKED` of the letters have one, as in Thai, Hindi or Vietnamese."""
     split_cjk: bool = True
     """Treat every Chinese character as a word."""
     alphabet: Count = 1_000
@@ -77,6 +78,16 @@ class WordPiece(TrainedTokens):
         ties between equally frequent pairs. With ids fixed in advance, the same texts give the same vocabulary.
         """
         sample = self.sample(texts)
+        if self.strip_accents is None and self.lowercase and (found := marked(sample)) > MOST_MARKED:
+            say(
+                f"{found:.0%} of the letters have accents or other marks, which are kept; BERT drops them if it "
+                "lower-cases: set tokens.strip_accents=true for that"
+            )
+            return replace(self, strip_accents=False)._learned(sample)
+        return self._learned(sample)
+
+    def _learned(self, sample: Iterable[str]) -> Tokenizer:
+        """Return the tokenizer of the vocabulary learned from a sample of texts."""
         backend = self._backend(
             models.WordPiece(unk_token=self.special_tokens.unk, continuing_subword_prefix=CONTINUED)
         )

@@ -42,7 +42,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         if file.exists():
             try:
                 config |= json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise GenusError(f"{file}: is not JSON ({error})") from None
     return config
 

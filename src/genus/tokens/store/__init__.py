@@ -23,6 +23,7 @@ from genus.text.read import BLOCK_BYTES, read_blocks
 from genus.text.sources import changed, find, fingerprints
 from genus.tokens.store.journal import FILES, JOURNAL, META, Counts, Journal, begun, checksum, state_of
 from genus.tokens.store.tokenize_corpus import encode_blocks
+from genus.tokens.vocabulary import unknown_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Format version: increased when older stores can no longer be read, or when sentence segmentation changes."""
+
+NOTHING_KNOWN = 0.9
+"""Share of unknown tokens above which a corpus is refused."""
+
+LARGEST_EXCESS = 0.05
+"""Most of the text, beyond the fraction asked for, that is held out for the sake of whole documents."""
 
 COUNTED_AT_ONCE = 1 << 24
 """Tokens per step of counting, which takes 8 bytes each."""
@@ -59,7 +66,8 @@ class Store:
     documents: NDArray[np.int64]
     """(documents, 2) first and past-the-last sentence of each document."""
     document_bytes: NDArray[np.int64]
-    """(documents,) UTF-8 bytes of each document's text, from which bits per byte are computed."""
+    """(documents,) UTF-8 bytes of each document's text, from which bits per byte are computed. Of a document of which
+    a part is held out, each part has the bytes in proportion to its tokens."""
     folder: Path | None = None
     """Folder of an opened store; None for a store in memory."""
     splits: tuple[tuple[float, bool], ...] = ()
@@ -113,35 +121,70 @@ class Store:
             total += np.bincount(self.ids[start : start + COUNTED_AT_ONCE], minlength=size)
         return total
 
-    def split(self, held_out: float) -> tuple[Store, Store]:
-        """Split into training documents and a held-out fraction of the documents, chosen by a hash of their indices.
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the documents."""
+        return int(self._document_tokens().sum())
 
-        Unless the fraction is 0, each side gets at least two documents if there are four, since pairs of segments need
-        two, otherwise at least one.
+    def split(self, held_out: float) -> tuple[Store, Store]:
+        """Split into training text and a held-out fraction of the text.
+
+        Documents are held out whole, chosen by a hash of their indices. Unless the fraction is 0, each side gets at
+        least two documents if there are four, since pairs of segments need two, otherwise at least one. Where this
+        takes over `LARGEST_EXCESS` more of the text than asked, as of a few books, the last sentences of every
+        document are held out instead: at most the fraction of its tokens, of some document at least one sentence.
 
         Raises:
-            GenusError: the store has one document, and the fraction is not 0.
+            GenusError: the store has one document of one sentence, and the fraction is not 0.
         """
-        if held_out > 0 and len(self.documents) < 2:
+        if held_out > 0 and len(self.documents) < 2 and np.diff(self.documents).sum() < 2:
             raise GenusError(
-                "the corpus has one document, so none can be held out: "
+                "the corpus has one document of one sentence, so none can be held out: "
                 "put blank lines between documents, or take --run held_out=0"
             )
         return self._side(held_out, False), self._side(held_out, True)
 
     def _side(self, held_out: float, is_held_out: bool) -> Store:
+        chosen = self._chosen(held_out)
+        tokens = self._document_tokens()
+        first, last = self.documents.T
+        cut = last
+        if len(chosen) < 2 or tokens[chosen].sum() > (held_out + LARGEST_EXCESS) * tokens.sum():
+            cut = self._last_sentences(held_out)
+        if (cut == last).all():
+            rows = chosen == is_held_out
+            documents, text = self.documents[rows], self.document_bytes[rows]
+        else:
+            begin, end = (cut, last) if is_held_out else (first, cut)
+            rows, size = begin < end, self.sentences[end] - self.sentences[begin]
+            documents = np.stack([begin, end], axis=1)[rows]
+            text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
+        return replace(self, documents=documents, document_bytes=text, splits=(*self.splits, (held_out, is_held_out)))
+
+    def _chosen(self, held_out: float) -> NDArray[np.bool_]:
+        """Return (documents,) which documents are held out if they are held out whole."""
         drawn = _uniform(len(self.documents))
         chosen = drawn < held_out
         if held_out > 0:
             order, least = np.argsort(drawn), 2 if len(drawn) > 3 else 1
             chosen[order[:least]], chosen[order[-least:]] = True, False
-        rows = chosen == is_held_out
-        return replace(
-            self,
-            documents=self.documents[rows],
-            document_bytes=self.document_bytes[rows],
-            splits=(*self.splits, (held_out, is_held_out)),
-        )
+        return chosen
+
+    def _last_sentences(self, held_out: float) -> NDArray[np.int64]:
+        """Return (documents,) the sentence from which on each document is held out; its end: nothing of it."""
+        first, last = self.documents.T
+        begin, end = self.sentences[first], self.sentences[last]
+        cut = np.searchsorted(self.sentences, end - np.floor(held_out * (end - begin)).astype(np.int64))
+        if held_out > 0 and (cut == last).all():
+            long = np.argsort(first - last, kind="stable")[:2]
+            cut[long] = np.maximum(last[long] - 1, np.minimum(first[long] + 1, last[long]))
+        return np.asarray(cut, np.int64)
+
+    def _document_tokens(self) -> NDArray[np.int64]:
+        """Return (documents,) the number of tokens of each document."""
+        first, last = self.sentences[self.documents].T
+        tokens: NDArray[np.int64] = last - first
+        return tokens
 
 
 def prepare(
@@ -164,8 +207,8 @@ def prepare(
         progress: called after every block.
 
     Raises:
-        GenusError: the folder holds a store of another text or tokenizer; text cannot be read; there is no text; the
-            disk is full.
+        GenusError: the folder holds a store of another text or tokenizer; text cannot be read; there is no text, or
+            the tokenizer knows next to nothing of it; the disk is full.
     """
     found = find(sources)
     known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
@@ -218,6 +261,10 @@ def _write(
         if journal.state.counts.documents == 0:
             journal.abandon()
             raise GenusError(f"the corpus is empty: there is no text in {', '.join(map(str, sources[:3]))}")
+        if (found := journal.state.counts).unknown > NOTHING_KNOWN * found.tokens:
+            journal.abandon()
+            named = ", ".join(map(str, sources[:3]))
+            raise GenusError(f"{named}: {unknown_share(found.unknown, found.tokens)}")
         journal.finish()
     finally:
         journal.close()

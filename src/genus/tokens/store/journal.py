@@ -16,6 +16,9 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from genus.files import write_json, write_text
+from genus.text.blocks import REPLACEMENT
+from genus.text.read import LONGEST_DOCUMENT
+from genus.tokens.vocabulary import MOST_UNKNOWN, unknown_share
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +47,23 @@ class Counts:
     """Documents dropped because they have white space only, or nothing that the tokenizer keeps."""
     replaced: int = 0
     """Invalid UTF-8 sequences, each replaced by U+FFFD."""
+    cut: int = 0
+    """Documents cut at the longest length of one."""
+    unknown: int = 0
+    """Tokens that are the unknown token."""
+
+    def notices(self) -> list[str]:
+        """Return what of the corpus was dropped, cut, repaired or is unknown, a line each."""
+        lines = []
+        if self.replaced:
+            lines.append(f"{self.replaced:,} invalid characters are read as {REPLACEMENT}; convert the text to UTF-8")
+        if self.empty:
+            lines.append(f"{self.empty:,} of {self.documents + self.empty:,} documents have no text and are left out")
+        if self.cut:
+            lines.append(f"{self.cut:,} documents over {LONGEST_DOCUMENT >> 20} MB are cut there, and go on as another")
+        if self.unknown > MOST_UNKNOWN * self.tokens:
+            lines.append(unknown_share(self.unknown, self.tokens))
+        return lines
 
     def after(self, block: EncodedBlock) -> Counts:
         """Return the counts after one more block."""
@@ -55,6 +75,8 @@ class Counts:
             self.bytes + int(block.documents[:, 1].sum()),
             self.empty + block.empty,
             self.replaced + block.replaced,
+            self.cut + block.cut,
+            self.unknown + block.unknown,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+from bisect import bisect_right
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from genus.text import TextBlock
     from genus.tokens.tokenizer import Tokenizer
 
+STRETCH = 1 << 20
+"""Maximum characters of a document that are tokenized at once: the backend takes some 100 bytes for each."""
 BLOCKS_AHEAD = 2
 """Blocks in flight per worker: enough that no worker waits, few enough that memory use stays small."""
 
@@ -43,6 +46,9 @@ class EncodedBlock:
     empty: int
     """Documents dropped because they have no token."""
     replaced: int
+    cut: int
+    unknown: int
+    """Tokens that are the unknown token."""
     position: int
     """See `TextBlock`."""
 
@@ -53,18 +59,38 @@ def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
     ids: list[bytes] = []
     documents: list[tuple[int, int]] = []
     for text, title in zip(found.texts, found.titles, strict=True):
-        sentences = list(filter(None, encode(text, boundaries(text, title))))
+        sentences = [part for stretch, cuts in stretches(text, title) for part in encode(stretch, cuts) if part]
         if sentences:
             ids += sentences
             documents.append((len(sentences), len(text.encode())))
+    encoded = b"".join(ids)
     return EncodedBlock(
-        ids=b"".join(ids),
+        ids=encoded,
         sentences=np.fromiter((len(sentence) // width for sentence in ids), np.int64, len(ids)),
         documents=np.array(documents, dtype=np.int64).reshape(-1, 2),
         empty=found.empty + len(found.texts) - len(documents),
         replaced=found.replaced,
+        cut=found.cut,
+        unknown=tokenizer.unknown(encoded),
         position=block.position,
     )
+
+
+def stretches(text: str, title: int) -> Iterator[tuple[str, list[int]]]:
+    """Yield a text in stretches that are tokenized at once, each with the ends of its sentences (`boundaries`).
+
+    A text of at most `STRETCH` characters is one stretch. A longer one is cut after a sentence, else before white
+    space, else anywhere: what tokenizing takes is bounded, and one token in a million characters may differ.
+    """
+    begin, cuts = 0, boundaries(text, title)
+    while len(text) - begin > STRETCH:
+        most = begin + STRETCH
+        ends = [cut for cut in cuts[bisect_right(cuts, begin) : bisect_right(cuts, most)][-1:]]
+        end = ends[0] if ends else max(text.rfind(" ", begin + 1, most), text.rfind("\n", begin + 1, most))
+        end = end if end > begin else most
+        yield text[begin:end], [cut - begin for cut in cuts if begin < cut < end]
+        begin = end
+    yield text[begin:], [cut - begin for cut in cuts if cut > begin]
 
 
 def boundaries(text: str, title: int) -> list[int]:
