@@ -163,6 +163,8 @@ def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
     """Write all files of a model into the folder `work`, which will replace `target`."""
+    if any(isinstance(one, FineTuned) and one.of_words for one in recipe.objectives):
+        tokenizer = tokenizer.of_words()
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
