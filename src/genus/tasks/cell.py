@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from genus.tasks.table import TWICE
-from genus.text.blocks import decode
 
 MISSING = ("", "nan", "NaN", "<NA>")
 """How files without a type of their own write that there is no value; the last three as NumPy and pandas print it."""
@@ -58,8 +57,6 @@ def written(value: Any, column: str) -> str:
         raise ValueError(_twice(column))
     if value is None or _is_nan(value):
         return ""
-    if isinstance(value, bytes):
-        return decode(value)[0]
     if isinstance(value, (list, tuple, dict, set)):
         kind = "an object" if isinstance(value, dict) else "a list"
         raise ValueError(f"column {column!r} holds {kind}, not one text or number: {value!r:.40}; name another column")

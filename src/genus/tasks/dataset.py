@@ -82,7 +82,7 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
         GenusError: the file cannot be read or has no rows; a column is missing or holds something else.
     """
     found, notices = [], Notices()
-    for line, row in rows(path, notices):
+    for line, row in rows(path, notices, (*task.texts, task.label)):
         for column in task.texts + ((task.label,) if labeled else ()):
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
@@ -91,9 +91,7 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
         except ValueError as error:
             raise GenusError(f"{path}, line {line}: {error}") from None
         if found[-1].label in WRITTEN_MISSING:
-            notices.add(
-                f"labels are {found[-1].label!r}, taken as a class; leave the cell empty if it means none", line
-            )
+            notices.add(f"the label {found[-1].label!r} is a class; leave the cell empty if it means none", line)
     if not found:
         raise GenusError(f"{path}: holds no rows")
     for notice in notices.lines(path):

@@ -13,11 +13,11 @@ class Notices:
     """Count and first line, by what is counted."""
 
     def add(self, what: str, line: int, count: int = 1) -> None:
-        """Count something of a line; `what` is read after the count, as in `3 lone surrogates, ...`."""
+        """Count something of a line, with what a user should know and may do."""
         if count:
             before, first = self.found.get(what, (0, line))
             self.found[what] = before + count, first
 
     def lines(self, where: object) -> list[str]:
         """Return one line for each kind."""
-        return [f"{where}: {count:,} {what} (first in line {line})" for what, (count, line) in self.found.items()]
+        return [f"{where}: {what} ({count:,}, first in line {line})" for what, (count, line) in self.found.items()]

@@ -20,16 +20,18 @@ from genus.text.sources import COMPRESSIONS
 from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 TWICE: Final = object()
 """The cell of a column whose name stands twice in its row."""
-INVALID = f"bytes or characters are no UTF-8, and replaced by {REPLACEMENT}; convert the file to UTF-8"
+INVALID = f"what is no UTF-8 is replaced by {REPLACEMENT}; convert the file to UTF-8"
 
 
-def rows(path: Path, notices: Notices | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(
+    path: Path, notices: Notices | None = None, columns: Collection[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row); the number counts lines (rows in Parquet) from 1.
 
     Invalid UTF-8 is replaced and counted. TSV has no quoting, as in GLUE's own files.
@@ -37,15 +39,19 @@ def rows(path: Path, notices: Notices | None = None) -> Iterator[tuple[int, dict
     Args:
         path: the table.
         notices: gets what was replaced, and what seems wrong.
+        columns: the columns that are needed; others of Parquet, which may be large, are None.
 
     Raises:
         GenusError: a missing, truncated or unreadable file, or a malformed row.
         UsageError: an unsupported file format.
     """
     kind = suffix(path)
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    notices = Notices() if notices is None else notices
     try:
-        yield from readers[kind](path, Notices() if notices is None else notices)
+        if kind == ".parquet":
+            yield from _parquet(path, notices, columns)
+        else:
+            yield from (_jsonl if kind == ".jsonl" else _csv)(path, notices)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -91,7 +97,7 @@ def _jsonl(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]
             except (ValueError, RecursionError) as error:
                 raise GenusError(f"{path}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
-                raise GenusError(f"{path}, line {number}: expected an object with named columns")
+                raise GenusError(f"{path}, line {number}: expected an object with named columns on each line")
             if SURROGATE.search(line) or "\\ud" in line or "\\uD" in line:
                 row = _clean(row, number, notices)
             yield number, row
@@ -109,7 +115,9 @@ def _named(columns: Sequence[str], cells: Iterable[Any]) -> dict[str, Any]:
 
 
 def _clean(value: Any, line: int, notices: Notices) -> Any:
-    """Return strings, also within lists and objects, with lone surrogates, which UTF-8 has none of, replaced."""
+    """Return bytes as strings, and strings with lone surrogates replaced, also within lists and objects."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="surrogateescape")
     if isinstance(value, str):
         text, count = SURROGATE.subn(REPLACEMENT, value)
         notices.add(INVALID, line, count)
@@ -151,7 +159,7 @@ def _row(path: Path, first: int, last: int, columns: list[str], fields: list[str
             "a text that holds what separates fields stands in quotes in a .csv, and in no .tsv"
         )
     if last > first:
-        notices.add("rows run on over several lines, from one quote to the next; see that none is stray", first)
+        notices.add("quoted texts run on over several lines; see that no quote is stray", first)
     return _named(columns, fields)
 
 
@@ -163,7 +171,7 @@ def _check_delimiter(path: Path, columns: list[str], delimiter: str) -> None:
                          "write a .csv with commas, or a .tsv with tabs")  # fmt: skip
 
 
-def _parquet(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path, notices: Notices, columns: Collection[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -173,9 +181,12 @@ def _parquet(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]
     try:
         for batch in parquet.ParquetFile(path).iter_batches():
             names = batch.schema.names
-            for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            wanted = [columns is None or name in columns for name in names]
+            several = (one.to_pylist() if use else [None] * len(one) for one, use in zip(batch, wanted, strict=True))
+            bytewise = any("binary" in str(one.type) for one in batch)
+            for cells in zip(*several, strict=True):
                 number += 1
-                yield number, _named(names, cells)
+                yield number, _named(names, _clean([*cells], number, notices) if bytewise else cells)
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         reason = str(error).split("\n")[0]
         raise GenusError(f"{path}: cannot be read: {reason}") from None

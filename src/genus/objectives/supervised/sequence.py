@@ -57,7 +57,7 @@ class SequenceClassification(FineTuned):
             return IGNORE
         if label not in self.labels:
             known = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
-            raise ValueError(f"label {label!r} does not occur in training, which has {known}")
+            raise ValueError(f"label {label!r:.80} does not occur in training, which has {known}")
         return self.labels.index(label)
 
     def can_be(self, label: str) -> bool:
@@ -109,7 +109,7 @@ class SequenceRegression(FineTuned):
         except ValueError:
             number = math.nan
         if not abs(number) <= LARGEST:
-            raise ValueError(f"label {label!r} is not a number that float32 holds")
+            raise ValueError(f"label {label!r:.40} is not a number that float32 holds")
         return (number - self.mean) / self.std
 
     def can_be(self, label: str) -> bool:
