@@ -92,7 +92,7 @@ BAD = {
     "only words of which nothing is left": (
         [{"tokens": ["\u200b", " "], "ner_tags": ["B-X", "O"]}],
         GOOD,
-        "train.jsonl: the tokenizer leaves nothing of any word",
+        "train.jsonl: no row has a text of which the tokenizer leaves something",
     ),
 }
 
@@ -114,4 +114,4 @@ def test_a_metric_of_whole_rows_is_refused(capsys: Captured, place: Place, tmp_p
     write(tmp_path / "train.jsonl", GOOD)
     arguments = ["finetune", str(place.run), str(tmp_path), "--out", str(tmp_path / "out"), *QUICK]
     assert main([*arguments, "--metric", "macro_f1"]) == 2
-    assert "metrics: macro_f1 judges a label of each row, not of each word" in capsys.readouterr().err
+    assert "metrics: macro_f1 judges classes, not tags" in capsys.readouterr().err

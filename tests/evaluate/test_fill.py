@@ -94,9 +94,15 @@ def test_every_module_stays_in_its_mode(model: LoadedModel) -> None:
 
 
 def test_the_precision_is_the_one_asked_for(model: LoadedModel) -> None:
-    seen: list[torch.dtype] = []
-    with model.learner.heads["masked_lm"].lm_head.register_forward_hook(lambda *given: seen.append(given[2].dtype)):  # type: ignore[operator, union-attr]
+    """Of the network; the head answers in float32, so that different tokens are no ties."""
+    seen: dict[str, list[torch.dtype]] = {"network": [], "head": []}
+    layer = next(part for part in model.learner.network.modules() if isinstance(part, torch.nn.Linear))
+    head = model.learner.heads["masked_lm"].lm_head
+    with (
+        layer.register_forward_hook(lambda *given: seen["network"].append(given[2].dtype)),
+        head.register_forward_hook(lambda *given: seen["head"].append(given[2].dtype)),  # type: ignore[operator, union-attr]
+    ):
         rounded = fill_mask(model.learner, model.tokenizer, "the ___ sat", precision="bfloat16")
         exact = fill_mask(model.learner, model.tokenizer, "the ___ sat")
-    assert seen == [torch.bfloat16, torch.float32]
+    assert seen == {"network": [torch.bfloat16, torch.float32], "head": [torch.float32, torch.float32]}
     assert rounded != exact

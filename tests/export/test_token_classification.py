@@ -20,11 +20,18 @@ from genus.export.native import is_native
 from genus.export.verify import verify
 from genus.files import read_json
 from genus.model.pooler import Pooler
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.token import TokenClassification
+from genus.tasks.dataset import LabeledRow
+from genus.tasks.words import encode_words
+from genus.tokens.algorithms.byte_bpe import ByteBPE
+from genus.tokens.algorithms.bytes import Bytes
 from small import shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from genus.tokens import TokenizerConfig
 
 NAMES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -188,3 +195,24 @@ def test_the_name_of_a_class_that_there_is_not(tmp_path: Path) -> None:
     edit(tmp_path / "config.json", architectures=["BertForQuestionAnswering"])
     with pytest.raises(GenusError, match=r"BertForQuestionAnswering cannot be read; known are .*TokenClassification"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("member", "tokens"), [("roberta", ByteBPE(vocab_size=290)), ("bert", Bytes())])
+def test_words_get_the_same_ids_from_transformers(tmp_path: Path, member: str, tokens: TokenizerConfig) -> None:
+    """A tagger of bytes reads every word with the space before it; other models of the same tokenizer do not."""
+    words = ["Blackburn", "'s", "call", "cost", "1,000.50"]
+    tokenizer = tokens.train(["Blackburn calls , at a cost of 1,000.50 or so"] * 9)
+    recipe = shrunk(catalog.load(f"{member}/tiny"))
+    recipe = replace(recipe, tokens=tokenizer.tokens, model=recipe.model.unpooled(), objectives=(MaskedLM(),))
+    tagger = replace(recipe, objectives=(TokenClassification(labels=NAMES),))
+    save(tmp_path / "tagger", tagger, tagger.learner(), tokenizer)
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path / "tagger")(words, is_split_into_words=True)
+    again = load(tmp_path / "tagger").tokenizer
+    for one in (tokenizer, again):
+        rows = [LabeledRow(1, tuple(words), None)]
+        encoded = encode_words(one, rows, np.zeros(len(words), np.int64), "token_classification", 64)
+        assert encoded.example(0).tokens.ids.tolist() == given["input_ids"]
+
+    save(tmp_path / "model", recipe, recipe.learner(), tokenizer)
+    given = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")(words[0], add_special_tokens=False)
+    assert given["input_ids"] == tokenizer.encode(words[:1])[0]

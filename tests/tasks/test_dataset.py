@@ -11,7 +11,7 @@ from genus.errors import GenusError, UsageError
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.tasks import Task
 from genus.tasks.classification import Classification
-from genus.tasks.dataset import Files, LabeledRow, hold_out, read, targets
+from genus.tasks.dataset import Files, LabeledRow, hold_out, read, targets, without_placeholders
 from genus.tasks.glue import GLUE
 from genus.tasks.regression import Regression
 from genus.tasks.splits import read_splits
@@ -52,7 +52,7 @@ def test_missing_column_names_the_near_ones(tmp_path: Path) -> None:
 )
 def test_classes_are_learned_in_order(labels: list[str], classes: tuple[str, ...]) -> None:
     objective = Classification().objective(labels)
-    assert objective == SequenceClassification(labels=classes)
+    assert objective == SequenceClassification(labels=classes, texts=1)
     assert [objective.labels[int(objective.label_of(label))] for label in labels] == labels
 
 
@@ -91,10 +91,22 @@ def test_empty_table(tmp_path: Path) -> None:
         read(write(tmp_path / "a.jsonl", []), Classification())
 
 
-def test_test_split_may_be_blind(tmp_path: Path) -> None:
+def test_test_split_may_be_blind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     blind = write(tmp_path / "a.jsonl", [{"text": "a", "label": -1}, {"text": "b", "label": -1}])
-    assert [row.label for row in read(blind, Classification(), labeled=False)] == [None, None]
-    assert [row.label for row in read(blind, Classification())] == ["-1", "-1"]
+    rows = read(blind, Classification(), labeled=False)
+    assert [row.label for row in rows] == ["-1", "-1"]
+    for objective in (SequenceClassification(labels=("0", "1")), SequenceRegression(mean=2.7, std=1.5)):
+        assert [row.label for row in without_placeholders(rows, objective, blind)] == [None, None]
+        assert "all labels are -1" in capfd.readouterr().err
+
+
+def test_a_class_or_a_number_of_the_model_is_a_label(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for label in ("-1", "-100"):
+        rows = [LabeledRow(1, ("a",), label), LabeledRow(2, ("b",), label)]
+        mean = float(label)
+        for objective in (SequenceClassification(labels=(label, "0")), SequenceRegression(mean=mean, std=1.0)):
+            assert without_placeholders(rows, objective, tmp_path) == rows
+    assert not capfd.readouterr().err
 
 
 def test_training_rows_must_have_labels(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_no_room_for_text() -> None:
 def test_batches_hold_every_target_once() -> None:
     tokenizer, sentences = trained("byte bpe")
     ours = encoded(tokenizer, sentences, 12)
-    assert not ours.warning
+    assert not ours.warnings
     found = np.full(len(ours.labels), -1)
     for chosen, batch in by_length(ours):
         found[ours.target_slices(chosen)] = batch.targets["token_classification"].label
@@ -190,7 +190,7 @@ def test_words_without_a_piece_have_the_usual_tag() -> None:
     rows = [LabeledRow(1, tuple(sentences[-1]), ("X", "Y", "Y", "X", "X", "X")), LabeledRow(2, (NOTHING,), None)]
     ours = encode_words(tokenizer, rows, np.array([0, 1, 1, 0, 0, 0, -100]), "token_classification", 64)
     assert ours.seen.tolist() == [0, 1, 3, 4, 5]
-    assert ours.warning == "the tokenizer leaves nothing of 2 of 7 words, which get the usual tag"
+    assert ours.warnings == ["the tokenizer leaves nothing of 2 of 7 words, which get the usual tag"]
     tag = TokenClassification(labels=("X", "Y"), usual="Y")
     outputs = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], np.float32))
     (first, chances), second = ours.answers(tag, outputs)

@@ -109,7 +109,11 @@ def test_metrics_follow_the_tags() -> None:
     names, parts = TokenClassification(labels=("B-X", "I-X", "O")), TokenClassification(labels=("NN", "VB"))
     assert Tagging().resolved_for(names).metrics == (EntityF1(), EntityPrecision(), EntityRecall(), WordAccuracy())
     assert Tagging().resolved_for(parts).metrics == (WordAccuracy(),)
-    assert Tagging(metrics=(EntityRecall(),)).resolved_for(parts).metrics == (EntityRecall(),)
+    assert Tagging(metrics=(EntityRecall(),)).resolved_for(names).metrics == (EntityRecall(),)
+    with pytest.raises(UsageError, match=r"entity_recall counts entities.*; those that fit: word_accuracy"):
+        Tagging(metrics=(EntityRecall(),)).resolved_for(parts)
+    with pytest.raises(UsageError, match="Tagging is not what the model learned: SequenceRegression"):
+        Tagging().resolved_for(SequenceRegression())
 
 
 def test_the_task_of_a_kind_of_objective() -> None:
@@ -123,9 +127,13 @@ def test_it_is_a_part_that_refuses_what_it_cannot_do() -> None:
         assert Task.from_json(task.to_json()) == task
     with pytest.raises(UsageError, match="texts: expected the one column of the words, got 2"):
         Tagging(texts=("a", "b"))
-    with pytest.raises(UsageError, match="metrics: accuracy judges a label of each row, not of each word"):
+    with pytest.raises(
+        UsageError, match="metrics: accuracy judges classes, not tags; those that fit: entity_f1, entity_precision"
+    ):
         Tagging(metrics=(WordAccuracy(), Accuracy()))
-    with pytest.raises(UsageError, match="metrics: entity_f1 judges a label of each word, not of each row"):
+    with pytest.raises(
+        UsageError, match="metrics: entity_f1 judges tags, not classes; those that fit: accuracy, f1, macro_f1"
+    ):
         Classification(metrics=(EntityF1(),))
 
 

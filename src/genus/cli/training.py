@@ -1,5 +1,6 @@
 """Commands for training: `pretrain` and `finetune`."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -130,12 +131,13 @@ def finetune(
     if as_json:
         document(report.to_json())
         return
-    chosen = f"validation, best of {max(len(trial.history) for trial in report.trials)} evaluations"
-    found = sorted(report.summary().items())  # `test`, on which nothing was chosen, goes before `validation`
+    choice = "last" if math.isinf(report.best.rank(report.task.metrics[0].name)) else "best"
+    chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
+    found = report.summary()
     rows = [
-        [chosen if split == "validation" else split, name, str(interval)]
-        for split, metrics in found
-        for name, interval in metrics.items()
+        [chosen if split == "validation" else split, name, str(found[split].get(name, "undefined"))]
+        for split, metrics in sorted(report.trials[0].metrics.items())  # `test`, on which nothing was chosen, is first
+        for name in metrics
     ]
     tried = len(report.trials)  # including those that the folder already had
     print(columns(["split", "metric", f"mean of {tried} seed{'s' if tried > 1 else ''} [95 % interval]"], rows))

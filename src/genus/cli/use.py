@@ -13,6 +13,7 @@ from genus.errors import GenusError, UsageError
 
 if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
+    from genus.tasks.report import Metrics
     from genus.text import Fields
     from genus.train.run import Run
 
@@ -44,17 +45,19 @@ def evaluate(
 
     run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
+    found: Metrics
     if any(isinstance(objective, FineTuned) for objective in source.recipe.objectives):
         _refuse("a pretrained model; this one is fine-tuned, and measured as it is", {"--set": settings})
         found = _on_table(source, data, _task(source, task, text, label), answers, run)
     else:
         of_tables = {"--text": text, "--label": label, "--task": task, "--answers": answers}
         _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
-        found = _on_text(source, data, Fields(field, title), run, settings)
+        found = {**_on_text(source, data, Fields(field, title), run, settings)}
     if as_json:
         document(found)
     else:
-        print(columns(["metric", ""], [[name, f"{value:.4f}"] for name, value in sorted(found.items())]))
+        told = {name: "undefined" if value is None else f"{value:.4f}" for name, value in sorted(found.items())}
+        print(columns(["metric", ""], [[name, value] for name, value in told.items()]))
 
 
 def fill(
@@ -155,17 +158,19 @@ def _task(source: "LoadedModel", name: str | None, text: list[str], label: str |
     return choose(name or kind_of(task_of(objective)), text, label).resolved_for(objective)
 
 
-def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> dict[str, float]:
+def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> "Metrics":
     """Return the metrics of a fine-tuned model on a table's labeled rows, and write its predictions for all rows."""
     from genus.files import write_text
     from genus.tasks.answer import lines
-    from genus.tasks.dataset import read
-    from genus.tasks.predict import score
+    from genus.tasks.dataset import read, without_placeholders
+    from genus.tasks.predict import objective_of, score
 
     if len(data) != 1:
         raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}")
     path = Path(data[0])
     rows = read(path, task, labeled=answers is None)
+    if answers is not None:
+        rows = without_placeholders(rows, objective_of(source), path)
     found, metrics = score(source, task, rows, run, path)
     if answers is not None:
         write_text(answers, lines(rows, found))

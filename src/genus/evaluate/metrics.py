@@ -1,6 +1,7 @@
 """The slot `Metric`: metrics of predictions against the truth, in numpy.
 
-Legend: N examples, C classes with indices 0..C-1. A metric that is undefined because one side does not vary is 0.
+Legend: N examples, C classes with indices 0..C-1. Whether a metric is defined depends on the truth alone, so that it is
+for all predictions alike. Predictions that do not vary have no correlation with a truth that does: 0.
 """
 
 from __future__ import annotations
@@ -11,26 +12,42 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from genus.part import Part
+from genus.part import Part, slots_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
 class Metric(Part, ABC):
     """A choice of evaluation metric; larger is better."""
 
-    level: ClassVar[str] = "row"
-    """What has the labels that are compared: `row` or `word`."""
+    judges: ClassVar[str] = "classes"
+    """What it compares: `classes`, `numbers`, or the `tags` of words."""
 
     @property
     def name(self) -> str:
         """The kind in snake case: the metric's key in results."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
+    def misfit(self, judged: str, classes: Sequence[str] = ()) -> str:
+        """Return why the metric says nothing of such labels, with these classes if they are known; empty if it does."""
+        return "" if judged == self.judges else f"judges {self.judges}, not {judged}"
+
+    def defined(self, truth: NDArray[Any]) -> bool:
+        """Return whether the metric has a value for this truth (N,)."""
+        return len(truth) > 0
+
     @abstractmethod
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the metric of predictions (N,) for the truth (N,)."""
+        """Return the metric of predictions (N,) for the truth (N,); 0 where it is undefined."""
+
+
+def fitting_metrics(judged: str, classes: Sequence[str] = ()) -> list[str]:
+    """Return the names of all metrics that fit such labels."""
+    found: list[Any] = list(slots_of(Metric).values())  # type: ignore[type-abstract]  # a slot is abstract
+    return sorted(kind().name for kind in found if not kind().misfit(judged, classes))
 
 
 def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -53,6 +70,15 @@ class F1(Metric):
     positive: int = 1
     """Index of the class: 1 is `paraphrase` in MRPC and QQP."""
 
+    def misfit(self, judged: str, classes: Sequence[str] = ()) -> str:
+        """Return why the metric does not fit: it is of one of two classes."""
+        several = f"is of one class of two, and there are {len(classes)}" if len(classes) not in (0, 2) else ""
+        return super().misfit(judged, classes) or several
+
+    def defined(self, truth: NDArray[Any]) -> bool:
+        """Return whether the class occurs in the truth."""
+        return bool((truth == self.positive).any())
+
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return the harmonic mean of the class's precision and recall, 0 if the class does not occur."""
         hit = int(((truth == self.positive) & (predicted == self.positive)).sum())
@@ -74,6 +100,10 @@ class MacroF1(Metric):
 class Matthews(Metric):
     """Matthews correlation coefficient; R_K for more than two classes (Gorodkin 2004, equation 8)."""
 
+    def defined(self, truth: NDArray[Any]) -> bool:
+        """Return whether the truth has several classes."""
+        return _varies(truth)
+
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return cov(truth, predicted) / sqrt(cov(truth, truth) cov(predicted, predicted)) over one-hot classes."""
         table = confusion(truth, predicted).astype(np.float64)
@@ -85,6 +115,12 @@ class Matthews(Metric):
 
 class Pearson(Metric):
     """Pearson's linear correlation of real values."""
+
+    judges: ClassVar[str] = "numbers"
+
+    def defined(self, truth: NDArray[Any]) -> bool:
+        """Return whether the truth varies."""
+        return _varies(truth)
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return cov(truth, predicted) / (std(truth) std(predicted))."""
@@ -98,9 +134,19 @@ class Pearson(Metric):
 class Spearman(Metric):
     """Spearman's rank correlation: Pearson's correlation of the ranks; ties share their mean rank."""
 
+    judges: ClassVar[str] = "numbers"
+
+    def defined(self, truth: NDArray[Any]) -> bool:
+        """Return whether the truth varies."""
+        return _varies(truth)
+
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return Pearson's correlation of the ranks, 0 if undefined."""
         return Pearson()(ranks(truth), ranks(predicted))
+
+
+def _varies(truth: NDArray[Any]) -> bool:
+    return len(truth) > 1 and bool(np.ptp(truth) > 0)
 
 
 def ranks(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
@@ -245,9 +245,17 @@ class Learner(nn.Module):
             head.tie(self.network)
 
     def outputs(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Return the outputs of the heads that learn from the batch, by head name; see `Head.outputs`."""
+        """Return the outputs of the heads that learn from the batch, by head name; see `Head.outputs`.
+
+        Heads answer in the format of their weights, and at least in float32, whatever the network's precision: the 8
+        significant bits of bfloat16 are too few, different texts would get the same numbers.
+        """
         states = self.network(batch)
-        return {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
+        format = next(self.parameters()).dtype
+        with torch.autocast(states["tokens"].device.type, enabled=False):
+            states = replace(states, streams={name: one.to(format) for name, one in states.streams.items()})
+            found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
+        return {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Load a state dict in place of all parameters and buffers; a shared tensor has the first of its names.
@@ -314,6 +322,11 @@ class Learner(nn.Module):
     def _each(self, batch: Batch) -> list[Head]:
         """Return the heads that learn from a batch, in their order."""
         return list(self._learning(batch).values())
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Return numbers of 16 bits as float32, all others as they are."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def device_of(learner: Learner) -> torch.device:

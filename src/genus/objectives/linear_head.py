@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from genus.model.cost import ComponentCost, linear_cost
@@ -93,6 +94,13 @@ class LinearHead(Head):
         states_MH = states[targets.stream][targets.index]
         states_MH = network.pool(states_MH) if self.choice.pooled else states_MH
         return {self.choice.answer: self.classes(self.dropout(states_MH))}
+
+    @torch.no_grad()
+    def rescale(self, scale: float, shift: float) -> None:
+        """Change weights and bias in place, so that every output y becomes scale y + shift."""
+        for parameter in self.classes.parameters():
+            parameter.mul_(scale)
+        self.classes.bias.add_(shift)
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return the loss and its metrics, summed over targets."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from genus.errors import UsageError
-from genus.evaluate.metrics import Metric
+from genus.evaluate.metrics import Metric, fitting_metrics
 from genus.objectives.supervised import FineTuned
 from genus.part import Fraction, Part, slots_of
-from genus.tasks.dataset import normalize_label, targets
+from genus.tasks.cell import label_in, text_in
+from genus.tasks.dataset import targets
 from genus.tasks.encode import encode
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ class Task(Part, ABC):
 
     learns: ClassVar[type[FineTuned]]
     """Class of the task's objective."""
-    level: ClassVar[str] = "row"
-    """What has a label: `row` or `word`."""
+    judged: ClassVar[str]
+    """What its metrics compare: `classes`, `numbers` or `tags`."""
 
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""
@@ -42,17 +43,13 @@ class Task(Part, ABC):
         """Check the fields.
 
         Raises:
-            UsageError: other than one or two text columns; no metric, or one for labels of another level.
+            UsageError: other than one or two text columns; no metric, or one for other labels.
         """
         if len(self.texts) not in (1, 2):
             raise UsageError(f"texts: expected one column, or two for pairs, got {len(self.texts)}")
         if not self.metrics:
             raise UsageError("metrics: expected at least one, by which the best weights are chosen")
-        for metric in self.metrics:
-            if metric.level != self.level:
-                raise UsageError(
-                    f"metrics: {metric.name} judges a label of each {metric.level}, not of each {self.level}"
-                )
+        self._check_metrics(())
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return texts and label of a row of a table; the row must have the columns of the texts.
@@ -60,16 +57,38 @@ class Task(Part, ABC):
         Raises:
             ValueError: a column holds something else.
         """
-        texts = tuple("" if row[column] is None else str(row[column]) for column in self.texts)
-        return texts, normalize_label(row.get(self.label))
+        return tuple(text_in(row, column) for column in self.texts), label_in(row, self.label)
+
+    @property
+    def texts_each(self) -> Literal[1, 2]:
+        """Number of texts of an example: 2 for pairs."""
+        return 1 if len(self.texts) == 1 else 2
 
     @abstractmethod
     def objective(self, labels: Sequence[str]) -> FineTuned:
         """Return the fine-tuning objective for the labels of the training rows."""
 
     def resolved_for(self, objective: FineTuned) -> Task:
-        """Return the task with its open choices made for the objective."""
+        """Return the task with its open choices made for the objective.
+
+        Raises:
+            UsageError: the objective is another task's, or a metric says nothing of its classes.
+        """
+        if type(objective) is not self.learns:
+            raise UsageError(f"task: {type(self).__name__} is not what the model learned: {type(objective).__name__}")
+        self._check_metrics(objective.classes)
         return self
+
+    def remark(self, rows: Sequence[LabeledRow]) -> str:
+        """Return a line on how the labels of the rows are understood; empty if there is nothing to say."""
+        return ""
+
+    def _check_metrics(self, classes: Sequence[str]) -> None:
+        """Refuse metrics of other labels than the task's, or of other classes than these, if they are known."""
+        for metric in self.metrics:
+            if why := metric.misfit(self.judged, classes):
+                fitting = ", ".join(fitting_metrics(self.judged, classes))
+                raise UsageError(f"metrics: {metric.name} {why}; those that fit: {fitting}")
 
     def encode(
         self,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import LabeledRow
     from genus.tasks.encode import EncodedTexts
+    from genus.tasks.report import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,17 @@ def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[
         for chosen, batch in by_length(encoded):
             (answer,) = learner.outputs(batch.to(device))[encoded.target].values()
             places.append(encoded.target_slices(chosen))
-            found.append(answer.float().cpu().numpy())
+            found.append(answer.cpu().numpy())
     ordered: NDArray[np.float32] = np.concatenate(found)[np.argsort(np.concatenate(places))]
     return ordered
 
 
 def measure(
     metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]
-) -> dict[str, float]:
-    """Return each metric, by name, over the labeled targets."""
+) -> Metrics:
+    """Return each metric, by name, over the labeled targets; None if it is undefined for them."""
     truth, predicted = encoded.for_metrics(objective, outputs_MC)
-    return {metric.name: metric(truth, predicted) for metric in metrics}
+    return {metric.name: metric(truth, predicted) if metric.defined(truth) else None for metric in metrics}
 
 
 def answers(objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]) -> list[Answer]:

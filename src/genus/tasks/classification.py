@@ -12,11 +12,19 @@ from genus.tasks import Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from genus.tasks.dataset import LabeledRow
+
+
+MANY = 20
+"""Number of classes that nothing is said of."""
+
 
 class Classification(Task):
     """Sequence classification: each text or pair has one of the classes that occur in the training rows."""
 
     learns: ClassVar = SequenceClassification
+    judged: ClassVar[str] = "classes"
+
     metrics: tuple[Metric, ...] = (Accuracy(),)
 
     def objective(self, labels: Sequence[str]) -> SequenceClassification:
@@ -25,7 +33,18 @@ class Classification(Task):
         Raises:
             GenusError: there is only one class.
         """
-        return SequenceClassification(labels=classes(labels, self.label), dropout=self.dropout)
+        found = classes(labels, self.label)
+        return SequenceClassification(labels=found, dropout=self.dropout, texts=self.texts_each)
+
+    def remark(self, rows: Sequence[LabeledRow]) -> str:
+        """Return a line on labels that seem to be numbers or names of rows: most have a class of their own."""
+        found = {label for row in rows for label in row.labels}
+        if len(found) <= max(MANY, len(rows) / 2):
+            return ""
+        return (
+            f"column {self.label!r}: {len(found):,} classes in {len(rows):,} rows, so that most occur once; "
+            "if they are numbers, take --task regression"
+        )
 
 
 def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from genus.errors import GenusError, UsageError, near
 from genus.examples.keys import PLAN, generator
+from genus.tasks.notices import Notices
 from genus.tasks.table import SUFFIXES, rows
+from genus.train.record import log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +26,10 @@ Label = str | tuple[str, ...]
 """The label of a row, or the labels of its words."""
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 """How the name of each split's file begins."""
-UNLABELED = "-1"
-"""The label of every row of a test split in Hugging Face's GLUE tables, which stands for no label."""
+UNLABELED = ("-1", "-100")
+"""Labels that stand for none: of every row of a test split in Hugging Face's GLUE tables; of what its losses ignore."""
+WRITTEN_MISSING = ("None", "none", "null", "NULL", "NA", "N/A", "n/a")
+"""Labels that may be classes, but in many files stand for a missing value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
     Raises:
         GenusError: the file cannot be read or has no rows; a column is missing or holds something else.
     """
-    found = []
-    for line, row in rows(path):
+    found, notices = [], Notices()
+    for line, row in rows(path, notices, (*task.texts, task.label)):
         for column in task.texts + ((task.label,) if labeled else ()):
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
@@ -86,18 +90,29 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
             found.append(LabeledRow(line, *task.read(row)))
         except ValueError as error:
             raise GenusError(f"{path}, line {line}: {error}") from None
+        if found[-1].label in WRITTEN_MISSING:
+            notices.add(f"the label {found[-1].label!r} is a class; leave the cell empty if it means none", line)
     if not found:
         raise GenusError(f"{path}: holds no rows")
-    if not labeled and {row.label for row in found} == {UNLABELED}:
-        return [replace(row, label=None) for row in found]
+    for notice in notices.lines(path):
+        log(notice)
     return found
 
 
-def normalize_label(label: Any) -> str | None:
-    """Return a label as text, None if there is none; 1, 1.0 and "1" are the same label in every file format."""
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
-    return None if label is None or str(label).strip() == "" else str(label).strip()
+def without_placeholders(rows: Sequence[LabeledRow], objective: FineTuned, path: Path) -> list[LabeledRow]:
+    """Return the rows of a table that may have no labels: where every label is -1, or -100, and no class, it has none.
+
+    It is said, as is how many of the rows have no label.
+    """
+    given = {label for row in rows for label in row.labels}
+    placeholder = len(given) == 1 and given <= {*UNLABELED} and not objective.can_be(*given)
+    if placeholder:
+        log(f"{path}: all labels are {min(given)}, which none is in training: taken as rows without a label")
+    found = [replace(row, label=None) if placeholder else row for row in rows]
+    blind = sum(row.label is None for row in found)
+    if 0 < blind < len(found):
+        log(f"{path}: {blind:,} of {len(found):,} rows have no label, and are answered but not measured")
+    return found
 
 
 def targets(rows: Sequence[LabeledRow], objective: FineTuned, path: Path | None = None) -> NDArray[Any]:

@@ -31,6 +31,10 @@ class EncodedTexts:
     target: str
     """Name of the target that the labels belong to."""
     vocabulary: Vocabulary
+    max_length: int
+    """Maximum tokens of an example, special tokens included."""
+    cut: int
+    """Number of examples, or of words, that were longer and lost their end."""
 
     def __len__(self) -> int:
         """Return the number of examples N."""
@@ -48,9 +52,23 @@ class EncodedTexts:
         return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
 
     @property
-    def warning(self) -> str:
-        """A message on what could not be encoded; empty if everything was."""
-        return ""
+    def is_empty(self) -> bool:
+        """Whether no example has a token of text."""
+        return not any(len(ids) for texts in self.texts for ids in texts)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Messages on what could not be encoded; none if everything was."""
+        found, rows = [], f"{len(self):,} rows"
+        empty = sum(not all(map(len, texts)) for texts in self.texts)
+        if empty:
+            found.append(f"{empty:,} of {rows} have an empty text, or one of which the tokenizer leaves nothing")
+        if self.cut:
+            found.append(
+                f"{self.cut:,} of {rows} are longer than finetuning.max_length={self.max_length} tokens and lose "
+                "their end; take more, or shorter texts"
+            )
+        return found
 
     def max_targets(self, examples: int, tokens: int) -> int:
         """Return the maximum number of targets of so many examples with so many tokens in all."""
@@ -64,7 +82,7 @@ class EncodedTexts:
         """Return truth and predictions of the labeled targets, as the metrics expect them."""
         labels = self.labels
         labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
-        return labels[labeled], objective.decide(outputs_MC)[labeled]
+        return objective.truth(labels[labeled]), objective.decide(outputs_MC)[labeled]
 
     def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
         """Return the prediction for each row, as the user writes labels, and its probabilities."""
@@ -86,7 +104,9 @@ def encode(
     room = max_length - vocabulary.framing(len(columns))
     if room < len(columns):
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
-    return EncodedTexts([_cut(several, room) for several in zip(*columns, strict=True)], labels, target, vocabulary)
+    rows = list(zip(*columns, strict=True))
+    cut = sum(sum(map(len, several)) > room for several in rows)
+    return EncodedTexts([_cut(several, room) for several in rows], labels, target, vocabulary, max_length, cut)
 
 
 def _cut(texts: Several[list[int]], room: int) -> tuple[NDArray[np.int32], ...]:

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
     from genus.tasks.dataset import Files
+    from genus.tasks.splits import Split
     from genus.tasks.start import Start
 
 
@@ -64,12 +66,9 @@ def finetune(
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
     RunFolder(folder).check("fine-tuning")
     splits = read_splits(files, task)
-    if splits["validation"].held_out:
-        kept, held = len(splits["train"].rows), len(splits["validation"].rows)
-        log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
-    training = [row for split in splits.values() if split.path == files.train for row in split.rows]
-    objective = task.objective([label for row in training for label in row.labels])
-    task = task.resolved_for(objective)
+    task, objective = _resolved(task, files, splits)
+    if "test" in splits:
+        splits["test"] = splits["test"].without_placeholders(objective)
     recipe = start.fine_tuned(objective, settings)
     with RunFolder(folder).lock():
         report = Report(
@@ -84,3 +83,15 @@ def finetune(
         )
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task, FineTuned]:
+    """Return the task and its objective for the labels of the training table; say how they are understood."""
+    if splits["validation"].held_out:
+        kept, held = len(splits["train"].rows), len(splits["validation"].rows)
+        log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
+    training = [row for split in splits.values() if split.path == files.train for row in split.rows]
+    objective = task.objective([label for row in training for label in row.labels])
+    if remark := task.remark(training):
+        log(remark)
+    return task.resolved_for(objective), objective

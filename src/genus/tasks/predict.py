@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genus.errors import GenusError
+from genus.errors import GenusError, UsageError
 from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
 from genus.tasks.dataset import LabeledRow
+from genus.train.record import log
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
@@ -63,11 +64,23 @@ def score(
 
     Raises:
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
+        UsageError: the model learned from pairs and is given single texts, or the reverse.
     """
     objective = objective_of(model)
+    _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
-    device = device_of(model.learner) if run is None else device_of_run(run)
+from genus.train.record import log
+from genus.train.world import device_of_run
     with on(model.learner, device):
         found = outputs(model.learner, encoded, "float32" if run is None else run.precision)
     labeled = any(row.label is not None for row in rows)
     return answers(objective, encoded, found), measure(task.metrics, objective, encoded, found) if labeled else {}
+
+
+def _check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:
+    """Refuse single texts for a model of pairs, and pairs for one of single texts."""
+    given = len(rows[0].texts) if rows else None
+    if objective.texts is not None and given not in (None, objective.texts):
+        both = {1: ("single texts", "pairs", "once"), 2: ("pairs of texts", "single ones", "twice, for both columns")}
+        learned, asked, often = both[objective.texts]
+        raise UsageError(f"the model was fine-tuned on {learned}, and is asked about {asked}; give --text {often}")

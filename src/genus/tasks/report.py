@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from genus.recipe import FineTuning
     from genus.tasks import Task
 
-Metrics = dict[str, float]
+Metrics = dict[str, float | None]
+"""Metrics by name; None where a metric is undefined, as a correlation of equal labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,16 @@ class SeedResult:
 
     seed: int
     metrics: dict[str, Metrics]
-    """Metrics by split, `validation` and `test`, of the weights that were best in validation."""
+    """Metrics by split, `validation` and `test`, of the weights that were best in validation, else of the last."""
     history: list[Metrics]
     """Validation metrics at each evaluation during training."""
     seconds: float
     """Training time in seconds, without evaluation."""
+
+    def rank(self, main: str) -> float:
+        """Return the main metric in validation, by which seeds are compared; the least where it is undefined."""
+        value = self.metrics["validation"][main]
+        return -math.inf if value is None else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +65,19 @@ class Report:
     def best(self) -> SeedResult:
         """The trial with the best main metric in validation; ties go to the smallest seed."""
         main = self.task.metrics[0].name
-        return max(self.trials, key=lambda trial: trial.metrics["validation"][main])
+        return max(self.trials, key=lambda trial: (trial.rank(main), -trial.seed))
 
     def summary(self) -> dict[str, dict[str, Interval]]:
-        """Return the mean over seeds, with its 95 % confidence interval, of every metric on every split."""
-        return {
-            split: {name: interval([trial.metrics[split][name] for trial in self.trials]) for name in metrics}
-            for split, metrics in self.trials[0].metrics.items()
-        }
+        """Return the mean over seeds, with its 95 % confidence interval, of every metric defined on a split."""
+        found: dict[str, dict[str, Interval]] = {}
+        for split, metrics in self.trials[0].metrics.items():
+            several = {name: [trial.metrics[split][name] for trial in self.trials] for name in metrics}
+            found[split] = {
+                name: interval(defined)
+                for name, values in several.items()
+                if (defined := [value for value in values if value is not None])
+            }
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: fields, summary, every seed and the best one."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
-from genus.tasks.dataset import LabeledRow, hold_out, read
+from genus.tasks.dataset import LabeledRow, hold_out, read, without_placeholders
 from genus.tasks.report import DataSummary
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ class Split:
         """Tokenize the rows, truncated to `max_length` tokens."""
         return task.encode(tokenizer, self.rows, objective, max_length, self.path)
 
+    def without_placeholders(self, objective: FineTuned) -> Split:
+        """Return the split, in which labels that stand for none are none."""
+        return replace(self, rows=without_placeholders(self.rows, objective, self.path))
+
     def data(self) -> DataSummary:
         """Return the summary of the split for the report."""
-        return DataSummary(str(self.path), len(self.rows), self.held_out)
+        return DataSummary(os.fsencode(self.path).decode(errors="replace"), len(self.rows), self.held_out)
 
 
 def read_splits(files: Files, task: Task) -> dict[str, Split]:
@@ -62,5 +67,7 @@ def _labeled(path: Path, task: Task) -> list[LabeledRow]:
     rows = read(path, task)
     for row in rows:
         if row.label is None:
-            raise GenusError(f"{path}, line {row.line}: there is no label in column {task.label!r}")
+            raise GenusError(
+                f"{path}, line {row.line}: there is no label in column {task.label!r}; leave the row out, or give one"
+            )
     return rows

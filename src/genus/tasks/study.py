@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.objectives import Learner
+    from genus.objectives.linear_head import LinearHead
     from genus.objectives.supervised import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
@@ -68,10 +70,10 @@ class Experiment:
         splits = self.splits.items()
         found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
         for name, encoded in found.items():
-            if encoded.warning:
-                log(f"{name}: {encoded.warning}")
-        if not len(found["train"]):
-            raise GenusError(f"{self.splits['train'].path}: the tokenizer leaves nothing of any word; take another")
+            for warning in encoded.warnings:
+                log(f"{name}: {warning}")
+        if found["train"].is_empty:
+            raise GenusError(f"{self.splits['train'].path}: no row has a text of which the tokenizer leaves something")
         return found
 
     def trials(self, seeds: Sequence[int]) -> list[SeedResult]:
@@ -84,12 +86,17 @@ class Experiment:
 
     def _try(self, seed: int, others: list[SeedResult]) -> SeedResult:
         """Fine-tune with one seed; write its predictions, its model if it is the best so far, and last its result."""
-        learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, self.task.metrics[0].name)
+        main = self.task.metrics[0].name
+        learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, main)
         seconds = self._train(learner, best, seed)
+        if best.history[0][main] is None:
+            log(f"seed {seed}: {main} is undefined for the labels of the validation rows, and cannot choose: the last "
+                "weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
         trial = SeedResult(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)
-        if all(self._rank(trial) > self._rank(other) for other in others):
-            recipe = replace(self.recipe, seed=seed)
+        if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
+            objective = self.objective.folded(cast("LinearHead", learner.heads[self.objective.name]))
+            recipe = replace(self.recipe, seed=seed, objectives=(objective,))
             save(self.folder / "model", recipe, learner, self.start.tokenizer, self._notes(trial))
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
         return trial
@@ -118,7 +125,10 @@ class Experiment:
 
     def _notes(self, trial: SeedResult) -> str:
         """Return the model card's sentences on the fine-tuning."""
-        found = ", ".join(f"{name} {value:.4f}" for name, value in trial.metrics["validation"].items())
+        measured = trial.metrics["validation"].items()
+        found = ", ".join(
+            f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in measured
+        )
         columns = " and ".join(f"`{column}`" for column in self.task.texts)
         return f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
 
@@ -142,10 +152,6 @@ class Experiment:
         """Return the outputs (M, C) for a split, computed uncompiled: its batches have a shape each."""
         with torch.compiler.set_stance("force_eager") if self.run.compile else nullcontext():
             return outputs(learner, self.encoded[split], self.run.precision)
-
-    def _rank(self, trial: SeedResult) -> tuple[float, int]:
-        """Return the sort key of trials: the main metric in validation; ties go to the smaller seed."""
-        return trial.metrics["validation"][self.task.metrics[0].name], -trial.seed
 
     def _result(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / "result.json"
@@ -174,17 +180,22 @@ class Experiment:
 
 
 class BestCheckpoint:
-    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the largest main metric."""
+    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the largest main metric.
+
+    Of equal ones it keeps the later, which have learned more; where the metric is undefined, so the last.
+    """
 
     def __init__(self, measure: Callable[[Learner], Metrics], main: str) -> None:
-        self.measure, self.main = measure, main
+        self.measure, self.main, self.largest = measure, main, -math.inf
         self.history: list[Metrics] = []
         self.weights: dict[str, Tensor] = {}
 
-    def __call__(self, learner: Learner) -> Metrics:
-        """Evaluate the learner, copy its weights to the CPU if they are the best so far, and return the metrics."""
+    def __call__(self, learner: Learner) -> dict[str, float]:
+        """Evaluate the learner, copy its weights to the CPU if they are the best so far; return the defined metrics."""
         found = self.measure(learner)
-        if all(found[self.main] > earlier[self.main] for earlier in self.history):
+        value = found[self.main]
+        if value is None or value >= self.largest:
+            self.largest = self.largest if value is None else value
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
         self.history.append(found)
-        return found
+        return {name: value for name, value in found.items() if value is not None}

@@ -10,35 +10,51 @@ import lzma
 import sys
 import zlib
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
 
 from genus.errors import GenusError, UsageError
+from genus.tasks.notices import Notices
+from genus.text.blocks import REPLACEMENT, SURROGATE
+from genus.text.read import WIDE_MARKS
 from genus.text.sources import COMPRESSIONS
 from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+TWICE: Final = object()
+"""The cell of a column whose name stands twice in its row."""
+INVALID = f"what is no UTF-8 is replaced by {REPLACEMENT}; convert the file to UTF-8"
 
 
-def rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(
+    path: Path, notices: Notices | None = None, columns: Collection[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, row); the number counts lines (rows in Parquet) from 1.
 
-    Invalid UTF-8 is replaced. TSV has no quoting, as in GLUE's own files.
+    Invalid UTF-8 is replaced and counted. TSV has no quoting, as in GLUE's own files.
+
+    Args:
+        path: the table.
+        notices: gets what was replaced, and what seems wrong.
+        columns: the columns that are needed; others of Parquet, which may be large, are None.
 
     Raises:
         GenusError: a missing, truncated or unreadable file, or a malformed row.
         UsageError: an unsupported file format.
     """
     kind = suffix(path)
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
+    notices = Notices() if notices is None else notices
     try:
-        yield from readers[kind](path)
+        if kind == ".parquet":
+            yield from _parquet(path, notices, columns)
+        else:
+            yield from (_jsonl if kind == ".jsonl" else _csv)(path, notices)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise GenusError(f"{path}: cannot be read, or is cut short: {error}") from None
 
 
@@ -57,40 +73,105 @@ def suffix(path: Path) -> str:
 
 @contextmanager
 def _open(path: Path) -> Iterator[TextIO]:
+    """Open a table as text; a byte that is not UTF-8 becomes a lone surrogate, as one that JSON escapes.
+
+    Raises:
+        GenusError: the file is UTF-16 or no text.
+    """
     unpack: dict[str, Callable[[BinaryIO], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": ZstdFile}
     with path.open("rb") as raw, unpack.get(path.suffix, nullcontext)(raw) as binary:
-        yield io.TextIOWrapper(io.BufferedReader(binary), encoding="utf-8-sig", errors="replace", newline="")
+        buffered = io.BufferedReader(binary)
+        start = buffered.peek(2)[:2]
+        if start in WIDE_MARKS or b"\0" in start:
+            raise GenusError(f"{path}: is UTF-16, or no text; convert it to UTF-8")
+        yield io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _jsonl(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]:
     with _open(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line, object_pairs_hook=_object)
+            except (ValueError, RecursionError) as error:
                 raise GenusError(f"{path}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
-                raise GenusError(f"{path}, line {number}: expected an object with named columns")
+                raise GenusError(f"{path}, line {number}: expected an object with named columns on each line")
+            if SURROGATE.search(line) or "\\ud" in line or "\\uD" in line:
+                row = _clean(row, number, notices)
             yield number, row
 
 
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object from its names and values."""
+    return _named([name for name, _ in pairs], [value for _, value in pairs])
+
+
+def _named(columns: Sequence[str], cells: Iterable[Any]) -> dict[str, Any]:
+    """Return cells by column; those of a name that stands twice become `TWICE`."""
+    row = dict(zip(columns, cells, strict=True))
+    return row if len(row) == len(columns) else row | {name: TWICE for name in row if columns.count(name) > 1}
+
+
+def _clean(value: Any, line: int, notices: Notices) -> Any:
+    """Return bytes as strings, and strings with lone surrogates replaced, also within lists and objects."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="surrogateescape")
+    if isinstance(value, str):
+        text, count = SURROGATE.subn(REPLACEMENT, value)
+        notices.add(INVALID, line, count)
+        return text
+    if isinstance(value, list):
+        return [_clean(one, line, notices) for one in value]
+    if isinstance(value, dict):
+        return {_clean(name, line, notices): _clean(one, line, notices) for name, one in value.items()}
+    return value
+
+
+def _csv(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(sys.maxsize)
-    plain = suffix(path) == ".tsv"
+    plain, first = suffix(path) == ".tsv", 1
     with _open(path) as file:
-        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if plain else csv.reader(file)
-        columns = next(lines, [])
-        for fields in lines:
-            if not fields:
-                continue
-            if len(fields) != len(columns):
-                raise GenusError(f"{path}, line {lines.line_num}: {len(fields)} fields under {len(columns)} columns")
-            yield lines.line_num, dict(zip(columns, fields, strict=True))
+        lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if plain else csv.reader(file, strict=True)
+        columns: list[str] | None = None
+        try:
+            for fields in lines:
+                fields = _clean(fields, lines.line_num, notices)
+                if columns is None:
+                    columns = fields
+                    _check_delimiter(path, columns, "\t" if plain else ",")
+                elif fields:
+                    yield lines.line_num, _row(path, first, lines.line_num, columns, fields, notices)
+                first = lines.line_num + 1
+        except csv.Error as error:
+            raise GenusError(
+                f"{path}, line {first}: a quote is not closed, or text follows it ({error}); "
+                'a text with quotes stands in quotes and doubles its own, as "say ""a"" or ""b"""'
+            ) from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _row(path: Path, first: int, last: int, columns: list[str], fields: list[str], notices: Notices) -> dict[str, Any]:
+    """Return a row of a CSV or TSV file that stands in the lines `first` to `last`."""
+    if len(fields) != len(columns):
+        raise GenusError(
+            f"{path}, line {last}: {len(fields)} fields under {len(columns)} columns; "
+            "a text that holds what separates fields stands in quotes in a .csv, and in no .tsv"
+        )
+    if last > first:
+        notices.add("quoted texts run on over several lines; see that no quote is stray", first)
+    return _named(columns, fields)
+
+
+def _check_delimiter(path: Path, columns: list[str], delimiter: str) -> None:
+    """Raise a GenusError if the header is one column that holds another delimiter."""
+    other = next((mark for mark in ",;\t|" if mark != delimiter and len(columns) == 1 and mark in columns[0]), None)
+    if other is not None:
+        raise GenusError(f"{path}, line 1: columns seem to be separated by {other!r}, not by {delimiter!r}; "
+                         "write a .csv with commas, or a .tsv with tabs")  # fmt: skip
+
+
+def _parquet(path: Path, notices: Notices, columns: Collection[str] | None) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -99,8 +180,13 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
         for batch in parquet.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
+            names = batch.schema.names
+            wanted = [columns is None or name in columns for name in names]
+            several = (one.to_pylist() if use else [None] * len(one) for one, use in zip(batch, wanted, strict=True))
+            bytewise = any("binary" in str(one.type) for one in batch)
+            for cells in zip(*several, strict=True):
                 number += 1
-                yield number, row
-    except pyarrow.ArrowException as error:
-        raise GenusError(f"{path}: cannot be read: {error}") from None
+                yield number, _named(names, _clean([*cells], number, notices) if bytewise else cells)
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        reason = str(error).split("\n")[0]
+        raise GenusError(f"{path}: cannot be read: {reason}") from None

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.errors import UsageError
 from genus.evaluate.metrics import Metric  # a choice is read by its annotation
-from genus.evaluate.tags import EntityF1, EntityPrecision, EntityRecall, WordAccuracy, of_names
+from genus.evaluate.tags import (
+    LENIENT,
+    SCHEMES,
+    EntityF1,
+    EntityPrecision,
+    EntityRecall,
+    WordAccuracy,
+    of_names,
+    scheme_of,
+)
 from genus.objectives.supervised.token import OUTSIDE, TokenClassification
 from genus.tasks import Task
+from genus.tasks.cell import several_in, written
 from genus.tasks.classification import classes
-from genus.tasks.dataset import Label, LabeledRow, normalize_label, targets
+from genus.tasks.dataset import Label, LabeledRow, targets
 from genus.tasks.words import encode_words
 
 if TYPE_CHECKING:
@@ -24,16 +34,20 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 
+IGNORED = "-100"
+"""The label that PyTorch's loss ignores, which tables of tokens, not of words, have."""
+
+
 class Tagging(Task):
     """Token classification: each word of a column of word lists has one of the tags that occur in training."""
 
     learns: ClassVar = TokenClassification
-    level: ClassVar[str] = "word"
+    judged: ClassVar[str] = "tags"
 
     texts: tuple[str, ...] = ("tokens",)
     label: str = "ner_tags"
     metrics: tuple[Metric, ...] = ()
-    """Empty: F1, precision and recall of whole entities if the tags are IOB2, and always the accuracy per word."""
+    """Empty: F1, precision and recall of whole entities if the tags mark them, and always the accuracy per word."""
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -53,18 +67,19 @@ class Tagging(Task):
             ValueError: no list of words or of tags, no words, or not one tag per word.
         """
         (column,) = self.texts
-        words = _several(row, column, "words")
+        words = several_in(row, column, "words")
         if not words:
             raise ValueError(f"column {column!r} holds no words")
-        texts = tuple("" if word is None else str(word) for word in words)
-        if row.get(self.label) is None:
+        texts = tuple(written(word, column) for word in words)
+        given = several_in(row, self.label, "tags")
+        if given is None:
             return texts, None
-        tags = [normalize_label(tag) for tag in _several(row, self.label, "tags")]
+        tags = [written(tag, self.label).strip() for tag in given]
         if len(tags) != len(words):
             raise ValueError(f"{len(words)} words in column {column!r}, but {len(tags)} tags in column {self.label!r}")
-        if None in tags:
-            raise ValueError(f"word {tags.index(None) + 1} has no tag in column {self.label!r}")
-        return texts, tuple(tag for tag in tags if tag)
+        if "" in tags:
+            raise ValueError(f"word {tags.index('') + 1} has no tag in column {self.label!r}")
+        return texts, tuple(tags)
 
     def objective(self, labels: Sequence[str]) -> TokenClassification:
         """Return the tagging objective, with the tags sorted; words without a token get `O`, or the commonest tag.
@@ -77,10 +92,27 @@ class Tagging(Task):
         return TokenClassification(labels=found, dropout=self.dropout, usual=usual)
 
     def resolved_for(self, objective: FineTuned) -> Task:
-        """Return the task with its metrics: of whole entities, if the tags are IOB2, and of words."""
-        names = of_names(cast("TokenClassification", objective).labels)
-        usual = (EntityF1(), EntityPrecision(), EntityRecall()) if names else ()
-        return self if self.metrics else replace(self, metrics=(*usual, WordAccuracy()))
+        """Return the task with its metrics: of whole entities, if the tags mark them, and of words.
+
+        Raises:
+            UsageError: the objective is another task's, or a metric says nothing of its tags.
+        """
+        usual = (EntityF1(), EntityPrecision(), EntityRecall()) if of_names(objective.classes) else ()
+        task = self if self.metrics else replace(self, metrics=(*usual, WordAccuracy()))
+        return super(Tagging, task).resolved_for(objective)
+
+    def remark(self, rows: Sequence[LabeledRow]) -> str:
+        """Return a line on the scheme of the tags."""
+        sentences, where = [row.labels for row in rows], f"column {self.label!r}: the tags"
+        tags = {tag for sentence in sentences for tag in sentence}
+        if IGNORED in tags:
+            return f"{where} include {IGNORED}, taken as a tag like any other; leave such words out if it means no tag"
+        if not of_names(tags):
+            return f"{where} mark no entities, as B-PER and I-PER do: words are counted"
+        scheme = scheme_of(sentences)
+        if scheme == LENIENT:
+            return f"{where} are IOB1, or none of {', '.join(SCHEMES.values())}: entities also begin with I-"
+        return f"{where} are {scheme}"
 
     def encode(
         self,
@@ -98,16 +130,3 @@ class Tagging(Task):
         pairs = [(row, tag) for row in rows for tag in row.labels or [None] * len(row.texts)]
         labels = targets([replace(row, label=tag) for row, tag in pairs], objective, path)
         return encode_words(tokenizer, rows, labels, objective.name, max_length)
-
-
-def _several(row: dict[str, Any], column: str, what: str) -> list[Any]:
-    """Return the list in a column.
-
-    Raises:
-        ValueError: the column holds something else.
-    """
-    if not isinstance(row[column], list):
-        raise ValueError(
-            f"column {column!r} holds no list of {what}, which .jsonl and .parquet can; got {row[column]!r:.40}"
-        )
-    return list(row[column])

@@ -44,11 +44,18 @@ class EncodedWords(EncodedTexts):
         return Example({"tokens": sequence}, {self.target: (pieces[self.firsts[index]], self.labels[numbers])})
 
     @property
-    def warning(self) -> str:
-        """A message on how many words have no token; empty if all have one."""
+    def warnings(self) -> list[str]:
+        """Messages on how many words have no token, or too many; none if all fit."""
         words = sum(len(row.texts) for row in self.rows)
-        lost = words - len(self.seen)
-        return f"the tokenizer leaves nothing of {lost:,} of {words:,} words, which get the usual tag" if lost else ""
+        lost, found = words - len(self.seen), []
+        if lost:
+            found.append(f"the tokenizer leaves nothing of {lost:,} of {words:,} words, which get the usual tag")
+        if self.cut:
+            found.append(
+                f"{self.cut:,} of {words:,} words are longer than finetuning.max_length={self.max_length} tokens and "
+                "lose their end; take more"
+            )
+        return found
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
@@ -107,9 +114,10 @@ def encode_words(
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
     known = _pieces(tokenizer, {word for row in rows for word in row.texts})
     texts: list[tuple[NDArray[np.int32], ...]] = []
-    firsts, seen, at = [], [], 0
+    firsts, seen, at, cut = [], [], 0, 0
     for row in rows:
         pieces = [known[word][:room] for word in row.texts]
+        cut += sum(len(known[word]) > room for word in row.texts)
         present = [number for number, ids in enumerate(pieces) if ids]
         for part in _parts([len(pieces[number]) for number in present], room):
             several = [pieces[number] for number in present[part]]
@@ -118,7 +126,7 @@ def encode_words(
         seen += [at + number for number in present]
         at += len(row.texts)
     places = np.array(seen, np.int64)
-    return EncodedWords(texts, labels[places], target, vocabulary, firsts, places, rows)
+    return EncodedWords(texts, labels[places], target, vocabulary, max_length, cut, firsts, places, rows)
 
 
 def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:

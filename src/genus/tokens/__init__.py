@@ -132,6 +132,10 @@ class TokenizerConfig(Part, ABC):
         """Return a word of a pre-split text, with the leading space that makes its ids equal to those inside a text."""
         return word
 
+    def of_words(self, backend: tokenizers.Tokenizer) -> tuple[Self, tokenizers.Tokenizer]:
+        """Return part and backend for texts that are given as words, whose ids are then those of `as_inner_word`."""
+        return self, backend
+
     def normalizers(self) -> list[Part]:
         """Return the parts that change a text before the backend tokenizes it, on which ids depend too."""
         return []

@@ -51,6 +51,10 @@ class Tokenizer:
         backend.no_padding()
         return cls(replace(tokens, vocab_size=max(backend.get_vocab().values()) + 1), backend)
 
+    def of_words(self) -> Tokenizer:
+        """Return the tokenizer that gives other readers the ids of words that `as_inner_word` gives here."""
+        return Tokenizer(*self.tokens.of_words(self.backend))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the encoders and their caches."""
         return Tokenizer, (self.tokens, self.backend)

@@ -146,7 +146,7 @@ def sequence_heads(
             constants=constants,
             only=only or {},
             settings=settings,
-            free=free,
+            free=free | {"texts"},
             needs=POOLER,
             tells=tells[objective.name],
         )
@@ -163,7 +163,7 @@ def word_head(free: frozenset[str] = frozenset()) -> dict[str, HeadLayout]:
     tensors = {"heads.token_classification.classes": ("classifier",)}
     return {
         "token_classification": HeadLayout(
-            objective=TokenClassification(labels=()), tensors=tensors, free=free | {"usual"}, lacks=POOLER
+            objective=TokenClassification(labels=()), tensors=tensors, free=free | {"usual", "texts"}, lacks=POOLER
         )
     }
 

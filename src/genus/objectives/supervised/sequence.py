@@ -10,6 +10,7 @@ import numpy as np
 
 from genus.batch import IGNORE
 from genus.objectives.supervised import FineTuned
+from genus.part import Positive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
     from genus.batch import Targets
     from genus.objectives import Sums
+    from genus.objectives.linear_head import LinearHead
 
+LARGEST = float(np.finfo(np.float32).max)
+USUAL = 2.0
+"""Standard deviations from the mean within which nineteen of twenty normally distributed labels lie."""
 SHOWN = 20
 """Largest number of labels that an error message lists."""
 
@@ -35,6 +40,11 @@ class SequenceClassification(FineTuned):
         """One logit per class."""
         return len(self.labels)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels."""
+        return self.labels
+
     def sized(self, outputs: int) -> Self:
         """Return the objective with that many labels; `LABEL_0`, ... where a configuration does not name them all."""
         if len(self.labels) == outputs:
@@ -47,8 +57,12 @@ class SequenceClassification(FineTuned):
             return IGNORE
         if label not in self.labels:
             known = ", ".join(self.labels[:SHOWN]) + (", ..." if len(self.labels) > SHOWN else "")
-            raise ValueError(f"label {label!r} does not occur in training, which has {known}")
+            raise ValueError(f"label {label!r:.80} does not occur in training, which has {known}")
         return self.labels.index(label)
+
+    def can_be(self, label: str) -> bool:
+        """Return whether the label is a class."""
+        return label in self.labels
 
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the index (M,) of the most probable class."""
@@ -62,10 +76,19 @@ class SequenceClassification(FineTuned):
 
 
 class SequenceRegression(FineTuned):
-    """Sequence regression: Σ (w · d(pooled) + b - label)², with d dropout."""
+    """Sequence regression: Σ (w · d(pooled) + b - (label - mean) / std)², with d dropout.
+
+    The labels are standardized, as a new layer's outputs are near 0 and change by little in fine-tuning. Published
+    weights hold `mean` and `std`, so that a folder's outputs are in the units of the labels (`folded`).
+    """
 
     pooled: ClassVar[bool] = True
     answer: ClassVar[str] = "values"
+
+    mean: float = 0.0
+    """Mean of the training labels."""
+    std: Positive = 1.0
+    """Standard deviation of the training labels."""
 
     @property
     def outputs(self) -> int:
@@ -78,19 +101,34 @@ class SequenceRegression(FineTuned):
         return {loss: targets.total((outputs_MC[:, 0] - targets.label.nan_to_num()).square())}
 
     def label_of(self, label: str | None) -> int | float:
-        """Return the label as a finite number; NaN for None."""
+        """Return the label as a number, standardized; NaN for None."""
+        if label is None:
+            return math.nan
         try:
-            number = math.nan if label is None else float(label)
+            number = float(label)
         except ValueError:
-            number = math.inf
-        if math.isinf(number) or (label is not None and math.isnan(number)):
-            raise ValueError(f"label {label!r} is not a number")
-        return number
+            number = math.nan
+        if not abs(number) <= LARGEST:
+            raise ValueError(f"label {label!r:.40} is not a number that float32 holds")
+        return (number - self.mean) / self.std
+
+    def can_be(self, label: str) -> bool:
+        """Return whether a number is at most `USUAL` standard deviations from the mean."""
+        return abs(float(self.label_of(label))) <= USUAL
+
+    def folded(self, head: LinearHead) -> Self:
+        """Return the objective without mean and std, which weights and bias then hold: w std, b std + mean."""
+        head.rescale(self.std, self.mean)
+        return replace(self, mean=0.0, std=1.0)
+
+    def truth(self, targets: NDArray[Any]) -> NDArray[Any]:
+        """Return standardized labels in the units of the labels."""
+        return targets.astype(np.float64) * self.std + self.mean
 
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the regression values (M,)."""
-        return outputs[:, 0]
+        """Return the regression values (M,) in the units of the labels."""
+        return self.truth(outputs[:, 0])
 
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
         """Return the regression value, and no class probabilities."""
-        return float(outputs[0]), {}
+        return float(self.decide(outputs[None])[0]), {}

@@ -14,6 +14,7 @@ class TokenClassification(SequenceClassification):
     """Token classification: -Σ log softmax(W d(h) + b)[tag] over words; h: first piece's hidden state, d: dropout."""
 
     pooled: ClassVar[bool] = False
+    of_words: ClassVar[bool] = True
 
     usual: str = OUTSIDE
     """Tag of words that the tokenizer maps to no piece: `O`, or else the most frequent tag in training."""

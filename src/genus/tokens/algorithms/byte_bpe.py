@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
@@ -98,6 +99,12 @@ class ByteBPE(TrainedTokens):
     def as_inner_word(self, word: str) -> str:
         """Return the word with a leading space, the first word of a text too, as in the Hugging Face library."""
         return word if word[:1].isspace() else f" {word}"
+
+    def of_words(self, backend: Backend) -> tuple[Self, Backend]:
+        """Return part and backend that add the space before a word."""
+        spaced = Backend.from_str(backend.to_str())
+        spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        return replace(self, prefix_space=True), spaced
 
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return the encoder with cached pieces, or the backend itself if it differs from GPT-2's."""

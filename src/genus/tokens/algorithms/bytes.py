@@ -109,6 +109,12 @@ class Bytes(TokenizerConfig):
         """Return the word with a leading space, with which it starts."""
         return word if word[:1].isspace() else f" {word}"
 
+    def of_words(self, backend: Backend) -> tuple[Self, Backend]:
+        """Return the part, and a backend that adds the space before a word."""
+        spaced = Backend.from_str(backend.to_str())
+        spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+        return self, spaced
+
     def encoder(self, backend: Backend, typecode: str) -> TextEncoder:
         """Return an encoder that adds an offset to bytes; the backend encodes texts with names of special tokens."""
         return _BytesPlus(WholeText(backend, typecode), backend.get_vocab()[WRITTEN[0]])
