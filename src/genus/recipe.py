@@ -80,7 +80,7 @@ class MultiTaskStage(Stage):
     """A multi-task stage: each step trains the objectives of one task; objectives without a task do not learn here.
 
     The objectives of any member can be trained one after the other (continual), side by side (multi-task), or with new
-    ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1 and table 7).
+    ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1).
     """
 
     tasks: tuple[TaskStep, ...]
