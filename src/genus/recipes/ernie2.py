@@ -97,9 +97,7 @@ BASE = Recipe(
         weight_decay=0.01,  # ours; released code, finetune_args.py: default
         clip_norm=1.0,  # released code, optimization.py
     ),
-    schedule=InverseSquareRoot(
-        warmup=0.0114286
-    ),  # section 4.2: noam, 4,000 steps; there anew for every task
+    schedule=InverseSquareRoot(warmup=0.0114286),  # section 4.2: noam, 4,000 steps; there anew for every task
     stages=(  # section 4.2: 393,216 tokens; ours: as in the comparison, with a kind of tasks in place of each task, an
         # old task gets 10k steps of each stage and a new one the rest of its 50k
         MultiTaskStage(  # word-aware tasks, section 3.2.1: 30k steps each
