@@ -25,7 +25,7 @@ class Classification(Task):
         Raises:
             GenusError: there is only one class.
         """
-        return SequenceClassification(labels=classes(labels, self.label), dropout=self.dropout)
+        return SequenceClassification(labels=classes(labels, self.label))
 
 
 def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.errors import UsageError
@@ -67,10 +68,10 @@ def finetune(
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
         log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
-    training = [row for split in splits.values() if split.path == files.train for row in split.rows]
-    objective = task.objective([label for row in training for label in row.labels])
-    task = task.resolved_for(objective)
-    recipe = start.fine_tuned(objective, settings)
+    rows = [row for split in splits.values() if split.path == files.train for row in split.rows]
+    dropout = settings.dropout if task.dropout is None else task.dropout
+    objective = replace(task.objective([label for row in rows for label in row.labels]), dropout=dropout)
+    task, recipe = replace(task.resolved_for(objective), dropout=dropout), start.fine_tuned(objective, settings)
     with RunFolder(folder).lock():
         report = Report(
             recipe=recipe.name,
