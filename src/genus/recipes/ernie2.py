@@ -10,9 +10,9 @@ folder holds the encoder with its pooler and that head, checkpoints hold all.
 models learned five of them: sentence distance and relevance are missing (released code, README of version 2.1). The
 rows `base-continual`, `base-multi-task` and `base-continual-multi-task` are the paper's comparison of ways of training,
 four tasks and 200 thousand steps each ("comparison" below is its table of training iterations). Fine-tuned, the authors
-got 77.3, 78.7 and 79.0 on MNLI, 86.4, 87.5 and 87.8 on SST-2, 82.5, 83.0 and 84.0 on MRPC, in this order.
-`ernie2/mini` and `ernie2/tiny` are ours, not published: the same ideas at the sizes of `bert/mini` and `bert/tiny`,
-with the same cost of training.
+got 77.3, 78.7 and 79.0 on MNLI, 86.4, 87.5 and 87.8 on SST-2, 82.5, 83.0 and 84.0 on MRPC, in this order. `ernie2/mini`
+and `ernie2/tiny` are ours, not published: the same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same
+cost of training.
 """
 
 from dataclasses import replace
