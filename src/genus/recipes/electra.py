@@ -1,9 +1,10 @@
 """ELECTRA: a discriminator of replaced tokens, taught by a small generator (Clark et al. 2020, arXiv:2003.10555).
 
 "Released code" is google-research/electra. Its small checkpoint is not `electra/small` of the paper but
-ELECTRA-Small++: README has 4 million steps and a generator as wide as the discriminator. The generator reads with the
-discriminator's embeddings: tokens, positions, segments and their norm. `electra/mini` and `electra/tiny` are ours, not
-published: the same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training.
+ELECTRA-Small++: README has 4 million steps and a generator as wide as the discriminator. Deviation: released code draws
+masked positions with replacement, so that some coincide; here they differ. The generator reads with the discriminator's
+embeddings: tokens, positions, segments and their norm. `electra/mini` and `electra/tiny` are ours, not published: the
+same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training.
 """
 
 from dataclasses import replace
