@@ -15,7 +15,7 @@ from genus.model import Model
 from genus.model.pooler import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
-from genus.part import Count, Natural, Part, Positive, Share
+from genus.part import Count, Fraction, Natural, Part, Positive, Share
 from genus.tokens import TokenizerConfig
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class MultiTaskStage(Stage):
     """A multi-task stage: each step trains the objectives of one task; objectives without a task do not learn here.
 
     The objectives of any member can be trained one after the other (continual), side by side (multi-task), or with new
-    ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1 and table 7).
+    ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1).
     """
 
     tasks: tuple[TaskStep, ...]
@@ -124,6 +124,8 @@ class FineTuning(Part):
     max_length: Count = 128
     pooler: Pooler = Pooler()
     """The pooler that a network without one gets, as Hugging Face's heads have it before their last layer."""
+    dropout: Fraction = 0.1
+    """Dropout rate of the head's input, before its last linear layer (released code of BERT, run_classifier.py)."""
 
 
 class Published(Part):

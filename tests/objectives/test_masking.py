@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from genus.errors import UsageError
+from genus import catalog
+from genus.cost import component_cost
+from genus.errors import GenusError, UsageError
 from genus.examples import Example, Sequence
 from genus.objectives.masking.tokens import TokenMasking, WholeWordMasking
 from genus.objectives.pretraining.masked_lm import MaskedLM
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 UNLIKELY = 1e-4
 """Probability under the law below which a (fixed, seeded) sample is taken to break it."""
+DRAWS = 2000
 CLS, SEP, MASK, SIZE = 2, 3, 4, 60
 STARTS = 40
 """Ids below begin a word, ids from here on continue one."""
@@ -197,3 +201,61 @@ def test_shares_that_are_none(shares: dict[str, float], words: str) -> None:
         WholeWordMasking(**shares)
     with pytest.raises(UsageError, match=words):
         MaskedLM().overlay({"masking": {"kind": "WholeWordMasking", **shares}})
+
+
+@pytest.mark.parametrize("length", [9, 20, 33, 128])
+def test_a_share_is_rounded_up_as_in_spanbert_s_code(length: int) -> None:
+    masking = TokenMasking(rounding="up")
+    chosen = masking.choose(sequence(length, 0), WORDS, np.random.default_rng(0))
+    assert len(chosen) == -(-15 * length // 100)
+
+
+@pytest.mark.parametrize("length", [5, 30, 128])
+def test_a_share_is_rounded_at_random_as_in_fairseq(length: int) -> None:
+    """The number is one of the two whole ones beside 15 %, which it is on average; of five tokens it is mostly none."""
+    masking, rng = TokenMasking(rounding="stochastic"), np.random.default_rng(0)
+    numbers = np.array([len(masking.choose(sequence(length, 0), WORDS, rng)) for _ in range(DRAWS)])
+    below, fraction = divmod(0.15 * length, 1)
+    assert set(numbers) == {below, below + 1}
+    assert stats.binomtest(int((numbers > below).sum()), DRAWS, fraction).pvalue > UNLIKELY
+
+
+def test_a_sequence_has_so_many_predictions_at_most() -> None:
+    masking, original = WholeWordMasking(rate=0.4, max_predictions=20), sequence(512, 0)
+    assert len(masking.choose(original, WORDS, np.random.default_rng(0))) in (19, 20)
+    assert len(masking.choose(sequence(30, 0), WORDS, np.random.default_rng(0))) in (11, 12)
+    objective = MaskedLM(masking=TokenMasking(max_predictions=20))
+    assert objective.max_targets(1024, 2) == {"masked_lm": 40}
+    assert objective.max_targets(60, 4) == {"masked_lm": 13}
+    recipe = catalog.load("bert/tiny")
+    free, capped = (recipe.overrides({"objectives.0.masking.max_predictions": most}) for most in (None, 7))
+    flops = [component_cost(one, {"tokens": 128}).flops for one in (free, capped)]
+    head = MaskedLM().output.cost(recipe.model, recipe.vocab_rows).flops
+    assert flops[0] - flops[1] == pytest.approx(head * (0.15 - 7 / 128))
+
+
+def test_the_frame_can_be_chosen_where_it_may() -> None:
+    """As in fairseq, each token of a sequence is as likely as any other: `<s>` and `</s>` too."""
+    original = sequence(40, 0)
+    masking, rng = TokenMasking(specials=True, mask=1.0, random=0.0), np.random.default_rng(0)
+    times = sum(np.bincount(masking.choose(original, WORDS, rng), minlength=40) for _ in range(DRAWS))
+    assert stats.chisquare(times).pvalue > UNLIKELY
+    assert original.fixed.any()
+    chosen, ids = masking.corrupt(original, WORDS, rng)
+    assert (ids[chosen] == MASK).all()
+
+
+def test_random_tokens_are_as_frequent_as_in_the_corpus() -> None:
+    counts = np.zeros(SIZE, dtype=np.int64)
+    counts[[1, 5, 6, 50]] = 900, 100, 300, 600
+    masking = TokenMasking(mask=0.0, random=1.0, replacement="frequency")
+    assert MaskedLM(masking=masking).counts_tokens
+    words, rng = replace(WORDS, counts=counts), np.random.default_rng(0)
+    found = np.zeros(SIZE, dtype=int)
+    for seed in range(300):
+        chosen, ids = masking.corrupt(sequence(128, seed), words, rng)
+        found += np.bincount(ids[chosen], minlength=SIZE)
+    assert found.sum() == found[[5, 6, 50]].sum()
+    assert stats.chisquare(found[[5, 6, 50]], found.sum() * np.array([0.1, 0.3, 0.6])).pvalue > UNLIKELY
+    with pytest.raises(GenusError, match="the tokens of the corpus were not counted"):
+        masking.corrupt(sequence(128, 0), WORDS, rng)

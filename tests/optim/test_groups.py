@@ -68,3 +68,12 @@ def test_the_first_update_of_adam_is_as_large_as_the_rate() -> None:
     for name, weight in it.named_parameters():
         moved = (before[name] - weight.detach()).mean().item()
         assert moved == pytest.approx(published(name), rel=1e-3), name  # eps, and float32 weights near 1
+
+
+def test_decay_of_all_parameters_is_one_for_biases_and_norms_too() -> None:
+    it = learner()
+    for decayed, of_vectors in (("matrices", 0.0), ("all", 0.1)):
+        groups = AdamW(lr=PEAK, weight_decay=0.1, decayed=decayed).build(it).param_groups
+        decays = {id(weight): group["weight_decay"] for group in groups for weight in group["params"]}
+        for name, weight in it.named_parameters():
+            assert decays[id(weight)] == (0.1 if weight.ndim > 1 else of_vectors), name

@@ -28,7 +28,7 @@ RUN = replace(SHORT, keep=4, checkpoint_every=5, evaluate_every=10)
 
 @pytest.mark.parametrize("name", ["base", "large", "base-continual", "base-multi-task", "base-continual-multi-task"])
 def test_each_schedule_gives_each_task_its_steps(name: str) -> None:
-    """50 thousand of each task (ERNIE 2.0, table 7), whatever their number."""
+    """50 thousand of each task (ERNIE 2.0, comparison of ways of training), whatever their number."""
     recipe = catalog.load(f"ernie2/{name}")
     given = {objective.name: 0.0 for objective in recipe.objectives}
     for stage in recipe.stages:
@@ -39,18 +39,33 @@ def test_each_schedule_gives_each_task_its_steps(name: str) -> None:
     assert given == pytest.approx(dict.fromkeys(given, 50), rel=1e-5)
 
 
-def test_stages_of_the_schedules() -> None:
-    active = {
-        name: [[turn.objectives[0] for turn in recipe.task_steps(stage)] for stage in recipe.stages]
-        for name in ("continual", "multi-task", "continual-multi-task")
-        for recipe in [catalog.load(f"ernie2/base-{name}")]
-    }
-    masked, reordering, discourse = "masked_lm", "sentence_reordering", "discourse_relation"
-    assert active == {
-        "continual": [[masked], [reordering], [discourse]],
-        "multi-task": [[masked, reordering, discourse]],
-        "continual-multi-task": [[masked], [masked, reordering], [masked, reordering, discourse]],
-    }
+def thousands(name: str) -> list[list[float]]:
+    """Return the thousands of steps of each objective of a row (outer) in each of its stages (inner)."""
+    recipe = catalog.load(name)
+    table = [[0.0 for _ in recipe.stages] for _ in recipe.objectives]
+    for number, stage in enumerate(recipe.stages):
+        turns = recipe.task_steps(stage)
+        for turn in turns:
+            part = turn.steps / sum(one.steps for one in turns)
+            table[recipe.task(turn)][number] += round(stage.share * part * recipe.budget.amount / 1000, 1)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("continual", [[50, 0, 0, 0], [0, 50, 0, 0], [0, 0, 50, 0], [0, 0, 0, 50]]),
+        ("multi-task", [[50], [50], [50], [50]]),
+        ("continual-multi-task", [[20, 10, 10, 10], [0, 30, 10, 10], [0, 0, 40, 10], [0, 0, 0, 50]]),
+    ],
+)
+def test_the_schedules_are_the_paper_s_table(name: str, table: list[list[float]]) -> None:
+    """Training iterations in thousands, by task and stage (ERNIE 2.0, comparison of ways of training)."""
+    recipe = catalog.load(f"ernie2/base-{name}")
+    tasks = ["masked_lm", "capital_prediction", "token_document", "sentence_reordering"]
+    assert [objective.name for objective in recipe.objectives] == tasks
+    assert thousands(recipe.name) == table
+    assert recipe.schedule.to_json()["warmup"] * recipe.budget.amount == 4_000
 
 
 @pytest.mark.parametrize("name", ["base", "large"])

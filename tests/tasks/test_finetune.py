@@ -65,6 +65,17 @@ def test_it_learns_and_reports(tuned: Path) -> None:
         assert trial["metrics"]["validation"]["accuracy"] == max(step["accuracy"] for step in trial["history"])
 
 
+def test_the_head_drops_out_what_the_settings_say_or_else_the_task(
+    data: Path, start: Start, run: Run, tmp_path: Path
+) -> None:
+    settings = replace(start.recipe.finetuning, epochs=1, dropout=0.3)
+    for dropout, rate in ((None, 0.3), (0.0, 0.0)):
+        task, folder = Classification(dropout=dropout), tmp_path / f"{rate}"
+        found = finetune(start, task, Files.find(data), folder, settings=settings, seeds=(0,), run=run)
+        assert (found.objective.rate, found.task.dropout) == (rate, rate)
+        assert load(folder / "model").recipe.objectives[0].to_json()["dropout"] == rate
+
+
 def test_answers_stand_in_the_order_of_the_file(tuned: Path, data: Path) -> None:
     truth = [json.loads(line)["label"] for line in (data / "test.jsonl").read_text().splitlines()]
     lines = [json.loads(line) for line in (tuned / "seed-1" / "test.jsonl").read_text().splitlines()]

@@ -10,7 +10,7 @@ import pytest
 
 from genus.errors import GenusError
 from genus.text.emoji import EMOJI
-from genus.text.normalization import ThaiNormalization
+from genus.text.normalization import ThaiNormalization, ThaiWikipediaNormalization
 from genus.text.segment import DictionaryWords, StackedWords, newmm, sefr_cut
 
 PLAIN = ThaiNormalization(words=None)
@@ -35,6 +35,20 @@ LAUGH, HEART = "\U0001f602", "\u2764"
 )
 def test_each_rule(text: str, cleaned: str) -> None:
     assert PLAIN.clean(text) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("\u0e01\u0e17\u0e21 (;)\u0e40\u0e1b\u0e47\u0e19 ()(1)", "\u0e01\u0e17\u0e21\u0e40\u0e1b\u0e47\u0e19 ()(1)"),
+        ("A\xa0B", "A B"),  # letters keep their case
+        ("\ufeffab\u00adc", "abc"),
+        ("5555  \u0e01\u0e32\u0e32\u0e32\u0e32", "5555  \u0e01\u0e32\u0e32\u0e32\u0e32"),  # repetitions stay
+    ],
+)
+def test_rules_of_the_wikipedia_models(text: str, cleaned: str) -> None:
+    """Released code, preprocess_thwiki_extracted.py and clean_data-thwiki.py, which does less than for other texts."""
+    assert ThaiWikipediaNormalization().clean(text) == cleaned
 
 
 def test_a_repeated_word_stands_once() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from genus.part import NotNegative, Part, Positive, Share
 
@@ -20,7 +20,10 @@ class Optimizer(Part, ABC):
 
     lr: NotNegative
     clip_norm: Positive | None = None
-    """Largest global L2 norm of the gradient, None for no clipping."""
+    """Largest L2 norm of the gradient, None for no clipping."""
+    clip_by: Literal["global", "tensor"] = "global"
+    """What `clip_norm` bounds: the norm of the whole gradient, or that of each parameter's own (BERT's first PyTorch
+    code, BertAdam)."""
     layer_decay: Share = 1.0
     """Layer-wise learning-rate decay: factor on the peak rate from one layer to the one below; 1 for none."""
 

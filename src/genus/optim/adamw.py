@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -29,15 +29,17 @@ class AdamW(Optimizer):
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     eps: NotNegative = 1e-8
     weight_decay: NotNegative = 0.01
+    decayed: Literal["matrices", "all"] = "matrices"
+    """What weight decay applies to: matrices and embeddings, or all parameters, as in fairseq."""
     clip_norm: Positive | None = 1.0
-    """Largest global L2 norm of the gradient, None for no clipping."""
+    """Largest L2 norm of the gradient, None for no clipping."""
     bias_correction: bool = True
     """False in BERT's released code, which uses the moments uncorrected."""
 
     def build(self, module: nn.Module) -> TorchOptimizer:
         """Return PyTorch's AdamW, fused if all parameters are on devices with the fused kernel (CPU, CUDA)."""
         kind = torch.optim.AdamW if self.bias_correction else UncorrectedAdamW
-        made = groups(module, self.lr, self.weight_decay)
+        made = groups(module, self.lr, self.weight_decay, self.decayed)
         fused = all(parameter.device.type in {"cpu", "cuda"} for group in made for parameter in group["params"])
         return kind(made, lr=self.lr, betas=self.betas, eps=self.eps, fused=fused or None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,19 +11,22 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer as TorchOptimizer
 
 
-def groups(module: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two parameter groups: matrices and embeddings with weight decay, biases and norms without.
+def groups(
+    module: nn.Module, lr: float, weight_decay: float, decayed: Literal["matrices", "all"] = "matrices"
+) -> list[dict[str, Any]]:
+    """Return two parameter groups: matrices and embeddings with weight decay, biases and norms without, or all with.
 
     BERT's released code (optimization.py, exclude_from_weight_decay) excludes parameters named LayerNorm or bias: these
-    are the parameters with one axis, and biases with several. A group has the peak learning rate, which the schedule
-    scales, as `base_lr`, and `is_matrix`, which is True for the first group.
+    are the parameters with one axis, and biases with several. fairseq's (trainer.py) has one group, which decays. A
+    group has the peak learning rate, which the schedule scales, as `base_lr`, and `is_matrix`, which is True for the
+    first group.
     """
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decaying if parameter.ndim > 1 and not name.endswith("bias") else others).append(parameter)
-    made = ((decaying, weight_decay, True), (others, 0.0, False))
+    made = ((decaying, weight_decay, True), (others, weight_decay if decayed == "all" else 0.0, False))
     return [
         {"params": own, "weight_decay": decay, "lr": lr, "base_lr": lr, "is_matrix": matrices}
         for own, decay, matrices in made

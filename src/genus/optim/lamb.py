@@ -31,7 +31,7 @@ class LAMB(Optimizer):
     eps: NotNegative = 1e-6
     weight_decay: NotNegative = 0.01
     clip_norm: Positive | None = 1.0
-    """Largest global L2 norm of the gradient, None for no clipping."""
+    """Largest L2 norm of the gradient, None for no clipping."""
     bias_correction: bool = True
     """False in ALBERT's released code, which uses the moments uncorrected."""
 

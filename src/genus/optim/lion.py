@@ -30,7 +30,7 @@ class Lion(Optimizer):
     betas: tuple[Fraction, Fraction] = (0.9, 0.99)
     weight_decay: NotNegative = 0.01
     clip_norm: Positive | None = 1.0
-    """Largest global L2 norm of the gradient, None for no clipping."""
+    """Largest L2 norm of the gradient, None for no clipping."""
 
     def build(self, module: nn.Module) -> LionOptimizer:
         """Return Lion over the module's parameters."""

@@ -3,8 +3,11 @@
 "Released code" is google-research/albert, "README" its page. Rows without a suffix are the first release, those with
 `-v2` the second of October 31st, 2019: no dropout, more data, longer training. What the paper calls sharing of
 attention or of feed-forward layers only, and no sharing, are settings: `model.stack=SharedAttention`,
-`model.stack=SharedFeedForward`, `model.stack.groups=12`. `albert/mini` and `albert/tiny` are ours, not published: the
-same ideas at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training.
+`model.stack=SharedFeedForward`, `model.stack.groups=12`. Released code predicts 20 tokens of a sequence at most, also
+at 512 tokens, where 15 % would be 77; the paper does not say so. Table 1 has several versions: xlarge and xxlarge have
+60 and 235 million parameters in the one cited here, 59 and 233 in another. Fine-tuning keeps the network's own dropout,
+which table 14 leaves out for most tasks. `albert/mini` and `albert/tiny` are ours, not published: the same ideas at the
+sizes of `bert/mini` and `bert/tiny`, with the same cost of training.
 """
 
 from dataclasses import replace
@@ -45,7 +48,7 @@ ENCODER = Transformer(
     stack=CrossLayerSharing(groups=1),  # section 3.1: all parameters across layers
     pooler=Pooler(),
     dropout=0.1,  # as above
-    initialization=Normal(std=0.02),  # released code, config/base/albert_config.json: initializer_range
+    initialization=Normal(std=0.02),  # released code, modeling.py: initializer_range
 )
 
 WITHOUT_DROPOUT = replace(
@@ -73,7 +76,10 @@ BASE = Recipe(
     model=ENCODER,
     objectives=(
         MaskedLM(
-            masking=NGramMasking(longest=3),  # section 4.1: n up to 3; 15 % as in BERT
+            masking=NGramMasking(
+                longest=3,  # section 4.1: n up to 3; 15 % as in BERT
+                max_predictions=20,  # released code, run_pretraining.py: max_predictions_per_seq
+            ),
             output=LMHead(transform=Transform(activation=GELU)),  # released code, modeling.py: gelu
         ),
         SequenceLabels(label="sentence_order"),  # section 3.1
@@ -90,7 +96,7 @@ BASE = Recipe(
     stages=(Stage(max_length=512, batch=4096, micro_batch=16),),  # section 4.1
     budget=Budget(amount=125_000, unit="steps"),  # section 4.1
     finetuning=FineTuning(
-        optimizer=AdamW(  # appendix, table 14: SST-2; released code, optimization.py: the rest
+        optimizer=AdamW(  # appendix, table 14, and released code, run_glue.sh: SST-2; optimization.py: the rest
             lr=1e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0, bias_correction=False
         ),
         schedule=Linear(warmup=0.06),  # appendix, table 14, SST-2: 1,256 of 20,935 steps
@@ -134,8 +140,8 @@ XXLARGE = replace(
         paper=BASE.published.paper,
         year=BASE.published.year,
         parameters=235_000_000,  # table 1
-        reason="one layer, embeddings and pooler of the sizes in the paper's table 1 make 223 million",
-        data="BookCorpus, English Wikipedia, and the data of XLNet and RoBERTa, about 160 GB",  # section 4.9
+        reason="one layer, embeddings and pooler of these sizes make 223 million; the paper's table 12 says 225",
+        data="BookCorpus, English Wikipedia, and the additional data of XLNet and RoBERTa",  # section 4.9
     ),
     model=replace(
         WITHOUT_DROPOUT,  # section 4.9: dropout is removed

@@ -130,7 +130,8 @@ BASE_MULTILINGUAL_CASED = replace(
         paper=BASE.published.paper,
         year=BASE.published.year,
         parameters=110_000_000,  # multilingual.md
-        data="the 104 largest Wikipedias",  # multilingual.md
+        data="Wikipedias of 104 languages, Thai and Mongolian beside the largest, shares smoothed by the power 0.7",
+        # multilingual.md
         reason="the authors give the number of the English model, whose vocabulary is a quarter as large",
     ),
     tokens=WordPiece(vocab_size=119_547, lowercase=False),  # released vocabulary

@@ -4,9 +4,10 @@
 of the command: `genus pretrain bigbird TEXT --start ROBERTA`; its 512 positions are then taken again and again. Rows
 without a suffix are the internal construction (ITC), whose first and last blocks are global; rows with `-etc` add
 global tokens of their own (ETC). Question answering with the first 128 tokens as global ones (appendix E.2) is
-model.attention.num_global_tokens=128 and model.attention.num_global_tail_blocks=0. `bigbird/mini` and `bigbird/tiny`
-are ours, not published, at the sizes of `bert/mini` and `bert/tiny` and with as many tokens in a step, in long rows of
-short blocks.
+model.attention.num_global_tokens=128 and model.attention.num_global_tail_blocks=0. Deviation: released code masks 15 %
+of the words, whatever their length (run_pretraining.py); here it is 15 % of the tokens, in whole words. `bigbird/mini`
+and `bigbird/tiny` are ours, not published, at the sizes of `bert/mini` and `bert/tiny` and with as many tokens in a
+step, in long rows of short blocks.
 """
 
 from dataclasses import replace

@@ -55,9 +55,9 @@ BASE = Recipe(
             teacher=Teacher(model=bert.BASE.model),
             compared="all",  # released code, README: without --restrict_ce_to_mask
             temperature=2.0,  # released code, train.py
-            distilled=5.0,  # released code, README: alpha_ce
-            masked=2.0,  # released code, README: alpha_mlm
-            hidden_cosine=1.0,  # released code, README: alpha_cos
+            distilled=5.0,  # released code, README: alpha_ce on one GPU; its command for four has 0.33 for all three
+            masked=2.0,  # released code, README: alpha_mlm on one GPU
+            hidden_cosine=1.0,  # released code, README: alpha_cos on one GPU
         ),
     ),
     optimizer=AdamW(
@@ -85,6 +85,7 @@ BASE = Recipe(
         batch=32,  # ours, as for BERT
         max_length=128,  # huggingface/transformers, examples/run_glue.py
         pooler=Pooler(activation=Relu()),  # huggingface/transformers, modeling_distilbert.py: pre_classifier
+        dropout=0.2,  # huggingface/transformers, configuration_distilbert.py: seq_classif_dropout
     ),
 )
 

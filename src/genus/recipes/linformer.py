@@ -45,7 +45,7 @@ BASE = replace(
     ),
     model=ENCODER,
     optimizer=AdamW(  # config/pretraining/base.yaml
-        lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=None
+        lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, decayed="all", clip_norm=None
     ),
     schedule=Linear(warmup=0.04),  # config/pretraining/base.yaml: 10,000 steps, here of 250,000
     stages=(Stage(max_length=512, batch=2048, micro_batch=16),),  # table 2: n = 512; README.pretraining.md: 2048

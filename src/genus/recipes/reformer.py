@@ -1,9 +1,9 @@
 """Reformer: attention by hashing, and layers that can be undone, for long texts (Kitaev et al. 2020, arXiv:2001.04451).
 
-"Released code" is google/trax: resources/supervised/configs/reformer_enwik8.gin in its first form, and the notebook
-trax/models/reformer/text_generation.ipynb; "released configuration" is that of the checkpoints made with it, as the
-Hugging Face hub has them (google/reformer-enwik8, google/reformer-crime-and-punishment). Deviations: the output layer's
-bias stays at 0; dropout falls on the sum of token and position vectors, not on each. `reformer/mini` and
+"Released code" is google/trax: reformer_enwik8.gin, with the sizes that its comments give for more memory, and the
+notebook trax/models/reformer/text_generation.ipynb; "released configuration" is that of the checkpoints made with it,
+as the Hugging Face hub has them (google/reformer-enwik8, google/reformer-crime-and-punishment). Deviations: the output
+layer's bias stays at 0; dropout falls on the sum of token and position vectors, not on each. `reformer/mini` and
 `reformer/tiny` are ours, not published: masked language models over WordPiece at the sizes and the budgets of
 `bert/mini` and `bert/tiny`, so that the ideas can be compared with BERT by fine-tuning; the output matrix, which BERT
 shares with its embedding, is beside it. The paper's imagenet64 is not here.
@@ -38,7 +38,7 @@ from genus.tokens.algorithms.sentencepiece_bpe import SentencePieceBPE
 from genus.tokens.algorithms.wordpiece import WordPiece
 
 DECODER = Transformer(
-    layers=12,  # section 5.2; released code: n_layers
+    layers=12,  # section 5; released code: n_layers
     hidden=1024,  # section 5: d_model
     attention=AlternatingAttention(
         attentions=(
@@ -55,7 +55,7 @@ DECODER = Transformer(
                 head_size=128,
                 chunk_length=256,  # released code: LSHSelfAttention.chunk_len
                 chunks_before=1,  # released code: LSHSelfAttention.n_chunks_before
-                num_hashes=4,  # released configuration; section 5.2 has 4 in figure 5, the released code 2
+                num_hashes=4,  # released configuration; section 5 has 4 in figure 5, the released code 2
                 num_buckets=(512,),  # released code: LSHSelfAttention.n_buckets, 2 l / m of section 2
                 dropout=0.1,  # released configuration
                 mask=Causal(),
@@ -100,6 +100,7 @@ ENWIK8 = Recipe(
         betas=(0.9, 0.98),  # released code: Adam; section 5 names Adafactor
         eps=1e-9,  # released code
         weight_decay=0.0,  # released code
+        clip_norm=None,  # released code, trax/optimizers/adam.py: clip_grad_norm
     ),
     schedule=InverseSquareRoot(warmup=0.02),  # released code, multifactor: 2,000 of 100,000 steps, rsqrt_decay
     stages=(Stage(max_length=65_536, batch=8, micro_batch=1),),  # section 5: 8 sequences of 64K, one a device
@@ -153,6 +154,7 @@ CRIME_AND_PUNISHMENT = replace(
         betas=(0.86, 0.92),  # Adam
         eps=1e-9,  # Adam
         weight_decay=0.0,  # Adam
+        clip_norm=None,  # trax/optimizers/adam.py: clip_grad_norm
     ),
     schedule=Cosine(warmup=0.1),  # multifactor: warmup_steps 100, then steps_per_cycle 900
     stages=(Stage(max_length=524_288, batch=8, micro_batch=1),),  # n_tokens, one sequence a device

@@ -1,8 +1,8 @@
 """RoBERTa: BERT trained longer, on more text, without next sentences (Liu et al. 2019, arXiv:1907.11692).
 
-"Released code" is fairseq, examples/roberta. `roberta/mini` and `roberta/tiny` are ours, not published: the same ideas
-at the sizes of `bert/mini` and `bert/tiny`, with the same cost of training, so that the two members can be compared on
-a laptop.
+"Released code" is fairseq, examples/roberta. As there, masks fall on the special tokens `<s>` and `</s>` too, and
+weight decay on all parameters. `roberta/mini` and `roberta/tiny` are ours, not published: the same ideas at the sizes
+of `bert/mini` and `bert/tiny`, with the same cost of training, so that the two members can be compared on a laptop.
 """
 
 from dataclasses import replace
@@ -16,6 +16,7 @@ from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
 from genus.model.position.learned import LearnedPosition
 from genus.model.transformer import Transformer
+from genus.objectives.masking.tokens import TokenMasking
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
@@ -51,14 +52,22 @@ BASE = Recipe(
     tokens=ByteBPE(vocab_size=50_265),  # section 4.4: 50K; released vocabulary
     examples=FullSentences(),  # section 4.2: full-sentences
     model=ENCODER,
-    objectives=(  # section 4.1: a new mask at each visit; eps as above
-        MaskedLM(output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5)))),
+    objectives=(
+        MaskedLM(
+            masking=TokenMasking(  # section 4.1: a new mask at each visit
+                rate=0.15,  # released code, tasks/masked_lm.py: mask_prob, and of these 80/10/10
+                specials=True,  # released code, tasks/masked_lm.py: <s> is prepended before tokens are masked
+                rounding="stochastic",  # released code, data/mask_tokens_dataset.py
+            ),
+            output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5))),  # as above
+        ),
     ),
     optimizer=AdamW(
         lr=6e-4,  # appendix, table 9
         betas=(0.9, 0.98),  # appendix, table 9
         eps=1e-6,  # appendix, table 9
         weight_decay=0.01,  # appendix, table 9
+        decayed="all",  # released code, trainer.py: one group of parameters
         clip_norm=None,  # appendix, table 9: 0.0, which fairseq reads as none
     ),
     schedule=Linear(warmup=0.048),  # appendix, table 9: 24k of 500k steps, linear decay
@@ -66,12 +75,13 @@ BASE = Recipe(
     budget=Budget(amount=500_000, unit="steps"),  # appendix, table 9
     finetuning=FineTuning(
         optimizer=AdamW(  # appendix, table 10: 1e-5, 2e-5 or 3e-5, and decay; released code, README.glue.md: the rest
-            lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, clip_norm=None
+            lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, decayed="all", clip_norm=None
         ),
         schedule=Linear(warmup=0.06),  # appendix, table 10
         epochs=10,  # appendix, table 10
         batch=32,  # appendix, table 10: 16 or 32
         max_length=512,  # released code, README.glue.md: max-positions
+        dropout=0.0,  # released code, models/roberta: pooler_dropout
     ),
 )
 
@@ -86,7 +96,7 @@ LARGE = replace(
         attention=MultiHeadAttention(heads=16, dropout=0.1),
         feedforward=MLP(size=4096),
     ),
-    optimizer=AdamW(lr=4e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=None),  # appendix, table 9
+    optimizer=replace(BASE.optimizer, lr=4e-4),  # appendix, table 9
     schedule=Linear(warmup=0.06),  # appendix, table 9: 30k of 500k steps
 )
 

@@ -50,6 +50,8 @@ BASE = Recipe(
                 p=0.2,  # section 3.1
                 longest=10,  # section 3.1
                 rate=0.15,  # section 3.1; and 80 %, 10 %, 10 % of the spans
+                rounding="up",  # released code, pretraining/fairseq/data/masking.py: ceil
+                replacement="frequency",  # released code, masking.py: random tokens are drawn from the corpus
             )
         ),
         SpanBoundary(
@@ -62,14 +64,20 @@ BASE = Recipe(
         betas=(0.9, 0.999),  # section 4.2
         eps=1e-8,  # section 4.2
         weight_decay=0.1,  # section 4.2; the command in the released code's pretraining/README.md has 0.01
+        decayed="all",  # released code: fairseq's one group of parameters
         clip_norm=1.0,  # released code, pretraining/README.md
     ),
     schedule=Linear(warmup=0.004167),  # section 4.2: 10,000 of 2,400,000 steps
     stages=(Stage(max_length=512, batch=256, micro_batch=16),),  # section 4.2
     budget=Budget(amount=2_400_000, unit="steps"),  # section 4.2
     finetuning=FineTuning(
-        optimizer=AdamW(  # released code, README: learning rate; run_glue.py: the rest, as BERT's
-            lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0, bias_correction=False
+        optimizer=AdamW(
+            lr=2e-5,  # released code, README: GLUE's RTE
+            eps=1e-6,  # released code, optimization.py: BertAdam, which run_glue.py takes without --fp16
+            weight_decay=0.01,  # released code, run_glue.py
+            clip_norm=1.0,  # released code, optimization.py
+            clip_by="tensor",  # released code, optimization.py
+            bias_correction=False,  # released code, optimization.py
         ),
         schedule=Linear(warmup=0.1),  # released code, run_glue.py
         epochs=10,  # released code, README: GLUE's RTE

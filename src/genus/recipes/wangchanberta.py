@@ -2,18 +2,24 @@
 
 "Released code" is vistec-AI/thai2transformers; "model card" is that of the row's model. Of its four tokenizations three
 are rows: pieces of a unigram model, words by a dictionary, syllables. Words by stacked segmenters are
-`wangchanberta/base-words` with `--set tokens.segmenter=StackedWords`. `wangchanberta/mini` and `wangchanberta/tiny` are
-ours, not published: the same ideas at the sizes of `roberta/mini` and `roberta/tiny`, with the same cost of training.
-All of them need `pip install 'genus[thai]'`.
+`wangchanberta/base-words` with `--set tokens.segmenter=StackedWords --set tokens.vocab_size=92177` (model card,
+wiki-sefr: engine "best"). "Released configuration" is config.json beside the card. Deviation: released code masks each
+token with a probability of 15 %; here 15 % of a sequence's tokens are masked, rounded. `wangchanberta/mini` and
+`wangchanberta/tiny` are ours, not published: the same ideas at the sizes of `roberta/mini` and `roberta/tiny`, with the
+same cost of training. All of them need `pip install 'genus[thai]'`.
 """
 
 from dataclasses import replace
 
+from genus.model.head.lm_head import LMHead, Transform
+from genus.model.norm import LayerNorm
+from genus.model.position.learned import LearnedPosition
+from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
 from genus.recipes import roberta
-from genus.text.normalization import ThaiNormalization
+from genus.text.normalization import ThaiNormalization, ThaiWikipediaNormalization
 from genus.text.segment import DictionaryWords
 from genus.tokens.algorithms.presegmented_words import PresegmentedWords
 from genus.tokens.algorithms.unigram_no_spaces import UnigramNoSpaces
@@ -33,8 +39,18 @@ BASE = Recipe(
         normalization=ThaiNormalization(),
     ),
     examples=roberta.BASE.examples,  # released code, 4_run_mlm.md: FullSentence
-    model=roberta.BASE.model,  # section 4: RoBERTa-base; released code, th-roberta-base-config.json
-    objectives=roberta.BASE.objectives,  # model card: 15 %, of these 80/10/10
+    model=replace(
+        roberta.ENCODER,  # model card: RoBERTa-base
+        embedding=replace(
+            roberta.ENCODER.embedding,
+            position=LearnedPosition(length=510, offset=2),  # released configuration: max_position_embeddings 512
+            norm=LayerNorm(eps=1e-12),  # released configuration: layer_norm_eps
+        ),
+        norm=LayerNorm(eps=1e-12),  # released configuration: layer_norm_eps
+    ),
+    objectives=(  # model card: 15 %, of these 80/10/10; eps as above
+        MaskedLM(output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-12)))),
+    ),
     optimizer=AdamW(
         lr=3e-4,  # model card
         betas=(0.9, 0.999),  # model card
@@ -43,10 +59,10 @@ BASE = Recipe(
         clip_norm=1.0,  # released code, 4_run_mlm.md: max_grad_norm
     ),
     schedule=Linear(warmup=0.048),  # model card: 24,000 of 500,000 steps, linear decay
-    stages=(Stage(max_length=416, batch=4092, micro_batch=12),),  # paper: 4,092 x 416 (model card: 4,096)
+    stages=(Stage(max_length=416, batch=4096, micro_batch=32),),  # model card
     budget=Budget(amount=500_000, unit="steps"),  # model card
-    finetuning=FineTuning(  # released code, 5a_finetune_sequence_classificaition.md
-        optimizer=AdamW(lr=3e-5, eps=1e-5, weight_decay=0.01, clip_norm=1.0),
+    finetuning=FineTuning(  # released code, train_sequence_classification_lm_finetuning.py: defaults
+        optimizer=AdamW(lr=1e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),  # docs/5a has one epoch at 3e-5
         schedule=Linear(warmup=0.1),
         epochs=5,
         batch=16,
@@ -59,11 +75,13 @@ BASE_WORDS = replace(
     name="wangchanberta/base-words",
     published=replace(BASE.published, data="Thai Wikipedia"),  # model card, wiki-newmm
     tokens=PresegmentedWords(
-        vocab_size=97_982,  # released code, 4_run_mlm.md
+        vocab_size=97_982,  # released configuration, wiki-newmm
         segmenter=DictionaryWords(),
-        normalization=ThaiNormalization(),
+        normalization=ThaiWikipediaNormalization(),
         min_frequency=4,  # released code, 3_train_tokenizer.md
     ),
+    model=roberta.BASE.model,  # released configuration, wiki-newmm: RoBERTa's positions and layer_norm_eps
+    objectives=(MaskedLM(output=LMHead(transform=Transform(norm=LayerNorm(eps=1e-5)))),),  # released configuration
     optimizer=AdamW(lr=7e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),  # model card
     schedule=Linear(warmup=0.04),  # model card: 1,250 of 31,250 steps
     stages=(Stage(max_length=512, batch=8192, micro_batch=16),),  # model card
@@ -74,9 +92,9 @@ BASE_SYLLABLES = replace(
     BASE_WORDS,
     name="wangchanberta/base-syllables",
     tokens=PresegmentedWords(
-        vocab_size=59_235,  # model card, wiki-syllable
+        vocab_size=59_235,  # released configuration, wiki-syllable
         segmenter=DictionaryWords(units="syllables"),
-        normalization=ThaiNormalization(),
+        normalization=ThaiWikipediaNormalization(),
         min_frequency=4,
     ),
 )
@@ -85,6 +103,7 @@ MINI = replace(
     BASE,
     name="wangchanberta/mini",
     model=roberta.MINI.model,
+    objectives=BASE_WORDS.objectives,
     optimizer=roberta.MINI.optimizer,
     schedule=roberta.MINI.schedule,
     stages=roberta.MINI.stages,

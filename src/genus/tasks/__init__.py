@@ -36,8 +36,8 @@ class Task(Part, ABC):
     """The column of the label."""
     metrics: tuple[Metric, ...]
     """The first one selects the best weights in validation."""
-    dropout: Fraction = 0.1
-    """Dropout probability of the input of the last linear layer, in training."""
+    dropout: Fraction | None = None
+    """Dropout probability of the input of the last linear layer, in training; None: that of the settings."""
 
     def __post_init__(self) -> None:
         """Check the fields.

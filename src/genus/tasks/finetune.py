@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.errors import UsageError
@@ -66,7 +67,8 @@ def finetune(
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
     RunFolder(folder).check("fine-tuning")
     splits = read_splits(files, task)
-    task, objective = _resolved(task, files, splits)
+    dropout = settings.dropout if task.dropout is None else task.dropout
+    task, objective = _resolved(replace(task, dropout=dropout), files, splits)
     if "test" in splits:
         splits["test"] = splits["test"].without_placeholders(objective)
     recipe = start.fine_tuned(objective, settings)
@@ -91,7 +93,8 @@ def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task,
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
         log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
-    objective = task.objective([label for row in training for label in row.labels])
+    assert task.dropout is not None
+    objective = replace(task.objective([label for row in training for label in row.labels]), dropout=task.dropout)
     if remark := task.remark(training):
         log(remark)
     return task.resolved_for(objective), objective

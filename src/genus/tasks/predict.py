@@ -69,8 +69,9 @@ def score(
     objective = objective_of(model)
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
-from genus.train.record import log
-from genus.train.world import device_of_run
+    for warning in encoded.warnings:
+        log(f"{path or 'texts'}: {warning}")
+    device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
         found = outputs(model.learner, encoded, "float32" if run is None else run.precision)
     labeled = any(row.label is not None for row in rows)

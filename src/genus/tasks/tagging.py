@@ -89,7 +89,7 @@ class Tagging(Task):
         """
         found = classes(labels, self.label)
         usual = OUTSIDE if OUTSIDE in found else max(found, key=Counter(labels).__getitem__)
-        return TokenClassification(labels=found, dropout=self.dropout, usual=usual)
+        return TokenClassification(labels=found, usual=usual)
 
     def resolved_for(self, objective: FineTuned) -> Task:
         """Return the task with its metrics: of whole entities, if the tags mark them, and of words.

@@ -40,6 +40,7 @@ BRACKETS = tuple(
 )
 """Empty brackets, brackets around no letter, and the characters between a bracket and its first or last letter."""
 SPACES = re.compile(r"  +")
+EMPTY = re.compile(r"\s\([\s,;]*\)")
 SPACE = "<_>"
 """The space token, which replaces spaces in segmentation too (Lowphansirikul et al. 2021, arXiv:2101.09635, sec. 3)."""
 
@@ -82,6 +83,21 @@ class ThaiNormalization(Normalization):
         if self.words is not None:
             text = "".join(word for word, _ in groupby(emoji_apart(self.words.words(text))))
         return text.replace(SPACE, " ")
+
+
+class ThaiWikipediaNormalization(Normalization):
+    """Text normalization of WangchanBERTa's models of Thai Wikipedia (released code, clean_data-thwiki.py).
+
+    A non-breaking space becomes a space; soft hyphens and zero-width non-breaking spaces are removed, and so is the
+    first empty parenthesis with the space before it (preprocess_thwiki_extracted.py). Letters keep their case.
+
+    Deviation: there the parenthesis is removed in an article's first paragraph only; a normalization sees one text.
+    """
+
+    def clean(self, text: str) -> str:
+        """Return the normalized text."""
+        text = EMPTY.sub("", text, count=1).replace("\xa0", " ")
+        return text.replace("\ufeff", "").replace("\u00ad", "")
 
 
 def without_html(text: str) -> str:

@@ -45,8 +45,8 @@ class DictionaryWords(Segmenter):
 class StackedWords(Segmenter):
     """Stacked-ensemble word segmentation for Thai (Limkonchotiwat et al. 2020, SEFR CUT)."""
 
-    model: str = "ws1000"
-    """Name of the SEFR CUT model: ws1000 is trained on social media, `best` on BEST 2010."""
+    model: str = "best"
+    """Name of the SEFR CUT model: `best` is trained on BEST 2010, as for WangchanBERTa; ws1000 on social media."""
 
     def words(self, text: str) -> list[str]:
         """Return the words that SEFR CUT finds."""

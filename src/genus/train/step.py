@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from genus.model.compile import compile_learner
+from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth
 from genus.train.memory import Memories
@@ -140,7 +140,7 @@ class TrainStep:
         """
         self.learner.train()
         sums = self._gradients(batches, stage, counts)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.choice.clip_norm or math.inf)
+        norm = clip_gradients(self.parameters, self.choice)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         loss = self.learner.objective(sums, counts)
         self.failed.copy_((self.failed > 0) | ~(loss.isfinite() & norm.isfinite()))

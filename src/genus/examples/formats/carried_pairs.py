@@ -36,7 +36,7 @@ class CarriedPairs(Streams):
     probability `random_next`, is from another document (label 1). The last example of a document has no carried text.
     With `bidirectional`, half of the streams read their documents backward.
 
-    Source: Yang et al. 2019, sections 2.5 and 2.6; released code, data_utils.py, create_tfrecords and _split_a_and_b.
+    Source: Yang et al. 2019, sections 2.5 and 3.1; released code, data_utils.py, create_tfrecords and _split_a_and_b.
     Deviation: there, A and the remembered text may span several documents.
     """
 

@@ -60,6 +60,7 @@ LAYOUT = Layout(
             epochs=3,
             batch=32,
             pooler=Pooler(activation=Relu()),
+            dropout=0.2,
         ),
     ),
     settings=(

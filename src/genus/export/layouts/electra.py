@@ -59,7 +59,7 @@ LAYOUT = Layout(
         optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=128, micro_batch=32),),
         finetuning=FineTuning(
-            optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.0, clip_norm=1.0, layer_decay=0.8),
+            optimizer=AdamW(lr=1e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0, layer_decay=0.8),
             schedule=Linear(warmup=0.1),
             epochs=3,
             batch=32,

@@ -56,7 +56,7 @@ LAYOUT = Layout(
         optimizer=AdamW(lr=5e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
         stages=(Stage(max_length=128, batch=256, micro_batch=16),),
         finetuning=FineTuning(
-            optimizer=AdamW(lr=1e-5, eps=1e-8, weight_decay=0.01, clip_norm=1.0),
+            optimizer=AdamW(lr=1e-5, eps=1e-8, weight_decay=0.1, clip_norm=1.0),
             schedule=Linear(warmup=0.065),
             epochs=10,
             batch=128,

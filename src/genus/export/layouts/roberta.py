@@ -68,10 +68,11 @@ LAYOUT = Layout(
         # Genus's defaults for further pretraining, as in the layout of BERT.
         optimizer=AdamW(lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         finetuning=FineTuning(
-            optimizer=AdamW(lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, clip_norm=None),
+            optimizer=AdamW(lr=2e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1, decayed="all", clip_norm=None),
             schedule=Linear(warmup=0.06),
             epochs=10,
             batch=32,
+            dropout=0.0,
         ),
     ),
     settings=(

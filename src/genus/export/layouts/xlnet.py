@@ -97,7 +97,7 @@ LAYOUT = Layout(
         ),
         objectives=(PermutationLM(),),
         finetuning=FineTuning(
-            optimizer=AdamW(lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+            optimizer=AdamW(lr=2e-5, eps=1e-6, weight_decay=0.01, clip_norm=1.0, bias_correction=False),
             schedule=Linear(warmup=0.1),
             epochs=3,
             batch=32,

@@ -59,7 +59,7 @@ class AxialPosition(Position):
 
     So n₁ + n₂ vectors serve n₁ n₂ positions.
 
-    Source: Kitaev et al. 2020, section 5.1 and released code (position_encodings.py, AxialPositionalEncoding).
+    Source: Kitaev et al. 2020, section 5 and released code (position_encodings.py, AxialPositionalEncoding).
     """
 
     shape: tuple[Count, ...]

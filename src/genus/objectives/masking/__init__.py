@@ -5,12 +5,14 @@ Legend: L sequence length, C candidate tokens, K chosen tokens.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from genus.part import Part, Share
+from genus.errors import GenusError
+from genus.part import Count, Part, Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,12 +27,16 @@ class Masking(Part, ABC):
     A share `mask` of the chosen tokens becomes the mask token, a share `random` a random token, and the rest is kept.
     """
 
-    counts_tokens: ClassVar[bool] = False
-    """Whether it needs the token counts of the corpus."""
-
     rate: Share = 0.15
     mask: Share = 0.8
     random: Share = 0.1
+    rounding: Literal["nearest", "up", "stochastic"] = "nearest"
+    """How rate x L becomes a number of tokens: as in BERT's released code, which chooses one at least; up, as in
+    SpanBERT's; or up with the fraction as probability, as in fairseq's, which may choose none of a short sequence."""
+    max_predictions: Count | None = None
+    """Largest number of chosen tokens of a sequence (max_predictions_per_seq); None: the share alone says it."""
+    replacement: Literal["uniform", "frequency"] = "uniform"
+    """Distribution of random tokens: uniform over the vocabulary, or that of the corpus (freq_weighted_replacement)."""
 
     def __post_init__(self) -> None:
         """Check the shares.
@@ -40,6 +46,11 @@ class Masking(Part, ABC):
         """
         if self.mask + self.random > 1:
             raise ValueError(f"mask + random is {self.mask + self.random:g}, but must lie between 0 and 1")
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it needs the token counts of the corpus."""
+        return self.replacement == "frequency"
 
     @abstractmethod
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -54,16 +65,29 @@ class Masking(Part, ABC):
         draw = self.replacement_draws(chosen, rng)
         ids[chosen[draw < self.mask]] = vocabulary.mask
         swapped = chosen[(draw >= self.mask) & (draw < self.mask + self.random)]
-        ids[swapped] = random_tokens(len(swapped), vocabulary, rng)
+        draw_tokens = random_tokens if self.replacement == "uniform" else frequent_tokens
+        ids[swapped] = draw_tokens(len(swapped), vocabulary, rng)
         return chosen, ids
 
     def replacement_draws(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
         """Return a uniform number (K,) in [0, 1) per chosen position, which decides on its replacement."""
         return rng.random(len(chosen))
 
-    def number(self, sequence: Sequence) -> int:
-        """Return the number of tokens of a sequence to choose: max(1, round(rate x L)), as in BERT's released code."""
-        return max(1, round(self.rate * len(sequence.ids)))
+    def number(self, sequence: Sequence, rng: np.random.Generator) -> int:
+        """Return the number of tokens of a sequence to choose: rate x L, rounded, and at most `max_predictions`."""
+        share = self.rate * len(sequence.ids)
+        match self.rounding:
+            case "nearest":
+                number = max(1, round(share))
+            case "up":
+                number = math.ceil(share)
+            case "stochastic":
+                number = int(share + rng.random())
+        return number if self.max_predictions is None else min(number, self.max_predictions)
+
+    def expected_rate(self, length: float) -> float:
+        """Return the share of the tokens of a sequence of this length that is chosen, but for rounding."""
+        return self.rate if self.max_predictions is None else min(self.rate, self.max_predictions / length)
 
 
 class JointMasking(Masking):
@@ -89,6 +113,27 @@ def random_tokens(number: int, vocabulary: Vocabulary, rng: np.random.Generator)
     while (special := vocabulary.special[ids]).any():
         ids[special] = rng.integers(vocabulary.size, size=int(special.sum()))
     return ids
+
+
+def frequent_tokens(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return ids (number,) drawn with their frequencies in the corpus, without special tokens.
+
+    Raises:
+        GenusError: the vocabulary has no token counts.
+    """
+    below = np.cumsum(np.where(vocabulary.special, 0, counted(vocabulary)))
+    return np.asarray(np.searchsorted(below, rng.random(number) * below[-1], side="right"))
+
+
+def counted(vocabulary: Vocabulary) -> NDArray[np.int64]:
+    """Return the token counts (V,) of the corpus.
+
+    Raises:
+        GenusError: the vocabulary has none.
+    """
+    if vocabulary.counts is None:
+        raise GenusError("the frequency of tokens is not known: the tokens of the corpus were not counted")
+    return vocabulary.counts
 
 
 def fit_budget(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int) -> list[int]:

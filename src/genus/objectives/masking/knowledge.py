@@ -84,7 +84,7 @@ class RuleChunker(Chunker):
 class KnowledgeMasking(JointMasking):
     """Knowledge masking: an entity, a phrase, or a word outside of both is masked as a whole.
 
-    These units are taken in random order; one that would exceed max(1, round(rate x L)) tokens is skipped.
+    These units are taken in random order; one that would exceed `number` tokens is skipped.
 
     Source: Sun et al. 2019, ERNIE (arXiv:1904.09223), section 3.2; ERNIE 2.0, section 3.2.1.
     """
@@ -99,12 +99,12 @@ class KnowledgeMasking(JointMasking):
     def choose(
         self, sequence: examples_Sequence, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Return the positions (K,) of the chosen units, at most max(1, round(rate x L))."""
+        """Return the positions (K,) of the chosen units, at most `number`."""
         candidates, word = words(sequence, vocabulary)
         unit = self.units(sequence.ids[candidates], candidates, word, vocabulary)
         sizes = np.bincount(unit)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
-        chosen[fit_budget(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
+        chosen[fit_budget(rng.permutation(len(sizes)), sizes, self.number(sequence, rng))] = True
         return candidates[chosen[unit]]
 
     def units(

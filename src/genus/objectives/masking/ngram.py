@@ -23,7 +23,7 @@ class NGramMasking(Masking):
     """N-gram masking: n words, p(n) = (1 / n) / Σₖ (1 / k) for n up to `longest`; each piece is replaced separately.
 
     Every word is tried in random order as the first of a run. If fewer words are left in the segment, n is drawn up to
-    their number. A run that would exceed max(1, round(rate x L)) tokens loses words at its end until it fits; a run
+    their number. A run that would exceed `number` tokens loses words at its end until it fits; a run
     that does not fit, or overlaps an earlier one, is skipped. So late runs are shorter than the distribution says.
 
     Source: Lan et al. 2019, section 4.1; released code, create_pretraining_data.py, create_masked_lm_predictions.
@@ -39,7 +39,7 @@ class NGramMasking(Masking):
         return f"runs of up to {self.longest} words"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions (K,) of the chosen n-grams, at most max(1, round(rate x L))."""
+        """Return the positions (K,) of the chosen n-grams, at most `number`."""
         candidates, word = words(sequence, vocabulary)
         first = np.searchsorted(word, np.arange(word.max(initial=-1) + 2))
         left = self._words_left(candidates, word, first[:-1])
@@ -47,7 +47,7 @@ class NGramMasking(Masking):
         weights = np.cumsum(1 / np.arange(1, self.longest + 1))
         drawn = np.searchsorted(weights, rng.random(len(left)) * weights[left - 1], side="right") + 1
         chosen = np.zeros(len(candidates), dtype=np.bool_)
-        budget = self.number(sequence)
+        budget = self.number(sequence, rng)
         bounds = first.tolist()
         for start, n in zip(order.tolist(), drawn[order].tolist(), strict=True):
             while n and bounds[start + n] - bounds[start] > budget:

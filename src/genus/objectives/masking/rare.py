@@ -5,12 +5,11 @@ Legend: K chosen tokens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.errors import GenusError
-from genus.objectives.masking import Masking
+from genus.objectives.masking import Masking, counted
 from genus.part import NotNegative
 
 if TYPE_CHECKING:
@@ -27,9 +26,12 @@ class RareMasking(Masking):
     `rate` holds per batch, and a sequence of frequent tokens has few masks; here it holds per sequence.
     """
 
-    counts_tokens: ClassVar[bool] = True
-
     smoothing: NotNegative = 0.7
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Always: rare tokens are told by their counts."""
+        return True
 
     @property
     def in_words(self) -> str:
@@ -37,7 +39,7 @@ class RareMasking(Masking):
         return "single tokens, rare ones more often"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return max(1, round(rate x L)) positions (K,), or fewer if there are fewer tokens that are not special.
+        """Return `number` positions (K,), or fewer if there are fewer tokens that are not special.
 
         Weighted sampling without replacement: the K smallest of exponential variables, each with its token's weight as
         rate (Efraimidis & Spirakis 2006).
@@ -45,9 +47,7 @@ class RareMasking(Masking):
         Raises:
             GenusError: the vocabulary has no token counts.
         """
-        if vocabulary.counts is None:
-            raise GenusError("rare tokens cannot be told: the tokens of the corpus were not counted")
         candidates = np.flatnonzero(~sequence.fixed & ~vocabulary.special[sequence.ids])
-        rates = np.maximum(vocabulary.counts[sequence.ids[candidates]], 1.0) ** -self.smoothing
+        rates = np.maximum(counted(vocabulary)[sequence.ids[candidates]], 1.0) ** -self.smoothing
         waits = rng.exponential(size=len(candidates)) / rates
-        return np.sort(candidates[np.argsort(waits)[: self.number(sequence)]])
+        return np.sort(candidates[np.argsort(waits)[: self.number(sequence, rng)]])

@@ -55,7 +55,7 @@ class ContextSpans(RandomTokens):
     span may end within a word, as in the released code, which tests for the next word start at the span's first token;
     that is always a word start, so the code counts tokens.
 
-    Source: Yang et al. 2019, section 2.6; released code, data_utils.py, _sample_mask. Deviations: a span lies within
+    Source: Yang et al. 2019, section 3.1; released code, data_utils.py, _sample_mask. Deviations: a span lies within
     its K n tokens, as the paper says, not beside as many; a span at the end is kept; the special tokens of the frame
     end a span and do not count.
     """

@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 class TokenMasking(Masking):
     """Token masking, uniform without replacement (BERT's released code, create_masked_lm_predictions)."""
 
+    specials: bool = False
+    """Whether the special tokens of the frame can be chosen too, as in fairseq (mask_tokens_dataset.py)."""
+
     @property
     def in_words(self) -> str:
         """Description in words: the unit of masking."""
         return "single tokens"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return max(1, round(rate x L)) positions (K,), or all that are not fixed if they are fewer."""
-        candidates = np.flatnonzero(~sequence.fixed)
-        return np.sort(rng.permutation(candidates)[: self.number(sequence)])
+        """Return `number` positions (K,), or all that can be chosen if they are fewer."""
+        candidates = np.flatnonzero(self.specials | ~sequence.fixed)
+        return np.sort(rng.permutation(candidates)[: self.number(sequence, rng)])
 
 
 class WholeWordMasking(Masking):
@@ -34,8 +37,7 @@ class WholeWordMasking(Masking):
 
     A word is a word-start piece and the pieces after it, up to the next word start or special token of the frame;
     pieces without their word start, as at the front of a truncated segment, are a word too. Words are taken in random
-    order; one that would exceed max(1, round(rate x L)) is skipped, so a short sequence of long words may have no
-    target.
+    order; one that would exceed `number` tokens is skipped, so a short sequence of long words may have no target.
 
     Source: BERT's released code, create_pretraining_data.py, `do_whole_word_mask`.
     """
@@ -46,9 +48,9 @@ class WholeWordMasking(Masking):
         return "whole words"
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the positions (K,) of the chosen words, at most max(1, round(rate x L))."""
+        """Return the positions (K,) of the chosen words, at most `number`."""
         candidates, word = words(sequence, vocabulary)
         sizes = np.bincount(word)
         chosen = np.zeros(len(sizes), dtype=np.bool_)
-        chosen[fit_budget(rng.permutation(len(sizes)), sizes, self.number(sequence))] = True
+        chosen[fit_budget(rng.permutation(len(sizes)), sizes, self.number(sequence, rng))] = True
         return candidates[np.flatnonzero(chosen[word])]

@@ -173,7 +173,7 @@ class DistilledMaskedLM(MaskedLM, Distillation):
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer at the compared tokens, and of the teacher's forward pass."""
-        share = 1.0 if self.compared == "all" else self.masking.rate
+        share = 1.0 if self.compared == "all" else self.masking.expected_rate(lengths["tokens"])
         own = (self.output.cost(model, vocab_size) + ComponentCost(activations=2 * vocab_size)).scaled(share)
         if self.teacher is None:
             return own

@@ -61,8 +61,11 @@ class MaskedLM(LanguageModel):
         return Example(streams, example.targets | {self.target: (chosen, sequence.ids[chosen])})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
-        """Return rate x tokens + 1 per sequence, since each sequence rounds its own share and has at least one."""
-        return {self.target: min(tokens, math.ceil(self.masking.rate * tokens) + sequences)}
+        """Return rate x tokens + 1 per sequence, since each sequence rounds its own share, or what it has at most."""
+        most = math.ceil(self.masking.rate * tokens) + sequences
+        if self.masking.max_predictions is not None:
+            most = min(most, self.masking.max_predictions * sequences)
+        return {self.target: min(tokens, most)}
 
     def build(self, model: Model, vocab_size: int) -> MaskedLMHead:
         """Build the output layer as a head."""
@@ -70,7 +73,7 @@ class MaskedLM(LanguageModel):
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer, at the chosen tokens only."""
-        return self.output.cost(model, vocab_size).scaled(self.masking.rate)
+        return self.output.cost(model, vocab_size).scaled(self.masking.expected_rate(lengths["tokens"]))
 
 
 class MaskedLMHead(LanguageModelHead):
