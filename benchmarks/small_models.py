@@ -38,7 +38,7 @@ CONTENDERS = {
     "learned positions": [LEARNED],
     "learned positions, post-norm": [LEARNED, POST],
     "post-norm": [POST],
-    "gated feed-forward, no biases there": ["model.feedforward={kind='GatedMLP', size=684}"],
+    "no gates, biases": ["model.feedforward={kind='MLP', size=1024}", "model.attention.bias=true"],
     "masking 30 %": ["objectives.0.masking.rate=0.3"],
     "rate 2e-3": ["optimizer.lr=2e-3"],
     "rate 5e-4": ["optimizer.lr=5e-4"],
@@ -46,7 +46,7 @@ CONTENDERS = {
     "batch of 32": ["stages.0.batch=32", "stages.0.micro_batch=32"],
     "rows of 128, batch of 8": ["stages.0.max_length=128", "stages.0.batch=8", "stages.0.micro_batch=8"],
     "4,000 pieces": ["tokens.vocab_size=4000"],
-    "6 layers of 192": ["model.layers=6", "model.hidden=192", "model.attention.heads=3", "model.feedforward.size=768"],
+    "6 layers of 192": ["model.layers=6", "model.hidden=192", "model.attention.heads=3", "model.feedforward.size=512"],
     "Lion": ["optimizer={kind='Lion', lr=3e-4, weight_decay=0.1}"],
 }
 """Changes to `genus/mini` by name; the first is the row itself."""

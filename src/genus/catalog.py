@@ -49,6 +49,30 @@ def names() -> list[str]:
     return [name for rows in members().values() for name in rows]
 
 
+def split(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
+    """Return the recipe's name and the texts: the first argument is a recipe, unless it is text that exists.
+
+    Args:
+        arguments: [recipe,] text, text, ...
+        default: the recipe's name where there is none.
+
+    Raises:
+        UsageError: there is a recipe and no text.
+    """
+    first, *texts = arguments
+    if not _is_recipe(first) and Path(first).exists():
+        return default, [*arguments]
+    if not texts:
+        raise UsageError(f"{first}: there is no {'text beside the recipe' if _is_recipe(first) else 'such text'}")
+    return first, texts
+
+
+def _is_recipe(name: str) -> bool:
+    """Return whether a name or a path is that of a recipe."""
+    path = Path(name)
+    return name in {*members(), *names()} or path.suffix in FILES or (path / "recipe.json").is_file()
+
+
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Load a recipe by name (`bert`, `bert/large`) or from a recipe JSON, a TOML overlay or a run folder.
 

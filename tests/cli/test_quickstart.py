@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import sysconfig
 from functools import partial
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from genus import catalog, load_model
+from genus import load_model
 from genus.cli import main, quickstart
+from genus.cli.quickstart_page import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, figure, read_curve
 from genus.text import installed
 
 OVERLAY = 'base = "genus/tiny"\n[finetuning]\nepochs = 1\nmax_length = 32\n'
@@ -25,19 +30,21 @@ def few_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     roots = [(name, root / name) for name in ("email", "asyncio")]
     read = installed.read
     monkeypatch.setattr(installed, "read", lambda workers, progress: read(roots, 1, progress))
-    monkeypatch.setattr(installed, "make", partial(installed.make, train=40, validation=20))
+    monkeypatch.setattr(installed, "make", partial(installed.make, validation=20))
     (tmp_path / "tiny.toml").write_text(OVERLAY)
     monkeypatch.setattr(quickstart, "RECIPE", str(tmp_path / "tiny.toml"))
-    monkeypatch.setattr(quickstart, "SEEDS", (0, 1))
+    monkeypatch.setattr(quickstart, "WHOLE", quickstart.Size(tokens=TOKENS, seeds=2, sentences=40))
+    monkeypatch.setattr(quickstart, "QUICK", quickstart.Size(tokens=TOKENS // 4, seeds=1, sentences=20))
 
 
 @pytest.mark.usefixtures("few_packages")
 def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["quickstart", "--out", str(tmp_path / "out"), "--tokens", str(TOKENS)]
+    command = ["quickstart", "--out", str(tmp_path / "out")]
     assert main([*command, "--json"]) == 0
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert all(f"{step}/5 " in captured.err for step in range(1, 6))
+    assert captured.err.index("minutes on this machine") < captured.err.index("2/5 ")
     assert found["text"]["labels"] == ["as written", "swapped"]
     assert found["accuracy"]["pretrained"]["runs"] == found["accuracy"]["random"]["runs"] == 2
     assert list(found["completions"]) == list(quickstart.SENTENCES)
@@ -51,11 +58,63 @@ def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pyte
         assert f"{found['accuracy'][start]['mean']:.4f} [" in printed
     assert f"{found['held_out']['masked_lm/correct']:.1%} of the masked tokens" in printed
     assert printed.count("which genus reads (transformers has no class of it)") == 2
-    assert printed.count("\n  genus ") == 3
+    assert printed.count("\n  genus ") == 4
     assert str(tmp_path / "out" / "genus-mini") in printed
 
 
-def test_it_ends_by_tokens_so_that_a_slow_machine_learns_the_same() -> None:
-    """Its row, whose budget is the command's own."""
-    budget = catalog.load(quickstart.RECIPE).budget
-    assert (budget.unit, budget.amount) == ("tokens", quickstart.TOKENS)
+class Tags(HTMLParser):
+    """The tags of a page, and whether each is closed by its own end."""
+
+    VOID: ClassVar[set[str]] = {"meta", "link", "img", "br"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        assert not {"src", "href"} & {name for name, _ in attrs}, "the page needs no other file"
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.usefixtures("few_packages")
+def test_the_page_holds_all_that_was_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --quick too: one seed has no interval, and nothing is claimed of it."""
+    assert main(["quickstart", "--quick", "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    page = Path(found["page"]).read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open
+    assert {"svg", "table", "pre", "style"} <= tags.seen
+    assert ": pretraining helps" not in page
+    told = [f"{found['accuracy'][start]['mean']:.4f}" for start in ("pretrained", "random")]
+    assert all(html.escape(text) in page for text in [*told, *quickstart.SENTENCES, str(found["models"]["pretrained"])])
+    train, held_out = read_curve(tmp_path / "out" / "genus-mini" / "metrics.jsonl", "masked_lm")
+    assert len(held_out) >= 1
+    assert [tokens for tokens, _ in train] == sorted(tokens for tokens, _ in train)
+
+
+def test_curves_lie_within_the_figure() -> None:
+    """Whatever the losses are; markup in a sentence is text."""
+    drawn = figure([(0, 9.5), (1e6, 4.25)] * 7, [(2e6, 0.5)])
+    points = [tuple(map(float, point)) for point in re.findall(r"[ML]([\d.]+) ([\d.]+)", drawn)]
+    assert all(LEFT <= x <= WIDTH and TOP <= y <= HEIGHT - BOTTOM for x, y in points)
+    assert "<svg" not in figure([], [])
+
+
+def test_the_completions_that_count_are_words_that_fit() -> None:
+    """Ten sentences or more, each with one mask, and content words in lower case, as the tokenizer writes them."""
+    assert len(quickstart.SENTENCES) >= 10
+    assert all(text.count("[MASK]") == 1 for text in quickstart.SENTENCES)
+    words = set().union(*quickstart.SENTENCES.values())
+    assert all(word.isalpha() and word.islower() for word in words)
+    assert not words & {"the", "a", "an", "of", "is", "to"}

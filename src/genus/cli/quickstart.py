@@ -178,7 +178,7 @@ def _right(sentence: str, words: list[dict[str, Any]]) -> bool:
 def _sentences(found: dict[str, Any], made: "Made", size: int) -> list[str]:
     """Return what was found, in sentences."""
     pretrained, random = (found["accuracy"][name] for name in ("pretrained", "random"))
-    apart = pretrained["low"] > random["high"]
+    apart = None not in (pretrained["low"], random["high"]) and pretrained["low"] > random["high"]
     difference = pretrained["mean"] - random["mean"]
     right = sum(_right(*row) for row in found["completions"].items())
     return [
@@ -190,7 +190,7 @@ def _sentences(found: dict[str, Any], made: "Made", size: int) -> list[str]:
         + (
             f"The difference of {difference:.1%} is more than the intervals over {size} seeds: pretraining helps."
             if apart
-            else f"The intervals over {size} seeds overlap: this run does not show that pretraining helps."
+            else f"With {size} seed{'s' if size > 1 else ''} that does not show that pretraining helps."
         ),
         f"Of {len(SENTENCES)} masked words, {right} are completed with a word that fits.",
     ]

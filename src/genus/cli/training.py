@@ -6,13 +6,24 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Field, Folder, Out, RecipeName, Running, Settings, Sources, Title, chosen_run
+from genus.cli.options import AsJson, Field, Folder, Out, Running, Settings, Title, chosen_run
 from genus.cli.output import Counter, columns, document
+
+DEFAULT = "genus"
+"""The recipe of a text without one."""
 
 
 def pretrain(
-    recipe: RecipeName,
-    texts: Sources,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RECIPE] TEXT...",
+            help=f"A recipe (a member as bert or roberta/large, a recipe .json, a .toml overlay, the folder of a run; "
+            f"else {DEFAULT}), and text: files (.txt, .jsonl, .parquet; .gz, .xz, .zst), folders of them, Hugging Face "
+            "dataset ids, or a prepared store.",
+            show_default=False,
+        ),
+    ],
     out: Out,
     settings: Settings = [],
     running: Running = [],
@@ -37,7 +48,7 @@ def pretrain(
 ) -> None:
     """Pretrain a recipe on text.
 
-    Or on one prepared store. Tokenizer, store, checkpoints and the model go to one folder.
+    Tokenizer, store, checkpoints and the model go to one folder.
     """
     from dataclasses import asdict
 
@@ -46,6 +57,7 @@ def pretrain(
     from genus.text import Fields
 
     run = chosen_run(running)
+    recipe, texts = catalog.split(what, DEFAULT)
     row = catalog.load(recipe, settings)
     source, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
     fields, counter = Fields(field, title), Counter("tokenizing", "B")
