@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli import data, quickstart, rows, training, use
+from genus.cli import data, doctor, quickstart, rows, training, use
 from genus.errors import GenusError
 from genus.openmp import sleep_soon
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 tokenizer = typer.Typer(help="Make a tokenizer.", no_args_is_help=True, rich_markup_mode=None)
 
 app.command("quickstart")(quickstart.quickstart)
+app.command("doctor")(doctor.doctor)
 app.command("list")(rows.list_members)
 app.command("show")(rows.show)
 app.command("table")(rows.table)

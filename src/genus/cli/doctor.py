@@ -1,0 +1,47 @@
+"""The command `doctor`: what a text or a run has that will trouble training."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genus.cli.options import AsJson, Field, Title
+from genus.cli.output import document
+
+
+def doctor(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...|RUN", help="Text as for pretrain, or the folder of a run.", show_default=False),
+    ],
+    words: Annotated[
+        Path | None, typer.Option("--tokenizer", metavar="FOLDER", help="Tell how much of the text it does not know.")
+    ] = None,
+    field: Field = "text",
+    title: Title = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine a text before training, or a run during and after it.
+
+    Each line is one thing that was measured; under what may trouble training stands one thing to try.
+    """
+    from genus.doctor import examine_run, examine_text
+    from genus.run_folder import RunFolder
+    from genus.text import Corpus, Fields
+    from genus.tokens.tokenizer import Tokenizer
+
+    folder = Path(what[0])
+    if len(what) == 1 and RunFolder(folder).content() == "a pretraining run":
+        findings = examine_run(folder)
+    else:
+        tokenizer = None if words is None else Tokenizer.load(words)
+        findings = examine_text(Corpus(what, Fields(field, title)), tokenizer)
+    if as_json:
+        document([asdict(finding) for finding in findings])
+        return
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        print(f"{'!' if finding.advice else ' '} {finding.what:{width}}  {finding.found}")
+        if finding.advice:
+            print(f"  {'':{width}}  try: {finding.advice}")

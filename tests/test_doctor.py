@@ -1,0 +1,117 @@
+"""What is found in a text and in a run: each fault alone is told, with one thing to try, and no other."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from genus import catalog, pipeline
+from genus.cli import main
+from genus.doctor import Finding, entropy, examine_run, examine_text
+from genus.errors import GenusError
+from genus.text import Corpus
+from genus.tokens.store import Store
+from small import RUN, documents, shrunk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SENTENCES = "The old river {} answers the long letter. Every teacher {} builds a narrow bridge in winter. "
+GREEK = "\N{GREEK SMALL LETTER ALPHA WITH TONOS}\N{GREEK SMALL LETTER BETA}\N{GREEK SMALL LETTER PI} " * 5
+
+
+def text(number: int) -> str:
+    """Return a document of plain English, of its own."""
+    return SENTENCES.format(number, number + 1) * (3 + number % 5)
+
+
+def troubles(findings: list[Finding]) -> set[str]:
+    """Return the names of what comes with advice, but for the size, as all texts here are small."""
+    return {finding.what for finding in findings if finding.advice} - {"size"}
+
+
+def examined(tmp_path: Path, made: list[str]) -> list[Finding]:
+    """Return the findings in a file of documents."""
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in made), encoding="utf-8")
+    return examine_text(Corpus([str(path)]))
+
+
+def test_nothing_is_wrong_with_plain_text(tmp_path: Path) -> None:
+    assert troubles(examined(tmp_path, [text(number) for number in range(60)])) == set()
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        ([text(number % 30) for number in range(60)], "duplicates"),
+        ([f"The old river answers letter {number} of all of them." for number in range(60)], "single sentences"),
+        ([f"{text(number)} {'abcdefghij' * 90}" for number in range(60)], "unspaced text"),
+        ([text(number) if number % 9 else " " for number in range(60)], "empty"),
+        ([f"{GREEK} {number}. {GREEK}." * 3 for number in range(60)], "script"),
+        ([text(number).replace("e", "é") for number in range(60)], "marks"),
+        ([f"It is. So {number}." for number in range(60)], "lengths"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_fault_of_a_text_is_told(tmp_path: Path, made: list[str], what: str) -> None:
+    found = examined(tmp_path, made)
+    assert what in troubles(found)
+    assert troubles(found) <= {what, "marks"}  # Greek has accents
+
+
+def test_the_size_is_counted(tmp_path: Path) -> None:
+    made = [text(number) for number in range(7)]
+    (size,) = (finding for finding in examined(tmp_path, made) if finding.what == "size")
+    assert size.found.startswith("7 documents")
+    assert size.advice
+    with pytest.raises(GenusError, match="empty"):
+        examined(tmp_path, [" "])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned nothing yet: ten updates at a rate of next to nothing."""
+    folder = tmp_path_factory.mktemp("doctor")
+    (folder / "text.txt").write_text("\n\n".join(documents(60)), encoding="utf-8")
+    recipe = shrunk(catalog.load("bert"))
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, lr=1e-9))
+    pipeline.pretrain(recipe, [folder / "text.txt"], folder / "run", RUN)
+    return folder / "run"
+
+
+def test_a_run_on_the_plateau(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A loss at or above that of the frequencies of single tokens is told, on the command line too."""
+    assert "loss" in troubles(examine_run(run))
+    assert main(["doctor", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["what"] == "progress"
+    assert main(["doctor", str(run)]) == 0
+    assert "try: " in capsys.readouterr().out
+
+
+def test_a_run_that_learned(run: Path, tmp_path: Path) -> None:
+    """The same run with losses well below: nothing is said of the loss, but of held-out text that does not follow."""
+    for name in ("recipe.json", "store"):
+        (tmp_path / name).symlink_to(run / name)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {name: 0.5 for name in row if name == "masked_lm"} | ({"epochs": 9.0} if "epochs" in row else {})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {"loss", "held-out loss"} & troubles(examine_run(tmp_path)) == {"held-out loss"}
+
+
+def test_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(GenusError, match="no pretraining run"):
+        examine_run(tmp_path)
+
+
+def test_the_entropy_of_tokens(run: Path) -> None:
+    """By its definition, over a dictionary."""
+    store = Store.open(run / "store")
+    ids = store.ids.tolist()
+    share = {number: ids.count(number) / len(ids) for number in set(ids)}
+    assert entropy(store) == pytest.approx(-sum(p * math.log(p) for p in share.values()), rel=1e-9)
