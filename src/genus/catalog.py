@@ -121,7 +121,7 @@ def _table(path: Path) -> dict[str, Any]:
         table = FILES[path.suffix](path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from None
     if not isinstance(table, dict):
         raise UsageError(f"{path}: expected a table of choices")

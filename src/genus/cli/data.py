@@ -23,13 +23,14 @@ def train_tokenizer(
 ) -> None:
     """Train the tokenizer of a recipe on text. Only a tokenizer that genus wrote is written over."""
     from genus import catalog
-    from genus.export.files import remove, replaced_by_tokenizer, tokenizer_files
+    from genus.export.files import replaced_by_tokenizer
+    from genus.run_folder import RunFolder
     from genus.text import Corpus, Fields
 
     old = replaced_by_tokenizer(out)
-    tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts, Fields(field, title)))
-    tokenizer.save(out)
-    remove(out, old - tokenizer_files(out))
+    with RunFolder(out).lock():
+        tokenizer = catalog.load(recipe, settings).tokens.train(Corpus(texts, Fields(field, title)))
+        tokenizer.save(out, replaced=old)
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})
     else:
@@ -50,17 +51,15 @@ def prepare(
 
     Any number of runs read it; a preparation that was stopped goes on where it was.
     """
-    from genus.run_folder import RunFolder
     from genus.text import Fields
     from genus.tokens.store import Store, counts, prepare
     from genus.tokens.tokenizer import Tokenizer
 
     begun = time.perf_counter()
     fields, progress = Fields(field, title), Counter("tokenizing", "B")
-    with RunFolder(out).lock():
-        prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
-        if check:
-            Store.check(out)
+    prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
+    if check:
+        Store.check(out)
     seconds = time.perf_counter() - begun
     found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
     if as_json:
