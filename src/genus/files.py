@@ -87,7 +87,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise GenusError(f"{path}: cannot be written: {error.strerror or error}") from None
     except UnicodeEncodeError as error:
-        raise GenusError(f"{path}: cannot hold a name that is not UTF-8 ({error.object[:80]!a}); rename it") from None
+        around = error.object[max(0, error.start - 20) : error.end + 20]
+        raise GenusError(f"{path}: cannot hold a name that is not UTF-8 ({around!a}); rename that file") from None
 
 
 def is_stream(path: Path) -> bool:

@@ -88,7 +88,8 @@ class Journal:
             with (folder / name).open("ab") as file:
                 file.truncate(size)
         self.files: list[BinaryIO] = [(folder / name).open("ab") for name in FILES]
-        write_text(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in (identity, asdict(self.state))))
+        lines = (identity, asdict(self.state))
+        write_text(folder / JOURNAL, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         self.journal = (folder / JOURNAL).open("a", encoding="utf-8")
         if self.state == EMPTY:
             self._append(EMPTY.counts, [b"", np.zeros(1, np.int64).tobytes(), b""])
