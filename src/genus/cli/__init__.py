@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a disk without room. Whoever writes a file names it; without a name, it is standard output's."""
+NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+"""In PyTorch's errors, on CPUs and on GPUs."""
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C stopped, the convention of shells."""
 
@@ -106,6 +109,8 @@ def _report(error: Exception) -> int:
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
         where = "standard output" if error.filename is None else os.fsdecode(error.filename)
         message, code = f"{where}: {error.strerror}", 1
+    elif isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        message, code = "there is not enough memory; take a smaller batch (stages.micro_batch), model or table", 1
     else:
         message, code = f"{type(error).__name__}: {error} (unexpected; {TRACEBACK}=1 shows where)", 1
     print(f"genus: error: {' '.join(message.split())}", file=sys.stderr)

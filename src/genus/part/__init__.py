@@ -17,11 +17,12 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from genus.errors import ChoiceError, near
 from genus.part.choices import choices_of
-from genus.part.ranges import Count, Fraction, Natural, NotNegative, Positive, Range, Share, SomeShare
+from genus.part.ranges import Count, Depth, Fraction, Natural, NotNegative, Positive, Range, Share, SomeShare, VocabSize
 from genus.part.slots import slots_of
 
 __all__ = [
     "Count",
+    "Depth",
     "Fraction",
     "Json",
     "Natural",
@@ -31,6 +32,7 @@ __all__ = [
     "Range",
     "Share",
     "SomeShare",
+    "VocabSize",
     "diff",
     "parts_within",
     "slots_of",

@@ -70,6 +70,8 @@ class Tokenizer:
         special = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
         special[[ids[name] for name in specials.names()]] = True
         special[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
+        if special.all():
+            raise GenusError("the vocabulary holds nothing but special tokens; train it on more text, or a larger one")
         return Vocabulary(
             size=self.tokens.vocab_size,
             roles={role: ids[name] for role, name in specials.roles().items()},
