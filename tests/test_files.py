@@ -10,9 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from genus.errors import GenusError
-from genus.files import beside, expecting, write_text
+from genus.files import CHECKSUMS, beside, checksum, expecting, write_tensors, write_text
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -119,3 +122,14 @@ def test_damage_is_one_line_that_names_file_and_remedy(tmp_path: Path, text: str
     assert str(caught.value).startswith(f"{file}: is damaged (")
     assert str(caught.value).endswith("); remove it")
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_tensors_give_the_same_file(tmp_path: Path) -> None:
+    tensors = {name: torch.arange(6.0).view(2, 3) + number for number, name in enumerate(("b", "ä", 'a"', "c"))}
+    for number in range(8):
+        write_tensors(tmp_path / str(number), tensors)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert load_file(tmp_path / "0").keys() == tensors.keys()
+    with safe_open(tmp_path / "0", "pt") as file:
+        found = json.loads(file.metadata()[CHECKSUMS])
+    assert found == {name: checksum(tensor) for name, tensor in tensors.items()}

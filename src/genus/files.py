@@ -146,7 +146,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     mode = path.stat().st_mode  # permissions by the umask
     checksums = json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})
     save_file(dict(tensors), path, metadata={"format": "pt", CHECKSUMS: checksums})
+    _sort_metadata(path)
     path.chmod(mode)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a safetensors file, which the library writes in random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
 
 def checksum(tensor: Tensor) -> int:
