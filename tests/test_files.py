@@ -60,7 +60,7 @@ def test_what_goes_to_the_output_itself_stands_in_order_with_what_is_printed(tmp
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_device_is_one_line() -> None:
-    with pytest.raises(GenusError, match="^/dev/full: cannot be written: No space left on device$"):
+    with pytest.raises(GenusError, match=r"^/dev/full: cannot be written: No space left on device$"):
         write_text(Path("/dev/full"), "text")
 
 
