@@ -31,10 +31,11 @@ from genus import catalog
 from genus.errors import GenusError
 from genus.export.folder import load
 from genus.files import write_json
+from genus.part import leaves
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
 ROWS = ("bert/tiny", "electra/tiny", "xlnet/tiny")
@@ -254,30 +255,10 @@ def odd_value(place: Place, draw: random.Random, out: Path) -> tuple[str, str]:
     row = draw.choice([name for name in catalog.names() if name.endswith("/tiny")])
     paths = [path for path, _ in leaves(catalog.load(row).to_json()) if not path.startswith(("published", "kind"))]
     setting = f"{draw.choice(paths)}={draw.choice(VALUES)}"
-    arguments = [
-        "pretrain",
-        row,
-        place.text,
-        "--out",
-        out,
-        "--set",
-        "budget.amount=1",
-        "--set",
-        "tokens.vocab_size=300",
-    ]
-    arguments += ["--set", SMALL[1], "--run", "device=cpu", "--run", "workers=0", "--run", "evaluate_batches=2"]
-    ended = genus(*arguments, "--set", setting, kill_after=PATIENCE / 3)
+    settings = [word for one in (*SMALL[:2], "budget.amount=1", setting) for word in ("--set", one)]
+    run = [word for one in (*RUN[:3], "workers=0") for word in ("--run", one)]
+    ended = genus("pretrain", row, place.text, "--out", out, *settings, *run, kill_after=PATIENCE / 3)
     return f"{row}, {setting[:100]}", "" if ended.code == -signal.SIGKILL else ended.fault  # it trains, for long
-
-
-def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Yield path and value of every choice within the JSON of a part."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if not items or (isinstance(value, list) and not isinstance(value[0], dict | list)):
-        yield path, value
-        return
-    for key, inner in items:
-        yield from leaves(inner, f"{path}.{key}" if path else str(key))
 
 
 KINDS: dict[str, Callable[[Place, random.Random, Path], tuple[str, str]]] = {

@@ -11,6 +11,7 @@ import torch
 from genus import catalog
 from genus.cost import cost
 from genus.errors import GenusError, UsageError
+from genus.part import leaves
 from genus.pipeline import refuse_too_large
 from genus.train.run import Run
 from small import shrunk
@@ -22,24 +23,14 @@ if TYPE_CHECKING:
 
 VALUES: list[object] = [0, -1, 1, 3, 10**9, 10**30, 10**400, 1e308, math.inf, math.nan, 1e-300, 0.37]
 VALUES += ["x", "", True, None, [], [0], {}, {"kind": "x"}]
-FREE = ("published", "name", "finetuning")
+FREE = ("published", "name", "finetuning", "kind")
 ROWS = ["bert/tiny", "electra/tiny", "xlnet/tiny"]
 ROWS += [pytest.param(name, marks=pytest.mark.slow) for name in catalog.names() if name not in ROWS]  # type: ignore[misc]
 
 
-def leaves(value: object, path: str = "") -> Iterator[str]:
-    """Yield the path of every choice within the JSON of a part, its kinds included."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if not items or (isinstance(value, list) and not isinstance(value[0], dict | list)):
-        yield path
-        return
-    for key, inner in items:
-        yield from leaves(inner, f"{path}.{key}" if path else str(key))
-
-
 def odd(part: Part) -> Iterator[tuple[str, Part]]:
     """Yield the parts that one odd value leads to, with what was changed; the others are refused in one line."""
-    for path in leaves(part.to_json()):
+    for path, _ in leaves(part.to_json()):
         for value in () if path.startswith(FREE) else VALUES:
             try:
                 made = part.override(path, value)

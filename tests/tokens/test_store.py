@@ -367,7 +367,7 @@ def test_errors_of_the_text_come_through_the_workers(
         "the corpus is empty: there is no text in",
         lambda: prepare([tmp_path / "a.txt"], wordpiece, tmp_path / "s", workers=1),
     )
-    assert list((tmp_path / "s").iterdir()) == []
+    assert not (tmp_path / "s").exists()
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n{"txt": "y"}', encoding="utf-8")
     for workers in (1, 2):
         check_error(

@@ -34,6 +34,7 @@ __all__ = [
     "SomeShare",
     "VocabSize",
     "diff",
+    "leaves",
     "parts_within",
     "slots_of",
 ]
@@ -192,12 +193,12 @@ def parts_within(part: Part, slot: type[P]) -> list[P]:
 
 def diff(left: Part, right: Part) -> list[tuple[str, object, object]]:
     """Return (path, left value, right value) for every choice in which two parts differ; a missing value is None."""
-    a, b = dict(_leaves(left.to_json(), "")), dict(_leaves(right.to_json(), ""))
+    a, b = dict(leaves(left.to_json())), dict(leaves(right.to_json()))
     return [(path, a.get(path), b.get(path)) for path in sorted(a.keys() | b.keys()) if a.get(path) != b.get(path)]
 
 
-def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Yield (path, value) for every plain value or list of plain values."""
+def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (path, value) for every plain value or list of plain values within the JSON of a part."""
     items: list[tuple[str, object]]
     if isinstance(value, Mapping):
         items = [(key, inner) for key, inner in value.items()]
@@ -207,4 +208,4 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, value
         return
     for key, inner in items:
-        yield from _leaves(inner, f"{path}.{key}" if path else key)
+        yield from leaves(inner, f"{path}.{key}" if path else key)
