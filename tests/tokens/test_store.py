@@ -317,11 +317,11 @@ def test_a_journal_is_read_as_far_as_it_is_whole(corpus: Path, tmp_path: Path, w
 ORPHANS = """
 import sys, time
 from pathlib import Path
-import genus.text.read
+import genus.text.read, genus.tokens.store
 from genus.tokens.store import prepare
 from genus.tokens.tokenizer import Tokenizer
 if __name__ == "__main__":
-    genus.text.read.BLOCK_BYTES = 1000
+    genus.text.read.BLOCK_BYTES = genus.tokens.store.BLOCK_BYTES = 1000
     folder = Path(sys.argv[1])
     def seen(done, total):
         import multiprocessing
@@ -337,12 +337,14 @@ def test_no_worker_outlives_a_preparation_that_is_killed(corpus: Path, tmp_path:
     (tmp_path / "script.py").write_text(ORPHANS)
     command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        workers = [int(number) for number in process.stdout.readline().split()]
-        assert len(workers) == 2
-        with pytest.raises(UsageError, match=f"store: is in use by process {process.pid} on "):
-            prepare([corpus], wordpiece, tmp_path / "store", workers=1)
-        process.kill()
+        try:
+            assert process.stdout is not None
+            workers = [int(number) for number in process.stdout.readline().split()]
+            assert len(workers) == 2
+            with pytest.raises(UsageError, match=f"store: is in use by process {process.pid} on "):
+                prepare([corpus], wordpiece, tmp_path / "store", workers=1)
+        finally:
+            process.kill()
     until = time.monotonic() + 60
     while any(Path(f"/proc/{number}").exists() for number in workers) and time.monotonic() < until:
         time.sleep(0.1)
