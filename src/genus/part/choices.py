@@ -220,7 +220,7 @@ def type_of(annotation: Any) -> Type:
         case _ if annotation in (bool, int, float, str):
             return Plain(annotation)
         case origin if origin is Annotated:
-            return Within(type_of(arguments[0]), arguments[1])
+            return functools.reduce(Within, arguments[1:], type_of(arguments[0]))
         case origin if origin is Literal:
             return OneOf(arguments)
         case origin if origin is tuple:
