@@ -51,6 +51,21 @@ def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_a_few_faults_of_each_kind_are_borne(tmp_path: Path) -> None:
+    """A second call makes nothing again but counts it."""
+    results = tmp_path / "faults.json"
+    few = [word for kind in ("kills", "disk", "damage", "values") for word in (f"--{kind}", "2")]
+    command = [sys.executable, BENCHMARKS / "faults.py", *few, "--work", tmp_path / "work", "--results", results]
+    for printed in (8, 0):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == printed
+        found = json.loads(results.read_text(encoding="utf-8"))
+        assert found["trials"] == dict.fromkeys(("kills", "disk", "damage", "values"), 2)
+        assert found["faults"] == []
+
+
+@pytest.mark.slow
 def test_thai_in_pieces_and_words_and_again_from_the_results_alone(shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("pythainlp")
     results = tmp_path / "kept" / "thai.json"

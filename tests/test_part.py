@@ -64,10 +64,11 @@ class Picture(Part):
 PICTURE = Picture(title="A", frame=Frame(width=3))
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-shapes = st.builds(Circle, radius=numbers, fill=st.text()) | st.builds(Square, side=st.integers(), fill=st.text())
+integers = st.integers(-(2**63) + 1, 2**63 - 1)
+shapes = st.builds(Circle, radius=numbers, fill=st.text()) | st.builds(Square, side=integers, fill=st.text())
 frames = st.builds(
     Frame,
-    width=st.integers(min_value=0),
+    width=st.integers(0, 2**63 - 1),
     tilt=st.none() | numbers,
     open=st.booleans(),
     side=st.sampled_from(["left", "right"]),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import timeit
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
-from genus import catalog
+from genus import catalog, pipeline
 from genus.errors import UsageError
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.feedforward.mlp import MLP
@@ -16,6 +17,9 @@ from genus.optim.adamw import AdamW
 from genus.part import Part
 from genus.recipe import Budget, Stage
 from genus.train.run import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COUNT, NATURAL = "expected at least 1", "expected at least 0"
 FRACTION = "expected a fraction from 0 to below 1"
@@ -42,6 +46,10 @@ FRACTION = "expected a fraction from 0 to below 1"
         ("bert/mini", "schedule.warmup=2", "schedule.warmup", f"{FRACTION}, got 2"),
         ("bert/mini", "schedule.warmup=-1", "schedule.warmup", f"{FRACTION}, got -1"),
         ("bert/mini", "tokens.vocab_size=0", "tokens.vocab_size", f"{COUNT}, got 0"),
+        ("bert/mini", "tokens.vocab_size=20000000", "tokens.vocab_size", "expected at most 16,777,216, got 2e+07"),
+        ("bert/mini", "model.layers=10001", "model.layers", "expected at most 10,000, got 10001"),
+        ("bert/mini", f"seed={2**63}", "seed", "expected a number of at most 9.22e+18"),
+        ("bert/mini", f"budget.amount={10**400}", "budget.amount", "expected a number of at most 1.8e+308"),
         ("roberta", "tokens.vocab_size=-1", "tokens.vocab_size", f"{COUNT}, got -1"),
         ("bert/mini", "model.layers=0", "model.layers", f"{COUNT}, got 0"),
         ("bert/mini", "model.dropout=1.5", "model.dropout", f"{FRACTION}, got 1.5"),
@@ -57,6 +65,33 @@ def test_a_number_out_of_its_range_is_refused_by_its_path(member: str, setting: 
     with pytest.raises(UsageError) as error:
         catalog.load(member, [setting])
     assert str(error.value) == f"--set {setting}: {path}: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("member", "setting", "reason"),
+    [
+        ("roberta", "model.embedding.segments=1", None),
+        ("electra", "model.embedding.segments=1", "1 segment vectors are too few for the 2 segments of HalvedChunks"),
+        ("xlnet", "model.embedding.segments=2", "2 segment vectors are too few for the 3 segments of CarriedPairs"),
+        ("bert", "tokens.special_tokens.unk=null", "special_tokens: WordPiece needs an unknown token; name it as unk"),
+        ("bert", f"seed={'9' * 5000}", "seed: expected int, got"),
+        ("bert", f"seed={'[' * 5000}", "seed: expected int, got"),
+    ],
+)
+def test_what_would_fail_in_the_middle_is_refused_at_once(member: str, setting: str, reason: str | None) -> None:
+    if reason is None:
+        catalog.load(member, [setting])
+        return
+    with pytest.raises(UsageError, match=reason) as caught:
+        catalog.load(member, [setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_larger_than_the_memory_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    huge = catalog.load("bert/tiny", ["model.hidden=1000000", "model.feedforward.size=1000000000"])
+    with pytest.raises(UsageError, match=r"parameters take .* GB, this machine has .* GB; take a smaller model"):
+        pipeline.pretrain(huge, [tmp_path / "nowhere.txt"], tmp_path / "run", Run(device="cpu"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("setting", ["workers=-1", "keep=0", "checkpoint_every=0", "log_every=-1", "held_out=1"])

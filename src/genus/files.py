@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import glob
 import itertools
 import json
@@ -9,16 +11,23 @@ import os
 import re
 import shutil
 import socket
+import sys
+import zlib
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Collection, Iterator, Mapping
 
     from torch import Tensor
+
+CHECKSUMS = "crc32"
+"""Key in the metadata of safetensors files that genus wrote: JSON of each tensor's name and the CRC-32 of its bytes."""
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Arguments of Linux's `renameat2`, from <linux/fcntl.h> and <linux/fs.h>."""
 
 _numbers = itertools.count()
 """Counter in temporary file names, which keeps the threads of this process apart."""
@@ -41,19 +50,76 @@ def read_json(path: Path) -> dict[str, Any]:
     return table
 
 
+@contextmanager
+def expecting(path: Path, remedy: str) -> Iterator[None]:
+    """Turn any error of the block, in which a file is read and taken apart, into one line that names the file.
+
+    Args:
+        path: the file.
+        remedy: what to do if its content is not as genus writes it.
+
+    Raises:
+        GenusError: the file cannot be read, or its content is not as expected.
+    """
+    try:
+        yield
+    except GenusError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise GenusError(f"{path}: is damaged ({type(error).__name__}: {error}); {remedy}") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, creating its folder: an old file stays until the new one is complete.
 
+    What a link points to is replaced, not the link. Into a device, a pipe or this process's own output, the text is
+    written as it is.
+
     Raises:
-        GenusError: the file cannot be written, as on a full disk.
+        GenusError: the file cannot be written, as on a full disk, or the text has no UTF-8 form.
     """
+    try:
+        content = text.encode()
+        if is_stream(path):
+            _write_stream(path, content)
+        else:
+            _replace(Path(os.path.realpath(path)), content)
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except UnicodeEncodeError as error:
+        around = error.object[max(0, error.start - 20) : error.end + 20]
+        raise GenusError(f"{path}: cannot hold a name that is not UTF-8 ({around!a}); rename that file") from None
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path is a device, a pipe, or the file that this process's output goes to: nothing to replace."""
+    return path.exists() and not path.is_dir() and (not path.is_file() or _output(path) is not None)
+
+
+def _output(path: Path) -> int | None:
+    """Return the descriptor of standard output or standard error, if the path leads to the same file."""
+    for descriptor in (1, 2):
+        try:
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return descriptor
+        except OSError:  # it is closed
+            continue
+    return None
+
+
+def _write_stream(path: Path, content: bytes) -> None:
+    descriptor = _output(path)
+    sys.stdout.flush()
+    with open(path if descriptor is None else descriptor, "wb", closefd=descriptor is None) as stream:
+        stream.write(content)
+
+
+def _replace(path: Path, content: bytes) -> None:
     work = path.with_name(f".{path.name}.{_process()}.{next(_numbers)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        work.write_text(text, encoding="utf-8")
+        work.write_bytes(content)
         os.replace(work, path)
-    except OSError as error:
-        raise GenusError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         work.unlink(missing_ok=True)
 
@@ -69,7 +135,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file with the permissions of the umask; the library alone lets only its owner read it.
+    """Write a safetensors file with checksums, and with the permissions of the umask (the library alone: its owner's).
 
     Raises:
         OSError or SafetensorError: the file cannot be written.
@@ -78,26 +144,52 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     path.touch()
     mode = path.stat().st_mode  # permissions by the umask
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    checksums = json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})
+    save_file(dict(tensors), path, metadata={"format": "pt", CHECKSUMS: checksums})
+    _sort_metadata(path)
     path.chmod(mode)
 
 
-@contextmanager
-def beside(folder: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder, and move its content to `folder` when the block ends without an error.
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata in the header of a safetensors file, which the library writes in random order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(size))
 
-    A new folder appears in one step. In an existing folder, files are replaced one by one, in the order in which they
-    were written. A temporary folder that a killed process left is removed by the next call.
+
+def checksum(tensor: Tensor) -> int:
+    """Return the CRC-32 of a tensor's bytes."""
+    import torch
+
+    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+@contextmanager
+def beside(folder: Path, replaced: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield an empty temporary folder, which takes the place of `folder` when the block ends without an error.
+
+    A new folder appears in one step. An existing folder is exchanged with the new one in one step, where the system can
+    do that (Linux, on local disks) and it is not the working directory; elsewhere its files are replaced one by one, in
+    the order in which they were written. Its other files stay. A temporary folder that a killed process left is
+    removed by the next call.
+
+    Args:
+        folder: where to write; of a link, the folder that it points to.
+        replaced: files that do not stay, relative to the folder.
 
     Raises:
         GenusError: the files cannot be written, as on a full disk.
     """
-    work = folder.parent / f".{folder.name}.{_process()}.{next(_numbers)}.new"
+    target = Path(os.path.realpath(folder))
+    work = target.parent / f".{target.name}.{_process()}.{next(_numbers)}.new"
     try:
-        _sweep(folder)
+        _sweep(target)
         work.mkdir(parents=True)
         yield work
-        _publish(work, folder)
+        _publish(work, target, replaced)
     except GenusError:
         raise
     except Exception as error:  # the libraries that write tensors and tokenizers have errors of their own
@@ -142,12 +234,51 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _publish(work: Path, folder: Path) -> None:
+def _publish(work: Path, folder: Path, replaced: Collection[Path]) -> None:
     if not folder.exists():
         work.rename(folder)
         return
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    stale = [name for name in replaced if not os.path.lexists(work / name)]
+    if _is_working_directory(folder) or not _exchange(work, folder, stale):
+        _move(work, folder)
+        for name in sorted(stale, reverse=True):  # unsharded weights and indices go before the shards that they hide
+            (folder / name).unlink(missing_ok=True)
+    for name in {name.parent for name in stale} - {Path()}:
+        if (folder / name).is_dir() and not any((folder / name).iterdir()):
+            (folder / name).rmdir()
+
+
+def _is_working_directory(folder: Path) -> bool:
+    """Return whether this process, and so perhaps the shell that started it, is in the folder."""
+    try:
+        return Path.cwd().is_relative_to(folder)
+    except OSError:  # it was removed
+        return False
+
+
+def _exchange(work: Path, folder: Path, stale: Collection[Path]) -> bool:
+    """Link the other files of the old folder into the new one and exchange the two; return whether that was done."""
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "renameat2"):
+        return False
+    try:
+        for path in folder.rglob("*"):
+            target = work / path.relative_to(folder)
+            stays = path.relative_to(folder) not in stale and not os.path.lexists(target)
+            if stays and (path.is_symlink() or not path.is_dir()):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, target, follow_symlinks=False)
+        work.chmod(folder.stat().st_mode & 0o7777)
+    except OSError:  # a disk without links
+        return False
+    return bool(libc.renameat2(AT_FDCWD, os.fsencode(work), AT_FDCWD, os.fsencode(folder), RENAME_EXCHANGE) == 0)
+
+
+def _move(work: Path, folder: Path) -> None:
     for file in sorted(work.iterdir(), key=lambda path: path.stat().st_mtime_ns):
         if file.is_dir():
-            _publish(file, folder / file.name)
+            (folder / file.name).mkdir(exist_ok=True)
+            _move(file, folder / file.name)
         else:
             file.replace(folder / file.name)

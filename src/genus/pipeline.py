@@ -6,6 +6,7 @@ Read this module first. Each station is one call; the command line only adds pri
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from genus.batch import IGNORE
-from genus.cost import StageFlops
+from genus.cost import FLOAT, StageFlops, parameters
 from genus.errors import GenusError, UsageError
 from genus.examples.feed.feed import Feed
 from genus.examples.feed.tasks import TaskFeed, TaskSchedule
@@ -110,6 +111,7 @@ def _pretrain(
 ) -> Summary:
     """Pretrain into a locked folder; files are prepared before the processes join a process group."""
     folder = where.path
+    refuse_too_large(recipe)
     with rank_zero_first():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
@@ -144,6 +146,22 @@ def _pretrain(
         publish=lambda learner: save(folder / "model", recipe, learner, tokenizer),
         resume=resume,
     )
+
+
+def refuse_too_large(recipe: Recipe) -> None:
+    """Check that the weights of a recipe fit into this machine's memory, where it is known.
+
+    Raises:
+        UsageError: they do not.
+    """
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return
+    count = parameters(recipe)
+    if FLOAT * count > memory:
+        raise UsageError(f"{recipe.name}: {count:.3g} parameters take {FLOAT * count / 1e9:.3g} GB, this machine has "
+                         f"{memory / 1e9:.3g} GB; take a smaller model")  # fmt: skip
 
 
 def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | None = None) -> Tokenizer:

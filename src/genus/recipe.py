@@ -239,6 +239,7 @@ class Recipe(Part):
             for turn in self.task_steps(stage):
                 self._check(turn, f"stages.{number}")
                 self._check_streams(turn, stage, f"stages.{number}")
+                self._check_segments(turn)
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
 
@@ -293,6 +294,14 @@ class Recipe(Part):
                     f"tokens.special_tokens lacks; name it there (tokens.special_tokens.{missing[0]}), or take another "
                     "objective"
                 )
+
+    def _check_segments(self, turn: TaskStep) -> None:
+        """Raise a ValueError if the templates that a format fills have more segments than the model has vectors for."""
+        examples, there = self.format(turn), self.model.num_segments
+        made = max(self.tokens.special_tokens.segments(number + 1) for number in range(examples.texts))
+        if there is not None and made > there:
+            kind = type(examples).__name__
+            raise ValueError(f"model: {there} segment vectors are too few for the {made} segments of {kind}")
 
     def _check(self, turn: TaskStep, where: str) -> None:
         """Raise a ValueError if the objectives of a task step do not fit each other, the format or the model."""

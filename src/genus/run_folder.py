@@ -29,7 +29,7 @@ Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone"]
 
 LOCK = ".lock"
 """Lock file of the process that writes into the folder. The operating system releases the lock when the process ends
-in any way; the file stays."""
+in any way; the file of a process that was killed stays."""
 GROWING = "budget.amount"
 """The only choice that may change when a run is resumed; it may only grow."""
 TAKEN = {errno.EACCES, errno.EAGAIN}
@@ -135,11 +135,12 @@ class RunFolder:
             return False
 
     def _clear(self, handle: int) -> None:
-        """Remove a folder that is still empty, unless the lock file is another process's."""
+        """Remove the lock file, unless it is another process's, and a folder that is still empty."""
         try:
-            if self.content() == "nothing" and os.pread(handle, 200, 0) == _owner():
+            if os.pread(handle, 200, 0) == _owner() and self._is_ours(handle):
                 (self.path / LOCK).unlink()
-                self.path.rmdir()
+                if self.content() == "nothing":
+                    self.path.rmdir()
         except OSError:  # another process has written meanwhile, or the disk fails
             pass
 

@@ -130,7 +130,8 @@ class Killed(BaseException):
 def test_killed_at_any_moment_a_folder_holds_the_old_weights_or_the_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int
 ) -> None:
-    """Killed before each file is moved into place or removed: never some shards of the one and some of the other."""
+    """Where folders cannot be exchanged in one step: killed before each file is moved into place or removed."""
+    monkeypatch.setattr("genus.files._exchange", lambda *_: False)
     recipe, new, tokenizer = tiny("bert", tmp_path)
     old, moments = other_than(new, recipe.learner()), 0
     while True:

@@ -172,7 +172,7 @@ def doubled(value: Any) -> Any:
 
 @shapes
 def test_loss_and_gradients(tmp_path: Path, shape: Shape) -> None:
-    """In float64 but for their positions: gradients are sums over all tokens and layers, and small where they cancel."""
+    """In float64 but for their positions: gradients are sums over tokens and layers, and small where they cancel."""
     model, given = build(shape), rows(shape, memory=True)
     found = reading(tmp_path, model)
     model, learner = in_double(model), found.learner.double().eval()

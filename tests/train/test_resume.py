@@ -113,3 +113,12 @@ class SkewedFeed(ToyFeed):
         label = batch.targets["masked_lm"].label
         label[label >= 0] = 7
         return batch
+
+
+def test_a_finished_run_that_is_resumed_records_nothing_twice(tmp_path: Path) -> None:
+    """The last checkpoint, at a step that is due for saving but not for evaluating, knows of the last evaluation."""
+    run = RUN.overlay({"checkpoint_every": 4, "evaluate_every": 5})
+    for resume in (False, True):
+        toy_train(tmp_path, budget=Budget(amount=12), run=run, evaluate=lambda learner: {"norm": 1.0}, resume=resume)
+        evaluated = [row["step"] for row in rows(tmp_path) if "held_out/norm" in row]
+        assert evaluated == [5, 10, 12]

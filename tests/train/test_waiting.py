@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +25,6 @@ from genus.train.writer import BackgroundWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from genus.optim import Optimizer
 
@@ -50,6 +51,33 @@ def test_files_may_take_longer_to_make_than_a_collective_waits(tmp_path: Path) -
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run([*torchrun, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+ENDLESS = """
+import os, sys, time
+from genus.train.world import rank_zero_first
+open(f"{sys.argv[1]}/{os.getpid()}", "w").close()
+with rank_zero_first():
+    time.sleep(600)
+"""
+
+
+def test_processes_end_when_torchrun_is_killed(tmp_path: Path) -> None:
+    """One of them makes files, the other waits for them."""
+    (tmp_path / "script.py").write_text(ENDLESS)
+    (tmp_path / "ranks").mkdir()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, str(tmp_path / "script.py"), str(tmp_path / "ranks")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 120
+        while len(ranks := list((tmp_path / "ranks").iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(2)
+        process.kill()
+    while any(Path("/proc", rank.name).exists() for rank in ranks) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(ranks) == 2
+    assert not any(Path("/proc", rank.name).exists() for rank in ranks)
 
 
 @pytest.mark.parametrize("choice", [AdamW(lr=1e-2), AdamW(lr=1e-2, bias_correction=False), LAMB(lr=1e-2)], ids=str)

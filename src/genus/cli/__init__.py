@@ -1,18 +1,25 @@
 """The command line (typer): each command is a thin layer over one library function, imported when it is called."""
 
+import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from genus.cli import data, doctor, quickstart, rows, training, use
-from genus.errors import GenusError
+from genus.errors import GenusError, UsageError
 from genus.openmp import sleep_soon
 
 TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a disk without room. Whoever writes a file names it; without a name, it is standard output's."""
+NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+"""In PyTorch's errors, on CPUs and on GPUs."""
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C stopped, the convention of shells."""
 
@@ -65,7 +72,11 @@ def settings(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 (success), 1 (failure), 2 (invalid call), 130 (Ctrl-C)."""
     sleep_soon()
+    _open_closed_streams()
     try:
+        for argument in sys.argv[1:] if arguments is None else arguments:
+            if not argument.isascii() and argument.encode(errors="replace").decode() != argument:
+                raise UsageError(f"{argument!a}: this name is not UTF-8; rename the file")
         code = app(args=arguments, prog_name="genus", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -82,6 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+def _open_closed_streams() -> None:
+    """Open the null device where standard output or standard error was closed: else a file would take its place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+
+
 def _report(error: Exception) -> int:
     """Print an error as one line and return its exit code."""
     if isinstance(error, GenusError):
@@ -91,6 +109,11 @@ def _report(error: Exception) -> int:
         if message.startswith("Usage: "):  # a command without arguments prints its usage, not an error
             print(message, file=sys.stderr)
             return code
+    elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+        message, code = f"{where}: {error.strerror}", 1
+    elif isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
+        message, code = "there is not enough memory; take a smaller batch (stages.micro_batch), model or table", 1
     else:
         message, code = f"{type(error).__name__}: {error} (unexpected; {TRACEBACK}=1 shows where)", 1
     print(f"genus: error: {' '.join(message.split())}", file=sys.stderr)

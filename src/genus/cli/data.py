@@ -24,7 +24,8 @@ def train_tokenizer(
 ) -> None:
     """Train the tokenizer of a recipe on text. Only a tokenizer that genus wrote is written over."""
     from genus import catalog
-    from genus.export.files import remove, replaced_by_tokenizer, tokenizer_files
+    from genus.export.files import replaced_by_tokenizer
+    from genus.run_folder import RunFolder
     from genus.text import Corpus, Fields
     from genus.text.sources import skipped
     from genus.tokens.training import unknown
@@ -32,11 +33,11 @@ def train_tokenizer(
     if line := skipped(texts):
         say(line)
     corpus, old = Corpus(texts, Fields(field, title)), replaced_by_tokenizer(out)
-    tokenizer = catalog.load(recipe, settings).tokens.train(corpus)
-    tokenizer.save(out)
+    with RunFolder(out).lock():
+        tokenizer = catalog.load(recipe, settings).tokens.train(corpus)
+        tokenizer.save(out, replaced=old)
     if line := unknown(tokenizer, corpus):
         say(line)
-    remove(out, old - tokenizer_files(out))
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})
     else:
@@ -57,7 +58,6 @@ def prepare(
 
     Any number of runs read it; a preparation that was stopped goes on where it was.
     """
-    from genus.run_folder import RunFolder
     from genus.text import Fields
     from genus.text.sources import skipped
     from genus.tokens.store import Store, counts, prepare
@@ -67,10 +67,9 @@ def prepare(
         say(line)
     begun = time.perf_counter()
     fields, progress = Fields(field, title), Counter("tokenizing", "B")
-    with RunFolder(out).lock():
-        prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
-        if check:
-            Store.check(out)
+    prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
+    if check:
+        Store.check(out)
     seconds = time.perf_counter() - begun
     found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
     for line in counts(out).notices():

@@ -24,6 +24,7 @@ Running = Annotated[
     list[str],
     typer.Option(
         "--run",
+        "--runtime",  # `torchrun` takes a `--run` of its script for an abbreviation of its own options
         metavar="NAME=VALUE",
         help="How to run: device, precision, compile, threads, workers, checkpoint_every, keep, evaluate_every, "
         "held_out, log_every, tracker; repeatable.",

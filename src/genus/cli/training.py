@@ -34,7 +34,10 @@ def pretrain(
     start: Annotated[
         Path | None,
         typer.Option(
-            metavar="MODEL", help="Start from this model's architecture, weights and, without --tokenizer, vocabulary."
+            "--start",
+            "--start-from",  # see `--runtime`
+            metavar="MODEL",
+            help="Start from this model's architecture, weights and, without --tokenizer, vocabulary.",
         ),
     ] = None,
     teacher: Annotated[

@@ -93,24 +93,24 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     """
     from tempfile import TemporaryDirectory
 
-    from genus.export.files import files_in, remove, replaced_by_model
+    from genus.export.files import replaced_by_model
     from genus.export.folder import save
     from genus.export.native import is_native
     from genus.export.verify import verify
     from genus.files import read_json
+    from genus.run_folder import RunFolder
 
     old = replaced_by_model(out)
     source = read_model(model)
-    with TemporaryDirectory(prefix="genus-") as work:
-        trial = Path(work) / "model"
-        save(trial, source.recipe, source.learner, source.tokenizer)
-        try:
-            differences = verify(trial, source.learner)
-        except GenusError as error:
-            raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
-        old -= files_in(trial)
-    save(out, source.recipe, source.learner, source.tokenizer)
-    remove(out, old)
+    with RunFolder(out).lock():
+        with TemporaryDirectory(prefix="genus-") as work:
+            trial = Path(work) / "model"
+            save(trial, source.recipe, source.learner, source.tokenizer)
+            try:
+                differences = verify(trial, source.learner)
+            except GenusError as error:
+                raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
+        save(out, source.recipe, source.learner, source.tokenizer, replaced=old)
     config = read_json(out / "config.json")
     if as_json:
         document({"folder": out, "model_type": config["model_type"], "differences": differences})

@@ -100,6 +100,9 @@ class ExampleFormat(Part, ABC):
     streams: ClassVar[frozenset[str]] = frozenset({"tokens"})
     """Names of the streams of its examples: `tokens`, and any stream that it is conditioned on."""
 
+    texts: ClassVar[int] = 1
+    """Largest number of texts that an example is framed of: 2 for pairs."""
+
     stochastic: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; otherwise all epochs use one plan."""
 

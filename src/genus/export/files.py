@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
 from genus.export.weights import weight_files
 from genus.files import read_json
 from genus.recipe import Recipe
-from genus.run_folder import RunFolder
+from genus.run_folder import LOCK, RunFolder
 from genus.tokens.tokenizer import CHOICES, Tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 BESIDE_THE_TOKENIZER = ("README.md", "config.json", "recipe.json")
 """Files of every genus model folder besides weights and tokenizer."""
@@ -45,16 +41,8 @@ def replaced_by_tokenizer(folder: Path) -> set[Path]:
 
 
 def files_in(folder: Path) -> set[Path]:
-    """Return all files in a folder and its subfolders, relative to it."""
-    return {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
-
-
-def remove(folder: Path, files: Iterable[Path]) -> None:
-    """Remove files, given relative to a folder, and the subfolders that become empty."""
-    for path in sorted(files):
-        (folder / path).unlink(missing_ok=True)
-        if path.parent != Path() and not any((folder / path.parent).iterdir()):
-            (folder / path.parent).rmdir()
+    """Return all files in a folder and its subfolders, relative to it, but for the lock of who writes there."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()} - {Path(LOCK)}
 
 
 def tokenizer_files(folder: Path) -> set[Path]:

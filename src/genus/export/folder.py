@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,7 @@ from genus.errors import GenusError, UsageError
 from genus.export import native
 from genus.export.card import card
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
-from genus.export.shards import SHARD_BYTES, remove_replaced, write_weights
+from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
 from genus.export.weights import read_weights, weight_files
@@ -24,7 +25,6 @@ from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -60,11 +60,12 @@ def save(
     notes: str = "",
     *,
     shard_bytes: int = SHARD_BYTES,
+    replaced: Collection[Path] = (),
 ) -> None:
     """Save a model folder: configuration, weights, tokenizer, recipe, model card.
 
     Where no Hugging Face class has the architecture with these heads, the folder can be read by genus only
-    (`native.py`). All files are written beside the folder and moved into place, so that it is complete at any time.
+    (`native.py`). All files are written beside the folder, which then changes in one step (see `files.beside`).
 
     Args:
         folder: where to write; files of an older model there are replaced.
@@ -73,17 +74,15 @@ def save(
         tokenizer: its ids are the rows of the token embedding, unless `padded_vocab_size` of the recipe adds rows.
         notes: Markdown for the model card, on the model's training.
         shard_bytes: the largest size in bytes of a weight file; a larger model is written in shards.
+        replaced: further files of an older model there, relative to the folder, that do not stay.
 
     Raises:
-        GenusError: the vocabulary sizes of tokenizer and learner differ, or the disk is full.
+        GenusError: the vocabulary sizes of tokenizer and learner differ, weights are not finite, or the disk is full.
     """
     names = ("", *learner.auxiliary_models())
-    before = {name: weight_files(folder / name) for name in names}
-    with beside(folder) as work:
+    weights = {Path(name, file) for name in names for file in weight_files(folder / name)}
+    with beside(folder, {*weights, *replaced}) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
-        written = {name: weight_files(work / name) for name in names}
-    for name in names:
-        remove_replaced(folder / name, before[name], written[name])
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from genus.export.weights import INDEX, WHOLE, weight_files
+from genus.export.weights import INDEX, WHOLE, check_finite, weight_files
 from genus.files import write_json, write_tensors
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ def write_weights(work: Path, tensors: Iterable[tuple[str, Tensor]], target: Pat
         shard_bytes: the largest size in bytes of a file with more than one tensor.
 
     Raises:
+        GenusError: a tensor has numbers that are not finite.
         OSError: the files cannot be written, for example because the disk is full.
     """
     done, pending, held = Writing(), dict[str, "Tensor"](), 0
     for name, tensor in tensors:
+        check_finite(tensor, name)
         if pending and held + tensor.nbytes > shard_bytes:
             _flush(work, pending, done)
             pending, held = {}, 0
@@ -69,15 +71,6 @@ def write_weights(work: Path, tensors: Iterable[tuple[str, Tensor]], target: Pat
     facts = {"total_parameters": done.parameters, "total_size": done.size}
     write_json(work / f"{FILE}{INDEX}", {"metadata": facts, "weight_map": places})
     return done.parameters
-
-
-def remove_replaced(folder: Path, before: set[str], written: set[str]) -> None:
-    """Remove weight files of the replaced model whose names the new model does not reuse.
-
-    The unsharded file or the index is removed first, since shards without an index are ignored.
-    """
-    for name in sorted(before - written, key=lambda name: name not in (FILE, f"{FILE}{INDEX}")):
-        (folder / name).unlink(missing_ok=True)
 
 
 def _part(work: Path, number: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from genus.errors import GenusError
-from genus.files import read_json
+from genus.files import CHECKSUMS, checksum, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,9 +81,18 @@ def converted(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     made = tensor.to(dtype) if tensor.is_floating_point() else tensor
     if made.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
         made = made.clone(memory_format=torch.contiguous_format)
-    if made.is_floating_point() and made.numel() and not all(end.isfinite() for end in made.aminmax()):
-        raise GenusError(f"{name} has numbers that are not finite, as where training diverged; take another model")
+    check_finite(made, name)
     return made.contiguous()
+
+
+def check_finite(tensor: Tensor, name: str) -> None:
+    """Check that a tensor holds finite numbers; `name` is its name in the error message.
+
+    Raises:
+        GenusError: it holds NaN or infinities.
+    """
+    if tensor.is_floating_point() and tensor.numel() and not all(end.isfinite() for end in tensor.aminmax()):
+        raise GenusError(f"{name} has numbers that are not finite, as where training diverged; take another model")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -142,7 +152,7 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
     try:
         if path.suffix == ".safetensors":
             file = safe_open(path, framework="pt")
-            return dict.fromkeys(file.keys(), file.get_tensor)  # type: ignore[no-untyped-call]
+            return dict.fromkeys(file.keys(), _checked(path, file))  # type: ignore[no-untyped-call]
         loaded = _unpickled(path)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
@@ -153,6 +163,19 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise GenusError(f"{path}: holds no table of tensors")
     return dict.fromkeys(loaded, loaded.__getitem__)
+
+
+def _checked(path: Path, file: Any) -> Callable[[str], Tensor]:
+    """Return a reader of an open safetensors file, which compares each tensor with its checksum, if it has one."""
+    checksums = json.loads((file.metadata() or {}).get(CHECKSUMS, "{}"))
+
+    def read(name: str) -> Tensor:
+        tensor: Tensor = file.get_tensor(name)
+        if name in checksums and checksum(tensor) != checksums[name]:
+            raise GenusError(f"{path}: is damaged ({name} is not as it was written); take another copy")
+        return tensor
+
+    return read
 
 
 def _unpickled(path: Path) -> Any:

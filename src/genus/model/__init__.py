@@ -133,6 +133,11 @@ class Model(Part, ABC):
         """Number of task embeddings; None: the model does not depend on the task of a batch."""
         return None
 
+    @property
+    def num_segments(self) -> int | None:
+        """Number of segment embeddings; None: the model does not depend on segments, or tells any number apart."""
+        return None
+
     def second(self, lengths: ExampleLengths) -> ComponentCost | None:
         """Return the cost of a second state per token position (XLNet's query stream); None: the model has none."""
         return None

@@ -21,7 +21,7 @@ from genus.model.norm import LayerNorm, Norm
 from genus.model.pooler import Pooler
 from genus.model.stack import Stack
 from genus.model.stack.sharing import Unshared
-from genus.part import Count, Fraction, parts_within
+from genus.part import Count, Depth, Fraction, parts_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class Transformer(Model):
     """A Transformer encoder, or with causal masks a decoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
 
-    layers: Count
+    layers: Depth
     hidden: Count
     attention: Attention
     feedforward: FeedForward
@@ -111,6 +111,11 @@ class Transformer(Model):
     def num_tasks(self) -> int | None:
         """Number of task embeddings; None: there are none."""
         return self.embedding.num_tasks
+
+    @property
+    def num_segments(self) -> int | None:
+        """Number of segment embeddings; None: there are none."""
+        return self.embedding.segments or None
 
     @property
     def max_length(self) -> int | None:

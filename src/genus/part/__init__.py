@@ -17,11 +17,12 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from genus.errors import ChoiceError, near
 from genus.part.choices import choices_of
-from genus.part.ranges import Count, Fraction, Natural, NotNegative, Positive, Range, Share, SomeShare
+from genus.part.ranges import Count, Depth, Fraction, Natural, NotNegative, Positive, Range, Share, SomeShare, VocabSize
 from genus.part.slots import slots_of
 
 __all__ = [
     "Count",
+    "Depth",
     "Fraction",
     "Json",
     "Natural",
@@ -31,7 +32,9 @@ __all__ = [
     "Range",
     "Share",
     "SomeShare",
+    "VocabSize",
     "diff",
+    "leaves",
     "parts_within",
     "slots_of",
 ]
@@ -190,12 +193,12 @@ def parts_within(part: Part, slot: type[P]) -> list[P]:
 
 def diff(left: Part, right: Part) -> list[tuple[str, object, object]]:
     """Return (path, left value, right value) for every choice in which two parts differ; a missing value is None."""
-    a, b = dict(_leaves(left.to_json(), "")), dict(_leaves(right.to_json(), ""))
+    a, b = dict(leaves(left.to_json())), dict(leaves(right.to_json()))
     return [(path, a.get(path), b.get(path)) for path in sorted(a.keys() | b.keys()) if a.get(path) != b.get(path)]
 
 
-def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Yield (path, value) for every plain value or list of plain values."""
+def leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (path, value) for every plain value or list of plain values within the JSON of a part."""
     items: list[tuple[str, object]]
     if isinstance(value, Mapping):
         items = [(key, inner) for key, inner in value.items()]
@@ -205,4 +208,4 @@ def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
         yield path, value
         return
     for key, inner in items:
-        yield from _leaves(inner, f"{path}.{key}" if path else key)
+        yield from leaves(inner, f"{path}.{key}" if path else key)

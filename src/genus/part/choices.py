@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from genus.part import Part
     from genus.part.ranges import Range
 
+LARGEST = 2**63 - 1
+"""The largest integer of PyTorch, NumPy and the tokenizers library."""
 Problems = list[tuple[str, str]]
 """Validation errors as (path, message)."""
 
@@ -51,12 +53,14 @@ class Plain(Type):
     type: type[Any]
 
     def problem(self, value: object) -> str | None:
-        """Return an error for another type and for numbers that are not finite; an integer is a valid float."""
+        """Return an error for another type and for numbers without a form in 64 bits; an integer is a valid float."""
         accepted = (int, float) if self.type is float else self.type
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
             return f": expected {self.type.__name__}, got {value!r}"
         if isinstance(value, float) and not math.isfinite(value):
             return f": expected a finite number, got {value!r}"
+        if isinstance(value, int) and abs(value) > (LARGEST if self.type is int else sys.float_info.max):
+            return f": expected a number of at most {LARGEST if self.type is int else sys.float_info.max:.3g}"
         return None
 
     def write(self, value: Any) -> object:
@@ -216,7 +220,7 @@ def type_of(annotation: Any) -> Type:
         case _ if annotation in (bool, int, float, str):
             return Plain(annotation)
         case origin if origin is Annotated:
-            return Within(type_of(arguments[0]), arguments[1])
+            return functools.reduce(Within, arguments[1:], type_of(arguments[0]))
         case origin if origin is Literal:
             return OneOf(arguments)
         case origin if origin is tuple:

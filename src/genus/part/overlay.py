@@ -43,7 +43,7 @@ def _toml_value(text: str) -> object:
         return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # TOMLDecodeError, or a number of thousands of digits
         return text
 
 

@@ -16,6 +16,10 @@ class Range(NamedTuple):
 
 
 Count = Annotated[int, Range("at least 1", lambda number: number >= 1)]
+Depth = Annotated[Count, Range("at most 10,000", lambda number: number <= 10_000)]
+"""Number of layers: what is planned and built of each takes time, so that an absurd number would be noticed late."""
+VocabSize = Annotated[Count, Range("at most 16,777,216", lambda number: number <= 1 << 24)]
+"""Number of pieces: memory for as many is taken before a vocabulary is trained."""
 Natural = Annotated[int, Range("at least 0", lambda number: number >= 0)]
 Positive = Annotated[float, Range("more than 0", lambda number: number > 0)]
 NotNegative = Annotated[float, Range("at least 0", lambda number: number >= 0)]

@@ -14,7 +14,7 @@ import torch
 
 from genus.errors import GenusError, UsageError
 from genus.export.folder import save
-from genus.files import write_json, write_text
+from genus.files import expecting, write_json, write_text
 from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, outputs
 from genus.tasks.feed import Shuffled
@@ -160,14 +160,20 @@ class Experiment:
         """Return the results in the folder, by seed.
 
         Raises:
+            GenusError: a result is damaged.
             UsageError: a result comes from other choices, rows or weights.
         """
         found = {}
         for path in self.folder.glob("seed-*/result.json"):
-            result = json.loads(path.read_text(encoding="utf-8"))
-            if result["choices"] != self.fingerprint:
-                raise UsageError(f"{self.folder}: holds results of other choices or data; name another or remove it")
-            found[result["trial"]["seed"]] = SeedResult(**result["trial"])
+            with expecting(path, f"remove {path.parent}, and its seed is trained again"):
+                result = json.loads(path.read_text(encoding="utf-8"))
+                if result["choices"] != self.fingerprint:
+                    raise UsageError(
+                        f"{self.folder}: holds results of other choices or data; name another or remove it"
+                    )
+                trial = SeedResult(**result["trial"])
+                trial.rank(self.task.metrics[0].name)
+                found[trial.seed] = trial
         return found
 
     @cached_property

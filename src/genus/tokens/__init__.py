@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from genus.part import Count, Part
+from genus.part import Part, VocabSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,6 +84,10 @@ class SpecialTokens(Part):
         """Return how many special tokens frame one segment or two."""
         return len(steps(self.single if segments == 1 else self.pair)) - segments
 
+    def segments(self, texts: int) -> int:
+        """Return how many segment ids the template of one text or two has, from 0 on."""
+        return 1 + max(segment for _, segment in steps(self.single if texts == 1 else self.pair))
+
     @property
     def target_framing(self) -> int:
         """How many special tokens frame the second stream of a pair of streams."""
@@ -108,8 +112,16 @@ class TokenizerConfig(Part, ABC):
     reads_any: ClassVar[bool] = False
     """Whether `from_folder` accepts every tokenizer; such a part is tried last."""
 
-    vocab_size: Count
+    needs_unknown: ClassVar[bool] = False
+    """Whether text that the vocabulary cannot represent needs an unknown token."""
+
+    vocab_size: VocabSize
     special_tokens: SpecialTokens
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if the unknown token is missing where one is needed."""
+        if self.needs_unknown and self.special_tokens.unk is None:
+            raise ValueError(f"special_tokens: {type(self).__name__} needs an unknown token; name it as unk")
 
     @property
     def unknown(self) -> str:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError, UsageError
-from genus.files import beside, write_json
+from genus.files import beside, read_json, write_json
 from genus.part import slots_of
 from genus.tokens import TokenizerConfig, steps
 from genus.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import tokenizers
     from numpy.typing import DTypeLike, NDArray
@@ -79,6 +79,8 @@ class Tokenizer:
         special = np.zeros(self.tokens.vocab_size, dtype=np.bool_)
         special[[ids[name] for name in specials.names()]] = True
         special[[number for number, token in self.backend.get_added_tokens_decoder().items() if token.special]] = True
+        if special.all():
+            raise GenusError("the vocabulary holds nothing but special tokens; train it on more text, or a larger one")
         return Vocabulary(
             size=self.tokens.vocab_size,
             roles={role: ids[name] for role, name in specials.roles().items()},
@@ -181,13 +183,16 @@ class Tokenizer:
         decisive = [*parts, *(state[section] for section in WHAT_DECIDES_IDS)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
-    def save(self, folder: Path, max_length: int | None = None, segments: bool = True) -> None:
+    def save(
+        self, folder: Path, max_length: int | None = None, segments: bool = True, replaced: Collection[Path] = ()
+    ) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json` and the legacy vocabulary files.
 
         Args:
             folder: created if missing; files of the same names are replaced.
             max_length: the model's maximum sequence length in tokens, `model_max_length` in `tokenizer_config.json`.
             segments: whether the model distinguishes segments; otherwise `token_type_ids` is not a model input.
+            replaced: further files of an older tokenizer there, relative to the folder, that do not stay.
 
         Raises:
             GenusError: the files cannot be written.
@@ -197,7 +202,7 @@ class Tokenizer:
         numbers = ["token_type_ids"] if segments and self.vocabulary.segmented else []
         config |= {"model_input_names": ["input_ids", *numbers, "attention_mask"]}
         config |= {"padding_side": self.vocabulary.padding_side}
-        with beside(folder) as new:
+        with beside(folder, replaced) as new:
             self.backend.save(str(new / "tokenizer.json"))
             self.tokens.save_slow_files(self.backend, new)
             write_json(new / CHOICES, self.tokens.written())
@@ -274,8 +279,8 @@ def _decisive(specials: SpecialTokens) -> dict[str, Any]:
 
 def _choices(file: Path) -> TokenizerConfig:
     try:
-        return TokenizerConfig.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError, UsageError) as error:
+        return TokenizerConfig.from_json(read_json(file))
+    except UsageError as error:
         raise GenusError(f"{file}: cannot be read as the choices of a tokenizer ({error})") from None
 
 

@@ -197,8 +197,10 @@ def _fault(path: Path) -> str | None:
     """Return how a checkpoint is damaged, None if all files match the manifest."""
     try:
         manifest: dict[str, str] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if manifest.keys() != {file.name for file in path.iterdir()} - {"manifest.json"}:
+            return "manifest.json names other files than are here"
         changed = [name for name, digest in manifest.items() if _sha256(path / name) != digest]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         return f"is incomplete ({reason(error)})"
     return f"{changed[0]} is not as it was written" if changed else None
 

@@ -142,8 +142,8 @@ class Loop:
                     self._look((self.progress, result))
                     if self.progress.step % self.run.evaluate_every == 0:
                         self._evaluate()
-                    if self.progress.step % self.run.checkpoint_every == 0:
-                        self._save()
+                    if self.progress.step % self.run.checkpoint_every == 0 and self._spent() < 1.0:
+                        self._save()  # the last one is saved with its evaluation
         self._settle()
         if not stop and self.progress.evaluated != self.progress.step:
             self._evaluate()

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from genus.errors import UsageError
+from genus.processes import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,8 +141,16 @@ def is_rank_zero() -> bool:
 
 def _place() -> tuple[int, int]:
     """Return the rank of this process and the world size, from the environment variables of `torchrun`."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_torchrun()
     size = int(os.environ.get("WORLD_SIZE", "1"))
     return (int(os.environ["RANK"]), size) if size > 1 else (0, 1)
+
+
+@functools.cache
+def _end_with_torchrun() -> None:
+    """End this process when `torchrun` is gone: the others may be too, and nobody would tell this one."""
+    end_with(os.getppid())
 
 
 @functools.cache

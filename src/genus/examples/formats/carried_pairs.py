@@ -41,6 +41,7 @@ class CarriedPairs(Streams):
     """
 
     provides: ClassVar[frozenset[str]] = frozenset({"next_sentence"})
+    texts: ClassVar[int] = 2
 
     carried: Annotated[float, Range("a share between 0 and 1", lambda share: 0 < share < 1)] = 0.5
     """Carried text as a share of the row length."""

@@ -5,7 +5,7 @@ Legend: S sentences of a block, E examples.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class HalvedChunks(ExampleFormat):
 
     Source: Clark et al. 2020, released code, build_pretraining_dataset.py.
     """
+
+    texts: ClassVar[int] = 2
 
     short: Share = 0.05
     single: Share = 0.1

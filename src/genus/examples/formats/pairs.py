@@ -32,6 +32,7 @@ class PairFormat(ExampleFormat):
     with equal probability.
     """
 
+    texts: ClassVar[int] = 2
     nothing: ClassVar[str] = "the corpus has no text of which {format} can make a pair"
 
     @abstractmethod

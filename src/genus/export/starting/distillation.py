@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genus.errors import UsageError
+from genus.errors import GenusError, UsageError
 from genus.export.folder import LoadedModel, load
 from genus.export.weights import fingerprint
 from genus.files import read_json, write_json
@@ -133,6 +133,8 @@ def teacher_of(recipe: Recipe, run: Path, given: Path | None) -> TeacherFolder |
             raise UsageError(f"--teacher: {recipe.name} learns from none; take a recipe that does, such as distilbert")
         return None
     known = read_json(run / RECORD) if (run / RECORD).exists() else {}
+    if known and not all(isinstance(known.get(name), str) for name in ("folder", "fingerprint")):
+        raise GenusError(f"{run / RECORD}: is damaged; remove it and say the teacher with --teacher MODEL")
     if given is None and not known:
         raise UsageError(f"{recipe.name} learns from a trained model: say which with --teacher MODEL")
     found = Path(known["folder"]) if given is None else given

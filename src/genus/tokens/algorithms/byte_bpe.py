@@ -11,7 +11,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
-from genus.part import Count, Natural
+from genus.part import Natural, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import Gpt2Pieces, WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials
@@ -46,7 +46,7 @@ class ByteBPE(TrainedTokens):
     Ids as in fairseq: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, and `<mask>` last, after further special tokens.
     """
 
-    vocab_size: Count
+    vocab_size: VocabSize
     prefix_space: bool = False
     """Add a space before a text that has none, so that its first word is tokenized like one inside a sentence."""
     min_frequency: Natural = 2

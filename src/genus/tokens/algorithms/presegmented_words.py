@@ -6,12 +6,12 @@ import itertools
 import re
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from genus.part import Count, Natural
+from genus.part import Natural, VocabSize
 from genus.text.normalization import SPACE, Normalization
 from genus.text.segment import DictionaryWords, Segmenter
 from genus.tokens import SpecialTokens  # a choice is read by its annotation
@@ -38,7 +38,9 @@ class PresegmentedWords(TrainedTokens):
     `tokenizer.json` must normalize and segment a text themselves, and put `<|>` between words.
     """
 
-    vocab_size: Count
+    needs_unknown: ClassVar[bool] = True
+
+    vocab_size: VocabSize
     segmenter: Segmenter = DictionaryWords()
     normalization: Normalization | None = None
     min_frequency: Natural = 4

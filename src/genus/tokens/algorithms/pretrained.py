@@ -9,7 +9,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
-from genus.part import Count
+from genus.part import VocabSize
 from genus.tokens import SpecialTokens, TokenizerConfig
 from genus.tokens.algorithms.byte_bpe import GPT2, ROBERTA, read_vocabulary, vocabulary_files
 from genus.tokens.algorithms.unigram import FRAMES, SPACE
@@ -55,7 +55,7 @@ class PretrainedTokenizer(TokenizerConfig):
 
     reads_any: ClassVar[bool] = True
 
-    vocab_size: Count
+    vocab_size: VocabSize
     word_prefix: str = ""
     """Prefix of pieces that start a word; empty if pieces do not show it: each then counts as the start of a word."""
     special_tokens: SpecialTokens = SpecialTokens()

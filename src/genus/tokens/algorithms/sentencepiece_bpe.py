@@ -10,7 +10,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Backend
 
 from genus.errors import GenusError
-from genus.part import Count
+from genus.part import Count, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.unigram import MODELS, SPACE, by_words, charsmap_of, cuts_at_spaces, rules, words
 from genus.tokens.files.layout import frame, read_config, read_specials
@@ -50,7 +50,7 @@ class SentencePieceBPE(TrainedTokens):
     then merged pieces in the order of learning, then characters.
     """
 
-    vocab_size: Count
+    vocab_size: VocabSize
     alphabet: Count = 1000
     """In training, maximum number of distinct characters; rarer ones are unknown."""
     longest: Count = 16

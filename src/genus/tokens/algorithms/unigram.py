@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError, say
-from genus.part import Count
+from genus.part import Count, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import CutAtSpaces, SpacedWords, WholeText
 from genus.tokens.files.layout import choose, frame, further_in, named_in, read_config, read_specials
@@ -116,7 +116,7 @@ class Unigram(TrainedTokens):
     unspaced_per_piece: ClassVar[int] = 256
     """Fewer than of other algorithms, since EM passes over all of it many times: 300,000 letters took a minute."""
 
-    vocab_size: Count
+    vocab_size: VocabSize
     lowercase: bool = True
     plain: bool = True
     """First strip accents, and replace `` and '' by " (released code, preprocess_text); false if marks are letters."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
-from genus.part import Count, Natural
+from genus.part import Natural, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import CutAtSpaces
 from genus.tokens.files.layout import frame, read_config, read_specials
@@ -40,7 +40,9 @@ class WordLevel(TrainedTokens):
     Consecutive line ends with only white space between them give one token.
     """
 
-    vocab_size: Count
+    needs_unknown: ClassVar[bool] = True
+
+    vocab_size: VocabSize
     lowercase: bool = False
     min_frequency: Natural = 3
     """Minimum count of a word in training; WikiText omits words with fewer than 3 occurrences."""

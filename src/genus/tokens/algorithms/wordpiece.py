@@ -9,13 +9,13 @@ import sys
 import unicodedata
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from genus.errors import GenusError, say
-from genus.part import Count, Natural
+from genus.part import Count, Natural, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import BertPieces, WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials
@@ -47,7 +47,9 @@ class WordPiece(TrainedTokens):
     Control characters are dropped, any white space separates words, and each punctuation mark is a word.
     """
 
-    vocab_size: Count
+    needs_unknown: ClassVar[bool] = True
+
+    vocab_size: VocabSize
     lowercase: bool = True
     strip_accents: bool | None = None
     """Drop combining marks after canonical decomposition; None: if lower-casing, as BERT does, except that a vocabulary

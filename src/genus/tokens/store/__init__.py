@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError
+from genus.files import expecting
+from genus.run_folder import RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import BLOCK_BYTES, read_blocks
 from genus.text.sources import changed, find, fingerprints
-from genus.tokens.store.journal import FILES, JOURNAL, META, Counts, Journal, begun, checksum, state_of
+from genus.tokens.store.journal import FILES, JOURNAL, META, Counts, Journal, begun, check_identity, checksum, state_of
 from genus.tokens.store.tokenize_corpus import encode_blocks
 from genus.tokens.vocabulary import unknown_share
 
@@ -209,30 +212,32 @@ def prepare(
     Raises:
         GenusError: the folder holds a store of another text or tokenizer; text cannot be read; there is no text, or
             the tokenizer knows next to nothing of it; the disk is full.
+        UsageError: another process writes into the folder.
     """
     found = find(sources)
-    known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
-    if known is not None:
-        _check_same(known, found, tokenizer, fields, folder)
-    if Store.is_at(folder):
+    with nullcontext() if Store.is_at(folder) else RunFolder(folder).lock():
+        known = _read_meta(folder) if Store.is_at(folder) else begun(folder)
+        if known is not None:
+            _check_same(known, found, tokenizer, fields, folder)
+        if Store.is_at(folder):
+            return Store.open(folder, tokenizer)
+        workers = workers or os.cpu_count() or 1
+        identity = known or {
+            "format": FORMAT,
+            "tokenizer": tokenizer.hash(),
+            "dtype": np.dtype(tokenizer.dtype).name,
+            "field": fields.text,
+            "title": fields.title,
+            "text": fingerprints(found, workers),
+        }
+        try:
+            _write(found, tokenizer, Journal(folder, identity), workers, fields, progress)
+        except OSError as error:
+            reason = error.strerror or error
+            raise GenusError(
+                f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
+            ) from None
         return Store.open(folder, tokenizer)
-    workers = workers or os.cpu_count() or 1
-    identity = known or {
-        "format": FORMAT,
-        "tokenizer": tokenizer.hash(),
-        "dtype": np.dtype(tokenizer.dtype).name,
-        "field": fields.text,
-        "title": fields.title,
-        "text": fingerprints(found, workers),
-    }
-    try:
-        _write(found, tokenizer, Journal(folder, identity), workers, fields, progress)
-    except OSError as error:
-        reason = error.strerror or error
-        raise GenusError(
-            f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
-        ) from None
-    return Store.open(folder, tokenizer)
 
 
 def counts(folder: Path) -> Counts:
@@ -293,14 +298,15 @@ def _check_same(
 def _read_meta(folder: Path) -> dict[str, Any]:
     if (folder / JOURNAL).exists() and not (folder / META).exists():
         raise GenusError(f"{folder}: the token store is not finished; prepare it again to go on")
-    try:
-        meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GenusError(f"{folder}: there is no token store in this folder") from None
-    except ValueError as error:
-        raise GenusError(f"{folder / META}: is damaged ({error}); delete {folder} and prepare it again") from None
-    if meta.get("format") != FORMAT:
-        raise GenusError(f"{folder}: format {meta.get('format')} cannot be read, only {FORMAT}; prepare it again")
+    file = folder / META
+    if not file.exists():
+        raise GenusError(f"{folder}: there is no token store in this folder")
+    with expecting(file, f"delete {folder} and prepare it again"):
+        meta: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if meta["format"] != FORMAT:
+            raise GenusError(f"{folder}: format {meta['format']} cannot be read, only {FORMAT}; prepare it again")
+        check_identity(meta)
+        state_of(meta)
     return meta
 
 

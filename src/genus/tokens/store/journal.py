@@ -7,20 +7,23 @@ last line. At the end `meta.json` replaces the journal: a folder is a store exac
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import zlib
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from genus.files import write_json, write_text
+from genus.files import expecting, write_json, write_text
 from genus.text.blocks import REPLACEMENT
 from genus.text.read import LONGEST_DOCUMENT
 from genus.tokens.vocabulary import MOST_UNKNOWN, unknown_share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from genus.tokens.store.tokenize_corpus import EncodedBlock
@@ -107,7 +110,8 @@ class Journal:
             with (folder / name).open("ab") as file:
                 file.truncate(size)
         self.files: list[BinaryIO] = [(folder / name).open("ab") for name in FILES]
-        write_text(folder / JOURNAL, "".join(json.dumps(line) + "\n" for line in (identity, asdict(self.state))))
+        lines = (identity, asdict(self.state))
+        write_text(folder / JOURNAL, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         self.journal = (folder / JOURNAL).open("a", encoding="utf-8")
         if self.state == EMPTY:
             self._append(EMPTY.counts, [b"", np.zeros(1, np.int64).tobytes(), b""])
@@ -168,31 +172,64 @@ def checksum(file: Path, size: int) -> int:
 
 
 def begun(folder: Path) -> dict[str, Any] | None:
-    """Return the identity of the unfinished store in a folder; None: there is none."""
+    """Return the identity of the unfinished store in a folder; None: there is none.
+
+    Raises:
+        GenusError: the journal does not begin with one.
+    """
     lines = _lines(folder)
-    return lines[0] if lines else None
+    if not (folder / JOURNAL).exists():
+        return None
+    with expecting(folder / JOURNAL, f"delete {folder} and prepare it again"):
+        identity: dict[str, Any] = json.loads(next(lines))
+        check_identity(identity)
+    return identity
+
+
+def check_identity(identity: dict[str, Any]) -> None:
+    """Check that a table describes text, fields and tokenizer of a store.
+
+    Raises:
+        LookupError, TypeError or ValueError: it does not.
+    """
+    for name, kind in {"tokenizer": str, "field": str, "title": str | None, "text": list}.items():
+        if not isinstance(identity.get(name), kind):
+            raise TypeError(f"{name} is {identity.get(name)!r}")
+    if identity["dtype"] not in ("uint16", "uint32"):
+        raise ValueError(f"dtype is {identity['dtype']!r}")
+    for name in ("name", "size", "mtime_ns", "sha256"):
+        [text[name] for text in identity["text"]]
 
 
 def state_of(line: dict[str, Any]) -> State:
-    """Parse the state in a line of the journal or in `meta.json`."""
-    return State(Counts(**line["counts"]), tuple(line["sizes"]), tuple(line["crc32"]))
+    """Parse the state in a line of the journal or in `meta.json`.
+
+    Raises:
+        LookupError, TypeError or ValueError: it holds none.
+    """
+    counts = Counts(**{name: index(number) for name, number in line["counts"].items()})
+    sizes, crc32 = (
+        tuple(index(number) for number, _ in zip(line[name], FILES, strict=True)) for name in ("sizes", "crc32")
+    )
+    return State(counts, sizes, crc32)
 
 
 def _whole(folder: Path) -> State:
     """Return the last state in the journal; the empty state, if the files do not match its sizes and checksums."""
-    lines = _lines(folder)
-    if len(lines) < 2:
-        return EMPTY
-    state = state_of(lines[-1])
+    state = EMPTY
+    for line in itertools.islice(_lines(folder), 1, None):
+        try:
+            state = state_of(json.loads(line))
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a torn or damaged line
+            break
     for name, size, crc in zip(FILES, state.sizes, state.crc32, strict=True):
         file = folder / name
-        if not file.exists() or file.stat().st_size < size or checksum(file, size) != crc:
+        if size and (not file.exists() or file.stat().st_size < size or checksum(file, size) != crc):
             return EMPTY
     return state
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of the journal that were written completely."""
+def _lines(folder: Path) -> Iterator[str]:
+    """Yield the lines of the journal; the last may be torn."""
     file = folder / JOURNAL
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    yield from file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else ()

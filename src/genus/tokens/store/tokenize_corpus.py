@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.errors import GenusError
+from genus.processes import end_with
 from genus.text.sentences import split
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def encode_blocks(blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: in
         yield from map(partial(encode_block, tokenizer=tokenizer), blocks)
         return
     context = get_context("spawn")  # fork copies locks (of PyTorch and others) without the threads that hold them
-    with ProcessPoolExecutor(workers, context, _start_worker, (tokenizer,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (tokenizer, os.getpid())) as pool:
         waiting = iter(blocks)
         flying = deque(pool.submit(_work, block) for block in itertools.islice(waiting, BLOCKS_AHEAD * workers))
         try:
@@ -135,8 +136,9 @@ _tokenizer: Tokenizer
 """The tokenizer of a worker process, whose caches persist over all of its blocks."""
 
 
-def _start_worker(tokenizer: Tokenizer) -> None:
+def _start_worker(tokenizer: Tokenizer, parent: int) -> None:
     global _tokenizer
+    end_with(parent)
     _tokenizer = tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process, one thread
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
