@@ -19,7 +19,7 @@ import torch
 
 from genus.batch import IGNORE
 from genus.cost import FLOAT, StageFlops, parameters
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.examples.feed.feed import Feed
 from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.export.folder import load, save
@@ -37,7 +37,6 @@ from genus.tokens.tokenizer import Tokenizer
 from genus.train import held_out
 from genus.train.data import TrainStage
 from genus.train.loop import Summary, train
-from genus.train.record import log
 from genus.train.world import device_of_run, is_rank_zero, rank_zero_first
 
 if TYPE_CHECKING:
@@ -117,12 +116,12 @@ def _pretrain(
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
         if is_rank_zero() and (line := skipped(corpus.sources)):
-            log(line)
+            say(line)
         tokenizer = tokenizer_for(recipe, corpus, where, words or start)
         store = token_store(corpus, tokenizer, folder / "store", progress)
         recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
         if (change := where.pin(recipe, resume=resume)) and is_rank_zero():
-            log(change)
+            say(change)
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
     training, validation = held_out_of(store, run.held_out)
@@ -130,7 +129,7 @@ def _pretrain(
     losses = [name for objective in recipe.objectives for name in objective.losses]
     first = (stage.feed[step * stage.accumulate] for stage in planned for step in range(LOOKED_AT))
     if (line := check_learning(learner, losses, first)) and is_rank_zero():
-        log(line)
+        say(line)
     return train(
         learner,
         planned,
@@ -179,7 +178,7 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
             return found
         if run.has_started():
             raise UsageError(f"{folder}: {why}; take another folder")
-        log(f"{folder}: {why}; made anew")
+        say(f"{folder}: {why}; made anew")
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
@@ -227,7 +226,7 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
     if is_rank_zero():
         sources = ", ".join(map(str, corpus.sources))
         for line in counts(folder).notices():
-            log(f"{sources}: {line}")
+            say(f"{sources}: {line}")
     return store
 
 
@@ -238,7 +237,7 @@ def held_out_of(store: Store, share: float) -> tuple[Store, Store]:
     held = validation.tokens / store.tokens
     if is_rank_zero() and (parts or held > share + LARGEST_EXCESS):
         what = f"the last sentences of {parts:,} documents" if parts else f"{len(validation.documents):,} documents"
-        log(f"held out: {held:.1%} of the text, {what}, where --run held_out={share:g} was asked of few documents")
+        say(f"held out: {held:.1%} of the text, {what}, where --run held_out={share:g} was asked of few documents")
     return training, validation
 
 
@@ -270,7 +269,7 @@ def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[
         recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
     recipe, learner = new_learner(replace(recipe, objectives=objectives), tokenizer)
     if parts := sorted({".".join(name.split(".")[:2]) for name in init_from(source, learner, tokenizer)}):
-        log(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
+        say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
     return recipe, learner
 
 
@@ -279,7 +278,7 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     model, pieces = recipe.model.merge_pretrained(source.model), recipe.vocab_rows
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
-        log(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
+        say(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
     if model.parameters(pieces) != recipe.model.parameters(pieces):
         recipe = replace(recipe, name=source.name, published=source.published)
     return replace(recipe, model=model)
@@ -290,7 +289,7 @@ def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: b
     teaching.begin(learner)
     line = teaching.init_student(learner) if inherit else ""
     if teaching.remember(folder) and line:
-        log(line)
+        say(line)
 
 
 def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:

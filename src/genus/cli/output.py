@@ -24,11 +24,6 @@ def document(value: object) -> None:
         raise GenusError("a number of the result is not finite, which JSON cannot say; ask without --json") from None
 
 
-def note(line: str) -> None:
-    """Print a progress message on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
 @contextmanager
 def briefly() -> Iterator[None]:
     """Disable garbage collection during a short command, a third of whose time would go to PyTorch's many objects.

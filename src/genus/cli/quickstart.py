@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.options import AsJson, chosen_run
-from genus.cli.output import Counter, columns, document, note
+from genus.cli.output import Counter, columns, document
+from genus.errors import say
 
 if TYPE_CHECKING:
     from genus.evaluate.interval import Interval
@@ -74,15 +75,15 @@ def quickstart(
     size = QUICK if quick else WHOLE
     size = size if tokens is None else replace(size, tokens=tokens)
     made = _corpus(out / "text", size)
-    note(_expected(size))
+    say(_expected(size))
     run = out / RUN
-    note(f"2/5 pretraining {RECIPE} on {size.tokens:,} tokens, from tokenizer to model, in {run}")
+    say(f"2/5 pretraining {RECIPE} on {size.tokens:,} tokens, from tokenizer to model, in {run}")
     held_out = _pretrain(made, run, size)
-    note(f"3/5 fine-tuning it with {size.seeds} seeds")
+    say(f"3/5 fine-tuning it with {size.seeds} seeds")
     pretrained = _finetune(made, run, out / "from-pretrained", size, random=False)
-    note("4/5 fine-tuning the same model from random weights")
+    say("4/5 fine-tuning the same model from random weights")
     random = _finetune(made, run, out / "from-random", size, random=True)
-    note("5/5 completing masked words")
+    say("5/5 completing masked words")
     found = {
         "seconds": time.perf_counter() - begun,
         "text": asdict(made),
@@ -112,21 +113,19 @@ def _expected(size: Size) -> str:
     read = size.tokens + 2 * size.seeds * size.sentences * recipe.finetuning.epochs * TOKENS_OF_A_SENTENCE
     peak = peak_flops(device, number_format("auto", device))
     if not peak:
-        return f"    {read:,} tokens are read, in pretraining and fine-tuning"
+        return f"{read:,} tokens are read, in pretraining and fine-tuning"
     minutes = read * each / (UTILIZATION * peak) / 60
-    return (
-        f"    about {max(1, round(minutes))} minutes on this machine, if it is idle; stop at any time and go on later"
-    )
+    return f"about {max(1, round(minutes))} minutes on this machine, if it is idle; stop at any time and go on later"
 
 
 def _corpus(folder: Path, size: Size) -> "Made":
     """Write the corpus and the classification task, made from the documentation of installed packages."""
     from genus.text.installed import make, read
 
-    note("1/5 reading the documentation of the installed Python packages")
+    say("1/5 reading the documentation of the installed Python packages")
     modules = read(workers=os.cpu_count() or 1, progress=Counter("parsing", "files"))
     made = make(modules, folder, train=size.sentences)
-    note(f"    {made.documents:,} documents, {made.characters / 1e6:.1f} MB, in {made.corpus}")
+    say(f"{made.documents:,} documents, {made.characters / 1e6:.1f} MB, in {made.corpus}")
     return made
 
 

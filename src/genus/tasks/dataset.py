@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genus.errors import GenusError, UsageError, near
+from genus.errors import GenusError, UsageError, near, say
 from genus.examples.keys import PLAN, generator
 from genus.tasks.notices import Notices
 from genus.tasks.table import SUFFIXES, rows
-from genus.train.record import log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +94,7 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
     if not found:
         raise GenusError(f"{path}: holds no rows")
     for notice in notices.lines(path):
-        log(notice)
+        say(notice)
     return found
 
 
@@ -107,11 +106,11 @@ def without_placeholders(rows: Sequence[LabeledRow], objective: FineTuned, path:
     given = {label for row in rows for label in row.labels}
     placeholder = len(given) == 1 and given <= {*UNLABELED} and not objective.can_be(*given)
     if placeholder:
-        log(f"{path}: all labels are {min(given)}, which none is in training: taken as rows without a label")
+        say(f"{path}: all labels are {min(given)}, which none is in training: taken as rows without a label")
     found = [replace(row, label=None) if placeholder else row for row in rows]
     blind = sum(row.label is None for row in found)
     if 0 < blind < len(found):
-        log(f"{path}: {blind:,} of {len(found):,} rows have no label, and are answered but not measured")
+        say(f"{path}: {blind:,} of {len(found):,} rows have no label, and are answered but not measured")
     return found
 
 

@@ -6,13 +6,12 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genus.errors import UsageError
+from genus.errors import UsageError, say
 from genus.files import write_json
 from genus.run_folder import RunFolder
 from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Experiment
-from genus.train.record import log
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -91,10 +90,10 @@ def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task,
     """Return the task and its objective for the labels of the training table; say how they are understood."""
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
-        log(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
+        say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     assert task.dropout is not None
     objective = replace(task.objective([label for row in training for label in row.labels]), dropout=task.dropout)
     if remark := task.remark(training):
-        log(remark)
+        say(remark)
     return task.resolved_for(objective), objective

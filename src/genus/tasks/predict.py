@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
 from genus.tasks.answer import Answer, answers, measure, outputs
 from genus.tasks.dataset import LabeledRow
-from genus.train.record import log
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def score(
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
     for warning in encoded.warnings:
-        log(f"{path or 'texts'}: {warning}")
+        say(f"{path or 'texts'}: {warning}")
     device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
         found = outputs(model.learner, encoded, "float32" if run is None else run.precision)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
 from genus.recipe import Budget
@@ -21,7 +21,6 @@ from genus.tasks.feed import Shuffled
 from genus.tasks.report import Metrics, SeedResult
 from genus.train.data import TrainStage
 from genus.train.loop import train
-from genus.train.record import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +70,7 @@ class Experiment:
         found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
         for name, encoded in found.items():
             for warning in encoded.warnings:
-                log(f"{name}: {warning}")
+                say(f"{name}: {warning}")
         if found["train"].is_empty:
             raise GenusError(f"{self.splits['train'].path}: no row has a text of which the tokenizer leaves something")
         return found
@@ -90,7 +89,7 @@ class Experiment:
         learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, main)
         seconds = self._train(learner, best, seed)
         if best.history[0][main] is None:
-            log(f"seed {seed}: {main} is undefined for the labels of the validation rows, and cannot choose: the last "
+            say(f"seed {seed}: {main} is undefined for the labels of the validation rows, and cannot choose: the last "
                 "weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
         trial = SeedResult(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)

@@ -16,7 +16,7 @@ from genus.train.checkpoint import Checkpoints, memory
 from genus.train.data import TrainStage, steps
 from genus.train.interruption import Interruption
 from genus.train.progress import Progress, Stopwatch, ends
-from genus.train.record import Record, log
+from genus.train.record import Record
 from genus.train.step import PendingResult, TrainStep
 from genus.train.world import World, init_distributed
 from genus.train.writer import BackgroundWriter
@@ -224,7 +224,7 @@ class Loop:
 
 def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World) -> Progress:
     """Load the newest intact checkpoint and return its progress."""
-    speak = log if world.rank == 0 else lambda line: None
+    speak = say if world.rank == 0 else lambda line: None
     newest = checkpoints.newest(speak)
     if newest is None:
         speak(f"{checkpoints.folder}: no checkpoint yet; beginning")

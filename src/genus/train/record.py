@@ -128,11 +128,6 @@ class MetricsFile:
             self.curves.close()
 
 
-def log(line: str) -> None:
-    """Print a line for the user on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _cut(path: Path, step: int) -> None:
     """Keep the rows up to a step, since later steps are trained again; an incomplete last line is dropped."""
     if not path.exists():
