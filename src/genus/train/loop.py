@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.objectives import Learner
 from genus.train.checkpoint import Checkpoints, memory
 from genus.train.data import TrainStage, steps
