@@ -45,7 +45,7 @@ def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pyte
     found = json.loads(captured.out)
     assert all(f"{step}/5 " in captured.err for step in range(1, 6))
     assert captured.err.index("minutes on this machine") < captured.err.index("2/5 ")
-    assert found["text"]["labels"] == ["as written", "swapped"]
+    assert found["text"]["labels"] == ["as written", "reversed"]
     assert found["accuracy"]["pretrained"]["runs"] == found["accuracy"]["random"]["runs"] == 2
     assert list(found["completions"]) == list(quickstart.SENTENCES)
     assert all(len(words) == 5 for words in found["completions"].values())
@@ -57,7 +57,7 @@ def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pyte
     for start in ("pretrained", "random"):
         assert f"{found['accuracy'][start]['mean']:.4f} [" in printed
     assert f"{found['held_out']['masked_lm/correct']:.1%} of the masked tokens" in printed
-    assert printed.count("which genus reads (transformers has no class of it)") == 2
+    assert printed.count("in the Hugging Face layout") == 2
     assert printed.count("\n  genus ") == 4
     assert str(tmp_path / "out" / "genus-mini") in printed
 

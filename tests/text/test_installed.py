@@ -65,23 +65,23 @@ def test_the_validation_part_is_not_in_the_corpus(packages: Path, tmp_path: Path
     assert corpus.count("Return item") == 90 - 15
 
 
-def test_half_of_the_sentences_have_two_neighbors_swapped_inside(packages: Path, tmp_path: Path) -> None:
+def test_half_of_the_sentences_have_four_words_reversed_inside(packages: Path, tmp_path: Path) -> None:
     modules = read([(None, packages)])
     made = make(modules, tmp_path / "out", train=60, validation=15)
     written = {
         " ".join(part.split()) for module in modules for text in module.docstrings for part in text.split("\n\n")
     }
-    assert made.labels == ["as written", "swapped"]
-    for path, swapped in ((made.train, 30), (made.validation, 7)):
+    assert made.labels == ["as written", "reversed"]
+    for path, number in ((made.train, 30), (made.validation, 7)):
         found = rows(path)
-        assert sum(row["order"] == "swapped" for row in found) == swapped
+        assert sum(row["order"] == "reversed" for row in found) == number
         for row in found:
             words = row["text"].split()
             assert SENTENCE.fullmatch(row["text"])
             assert (row["text"] in written) == (row["order"] == "as written")
-            if row["order"] == "swapped":
-                swaps = [[*words[:i], words[i + 1], words[i], *words[i + 2 :]] for i in range(1, len(words) - 2)]
-                assert sum(" ".join(swap) in written for swap in swaps) >= 1
+            if row["order"] == "reversed":
+                back = [[*words[:i], *words[i : i + 4][::-1], *words[i + 4 :]] for i in range(1, len(words) - 4)]
+                assert sum(" ".join(one) in written for one in back) >= 1
 
 
 def test_the_same_packages_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:

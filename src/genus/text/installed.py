@@ -1,9 +1,9 @@
 """A corpus from the docstrings of the installed Python packages, with a text classification task made from it.
 
 Source files are parsed and never imported. A corpus document is the prose of one module: its docstrings and its long
-string literals that read as prose. The task is to tell whether a sentence is as it was written or has two neighboring
-words swapped, which no count of words tells; docstrings with a sentence of its validation split are left out of the
-corpus.
+string literals that read as prose. The task is to tell whether a sentence is as it was written or has four neighboring
+words in reverse order, which no count of words tells; docstrings with a sentence of its validation split are left out
+of the corpus.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ STANDARD_LIBRARY = "python"
 SKIPPED = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "_vendor"}
 SHORTEST = 80
 """Minimum length of a corpus document, in characters."""
-WRITTEN, SWAPPED = "as written", "swapped"
+WRITTEN, REVERSED = "as written", "reversed"
 """The classes of the task."""
+STRETCH = 4
+"""Words of a sentence that are reversed."""
 SENTENCE = re.compile(r"[A-Z][a-z]*(?: [A-Za-z]+,?){7,23}\.")
 """A sentence of the task: 8 to 24 words of letters, with commas between them."""
 CODE = re.compile(r"\s*(>>>|\.\.|[-=~^*#_+]{3,}\s*$)")
@@ -137,7 +139,7 @@ def make(
         validation=files["validation"],
         documents=len(documents),
         characters=sum(len(text) for text, _ in documents),
-        labels=[WRITTEN, SWAPPED],
+        labels=[WRITTEN, REVERSED],
         examples=(train, validation),
     )
 
@@ -200,26 +202,33 @@ def _key(text: str) -> str:
 
 
 def _sentences(text: str) -> list[str]:
-    """Return the sentences of a docstring that the task may take: of plain words, with a place for a swap."""
+    """Return the sentences of a docstring that the task may take: of plain words, with a place for a reversal."""
     found = [one for part in text.split("\n\n") for one in split(" ".join(part.split()))]
     return [one for one in found if SENTENCE.fullmatch(one) and _places(one.split(" "))]
 
 
 def _places(words: Sequence[str]) -> list[int]:
-    """Return the indices of lowercase words that differ from the next; neither the first word nor the last is moved."""
-    plain = [word.isalpha() and word.islower() for word in words]
-    return [i for i in range(1, len(words) - 2) if plain[i] and plain[i + 1] and words[i] != words[i + 1]]
+    """Return the indices at which a stretch of lowercase words begins whose reversal differs from it.
+
+    Neither the first word nor the last is moved.
+    """
+    found = []
+    for first in range(1, len(words) - STRETCH):
+        stretch = [*words[first : first + STRETCH]]
+        if all(word.isalpha() and word.islower() for word in stretch) and stretch != stretch[::-1]:
+            found.append(first)
+    return found
 
 
 def _labeled(sentences: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Yield the rows of a split: every other sentence has two words swapped, at a place chosen by its hash."""
+    """Yield the rows of a split: every other sentence has a stretch reversed, at a place chosen by its hash."""
     for number, sentence in enumerate(sentences):
         words = sentence.split(" ")
         if number % 2:
             places = _places(words)
             at = places[int(_key(sentence), 16) % len(places)]
-            words[at : at + 2] = words[at + 1], words[at]
-        yield {"text": " ".join(words), "order": SWAPPED if number % 2 else WRITTEN}
+            words[at : at + STRETCH] = words[at : at + STRETCH][::-1]
+        yield {"text": " ".join(words), "order": REVERSED if number % 2 else WRITTEN}
 
 
 def _documents(modules: Iterable[Module], hidden: set[str]) -> dict[str, list[str]]:
