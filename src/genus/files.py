@@ -144,7 +144,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     path.touch()
     mode = path.stat().st_mode  # permissions by the umask
-    checksums = json.dumps({name: checksum(tensor) for name, tensor in tensors.items()})
+    checksums = json.dumps({name: checksum(tensor) for name, tensor in sorted(tensors.items())})
     save_file(dict(tensors), path, metadata={"format": "pt", CHECKSUMS: checksums})
     _sort_metadata(path)
     path.chmod(mode)

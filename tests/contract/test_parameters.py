@@ -55,7 +55,7 @@ def same_parameters(recipe: Recipe, learner: Learner) -> bool:
 def official_shapes(config: dict[str, Any], vocab_size: int) -> Shapes:
     """Return the shape of every parameter of the class that an exported configuration names."""
     (architecture,) = config["architectures"]
-    settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size)
+    settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size, pad_token_id=0)
     with torch.device("meta"):
         model = getattr(transformers, architecture)(settings)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

@@ -128,8 +128,9 @@ def test_genus_is_read_by_transformers(tmp_path: Path) -> None:
     recipe = catalog.load("genus/tiny", ["tokens.vocab_size=101"])
     tokenizer = oracle.tokenizer(tmp_path / "words", "bert", 101)
     torch.manual_seed(0)
-    save(tmp_path / "model", recipe, recipe.learner(), tokenizer)
+    learner = recipe.learner()
+    save(tmp_path / "model", recipe, learner, tokenizer)
     assert json.loads((tmp_path / "model" / "config.json").read_text())["architectures"] == ["ModernBertForMaskedLM"]
-    verify(tmp_path / "model")
+    assert "transformers/masked_lm" in verify(tmp_path / "model", learner)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     assert set(theirs("p1 p2")) == {"input_ids", "attention_mask"}

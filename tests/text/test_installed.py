@@ -84,6 +84,12 @@ def test_half_of_the_sentences_have_four_words_reversed_inside(packages: Path, t
                 assert sum(" ".join(one) in written for one in back) >= 1
 
 
+def test_it_takes_the_sentences_that_there_are(packages: Path, tmp_path: Path) -> None:
+    made = make(read([(None, packages)]), tmp_path / "out", train=1_000, validation=15)
+    assert made.examples == (90 - 15, 15)
+    assert len(rows(made.train)) == 75
+
+
 def test_the_same_packages_give_the_same_bytes(packages: Path, tmp_path: Path) -> None:
     written = []
     for workers in (1, 2):
@@ -109,7 +115,7 @@ def test_large_packages_are_cut_to_one_length(tmp_path: Path) -> None:
 
 
 def test_too_few_sentences_is_one_line(packages: Path, tmp_path: Path) -> None:
-    with pytest.raises(GenusError, match=r"have 90 plain sentences .* takes 3,500: install more packages"):
+    with pytest.raises(GenusError, match=r"have 90 plain sentences .* takes 1,000: install more packages"):
         make(read([(None, packages)]), tmp_path)
 
 

@@ -169,12 +169,11 @@ def _write(
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
     _match(tokenizer, rows, recipe.vocab_rows)
-    config, tensors, kept = _written(recipe, learner, vocabulary)
+    config, tensors, kept, segmented = _written(recipe, learner, vocabulary)
     config |= {"vocab_size": rows, "dtype": str(next(learner.parameters()).dtype).removeprefix("torch.")}
     if "id2label" in config:
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
-    segments = 2 if "segment" in recipe.model.facts else 0
-    tokenizer.save(work, recipe.model.max_length, segments=config.get("type_vocab_size", segments) > 1)
+    tokenizer.save(work, recipe.model.max_length, segments=segmented)
     parameters = write_weights(work, tensors, target, shard_bytes)
     write_json(work / "recipe.json", recipe.written())
     for name, one in learner.auxiliary_models().items():
@@ -196,17 +195,18 @@ def _fitting_tokenizer(tokenizer: Tokenizer, objectives: Iterable[Objective]) ->
 
 def _written(
     recipe: Recipe, learner: Learner, vocabulary: Vocabulary
-) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str]]:
-    """Return the configuration and tensors to write, and the names of the heads that they include."""
+) -> tuple[Json, Iterable[tuple[str, Tensor]], Collection[str], bool]:
+    """Return configuration, tensors, the names of the heads that they include, and whether segments are an input."""
     fitting, ids = layout_for(recipe, learner.heads), vocabulary.roles
     if fitting is None:
         config = native.describe(recipe, learner) | {f"{role}_token_id": ids.get(role) for role in ROLES}
-        return config, native.tensors(learner), learner.heads.keys()
+        return config, native.tensors(learner), learner.heads.keys(), True
     layout, config = fitting
     config |= {f"{role}_token_id": ids.get(role) for role in layout.roles}
     if layout.pad not in (None, pad := ids.get("pad")):
         raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
-    return config, to_foreign(learner, layout, config), layout.kept(learner.heads)
+    segmented = layout.segmented and config.get("type_vocab_size", 2) > 1
+    return config, to_foreign(learner, layout, config), layout.kept(learner.heads), segmented
 
 
 def _rebuild(

@@ -104,7 +104,7 @@ def make(
     folder: Path,
     *,
     characters: int = 8_000_000,
-    train: int = 3000,
+    train: int = 12_000,
     validation: int = 500,
 ) -> Made:
     """Write `corpus.jsonl`, `train.jsonl` and `validation.jsonl`; the same modules give the same bytes.
@@ -113,19 +113,20 @@ def make(
         modules: the result of `read`.
         folder: where to write.
         characters: length of the corpus; the largest packages are cut to a common length to meet it.
-        train: number of training sentences.
+        train: number of training sentences; where there are fewer, all that validation leaves, if these are as many.
         validation: number of validation sentences.
 
     Raises:
-        GenusError: the docstrings have fewer sentences than the two splits need.
+        GenusError: the docstrings have fewer sentences than twice the validation split.
     """
     sentences = {text: _sentences(text) for module in modules for text in module.docstrings}
     known = sorted({one for found in sentences.values() for one in found}, key=_key)
-    if len(known) < train + validation:
+    if len(known) < 2 * validation:
         raise GenusError(
             f"the installed packages have {len(known):,} plain sentences of 8 to 24 words in their docstrings, and the "
-            f"task takes {train + validation:,}: install more packages"
+            f"task takes {2 * validation:,}: install more packages"
         )
+    train = min(train, len(known) - validation)
     splits = {"validation": known[:validation], "train": known[validation : validation + train]}
     asked = set(splits["validation"])
     hidden = {text for text, found in sentences.items() if asked.intersection(found)}

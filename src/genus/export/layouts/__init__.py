@@ -127,6 +127,8 @@ class Layout:
     """Tied weights: copies of tensors that old files repeat, and the names of the originals."""
     pad: int | None = None
     """The padding id on which this architecture's position ids depend."""
+    segmented: bool = True
+    """Whether the classes take `token_type_ids`, if the model has more than one segment."""
     roles: tuple[str, ...] = ROLES
     """Roles of the special tokens whose ids the configuration names."""
     witness: ReferenceOptions = field(default_factory=ReferenceOptions)

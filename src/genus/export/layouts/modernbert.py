@@ -84,6 +84,7 @@ NORM = LayerNorm(eps=1e-5)
 LAYOUT = Layout(
     model_type="modernbert",
     prefix="model.",
+    segmented=False,
     roles=("pad", "bos", "eos", "cls", "sep"),
     template=replace(
         TEMPLATE,
