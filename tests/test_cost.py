@@ -35,12 +35,12 @@ SHAPES = {
     "pooled": Transformer(
         layers=2, hidden=32, attention=MultiHeadAttention(heads=2), feedforward=MLP(size=64), pooler=Pooler()
     ),
-    "no bias, one segment, shifted positions": Transformer(
+    "no bias, three segments, shifted positions": Transformer(
         layers=1,
         hidden=24,
         attention=MultiHeadAttention(heads=3, bias=False),
         feedforward=MLP(size=50),
-        embedding=Embedding(segments=1, position=LearnedPosition(length=130, offset=2)),
+        embedding=Embedding(segments=3, position=LearnedPosition(length=130, offset=2)),
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from folders import rewrite, tiny
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_native import made
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -104,10 +104,18 @@ def test_a_model_does_not_lie_in_its_file(folder: Path, file: str) -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("native", [False, True])
 def test_numbers_that_are_not_finite_are_one_line(tmp_path: Path, number: float, native: bool) -> None:
+    """In a file that others wrote: genus writes none."""
     recipe, learner, words = made("memory", tmp_path) if native else tiny("bert", tmp_path)
+    save(tmp_path / "model", recipe, learner, words)
+    tensors = load_file(tmp_path / "model" / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("weight") and ".1." in name and tensors[name].dim() == 2)
+    tensors[name][2, 3] = number
+    save_file(tensors, tmp_path / "model" / "model.safetensors")
     with torch.no_grad():
         learner.network.layers[1].feedforward.out.weight[2, 3] = number
-    save(tmp_path / "model", recipe, learner, words)
+    with pytest.raises(GenusError, match="not finite"):
+        save(tmp_path / "other", recipe, learner, words)
+    assert not (tmp_path / "other").exists()
     with pytest.raises(
         GenusError, match=r"model: .*weight has numbers that are not finite, as where training diverged"
     ):

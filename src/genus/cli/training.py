@@ -11,19 +11,20 @@ from genus.cli.output import Counter, columns, document
 
 DEFAULT = "genus"
 """The recipe of a text without one."""
+RecipeAndTexts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[RECIPE] TEXT...",
+        help=f"A recipe (a member as bert or roberta/large, a recipe .json, a .toml overlay, the folder of a run; "
+        f"else {DEFAULT}), and text: files (.txt, .jsonl, .parquet; .gz, .xz, .zst), folders of them, Hugging Face "
+        "dataset ids, or a prepared store.",
+        show_default=False,
+    ),
+]
 
 
 def pretrain(
-    what: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[RECIPE] TEXT...",
-            help=f"A recipe (a member as bert or roberta/large, a recipe .json, a .toml overlay, the folder of a run; "
-            f"else {DEFAULT}), and text: files (.txt, .jsonl, .parquet; .gz, .xz, .zst), folders of them, Hugging Face "
-            "dataset ids, or a prepared store.",
-            show_default=False,
-        ),
-    ],
+    what: RecipeAndTexts,
     out: Out,
     settings: Settings = [],
     running: Running = [],
