@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers.processors import TemplateProcessing
 
 from genus.errors import GenusError
-from genus.files import read_json
 from genus.tokens import ROLES, SpecialTokens, steps
 
 if TYPE_CHECKING:
@@ -35,13 +34,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the entries of `special_tokens_map.json`, updated with those of `tokenizer_config.json`, both optional.
 
     Raises:
-        GenusError: a file is no JSON table.
+        GenusError: a file is not a JSON table.
     """
     config: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         file = folder / name
         if file.exists():
-            config |= read_json(file)
+            try:
+                config |= json.loads(file.read_text(encoding="utf-8"))
+            except (ValueError, TypeError, OSError, RecursionError) as error:
+                raise GenusError(f"{file}: is not JSON ({error})") from None
     return config
 
 
