@@ -24,6 +24,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "spins 0": {"GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"},
     "spins 1,000": {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"},
     "spins 10,000": {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"},
+    "spins 30,000": {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "0"},
     "spins 100,000": {"GOMP_SPINCOUNT": "100000", "KMP_BLOCKTIME": "0"},
     "passive": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},

@@ -12,7 +12,7 @@ import typer
 
 from genus.cli import data, doctor, quickstart, rows, training, use
 from genus.errors import GenusError, UsageError
-from genus.openmp import sleep_soon
+from genus.openmp import choose_waiting
 
 TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
@@ -71,7 +71,7 @@ def settings(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 (success), 1 (failure), 2 (invalid call), 130 (Ctrl-C)."""
-    sleep_soon()
+    choose_waiting()
     _open_closed_streams()
     try:
         for argument in sys.argv[1:] if arguments is None else arguments:
