@@ -51,8 +51,8 @@ class Size:
     """Labeled sentences to fine-tune on, each seen once: there are enough of them, and the labels cost nothing."""
 
 
-WHOLE = Size(tokens=2_500_000, seeds=5, sentences=12_000)
-QUICK = Size(tokens=600_000, seeds=2, sentences=6_000)
+WHOLE = Size(tokens=2_000_000, seeds=5, sentences=6_000)
+QUICK = Size(tokens=500_000, seeds=2, sentences=4_000)
 TOKENS_OF_A_SENTENCE = 18
 """Mean length of a sentence of the task in tokens, special ones among them."""
 UTILIZATION = 0.4

@@ -104,7 +104,7 @@ def make(
     folder: Path,
     *,
     characters: int = 8_000_000,
-    train: int = 12_000,
+    train: int = 6_000,
     validation: int = 500,
 ) -> Made:
     """Write `corpus.jsonl`, `train.jsonl` and `validation.jsonl`; the same modules give the same bytes.
