@@ -8,8 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from genus import openmp
+from genus.train.run import Run
+from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +59,12 @@ def test_it_is_set_before_pytorch_is_imported() -> None:
     """The command line imports no PyTorch until a command needs it."""
     code = "import sys, genus.cli, genus.openmp; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ.copy(), check=False).returncode == 0
+
+
+def test_the_threads_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the settings say a number it is set, else PyTorch's own stays."""
+    seen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    device_of_run(Run(device="cpu"))
+    device_of_run(Run(device="cpu", threads=3))
+    assert seen == [3]
