@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import unicodedata
@@ -24,6 +23,7 @@ from genus.text.sentences import split
 from genus.text.sources import skipped
 from genus.tokens.store import Store, counts
 from genus.tokens.training import MOST_MARKED, UNSPACED, marked, unknown
+from genus.train.record import read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +155,7 @@ def examine_run(folder: Path) -> list[Finding]:
     metrics = folder / "metrics.jsonl"
     if run.content() != "a pretraining run" or not metrics.exists():
         raise GenusError(f"{folder}: is no pretraining run with metrics; name its folder, or a text")
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    rows = read_metrics(metrics)
     steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
     if not steps:
         raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")

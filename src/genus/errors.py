@@ -2,6 +2,9 @@
 
 import sys
 
+INTERRUPTED = 130
+"""Exit code of a process that Ctrl-C stopped, the convention of shells."""
+
 
 class GenusError(Exception):
     """An error that the user can correct; the command line prints it as one line and exits with `exit_code`."""

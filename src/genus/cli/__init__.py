@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from genus.cli import data, doctor, quickstart, rows, training, use
-from genus.errors import GenusError, UsageError
+from genus.errors import INTERRUPTED, GenusError, UsageError
 from genus.openmp import choose_waiting
 
 TRACEBACK = "GENUS_TRACEBACK"
@@ -20,8 +20,6 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a disk without room. Whoever writes a file names it; without a name, it is standard output's."""
 NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 """In PyTorch's errors, on CPUs and on GPUs."""
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C stopped, the convention of shells."""
 
 app = typer.Typer(
     name="genus",
@@ -71,7 +69,8 @@ def settings(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 (success), 1 (failure), 2 (invalid call), 130 (Ctrl-C)."""
-    choose_waiting()
+    if "torch" not in sys.modules:  # afterwards it would change nothing, and `run.json` would tell what is not so
+        choose_waiting()
     _open_closed_streams()
     try:
         for argument in sys.argv[1:] if arguments is None else arguments:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genus.files import write_text
+from genus.train.record import read_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,8 +95,7 @@ def write_page(
 def read_curve(metrics: Path, loss: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Return (tokens, loss) of training steps and of evaluations on held-out text, from a run's `metrics.jsonl`."""
     train, held_out, tokens = [], [], 0.0
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        row: dict[str, Any] = json.loads(line)
+    for row in read_metrics(metrics):
         tokens = row.get("tokens", tokens)
         if loss in row:
             train.append((tokens, row[loss]))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from genus.errors import GenusError, say
+from genus.errors import INTERRUPTED, GenusError, say
 from genus.part import Count, Natural
 from genus.tokens import TokenizerConfig
 from genus.tokens.vocabulary import MOST_UNKNOWN, unknown_share
@@ -46,8 +46,6 @@ MASK = (1 << 64) - 1
 MOST_MARKED = 0.01
 """Share of letters with a mark above which marks count as part of the language. Measured: 0.1 %
 in English Wikipedia, 1.6 and 2.2 % in German and French captions (Multi30k), 23 % in Thai news."""
-INTERRUPTED = 130
-"""Exit code of a process that Ctrl-C ended, the convention of shells."""
 LOOKED_AT = 1 << 20
 """Characters of a corpus that are looked at to tell what a tokenizer does to it."""
 

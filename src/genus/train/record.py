@@ -128,6 +128,11 @@ class MetricsFile:
             self.curves.close()
 
 
+def read_metrics(path: Path) -> list[MetricsRow]:
+    """Return the rows of a run's `metrics.jsonl`; an incomplete last line, of a run that is writing, is left out."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
 def _cut(path: Path, step: int) -> None:
     """Keep the rows up to a step, since later steps are trained again; an incomplete last line is dropped."""
     if not path.exists():
