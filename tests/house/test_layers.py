@@ -18,7 +18,7 @@ LEVELS = {
     "objectives": 3,
     "recipe": 4, "cost": 4,
     "train": 5,
-    "export": 6, "evaluate": 6,
+    "export": 6, "evaluate": 6, "generate": 6,
     "tasks": 7,
     "pipeline": 8, "doctor": 8,
     "recipes": 9,

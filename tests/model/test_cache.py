@@ -14,7 +14,7 @@ from genus.model.attention.masks import Causal, Prefix
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.block.parallel import Parallel
-from genus.model.cache import Cache, prompts, step
+from genus.model.cache import Cache
 from genus.model.embedding import Embedding
 from genus.model.norm import Identity
 from genus.model.position.bias import Alibi, RelativeBuckets
@@ -24,8 +24,6 @@ from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from genus.model.transformer import Transformer, TransformerNetwork
 
 LENGTHS = [5, 1, 9, 3]
@@ -81,40 +79,77 @@ def uncached(network: TransformerNetwork, ids: Tensor) -> tuple[list[int], list[
     return made, states
 
 
-def cached(
-    network: TransformerNetwork, cache: Cache, first: Tensor, running: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the ids of each step after the first, and the states that they are told by."""
-    ids = first
-    while True:
-        states = read(network, step(ids, cache, running), cache=cache)
-        ids = next_ids(network, states)
-        yield ids, states
+def opened(network: TransformerNetwork, capacities: dict[int, int], *, cross: bool = False) -> Cache:
+    cache = network.cache(sum(capacities.values()), cross=cross)
+    assert cache is not None
+    for slot, capacity in capacities.items():
+        cache.open(slot, capacity)
+    return cache
+
+
+def cached(network: TransformerNetwork, cache: Cache, new: dict[int, list[int]], **given: object) -> dict[int, Tensor]:
+    """Return the states that tell what follows, by slot."""
+    packed = cache.packed(new)
+    turns = cache.turns
+    states = read(network, packed, cache=cache, **given)
+    return {turn.slot: states[turn.first + turn.tokens - 1] for turn in turns}
 
 
 @models
 def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Transformer) -> None:
-    """Token for token, for prompts of different lengths, packed in rows in another order than their slots."""
+    """Token for token, for prompts of different lengths, packed in another order than their slots."""
     network, given = built(model), texts()
     expected = [uncached(network, ids) for ids in given]
-    cache = network.cache(4, 20)
-    assert cache is not None
-    packed = prompts([[given[2], given[1]], [given[3], given[0]]], 11, [[2, 1], [3, 0]])
-    states = read(network, packed, cache=cache)
-    last = {int(packed.facts["slot"][start]): end - 1 for start, end in packed.spans()}
-    told = states[[last[slot] for slot in range(4)]]
-    made, running = [next_ids(network, told)], torch.ones(4, dtype=torch.bool)
-    assert cache.lengths.tolist() == LENGTHS
-    every = [told]
-    for ids, states in cached(network, cache, made[0], running):
-        made.append(ids)
-        every.append(states)
-        if len(made) == STEPS:
-            break
+    cache = opened(network, {slot: len(ids) + STEPS for slot, ids in enumerate(given)})
+    told = cached(network, cache, {slot: given[slot].tolist() for slot in (2, 1, 3, 0)})
+    assert cache.lengths() == dict(enumerate(LENGTHS))
+    every: list[dict[int, Tensor]] = [told]
+    while len(every) < STEPS:
+        told = cached(network, cache, {slot: next_ids(network, told[slot][None]).tolist() for slot in range(4)})
+        every.append(told)
     for slot, (ids, states_alone) in enumerate(expected):
-        assert [int(one[slot]) for one in made] == ids
+        assert [int(next_ids(network, one[slot][None])) for one in every] == ids
         for one, alone in zip(every, states_alone, strict=True):
             torch.testing.assert_close(one[slot], alone, rtol=DOUBLE, atol=DOUBLE)
+
+
+@models
+def test_sequences_join_leave_and_go_on_by_several_tokens(model: Transformer) -> None:
+    """In one forward pass: one token of a slot, several of another, a new prompt in the place of one that left."""
+    network, given = built(model), texts()
+    cache = opened(network, {0: 12, 1: 8, 2: 14})
+    cached(network, cache, {slot: given[slot].tolist() for slot in range(3)})
+    cache.close(1)
+    cache.open(7, 6)
+    assert cache.slots[7].start == 12
+    new = {2: [4, 9, 2], 7: given[3].tolist(), 0: [7]}
+    told = cached(network, cache, new)
+    wholes = {2: [*given[2].tolist(), 4, 9, 2], 7: given[3].tolist(), 0: [*given[0].tolist(), 7]}
+    for slot, ids in wholes.items():
+        alone = read(network, equal_rows(torch.tensor([ids])))[-1]
+        torch.testing.assert_close(told[slot], alone, rtol=DOUBLE, atol=DOUBLE)
+    with pytest.raises(ValueError, match="slot 7 has room for 6 tokens"):
+        cache.packed({7: [1, 2, 3, 4]})
+    with pytest.raises(ValueError, match="no room"):
+        cache.open(8, 5)
+
+
+@models
+def test_sequences_that_are_alike_are_one_piece(model: Transformer) -> None:
+    """Samples of one prompt are computed at once, and each as if alone."""
+    from genus.model.attention.cached import pieces
+
+    network, given = built(model), texts()
+    cache = opened(network, dict.fromkeys(range(3), 12))
+    cached(network, cache, {slot: given[0].tolist() for slot in range(3)})
+    packed = cache.packed({slot: [3 + slot] for slot in range(3)})
+    mask, = {layer.attention.choice.mask for layer in list(network.layers)[:1]}
+    [piece] = pieces(cache, packed, mask, network.position_bias)
+    assert (piece.sequences, piece.tokens, piece.stride) == (3, 1, 12)
+    told = cached(network, cache, {slot: [3 + slot] for slot in range(3)})
+    for slot, state in told.items():
+        alone = read(network, equal_rows(torch.cat([given[0], torch.tensor([3 + slot])])[None]))[-1]
+        torch.testing.assert_close(state, alone, rtol=DOUBLE, atol=DOUBLE)
 
 
 @models
@@ -127,36 +162,32 @@ def test_no_later_token_moves_an_earlier_state(model: Transformer) -> None:
     assert moved.tolist() == [False] * 7 + [True] * 5
 
 
-def test_a_slot_is_freed_taken_again_and_no_other_moves() -> None:
-    """What another slot holds changes no bit; a freed slot starts anew with a prompt, in a cache that is not empty."""
+def test_what_another_slot_holds_changes_no_bit() -> None:
     network, given = built(DECODER), texts()
-    cache, other = (cast("Cache", network.cache(2, 20)) for _ in range(2))
-    for one, second in ((cache, given[1]), (other, given[2])):
-        read(network, prompts([[given[0], second]], 16, [[0, 1]]), cache=one)
-    ids = torch.tensor([4, 7])
-    states = [read(network, step(ids, one, torch.tensor([True, True])), cache=one) for one in (cache, other)]
+    states = []
+    for other in (given[1], given[2]):
+        cache = opened(network, {0: 8, 1: 12})
+        for slot, ids in enumerate((given[0], other)):  # one by one: products of other sizes round otherwise
+            cached(network, cache, {slot: ids.tolist()})
+        states.append(cached(network, cache, {0: [4], 1: [7]}))
     assert torch.equal(states[0][0], states[1][0])
     assert not torch.equal(states[0][1], states[1][1])
-    cache.free(1)
-    alone = read(network, step(ids, cache, torch.tensor([True, False])), cache=cache)
-    assert cache.lengths.tolist() == [len(given[0]) + 2, 0]
-    assert alone[0].isfinite().all()
-    fresh = read(network, prompts([[given[3]]], 5, [[1]]), cache=cache)
-    assert cache.lengths.tolist() == [len(given[0]) + 2, 3]
-    expected = read(network, equal_rows(given[3][None]))
-    torch.testing.assert_close(fresh[:3], expected, rtol=DOUBLE, atol=DOUBLE)
 
 
 def test_beams_go_on_from_their_parents() -> None:
     network, given = built(DECODER), texts()
-    cache = cast("Cache", network.cache(2, 20))
-    read(network, prompts([[given[0], given[2]]], 14, [[0, 1]]), cache=cache)
-    cache.reorder(torch.tensor([1, 1]))
-    assert cache.lengths.tolist() == [9, 9]
-    states = read(network, step(torch.tensor([4, 4]), cache, torch.tensor([True, True])), cache=cache)
-    assert torch.equal(states[0], states[1])
-    whole = read(network, equal_rows(torch.cat([given[2], torch.tensor([4])])[None]))
-    torch.testing.assert_close(states[0], whole[-1], rtol=DOUBLE, atol=DOUBLE)
+    cache = opened(network, dict.fromkeys(range(3), 20))
+    cached(network, cache, {slot: given[slot].tolist() for slot in range(3)})
+    cache.reorder({0: 2, 1: 0, 2: 2})
+    assert cache.lengths() == {0: 9, 1: 5, 2: 9}
+    told = cached(network, cache, dict.fromkeys(range(3), [4]))
+    for slot, parent in enumerate((2, 0, 2)):
+        whole = read(network, equal_rows(torch.cat([given[parent], torch.tensor([4])])[None]))
+        torch.testing.assert_close(told[slot], whole[-1], rtol=DOUBLE, atol=DOUBLE)
+    small = opened(network, {0: 4, 1: 6})
+    cached(network, small, {0: [1], 1: [1, 2, 3, 4, 5]})
+    with pytest.raises(ValueError, match="parent"):
+        small.reorder({0: 1})
 
 
 def test_a_prefix_is_seen_by_all_of_it() -> None:
@@ -165,10 +196,11 @@ def test_a_prefix_is_seen_by_all_of_it() -> None:
     network, ids = built(replace(DECODER, attention=attention)), texts()[2]
     whole = equal_rows(ids[None], {"prefix": (torch.arange(9) < 6).long()})
     expected = read(network, whole)
-    cache = cast("Cache", network.cache(1, 12))
-    packed = prompts([[ids[:6]]], 6, [[0]])
-    found = [read(network, replace(packed, facts={**packed.facts, "prefix": torch.ones(6).long()}), cache=cache)]
-    found += [read(network, step(one[None], cache, torch.tensor([True])), cache=cache) for one in ids[6:]]
+    cache = opened(network, {0: 12})
+    packed = cache.packed({0: ids[:6].tolist()}, facts=["prefix"])
+    found = [read(network, replace(packed, facts={"prefix": torch.ones(6).long()}), cache=cache)]
+    for one in ids[6:].tolist():
+        found.append(read(network, cache.packed({0: [one]}, facts=["prefix"]), cache=cache))
     torch.testing.assert_close(torch.cat(found), expected, rtol=DOUBLE, atol=DOUBLE)
 
 
@@ -176,27 +208,23 @@ def test_cross_attention_reads_a_second_cache() -> None:
     """Keys and values of the source are made once, and read by every step; one source is empty."""
     cross = MultiHeadAttention(heads=4, key_heads=2, dropout=0.0)
     network, given = built(replace(DECODER, cross=cross)), texts()
-    source_rows = [[6, 0], [4, 9]]
+    lengths = [6, 0, 4, 9]
     torch.manual_seed(2)
-    states = torch.randn(26, 32, dtype=torch.float64)
-    slots = torch.zeros(26, dtype=torch.int64)
-    source = Packed.laid(torch.zeros(26, dtype=torch.int64), source_rows, 13)
-    for slot, (start, end) in {0: (0, 6), 2: (13, 17), 3: (17, 26)}.items():
-        slots[start:end] = slot
-    source = replace(source, facts={"slot": slots})
-    rows = [[given[0], given[1]], [given[2], given[3]]]
-    tokens = prompts(rows, 13, [[0, 1], [2, 3]])
-    caches = {"cache": network.cache(4, 20), "source_cache": network.cache(4, 13, cross=True)}
-    read(network, tokens, source=Source(source, states), **caches)
-    ids = torch.tensor([3, 1, 4, 1])
-    found = read(network, step(ids, cast("Cache", caches["cache"]), torch.ones(4, dtype=torch.bool)), **caches)
-    longer = [
-        [torch.cat([one, ids[2 * r + n : 2 * r + n + 1]]) for n, one in enumerate(row)] for r, row in enumerate(rows)
-    ]
-    whole = prompts(longer, 15, [[0, 1], [2, 3]])
-    expected = read(network, whole, source=Source(source, states))
-    last = [end - 1 for _, end in whole.spans()]
-    torch.testing.assert_close(found, expected[last], rtol=DOUBLE, atol=DOUBLE)
+    states = torch.randn(sum(lengths), 32, dtype=torch.float64)
+    caches = {
+        "cache": opened(network, dict.fromkeys(range(4), 20)),
+        "source_cache": opened(network, dict(enumerate(lengths)), cross=True),
+    }
+    source = caches["source_cache"].packed({slot: [0] * length for slot, length in enumerate(lengths)})
+    cached(network, new={slot: ids.tolist() for slot, ids in enumerate(given)}, source=Source(source, states), **caches)
+    found = cached(network, new={slot: [one] for slot, one in enumerate([3, 1, 4, 1])}, **caches)
+    for slot, one in enumerate([3, 1, 4, 1]):
+        alone = equal_rows(torch.cat([given[slot], torch.tensor([one])])[None])
+        first, length = sum(lengths[:slot]), lengths[slot]
+        own = Packed.laid(torch.zeros(max(length, 1), dtype=torch.int64), [[length]], max(length, 1))
+        filled = states[first : first + length] if length else torch.zeros(1, 32, dtype=torch.float64)
+        expected = read(network, alone, source=Source(own, filled))
+        torch.testing.assert_close(found[slot], expected[-1], rtol=DOUBLE, atol=DOUBLE)
 
 
 def test_attention_without_a_cache_says_so() -> None:
@@ -205,7 +233,7 @@ def test_attention_without_a_cache_says_so() -> None:
 
     plain = Embedding(segments=0, position=NoPosition(), norm=Identity())
     network = replace(DECODER, attention=LinformerAttention(heads=4, rank=4), embedding=plain).build(VOCABULARY)
-    assert cast("TransformerNetwork", network).cache(2, 8) is None
+    assert cast("TransformerNetwork", network).cache(16) is None
     assert DECODER.causal
     assert not replace(DECODER, attention=MultiHeadAttention(heads=4)).causal
     assert Causal().after_prompt() == Causal()

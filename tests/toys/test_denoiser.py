@@ -20,7 +20,6 @@ from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
 from genus.export.folder import load
 from genus.export.verify import verify
-from genus.model.cache import prompts, step
 from genus.part import Count
 from genus.recipe import MixtureStage, TaskStep
 from genus.tasks.classification import Classification
@@ -242,21 +241,23 @@ def test_cached_generation_equals_reading_everything_again() -> None:
     network = cast("EncoderDecoderNetwork", learner().double().network.eval())
     torch.manual_seed(1)
     sources = [torch.randint(1, VOCABULARY, (length,)) for length in (5, 11, 1, 8)]
-    caches = {
-        "cache": network.decoder.cache(4, STEPS + 1),
-        "source_cache": network.decoder.cache(4, 12, cross=True),
-    }
-    starts = [torch.tensor([2 + slot]) for slot in range(4)]
-    slots = [[2, 0], [3, 1]]
-    packed = [prompts([[each[slot] for slot in row] for row in slots], 20, slots) for each in (starts, sources)]
-    streams: dict[str, Packed] = dict(zip(("tokens", "source"), packed, strict=True))
+    sizes = {"cache": [STEPS + 1] * 4, "source_cache": [len(source) for source in sources]}
+    caches = {}
+    for name, capacities in sizes.items():
+        cache = network.decoder.cache(sum(capacities), cross=name == "source_cache")
+        assert cache is not None
+        for slot, capacity in enumerate(capacities):
+            cache.open(slot, capacity)
+        caches[name] = cache
+    order = (2, 0, 3, 1)
+    new = {"tokens": {slot: [2 + slot] for slot in order}, "source": {slot: sources[slot].tolist() for slot in order}}
+    streams = {"tokens": caches["cache"].packed(new["tokens"]), "source": caches["source_cache"].packed(new["source"])}
     found = network(Batch(streams, {}), **caches)["tokens"]
-    last = {int(streams["tokens"].facts["slot"][start]): end - 1 for start, end in streams["tokens"].spans()}
-    made = [next_ids(network, found[[last[slot] for slot in range(4)]])]
+    made = [next_ids(network, found[[order.index(slot) for slot in range(4)]])]
     read: list[Tensor] = []
     network.encoder.register_forward_hook(lambda *given: read.append(torch.ones(())))
     while len(made) < STEPS:
-        tokens = step(made[-1], caches["cache"], torch.ones(4, dtype=torch.bool))  # type: ignore[arg-type]
+        tokens = caches["cache"].packed({slot: [one] for slot, one in enumerate(made[-1].tolist())})
         made.append(next_ids(network, network(Batch({"tokens": tokens}, {}), **caches)["tokens"]))
     assert not read
     generated = torch.stack(made, 1).tolist()

@@ -12,7 +12,10 @@ from torch.utils._pytree import register_dataclass
 from genus.part import Part
 
 if TYPE_CHECKING:
+    import torch
+
     from genus.batch import Batch, Memory
+    from genus.model.cache import Cache
     from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.pooler import Pooler
 
@@ -68,6 +71,16 @@ class Network(nn.Module, ABC):
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the number of terms of each auxiliary loss (`States.losses`), by name; empty by default."""
         return {}
+
+    def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
+        """Return an empty key-value cache; None: the network has none, and all tokens are read at every step.
+
+        Args:
+            entries: the most tokens of all sequences together.
+            cross: for cross-attention instead of self-attention.
+            dtype: of keys and values; None: that of the weights.
+        """
+        return None
 
     def initial_memory(self, rows: int) -> Memory:
         """Return the memory for `rows` rows before the first batch; empty without segment-level recurrence."""

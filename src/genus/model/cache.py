@@ -1,9 +1,11 @@
 """The key-value cache for incremental decoding.
 
-The fact `slot` of a token is the index of the cached sequence that it continues; its position is counted from the
-beginning of that sequence. Prompts of different lengths are processed as packed sequences, without padding; a decoding
-step is a batch of rows of one token, row s for slot s.
-Legend: S slots, C capacity of a slot, G heads of keys and values; else docs/names.md.
+The keys and values of a sequence lie together in a region of one buffer, its *slot*, as large as the sequence may
+become: slots of different sizes waste nothing. What is given to the network next is a `Packed` made by
+`Cache.packed`: new tokens of some slots, one or many of each, end to end and without padding, at the positions where
+their slots end. So prompts of different lengths are read together, sequences join and leave between any two forward
+passes, and outside of attention nothing knows of it.
+Legend: E entries of the buffer, G heads of keys and values; else docs/names.md.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from genus.batch import Packed
-from genus.model.attention.plan import Side
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class LayerCache:
     """The cached keys and values of one layer."""
 
     keys: Tensor
-    """(S C + 1, G, D): slot by slot, then one entry to which padding is written."""
+    """(E, G, D)"""
     values: Tensor
 
     def write(self, k_TGD: Tensor, v_TGD: Tensor, places: Tensor) -> None:
@@ -34,123 +36,149 @@ class LayerCache:
         self.keys.index_copy_(0, places, k_TGD.to(self.keys.dtype))
         self.values.index_copy_(0, places, v_TGD.to(self.values.dtype))
 
-    def read(self) -> tuple[Tensor, Tensor]:
-        """Return all keys and values (S C, G, D), without the entry of padding."""
-        return self.keys[:-1], self.values[:-1]
+
+@dataclass(slots=True)
+class Slot:
+    """The region of a sequence."""
+
+    start: int
+    """Its first entry."""
+    capacity: int
+    """Its number of entries: how many tokens the sequence may have."""
+    length: int = 0
+    """The number of tokens that are cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """New tokens of a slot, in a batch that the network reads."""
+
+    slot: int
+    first: int
+    """Index of the first of them on the batch's token axis."""
+    tokens: int
 
 
 class Cache:
-    """The key-value cache of all layers, with one slot per sequence."""
+    """The key-value cache of all layers.
+
+    Lengths are numbers on the CPU, as whoever generates knows them: no step waits for a device.
+    """
 
     def __init__(
-        self, shapes: Sequence[tuple[int, int]], slots: int, capacity: int, dtype: torch.dtype, device: torch.device
+        self, shapes: Sequence[tuple[int, int]], entries: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        """Allocate an empty cache.
+        """Allocate a cache without slots.
 
         Args:
             shapes: (heads of keys and values, head size) per layer.
-            slots: S, the number of sequences.
-            capacity: C, tokens per slot.
+            entries: E, the most tokens of all sequences together.
             dtype: of keys and values.
             device: of keys and values.
         """
-        self.slots, self.capacity, self.device = slots, capacity, device
-        sizes = [(slots * capacity + 1, *shape) for shape in shapes]
-        self.layers = [LayerCache(*(torch.zeros(s, dtype=dtype, device=device) for _ in range(2))) for s in sizes]
-        self.lengths = torch.zeros(slots, dtype=torch.int64, device=device)
-        """(S,) number of cached tokens per slot."""
-        self.empty = True
-        """Whether nothing was written yet: then new tokens attend to each other as packed sequences."""
+        self.entries, self.device = entries, device
+        self.layers = [
+            LayerCache(*(torch.zeros((entries, *shape), dtype=dtype, device=device) for _ in range(2)))
+            for shape in shapes
+        ]
+        self.slots: dict[int, Slot] = {}
+        self.turns: tuple[Turn, ...] = ()
+        """What the network reads next: the tokens of the last `packed`, until they are cached."""
 
     def layer(self, number: int) -> LayerCache:
         """Return the cached keys and values of layer `number`."""
         return self.layers[number]
 
-    def slot(self, packed: Packed) -> Tensor:
-        """Return (T,) the slot of each token, -1 for padding."""
-        return packed.facts["slot"].masked_fill(packed.sequence < 0, -1)
+    def room(self, capacity: int) -> int | None:
+        """Return where a slot of so many tokens could begin (the first gap that is large enough); None: nowhere."""
+        end = 0
+        for slot in sorted(self.slots.values(), key=lambda slot: slot.start):
+            if slot.start - end >= capacity:
+                return end
+            end = slot.start + slot.capacity
+        return end if self.entries - end >= capacity else None
 
-    def places(self, packed: Packed) -> Tensor:
-        """Return (T,) the entries to which keys and values are written; padding has the entry that is never read."""
-        slot, spare = self.slot(packed), self.slots * self.capacity
-        return (slot * self.capacity + packed.positions).masked_fill(slot < 0, spare)
+    def open(self, number: int, capacity: int) -> None:
+        """Make a slot for a sequence of at most so many tokens.
 
-    def queries(self, packed: Packed) -> Side:
-        """Return new tokens as queries: those of a decoding step as row s for slot s, others as one row."""
-        length = 1 if self._is_step(packed) else packed.ids.numel()
-        return Side(self.slot(packed), packed.positions, None, length)
+        Raises:
+            ValueError: there is a slot of this number, or no room.
+        """
+        start = self.room(capacity)
+        if number in self.slots or start is None:
+            raise ValueError(f"a cache of {self.entries} tokens has no room for slot {number} of {capacity}")
+        self.slots[number] = Slot(start, capacity)
 
-    def keys(self, packed: Packed, *, own: bool = True) -> Side:
-        """Return the cached tokens as keys: one row per slot for a decoding step, else one row in all.
+    def close(self, number: int) -> None:
+        """Free a slot: others can take its place."""
+        del self.slots[number]
+
+    def lengths(self) -> dict[int, int]:
+        """Return the number of cached tokens by slot."""
+        return {number: slot.length for number, slot in self.slots.items()}
+
+    def packed(self, new: Mapping[int, Sequence[int]], facts: Iterable[str] = ()) -> Packed:
+        """Return the batch of the next forward pass: the ids of new tokens by slot, in one row without padding.
 
         Args:
-            packed: the new tokens.
-            own: the new tokens are written to this cache, so their keys are included; else they are of another stream.
+            new: ids by slot, in the order in which they are packed.
+            facts: names of the facts that the model reads; they are 0 for all tokens.
+
+        Raises:
+            ValueError: a slot's tokens are more than it has room for.
         """
-        place = torch.arange(self.capacity, device=self.device).expand(self.slots, -1)
-        lengths = self.after(packed) if own else self.lengths
-        slot = torch.arange(self.slots, device=self.device)[:, None].expand_as(place)
-        sequence = slot.masked_fill(place >= lengths[:, None], -1)
-        length = self.capacity if self._is_step(packed) else self.slots * self.capacity
-        return Side(sequence.flatten(), place.flatten(), None, length)
+        lengths = [len(ids) for ids in new.values()]
+        firsts = np.cumsum([0, *lengths])
+        self.turns = tuple(Turn(*each) for each in zip(new, firsts[:-1].tolist(), lengths, strict=True))
+        positions = []
+        for turn in self.turns:
+            slot = self.slots[turn.slot]
+            if slot.length + turn.tokens > slot.capacity:
+                raise ValueError(f"slot {turn.slot} has room for {slot.capacity} tokens, and gets one more")
+            positions.append(np.arange(slot.length, slot.length + turn.tokens))
+        total = int(firsts[-1])
+        ids = np.fromiter((one for ids in new.values() for one in ids), np.int64, total)
+        packed = Packed(
+            ids=torch.from_numpy(ids),
+            positions=torch.from_numpy(np.concatenate(positions)),
+            sequence=torch.from_numpy(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)),
+            offsets=torch.from_numpy(np.append(firsts, total).astype(np.int32)),  # and an empty entry of padding
+            row_length=total,
+            tokens=total,
+            facts={name: torch.zeros(total, dtype=torch.int64) for name in facts},
+        )
+        return packed if self.device.type == "cpu" else packed.to(self.device)
 
-    def after(self, packed: Packed) -> Tensor:
-        """Return (S,) the number of tokens per slot, new ones included."""
-        slot = self.slot(packed)
-        new = torch.cat([self.lengths, self.lengths.new_zeros(1)])
-        new = new.scatter_reduce(0, slot.masked_fill(slot < 0, self.slots), packed.positions + 1, "amax")
-        return new[:-1]
+    def places(self) -> Tensor:
+        """Return (T,) the entries to which the keys and values of the next tokens are written."""
+        spans = ((self.slots[turn.slot], turn.tokens) for turn in self.turns)
+        entries = [np.arange(slot.start + slot.length, slot.start + slot.length + tokens) for slot, tokens in spans]
+        return torch.from_numpy(np.concatenate(entries)).to(self.device, non_blocking=True)
 
-    def advance(self, packed: Packed) -> None:
-        """Update the lengths by the new tokens, after all layers have written their keys and values."""
-        self.lengths, self.empty = self.after(packed), False
+    def advance(self) -> None:
+        """Count the tokens of the last `packed` as cached, after all layers have written their keys and values."""
+        for turn in self.turns:
+            self.slots[turn.slot].length += turn.tokens
+        self.turns = ()
 
-    def reorder(self, parents: Tensor) -> None:
-        """Replace slot s by a copy of slot `parents[s]` (S,), as beam search needs."""
-        source = parents[:, None] * self.capacity + torch.arange(self.capacity, device=self.device)
-        source = torch.cat([source.flatten(), source.new_full((1,), self.slots * self.capacity)])
+    def reorder(self, parents: Mapping[int, int]) -> None:
+        """Replace the content of slots by copies of others, as beam search needs: parent by slot.
+
+        Raises:
+            ValueError: a parent has more tokens than the slot has room for.
+        """
+        moved = {number: self.slots[parent] for number, parent in parents.items() if number != parent}
+        if any(parent.length > self.slots[number].capacity for number, parent in moved.items()):
+            raise ValueError("a slot cannot hold what its parent does")
+        if not moved:
+            return
+        source = np.concatenate([np.arange(parent.start, parent.start + parent.length) for parent in moved.values()])
+        starts = ((self.slots[number].start, parent.length) for number, parent in moved.items())
+        target = np.concatenate([np.arange(start, start + length) for start, length in starts])
+        read, written = (torch.from_numpy(index).to(self.device) for index in (source, target))
         for layer in self.layers:
             for kept in (layer.keys, layer.values):
-                kept.copy_(kept.index_select(0, source))
-        self.lengths = self.lengths.index_select(0, parents)
-
-    def free(self, slot: int) -> None:
-        """Free a slot: its sequence has length 0 afterwards."""
-        self.lengths[slot] = 0
-
-    def _is_step(self, packed: Packed) -> bool:
-        return packed.row_length == 1 and packed.rows == self.slots
-
-
-def prompts(rows: Sequence[Sequence[Tensor]], row_length: int, slots: Sequence[Sequence[int]]) -> Packed:
-    """Return prompts of different lengths as packed sequences, each with its slot of a key-value cache.
-
-    Args:
-        rows: token ids of the prompts of each row, on the CPU.
-        row_length: tokens per row, padding included.
-        slots: the slot of each prompt, by rows.
-    """
-    lengths = [[len(ids) for ids in row] for row in rows]
-    packed = Packed.laid(torch.zeros(len(rows) * row_length, dtype=torch.int64), lengths, row_length)
-    real = packed.sequence >= 0
-    packed.ids[real] = torch.cat([ids for row in rows for ids in row])
-    slot = torch.zeros_like(packed.ids)
-    slot[real] = torch.tensor([n for row, own in zip(lengths, slots, strict=True)
-                               for length, one in zip(row, own, strict=True) for n in [one] * length])  # fmt: skip
-    return Packed.laid(packed.ids, lengths, row_length, {"slot": slot, "segment": torch.zeros_like(slot)})
-
-
-def step(ids: Tensor, cache: Cache, running: Tensor) -> Packed:
-    """Return the batch of a decoding step: the next token (S,) of each slot; padding where `running` (S,) is false."""
-    slot = torch.arange(cache.slots, device=ids.device)
-    entries = torch.arange(2 * cache.slots + 1, device=ids.device)  # in each row a token, and an empty entry of padding
-    return Packed(
-        ids=ids,
-        positions=cache.lengths,
-        sequence=torch.where(running, 2 * slot, -1).int(),
-        offsets=((entries + 1) // 2).int(),
-        row_length=1,
-        tokens=len(ids),
-        facts={"slot": slot, "segment": torch.zeros_like(slot)},
-        one_per_row=True,
-    )
+                kept.index_copy_(0, written, kept.index_select(0, read))
+        lengths = {number: parent.length for number, parent in moved.items()}
+        for number, length in lengths.items():
+            self.slots[number].length = length

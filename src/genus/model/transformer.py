@@ -26,6 +26,7 @@ from genus.part import Count, Depth, Fraction, parts_within
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from torch import Tensor, nn
 
     from genus.batch import Batch
@@ -215,25 +216,25 @@ class TransformerNetwork(Network):
         given |= {"rotation": self.rotation, "bias": self.position_bias}
         x = self.layers(x, Context.of(packed, x, self.training, **given), kept)
         if cache is not None:
-            cache.advance(packed)
+            cache.advance()
         if source_cache is not None and source is not None:
-            source_cache.advance(source.packed)
+            source_cache.advance()
         return States({"tokens": self.norm(x)}, layers=None if kept is None else tuple(kept))
 
-    def cache(self, slots: int, capacity: int, *, cross: bool = False) -> Cache | None:
+    def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
         """Return an empty key-value cache; None if the attention supports none, so that all tokens are recomputed.
 
         Args:
-            slots: number of sequences.
-            capacity: tokens per sequence.
+            entries: the most tokens of all sequences together.
             cross: for cross-attention instead of self-attention; every layer has its own keys and values.
+            dtype: of keys and values; None: that of the weights.
         """
         like = next(self.parameters())
         each = [getattr(layer, "cross" if cross else "attention", None) for layer in self.layers.children()]
         shapes = [None if layer is None else layer.cache_shape() for layer in each]
         if None in shapes or len(shapes) != self.choice.layers:
             return None
-        return Cache(cast("list[tuple[int, int]]", shapes), slots, capacity, like.dtype, like.device)
+        return Cache(cast("list[tuple[int, int]]", shapes), entries, dtype or like.dtype, like.device)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the embeddings and each layer, for layer-wise learning rates; layers with shared weights are one."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from genus.model.attention import Attention, AttentionLayer
+from genus.model.attention.cached import attend_cached, pieces
 from genus.model.attention.kernels import attend
 from genus.model.attention.masks import AttentionMask, Full
 from genus.model.attention.plan import AttentionPlan, Side, plan_attention
@@ -19,7 +20,7 @@ from genus.part import Count, Fraction, NotNegative
 
 if TYPE_CHECKING:
     from genus.model.attention.plan import Context
-    from genus.model.cache import LayerCache
+    from genus.model.cache import Cache, LayerCache
 
 
 class MultiHeadAttention(Attention):
@@ -104,16 +105,21 @@ class MultiHeadAttentionLayer(AttentionLayer):
         """Return the plan of self-attention, or of cross-attention where `context.across`."""
         if context.across:
             return self._across(context)
-        rule, packed, cache = self.choice.mask, context.packed, context.cache
-        q = k = Side.of(packed)
-        if cache is not None and not cache.empty:
-            q, k, rule = cache.queries(packed), cache.keys(packed), rule.after_prompt()
-        plan = self._plan(context, q, k, rule)
+        packed, cache = context.packed, context.cache
+        if cache is None:
+            side = Side.of(packed)
+            plan = self._plan(context, side, side, self.choice.mask)
+        else:
+            plan = self._cached(context, cache)
+            plan = replace(plan, written=cache.places())
         if context.rotation is not None:
             plan = replace(plan, rotation=context.rotation(packed.positions).to(context.dtype))
-        if cache is not None:
-            plan = replace(plan, written=cache.places(packed), cached=not cache.empty)
         return plan
+
+    def _cached(self, context: Context, cache: Cache, keys: Cache | None = None) -> AttentionPlan:
+        """Return the plan of new tokens that attend to their slots of a cache, or of the source's."""
+        side, found = Side.of(context.packed), pieces(cache, context.packed, self.choice.mask, context.bias, keys=keys)
+        return AttentionPlan("cached", side, side, scale=self.choice.scale, pieces=found)
 
     def _plan(self, context: Context, q: Side, k: Side, rule: AttentionMask) -> AttentionPlan:
         choice, packed = self.choice, None if context.across or q is not k else context.packed
@@ -124,28 +130,31 @@ class MultiHeadAttentionLayer(AttentionLayer):
 
     def _across(self, context: Context) -> AttentionPlan:
         """Return the plan of cross-attention, from new tokens to a source or to its cached keys and values."""
-        source, cache, packed = context.source, context.cache, context.packed
+        source, cache = context.source, context.cache
+        if cache is not None and context.source_cache is not None:
+            plan = self._cached(context, cache, context.source_cache)
+            if source is None:
+                return plan
+            return replace(plan, source=source.states, written=context.source_cache.places())
         if source is None:
-            if cache is None:
-                raise ValueError("cross-attention needs a source, or a cache of its keys and values")
-            plan = self._plan(context, cache.queries(packed), cache.keys(packed, own=False), self.choice.mask)
-            return replace(plan, cached=True)
-        plan = self._plan(context, Side.of(packed), Side.of(source.packed), self.choice.mask)
-        written = None if cache is None else cache.places(source.packed)
-        return replace(plan, source=source.states, written=written)
+            raise ValueError("cross-attention needs a source, or a cache of its keys and values")
+        plan = self._plan(context, Side.of(context.packed), Side.of(source.packed), self.choice.mask)
+        return replace(plan, source=source.states)
 
     def forward(self, x: Tensor, plan: AttentionPlan, state: LayerCache | None = None) -> Tensor:
         """Forward pass: return (T, H), and write new keys and values to the cache in `state`."""
-        q_TAD, rotation = self.by_head(self.query(x)), plan.rotation
-        if state is not None and plan.written is None:
-            k_TGD, v_TGD = state.read()
-        else:
+        q_TAD, cached = self._turned(self.query(x), plan), plan.kernel == "cached"
+        if not cached or plan.written is not None:
             given = x if plan.source is None else plan.source
-            k_TGD, v_TGD = self.by_head(self.key(given)), self.by_head(self.value(given))
-            if rotation is not None:
-                q_TAD, k_TGD = rotation.turn(q_TAD), rotation.turn(k_TGD)
-            if state is not None and plan.written is not None:
-                state.write(k_TGD, v_TGD, plan.written)
-                if plan.cached:
-                    k_TGD, v_TGD = state.read()
-        return self.out(attend(q_TAD, k_TGD, v_TGD, plan).flatten(1))  # type: ignore[no-any-return]
+            k_TGD, v_TGD = self._turned(self.key(given), plan), self.by_head(self.value(given))
+        if not cached:
+            return self.out(attend(q_TAD, k_TGD, v_TGD, plan).flatten(1))  # type: ignore[no-any-return]
+        assert state is not None
+        if plan.written is not None:
+            state.write(k_TGD, v_TGD, plan.written)
+        return self.out(attend_cached(q_TAD, state, plan).flatten(1))  # type: ignore[no-any-return]
+
+    def _turned(self, x: Tensor, plan: AttentionPlan) -> Tensor:
+        """Return queries or keys (T, A, D), rotated by their positions where positions rotate."""
+        by_head = self.by_head(x)
+        return by_head if plan.rotation is None else plan.rotation.turn(by_head)

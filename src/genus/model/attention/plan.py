@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
     from genus.batch import Memory, Packed
+    from genus.model.attention.cached import Piece
     from genus.model.attention.masks import AttentionMask
     from genus.model.cache import Cache
     from genus.model.position.bias import PositionBias
     from genus.model.position.rotary import RotaryPositions, Rotation
 
-Kernel = Literal["math", "sdpa", "varlen", "flex"]
+Kernel = Literal["math", "sdpa", "varlen", "flex", "cached"]
 
 MATH_LENGTH = 512
 """Longest rows, on a CPU, for which explicit attention weights are faster than the fused kernel."""
@@ -37,11 +38,11 @@ class Side:
     """The queries or the keys of attention. Row r of the queries attends to row r of the keys."""
 
     sequence: Tensor
-    """(T,) index of each token's sequence; -1 for padding and for empty positions of a cache."""
+    """(T,) index of each token's sequence; -1 for padding."""
     position: Tensor
     """(T,) positions within the sequence."""
     offsets: Tensor | None
-    """(N+1,) int32 cumulative lengths, entry by entry as on the other side; None for a cache."""
+    """(N+1,) int32 cumulative lengths, entry by entry as on the other side; None: unknown."""
     row_length: int
     facts: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -99,12 +100,13 @@ class Context:
 
     def crossing(self) -> Context:
         """Return the context of cross-attention, without rotary positions or position bias."""
-        return replace(self, across=True, rotation=None, bias=None, cache=self.source_cache)
+        return replace(self, across=True, rotation=None, bias=None)
 
     def state(self, number: int) -> Any:
         """Return layer `number`'s slice of the key-value cache or of the memory; None where there is neither."""
-        if self.cache is not None:
-            return self.cache.layer(number)
+        cache = self.source_cache if self.across else self.cache
+        if cache is not None:
+            return cache.layer(number)
         return self.memory["memory"][number] if self.memory else None
 
 
@@ -134,10 +136,10 @@ class AttentionPlan:
     """Rotary positions of the new tokens' queries and keys."""
     source: Tensor | None = None
     """(T, H) hidden states from which keys and values are projected; None: those of the queries."""
+    pieces: tuple[Piece, ...] = ()
+    """What each sequence attends to, where keys and values are read from the key-value cache (`cached`)."""
     written: Tensor | None = None
     """(T,) scatter index of keys and values into the cache; None: they are not cached."""
-    cached: bool = False
-    """Whether keys and values are read from the key-value cache."""
 
 
 def choose(

@@ -1,0 +1,179 @@
+"""Generation of text: `generate`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genus.cli.folders import read_model
+from genus.cli.options import AsJson, Folder, Running, chosen_run
+from genus.cli.output import document
+from genus.errors import GenusError, UsageError
+
+if TYPE_CHECKING:
+    from genus.generate import Decoding, Penalty, Request, Result
+    from genus.generate.engine import Engine
+
+
+def generate(
+    model: Folder,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to go on from.", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help='Prompts from a file: .jsonl with "prompt", else one a line.'),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens of a text.")] = 128,
+    samples: Annotated[int, typer.Option(help="Texts for each prompt.")] = 1,
+    temperature: Annotated[
+        float, typer.Option(help="Above 0: sample from softmax(logits / temperature); 0: the most probable token.")
+    ] = 0.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k most probable tokens.")] = None,
+    top_p: Annotated[float, typer.Option(help="Sample from the most probable tokens that sum to p (nucleus).")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="Sample from tokens of this share of the most probable one's.")] = 0.0,
+    beams: Annotated[int | None, typer.Option(help="Beam search with so many beams.")] = None,
+    length_penalty: Annotated[float, typer.Option(help="Of beam search: above 0, longer texts win.")] = 1.0,
+    early_stopping: Annotated[str, typer.Option(help="Of beam search: no, yes, never.")] = "no",
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1, tokens of the text so far become less probable.")
+    ] = None,
+    penalized_sampling: Annotated[
+        float | None, typer.Option(metavar="THETA", help="CTRL's penalized sampling; published: 1.2.")
+    ] = None,
+    no_repeated_ngrams: Annotated[
+        int | None, typer.Option(metavar="N", help="No n-gram of tokens occurs twice.")
+    ] = None,
+    stop: Annotated[list[str], typer.Option(help="End before this string; repeatable.")] = [],
+    answer: Annotated[list[str], typer.Option(help="Only one of these may follow; repeatable.")] = [],
+    cut_prompt: Annotated[
+        bool, typer.Option("--cut-prompt", help="Drop the left end of a prompt that is too long.")
+    ] = False,
+    slots: Annotated[int, typer.Option(help="Texts that are generated together.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    running: Running = [],
+    as_json: AsJson = False,
+) -> None:
+    """Continue texts with a model that predicts the next token (gpt2, llama, ...).
+
+    One prompt is printed as it grows. With --json, each token's id and log-probability are told.
+    """
+    from genus.generate import Request
+    from genus.generate.engine import Engine
+    from genus.train.world import device_of_run
+
+    asked = [*(prompts or []), *(_read(file) if file is not None else [])]
+    if not asked:
+        raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
+    decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, early_stopping)
+    run = chosen_run(running)
+    source = read_model(model)
+    source.learner.to(device_of_run(run))
+    engine = Engine(
+        source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=seed, precision=run.precision,
+        penalties=_penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams),
+        cut_prompts=cut_prompt, log_probabilities=as_json,
+    )  # fmt: skip
+    requests = [Request(prompt, max_tokens, samples, tuple(stop), tuple(answer)) for prompt in asked]
+    if as_json:
+        found = engine.generate(requests, decoding)
+        document([_told(prompt, results) for prompt, results in zip(asked, found, strict=True)])
+    elif len(requests) == samples == 1:
+        _print_growing(engine, requests, decoding)
+    else:
+        _print_each(engine.generate(requests, decoding), asked)
+
+
+def _read(file: Path) -> list[str]:
+    """Return the prompts of a file."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise GenusError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise GenusError(f"{file}: {error.strerror}") from None
+    if file.suffix != ".jsonl":
+        return [line for line in lines if line.strip()]
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            prompt = json.loads(line)["prompt"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            prompt = None
+        if not isinstance(prompt, str):
+            raise GenusError(f'{file}, line {number}: expected an object with a text as "prompt"')
+        found.append(prompt)
+    return found
+
+
+def _decoding(
+    temperature: float,
+    top_k: int | None,
+    top_p: float,
+    min_p: float,
+    beams: int | None,
+    length_penalty: float,
+    early_stopping: str,
+) -> "Decoding":
+    """Return the decoding that the options ask for.
+
+    Raises:
+        UsageError: options that contradict each other.
+    """
+    from genus.generate.beam import BeamSearch
+    from genus.generate.sampling import Greedy, Sampling
+
+    filters = {"--top-k": top_k is not None, "--top-p": top_p != 1, "--min-p": min_p != 0}
+    if beams is not None:
+        if given := [name for name, there in {"--temperature": temperature != 0, **filters}.items() if there]:
+            raise UsageError(f"{given[0]}: is for sampling, and --beams searches; leave one of them out")
+        stopping = {"no": "no", "yes": "yes", "never": "never"}.get(early_stopping)
+        if stopping is None:
+            raise UsageError(f"--early-stopping: expected no, yes or never, got {early_stopping!r}")
+        return BeamSearch(beams=beams, length_penalty=length_penalty, early_stopping=stopping)  # type: ignore[arg-type]
+    if temperature == 0:
+        if given := [name for name, there in filters.items() if there]:
+            raise UsageError(f"{given[0]}: is for sampling; add --temperature 1")
+        return Greedy()
+    return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+
+
+def _penalties(
+    repetition_penalty: float | None, penalized_sampling: float | None, no_repeated_ngrams: int | None
+) -> list["Penalty"]:
+    """Return the penalties that the options ask for."""
+    from genus.generate.penalties import NoRepeatedNgrams, PenalizedSampling, RepetitionPenalty
+
+    found: list[Penalty] = []
+    if repetition_penalty is not None:
+        found.append(RepetitionPenalty(value=repetition_penalty))
+    if penalized_sampling is not None:
+        found.append(PenalizedSampling(theta=penalized_sampling))
+    if no_repeated_ngrams is not None:
+        found.append(NoRepeatedNgrams(size=no_repeated_ngrams))
+    return found
+
+
+def _print_growing(engine: "Engine", requests: list["Request"], decoding: "Decoding") -> None:
+    """Print a text as it grows, after its prompt."""
+    prompt = requests[0].prompt
+    sys.stdout.write(prompt if isinstance(prompt, str) else "")
+    for piece in engine.stream(requests, decoding):
+        sys.stdout.write(piece.text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _print_each(found: list[list["Result"]], prompts: list[str]) -> None:
+    """Print texts one after another, each after its prompt, with an empty line between."""
+    print("\n\n".join(prompt + result.text for prompt, results in zip(prompts, found, strict=True) for result in results))
+
+
+def _told(prompt: str, results: list["Result"]) -> dict[str, object]:
+    """Return what is told of a prompt as JSON."""
+    keys = ("text", "ids", "log_probabilities", "reason", "score")
+    return {"prompt": prompt, "texts": [{key: getattr(result, key) for key in keys} for result in results]}

@@ -1,0 +1,94 @@
+"""Prompts as token ids, within the model's positions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from genus.errors import UsageError
+
+if TYPE_CHECKING:
+    from genus.generate import Request
+    from genus.tokens.tokenizer import Tokenizer
+
+
+class Prompts:
+    """Prompts of one model: their token ids, and how many tokens may follow."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int | None, *, cut: bool = False) -> None:
+        """Prepare for prompts.
+
+        Args:
+            tokenizer: the model's own.
+            max_length: the model's number of positions, None if it is unlimited.
+            cut: whether the left end of a prompt that is too long is dropped; else it is refused.
+        """
+        self.tokenizer, self.max_length, self.cut = tokenizer, max_length, cut
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Ids that end a text: the end token, and the token that separates documents."""
+        roles = self.tokenizer.vocabulary.roles
+        return tuple(dict.fromkeys(roles[role] for role in ("eos", "sep") if role in roles))
+
+    @cached_property
+    def begins(self) -> tuple[int, ...]:
+        """The special tokens before the text in the template of a single text."""
+        begins: list[int] = []
+        for special, _, _ in self.tokenizer.vocabulary.single:
+            if special is None:
+                break
+            begins.append(special)
+        return tuple(begins)
+
+    def check(self, request: Request) -> None:
+        """Refuse a request that cannot be answered (UsageError)."""
+        for name, number in (("max_tokens", request.max_tokens), ("samples", request.samples)):
+            if number < 1:
+                raise UsageError(f"{name}: expected at least 1, got {number}")
+        if "" in request.stop:
+            raise UsageError("stop: an empty string would end every text before its first token; leave it out")
+        self.ids(request)
+
+    def ids(self, request: Request) -> tuple[list[int], int]:
+        """Return the prompt's ids, and the most tokens that may follow.
+
+        An empty prompt is the token that begins a text, or that separates documents.
+
+        Raises:
+            UsageError: the prompt is longer than the model's positions, or empty and there is no token to begin with.
+        """
+        if isinstance(request.prompt, str):
+            ids = [*self.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
+        else:
+            ids = [int(one) for one in request.prompt]
+        if not ids:
+            roles = self.tokenizer.vocabulary.roles
+            first = next((roles[role] for role in ("bos", "eos", "sep", "cls") if role in roles), None)
+            if first is None:
+                raise UsageError("the prompt is empty, and the vocabulary has no token that begins a text; give a word")
+            ids = [first]
+        if self.max_length is None:
+            return ids, request.max_tokens
+        if len(ids) >= self.max_length:
+            if not self.cut:
+                raise UsageError(
+                    f"the prompt has {len(ids)} tokens, and the model {self.max_length} positions, of which at least one "
+                    "is for what follows; shorten it, or drop its left end (--cut-prompt)"
+                )
+            ids = self._cut(ids, request.max_tokens)
+        return ids, min(request.max_tokens, self.max_length - len(ids))
+
+    def _cut(self, ids: list[int], follow: int) -> list[int]:
+        """Return the right end of a prompt, after the tokens that begin it, with room for what follows."""
+        assert self.max_length is not None
+        room = max(self.max_length - follow, self.max_length // 2)
+        first = len(self.begins) if tuple(ids[: len(self.begins)]) == self.begins else 0
+        return ids[:first] + ids[len(ids) - max(1, room - first) :]
+
+    def continuation(self, prompt: str, text: str) -> list[int]:
+        """Return the ids of a text that continues a prompt, as the whole is tokenized where the prompt stays the same."""
+        alone, whole = self.tokenizer.encode([prompt, prompt + text], specials=False)
+        if whole[: len(alone)] == alone and len(whole) > len(alone):
+            return whole[len(alone) :]
+        return self.tokenizer.encode([text], specials=False)[0]

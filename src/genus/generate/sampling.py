@@ -1,0 +1,100 @@
+"""Greedy decoding and sampling: one token of one text at a time, chosen without regard to other texts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+
+from genus.generate import Decoding
+from genus.part import Count, NotNegative, SomeShare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from genus.generate import Piece, Request
+    from genus.generate.engine import Engine
+
+FIRST = 512
+"""Tokens that are sorted first: nucleus sampling seldom needs more, and sorting a whole vocabulary takes long."""
+
+
+class TokenByToken(Decoding):
+    """Decoding that chooses the next token of each text by itself."""
+
+    @abstractmethod
+    def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
+        """Return the next ids (S,), given logits and uniform draws from [0, 1), one of each text."""
+
+    def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
+        """Yield what is generated for each request, in the order in which it is made."""
+        yield from engine.token_by_token(self, requests)
+
+
+class Greedy(TokenByToken):
+    """Greedy decoding: the most probable token; of equal ones that of the lowest id."""
+
+    def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
+        """Return the ids (S,) of the largest logits."""
+        return logits_SV.argmax(-1)
+
+
+class Sampling(TokenByToken):
+    """Sampling: a token drawn from softmax(logits / temperature), restricted to the most probable tokens.
+
+    The filters apply in the order of the choices, each to what the one before has left, as in transformers. A token is
+    drawn by inverting the distribution function, with one uniform draw.
+    """
+
+    temperature: NotNegative = 1.0
+    """0: greedy decoding."""
+    top_k: Count | None = None
+    """The k most probable tokens (Fan et al. 2018, section 5.4); None: all."""
+    top_p: SomeShare = 1.0
+    """The fewest most probable tokens whose probabilities sum to p: nucleus sampling (Holtzman et al. 2019, 3.1)."""
+    min_p: NotNegative = 0.0
+    """Tokens of at least this share of the most probable one's probability (Nguyen et al. 2024, section 3)."""
+
+    def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
+        """Return drawn ids (S,)."""
+        if self.temperature == 0:
+            return logits_SV.argmax(-1)
+        logits_SV = logits_SV.double() / self.temperature
+        if self.top_k is None and self.top_p == 1 and self.min_p == 0:
+            return inverted(logits_SV.softmax(-1), draws_S)
+        size = logits_SV.shape[-1]
+        if self.top_k is not None:
+            return self._among(logits_SV, min(self.top_k, size), draws_S)
+        if size > FIRST and self._enough(logits_SV, FIRST):
+            return self._among(logits_SV, FIRST, draws_S, logits_SV.logsumexp(-1, keepdim=True))
+        return self._among(logits_SV, size, draws_S)
+
+    def _enough(self, logits_SV: Tensor, most: int) -> bool:
+        """Return whether the filters leave no more than so many of the most probable tokens, of any text."""
+        best = logits_SV.topk(most).values
+        share = (best - logits_SV.logsumexp(-1, keepdim=True)).exp()
+        return bool(((share.sum(-1) > self.top_p) | (share[:, -1] < self.min_p * share[:, 0])).all())
+
+    def _among(self, logits_SV: Tensor, most: int, draws_S: Tensor, total: Tensor | None = None) -> Tensor:
+        """Return ids (S,) drawn from the `most` most probable tokens, filtered; `total` is log Σ exp of all."""
+        best, ids = logits_SV.topk(most)
+        share = best.softmax(-1) if total is None else (best - total).exp()
+        before = share.cumsum(-1) - share
+        kept = before < self.top_p
+        if self.min_p:
+            left = share * kept
+            kept &= share >= self.min_p * left[:, :1]
+        kept[:, 0] = True
+        chosen = inverted((share * kept) / (share * kept).sum(-1, keepdim=True), draws_S)
+        return ids.gather(-1, chosen[:, None])[:, 0]
+
+
+def inverted(chances_SK: Tensor, draws_S: Tensor) -> Tensor:
+    """Return (S,) the index at which the sum of the probabilities first exceeds each draw."""
+    sums = chances_SK.cumsum(-1)
+    index = torch.searchsorted(sums, draws_S.to(sums)[:, None] * sums[:, -1:], right=True)[:, 0]
+    last = (chances_SK > 0).long().cumsum(-1).argmax(-1)  # rounding may not point beyond what has a probability
+    return torch.minimum(index, last)

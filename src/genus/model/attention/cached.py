@@ -1,0 +1,156 @@
+"""Attention of new tokens to the slots of a key-value cache, sequence by sequence.
+
+Each sequence's keys are a view of the cache's buffer: no mask over slots, no padding, no copy. Sequences next to each
+other that are alike in every number (the beams of a search, several samples of a prompt) are computed at once.
+Legend: B sequences of a piece, Q new tokens of each, K keys of each, G heads of keys and values; else docs/names.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genus.model.attention.masks import Place
+from genus.model.attention.plan import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from genus.batch import Packed
+    from genus.model.attention.masks import AttentionMask
+    from genus.model.attention.plan import AttentionPlan
+    from genus.model.cache import Cache, LayerCache
+    from genus.model.position.bias import PositionBias
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """B sequences that attend to their slots, alike in Q and K, and equally far apart in the batch and the cache."""
+
+    first: int
+    """Index of the first new token."""
+    tokens: int
+    """Q"""
+    entry: int
+    """The first entry of the cache that is attended to."""
+    keys: int
+    """K"""
+    sequences: int = 1
+    """B"""
+    stride: int = 0
+    """Entries from one sequence's keys to the next one's."""
+    mask: Tensor | None = None
+    """(Q, K) bool, true where attention is allowed, or (B or 1, A, Q, K) a bias with -inf elsewhere; None: no mask."""
+    causal: bool = False
+    """Whether the kernel's own causal mask is used: Q and K are the same tokens."""
+
+    def follows(self, other: Piece) -> bool:
+        """Return whether the piece continues `other`, of one sequence or more, at the same distance."""
+        alike = (self.tokens, self.keys, self.causal) == (other.tokens, other.keys, other.causal)
+        stride = self.entry - (other.entry + (other.sequences - 1) * other.stride)
+        adjacent = self.first == other.first + other.sequences * other.tokens
+        return alike and self.mask is other.mask and adjacent and stride > 0 and stride == (other.stride or stride)
+
+
+def pieces(
+    cache: Cache, packed: Packed, mask: AttentionMask, bias: PositionBias | None = None, *, keys: Cache | None = None
+) -> tuple[Piece, ...]:
+    """Return what each sequence of a batch attends to.
+
+    Args:
+        cache: that of the new tokens, whose `packed` made the batch.
+        packed: the batch.
+        mask: the attention mask.
+        bias: position bias, added to the scores.
+        keys: the cache of the keys; None: the same. Tokens of its own last `packed` are attended to as well.
+    """
+    own, keys = keys is None, cache if keys is None else keys
+    written = {turn.slot: turn.tokens for turn in keys.turns}
+    made: dict[Hashable, tuple[Tensor | None, bool]] = {}
+    found: list[Piece] = []
+    for turn in cache.turns:
+        before, slot = cache.slots[turn.slot].length, keys.slots[turn.slot]
+        rule = mask.after_prompt() if own and before else mask
+        there = slot.length + written.get(turn.slot, 0)
+        skipped = max(0, before - rule.window[0]) if own and rule.window and rule.window[0] >= 0 else 0
+        key = turn.tokens, before, there, turn.slot if rule.needs else None
+        if key not in made:
+            new = slice(turn.first, turn.first + turn.tokens)
+            made[key] = _mask(packed, new, (skipped, there), rule, bias)
+        own_mask, causal = made[key]
+        entry, number = slot.start + skipped, there - skipped
+        found.append(Piece(turn.first, turn.tokens, entry, number, mask=own_mask, causal=causal))
+    return joined(found)
+
+
+def joined(found: list[Piece]) -> tuple[Piece, ...]:
+    """Return the pieces with those that follow each other as one."""
+    kept: list[Piece] = []
+    for piece in found:
+        if kept and piece.follows(kept[-1]):
+            last = kept[-1]
+            stride = piece.entry - (last.entry + (last.sequences - 1) * last.stride)
+            kept[-1] = replace(last, sequences=last.sequences + 1, stride=stride)
+        else:
+            kept.append(piece)
+    return tuple(kept)
+
+
+def _mask(
+    packed: Packed, new: slice, there: tuple[int, int], rule: AttentionMask, bias: PositionBias | None
+) -> tuple[Tensor | None, bool]:
+    """Return the mask of new tokens of a sequence on its keys at positions `there`, and whether it is the kernel's."""
+    first, end = there
+    tokens, device = new.stop - new.start, packed.ids.device
+    whole = rule.full or (tokens == 1 and rule.causal)
+    if bias is None and (whole or (rule.window == (-1, 0) and end == tokens)):
+        return None, not whole
+    q, k = packed.positions[new], torch.arange(first, end, device=device)
+    allowed = None
+    if not whole:
+        facts = {name: packed.facts[name][new] for name in rule.needs}
+        allowed = rule.allowed(
+            Place(q[:, None], {name: fact[:, None] for name, fact in facts.items()}),
+            Place(k[None], {name: fact[None] for name, fact in facts.items()}),
+        )
+    if bias is None:
+        return allowed, False
+    nobody = torch.zeros((), dtype=torch.int32, device=device)
+    added = bias(Side(nobody, q, None, len(q)), Side(nobody, k, None, len(k)))
+    return added if allowed is None else added.masked_fill(~allowed, -torch.inf), False
+
+
+def attend_cached(q_TAD: Tensor, state: LayerCache, plan: AttentionPlan) -> Tensor:
+    """Return attention outputs (T, A, D); 0 for sequences without keys."""
+    out = torch.zeros_like(q_TAD) if any(not piece.keys for piece in plan.pieces) else torch.empty_like(q_TAD)
+    heads, size = q_TAD.shape[1:]
+    group = heads // state.keys.shape[1]
+    for piece in plan.pieces:
+        if not piece.keys:
+            continue
+        end = piece.first + piece.sequences * piece.tokens
+        k, v = (_keys(kept, piece) for kept in (state.keys, state.values))
+        if piece.tokens == 1 and piece.mask is None and group > 1:  # the queries of a group are those of one head
+            q = q_TAD[piece.first : end].view(piece.sequences, -1, group, size)
+            found = F.scaled_dot_product_attention(q, k, v, scale=plan.scale)
+            out[piece.first : end] = found.reshape(-1, heads, size)
+            continue
+        q = q_TAD[piece.first : end].view(piece.sequences, piece.tokens, heads, size).transpose(1, 2)
+        mask = piece.mask if piece.mask is None or piece.mask.dtype == torch.bool else piece.mask.to(q.dtype)
+        found = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=piece.causal, scale=plan.scale, enable_gqa=group > 1
+        )
+        out[piece.first : end] = found.transpose(1, 2).flatten(0, 1)
+    return out
+
+
+def _keys(kept: Tensor, piece: Piece) -> Tensor:
+    """Return a view (B, G, K, D) of cached keys or values (E, G, D)."""
+    _, heads, size = kept.shape
+    row = heads * size
+    shape, strides = (piece.sequences, heads, piece.keys, size), (piece.stride * row, size, row, 1)
+    return kept.as_strided(shape, strides, kept.storage_offset() + piece.entry * row)

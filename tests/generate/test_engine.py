@@ -1,0 +1,213 @@
+"""The engine: what is generated depends on the request alone, and every way to end a text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from genus.batch import Batch
+from genus.errors import GenusError, UsageError
+from genus.generate import Request
+from genus.generate.penalties import NoRepeatedNgrams, RepetitionPenalty
+from genus.generate.sampling import Greedy, Sampling
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.embedding import Embedding
+from genus.model.norm import Identity
+from genus.model.position.learned import LearnedPosition
+from genus.objectives import Learner
+from genus.objectives.pretraining.masked_lm import MaskedLM
+from hand import equal_rows
+from toys.decoder import DECODER
+from writers import TEXTS, Writer, writer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PROMPTS = ["the cat", "naïve café", "the dog ran to the door .", "a", "東京", "mat mat mat mat"]
+LIKELY = 1e-9
+"""Of log-probabilities in float64."""
+
+
+@pytest.fixture(scope="module")
+def one() -> Writer:
+    return writer()
+
+
+def next_logits(one: Writer, ids: list[int]) -> Tensor:
+    with torch.no_grad():
+        states = one.learner.network(Batch({"tokens": equal_rows(torch.tensor([ids]))}, {}))["tokens"]
+        return one.learner.heads["causal_lm"].lm_head(states[-1:])[0]  # type: ignore[union-attr,operator]
+
+
+def slowly(one: Writer, prompt: list[int], tokens: int) -> tuple[list[int], list[float]]:
+    """Return greedy ids and their log-probabilities, reading everything anew for each token."""
+    ids, told = list(prompt), []
+    ends = one.engine().prompts.ends
+    while len(told) < tokens:
+        chances = next_logits(one, ids).log_softmax(-1)
+        ids.append(int(chances.argmax()))
+        told.append(float(chances.max()))
+        if ids[-1] in ends:
+            break
+    return ids[len(prompt) :], told
+
+
+@pytest.mark.parametrize("slots", [1, 2, 32])
+def test_greedy_equals_reading_everything_again(one: Writer, slots: int) -> None:
+    """Token for token, prompts of different lengths, texts that join and leave a running batch."""
+    engine = one.engine(slots=slots, log_probabilities=True)
+    requests = [Request(prompt, max_tokens=5 + 3 * n) for n, prompt in enumerate(PROMPTS)]
+    found = engine.generate(requests, Greedy())
+    for request, [result] in zip(requests, found, strict=True):
+        prompt, _ = engine.prompts.ids(request)
+        ids, told = slowly(one, prompt, request.max_tokens)
+        assert list(result.ids) == ids
+        assert result.log_probabilities == pytest.approx(told, abs=LIKELY)
+        assert result.reason in {"length", "end"}
+
+
+def test_a_network_without_a_cache_generates_the_same(one: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(prompt, max_tokens=8, samples=2) for prompt in PROMPTS]
+    sampling = Sampling(temperature=0.8)
+    expected = one.engine().generate(requests, sampling)
+    monkeypatch.setattr(type(one.learner.network), "cache", lambda *given, **choices: None)
+    assert one.engine(slots=3).generate(requests, sampling) == expected
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_what_else_is_in_the_batch_changes_no_sample(one: Writer, slots: int) -> None:
+    """Draws are keyed by seed, request and sample; alone, together, in another number of slots: the same texts."""
+    sampling = Sampling(temperature=0.9, top_p=0.95)
+    requests = [Request(prompt, max_tokens=12, samples=3) for prompt in PROMPTS]
+    together = one.engine(seed=5).generate(requests, sampling)
+    assert one.engine(seed=5, slots=slots).generate(requests, sampling) == together
+    assert one.engine(seed=5).generate(requests[:1], sampling) == together[:1]
+    other = [requests[0], *[Request("mat", max_tokens=30)] * 7]
+    assert one.engine(seed=5).generate(other, sampling)[:1] == together[:1]
+    assert one.engine(seed=6).generate(requests, sampling) != together
+    assert len({result.text for result in together[0]}) == 3
+
+
+def test_pieces_are_the_text(one: Writer) -> None:
+    """Streamed pieces hold whole characters, and make up the text."""
+    requests = [Request(prompt, max_tokens=40) for prompt in PROMPTS]
+    texts = dict.fromkeys(range(len(requests)), "")
+    for piece in one.engine().stream(requests, Sampling(temperature=1.5)):
+        texts[piece.request] += piece.text
+        assert "\N{REPLACEMENT CHARACTER}" not in piece.text or piece.result is not None or not piece.text.endswith("�")
+        if piece.result is not None:
+            assert piece.result.text == texts[piece.request]
+            assert len(piece.result.ids) <= 40
+
+
+def test_stop_strings_end_a_text_before_them(one: Writer) -> None:
+    [[whole]] = one.engine().generate([Request("the cat", max_tokens=40)], Greedy())
+    assert len(whole.text) > 12
+    stop = whole.text[6:9]
+    pieces = list(one.engine().stream([Request("the cat", max_tokens=40, stop=("nowhere", stop))], Greedy()))
+    result = pieces[-1].result
+    assert result is not None
+    assert result.reason == "stop"
+    assert result.text == whole.text[: whole.text.index(stop)]
+    assert "".join(piece.text for piece in pieces) == result.text
+    assert len(result.ids) < len(whole.ids)
+
+
+def test_the_end_token_ends_a_text_unless_it_may_not(one: Writer) -> None:
+    engine = one.engine()
+    sampling = Sampling(temperature=3.0)
+    requests = [Request("the", max_tokens=60, samples=40)]
+    ended = [result for result in engine.generate(requests, sampling)[0] if result.reason == "end"]
+    assert ended
+    assert all(result.ids[-1] in engine.prompts.ends for result in ended)
+    through = engine.generate([replace(requests[0], ignore_end=True)], sampling)[0]
+    assert {result.reason for result in through} == {"length"}
+    assert not {*engine.prompts.ends} & {number for result in through for number in result.ids}
+
+
+@pytest.mark.parametrize("answers", [(" cat", " dog", " door"), (" the", " the cat", " mat")], ids=["apart", "within"])
+def test_a_closed_set_of_answers(one: Writer, answers: tuple[str, ...]) -> None:
+    """All of them occur, and nothing else; of a set where one begins another, too."""
+    request = Request("on", max_tokens=10, samples=60, answers=answers)
+    found = one.engine().generate([request], Sampling(temperature=3.0))[0]
+    assert {result.text for result in found} == {*answers}
+    assert {result.reason for result in found} == {"answer"}
+
+
+def test_penalties_change_what_is_chosen_and_not_what_is_told(one: Writer) -> None:
+    plain = one.engine(log_probabilities=True).generate([Request("mat mat", max_tokens=20)], Greedy())[0][0]
+    penalties = [RepetitionPenalty(value=2.0), NoRepeatedNgrams(size=2)]
+    engine = one.engine(penalties=penalties, log_probabilities=True)
+    [[found]] = engine.generate([Request("mat mat", max_tokens=20)], Greedy())
+    assert found.ids != plain.ids
+    ids = [*engine.prompts.ids(Request("mat mat"))[0], *found.ids]
+    pairs = list(zip(ids, ids[1:], strict=False))
+    assert len(pairs) == len({*pairs})
+    told = [float(next_logits(one, ids[: n + len(ids) - len(found.ids)]).log_softmax(-1)[i]) for n, i in enumerate(found.ids)]
+    assert found.log_probabilities == pytest.approx(told, abs=LIKELY)
+
+
+def short(length: int = 16) -> Writer:
+    position = Embedding(segments=0, position=LearnedPosition(length=length), norm=Identity(), dropout=0.0)
+    return writer(replace(DECODER, embedding=position))
+
+
+def test_a_prompt_within_the_positions_leaves_fewer_tokens() -> None:
+    one = short()
+    [[found]] = one.engine().generate([Request([5] * 10, max_tokens=50, ignore_end=True)], Greedy())
+    assert (len(found.ids), found.reason) == (6, "length")
+
+
+def test_a_longer_prompt_is_refused_or_cut() -> None:
+    one = short()
+    with pytest.raises(UsageError, match="the prompt has 16 tokens, and the model 16 positions"):
+        one.engine().generate([Request([5] * 16)], Greedy())
+    ids = list(range(5, 25))
+    [[cut]] = one.engine(cut_prompts=True).generate([Request(ids, max_tokens=6, ignore_end=True)], Greedy())
+    [[alone]] = one.engine().generate([Request(ids[-10:], max_tokens=6, ignore_end=True)], Greedy())
+    assert cut.ids == alone.ids
+
+
+def test_an_empty_prompt_begins_with_the_token_that_separates(one: Writer) -> None:
+    engine = one.engine()
+    ids, _ = engine.prompts.ids(Request(""))
+    assert len(ids) == 1
+    assert engine.generate([Request("", max_tokens=4)], Greedy())[0][0].ids
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request("a", max_tokens=0), "max_tokens: expected at least 1"),
+        (Request("a", samples=0), "samples: expected at least 1"),
+        (Request("a", stop=("x", "")), "stop: an empty string"),
+        (Request("a", answers=("",)), "answers: '' has 0 tokens"),
+        (Request("a", answers=("the cat sat on the mat",), max_tokens=1), "expected 1 to 1"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_is_generated(one: Writer, request_: Request, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        next(one.engine().stream([Request("fine"), request_], Greedy()))
+
+
+def test_a_model_that_restores_tokens_does_not_generate() -> None:
+    masked = replace(DECODER, attention=MultiHeadAttention(heads=4))
+    made = writer()
+    learner = Learner(masked.build(320), {"masked_lm": MaskedLM().build(masked, 320)})
+    with pytest.raises(GenusError, match="does not predict the next token"):
+        Writer(learner, masked, made.tokenizer).engine().generate([Request("a")], Greedy())
+
+
+def test_no_slot_is_refused(one: Writer) -> None:
+    with pytest.raises(UsageError, match="slots: expected at least 1"):
+        one.engine(slots=0)
+
+
+def test_all_text_decodes(one: Writer) -> None:
+    """The tokenizer of these tests has characters of several bytes, else nothing of this is tested."""
+    ids = one.tokenizer.encode(TEXTS[1:2])[0]
+    assert len(ids) > len(TEXTS[1])
+    assert one.tokenizer.decode(ids) == TEXTS[1]
