@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from generate.writers import PROMPTS, Writer, next_logits, writer
 from genus.errors import UsageError
 from genus.generate import Request
 from genus.generate.beam import BeamSearch
 from genus.generate.sampling import Greedy
-from test_engine import PROMPTS, next_logits
-from writers import Writer, writer
 
 CLOSE = 1e-9
 """Of scores in float64, but for sums that are kept in float32."""

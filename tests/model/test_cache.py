@@ -14,7 +14,6 @@ from genus.model.attention.masks import Causal, Prefix
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.block.parallel import Parallel
-from genus.model.cache import Cache
 from genus.model.embedding import Embedding
 from genus.model.norm import Identity
 from genus.model.position.bias import Alibi, RelativeBuckets
@@ -24,6 +23,7 @@ from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
 
 if TYPE_CHECKING:
+    from genus.model.cache import Cache
     from genus.model.transformer import Transformer, TransformerNetwork
 
 LENGTHS = [5, 1, 9, 3]
@@ -143,7 +143,7 @@ def test_sequences_that_are_alike_are_one_piece(model: Transformer) -> None:
     cache = opened(network, dict.fromkeys(range(3), 12))
     cached(network, cache, {slot: given[0].tolist() for slot in range(3)})
     packed = cache.packed({slot: [3 + slot] for slot in range(3)})
-    mask, = {layer.attention.choice.mask for layer in list(network.layers)[:1]}
+    (mask,) = {layer.attention.choice.mask for layer in list(network.layers)[:1]}
     [piece] = pieces(cache, packed, mask, network.position_bias)
     assert (piece.sequences, piece.tokens, piece.stride) == (3, 1, 12)
     told = cached(network, cache, {slot: [3 + slot] for slot in range(3)})
@@ -180,7 +180,7 @@ def test_beams_go_on_from_their_parents() -> None:
     cached(network, cache, {slot: given[slot].tolist() for slot in range(3)})
     cache.reorder({0: 2, 1: 0, 2: 2})
     assert cache.lengths() == {0: 9, 1: 5, 2: 9}
-    told = cached(network, cache, dict.fromkeys(range(3), [4]))
+    told = cached(network, cache, {key: [4] for key in range(3)})
     for slot, parent in enumerate((2, 0, 2)):
         whole = read(network, equal_rows(torch.cat([given[parent], torch.tensor([4])])[None]))
         torch.testing.assert_close(told[slot], whole[-1], rtol=DOUBLE, atol=DOUBLE)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from genus import pipeline
-from genus.batch import Batch, Packed
+from genus.batch import Batch
 from genus.cost import TRAINING, StageFlops, component_cost, cost
 from genus.errors import UsageError
 from genus.examples import Example, Sequence

@@ -170,7 +170,9 @@ def _print_growing(engine: "Engine", requests: list["Request"], decoding: "Decod
 
 def _print_each(found: list[list["Result"]], prompts: list[str]) -> None:
     """Print texts one after another, each after its prompt, with an empty line between."""
-    print("\n\n".join(prompt + result.text for prompt, results in zip(prompts, found, strict=True) for result in results))
+    print(
+        "\n\n".join(prompt + result.text for prompt, results in zip(prompts, found, strict=True) for result in results)
+    )
 
 
 def _told(prompt: str, results: list["Result"]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from genus.generate import Request
     from genus.generate.prompts import Prompts
@@ -41,19 +41,7 @@ class Answers:
                 raise UsageError(f"answers: {answer!r} has {len(one)} tokens; expected 1 to {most}")
         if len({*ids.values()}) < len(ids):
             raise UsageError(f"answers: {', '.join(map(repr, ids))}: some are the same tokens; name them otherwise")
-        following: dict[tuple[int, ...], list[int]] = {}
-        for one in ids.values():
-            for place, number in enumerate(one):
-                allowed = following.setdefault(one[:place], [])
-                if number not in allowed:
-                    allowed.append(number)
-        for answer, one in ids.items():
-            if one in following:
-                if not prompts.ends:
-                    raise UsageError(f"answers: {answer!r} is the beginning of another one, and the vocabulary has no "
-                                     "end token to tell them apart; name them otherwise")  # fmt: skip
-                following[one].append(prompts.ends[0])
-        return cls(frozenset(ids.values()), following)
+        return cls(frozenset(ids.values()), _trie(ids, prompts.ends))
 
     def allowed(self, ids: Sequence[int]) -> list[int]:
         """Return the ids that may follow what was generated so far."""
@@ -62,3 +50,20 @@ class Answers:
     def complete(self, ids: Sequence[int]) -> bool:
         """Return whether what was generated is an answer, and not the beginning of another one."""
         return tuple(ids) in self.whole and tuple(ids) not in self.following
+
+
+def _trie(ids: Mapping[str, tuple[int, ...]], ends: tuple[int, ...]) -> dict[tuple[int, ...], list[int]]:
+    """Return the ids that may follow, by the ids so far, of answers given as ids."""
+    following: dict[tuple[int, ...], list[int]] = {}
+    for one in ids.values():
+        for place, number in enumerate(one):
+            allowed = following.setdefault(one[:place], [])
+            if number not in allowed:
+                allowed.append(number)
+    for answer, one in ids.items():
+        if one in following:
+            if not ends:
+                raise UsageError(f"answers: {answer!r} is the beginning of another one, and the vocabulary has no "
+                                 "end token to tell them apart; name them otherwise")  # fmt: skip
+            following[one].append(ends[0])
+    return following

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from genus.generate import Request
     from genus.generate.engine import Engine, Running
-    from genus.generate.reader import Reader
 
 
 class BeamSearch(Decoding):
@@ -51,7 +50,9 @@ class BeamSearch(Decoding):
             if request.samples > self.beams:
                 raise UsageError(f"samples: expected at most {self.beams}, the number of beams, got {request.samples}")
         for some in batched(requests, max(1, engine.slots // self.beams)):
-            searches = [Search(self, engine.begun(number, replace(one, samples=self.beams)), one) for number, one in some]
+            searches = [
+                Search(self, engine.begun(number, replace(one, samples=self.beams)), one) for number, one in some
+            ]
             for number, search in enumerate(searches):
                 for beam, text in enumerate(search.texts):
                     text.slot = number * self.beams + beam

@@ -30,9 +30,9 @@ class RepetitionPenalty(Penalty):
 
 
 class PenalizedSampling(Penalty):
-    """CTRL's penalized sampling: p_i = exp(x_i / (T I(i))) / Σ_j exp(x_j / (T I(j))), I(i) = theta if i was generated.
+    """CTRL's penalized sampling: p_i = exp(x_i / (T I_i)) / Σ_j exp(x_j / (T I_j)), I_i = theta if i was generated.
 
-    Tokens of the prompt count as generated. A negative logit becomes more probable by it: that is the published formula,
+    Tokens of the prompt count as generated. A negative logit becomes more probable by it: so the formula is published,
     for the logits of CTRL.
 
     Source: Keskar et al. 2019, section 4.1; released code, generation.py (which spares line breaks).
@@ -62,9 +62,7 @@ class NoRepeatedNgrams(Penalty):
         return logits_SV
 
 
-def _scaled(
-    logits_SV: Tensor, texts: Sequence[Sequence[int]], change: Callable[[Tensor], Tensor]
-) -> Tensor:
+def _scaled(logits_SV: Tensor, texts: Sequence[Sequence[int]], change: Callable[[Tensor], Tensor]) -> Tensor:
     """Return logits (S, V), changed by a function at the tokens that each text has."""
     for logits, ids in zip(logits_SV, texts, strict=True):
         index = torch.tensor(sorted({*ids}), device=logits.device)

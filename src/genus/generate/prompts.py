@@ -73,8 +73,8 @@ class Prompts:
         if len(ids) >= self.max_length:
             if not self.cut:
                 raise UsageError(
-                    f"the prompt has {len(ids)} tokens, and the model {self.max_length} positions, of which at least one "
-                    "is for what follows; shorten it, or drop its left end (--cut-prompt)"
+                    f"the prompt has {len(ids)} tokens, and the model {self.max_length} positions, of which at least "
+                    "one is for what follows; shorten it, or drop its left end (--cut-prompt)"
                 )
             ids = self._cut(ids, request.max_tokens)
         return ids, min(request.max_tokens, self.max_length - len(ids))
@@ -87,7 +87,7 @@ class Prompts:
         return ids[:first] + ids[len(ids) - max(1, room - first) :]
 
     def continuation(self, prompt: str, text: str) -> list[int]:
-        """Return the ids of a text that continues a prompt, as the whole is tokenized where the prompt stays the same."""
+        """Return the ids of a text that continues a prompt: of the whole, where the prompt's stay the same in it."""
         alone, whole = self.tokenizer.encode([prompt, prompt + text], specials=False)
         if whole[: len(alone)] == alone and len(whole) > len(alone):
             return whole[len(alone) :]

@@ -80,7 +80,8 @@ class Reader:
         batch = Batch({"tokens": packed}, {self.head.target: targets}, frozenset({self.name}))
         with autocast(self.precision, self.device):
             states = self.learner.network(batch, **given)
-            return self.head.outputs(self.learner.network, states, batch)["logits"].float()
+            logits = self.head.outputs(self.learner.network, states, batch)["logits"]
+        return logits.to(torch.promote_types(torch.float32, logits.dtype))
 
     def reorder(self, parents: Mapping[int, int]) -> None:
         """Replace texts by copies of others: parent by slot."""

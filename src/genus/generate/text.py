@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 BEFORE = 8
 """Tokens before a new one that are decoded with it, as what it adds depends on them (spaces, parts of characters)."""
+BYTES = 4
+"""Bytes of a character, at most: more tokens than that which do not complete one are none."""
 CUT = "\N{REPLACEMENT CHARACTER}"
 """How tokenizers decode the beginning of a character that further tokens complete."""
 
@@ -38,7 +40,8 @@ class Text:
         self.pending += ids
         known = self.tokenizer.decode(self.before)
         whole = self.tokenizer.decode(self.before + self.pending)
-        if (not whole.endswith(CUT) or last) and len(whole) >= len(known):
+        cut = whole.endswith(CUT) and len(self.pending) <= BYTES
+        if (not cut or last) and len(whole) >= len(known):
             self.text += whole[len(known) :]
             self.before = (self.before + self.pending)[-BEFORE:]
             self.pending = []

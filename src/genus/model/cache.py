@@ -95,7 +95,7 @@ class Cache:
         for slot in sorted(self.slots.values(), key=lambda slot: slot.start):
             if slot.start - end >= capacity:
                 return end
-            end = slot.start + slot.capacity
+            end = max(end, slot.start + slot.capacity)
         return end if self.entries - end >= capacity else None
 
     def open(self, number: int, capacity: int) -> None:
