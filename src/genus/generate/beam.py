@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from genus.generate import Request
+    from genus.generate import Reason, Request
     from genus.generate.engine import Engine, Running
 
 
@@ -74,7 +74,7 @@ class BeamSearch(Decoding):
         while going:
             chances = logits.log_softmax(-1)
             changed = engine.changed(chances.clone(), [text for search in going for text in search.texts])
-            parts = zip(changed.split(self.beams), chances.split(self.beams), strict=True)
+            parts = zip(torch.split(changed, self.beams), torch.split(chances, self.beams), strict=True)
             parents: dict[int, int] = {}
             for search, (scores, raw) in zip(going, parts, strict=True):
                 parents |= search.advance(engine, scores, raw)
@@ -158,7 +158,7 @@ class Search:
             text.sample, text.ids, text.log_probabilities = sample, one.ids, one.log_probabilities
             over = one.ids[-1] in engine.prompts.ends
             text.text.add(one.ids[: len(one.ids) - over], last=True)
-            reason = "stop" if text.text.stopped else "end" if over else "length"
+            reason: Reason = "stop" if text.text.stopped else "end" if over else "length"
             if text.answers is not None:
                 reason = "answer"
             yield Piece(text.number, sample, text.text.text, replace(text.result(reason), score=one.score))
@@ -186,4 +186,4 @@ class Search:
         text, penalty = self.texts[0], self.choice.length_penalty
         longest = self.choice.early_stopping == "never" and penalty > 0
         length = text.most if longest else len(text.ids)
-        return float(self.sums[0]) / length**penalty > self.ended[-1].score
+        return bool(float(self.sums[0]) / length**penalty > self.ended[-1].score)
