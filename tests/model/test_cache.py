@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.batch import Batch, Packed
+import decoding
+from decoding import DOUBLE, read
+from genus.batch import Packed
 from genus.model.attention.masks import Causal, Prefix
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.block.parallel import Parallel
-from genus.model.cache import Cache, prompts, step
+from genus.model.cache import prompts, step
 from genus.model.embedding import Embedding
 from genus.model.norm import Identity
 from genus.model.position.bias import Alibi, RelativeBuckets
@@ -24,14 +26,8 @@ from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from genus.model.cache import Cache
     from genus.model.transformer import Transformer, TransformerNetwork
-
-LENGTHS = [5, 1, 9, 3]
-STEPS = 6
-DOUBLE = 1e-10
-"""Of float64: sums of a hundred products in another order, through three layers."""
 
 
 def embedded(**choices: object) -> Transformer:
@@ -50,81 +46,25 @@ models = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
 def built(model: Transformer) -> TransformerNetwork:
-    torch.manual_seed(0)
-    network = cast(
-        "TransformerNetwork", replace(model, initialization=replace(model.initialization, std=0.3)).build(VOCABULARY)
-    )
-    return network.double().eval()
+    return decoding.built(model, VOCABULARY)
 
 
 def texts() -> list[Tensor]:
-    torch.manual_seed(1)
-    return [torch.randint(1, VOCABULARY, (length,)) for length in LENGTHS]
-
-
-def next_ids(network: TransformerNetwork, states: Tensor) -> Tensor:
-    return (states @ network.token_embedding.weight.T).argmax(-1)
-
-
-def read(network: TransformerNetwork, packed: Packed, **given: object) -> Tensor:
-    with torch.no_grad():
-        return network(Batch({"tokens": packed}, {}), **given)["tokens"]
-
-
-def uncached(network: TransformerNetwork, ids: Tensor) -> tuple[list[int], list[Tensor]]:
-    """Return what is generated after a prompt, reading all of it anew for each token, and the states it is told by."""
-    made, states = [], []
-    for _ in range(STEPS):
-        states.append(read(network, equal_rows(ids[None]))[-1])
-        made.append(int(next_ids(network, states[-1][None])))
-        ids = torch.cat([ids, ids.new_tensor(made[-1:])])
-    return made, states
-
-
-def cached(
-    network: TransformerNetwork, cache: Cache, first: Tensor, running: Tensor
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the ids of each step after the first, and the states that they are told by."""
-    ids = first
-    while True:
-        states = read(network, step(ids, cache, running), cache=cache)
-        ids = next_ids(network, states)
-        yield ids, states
+    return decoding.texts(VOCABULARY)
 
 
 @models
 def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Transformer) -> None:
     """Token for token, for prompts of different lengths, packed in rows in another order than their slots."""
-    network, given = built(model), texts()
-    expected = [uncached(network, ids) for ids in given]
+    network = built(model)
     cache = network.cache(4, 20)
     assert cache is not None
-    packed = prompts([[given[2], given[1]], [given[3], given[0]]], 11, [[2, 1], [3, 0]])
-    states = read(network, packed, cache=cache)
-    last = {int(packed.facts["slot"][start]): end - 1 for start, end in packed.spans()}
-    told = states[[last[slot] for slot in range(4)]]
-    made, running = [next_ids(network, told)], torch.ones(4, dtype=torch.bool)
-    assert cache.lengths.tolist() == LENGTHS
-    every = [told]
-    for ids, states in cached(network, cache, made[0], running):
-        made.append(ids)
-        every.append(states)
-        if len(made) == STEPS:
-            break
-    for slot, (ids, states_alone) in enumerate(expected):
-        assert [int(one[slot]) for one in made] == ids
-        for one, alone in zip(every, states_alone, strict=True):
-            torch.testing.assert_close(one[slot], alone, rtol=DOUBLE, atol=DOUBLE)
+    decoding.same_as_each_alone(network, cache, texts())
 
 
 @models
 def test_no_later_token_moves_an_earlier_state(model: Transformer) -> None:
-    network, ids = built(model), torch.randint(1, VOCABULARY, (1, 12))
-    before = read(network, equal_rows(ids))
-    other = ids.clone()
-    other[0, 7] = (ids[0, 7] + 5) % (VOCABULARY - 1) + 1
-    moved = (read(network, equal_rows(other)) != before).any(-1)
-    assert moved.tolist() == [False] * 7 + [True] * 5
+    decoding.no_later_token_moves_an_earlier_state(built(model), VOCABULARY)
 
 
 def test_a_slot_is_freed_taken_again_and_no_other_moves() -> None:
