@@ -245,7 +245,12 @@ def same_classes(learner: Learner, model: Any, shape: Shape, inputs: dict[str, t
 
 
 def same_gradients(
-    found: LoadedModel, model: Any, *, learner: Learner | None = None, bound: float = FLOAT32, still: str = "key.bias"
+    found: LoadedModel,
+    model: Any,
+    *,
+    learner: Learner | None = None,
+    bound: float = FLOAT32,
+    still: str | tuple[str, ...] = "key.bias",
 ) -> None:
     """Compare every gradient, over the largest of its tensor; those that are 0, of keys' biases, over that of all.
 

@@ -80,8 +80,8 @@ def test_the_example_of_a_new_part() -> None:
 import genus.model.norm
 exec({blocks(ROOT / "docs" / "adding-a-member.md", "python")[1]!r}, vars(genus.model.norm))
 from genus import catalog, cost
-recipe = catalog.load("bert/tiny", ["model.norm=RMSNorm"])
-assert recipe.to_json()["model"]["norm"] == {{"kind": "RMSNorm", "eps": 1e-12}}
+recipe = catalog.load("bert/tiny", ["model.norm=SimpleNorm"])
+assert recipe.to_json()["model"]["norm"] == {{"kind": "SimpleNorm", "eps": 1e-12}}
 assert cost.cost(recipe).parameters == sum(weight.numel() for weight in recipe.learner().parameters())
 """
     subprocess.run([sys.executable, "-c", program], check=True)

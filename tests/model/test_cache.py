@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genus.batch import Batch, Packed
+import decoding
+from decoding import DOUBLE, cached, read
+from genus.batch import Packed
 from genus.model.attention.masks import Causal, Prefix
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
@@ -25,11 +27,6 @@ from toys.decoder import DECODER, VOCABULARY
 if TYPE_CHECKING:
     from genus.model.cache import Cache
     from genus.model.transformer import Transformer, TransformerNetwork
-
-LENGTHS = [5, 1, 9, 3]
-STEPS = 6
-DOUBLE = 1e-10
-"""Of float64: sums of a hundred products in another order, through three layers."""
 
 
 def embedded(**choices: object) -> Transformer:
@@ -48,69 +45,24 @@ models = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
 
 def built(model: Transformer) -> TransformerNetwork:
-    torch.manual_seed(0)
-    network = cast(
-        "TransformerNetwork", replace(model, initialization=replace(model.initialization, std=0.3)).build(VOCABULARY)
-    )
-    return network.double().eval()
+    return decoding.built(model, VOCABULARY)
 
 
 def texts() -> list[Tensor]:
-    torch.manual_seed(1)
-    return [torch.randint(1, VOCABULARY, (length,)) for length in LENGTHS]
-
-
-def next_ids(network: TransformerNetwork, states: Tensor) -> Tensor:
-    return (states @ network.token_embedding.weight.T).argmax(-1)
-
-
-def read(network: TransformerNetwork, packed: Packed, **given: object) -> Tensor:
-    with torch.no_grad():
-        return network(Batch({"tokens": packed}, {}), **given)["tokens"]
-
-
-def uncached(network: TransformerNetwork, ids: Tensor) -> tuple[list[int], list[Tensor]]:
-    """Return what is generated after a prompt, reading all of it anew for each token, and the states it is told by."""
-    made, states = [], []
-    for _ in range(STEPS):
-        states.append(read(network, equal_rows(ids[None]))[-1])
-        made.append(int(next_ids(network, states[-1][None])))
-        ids = torch.cat([ids, ids.new_tensor(made[-1:])])
-    return made, states
+    return decoding.texts(VOCABULARY)
 
 
 def opened(network: TransformerNetwork, capacities: dict[int, int], *, cross: bool = False) -> Cache:
-    cache = network.cache(sum(capacities.values()), cross=cross)
+    cache = decoding.opened(network, capacities, cross=cross)
     assert cache is not None
-    for slot, capacity in capacities.items():
-        cache.open(slot, capacity)
     return cache
-
-
-def cached(network: TransformerNetwork, cache: Cache, new: dict[int, list[int]], **given: object) -> dict[int, Tensor]:
-    """Return the states that tell what follows, by slot."""
-    packed = cache.packed(new)
-    turns = cache.turns
-    states = read(network, packed, cache=cache, **given)
-    return {turn.slot: states[turn.first + turn.tokens - 1] for turn in turns}
 
 
 @models
 def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Transformer) -> None:
     """Token for token, for prompts of different lengths, packed in another order than their slots."""
-    network, given = built(model), texts()
-    expected = [uncached(network, ids) for ids in given]
-    cache = opened(network, {slot: len(ids) + STEPS for slot, ids in enumerate(given)})
-    told = cached(network, cache, {slot: given[slot].tolist() for slot in (2, 1, 3, 0)})
-    assert cache.lengths() == dict(enumerate(LENGTHS))
-    every: list[dict[int, Tensor]] = [told]
-    while len(every) < STEPS:
-        told = cached(network, cache, {slot: next_ids(network, told[slot][None]).tolist() for slot in range(4)})
-        every.append(told)
-    for slot, (ids, states_alone) in enumerate(expected):
-        assert [int(next_ids(network, one[slot][None])) for one in every] == ids
-        for one, alone in zip(every, states_alone, strict=True):
-            torch.testing.assert_close(one[slot], alone, rtol=DOUBLE, atol=DOUBLE)
+    network = built(model)
+    decoding.same_as_each_alone(network, opened(network, decoding.CAPACITIES), texts())
 
 
 @models
@@ -154,12 +106,7 @@ def test_sequences_that_are_alike_are_one_piece(model: Transformer) -> None:
 
 @models
 def test_no_later_token_moves_an_earlier_state(model: Transformer) -> None:
-    network, ids = built(model), torch.randint(1, VOCABULARY, (1, 12))
-    before = read(network, equal_rows(ids))
-    other = ids.clone()
-    other[0, 7] = (ids[0, 7] + 5) % (VOCABULARY - 1) + 1
-    moved = (read(network, equal_rows(other)) != before).any(-1)
-    assert moved.tolist() == [False] * 7 + [True] * 5
+    decoding.no_later_token_moves_an_earlier_state(built(model), VOCABULARY)
 
 
 def test_what_another_slot_holds_changes_no_bit() -> None:

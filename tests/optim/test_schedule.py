@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from genus.optim.schedule import Constant, Cosine, InverseSquareRoot, Linear
+from genus.optim.schedule import Constant, Cosine, CosineThenConstant, InverseSquareRoot, Linear
 
 if TYPE_CHECKING:
     from genus.optim import Schedule
@@ -48,3 +48,13 @@ def test_no_warm_up_begins_at_the_peak(schedule: Schedule) -> None:
 def test_an_inverse_square_root_needs_a_warm_up() -> None:
     with pytest.raises(ValueError, match="warmup: expected a share above 0 and at most 1, got 0"):
         InverseSquareRoot(warmup=0.0)
+
+
+def test_a_cosine_that_ends_early_stays_on_its_floor() -> None:
+    whole, held = Cosine(warmup=0.1, floor=0.1), CosineThenConstant(warmup=0.05, floor=0.1, end=0.5)
+    for spent in (0.0, 0.02, 0.05, 0.3, 0.5):
+        assert held.factor(spent) == pytest.approx(whole.factor(2 * spent))
+    assert held.factor(0.5) == held.factor(0.8) == held.factor(1.0) == pytest.approx(0.1)
+    assert CosineThenConstant(warmup=0.1, end=1.0).factor(0.7) == Cosine(warmup=0.1).factor(0.7)
+    with pytest.raises(ValueError, match="before its warm-up"):
+        CosineThenConstant(warmup=0.5, end=0.5)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDERS = {
-    "openai-gpt": ("PretrainedTokenizer", 40_478, {"unk": "<unk>"}),
+    "openai-gpt": ("EndOfWordBPE", 40_478, {"unk": "<unk>", "eos": "\n</w>"}),
     "gpt2": ("ByteBPE", 50_257, dict.fromkeys(("unk", "bos", "eos"), "<|endoftext|>")),
     "roberta-base": ("ByteBPE", 50_265, {"bos": "<s>", "cls": "<s>", "sep": "</s>", "mask": "<mask>", "pad": "<pad>"}),
     "t5": ("Unigram", 32_100, {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}),

@@ -149,7 +149,8 @@ def assemble(
     tokenizer = _fitting_tokenizer(tokenizer, found.values())
     padded = _padded(config, tokenizer, _rows(tensors, layout), own)
     try:
-        recipe = replace(own or _continued(layout, model, list(found.values()), tokenizer), padded_vocab_size=padded)
+        started = own or _continued(layout, model, list(found.values()), tokenizer, config)
+        recipe = replace(started, padded_vocab_size=padded)
     except ValueError as error:
         raise GenusError(str(error)) from None
     with torch.device("meta"):  # skips the initialization of weights that are loaded next
@@ -275,17 +276,19 @@ def _padded(config: Json, tokenizer: Tokenizer, rows: int, own: Recipe | None) -
     return rows if rows > tokenizer.vocabulary.size else None
 
 
-def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer) -> Recipe:
+def _continued(layout: Layout, model: Model, objectives: list[Objective], tokenizer: Tokenizer, config: Json) -> Recipe:
     """Return a recipe for a folder without one: its architecture, and the layout's settings for further training.
 
-    Objectives of the layout that the folder's own require, such as a discriminator's generator, are included.
+    Where positions have no end, stages are as long as the configuration says. Objectives of the layout that the
+    folder's own require, such as a discriminator's generator, are included.
     """
     template = layout.template
     needs: frozenset[str] = frozenset().union(*(objective.requires for objective in objectives))
     objectives = [*(one for one in template.objectives if one.provides & needs), *objectives]
-    longest = model.max_length
+    longest, told = model.max_length, None if layout.positions is None else config.get(layout.positions)
     stages = tuple(
-        replace(stage, max_length=min(stage.max_length, longest or stage.max_length)) for stage in template.stages
+        replace(stage, max_length=told or min(stage.max_length, longest or stage.max_length))
+        for stage in template.stages
     )
     length = min(template.finetuning.max_length, longest or template.finetuning.max_length)
     return replace(

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 LEGACY = {".gamma": ".weight", ".beta": ".bias"}
 """Suffixes of layer normalization's parameters in the first releases, and their present names."""
-BUFFERS = (".position_ids", ".token_type_ids", "mask_value_float16", "mask_value_float32")
+BUFFERS = (
+    *(".position_ids", ".token_type_ids", "mask_value_float16", "mask_value_float32"),
+    *(".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"),  # causal masks and rates of rotation
+)
 """Suffixes of buffers that old files hold besides parameters."""
 
 
@@ -102,9 +105,11 @@ def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]
 def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> list[str]:
     """Return the names of the heads whose tensors are present.
 
-    Where several heads have the same tensor names, the candidates are those of the class that the configuration names;
-    if it names none, those that fit the network's modules (with a pooler or without); of these, the first whose
-    layout recognizes the configuration and tensors is chosen, else the first.
+    A head without tensors of its own, as an output layer that is the token embedding, is there if a class that the
+    configuration names has it, or no class is named. Where several heads have the same tensor names, the candidates
+    are those of the class that the configuration names; if it names none, those that fit the network's modules (with a
+    pooler or without); of these, the first whose layout recognizes the configuration and tensors is chosen, else the
+    first.
 
     Args:
         tensors: tensors as `clean` returns them.
@@ -113,8 +118,10 @@ def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> lis
     """
     modules = {name.rpartition(".")[0] for name in tensors}
     own = {head: _theirs_of(choice) for head, choice in layout.heads.items() if choice.fits(config)}
+    classes = config.get("architectures") or ()
+    named = layout.named(classes)
     found = [head for head, names in own.items() if names <= modules | tensors.keys()]
-    named = layout.named(config.get("architectures") or ())
+    found = [head for head in found if own[head] or head in named or not classes]
     for head in tuple(found):
         rivals = [other for other in found if own[other] & own[head]]
         if rivals[1:]:

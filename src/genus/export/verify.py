@@ -129,9 +129,12 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
+    reader = transformers.AutoTokenizer.from_pretrained(folder)
+    reader.pad_token = reader.pad_token or reader.eos_token or reader.unk_token
     rows = {"input_ids": tokens.ids, "token_type_ids": tokens.facts["segment"]}
+    rows = {name: values for name, values in rows.items() if name in reader.model_input_names}
     texts = {name: [ids[start:end].tolist() for start, end in tokens.spans()] for name, ids in rows.items()}
-    padded = transformers.AutoTokenizer.from_pretrained(folder).pad(texts, return_tensors="pt")
+    padded = reader.pad(texts, return_tensors="pt")
     found = model(**padded, return_dict=True)
     values = [*hidden, *(value for name, value in found.items() if name.endswith("logits"))]
     named = dict(zip(reference, values, strict=True))

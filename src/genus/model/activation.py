@@ -63,6 +63,19 @@ class Relu(Activation):
         return F.relu(x)
 
 
+class Silu(Activation):
+    """SiLU, also called Swish: x sigmoid(x) (Hendrycks and Gimpel 2016, section 2; Ramachandran et al. 2017)."""
+
+    @property
+    def in_words(self) -> str:
+        """The usual name of the function."""
+        return "SiLU"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x sigmoid(x)."""
+        return F.silu(x)
+
+
 class Tanh(Activation):
     """The hyperbolic tangent, tanh x."""
 

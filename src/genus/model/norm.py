@@ -48,6 +48,25 @@ class LayerNorm(Norm):
         return ComponentCost(parameters=2 * size, activations=size)
 
 
+class RMSNorm(Norm):
+    """Root mean square normalization: x / sqrt(mean(x²) + eps) * weight (Zhang and Sennrich 2019, equation 4)."""
+
+    eps: NotNegative = 1e-6
+
+    @property
+    def in_words(self) -> str:
+        """The usual name."""
+        return "RMSNorm"
+
+    def build(self, size: int) -> nn.Module:
+        """Return PyTorch's `RMSNorm`."""
+        return nn.RMSNorm(size, eps=self.eps)
+
+    def cost(self, size: int) -> ComponentCost:
+        """Return the cost: a weight per dimension, and the input, which is kept for the backward pass."""
+        return ComponentCost(parameters=size, activations=size)
+
+
 class NormWithDropout(Norm):
     """A normalization followed by dropout: dropout(norm(x))."""
 

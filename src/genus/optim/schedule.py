@@ -58,10 +58,36 @@ class Cosine(Schedule):
 
     def factor(self, spent: float) -> float:
         """Return spent / warmup, then floor + (1 - floor) (1 + cos(π (spent - warmup) / (1 - warmup))) / 2."""
+        return self.fallen(spent, 1.0)
+
+    def fallen(self, spent: float, end: float) -> float:
+        """Return the factor if the decay ends at the fraction `end` of the budget."""
         if spent < self.warmup:
             return spent / self.warmup
-        fallen = min(1.0, (spent - self.warmup) / (1.0 - self.warmup))
-        return self.floor + (1.0 - self.floor) * (1.0 + math.cos(math.pi * fallen)) / 2.0
+        share = min(1.0, (spent - self.warmup) / (end - self.warmup))
+        return self.floor + (1.0 - self.floor) * (1.0 + math.cos(math.pi * share)) / 2.0
+
+
+class CosineThenConstant(Cosine):
+    """Linear warm-up and cosine decay to `floor` by `end`, then the constant floor (Brown et al. 2020, appendix B)."""
+
+    end: Share = 0.9
+    """Fraction of the budget at which the decay ends."""
+
+    def __post_init__(self) -> None:
+        """Check that the decay does not end before the warm-up.
+
+        Raises:
+            ValueError: `end` is at most `warmup`.
+        """
+        if self.end <= self.warmup:
+            raise ValueError(
+                f"end: the decay ends at {self.end:g} of the budget, before its warm-up at {self.warmup:g}"
+            )
+
+    def factor(self, spent: float) -> float:
+        """Return the factor of `Cosine` for a decay that ends at `end`."""
+        return self.fallen(spent, self.end)
 
 
 class InverseSquareRoot(Schedule):

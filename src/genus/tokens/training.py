@@ -155,6 +155,19 @@ def marked(texts: Iterable[str]) -> float:
     return marks / max(1, letters)
 
 
+def frequent_characters(normalize: Callable[[str], str], texts: Iterable[str], most: int) -> list[str]:
+    """Return the most frequent characters of normalized texts, at least one and at most `most`, sorted.
+
+    The library gives characters inside words ids in no fixed order, and the ids break ties between equally frequent
+    pairs. With ids fixed in advance, the same texts give the same vocabulary.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalize(text))
+    known = sorted((one for one in counts if not one.isspace()), key=lambda one: (-counts[one], one))
+    return sorted(known[: max(1, most)])
+
+
 def fit(backend: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.Trainer) -> None:
     """Train a backend in a separate thread, since Ctrl-C does not reach a thread that is busy in the library.
 

@@ -68,6 +68,16 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Derived:
+    """Functions of a whole configuration."""
+
+    write: Callable[[Json], Json] = same
+    """Returns a written configuration with the keys that depend on several choices."""
+    read: Callable[[Json], Json] = same
+    """Returns a read configuration with a key for every choice that depends on several keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReferenceOptions:
     """Options for the reference (Hugging Face) forward pass in verification."""
 
@@ -135,6 +145,10 @@ class Layout:
     """Options for the reference forward pass in verification."""
     variant: Json = field(default_factory=dict)
     """Configuration entries that distinguish this layout from others with the same `model_type`."""
+    positions: str | None = None
+    """The key of the longest sequence, if the positions have no end: that of the recipe's stages is written."""
+    derived: Derived = field(default_factory=Derived)
+    """Functions of the whole configuration, for keys and choices that depend on several."""
 
     def fits(self, config: Json) -> bool:
         """Return whether a configuration has the entries in `variant`."""
@@ -193,6 +207,9 @@ class Layout:
                     config[setting.key] = setting.write(values[0])
         except LookupError:
             return None
+        config = self.derived.write(config)
+        if self.positions is not None:
+            config[self.positions] = max(stage.max_length for stage in recipe.stages)
         if not all(self.heads[head].fits(config) for head in heads):
             return None
         model, found = self.parts(config, heads, absent)
@@ -214,6 +231,7 @@ class Layout:
             UsageError: values are of the wrong type or contradict each other.
             LookupError: a key's value is not supported, such as an unknown activation.
         """
+        config = self.derived.read(config)
         changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
         for setting in self.settings_for(heads):
             if config.get(setting.key) is None:

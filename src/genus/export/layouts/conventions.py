@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from genus.export.layouts import HeadLayout, Setting
-from genus.export.layouts.maps import Map
-from genus.model.activation import Activation, Gelu, Relu, Tanh
+from genus.export.layouts.maps import Map, Stack, Transpose
+from genus.model.activation import Activation, Gelu, Relu, Silu, Tanh
+from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.objectives.supervised.token import TokenClassification
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.export.layouts.maps import Table
+    from genus.model.head.lm_head import LMHead
     from genus.objectives import Objective
     from genus.part import Json
 
@@ -26,6 +28,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": Gelu(approximate="tanh"),
     "gelu_pytorch_tanh": Gelu(approximate="tanh"),
     "relu": Relu(),
+    "silu": Silu(),
+    "swish": Silu(),
     "tanh": Tanh(),
 }
 """Activations by Hugging Face's name; of two names for one function the first is written."""
@@ -104,6 +108,22 @@ def masked_head(tokens: str, dense: str, norm: str, objective: MaskedLM | None =
         },
         free=frozenset({"masking"}),
     )
+
+
+def causal_head(output: LMHead, tensors: Table = MappingProxyType({})) -> HeadLayout:
+    """Return the layout of a causal language model head; without tensors, its matrix is the token embedding."""
+    return HeadLayout(objective=CausalLM(output=output), tensors=tensors)
+
+
+def fused(theirs: str) -> Map:
+    """Return the row of queries, keys and values that are one matrix (inputs, outputs) of Hugging Face's `Conv1D`."""
+    ours = tuple(f"network.layers.{{}}.attention.{one}" for one in ("query", "key", "value"))
+    return Map(ours, (theirs,), Stack().then(Transpose()))
+
+
+def transposed(ours: str, theirs: str) -> Table:
+    """Return the row of a linear layer whose matrix is (inputs, outputs), as in Hugging Face's `Conv1D`."""
+    return {ours: Map((ours,), (theirs,), Transpose())}
 
 
 def pooled_head(objective: Objective, classes: str) -> HeadLayout:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.attention.masks import AttentionMask, Full, Place
 from genus.model.cost import ComponentCost
+from genus.model.position.sinusoidal import encoded
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
@@ -252,10 +253,3 @@ def shift(scores: Tensor, keys: int) -> Tensor:
     """
     length = scores.shape[-2]
     return torch.unflatten(scores.flatten(-2)[..., length:], -1, (length, -1))[..., :keys]
-
-
-def encoded(distance: Tensor, hidden: int) -> Tensor:
-    """Return sinusoidal encodings (N, H): sines, then cosines, of distances (N,) times 10000^(-2n / H)."""
-    rate = 10000.0 ** (-torch.arange(0, hidden, 2, device=distance.device, dtype=distance.dtype) / hidden)
-    angle = distance[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], -1)

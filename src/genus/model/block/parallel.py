@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Parallel(Block):
-    """Parallel block: x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer."""
+    """Parallel block: x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer.
+
+    In a stack of L layers, the output projections of both have 2 / L of the initial standard deviation of the other
+    weights (released code of GPT-J, transformer_shard.py: init_scale).
+    """
 
     def build(self, model: Transformer) -> nn.Module:
         """Return the module of one layer.
@@ -38,6 +42,10 @@ class Parallel(Block):
         """Return the norm after the last layer."""
         return model.norm
 
+    def residual_scale(self, model: Transformer) -> float:
+        """Return 2 / L for L layers."""
+        return 2 / model.layers
+
 
 class ParallelLayer(nn.Module):
     """The module of a parallel block."""
@@ -48,6 +56,7 @@ class ParallelLayer(nn.Module):
         self.attention = model.attention.build(model.hidden)
         self.feedforward = model.feedforward.build(model.hidden)
         self.dropout = nn.Dropout(model.dropout)
+        self.attention.residual_scale = self.feedforward.residual_scale = model.block.residual_scale(model)
 
     def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
         """Forward pass: return (T, H)."""

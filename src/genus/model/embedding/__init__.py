@@ -79,7 +79,12 @@ class EmbeddingModule(nn.Module):
         """Return normalized embeddings (T, E) before any projection, which another network may share."""
         return self.dropout(self.norm(self.total(packed)))  # type: ignore[no-any-return]
 
+    def looked_up(self, packed: Packed) -> Tensor:
+        """Return the token embeddings (T, E)."""
+        return self.tokens(packed.ids)  # type: ignore[no-any-return]
+
     def total(self, packed: Packed) -> Tensor:
         """Return the sum of the embeddings (T, E), before norm and dropout."""
-        x_TE: Tensor = self.tokens(packed.ids) + self.positions(packed.positions)
+        x_TE: Tensor = self.looked_up(packed)
+        x_TE = x_TE + self.positions(packed.positions).to(x_TE.dtype)
         return x_TE if self.segments is None else x_TE + self.segments(packed.facts["segment"])

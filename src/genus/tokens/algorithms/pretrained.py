@@ -1,4 +1,4 @@
-"""Pretrained tokenizers: `tokenizer.json` unchanged, for algorithms that no other part covers (Llama, CLIP, GPT-1)."""
+"""Pretrained tokenizers: `tokenizer.json` unchanged, for algorithms that no other part covers (Llama 3, CLIP)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LLAMA3 = SpecialTokens(
 )
 USUAL = (BERT, ROBERTA, *FRAMES, CLIP, LLAMA3, GPT2, SpecialTokens(unk="<unk>", summary="last"))
 WORD_END = "</w>"
-"""End-of-word suffix in GPT-1's and CLIP's vocabularies."""
+"""End-of-word suffix in CLIP's vocabulary."""
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """CLIP's pre-tokenization pattern (released code, simple_tokenizer.py)."""
 
@@ -50,7 +50,7 @@ CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]
 class PretrainedTokenizer(TokenizerConfig):
     """A pretrained tokenizer of any algorithm, as in its `tokenizer.json`; it cannot be trained.
 
-    Of the legacy formats, it reads GPT-1's and CLIP's `vocab.json` and `merges.txt`, with end-of-word suffix `</w>`.
+    Of the legacy formats, it reads CLIP's `vocab.json` and `merges.txt`, with end-of-word suffix `</w>`.
     """
 
     reads_any: ClassVar[bool] = True
@@ -97,19 +97,18 @@ class PretrainedTokenizer(TokenizerConfig):
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def save_slow_files(self, backend: Backend, folder: Path) -> None:
-        """Write `vocab.json` and `merges.txt` if they are of GPT-1's and CLIP's form, which transformers reads."""
+        """Write `vocab.json` and `merges.txt` if they are of CLIP's form, which transformers reads."""
         if isinstance(backend.model, models.BPE) and backend.model.end_of_word_suffix == WORD_END:
             backend.model.save(str(folder))
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
-        """Read any `tokenizer.json`, or vocabulary and merges of GPT-1 or CLIP."""
+        """Read any `tokenizer.json`, or vocabulary and merges of CLIP."""
         found = backend
         if found is None:
             if (files := vocabulary_files(folder)) is None:
                 return None
-            pieces, merges = read_vocabulary(*files)
-            found = _clip(pieces, merges) if CLIP.bos in pieces else _gpt1(pieces, merges)
+            found = _clip(*read_vocabulary(*files))
         known = found.get_vocab()
         specials = read_specials(read_config(folder), USUAL, known, folder, backend)
         if backend is None:
@@ -129,16 +128,6 @@ def _word_prefix(backend: Backend) -> str:
     state = json.loads(backend.to_str())
     steps = json.dumps([state["normalizer"], state["pre_tokenizer"], state["decoder"]], ensure_ascii=False)
     return BYTE_SPACE if '"ByteLevel"' in steps else SPACE if SPACE in steps else ""
-
-
-def _gpt1(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:
-    """Return GPT-1's backend as in transformers: BERT's lower-casing pre-tokenizer, BPE with end-of-word suffix."""
-    unknown = "<unk>" if "<unk>" in pieces else None
-    backend = Backend(models.BPE(pieces, merges, unk_token=unknown, end_of_word_suffix=WORD_END))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.BPEDecoder(suffix=WORD_END)
-    return backend
 
 
 def _clip(pieces: dict[str, int], merges: list[tuple[str, str]]) -> Backend:

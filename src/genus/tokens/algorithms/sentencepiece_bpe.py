@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
@@ -14,7 +14,17 @@ from genus.part import Count, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.unigram import MODELS, SPACE, by_words, charsmap_of, cuts_at_spaces, rules, words
 from genus.tokens.files.layout import frame, read_config, read_specials
-from genus.tokens.files.sentencepiece import BPE, CONTROL, NORMAL, UNKNOWN, Pieces, kinds_of, read_model, write_model
+from genus.tokens.files.sentencepiece import (
+    BPE,
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    Pieces,
+    kinds_of,
+    read_model,
+    write_model,
+)
 from genus.tokens.tokenizer import Tokenizer
 from genus.tokens.training import TrainedTokens, fit
 
@@ -50,6 +60,11 @@ class SentencePieceBPE(TrainedTokens):
     then merged pieces in the order of learning, then characters.
     """
 
+    fallback: ClassVar[tuple[str, ...]] = ()
+    """Pieces of the bytes by which unknown characters are encoded, if any."""
+    model_file: ClassVar[str] = "spiece.model"
+    """Name of the file for sentencepiece."""
+
     vocab_size: VocabSize
     alphabet: Count = 1000
     """In training, maximum number of distinct characters; rarer ones are unknown."""
@@ -68,9 +83,9 @@ class SentencePieceBPE(TrainedTokens):
         The `tokenizers` library gives characters ids before merged pieces; here they come after, as in sentencepiece.
         Deviation: sentencepiece does not merge letters of different scripts either.
         """
-        names = self.special_tokens.names()
+        names = [*self.special_tokens.names(), *self.fallback]
         backend = self._backend(models.BPE(), None)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([*words(), pre_tokenizers.Split(Regex(RUNS), "isolated")])
+        backend.pre_tokenizer = pre_tokenizers.Sequence(self.training_words())
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size,
             special_tokens=names,
@@ -82,9 +97,15 @@ class SentencePieceBPE(TrainedTokens):
         learned = [piece for piece, _ in sorted(backend.get_vocab().items(), key=lambda item: item[1])][len(names) :]
         pieces = sorted(learned, key=lambda piece: len(piece) == 1)
         scores = [-float(rank) for rank in range(len(pieces))]
-        kinds = kinds_of(names, [0.0] * len(names), self.special_tokens.unk or "<unk>", names) + [NORMAL] * len(pieces)
+        special = kinds_of(names, [0.0] * len(names), self.special_tokens.unk or "<unk>", names)
+        kinds = [BYTE if name in self.fallback else kind for name, kind in zip(names, special, strict=True)]
+        kinds += [NORMAL] * len(pieces)
         found = Pieces([*names, *pieces], [0.0] * len(names) + scores, kinds, model=BPE)
         return Tokenizer.of(self, self.of_vocabulary(found))
+
+    def training_words(self) -> list[pre_tokenizers.PreTokenizer]:
+        """Return the pre-tokenizers of training, whose words no piece goes beyond."""
+        return [*words(), pre_tokenizers.Split(Regex(RUNS), "isolated")]
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for pieces that begin with the space mark, and for pieces without a letter or digit."""
@@ -99,16 +120,19 @@ class SentencePieceBPE(TrainedTokens):
         return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
     def save_slow_files(self, backend: Backend, folder: Path) -> None:
-        """Write `spiece.model` for sentencepiece; it has a normalization only if the tokenizer came from one."""
+        """Write the model for sentencepiece; it has a normalization only if the tokenizer came from one."""
         model = json.loads(backend.to_str())["model"]
         texts = sorted(model["vocab"], key=model["vocab"].__getitem__)
         special = [token.content for token in backend.get_added_tokens_decoder().values()]
         joined = dict.fromkeys("".join(merge) for merge in model["merges"])
-        order = [*joined, *(text for text in texts if text not in joined and text not in special)]
+        fixed = {*special, *self.fallback}
+        order = [*joined, *(text for text in texts if text not in joined and text not in fixed)]
         scores = {text: -float(rank) for rank, text in enumerate(order)}
-        kinds = [UNKNOWN if t == self.special_tokens.unk else CONTROL if t in special else NORMAL for t in texts]
+        kinds = [BYTE if text in self.fallback else CONTROL if text in special else NORMAL for text in texts]
+        kinds = [UNKNOWN if t == self.special_tokens.unk else kind for t, kind in zip(texts, kinds, strict=True)]
         values = [scores.get(text, 0.0) for text in texts]
-        write_model(folder / "spiece.model", Pieces(texts, values, kinds, charsmap_of(backend), BPE))
+        pieces = Pieces(texts, values, kinds, charsmap_of(backend), BPE, keeps_spaces=bool(self.fallback))
+        write_model(folder / self.model_file, pieces)
 
     @classmethod
     def from_folder(cls, folder: Path, backend: Backend | None) -> tuple[Self, Backend] | None:
@@ -127,10 +151,10 @@ class SentencePieceBPE(TrainedTokens):
             return cls(vocab_size=len(known), special_tokens=specials), backend
         path = next((folder / name for name in MODELS if (folder / name).exists()), None)
         pieces = read_model(path) if path is not None else None
-        if pieces is None or pieces.model != BPE:
+        if pieces is None or pieces.model != BPE or pieces.has_bytes:
             return None
         if not {NORMAL, UNKNOWN, CONTROL}.issuperset(pieces.kinds):
-            raise GenusError(f"{path}: has bytes, user-defined or unused symbols, which cannot be read in a BPE model")
+            raise GenusError(f"{path}: has user-defined or unused symbols, which cannot be read in a BPE model")
         known = {text: number for number, text in enumerate(pieces.texts)}
         part = cls(vocab_size=len(known), special_tokens=read_specials(config, (DEFAULTS,), known, folder))
         return part, part.of_vocabulary(pieces)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,7 +19,7 @@ from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import BertPieces, WholeText
 from genus.tokens.files.layout import frame, read_config, read_specials
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.training import MOST_MARKED, TrainedTokens, fit, marked
+from genus.tokens.training import MOST_MARKED, TrainedTokens, fit, frequent_characters, marked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,8 +75,7 @@ class WordPiece(TrainedTokens):
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learn the vocabulary from texts: special tokens first, then characters, then merged pieces.
 
-        The texts are read twice: the library gives characters inside words ids in no fixed order, and the ids break
-        ties between equally frequent pairs. With ids fixed in advance, the same texts give the same vocabulary.
+        The texts are read twice, the first time for their characters.
         """
         sample = self.sample(texts)
         if self.strip_accents is None and self.lowercase and (found := marked(sample)) > MOST_MARKED:
@@ -93,7 +91,9 @@ class WordPiece(TrainedTokens):
         backend = self._backend(
             models.WordPiece(unk_token=self.special_tokens.unk, continuing_subword_prefix=CONTINUED)
         )
-        characters = self._characters(backend, sample)
+        forms = 2  # of a character: at the start of a word, and inside
+        most = min(self.alphabet, (self.vocab_size - len(self.special_tokens.names())) // forms)
+        characters = frequent_characters(backend.normalizer.normalize_str, sample, most)
         trainer = trainers.WordPieceTrainer(
             vocab_size=self.vocab_size,
             min_frequency=self.min_frequency,
@@ -105,15 +105,6 @@ class WordPiece(TrainedTokens):
         )
         fit(backend, sample, trainer)
         return Tokenizer.of(self, self.of_vocabulary(backend.get_vocab()))
-
-    def _characters(self, backend: Backend, texts: Iterable[str]) -> list[str]:
-        """Return the most frequent characters of normalized texts, sorted; each has two forms in the vocabulary."""
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(backend.normalizer.normalize_str(text))
-        most = max(1, min(self.alphabet, (self.vocab_size - len(self.special_tokens.names())) // 2))
-        known = sorted((one for one in counts if not one.isspace()), key=lambda one: (-counts[one], one))
-        return sorted(known[:most])
 
     def word_starts(self, pieces: list[str]) -> list[bool]:
         """Return true for pieces that do not begin with `##`."""

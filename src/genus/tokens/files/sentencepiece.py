@@ -1,7 +1,7 @@
 """sentencepiece's vocabulary files: the binary `.model`, a protocol buffer, and the `.vocab`, one piece per line.
 
 Of the protocol buffer (sentencepiece_model.proto) only the fields on which ids depend are read: pieces, scores, types,
-and the precompiled map of the normalizer.
+the precompiled map of the normalizer, and whether it keeps spaces.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Pieces:
     charsmap: bytes | None = None
     """The normalizer's precompiled map from characters to strings; None: there is none."""
     model: int = UNIGRAM
+    keeps_spaces: bool = False
+    """Whether runs of spaces, and spaces at the end of a text, are kept."""
 
     @property
     def unknown(self) -> int:
@@ -63,7 +65,7 @@ def read_model(path: Path) -> Pieces:
         GenusError: the file is damaged, or holds another model than unigram or BPE.
     """
     texts, scores, kinds = [], [], []
-    charsmap, model = None, UNIGRAM
+    charsmap, model, keeps_spaces = None, UNIGRAM, False
     try:
         for number, value in _fields(path.read_bytes()):
             inner = dict(_fields(value)) if isinstance(value, bytes) and number <= 3 else {}
@@ -74,8 +76,8 @@ def read_model(path: Path) -> Pieces:
             elif number == 2:
                 model = int(inner.get(3, UNIGRAM))
             elif number == 3:
-                charsmap = _bytes(inner.get(2, b"")) or None
-        found = Pieces(texts, scores, kinds, charsmap, model)
+                charsmap, keeps_spaces = _bytes(inner.get(2, b"")) or None, inner.get(4, 1) == 0
+        found = Pieces(texts, scores, kinds, charsmap, model, keeps_spaces)
         _ = found.unknown
     except (ValueError, LookupError, TypeError, struct.error):
         raise GenusError(f"{path}: is damaged, or no model of sentencepiece's") from None
@@ -122,7 +124,10 @@ def write_model(path: Path, pieces: Pieces) -> None:
         rows.append(_field(1, piece if kind == NORMAL else piece + _field(3, kind)))  # as sentencepiece itself writes
     trainer = _field(3, pieces.model) + _field(4, len(pieces.texts)) + _field(40, pieces.unknown)
     trainer += _field(45, pieces.texts[pieces.unknown].encode())
-    path.write_bytes(b"".join([*rows, _field(2, trainer), _field(3, _field(2, pieces.charsmap or b""))]))
+    trainer += _field(35, 1) if pieces.has_bytes else b""  # byte_fallback
+    normalizer = _field(2, pieces.charsmap or b"")
+    normalizer += _field(4, 0) if pieces.keeps_spaces else b""  # remove_extra_whitespaces
+    path.write_bytes(b"".join([*rows, _field(2, trainer), _field(3, normalizer)]))
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:

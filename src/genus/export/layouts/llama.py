@@ -1,0 +1,135 @@
+"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaForTokenClassification`.
+
+Of the models they can hold: with rotary positions of the usual form, and an output matrix of its own. Folders of
+others, such as Llama 3's with rescaled positions, are refused by the key that says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from genus.export.layouts import Derived, HeadLayout, Layout, Setting
+from genus.export.layouts.conventions import LABELS, activation, causal_head, only, under
+from genus.export.layouts.gpt2 import TEMPLATE
+from genus.model.activation import Silu
+from genus.model.attention.masks import Causal
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.block.residual import PreNorm
+from genus.model.embedding import Embedding
+from genus.model.feedforward.gated import GatedMLP
+from genus.model.head.lm_head import LMHead
+from genus.model.norm import Identity, RMSNorm
+from genus.model.position.rotary import Rotary
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.supervised.token import TokenClassification
+from genus.recipe import Published, Stage
+from genus.tokens.algorithms.byte_fallback_bpe import ByteFallbackBPE
+
+if TYPE_CHECKING:
+    from genus.part import Json
+
+OUTPUT = LMHead(tied=False, bias="none")
+
+
+def write_rotary(base: float) -> Json:
+    """Return `rope_parameters` with the base of the rotary positions."""
+    return {"rope_type": "default", "rope_theta": base}
+
+
+def read_rotary(parameters: Json) -> float:
+    """Return the base of the rotary positions; raise a `LookupError` if they are rescaled."""
+    if parameters.get("rope_type", "default") != "default":
+        raise LookupError(parameters["rope_type"])
+    return float(parameters["rope_theta"])
+
+
+def derived(config: Json) -> Json:
+    """Return a configuration in which what is equal to its default is null, and positions are named as since 2025."""
+    told, heads = dict(config), config.get("num_attention_heads")
+    if told.get("num_key_value_heads") == heads:
+        told["num_key_value_heads"] = None
+    if heads and told.get("head_dim") == told.get("hidden_size", 0) // heads:
+        told["head_dim"] = None
+    if told.get("rope_parameters") is None and "rope_theta" in told:
+        scaling = told.get("rope_scaling") or {}
+        told["rope_parameters"] = write_rotary(told["rope_theta"]) | scaling
+        told["rope_parameters"]["rope_type"] = scaling.get("rope_type", scaling.get("type", "default"))
+    return told
+
+
+LAYOUT = Layout(
+    model_type="llama",
+    prefix="model.",
+    segmented=False,
+    template=replace(
+        TEMPLATE,
+        name="llama/imported",
+        published=Published(title="LLaMA", paper="arXiv:2302.13971", year=2023),
+        tokens=ByteFallbackBPE(vocab_size=32_000),
+        model=Transformer(
+            layers=32,
+            hidden=4096,
+            attention=MultiHeadAttention(heads=32, bias=False, dropout=0.0, mask=Causal()),
+            feedforward=GatedMLP(size=11_008, activation=Silu()),
+            embedding=Embedding(segments=0, position=Rotary(), norm=Identity(), dropout=0.0),
+            norm=RMSNorm(),
+            block=PreNorm(),
+            dropout=0.0,
+        ),
+        objectives=(CausalLM(output=OUTPUT),),
+        stages=(Stage(max_length=2048, batch=32, micro_batch=1),),
+    ),
+    settings=(
+        Setting("num_hidden_layers", ("model.layers",)),
+        Setting("hidden_size", ("model.hidden",)),
+        Setting("num_attention_heads", ("model.attention.heads",)),
+        Setting("num_key_value_heads", ("model.attention.key_heads",)),
+        Setting("head_dim", ("model.attention.size",)),
+        Setting("intermediate_size", ("model.feedforward.size",)),
+        Setting("attention_bias", ("model.attention.bias",)),
+        Setting("mlp_bias", ("model.feedforward.bias",)),
+        Setting("attention_dropout", ("model.attention.dropout",)),
+        Setting("rope_parameters", ("model.embedding.position.base",), write_rotary, read_rotary),
+        activation("model.feedforward.activation"),
+        Setting("rms_norm_eps", ("model.norm.eps",)),
+        Setting("initializer_range", ("model.initialization.std",)),
+        LABELS,
+        Setting("tie_word_embeddings", (), read=only(False)),
+    ),
+    derived=Derived(read=derived),
+    positions="max_position_embeddings",
+    tensors=under(
+        "model.",
+        {
+            "network.embed.tokens": ("embed_tokens",),
+            "network.layers.{}.attention.query": ("layers.{}.self_attn.q_proj",),
+            "network.layers.{}.attention.key": ("layers.{}.self_attn.k_proj",),
+            "network.layers.{}.attention.value": ("layers.{}.self_attn.v_proj",),
+            "network.layers.{}.attention.out": ("layers.{}.self_attn.o_proj",),
+            "network.layers.{}.attention_norm": ("layers.{}.input_layernorm",),
+            "network.layers.{}.feedforward.gate": ("layers.{}.mlp.gate_proj",),
+            "network.layers.{}.feedforward.inner": ("layers.{}.mlp.up_proj",),
+            "network.layers.{}.feedforward.out": ("layers.{}.mlp.down_proj",),
+            "network.layers.{}.feedforward_norm": ("layers.{}.post_attention_layernorm",),
+            "network.norm": ("norm",),
+        },
+    ),
+    optional={},
+    heads={
+        "causal_lm": causal_head(OUTPUT, {"heads.causal_lm.lm_head": ("lm_head",)}),
+        "token_classification": HeadLayout(
+            objective=TokenClassification(labels=()),
+            tensors={"heads.token_classification.classes": ("score",)},
+            settings=(Setting("classifier_dropout", ("token_classification.dropout",)),),
+            free=frozenset({"usual", "texts"}),
+        ),
+    },
+    architectures={
+        frozenset({"causal_lm"}): "LlamaForCausalLM",
+        frozenset({"token_classification"}): "LlamaForTokenClassification",
+        frozenset(): "LlamaModel",
+    },
+    tied={},
+)
