@@ -88,10 +88,9 @@ def rate(name: str, tokens: int, seconds: float) -> float:
     from contenders import Levers, Ours, process, sequences, shared
 
     from genus import catalog
-    from genus.train.precision import number_format
 
     work, device = shared(catalog.load(name)), torch.device("cpu")
-    levers = Levers(compiled=False, half=number_format("auto", device) is torch.bfloat16)
+    levers = Levers(compiled=False)
     with process(levers):
         ours = Ours(work.recipe, sequences(work, np.full(tokens // 128, 128)), 128, levers, device)
         for _ in range(3):

@@ -23,6 +23,7 @@ from genus.model.compile import compile_learner
 from genus.model.cpu import disable_malloc_trim, use_onednn_matmul
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.tokens.vocabulary import Vocabulary
+from genus.train.precision import number_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,12 +38,15 @@ OF_TOKENS = ("masked_lm", "permutation_lm")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 
 
+NATIVE_HALF = number_format("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu")) is torch.bfloat16
+
+
 @dataclass(frozen=True)
 class Levers:
     """What makes a step fast, each to be turned off alone."""
 
-    half: bool = True
-    """bfloat16 autocast; float32 without."""
+    half: bool = NATIVE_HALF
+    """bfloat16 autocast; float32 without, and where the device has no bfloat16 of its own."""
     compiled: bool = True
     memory_kept: bool = True
     onednn: bool = True

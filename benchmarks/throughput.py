@@ -247,7 +247,8 @@ def inference(match: Match, lengths: NDArray[np.int64], length: int, kind: str) 
     examples = sequences(match.work, lengths)
     single = replace(EAGER, half=False)
     half = Ours(recipe, examples, length, EAGER, device)
-    cast_linear_weights(half.learner.network, torch.bfloat16)
+    if EAGER.half:
+        cast_linear_weights(half.learner.network, torch.bfloat16)
     turns = [
         Turn("ours", EAGER, half.infer),
         Turn("ours, float32", single, Ours(recipe, examples, length, single, device).infer),

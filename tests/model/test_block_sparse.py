@@ -23,7 +23,6 @@ from genus.model.global_tokens import GlobalTokenTransformer
 from genus.model.transformer import Transformer
 from genus.objectives import Learner
 from hand import alone as only
-from hand import stretches
 
 FLOAT64 = 1e-13
 """float64 has 53 bits, 1e-16; sums of tens of terms in another order."""
@@ -100,7 +99,7 @@ def who_sees_whom(choice: BlockSparseAttention, packed: Packed, drawn: list[list
     """Return (A, T, T) bool by the definition; `drawn` are the random blocks of each block in turn and each head."""
     tokens, done = packed.ids.numel(), 0
     seen = torch.zeros(choice.heads, tokens, tokens, dtype=torch.bool)
-    for start, stop in stretches(packed):
+    for start, stop in packed.spans():
         of = blocks(choice, stop - start)
         count = max(of, default=-1) + 1
         central = {
@@ -116,6 +115,8 @@ def who_sees_whom(choice: BlockSparseAttention, packed: Packed, drawn: list[list
                 keys = [start + p for p, one in enumerate(of) if one in mine]
                 seen[head, torch.tensor(rows)[:, None], torch.tensor(keys)] = True
         done += count
+    padding = (packed.sequence < 0).nonzero()[:, 0]
+    seen[:, padding[:, None], padding] = True
     return seen
 
 
@@ -136,7 +137,8 @@ def test_it_is_attention_under_a_mask(
     assert (shared.rows is None) == (way == "by blocks")
     seen = who_sees_whom(choice, packed, built.draw(shared.layout).tolist())
     x = torch.randn(240, 12, dtype=torch.double, requires_grad=True)
-    out, expected = built(x, shared), defined(built, x, seen)
+    real = packed.sequence >= 0
+    out, expected = built(x, shared)[real], defined(built, x, seen)[real]
     assert apart(out, expected) <= FLOAT64
     weights = torch.randn_like(out)
     wanted = [x, *built.parameters()]
@@ -162,12 +164,13 @@ def test_gradients_by_differences(make_packed: MakePacked, dropout: float) -> No
 
 def test_dropout_keeps_the_mean(make_packed: MakePacked) -> None:
     built = layer(replace(CHOICES["both ends"], dropout=0.5))
-    shared = built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)), training=True))
+    packed = make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long))
+    shared, real = built.plan(Context(packed, training=True)), packed.sequence >= 0
     x = torch.randn(240, 12, dtype=torch.double)
     built.eval()
     with torch.no_grad():
-        plain = built(x, built.plan(Context(make_packed(ROWS, LENGTH, torch.ones(240, dtype=torch.long)))))
-        tries = torch.stack([built(x, shared) for _ in range(200)])
+        plain = built(x, built.plan(Context(packed)))[real]
+        tries = torch.stack([built(x, shared)[real] for _ in range(200)])
     assert not torch.equal(tries[0], tries[1])
     error = (tries.mean(0) - plain).abs() / (tries.std(0) / 200**0.5)
     assert float(error.mean()) < 1  # of a normal distribution, 0.8
@@ -224,12 +227,12 @@ def test_packed_equals_one_by_one(make_batch: MakeBatch, make_encoder: MakeEncod
     network = with_attention(make_encoder(), name).build(67).double()
     batch = make_batch(ROWS, LENGTH)
     batch = replace(batch, streams={"tokens": spare(batch.tokens)})
-    weights = torch.randn(240, 32, dtype=torch.double)
+    weights = torch.randn(240, 32, dtype=torch.double) * (batch.tokens.sequence >= 0)[:, None]
     found = network(batch)["tokens"]
     (found * weights).sum().backward()
     gradients = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    for start, stop in stretches(batch.tokens):
+    for start, stop in batch.tokens.spans():
         one = network(alone(batch, start, stop))["tokens"]
         assert apart(one, found[start:stop]) <= FLOAT64 * 10
         (one * weights[start:stop]).sum().backward()
@@ -251,7 +254,7 @@ def test_no_document_reaches_another(
     if compiled:
         assert compile_learner(learner.network, [])
     batch = make_batch(ROWS, LENGTH)
-    spans = stretches(batch.tokens)
+    spans = batch.tokens.spans()
     for start, stop in (spans[0], spans[1], spans[6]):
         ids = batch.tokens.ids.clone()
         ids[start:stop] = ids[start:stop] % 60 + 3

@@ -174,7 +174,8 @@ class BlockSparseAttentionLayer(AttentionLayer):
             return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]
         mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
         mixed_CH = mixed_XAbD.transpose(1, 2).reshape(len(shared.layout.token), -1)
-        return self.out(mixed_CH.index_select(0, shared.layout.cell))  # type: ignore[no-any-return]
+        found = mixed_CH.index_select(0, shared.layout.cell).masked_fill(shared.layout.padding[:, None], 0.0)
+        return self.out(found)  # type: ignore[no-any-return]
 
     def _blocks(self, x: Tensor, layout: BlockLayout) -> Tensor:
         """Return queries, keys and values by blocks (3, X, A, b, D)."""

@@ -1,8 +1,8 @@
 """Block layout for block-sparse attention: sequences cut into blocks, and the blocks that each block attends to.
 
-A packed stream becomes one axis of blocks: every sequence has whole blocks of its own, the last one padded. There are
-as many blocks as the worst lengths need, so that shapes depend only on T, N and the choices. Blocks that no sequence
-needs are empty, at the end: they neither attend nor are attended to.
+A packed stream becomes one axis of blocks: every sequence has whole blocks of its own, the last one padded; padding of
+rows has none. There are as many blocks as the worst lengths need, so that shapes depend only on T, N and the choices.
+Blocks that no sequence needs are empty, at the end: they neither attend nor are attended to.
 Legend: b positions of a block, C = X b positions, E global blocks of a sequence, W blocks of the window, Z random
 blocks, P the largest number of blocks of a sequence in a row; else docs/names.md.
 """
@@ -30,7 +30,9 @@ class BlockLayout:
     block: int
     """b, tokens per block."""
     cell: Tensor
-    """(T,) int64: the position of each token on the axis of blocks."""
+    """(T,) int64: the position of each token on the axis of blocks; 0 for padding of rows."""
+    padding: Tensor
+    """(T,) bool: true for padding of rows."""
     token: Tensor
     """(C,) int64: the token at each position; at padding, any token of the same sequence."""
     real: Tensor
@@ -77,27 +79,28 @@ class BlockLayout:
 def lay_out(packed: Packed, block: int, lead: int, tail: int) -> BlockLayout:
     """Cut sequences into blocks of `block` tokens; the first `lead` tokens have blocks of their own, padded."""
     device, tokens = packed.ids.device, packed.ids.numel()
-    offsets = packed.offsets.long()
-    starts_N, lengths_N = offsets[:-1], offsets.diff()
+    starts_N, lengths_N = packed.offsets[:-1].long(), packed.lengths_of_entries().long()
     lead_blocks = -(-lead // block)
     gap = lead_blocks * block - lead
     counts_N = torch.where(lengths_N > lead, lengths_N + gap, lengths_N).add(block - 1) // block
     ends_N = counts_N.cumsum(0)
-    number = (tokens + len(starts_N) * (gap + block - 1)) // block
+    number = (tokens + (len(starts_N) - packed.rows) * (gap + block - 1)) // block
 
-    order_T = torch.arange(tokens, device=device)
-    sequence_T = torch.searchsorted(offsets[1:], order_T, right=True)
+    order_T, sequence_T, padding_T = torch.arange(tokens, device=device), packed.entries(), packed.sequence < 0
     place_T = order_T - starts_N[sequence_T]
     cell_T = (ends_N - counts_N)[sequence_T] * block + torch.where(place_T < lead, place_T, place_T + gap)
+    written_T = cell_T.masked_fill(padding_T, number * block)  # a position that is cut off again
 
     order_X = torch.arange(number, device=device)
     sequence_X = torch.searchsorted(ends_N, order_X, right=True).clamp(max=len(starts_N) - 1)
     start_X = (ends_N - counts_N)[sequence_X]
-    token_C = starts_N[sequence_X].clamp(max=tokens - 1).repeat_interleave(block).index_copy(0, cell_T, order_T)
-    real_C = torch.zeros(number * block, dtype=torch.bool, device=device).index_fill(0, cell_T, True)
+    first_C = starts_N[sequence_X].clamp(max=tokens - 1).repeat_interleave(block)
+    token_C = torch.cat([first_C, first_C.new_zeros(1)]).index_copy(0, written_T, order_T)[:-1]
+    real_C = torch.zeros(number * block + 1, dtype=torch.bool, device=device).index_fill(0, written_T, True)[:-1]
     return BlockLayout(
         block=block,
-        cell=cell_T,
+        cell=cell_T.masked_fill(padding_T, 0),
+        padding=padding_T,
         token=token_C,
         real=real_C.view(number, block),
         start=start_X,
@@ -138,7 +141,8 @@ def in_rows(layout: BlockLayout, length: int, window: int) -> BlockRows:
     """Return the attention mask in rows of `length` tokens, from window and global blocks."""
     block_RL = (layout.cell // layout.block).view(-1, length)
     place_RL, start_RL, global_RL = (x[block_RL] for x in (layout.place, layout.start, layout.is_global()))
-    same = start_RL[:, :, None] == start_RL[:, None]
+    padding_RL = layout.padding.view(-1, length)
+    same = (start_RL[:, :, None] == start_RL[:, None]) & (padding_RL[:, :, None] == padding_RL[:, None])
     near = (place_RL[:, :, None] - place_RL[:, None]).abs() <= window // 2
     most = layout.lead + -(-length // layout.block)
     return BlockRows(block_RL, place_RL, same, same & (near | global_RL[:, :, None] | global_RL[:, None]), most)
