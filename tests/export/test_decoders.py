@@ -245,3 +245,10 @@ def test_alternating_layers_fit_no_class() -> None:
     fitting = layout_for(dense, ["causal_lm"])
     assert fitting is not None
     assert fitting[0].model_type == "gpt2"
+
+
+@pytest.mark.parametrize("inner", [12, 256, 500, 513])
+def test_an_inner_size_that_the_first_gpt_has_not_fits_no_class(inner: int) -> None:
+    """One key is hidden size and inner size, though another hidden size could have no such heads."""
+    recipe = catalog.load("gpt/tiny").overlay({"model": {"feedforward": {"size": inner}}})
+    assert layout_for(recipe, ["causal_lm"]) is None
