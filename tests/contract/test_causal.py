@@ -5,6 +5,7 @@ A new member is covered without a line here.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
 
 def causal() -> dict[str, Transformer]:
-    """Return a row's name for every causal model that is made when the rows are made small, and the model."""
+    """Return a row's name for every causal model that is made when the rows are made small, and the model.
+
+    Without those of LSH attention, as published: a later token has a part in which tokens are sorted into a chunk.
+    """
     found: dict[Transformer, str] = {}
     for name in catalog.names():
         model = shrunk(catalog.load(name)).model
-        if model.causal:
+        if model.causal and "LSHAttention" not in json.dumps(model.to_json()):
             found.setdefault(cast("Transformer", model), name)
     return {name: model for model, name in found.items()}
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "recipes"
-OVERFIT_STEPS, OVERFIT = 30, AdamW(lr=6e-3)
+OVERFIT_STEPS, OVERFIT = 36, AdamW(lr=6e-3)
 """One optimizer for all members, because a rate means something else to each."""
 LEFT = 0.5
 """Share of its first value under which the loss of one batch must fall; it starts near log of the vocabulary's size."""

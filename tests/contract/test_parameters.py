@@ -44,7 +44,7 @@ def same_parameters(recipe: Recipe, learner: Learner) -> bool:
     if fitting is None:
         return False
     layout, config = fitting
-    ours, official = placed(learner, layout, config), official_shapes(config, recipe.tokens.vocab_size)
+    ours, official = placed(learner, layout, config), official_shapes(config, recipe.vocab_rows)
     free = tuple(f"{row}." for module in layout.optional.values() for row in layout.tensors[module])
     for name in [name for name in ours.keys() ^ official.keys() if name.startswith(free)]:
         (ours if name in ours else official).pop(name)

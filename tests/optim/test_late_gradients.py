@@ -12,6 +12,7 @@ from torch import nn
 
 from genus.optim import Optimizer
 from genus.optim.adafactor import Adafactor
+from genus.optim.adagrad import Adagrad
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.optim.lion import Lion
@@ -47,6 +48,7 @@ def first_move(choice: Optimizer, first: int) -> float:
         (LAMB(lr=1.0, eps=EPS, weight_decay=0.0), 1.0 / (1.0 + EPS)),
         (LAMB(lr=1.0, eps=EPS, weight_decay=0.0, bias_correction=False), UNCORRECTED),
         (Lion(lr=1.0), 1.0),
+        (Adagrad(lr=1.0), 1.0),
         (Adafactor(lr=2.0, scaled=False), 1.0),
     ],
     ids=lambda value: getattr(value, "in_words", ""),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from genus.optim import Optimizer
+from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import groups
 from genus.part import NotNegative, Positive
 
 if TYPE_CHECKING:
-    from torch import nn
-    from torch.optim import Optimizer as TorchOptimizer
+    from collections.abc import Iterable
+
+    from torch import Tensor, nn
 
 
 class Adagrad(Optimizer):
@@ -29,8 +31,23 @@ class Adagrad(Optimizer):
     clip_norm: Positive | None = None
     """Largest L2 norm of the gradient, None for no clipping."""
 
-    def build(self, module: nn.Module) -> TorchOptimizer:
-        """Return PyTorch's Adagrad over the module's parameters."""
-        return torch.optim.Adagrad(
-            groups(module, self.lr, 0.0), lr=self.lr, eps=self.eps, initial_accumulator_value=self.initial
-        )
+    def build(self, module: nn.Module) -> AdagradOptimizer:
+        """Return Adagrad over the module's parameters."""
+        return AdagradOptimizer(groups(module, self.lr, 0.0), self)
+
+
+class AdagradOptimizer(ForeachOptimizer):
+    """The PyTorch optimizer of `Adagrad`, whose state is one sum of squares per weight."""
+
+    def __init__(self, groups: Iterable[dict[str, Any]], choice: Adagrad) -> None:
+        super().__init__(groups)
+        self.choice = choice
+
+    def update(self, group: dict[str, Any], weights: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the update direction of each weight of a group."""
+        sums = self.kept("sum", weights)
+        torch._foreach_addcmul_(sums, gradients, gradients)
+        roots = torch._foreach_add(sums, self.choice.initial)
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, self.choice.eps)
+        return list(torch._foreach_div(gradients, roots))

@@ -200,14 +200,15 @@ class Layout:
         config: Json = {"architectures": [self.architectures[heads]], "model_type": self.model_type}
         for head in heads:
             config |= self.heads[head].constants
+        written: Json = {}
         try:
             for setting in self.settings_for(heads):
-                values = [_at(choices, path) for path in setting.present(choices, absent)]
-                if values:
-                    config[setting.key] = setting.write(values[0])
+                values = [setting.write(_at(choices, path)) for path in [*setting.present(choices, absent)][:1]]
+                if any(written.setdefault(setting.key, value) != value for value in values):
+                    return None  # a key of two choices, which contradict each other
         except LookupError:
             return None
-        config = self.derived.write(config)
+        config = self.derived.write(config | written)
         if self.positions is not None:
             config[self.positions] = max(stage.max_length for stage in recipe.stages)
         if not all(self.heads[head].fits(config) for head in heads):
