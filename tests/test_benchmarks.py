@@ -101,6 +101,39 @@ def test_positions_and_again_from_the_runs_that_are_there(corpus: Path, tmp_path
     assert all(row["tokens"] >= 3000 and 0 <= row["curve"][-1]["accuracy"] <= 1 for row in found[0].values())
 
 
+@pytest.mark.slow
+def test_our_rows_beside_the_trainer_and_again_from_the_runs_that_are_there(
+    shared: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """A second each, of the smallest rows; the class's folder is measured and fine-tuned as ours are."""
+    pytest.importorskip("accelerate")
+    results = tmp_path / "kept.json"
+    command = [sys.executable, BENCHMARKS / "trainer.py", "--data", shared / "data", "--text", corpus]
+    command += ["--size", "tiny", "--seconds", "1", "--labels", "32", "--out", tmp_path / "runs", "--results", results]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(results.read_text(encoding="utf-8"))["contenders"])
+    assert found[0] == found[1]
+    pretrained = {name: row["pretraining"] for name, row in found[0].items() if row["pretraining"]}
+    assert len(pretrained) == 4
+    assert len(found[0]) == 6
+    for row in pretrained.values():
+        assert row["seconds"] >= 1
+        assert row["tokens"] >= row["steps"] > 0
+        assert 0 <= row["accuracy"] <= 1
+        assert row["bits_per_byte"] > 0
+    defaults, ours = (row["arguments"] for row in pretrained.values() if "arguments" in row)
+    assert (defaults["learning_rate"], defaults["per_device_train_batch_size"], defaults["warmup_steps"]) == (
+        5e-5,
+        8,
+        0,
+    )
+    assert (ours["learning_rate"], ours["per_device_train_batch_size"], ours["warmup_steps"]) == (1e-3, 32, 0.1)
+    assert all(len(row["ag_news"]["accuracy"]) == 3 for row in found[0].values())
+
+
 LENGTHS = [512, 1024, 2048, 4096, 8192, 16_384]
 
 
