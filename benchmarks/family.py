@@ -89,7 +89,7 @@ SETTINGS = Settings(
     finetuning=FineTuning(
         optimizer=AdamW(lr=5e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
         schedule=Linear(warmup=0.1),
-        epochs=5,
+        epochs=8,
         batch=16,
         max_length=64,
     ),

@@ -34,9 +34,9 @@ class FewLabels:
 
 
 TASKS = {
-    "ag_news": FewLabels(Classification(metrics=(Accuracy(),)), 1000),
-    "emotion": FewLabels(Classification(metrics=(Accuracy(),)), 2000),
-    "conll2003": FewLabels(Tagging(metrics=(EntityF1(),)), 2000),
+    "ag_news": FewLabels(Classification(metrics=(Accuracy(),)), 500),
+    "emotion": FewLabels(Classification(metrics=(Accuracy(),)), 1000),
+    "conll2003": FewLabels(Tagging(metrics=(EntityF1(),)), 1000),
 }
 """Topics of news, emotions of messages, names in news: what small models learn in seconds, and differ in."""
 VALIDATION, TEST = 500, 1000
