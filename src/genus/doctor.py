@@ -38,6 +38,8 @@ LITTLE = 1_000_000
 """Tokens below which a model learns little more than the frequencies of words."""
 SEEN = 2_000
 """Characters of each document by which its script and its sentences are judged."""
+PLATEAU = 0.97
+"""Share of the entropy of single tokens above which a loss says that little but their frequencies was learned."""
 RECENT = 20
 """Rows of `metrics.jsonl`, from the last on, that say how a run is doing."""
 
@@ -197,7 +199,7 @@ def _fit(
         loss, told = sum(recent) / len(recent), f"{name} {sum(recent) / len(recent):.2f} nats"
         if level is not None:
             told += f"; single tokens by their frequencies alone: {level:.2f}"
-        stays = level is not None and loss > 0.97 * level
+        stays = level is not None and loss > PLATEAU * level
         advice = "more tokens; rotary positions and pre-norm layers leave this plateau soonest (genus)" if stays else ""
         yield Finding("loss", told, advice)
         if held_out and (there := held_out[-1].get(f"held_out/{name}")) is not None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Frames, Vocabulary
 
+Prediction = Literal["masked", "permuted", "following"]
+"""How a head predicts tokens: those replaced by the mask token, those that come last in the order of factorization
+(from the query stream), or the one that follows each target."""
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and metrics summed over them, such as `masked_lm/correct`."""
 
@@ -63,8 +66,8 @@ class Head(nn.Module, ABC):
     """Name of the targets for which `outputs` computes outputs."""
     per: Literal["token", "sequence"] = "token"
     """Whether targets are tokens, or whole sequences, each at the position of its summary token (such as `[CLS]`)."""
-    fills_masks: bool = False
-    """Whether its output `logits` at a mask token predicts the masked token."""
+    predicts: Prediction | None = None
+    """How its output `logits` (M, V) at its targets predicts tokens of a text; None: it does not."""
 
     def tie(self, network: Network) -> None:
         """Tie output matrices to the network's token embedding (weight tying).

@@ -105,13 +105,18 @@ class AdaptiveSoftmaxLayer(OutputLayer):
         logits = F.linear(state, self.table.rows(0), self.bias[: self.table.clusters[0][1]])
         if self.further is not None:
             logits = torch.cat([logits, self.further(state)], -1)
-        return logits.float().log_softmax(-1)
+        return _log_softmax(logits)
 
     def _rest(self, hidden_MH: Tensor, cluster: int) -> Tensor:
         """Return log-probabilities of another cluster's tokens, given the cluster."""
         first, end = self.table.clusters[cluster]
         logits = F.linear(self.table.narrowed(hidden_MH, cluster), self.table.rows(cluster), self.bias[first:end])
-        return logits.float().log_softmax(-1)
+        return _log_softmax(logits)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Return log-probabilities, in float32 at least."""
+    return logits.log_softmax(-1, dtype=torch.promote_types(torch.float32, logits.dtype))
 
 
 def zipf(begin: int, end: int, vocab_size: int) -> float:

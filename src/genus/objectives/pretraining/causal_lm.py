@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from genus.examples import Example
-from genus.objectives.pretraining.language_model import LanguageModel
+from genus.objectives.pretraining.language_model import LanguageModel, LanguageModelHead
 
 if TYPE_CHECKING:
     from genus.model import Model
     from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.objectives import Prediction
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -33,6 +34,16 @@ class CausalLM(LanguageModel):
         """Return one target per token."""
         return {self.target: tokens}
 
+    def build(self, model: Model, vocab_size: int) -> CausalLMHead:
+        """Build the output layer as a head."""
+        return CausalLMHead(self, model, vocab_size)
+
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer at every token."""
         return self.output.cost(model, vocab_size)
+
+
+class CausalLMHead(LanguageModelHead):
+    """Causal-language-model head: the state of a token predicts the next one."""
+
+    predicts: Prediction | None = "following"

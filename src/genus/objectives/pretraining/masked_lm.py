@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from genus.model import Model
     from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.objectives import Prediction
     from genus.tokens.vocabulary import Vocabulary
 
 MASKED = "masked_lm"
@@ -79,4 +80,4 @@ class MaskedLM(LanguageModel):
 class MaskedLMHead(LanguageModelHead):
     """Masked-language-model head: it computes logits at the targets only."""
 
-    fills_masks = True
+    predicts: Prediction | None = "masked"

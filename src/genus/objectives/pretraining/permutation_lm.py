@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genus.examples import Sequence
     from genus.model import Model, Network, States
     from genus.model.cost import ExampleLengths
-    from genus.objectives import Head, Sums
+    from genus.objectives import Head, Prediction, Sums
     from genus.tokens.vocabulary import Vocabulary
 
 
@@ -108,6 +108,8 @@ def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int6
 
 class PermutationLMHead(LanguageModelHead):
     """Permutation-language-model head: it requests query-stream states at the tokens to predict."""
+
+    predicts: Prediction | None = "permuted"
 
     def prepare(self, network: Network, batch: Batch) -> tuple[Batch, Sums]:
         """Request query-stream states at the targets; the targets' index then counts these states."""
