@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -20,6 +21,7 @@ import tempfile
 import threading
 import time
 import traceback
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,6 +74,8 @@ def preload() -> None:
     for name in (*LATE, *(module.name for module in pkgutil.walk_packages(genus.__path__, "genus."))):
         if not name.endswith("__main__"):
             importlib.import_module(name)
+    with redirect_stderr(io.StringIO()):
+        main(["fill"])  # what reads arguments is imported where the first are read
     gc.freeze()  # what is never collected is never copied
 
 

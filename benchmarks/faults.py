@@ -5,7 +5,7 @@
 A trial is right if the command ends well, or with one line that says what is wrong; if every `model/` can be read after
 a kill; and if what is resumed equals, bit for bit, what was never disturbed. Trials that WORK has are not made again,
 so it can be stopped at any moment; `--again` repeats those that were wrong. Commands are forks (`commands.py`), but
-every 20th trial makes processes of its own. Disks are small `tmpfs` mounts, which only root can make; for others, files
+every 50th trial makes processes of its own. Disks are small `tmpfs` mounts, which only root can make; for others, files
 have a largest size.
 """
 
@@ -50,7 +50,7 @@ PAGE = 4096
 ROOM = 256 << 20
 """Bytes of a disk that is large enough."""
 AT_WORK = f"(at work after {PATIENCE:g} s)"
-REAL = 20
+REAL = 50
 """Every so many trials, commands are processes of their own."""
 VALUES = ["0", "-1", "1", "3", "1000000000", "1e308", "inf", "nan", "1e-300", "0.37", "x", "true", "null", "[]", "{}"]
 VALUES += ["9" * 30, '""', "[0]", "-0.0", "'\u0e01'", "[" * 2000]
@@ -71,9 +71,10 @@ def kill(place: Place, trial: Trial) -> tuple[str, str]:
     what = draw.choice([*ROWS, "finetune"])
     undisturbed, seconds = place.whole(what)
     moments = [draw.uniform(0.0, seconds) for _ in range(draw.randint(1, 3))]
-    told = f"{what}, killed after {', '.join(f'{moment:.2f}' for moment in moments)} s"
+    told = what
     for moment in moments:
         ended = place.run(what, out, kill_after=moment)
+        told += f", {'killed' if ended.killed else 'at its end'} after {moment:.2f} s"
         if fault := ask(readable, out) if ended.killed else ended.fault:
             return told, fault
     return told, place.run(what, out).fault or ask(different, out, undisturbed)
@@ -266,7 +267,9 @@ def make(place: Place, kind: str, number: int, log: Path) -> None:
     place = Place(place.folder, number % REAL == REAL - 1)
     told, fault = KINDS[kind](place, Trial(number, random.Random(f"{kind} {number}"), out))
     with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"kind": kind, "number": number, "trial": told, "fault": fault}) + "\n")
+        file.write(
+            json.dumps({"kind": kind, "number": number, "real": place.real, "trial": told, "fault": fault}) + "\n"
+        )
     print(f"{kind} {number}: {told}: {fault or 'right'}", flush=True)
 
 
@@ -282,7 +285,7 @@ def summary(made: list[dict[str, Any]]) -> dict[str, Any]:
     wrong = {key for key, one in last.items() if one["fault"]}
     return {
         "trials": Counter(kind for kind, _ in last),
-        "processes": Counter(kind for kind, number in last if number % REAL == REAL - 1),
+        "processes": Counter(one["kind"] for one in last.values() if one["real"]),
         "at_work": Counter(one["kind"] for one in last.values() if one["trial"].endswith(AT_WORK)),
         "wrong": Counter(kind for kind, _ in wrong),
         "mended": Counter(kind for kind, _ in before.keys() - wrong),

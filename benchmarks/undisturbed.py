@@ -63,10 +63,12 @@ class Place:
         return self.folder / f"{TUNED[what]}.jsonl"
 
     def write_data(self) -> None:
-        """Write text and tables, always the same."""
+        """Write text and tables, always the same, once: a store remembers when its text was written."""
+        if self.text.exists():
+            return
         draw = random.Random(0)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.text.write_text("\n\n".join(f"{words(draw, 12)}.\n{words(draw, 15)}." for _ in range(120)))
+        text = "\n\n".join(f"{words(draw, 12)}.\n{words(draw, 15)}." for _ in range(120))
         texts = [f"{'one' if n % 2 else 'other'} {words(draw, 5)}" for n in range(24)]
         tags = [["B-X", "I-X", "O", "O", "B-Y", "O"]] * 24
         rows: dict[str, list[dict[str, Any]]] = {
@@ -76,6 +78,7 @@ class Place:
         }
         for what, each in rows.items():
             self.table(what).write_text("".join(json.dumps(row) + "\n" for row in each))
+        write_text(self.text, text)
 
     def command(self, what: str, out: Path) -> list[object]:
         """Return the arguments of a command; a repeated one goes on where it was."""

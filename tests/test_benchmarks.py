@@ -66,7 +66,9 @@ def test_a_few_faults_of_each_kind_are_borne(tmp_path: Path) -> None:
         assert found["mended"] == ({"tables": 1} if again else {})
         if not printed and not again:
             with (tmp_path / "work" / "trials.jsonl").open("a") as log:
-                log.write(json.dumps({"kind": "tables", "number": 1, "trial": "", "fault": "made up"}) + "\n")
+                log.write(
+                    json.dumps({"kind": "tables", "number": 1, "real": False, "trial": "", "fault": "made up"}) + "\n"
+                )
 
 
 @pytest.mark.slow
