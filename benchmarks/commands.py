@@ -33,7 +33,7 @@ from genus.cli import main
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PATIENCE = 300.0
+PATIENCE = 1200.0
 """Seconds after which a command hangs."""
 INTERVAL = 0.005
 """Seconds between two looks at a command."""

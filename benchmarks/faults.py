@@ -147,9 +147,10 @@ def damage(place: Place, trial: Trial) -> tuple[str, str]:
     shutil.copytree(place.begun(what) if midway else undisturbed, out)
     file = draw.choice(sorted(path for path in out.rglob("*") if path.is_file() and path.stat().st_size))
     name, harm = str(file.relative_to(out)), _harm(draw, file)
-    told, faults = f"{what}{' midway' if midway else ''}, {name}: {harm}", []
+    told, faults, whole = f"{what}{' midway' if midway else ''}, {name}: {harm}", [], not midway
     if what != "export":
         ended = place.run(what, out)
+        whole |= ended.code == 0
         faults.append(ended.fault)
         if ended.code == 0 and (found := ask(different, out, undisturbed, name)):
             faults.append(f"silently: {found}; it says {ended.error[-300:]!r}")
@@ -157,7 +158,7 @@ def damage(place: Place, trial: Trial) -> tuple[str, str]:
         model = "model" if (undisturbed / "model").exists() else ""
         read = run(*place.reader(what, out / model), real=place.real)
         faults.append(read.fault)
-        if read.code == 0 and read.output != place.reading(what):
+        if whole and read.code == 0 and read.output != place.reading(what):
             faults.append(f"silently: the model gives {read.output}, not {place.reading(what)}")
         other = draw.choice([["show", out], ["doctor", out], ["export", out, "--out", out.with_name("export")]])
         faults.append(run(*other, real=place.real).fault)

@@ -61,6 +61,7 @@ NAMES += ["__class__", "answer", "\ufefftext", "a,b", 'a"b', "\u0e01", "None", "
 ENCODINGS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp037", "utf-7"]
 LINES = [b"{}", b"[]", b"null", b"1", b"{", b'"a"', b"NaN", b",,,,", b"# a", b"[" * 100_000]
 LINES += [b'{"text": "a", "label": ' + b"9" * 5000 + b"}", b'{"text": "a", "text": "b", "label": 1}']
+LINES += [b'{"text": "\\ud800", "label": "a", "more": ' + b"[" * deep + b"]" * deep + b"}" for deep in (400, 700, 980)]
 MAGIC = [b"PK\3\4", b"\x89PNG\r\n\x1a\n", b"PAR1", b"\x1f\x8b", b"<html>"]
 NO_UTF8 = [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"]
 OPTIONS = [
