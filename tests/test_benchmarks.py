@@ -52,17 +52,23 @@ def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path:
 
 @pytest.mark.slow
 def test_a_few_faults_of_each_kind_are_borne(tmp_path: Path) -> None:
-    """A second call makes nothing again but counts it."""
-    results = tmp_path / "faults.json"
-    few = [word for kind in ("kills", "disk", "damage", "values") for word in (f"--{kind}", "2")]
+    """A second call makes nothing again but counts it, and `--again` what was wrong."""
+    results, kinds = tmp_path / "faults.json", ("kills", "disk", "sizes", "damage", "values", "tables")
+    few = [word for kind in kinds for word in (f"--{kind}", "2")]
     command = [sys.executable, BENCHMARKS / "faults.py", *few, "--work", tmp_path / "work", "--results", results]
-    for printed in (8, 0):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for printed, again in ((12, ()), (0, ()), (1, ("--again",)), (0, ("--again",))):
+        done = subprocess.run([*command, *again], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == printed
         found = json.loads(results.read_text(encoding="utf-8"))
-        assert found["trials"] == dict.fromkeys(("kills", "disk", "damage", "values"), 2)
+        assert found["trials"] == dict.fromkeys(kinds, 2)
         assert found["faults"] == []
+        assert found["mended"] == ({"tables": 1} if again else {})
+        if not printed and not again:
+            with (tmp_path / "work" / "trials.jsonl").open("a") as log:
+                log.write(
+                    json.dumps({"kind": "tables", "number": 1, "real": False, "trial": "", "fault": "made up"}) + "\n"
+                )
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.export.weights import read_weights
-from genus.files import read_json
+from genus.files import expecting
 from genus.recipe import Recipe
 from genus.run_folder import RunFolder
 from genus.text import find, read_blocks
@@ -151,18 +151,19 @@ def examine_run(folder: Path) -> list[Finding]:
     """Examine a pretraining run by its metrics, its store and its model.
 
     Raises:
-        GenusError: there is no pretraining run, or it has no metrics yet.
+        GenusError: there is no pretraining run, or it has no metrics yet, or is damaged.
     """
     run = RunFolder(folder)
     metrics = folder / "metrics.jsonl"
     if run.content() != "a pretraining run" or not metrics.exists():
         raise GenusError(f"{folder}: is no pretraining run with metrics; name its folder, or a text")
-    rows = read_metrics(metrics)
-    steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
-    if not steps:
-        raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")
-    recipe = Recipe.from_json(read_json(run.recipe))
-    return [*_progress(recipe, steps), *_fit(folder, recipe, steps, held_out), *_weights(folder)]
+    recipe = run.choices(Recipe)
+    with expecting(metrics, "resume the run, which leaves damaged lines out"):
+        rows = read_metrics(metrics)
+        steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
+        if not steps:
+            raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")
+        return [*_progress(recipe, steps), *_fit(folder, recipe, steps, held_out), *_weights(folder)]
 
 
 def _progress(recipe: Recipe, rows: list[dict[str, Any]]) -> Iterator[Finding]:
