@@ -2,9 +2,10 @@
 
     python benchmarks/distillation.py --data ../shared/data --out runs/family --jobs 2
 
-As Sanh et al. 2019, tables 1 to 3, in small: score on tasks of GLUE, parameters, and tokens a second of inference on
-the CPU, taken in alternating turns. All are pretrained and fine-tuned as in `family.py`, whose runs serve here too: in
-its folder only the student without a teacher is left to train. Stop it at any moment and run the same command.
+As Sanh et al. 2019, tables 1 to 3, in small: score on tasks with few labels, parameters, and tokens a second of
+inference on the CPU, taken in alternating turns. All are pretrained and fine-tuned as in `family.py`, whose runs
+serve here too: in its folder only the student without a teacher is left to train. Stop it at any moment and run the
+same command.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
-from family_runs import TASKS, Training
+from family import FAILED, RANDOM, REFERENCE, SEEDS, carried_out, members, parser, plan, prepare, settled
+from family_data import TASKS
+from family_runs import Training
 
 from genus import pipeline
 from genus.cost import cost
@@ -41,7 +43,6 @@ RESULTS = Path(__file__).parent / "results" / "distillation.json"
 STUDENT, ALONE = "distilbert", "distilbert-without-teacher"
 BATCHES = 4
 """Different micro-batches that each forward pass of a round takes once."""
-SCORE = "accuracy"
 
 
 def contenders(size: str) -> dict[str, Recipe]:
@@ -51,14 +52,15 @@ def contenders(size: str) -> dict[str, Recipe]:
 
 
 def scores(jobs: dict[str, Job], member: str) -> dict[str, Any]:
-    """Return a member's accuracy in each task over its pretrainings, each the mean of its fine-tunings, and of all."""
+    """Return a member's score in each task over its pretrainings, each the mean of its fine-tunings, and of all."""
     runs = [jobs[f"{member} tokens {seed}"].done() for seed in SEEDS]
+    metrics = {task: few.task.metrics[0].name for task, few in TASKS.items()}
     each = {
-        task: [fmean(one[SCORE] for one in run["tasks"][task]["metrics"].values()) for run in runs if run]
-        for task in TASKS
+        task: [fmean(one[metric] for one in run["tasks"][task]["metrics"].values()) for run in runs if run]
+        for task, metric in metrics.items()
     }
     return {
-        SCORE: {task: asdict(interval(values)) | {"pretrainings": values} for task, values in each.items()},
+        "scores": {task: asdict(interval(values)) | {"pretrainings": values} for task, values in each.items()},
         "score": fmean(fmean(values) for values in each.values()),
         "pretraining": [run["pretraining"] for run in runs if run],
     }
@@ -90,7 +92,7 @@ def compared(rows: dict[str, Recipe], found: dict[str, Any], seconds: dict[str, 
         row["parameters"] = cost(settled(rows[member], 0)).network
         row["seconds"], row["times_as_fast"] = seconds[member], [median(ratios), min(ratios), max(ratios)]
         row["size"], row["kept"] = row["parameters"] / teacher[0], row["score"] / teacher[1]
-        tasks = ", ".join(f"{task} {row[SCORE][task]['mean']:.3f}" for task in TASKS)
+        tasks = ", ".join(f"{task} {row['scores'][task]['mean']:.3f}" for task in TASKS)
         print(
             f"{member:26} {row['parameters']:>11,} parameters ({row['size']:.0%}), {median(ratios):.2f} times as fast, "
             f"score {row['score']:.3f} ({row['kept']:.1%}): {tasks}"
@@ -101,10 +103,10 @@ def compared(rows: dict[str, Recipe], found: dict[str, Any], seconds: dict[str, 
 def main() -> None:
     command = parser(__doc__, RESULTS)
     command.add_argument("--rounds", type=int, default=20, help="of the inference, each contender once")
-    options = argparse.Namespace(**vars(command.parse_args()), random=[])
+    options = argparse.Namespace(**vars(command.parse_args()), flops=False)
     rows = contenders(options.size)
     prepare(options)
-    jobs = {job.name: job for job in plan(options, rows) if " flops " not in job.name}
+    jobs = {job.name: job for job in plan(options, rows) if f" {RANDOM} " not in job.name}
     if failed := carried_out(options, list(jobs.values())):
         sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))
     tune_cpu_process()
@@ -113,9 +115,9 @@ def main() -> None:
     words = next(work.words for work in works.values() if isinstance(work, Training))
     seconds = timed(rows, folders, words, options.rounds)
     found = compared(rows, {member: scores(jobs, member) for member in rows}, seconds)
-    told = {name: getattr(options, name) for name in ("size", "tokens", "fine_tuning_text", "rounds", "compile")}
+    told = {name: getattr(options, name) for name in ("size", "tokens", "tuned", "rounds", "compile")}
     write_json(
-        options.results, surroundings(torch.device("cpu")) | {"command": told, "tasks": TASKS, "contenders": found}
+        options.results, surroundings(torch.device("cpu")) | {"command": told, "tasks": [*TASKS], "contenders": found}
     )
 
 

@@ -1,12 +1,13 @@
-"""Every member at one budget of tokens and at one of FLOPs: pretrained on Wikipedia, fine-tuned on tasks of GLUE.
+"""Every member at one budget: pretrained on Wikipedia, and what that is worth in tasks, beside random weights.
 
     python benchmarks/family.py --data ../shared/data --out runs/family --jobs 2
 
-Members are those of the catalog that have the size. Each is pretrained with two seeds and fine-tuned with three from
-each of them, on SST-2, MRPC and RTE, all with the same settings. The FLOPs are those of the reference for the tokens;
-a member that costs as much a token is run once for both. What is finished is not done again, even where its results
-alone are left: stop it at any moment, by Ctrl-C or by force, and run the same command. Results go to
-`benchmarks/family/`, a table and all numbers behind it; `--report` writes it from what is finished so far.
+Members are those of the catalog that have the size. Each is pretrained with two seeds, and each pretraining fine-tuned
+with five on tasks with few labels, as are random weights, all with the same settings; sentences of BLiMP are told apart
+by their likelihood. With `--flops` each is also pretrained for the FLOPs of the reference's tokens, unless a token of
+its own costs as much. What is finished is not done again, even where its results alone are left: stop it at any moment,
+by Ctrl-C or by force, and run the same command. The first seed of all members comes first. Results go to
+`benchmarks/family/`: all numbers as runs finish, the page of them at the end, or of what is there with `--report`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from contenders import without_dropout
-from family_runs import TASKS, TUNING, TUNINGS, Training, Words, tuning_seeds, write_corpus, write_tables
+from family_data import BLIMP, PAIRS, TASKS, constant, write_corpus, write_pairs, write_tables
+from family_runs import Training, Words, read
 from family_table import page
 from jobs import Job, carry_out
 
@@ -32,9 +35,13 @@ from genus.files import write_json, write_text
 from genus.objectives.pretraining.distillation import Distillation
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, Recipe
-from genus.tasks.glue import GLUE
+from genus.recipe import Budget, FineTuning, Recipe
 from genus.train.provenance import surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from genus.optim import Optimizer, Schedule
 
 RESULTS = Path(__file__).parent / "family"
 REFERENCE = "bert"
@@ -42,36 +49,71 @@ REFERENCE = "bert"
 SEEDS = (0, 1)
 ALIKE = 0.06
 """A member whose FLOPs a token differ from the reference's by less is run once for both budgets."""
-VOCABULARY = 8192
-"""Pieces: in a short run all of them are seen often."""
-LENGTH, BATCH = 128, 8
-"""Rows of one update: many small ones."""
-OPTIMIZER = AdamW(lr=7e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0)
-SCHEDULE = Linear(warmup=0.05)
 TEXT = 8e6
 """Bytes of the corpus for `--tokens` up to half a million; more where a run would see text again."""
 BYTES_PER_TOKEN = 16
 """Of text for each token of the budget: about 4 are one, and cheap members see more of them for their FLOPs."""
-TUNING_TOKENS = 25_000, 0.5
-"""Evaluating all tasks once, and an epoch for a byte of text of each, in training tokens; for the time left only."""
+SAMPLE = 2e7
+"""Bytes of text that vocabularies are trained on, at most."""
+TUNED_TOKENS = 50
+"""Of a labeled row in an epoch, evaluation included; for the time left only."""
+RANDOM = "random"
+"""The start without pretraining."""
 FAILED = 1
 
 
-def settled(recipe: Recipe, seed: int) -> Recipe:
+@dataclass(frozen=True)
+class Settings:
+    """What all rows of a study have in common; all else is the row's own."""
+
+    optimizer: Optimizer
+    schedule: Schedule
+    finetuning: FineTuning
+    """The pooler is the row's."""
+    length: int
+    batch: int
+    """Rows of one update: many small ones."""
+    tunings: int
+    """Fine-tunings of each pretraining, with seeds of their own, so that what seeds do is not alike in all of them."""
+    vocabulary: int = 8192
+    """Pieces: in a short run all of them are seen often."""
+
+    def tuning_seeds(self, seed: int) -> tuple[int, ...]:
+        """Return the seeds of the fine-tunings of a pretraining of that seed."""
+        return tuple(range(self.tunings * seed, self.tunings * (seed + 1)))
+
+
+SETTINGS = Settings(
+    optimizer=AdamW(lr=1e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+    schedule=Linear(warmup=0.05),
+    finetuning=FineTuning(
+        optimizer=AdamW(lr=5e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.1),
+        epochs=8,
+        batch=16,
+        max_length=64,
+    ),
+    length=64,
+    batch=16,
+    tunings=5,
+)
+
+
+def settled(recipe: Recipe, seed: int, settings: Settings = SETTINGS) -> Recipe:
     """Return the recipe with what all members have in common here; what makes the member stays.
 
     Vocabulary size (each its own kind of tokenizer, trained on the same text), length and batch of every stage,
     optimizer and schedule, no dropout (nobody sees a text twice), settings of fine-tuning but the pooler.
     """
     recipe = without_dropout(recipe)
-    stages = tuple(replace(stage, max_length=LENGTH, batch=BATCH, micro_batch=BATCH) for stage in recipe.stages)
+    rows = {"max_length": settings.length, "batch": settings.batch, "micro_batch": settings.batch}
     return replace(
         recipe,
-        tokens=replace(recipe.tokens, vocab_size=VOCABULARY),
-        stages=stages,
-        optimizer=OPTIMIZER,
-        schedule=SCHEDULE,
-        finetuning=replace(TUNING, pooler=recipe.finetuning.pooler),
+        tokens=replace(recipe.tokens, vocab_size=settings.vocabulary),
+        stages=tuple(replace(stage, **rows) for stage in recipe.stages),
+        optimizer=settings.optimizer,
+        schedule=settings.schedule,
+        finetuning=replace(settings.finetuning, pooler=recipe.finetuning.pooler),
         seed=seed,
     )
 
@@ -92,19 +134,19 @@ def members(size: str, wanted: list[str] | None) -> dict[str, Recipe]:
 
 
 def plan(options: argparse.Namespace, rows: dict[str, Recipe]) -> list[Job]:
-    """Return all jobs: vocabularies, runs of so many tokens, fine-tuning from random weights, runs of so many FLOPs."""
-    words, tokens, flops, random = [], [], [], []
+    """Return all jobs: vocabularies, and by seed the runs of so many tokens, random weights, runs of so many FLOPs."""
+    jobs: dict[str, list[Job]] = {}
     for seed, (member, row) in product(SEEDS, rows.items()):
         recipe, reference = settled(row, seed), settled(rows[REFERENCE], seed)
-        words.append(own := words_of(options, recipe))
+        jobs.setdefault("words", []).append(own := words_of(options, recipe))
         recipe = replace(recipe, budget=Budget(amount=options.tokens, unit="tokens"))
-        tokens.append(training(options, member, recipe, own, f"{member} tokens {seed}"))
-        if member in options.random and seed == SEEDS[0]:
-            random.append(training(options, member, recipe, own, f"{member} random {seed}", pretrained=False))
-        if not alike(flops_per_token(recipe), flops_per_token(reference)):
+        made = [training(options, member, recipe, own, f"{member} {start} {seed}") for start in ("tokens", RANDOM)]
+        if options.flops and not alike(flops_per_token(recipe), flops_per_token(reference)):
             budget = Budget(amount=options.tokens * flops_per_token(reference), unit="flops")
-            flops.append(training(options, member, replace(recipe, budget=budget), own, f"{member} flops {seed}"))
-    return list({job.name: job for job in [*words, *tokens, *random, *flops]}.values())
+            made.append(training(options, member, replace(recipe, budget=budget), own, f"{member} flops {seed}"))
+        for job in made:
+            jobs.setdefault(job.name.partition(" ")[2], []).append(job)
+    return list({job.name: job for group in jobs.values() for job in group}.values())
 
 
 def alike(flops: float, reference: float) -> bool:
@@ -118,56 +160,54 @@ def words_of(options: argparse.Namespace, recipe: Recipe) -> Job:
     folder = options.out / "tokens" / kind
     work = Words(recipe, options.text, options.sample, folder)
     name = f"vocabulary {type(recipe.tokens).__name__} {kind[:8]}"
-    return Job(name, work, folder / "done.json", {"tokens": kind, "text": options.text.stat().st_size}, 0.0)
+    sizes = {"text": options.text.stat().st_size, "sample": options.sample.stat().st_size}
+    return Job(name, work, folder / "done.json", {"tokens": kind, **sizes}, 0.0)
 
 
 def training(
-    options: argparse.Namespace, member: str, recipe: Recipe, words: Job, name: str, *, pretrained: bool = True
+    options: argparse.Namespace, member: str, recipe: Recipe, words: Job, name: str, settings: Settings = SETTINGS
 ) -> Job:
-    """Return the job of one pretraining, or of random weights, and its fine-tunings."""
-    folder = options.out / name.replace(" ", "-")
-    needs, teacher = [words.name], None
+    """Return the job of one start, a pretraining or random weights, and of what is measured from it."""
+    folder, budget = options.out / name.replace(" ", "-"), name.split()[1]
+    pretrained, needs, teacher = budget != RANDOM, [words.name], None
     if pretrained and any(isinstance(objective, Distillation) for objective in recipe.objectives):
         needs.append(f"{REFERENCE} tokens {recipe.seed}")
         teacher = options.out / f"{REFERENCE}-tokens-{recipe.seed}" / "model"
+    seeds = settings.tuning_seeds(recipe.seed)
     work = Training(
-        recipe, folder, words.result.parent, options.tables, options.tasks, teacher, pretrained, options.compile
-    )
+        recipe, folder, words.result.parent, options.tables, options.tasks, seeds, options.pairs, teacher, pretrained,
+        options.compile,
+    )  # fmt: skip
     choices = {
         "member": member,
-        "budget": name.split()[1],
+        "budget": budget,
         "recipe": recipe.written(),
         "taught": teacher is not None,
-        "tuned_text": options.fine_tuning_text,
-        "text": words.choices["text"],
-        "tuning_seeds": tuning_seeds(recipe.seed),
+        "tuned": options.tuned,
+        "words": words.choices,
+        "tuning_seeds": seeds,
     }
     amount = recipe.budget.amount if recipe.budget.unit == "flops" else recipe.budget.amount * flops_per_token(recipe)
-    evaluated, a_byte = TUNING_TOKENS
-    tuned = TUNINGS * TUNING.epochs * (evaluated + a_byte * options.fine_tuning_text)
+    tuned = settings.tunings * recipe.finetuning.epochs * TUNED_TOKENS * options.labeled
     cost = pretrained * amount + tuned * flops_per_token(recipe)
     return Job(name, work, folder / "result.json", choices, cost, tuple(needs))
 
 
 def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]) -> dict[str, Any]:
     """Return everything that is finished, as JSON."""
-    found = {job.name: job.done() for job in jobs}
+    found = {job.name: job.done() for job in jobs if isinstance(job.work, Training)}
+    told = ("size", "tokens", "compile", "jobs", "threads", "tuned")
     return {
         **surroundings(torch.device("cpu")),
-        "command": {
-            "size": options.size,
-            "tokens": options.tokens,
-            "fine_tuning_text": options.fine_tuning_text,
-            "compile": options.compile,
-            "jobs": options.jobs,
-            "threads": options.threads,
-            "text_bytes": options.text.stat().st_size,
-        },
+        "command": {name: getattr(options, name) for name in told},
+        "text_bytes": options.text.stat().st_size,
         "reference": REFERENCE,
         "alike": ALIKE,
-        "tasks": TASKS,
-        "seeds": {"pretraining": SEEDS, "fine_tuning": {seed: tuning_seeds(seed) for seed in SEEDS}},
-        "truth": {task: truth(options.tables / task / "validation.jsonl") for task in TASKS},
+        "metrics": {task: few.task.metrics[0].name for task, few in TASKS.items()},
+        "constant": {task: constant(few.task, options.tables / task / "test.jsonl") for task, few in TASKS.items()},
+        "pairs": len(read(options.pairs)),
+        "seeds": {"pretraining": SEEDS, "fine_tuning": {seed: SETTINGS.tuning_seeds(seed) for seed in SEEDS}},
+        "settings": {name: getattr(SETTINGS, name) for name in ("length", "batch", "vocabulary")},
         "runs": {name: result for name, result in found.items() if result},
         "missing": {name: failed.get(name, "not finished") for name, result in found.items() if not result},
     }
@@ -189,23 +229,14 @@ def take_over(jobs: list[Job], path: Path) -> None:
             needed |= {*job.needs}
 
 
-def truth(table: Path) -> str:
-    """Return the labels of a table, a character each."""
-    from genus.tasks.table import rows
-
-    return "".join(str(row["label"]) for _, row in rows(table))
-
-
 def parser(text: str, results: Path) -> argparse.ArgumentParser:
     """Return the options of what pretrains and fine-tunes alike; what is finished in `--out` serves them all."""
     made = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, required=True, help="the folder that holds the corpora and the tasks")
     made.add_argument("--out", type=Path, default=Path("runs/family"), help="where runs go, and are found again")
-    made.add_argument("--size", default="mini", help="rows of which size")
-    made.add_argument("--tokens", type=float, default=8e5, help="budget of each pretraining")
-    made.add_argument(
-        "--fine-tuning-text", type=int, default=300_000, help="bytes of each task's training rows, at most"
-    )
+    made.add_argument("--size", default="tiny", help="rows of which size")
+    made.add_argument("--tokens", type=float, default=1e7, help="budget of each pretraining")
+    made.add_argument("--rows", type=int, help="rows of each table of a task at most, and pairs, for a trial")
     made.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
     made.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
     made.add_argument("--results", type=Path, default=results)
@@ -216,18 +247,27 @@ def prepare(options: argparse.Namespace) -> None:
     """Add to the options what follows from them, and write the text and the tables where they are missing."""
     options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
-    options.text = options.sample = options.out / f"text-{size}.jsonl"
-    options.tables = options.out / f"tables-{options.fine_tuning_text}"
-    options.tasks = {task: GLUE[task] for task in TASKS}
-    write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", options.text, size)
+    options.text, options.sample = (options.out / f"text-{bytes}.jsonl" for bytes in (size, min(size, int(SAMPLE))))
+    for path, bytes in ((options.text, size), (options.sample, min(size, int(SAMPLE)))):
+        write_corpus(options.data / "en_wikipedia" / "train.jsonl.xz", path, bytes)
+    options.tuned = {task: few.labeled for task, few in TASKS.items()} | {BLIMP: PAIRS}
+    if options.rows is not None:
+        options.tuned = {task: min(number, options.rows) for task, number in options.tuned.items()}
+    options.labeled = sum(options.tuned[task] for task in TASKS)
+    options.tables = options.out / f"tables-{options.rows or 'all'}"
+    options.tasks = {task: few.task for task, few in TASKS.items()}
+    options.pairs = options.tables / f"{BLIMP}.jsonl"
     for task in TASKS:
-        write_tables(options.data / "glue" / task, options.tables / task, options.fine_tuning_text)
+        write_tables(options.data / task, options.tables / task, options.tuned[task], options.rows)
+    write_pairs(options.data / BLIMP, options.pairs, options.tuned[BLIMP])
 
 
-def carried_out(options: argparse.Namespace, jobs: list[Job]) -> dict[str, str]:
-    """Do what is not done; return why by the name of each job that failed."""
+def carried_out(
+    options: argparse.Namespace, jobs: list[Job], finished: Callable[[], None] | None = None
+) -> dict[str, str]:
+    """Do what is not done, calling `finished` after each; return why by the name of each job that failed."""
     try:
-        return carry_out(jobs, options.jobs, options.threads)
+        return carry_out(jobs, options.jobs, options.threads, finished)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on")
 
@@ -235,16 +275,22 @@ def carried_out(options: argparse.Namespace, jobs: list[Job]) -> dict[str, str]:
 def main() -> None:
     command = parser(__doc__, RESULTS)
     command.add_argument("--members", nargs="+", help="by default all that have the size")
-    command.add_argument("--random", nargs="*", default=[], help="members also fine-tuned from random weights")
+    command.add_argument("--flops", action="store_true", help="also pretrain each for the FLOPs of the reference")
     command.add_argument("--report", action="store_true", help="write the report only")
     options = command.parse_args()
-    rows = members(options.size, options.members and list(dict.fromkeys([*options.members, *options.random])))
+    rows = members(options.size, options.members and list(dict.fromkeys(options.members)))
     prepare(options)
     jobs = plan(options, rows)
-    take_over(jobs, options.results / "results.json")
-    failed = {} if options.report else carried_out(options, jobs)
-    found = results(options, [job for job in jobs if isinstance(job.work, Training)], failed)
-    write_json(options.results / "results.json", found)
+    path = options.results / "results.json"
+    take_over(jobs, path)
+
+    def write(failed: dict[str, str]) -> dict[str, Any]:
+        found = results(options, jobs, failed)
+        write_json(path, found)
+        return found
+
+    failed = {} if options.report else carried_out(options, jobs, partial(write, {}))
+    found = write(failed)
     write_text(options.results / "README.md", page(found))
     print(f"{options.results / 'README.md'}: {len(found['runs'])} runs, {len(found['missing'])} missing")
     for name, why in failed.items():

@@ -1,34 +1,33 @@
-"""What one process does for `family.py`: a vocabulary and its token store, or one pretraining and its fine-tunings."""
+"""What one process does for `family.py`: a vocabulary and its token store, or one start and what is measured from it.
+
+A start is a pretraining, or random weights; from it the tasks are fine-tuned, and sentences are told apart as it is.
+"""
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from genus import pipeline
 from genus.cost import cost
+from genus.doctor import entropy
 from genus.errors import GenusError
-from genus.examples.keys import PLAN, generator
+from genus.evaluate.likelihood import log_likelihoods
+from genus.evaluate.tags import entities, scheme_of
 from genus.export.folder import load
-from genus.files import write_text
-from genus.objectives.supervised.sequence import SequenceClassification
-from genus.optim.adamw import AdamW
-from genus.optim.schedule import Linear
-from genus.recipe import FineTuning
 from genus.run_folder import RunFolder
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.text import Corpus
+from genus.tokens.store import Store
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.provenance import surroundings
+from genus.train.record import read_metrics
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -38,34 +37,31 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tasks import Task
 
-TASKS = ("sst2", "mrpc", "rte")
-TUNING = FineTuning(
-    optimizer=AdamW(lr=3e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
-    schedule=Linear(warmup=0.1),
-    epochs=1,
-    batch=16,
-    max_length=128,
-)
-"""Of every member alike, and such that fine-tuning can learn from scratch too; the pooler is the member's."""
-TUNINGS = 3
-"""Fine-tunings of each pretraining, with seeds of their own, so that what seeds do is not alike in all of them."""
-NEVER = 1 << 40
-"""Steps: what is published and measured is what stands at the end."""
-CHECKPOINT_EVERY = 100
+CHECKPOINT_EVERY = 1000
 """Steps; what a killed run loses at most."""
+EVALUATE_EVERY, EVALUATE_BATCHES = 240, 40
+"""Steps between evaluations on held-out text, a quarter of a million tokens in rows of 64 by 16, and their batches."""
+LOG_EVERY = 10
+"""Steps; it divides `EVALUATE_EVERY`, so that the tokens of an evaluation are known."""
+FIRST = ord("0")
+"""The character of 0 where the numbers of many rows are written as one text."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One pretraining, or none, and its fine-tunings."""
+    """One start: a pretraining, or random weights; and what is measured from it."""
 
     recipe: Recipe
     folder: Path
     words: Path
-    """Holds the tokenizer in `words` and the token store in `store`."""
+    """Holds the tokenizer in `tokenizer` and the token store in `store`."""
     tables: Path
     """Holds a folder for each task."""
     tasks: dict[str, Task]
+    seeds: tuple[int, ...]
+    """Of the fine-tunings."""
+    pairs: Path | None
+    """Pairs of sentences, the better one first; None: none are told apart."""
     teacher: Path | None
     pretrained: bool
     compiled: bool
@@ -78,12 +74,12 @@ class Training:
         if self.pretrained:
             model = load(self.folder / "model")
             start = Start(model.recipe, model.tokenizer, model.learner)
-        tasks = {task: self._tune(start, task) for task in self.tasks}
         return {
             **found,
             "recipe": start.recipe.hash(),
             "cost": asdict(cost(start.recipe)),
-            "tasks": tasks,
+            "tasks": {task: self._tune(start, task) for task in self.tasks},
+            **(self._told_apart(start) if self.pairs else {}),
             "surroundings": surroundings(torch.device("cpu")),
         }
 
@@ -95,8 +91,9 @@ class Training:
             workers=0,
             checkpoint_every=CHECKPOINT_EVERY,
             keep=1,
-            evaluate_every=NEVER,
-            evaluate_batches=5,
+            evaluate_every=EVALUATE_EVERY,
+            evaluate_batches=EVALUATE_BATCHES,
+            log_every=LOG_EVERY,
             tracker="none",
         )
         summary = pipeline.pretrain(
@@ -110,25 +107,43 @@ class Training:
         )
         if summary.stopped:
             raise GenusError("stopped; the same command goes on")
-        return {"pretraining": asdict(summary.progress)}
+        losses = sorted(loss for objective in self.recipe.objectives for loss in objective.token_losses)
+        return {
+            "pretraining": asdict(summary.progress),
+            "token_losses": losses,
+            "curve": curve(self.folder / "metrics.jsonl", summary.progress.tokens),
+            "entropy": entropy(Store.open(self.words / "store")),
+        }
 
     def _tune(self, start: Start, task: str) -> dict[str, Any]:
-        """Fine-tune with every seed; return each seed's metrics in validation, and the seconds it took."""
+        """Fine-tune with every seed; return each seed's metrics and rows in test, and the seconds it took.
+
+        Where there is no test table, validation takes its place, by which the best of a run's evaluations was chosen.
+        """
         files = Files.find(self.tables / task)
-        settings = self.recipe.finetuning
+        split = "validation" if files.test is None else "test"
         run = Run(device="cpu", workers=0, tracker="none")
         where = self.folder / task
         report = finetune(
-            start, self.tasks[task], files, where, settings=settings, seeds=tuning_seeds(self.recipe.seed), run=run
+            start, self.tasks[task], files, where, settings=self.recipe.finetuning, seeds=self.seeds, run=run
         )
-        assert isinstance(report.objective, SequenceClassification)
-        labels = report.objective.labels
         trials = {str(trial.seed): trial for trial in report.trials}
+        rows = {seed: read(where / f"seed-{seed}" / f"{split}.jsonl") for seed in trials}
         return {
-            "metrics": {seed: trial.metrics["validation"] for seed, trial in trials.items()},
+            "metrics": {seed: trial.metrics[split] for seed, trial in trials.items()},
             "seconds": {seed: trial.seconds for seed, trial in trials.items()},
-            "answers": {seed: _answers(where / f"seed-{seed}" / "validation.jsonl", labels) for seed in trials},
+            **answers(rows, report.objective.classes),
         }
+
+    def _told_apart(self, start: Start) -> dict[str, Any]:
+        """Return for each pair whether the better sentence is the likelier one, 1 or 0, and the seconds it took."""
+        assert self.pairs is not None
+        begun, rows = time.monotonic(), read(self.pairs)
+        learner = start.learner or pipeline.new_learner(start.recipe, start.tokenizer)[1]
+        sides = [[row[side] for row in rows] for side in ("sentence_good", "sentence_bad")]
+        good, bad = (log_likelihoods(learner, start.tokenizer, side, start.recipe.model.max_length) for side in sides)
+        told = [int(ours.nats > theirs.nats) for ours, theirs in zip(good, bad, strict=True)]
+        return {"pairs": written(told), "pairs_seconds": time.monotonic() - begun}
 
 
 @dataclass(frozen=True)
@@ -151,43 +166,48 @@ class Words:
         return {"pieces": tokenizer.vocabulary.size, "tokens": len(store.ids), "seconds": seconds}
 
 
-def tuning_seeds(seed: int) -> list[int]:
-    """Return the seeds of the fine-tunings of a pretraining of that seed."""
-    return list(range(TUNINGS * seed, TUNINGS * (seed + 1)))
+def curve(metrics: Path, tokens: int) -> list[dict[str, float]]:
+    """Return a run's evaluations on held-out text, each with the tokens that were trained on before it.
 
-
-def write_corpus(source: Path, path: Path, size: int) -> None:
-    """Write the first documents of a corpus, up to that many bytes of it."""
-    if path.exists():
-        return
-    kept, total = [], 0
-    with lzma.open(source, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            if total > size:
-                break
-            kept.append(line)
-            total += len(line.encode())
-    write_text(path, "".join(kept))
-
-
-def write_tables(source: Path, folder: Path, most: int) -> None:
-    """Write a task's tables, of its training rows drawn at random that many bytes; a test table stays away.
-
-    Bytes, because a row of one task is six times as long as one of another, and costs as much.
+    Args:
+        metrics: the run's `metrics.jsonl`.
+        tokens: of the whole run, at whose end is the last evaluation.
     """
-    found = Files.find(source)
-    assert found.validation is not None
-    for name, path, limit in (("train", found.train, most), ("validation", found.validation, None)):
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            rows = list(lines)
-        if limit is not None:
-            drawn = generator(0, PLAN, 0, 0).permutation(len(rows))
-            size = np.cumsum([len(rows[number].encode()) for number in drawn.tolist()])
-            rows = [rows[number] for number in np.sort(drawn[size <= limit]).tolist()]
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / f"{name}.jsonl", "".join(rows))
+    rows = read_metrics(metrics)
+    known = {row["step"]: row["tokens"] for row in rows if "tokens" in row}
+    evaluations = [row for row in rows if "tokens" not in row]
+    return [
+        {"tokens": known.get(row["step"], tokens)}
+        | {name.removeprefix("held_out/"): value for name, value in row.items() if name.startswith("held_out/")}
+        for row in evaluations
+    ]
 
 
-def _answers(path: Path, labels: Sequence[str]) -> str:
-    """Return a character an answer: the number of its label, of ten at most."""
-    return "".join(str(labels.index(json.loads(line)["predicted"])) for line in path.read_text("utf-8").splitlines())
+def answers(rows: dict[str, list[dict[str, Any]]], labels: Sequence[str]) -> dict[str, Any]:
+    """Return each run's answers in such numbers that a score is Σ above / Σ below over the rows, as texts.
+
+    Accuracy is the share of right answers. F1 of entities is 2 both / (true + found). Of classes the numbers of the
+    labels are there too.
+    """
+    above, below, said = {}, {}, {}
+    for run, table in rows.items():
+        if isinstance(table[0]["predicted"], list):
+            scheme = scheme_of([row["label"] for row in table])
+            sides = [[entities(row[side], scheme) for row in table] for side in ("label", "predicted")]
+            above[run] = written([2 * len(true & found) for true, found in zip(*sides, strict=True)])
+            below[run] = written([len(true) + len(found) for true, found in zip(*sides, strict=True)])
+        else:
+            above[run] = written([int(row["label"] == row["predicted"]) for row in table])
+            below[run] = written([1] * len(table))
+            said[run] = written([labels.index(row["predicted"]) for row in table])
+    return {"above": above, "below": below, **({"answers": said} if said else {})}
+
+
+def written(numbers: Sequence[int]) -> str:
+    """Return small numbers as a text, a character each: digits, and what comes after 9 in Unicode."""
+    return "".join(chr(FIRST + number) for number in numbers)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

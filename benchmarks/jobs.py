@@ -74,6 +74,7 @@ class Clockwork:
 
     total: int
     left: float
+    ended: Callable[[], object] | None
     finished: int = 0
     spent: float = 0.0
 
@@ -83,10 +84,20 @@ class Clockwork:
         remaining = (time.monotonic() - begun) * self.left / self.spent if self.spent else 0.0
         line = f"[{self.finished}/{self.total}] {job.name}: {how} after {clock(seconds)}; {clock(remaining)} left"
         print(line, flush=True)
+        if self.ended is not None:
+            self.ended()
 
 
-def carry_out(jobs: Sequence[Job], processes: int, threads: int) -> dict[str, str]:
+def carry_out(
+    jobs: Sequence[Job], processes: int, threads: int, ended: Callable[[], object] | None = None
+) -> dict[str, str]:
     """Do what is not done, and return why by the name of each job that failed.
+
+    Args:
+        jobs: in the order in which they are begun.
+        processes: how many work at a time.
+        threads: of each.
+        ended: called whenever a job has ended.
 
     Raises:
         KeyboardInterrupt: passed on when every process has saved what it had reached.
@@ -94,7 +105,8 @@ def carry_out(jobs: Sequence[Job], processes: int, threads: int) -> dict[str, st
     open_jobs = {job.name: job for job in jobs if job.done() is None}
     print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs are finished already", flush=True)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the libraries of a new process
-    clockwork, begun = Clockwork(len(open_jobs), sum(job.cost for job in open_jobs.values())), time.monotonic()
+    left, begun = sum(job.cost for job in open_jobs.values()), time.monotonic()
+    clockwork = Clockwork(len(open_jobs), left, ended)
     running: dict[str, tuple[SpawnProcess, float]] = {}
     failed: dict[str, str] = {}
     try:

@@ -29,6 +29,7 @@ from genus.train.run import Run
 from genus.train.world import find_device
 
 if TYPE_CHECKING:
+    from genus.export.folder import LoadedModel
     from genus.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "small-models.json"
@@ -115,9 +116,6 @@ def learned(recipe: Recipe, base: Recipe, train: Path, held_out: Path, folder: P
         raise KeyboardInterrupt
     source = load(folder / "model")
     asked = replace(source.recipe, objectives=base.objectives)
-    store = pipeline.token_store(Corpus([str(held_out)]), source.tokenizer, folder / "held-out")
-    feed = pipeline.validation_feed(asked, store, source.tokenizer, source.learner)
-    metrics = pipeline.evaluate(source.learner, recipe=asked, feed=feed, run=replace(run, evaluate_batches=1_000_000))
     progress = summary.progress
     return {
         "recipe": recipe.hash(),
@@ -125,9 +123,28 @@ def learned(recipe: Recipe, base: Recipe, train: Path, held_out: Path, folder: P
         "tokens": progress.tokens,
         "steps": progress.step,
         "flops": progress.tokens * TRAINING * component_cost(recipe, {"tokens": 48}).flops,
-        "loss": metrics["masked_lm"],
-        "accuracy": metrics["masked_lm/correct"],
-        "bits_per_byte": metrics["masked_lm/bits_per_byte"],
+        **measured(source, asked, held_out, folder / "held-out", run),
+    }
+
+
+def measured(source: LoadedModel, asked: Recipe, held_out: Path, store: Path, run: Run) -> dict[str, float]:
+    """Return what a model reaches on held-out documents, with the examples and masks of a recipe of one objective.
+
+    Args:
+        source: the model.
+        asked: gives the examples, the length of a row, the objective and the seed of the masks.
+        held_out: the documents.
+        store: the folder of their tokens, which are made at the first call; another tokenizer is refused.
+        run: device and precision.
+    """
+    (objective,) = asked.objectives
+    tokens = pipeline.token_store(Corpus([str(held_out)]), source.tokenizer, store)
+    feed = pipeline.validation_feed(asked, tokens, source.tokenizer, source.learner)
+    metrics = pipeline.evaluate(source.learner, recipe=asked, feed=feed, run=replace(run, evaluate_batches=1_000_000))
+    return {
+        "loss": metrics[objective.name],
+        "accuracy": metrics[f"{objective.name}/correct"],
+        "bits_per_byte": metrics[f"{objective.name}/bits_per_byte"],
     }
 
 

@@ -4,13 +4,14 @@
 
 The whole of th_gov_news is cleaned, and read in pieces (unigram) and in words (newmm), 8,192 of each, found in part of
 it. Networks are pretrained on it for so many tokens, on pieces with two seeds and on words with one, and fine-tuned on
-Wisesight's sentiment with three seeds from each pretraining, and with the same seeds from random weights. Settings are
-those of `family.py`. What is finished is not done again, even where its results alone are left: stop it at any moment
+Wisesight's sentiment with three seeds from each pretraining, and with the same seeds from random weights. What is
+finished is not done again, even where its results alone are left: stop it at any moment
 and run the same command.
 """
 
 from __future__ import annotations
 
+import gzip
 import sys
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -20,22 +21,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from family import FAILED, SEEDS, carried_out, parser, settled, take_over, training, words_of
-from family_runs import Training, tuning_seeds, write_corpus, write_tables
-from family_table import DRAWS, OverRuns, numbers
+from family import FAILED, SEEDS, Settings, carried_out, parser, settled, take_over, training, words_of
+from family_data import write_corpus
+from family_runs import FIRST, Training
 
 from genus import catalog
 from genus.errors import GenusError
 from genus.evaluate.interval import Interval, interval, paired_bootstrap
 from genus.evaluate.metrics import Accuracy, MacroF1, Metric
-from genus.files import write_json
-from genus.recipe import Budget, Recipe
+from genus.examples.keys import PLAN, generator
+from genus.files import write_json, write_text
+from genus.optim.adamw import AdamW
+from genus.optim.schedule import Linear
+from genus.recipe import Budget, FineTuning, Recipe
 from genus.tasks.classification import Classification
+from genus.tasks.dataset import Files
 from genus.tasks.table import rows
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
     from jobs import Job
     from numpy.typing import NDArray
@@ -45,6 +51,22 @@ CORPUS, TASK = "th_gov_news", "wisesight_sentiment"
 SENTIMENT = Classification(texts=("texts",), label="category", metrics=(Accuracy(), MacroF1()))
 PRETRAININGS = {"pieces": SEEDS, "words": SEEDS[:1]}
 """Seeds of each; words are there to be compared with, at the price of one."""
+SETTINGS = Settings(
+    optimizer=AdamW(lr=7e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+    schedule=Linear(warmup=0.05),
+    finetuning=FineTuning(
+        optimizer=AdamW(lr=3e-4, eps=1e-6, weight_decay=0.01, clip_norm=1.0),
+        schedule=Linear(warmup=0.1),
+        epochs=1,
+        batch=16,
+        max_length=128,
+    ),
+    length=128,
+    batch=8,
+    tunings=3,
+)
+DRAWS = 1000
+"""Of the paired bootstrap over validation rows."""
 CONSTANT = "constant"
 DIFFERENCES = (
     ("pieces tokens", CONSTANT),
@@ -66,12 +88,13 @@ def plan(options: Namespace) -> list[Job]:
     jobs: dict[str, Job] = {}
     for kind, row in contenders(options.size).items():
         for seed in PRETRAININGS[kind]:
-            recipe = replace(settled(row, seed), budget=Budget(amount=options.tokens, unit="tokens"))
+            recipe = replace(settled(row, seed, SETTINGS), budget=Budget(amount=options.tokens, unit="tokens"))
             own = words_of(options, recipe)
-            tokens = training(options, kind, recipe, own, f"{kind} tokens {seed}")
-            random = training(options, kind, recipe, own, f"{kind} random {seed}", pretrained=False)
-            told = {"vocabulary_text": options.vocabulary_text}
-            jobs |= {job.name: replace(job, choices=job.choices | told) for job in (own, tokens, random)}
+            starts = [
+                training(options, kind, recipe, own, f"{kind} {start} {seed}", SETTINGS)
+                for start in ("tokens", "random")
+            ]
+            jobs |= {job.name: job for job in (own, *starts)}
     return list(jobs.values())
 
 
@@ -80,11 +103,43 @@ def prepare(options: Namespace) -> None:
     options.threads = max(1, torch.get_num_threads() // options.jobs)
     options.text = options.out / f"text-{options.pretraining_text}.jsonl"
     options.tables = options.out / f"tables-{options.fine_tuning_text}"
-    options.tasks = {TASK: SENTIMENT}
+    options.tasks, options.pairs = {TASK: SENTIMENT}, None
     options.sample = options.out / f"text-{options.vocabulary_text}.jsonl"
     for path, size in ((options.text, options.pretraining_text), (options.sample, options.vocabulary_text)):
         write_corpus(options.data / CORPUS / "train.jsonl.xz", path, size)
     write_tables(options.data / TASK, options.tables / TASK, options.fine_tuning_text)
+    options.tuned = options.fine_tuning_text
+    options.labeled = sum(1 for _ in rows(options.tables / TASK / "train.jsonl"))
+
+
+def write_tables(source: Path, folder: Path, most: int) -> None:
+    """Write a task's tables, of its training rows drawn at random that many bytes; a test table stays away."""
+    found = Files.find(source)
+    assert found.validation is not None
+    for name, path, limit in (("train", found.train, most), ("validation", found.validation, None)):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            lines = list(file)
+        if limit is not None:
+            order = generator(0, PLAN, 0, 0).permutation(len(lines))
+            size = np.cumsum([len(lines[number].encode()) for number in order.tolist()])
+            lines = [lines[number] for number in np.sort(order[size <= limit]).tolist()]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{name}.jsonl", "".join(lines))
+
+
+class OverRuns(Metric):
+    """The mean of a metric over runs: predictions are (N, runs)."""
+
+    metric: Metric
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the mean."""
+        return float(np.mean([self.metric(truth, run) for run in predicted.T]))
+
+
+def numbers(lines: Sequence[str]) -> NDArray[np.int64]:
+    """Return answers written as characters, a column a line."""
+    return np.array([[ord(character) - FIRST for character in line] for line in lines]).T
 
 
 @dataclass(frozen=True)
@@ -167,8 +222,8 @@ def results(options: Namespace, jobs: list[Job], failed: dict[str, str]) -> dict
         "command": {name: getattr(options, name) for name in told},
         "labels": labels,
         "truth": truth,
-        "fine_tuned_rows": sum(1 for _ in rows(options.tables / TASK / "train.jsonl")),
-        "seeds": {"pretraining": PRETRAININGS, "fine_tuning": {seed: tuning_seeds(seed) for seed in SEEDS}},
+        "fine_tuned_rows": options.labeled,
+        "seeds": {"pretraining": PRETRAININGS, "fine_tuning": {seed: SETTINGS.tuning_seeds(seed) for seed in SEEDS}},
         "vocabularies": {name: found for name, found in done.items() if name not in runs and found},
         "compared": compared(finished, truth),
         "runs": finished,
@@ -181,7 +236,8 @@ def main() -> None:
     command.add_argument("--pretraining-text", type=int, default=10**9, help="bytes of the news, by default all")
     command.add_argument("--vocabulary-text", type=int, default=10**7, help="bytes of the news that vocabularies see")
     command.add_argument("--report", action="store_true", help="write the results of what is finished only")
-    command.set_defaults(out=Path("runs/thai"), fine_tuning_text=1_500_000)
+    command.add_argument("--fine-tuning-text", type=int, default=1_500_000, help="bytes of training rows, at most")
+    command.set_defaults(out=Path("runs/thai"), size="mini", tokens=8e5)
     options = command.parse_args()
     prepare(options)
     jobs = plan(options)

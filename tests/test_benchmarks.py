@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-TASKS = {"sst2", "mrpc", "rte"}
+TASKS = {"ag_news", "emotion", "conll2003"}
 
 
 def study(script: str, results: Path, *options: str | Path) -> dict[str, Any]:
     """Run a study in the smallest size and return what it writes."""
-    small = ("--size", "tiny", "--tokens", "3000", "--fine-tuning-text", "3000", "--results", results)
+    small = ("--size", "tiny", "--tokens", "3000", "--results", results)
     done = subprocess.run(
         [sys.executable, BENCHMARKS / script, *small, *options], capture_output=True, text=True, check=False
     )
@@ -32,37 +32,43 @@ def study(script: str, results: Path, *options: str | Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path: Path) -> None:
-    where = ("--data", shared / "data", "--out", tmp_path / "runs", "--jobs", "1")
+    where = ("--data", shared / "data", "--out", tmp_path / "runs", "--jobs", "1", "--rows", "40")
     kept = study("distillation.py", tmp_path / "kept" / "kept.json", *where, "--rounds", "1")["contenders"]
     assert list(kept) == ["bert", "distilbert", "distilbert-without-teacher"]
     teacher, student, alone = kept.values()
     assert teacher["kept"] == teacher["size"] == 1
     assert student["parameters"] == alone["parameters"] < teacher["parameters"]
     for row in kept.values():
-        assert row["accuracy"].keys() == TASKS
-        assert all(len(found["pretrainings"]) == 2 for found in row["accuracy"].values())
+        assert row["scores"].keys() == TASKS
+        assert all(len(found["pretrainings"]) == 2 for found in row["scores"].values())
 
     table = study("family.py", tmp_path / "table" / "here", *where, "--members", "distilbert", "xlnet", "--report")
     assert {f"{member} tokens {seed}" for member in ("bert", "distilbert") for seed in (0, 1)} <= table["runs"].keys()
     assert {name.split()[0] for name in table["missing"]} == {"xlnet"}
     page = (tmp_path / "table" / "here" / "README.md").read_text(encoding="utf-8")
-    assert page.count("| distilbert |") == 4  # scores and differences, at equal tokens and at equal FLOPs
+    assert page.count("| distilbert |") == 4  # scores, differences, losses and costs; none from random weights yet
     assert "* xlnet tokens 0: not finished" in page
 
 
 @pytest.mark.slow
 def test_a_few_faults_of_each_kind_are_borne(tmp_path: Path) -> None:
-    """A second call makes nothing again but counts it."""
-    results = tmp_path / "faults.json"
-    few = [word for kind in ("kills", "disk", "damage", "values") for word in (f"--{kind}", "2")]
+    """A second call makes nothing again but counts it, and `--again` what was wrong."""
+    results, kinds = tmp_path / "faults.json", ("kills", "disk", "sizes", "damage", "values", "tables")
+    few = [word for kind in kinds for word in (f"--{kind}", "2")]
     command = [sys.executable, BENCHMARKS / "faults.py", *few, "--work", tmp_path / "work", "--results", results]
-    for printed in (8, 0):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for printed, again in ((12, ()), (0, ()), (1, ("--again",)), (0, ("--again",))):
+        done = subprocess.run([*command, *again], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == printed
         found = json.loads(results.read_text(encoding="utf-8"))
-        assert found["trials"] == dict.fromkeys(("kills", "disk", "damage", "values"), 2)
+        assert found["trials"] == dict.fromkeys(kinds, 2)
         assert found["faults"] == []
+        assert found["mended"] == ({"tables": 1} if again else {})
+        if not printed and not again:
+            with (tmp_path / "work" / "trials.jsonl").open("a") as log:
+                log.write(
+                    json.dumps({"kind": "tables", "number": 1, "real": False, "trial": "", "fault": "made up"}) + "\n"
+                )
 
 
 @pytest.mark.slow
@@ -70,6 +76,7 @@ def test_thai_in_pieces_and_words_and_again_from_the_results_alone(shared: Path,
     pytest.importorskip("pythainlp")
     results = tmp_path / "kept" / "thai.json"
     where = ("--data", shared / "data", "--jobs", "1", "--pretraining-text", "200000", "--vocabulary-text", "100000")
+    where = (*where, "--fine-tuning-text", "3000")
     found = study("thai.py", results, *where, "--out", tmp_path / "runs")
     kinds = [f"{kind} {start}" for kind in ("pieces", "words") for start in ("tokens", "random")]
     assert {name.rsplit(" ", 1)[0] for name in found["runs"]} == {*kinds}
@@ -87,18 +94,52 @@ def test_thai_in_pieces_and_words_and_again_from_the_results_alone(shared: Path,
 
 
 @pytest.mark.slow
-def test_positions_and_again_from_the_runs_that_are_there(corpus: Path, tmp_path: Path) -> None:
-    results = tmp_path / "kept.json"
-    command = [sys.executable, BENCHMARKS / "positions.py", "--size", "tiny", "--tokens", "3000", "--text", corpus]
-    command += ["--out", tmp_path / "runs", "--results", results]
+def test_small_models_and_again_from_the_runs_that_are_there(corpus: Path, tmp_path: Path) -> None:
+    results, names = tmp_path / "kept.json", ["genus", "learned positions", "Lion"]
+    command = [sys.executable, BENCHMARKS / "small_models.py", "--size", "tiny", "--tokens", "3000", "--text", corpus]
+    command += ["--out", tmp_path / "runs", "--results", results, "--contenders", *names]
     found = []
     for _ in range(2):
-        subprocess.run(command, check=True, capture_output=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
         found.append(json.loads(results.read_text(encoding="utf-8"))["contenders"])
     assert found[0] == found[1]
-    assert list(found[0]) == ["rotary, pre-norm", "learned, pre-norm", "learned, post-norm"]
-    assert len({row["recipe"] for row in found[0].values()}) == 3
-    assert all(row["tokens"] >= 3000 and 0 <= row["curve"][-1]["accuracy"] <= 1 for row in found[0].values())
+    assert list(found[0]) == names
+    assert len({row["recipe"] for row in found[0].values()}) == len(names)
+    assert all(row["tokens"] >= 3000 and 0 <= row["accuracy"] <= 1 for row in found[0].values())
+
+
+@pytest.mark.slow
+def test_our_rows_beside_the_trainer_and_again_from_the_runs_that_are_there(
+    shared: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """A second each, of the smallest rows; the class's folder is measured and fine-tuned as ours are."""
+    pytest.importorskip("accelerate")
+    results = tmp_path / "kept.json"
+    command = [sys.executable, BENCHMARKS / "trainer.py", "--data", shared / "data", "--text", corpus]
+    command += ["--size", "tiny", "--seconds", "1", "--labels", "32", "--out", tmp_path / "runs", "--results", results]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(results.read_text(encoding="utf-8"))["contenders"])
+    assert found[0] == found[1]
+    pretrained = {name: row["pretraining"] for name, row in found[0].items() if row["pretraining"]}
+    assert len(pretrained) == 4
+    assert len(found[0]) == 6
+    for row in pretrained.values():
+        assert row["seconds"] >= 1
+        assert row["tokens"] >= row["steps"] > 0
+        assert 0 <= row["accuracy"] <= 1
+        assert row["bits_per_byte"] > 0
+    defaults, ours = (row["arguments"] for row in pretrained.values() if "arguments" in row)
+    assert (defaults["learning_rate"], defaults["per_device_train_batch_size"], defaults["warmup_steps"]) == (
+        5e-5,
+        8,
+        0,
+    )
+    assert (ours["learning_rate"], ours["per_device_train_batch_size"], ours["warmup_steps"]) == (1e-3, 32, 0.1)
+    assert all(len(row["ag_news"]["accuracy"]) == 3 for row in found[0].values())
 
 
 LENGTHS = [512, 1024, 2048, 4096, 8192, 16_384]

@@ -104,6 +104,24 @@ def test_a_run_that_learned(run: Path, tmp_path: Path) -> None:
     assert {"loss", "held-out loss"} & troubles(examine_run(tmp_path)) == {"held-out loss"}
 
 
+@pytest.mark.parametrize(
+    "line", [b"{}}", b"[1}", b"\xff}", b'{"loss": 1, "step": 3}', b'{"loss": "x", "step": {}}', b"[" * 100_000 + b"}"]
+)
+def test_damaged_metrics_are_told_in_one_line(run: Path, tmp_path: Path, line: bytes) -> None:
+    for name in ("recipe.json", "store"):
+        (tmp_path / name).symlink_to(run / name)
+    (tmp_path / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes() + line + b"\n")
+    with pytest.raises(GenusError, match=r"metrics.jsonl: is damaged .*resume the run"):
+        examine_run(tmp_path)
+
+
+def test_a_damaged_recipe_is_told_with_its_file(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to(run / "metrics.jsonl")
+    (tmp_path / "recipe.json").write_text((run / "recipe.json").read_text().replace('"layers"', '"lairs"'))
+    with pytest.raises(GenusError, match=r"recipe.json: is damaged .*lairs"):
+        examine_run(tmp_path)
+
+
 def test_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(GenusError, match="no pretraining run"):
         examine_run(tmp_path)

@@ -112,6 +112,23 @@ def test_a_finished_run_takes_a_larger_budget(corpus: Path, tmp_path: Path, caps
         pipeline.pretrain(recipe.override("budget.amount", 6), [corpus], run, RUN, resume=True)
 
 
+@pytest.mark.parametrize("name", ["ids.bin", "sentences.bin", "documents.bin"])
+@pytest.mark.parametrize("place", [0.01, 0.5, 0.99])
+def test_one_bit_of_a_store_is_noticed_where_a_run_begins(
+    trained: Path, corpus: Path, tmp_path: Path, name: str, place: float
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "store" / name
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 0x40
+    file.write_bytes(content)
+    with pytest.raises(GenusError, match=rf"{name}: is damaged; delete .*store and prepare it again"):
+        pipeline.pretrain(two_stages("bert"), [corpus], tmp_path / "run", RUN, resume=True)
+    words = tmp_path / "run" / "tokenizer"
+    with pytest.raises(GenusError, match=rf"{name}: is damaged"):
+        pipeline.pretrain(two_stages("bert"), [tmp_path / "run" / "store"], tmp_path / "new", RUN, words=words)
+
+
 def test_a_run_in_use_is_refused(corpus: Path, tmp_path: Path) -> None:
     code = "import sys, time; from genus.run_folder import RunFolder\n"
     code += "with RunFolder(sys.argv[1]).lock(): print(flush=True); time.sleep(600)"

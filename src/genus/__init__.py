@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
     from genus.evaluate.fill import fill_mask
+    from genus.evaluate.likelihood import log_likelihoods
     from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.part import diff
@@ -45,6 +46,7 @@ __all__ = [
     "finetune",
     "load",
     "load_model",
+    "log_likelihoods",
     "names",
     "prepare",
     "pretrain",
@@ -65,6 +67,7 @@ _HOMES = {
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
     "load_model": "export.folder:load",
+    "log_likelihoods": "evaluate.likelihood:log_likelihoods",
     "names": "catalog:names",
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",

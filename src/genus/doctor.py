@@ -15,7 +15,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.export.weights import read_weights
-from genus.files import read_json
+from genus.files import expecting
 from genus.recipe import Recipe
 from genus.run_folder import RunFolder
 from genus.text import find, read_blocks
@@ -38,6 +38,8 @@ LITTLE = 1_000_000
 """Tokens below which a model learns little more than the frequencies of words."""
 SEEN = 2_000
 """Characters of each document by which its script and its sentences are judged."""
+PLATEAU = 0.97
+"""Share of the entropy of single tokens above which a loss says that little but their frequencies was learned."""
 RECENT = 20
 """Rows of `metrics.jsonl`, from the last on, that say how a run is doing."""
 
@@ -149,18 +151,19 @@ def examine_run(folder: Path) -> list[Finding]:
     """Examine a pretraining run by its metrics, its store and its model.
 
     Raises:
-        GenusError: there is no pretraining run, or it has no metrics yet.
+        GenusError: there is no pretraining run, or it has no metrics yet, or is damaged.
     """
     run = RunFolder(folder)
     metrics = folder / "metrics.jsonl"
     if run.content() != "a pretraining run" or not metrics.exists():
         raise GenusError(f"{folder}: is no pretraining run with metrics; name its folder, or a text")
-    rows = read_metrics(metrics)
-    steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
-    if not steps:
-        raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")
-    recipe = Recipe.from_json(read_json(run.recipe))
-    return [*_progress(recipe, steps), *_fit(folder, recipe, steps, held_out), *_weights(folder)]
+    recipe = run.choices(Recipe)
+    with expecting(metrics, "resume the run, which leaves damaged lines out"):
+        rows = read_metrics(metrics)
+        steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
+        if not steps:
+            raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")
+        return [*_progress(recipe, steps), *_fit(folder, recipe, steps, held_out), *_weights(folder)]
 
 
 def _progress(recipe: Recipe, rows: list[dict[str, Any]]) -> Iterator[Finding]:
@@ -197,7 +200,7 @@ def _fit(
         loss, told = sum(recent) / len(recent), f"{name} {sum(recent) / len(recent):.2f} nats"
         if level is not None:
             told += f"; single tokens by their frequencies alone: {level:.2f}"
-        stays = level is not None and loss > 0.97 * level
+        stays = level is not None and loss > PLATEAU * level
         advice = "more tokens; rotary positions and pre-norm layers leave this plateau soonest (genus)" if stays else ""
         yield Finding("loss", told, advice)
         if held_out and (there := held_out[-1].get(f"held_out/{name}")) is not None:

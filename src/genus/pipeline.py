@@ -217,6 +217,9 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
 
     An interrupted preparation continues when it is restarted. What of the corpus is dropped, cut, repaired or unknown
     is logged.
+
+    Raises:
+        GenusError: the store is damaged, which its checksums tell (about 1 GB/s), or the text cannot be read.
     """
     prepared = _prepared(corpus)
     if prepared is not None:
@@ -224,6 +227,7 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
     else:
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
     if is_rank_zero():
+        Store.check(folder)
         sources = ", ".join(map(str, corpus.sources))
         for line in counts(folder).notices():
             say(f"{sources}: {line}")

@@ -8,7 +8,7 @@ import re
 import socket
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from genus.errors import GenusError, UsageError
 from genus.files import read_json, system_error, write_json
@@ -22,6 +22,7 @@ except ImportError:  # Windows, where a folder is not locked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+P = TypeVar("P", bound=Part)
 Content = Literal["nothing", "a pretraining run", "a fine-tuning", "a model", "a tokenizer", "other files"]
 """What a folder can hold, as error messages call it."""
 Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone"]
@@ -176,7 +177,7 @@ class RunFolder:
         if not self.recipe.exists() or not self.has_started():
             self._write(choices)
             return ""
-        changes = diff(self._read(type(choices)), choices)
+        changes = diff(self.choices(type(choices)), choices)
         if resume and only_budget_grows(changes):
             self._write(choices)
             ((_, before, after),) = changes
@@ -199,7 +200,12 @@ class RunFolder:
         if not same:
             write_json(self.recipe, value)
 
-    def _read(self, kind: type[Part]) -> Part:
+    def choices(self, kind: type[P]) -> P:
+        """Return the choices in `recipe.json`.
+
+        Raises:
+            GenusError: it is missing or damaged.
+        """
         table = read_json(self.recipe)
         try:
             return kind.from_json(table)

@@ -99,6 +99,12 @@ REFUSED: dict[str, Case] = {
     "an open quote": (CLASSES, "csv", CSV + '"open,a\n', "line 14: a quote is not closed"),
     "UTF-16": (CLASSES, "csv", CSV.encode("utf-16"), "is UTF-16, or no text"),
     "deep JSON": (CLASSES, "jsonl", '{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1: not JSON"),
+    "deep JSON beside a lone surrogate": (
+        CLASSES,
+        "jsonl",
+        '{"text": "\\ud800", "label": 1, "more": ' + "[" * 700 + "]" * 700 + "}\n",
+        "line 1: not JSON",
+    ),
     "one JSON array": (CLASSES, "jsonl", json.dumps(ROWS), "expected an object with named columns on each line"),
     "only empty texts": (CLASSES, "jsonl", each(ROWS, text=lambda _: " "), "no row has a text"),
     "a struct": (CLASSES, "parquet", lambda: parquet(text=[{"a": 1}] * 4, label=[0, 1] * 2), "holds an object"),

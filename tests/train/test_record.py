@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import resource
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,6 +144,30 @@ def test_a_torn_last_row_is_dropped(torn: bytes, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(whole + b'{"step": 9}\n' + torn)
     MetricsFile(tmp_path, "none", 4).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize("damaged", [b'{"step": 1, "lo\n', b"[" * 100_000 + b"\n", b'{"step": 1' + b"0" * 400 + b"}\n"])
+def test_damaged_rows_are_dropped_and_counted(
+    damaged: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + damaged + b'{"step": 2}\n')
+    MetricsFile(tmp_path, "none", 4).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+    assert capsys.readouterr().err == f"{tmp_path / 'metrics.jsonl'}: 1 of 3 lines are damaged and left out\n"
+
+
+def test_a_disk_that_takes_a_part_of_a_row(tmp_path: Path) -> None:
+    """A file's largest size is such a disk: the system writes up to it, and says how much."""
+    metrics = MetricsFile(tmp_path, "none", 0)
+    metrics.write({"step": 1})
+    size, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (metrics.path.stat().st_size + 5, hard))
+    try:
+        with pytest.raises(GenusError, match=r"metrics.jsonl: cannot be written \(File too large\)"):
+            metrics.write({"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    metrics.close()
 
 
 def test_a_full_disk_under_the_metrics(tmp_path: Path) -> None:

@@ -6,23 +6,21 @@ Legend: M masks, V vocabulary.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from genus.batch import IGNORE
 from genus.errors import GenusError, UsageError
-from genus.examples import Example, Sequence
-from genus.examples.feed.pack import pack
-from genus.objectives import answering, device_of
-from genus.train.precision import autocast
+from genus.evaluate.token_prediction import Predictor
+from genus.examples import Sequence
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genus.objectives import Head, Learner
+    from genus.examples import Example
+    from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 
 BLANK = re.compile(r"\[MASK\]|<mask>|_{3,}")
@@ -50,7 +48,8 @@ def fill_mask(
     """Return the `top` most probable tokens for every mask of a text, most probable first.
 
     Args:
-        learner: has a masked-language-model head, or an auxiliary model that has one, such as ELECTRA's generator.
+        learner: has a head of a masked or a permutation language model, or an auxiliary model that has one, such as
+            ELECTRA's generator.
         tokenizer: the learner's own.
         text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`; the names of other special
             tokens are treated as text.
@@ -60,21 +59,24 @@ def fill_mask(
 
     Raises:
         UsageError: `top` is below 1; the text has no mask, or more tokens than the model has positions.
-        GenusError: the model has no masked-language-model head.
+        GenusError: the model has no such head.
     """
     if top < 1:
         raise UsageError(f"top: expected at least 1, got {top}")
-    learner, head = _restorer(learner)
-    target = cast("Head", learner.heads[head]).target
+    predictor = Predictor.find(learner, "masked", "permuted")
+    if predictor is None:
+        raise GenusError(
+            "this model has no masked-language-model head, nor a generator beside it; take a pretrained one"
+        )
     mask = tokenizer.pieces[tokenizer.vocabulary.mask]
     text = BLANK.sub(lambda _: mask, text)
     if mask not in text:
         raise UsageError(f"{text!r} has no mask; write {mask} or ___ where a word is missing")
-    example = _example(tokenizer, text, target)
+    example = _example(predictor, tokenizer, text)
     length = len(example.tokens.ids)
     if max_length is not None and length > max_length:
         raise UsageError(f"the text has {length} tokens, the model {max_length} positions; shorten it")
-    chances_MV = _chances(learner, head, example, tokenizer, precision)
+    chances_MV = _chances(predictor, example, tokenizer, precision)
     values, ids = chances_MV.topk(min(top, chances_MV.shape[-1]))
     return [
         [_completion(tokenizer, text, mask, place, i, p) for i, p in zip(best, chances, strict=True)]
@@ -82,33 +84,21 @@ def fill_mask(
     ]
 
 
-def _restorer(learner: Learner) -> tuple[Learner, str]:
-    """Return the learner, or the first of its auxiliary models, whose head fills masks, and the head's name."""
-    for one in (learner, *(companion.learner for companion in learner.auxiliary_models().values())):
-        for name, head in one.heads.items():
-            if cast("Head", head).fills_masks:
-                return one, name
-    raise GenusError("this model has no masked-language-model head, nor a generator beside it; take a pretrained one")
+def _example(predictor: Predictor, tokenizer: Tokenizer, text: str) -> Example:
+    """Return the text with special tokens, of which every mask is predicted."""
+    vocabulary = tokenizer.vocabulary
+    ids = np.array(tokenizer.encode([text], specials=(tokenizer.pieces[vocabulary.mask],))[0], np.int64)
+    sequence = Sequence(*vocabulary.frame(ids))
+    return predictor.hide(sequence, np.flatnonzero(sequence.ids == vocabulary.mask), vocabulary)
 
 
-def _example(tokenizer: Tokenizer, text: str, target: str) -> Example:
-    """Return the text with special tokens and, at every mask, a target without a label."""
-    mask = tokenizer.pieces[tokenizer.vocabulary.mask]
-    ids = np.array(tokenizer.encode([text], specials=(mask,))[0], np.int64)
-    sequence = Sequence(*tokenizer.vocabulary.frame(ids))
-    masks = np.flatnonzero(sequence.ids == tokenizer.vocabulary.mask)
-    return Example({"tokens": sequence}, {target: (masks, np.full(len(masks), IGNORE))})
-
-
-def _chances(learner: Learner, head: str, example: Example, tokenizer: Tokenizer, precision: str) -> Tensor:
+def _chances(predictor: Predictor, example: Example, tokenizer: Tokenizer, precision: str) -> Tensor:
     """Return token probabilities (M, V), with those of special tokens set to 0."""
-    batch = pack([[example]], len(example.tokens.ids), tokenizer.vocabulary.pad, streams=False)
-    batch, device = replace(batch, heads=frozenset({head})), device_of(learner)
-    with answering(learner), autocast(precision, device):
-        logits_MV = learner.outputs(batch.to(device))[head]["logits"]
+    vocabulary = tokenizer.vocabulary
+    logits_MV, _ = predictor.logits([[example]], len(example.tokens.ids), vocabulary.pad, precision)
     special_V = torch.ones(logits_MV.shape[-1], dtype=torch.bool)  # rows beyond the tokenizer's tokens are none to show
-    special_V[: tokenizer.vocabulary.size] = torch.as_tensor(tokenizer.vocabulary.special)
-    return logits_MV.float().softmax(-1).masked_fill(special_V.to(device), 0.0)
+    special_V[: vocabulary.size] = torch.as_tensor(vocabulary.special)
+    return logits_MV.float().softmax(-1).masked_fill(special_V.to(logits_MV.device), 0.0)
 
 
 def _completion(tokenizer: Tokenizer, text: str, mask: str, place: int, token: int, probability: float) -> Completion:

@@ -94,12 +94,12 @@ def _jsonl(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]
                 continue
             try:
                 row = json.loads(line, object_pairs_hook=_object)
+                if SURROGATE.search(line) or "\\ud" in line or "\\uD" in line:
+                    row = _clean(row, number, notices)
             except (ValueError, RecursionError) as error:
                 raise GenusError(f"{path}, line {number}: not JSON: {error}") from None
             if not isinstance(row, dict):
                 raise GenusError(f"{path}, line {number}: expected an object with named columns on each line")
-            if SURROGATE.search(line) or "\\ud" in line or "\\uD" in line:
-                row = _clean(row, number, notices)
             yield number, row
 
 

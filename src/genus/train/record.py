@@ -7,7 +7,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-from genus.errors import GenusError
+from genus.errors import GenusError, say
 from genus.files import write_text
 from genus.train.checkpoint import reason
 from genus.train.display import Display
@@ -114,7 +114,9 @@ class MetricsFile:
         """
         try:
             told = {name: value if math.isfinite(value) else None for name, value in row.items()}
-            self.file.write(json.dumps(told).encode() + b"\n")
+            line = memoryview(json.dumps(told).encode() + b"\n")
+            while line:  # a disk that becomes full takes a part, without an error
+                line = line[self.file.write(line) :]
             if self.curves is not None:
                 for name in row.keys() - {"step"}:
                     self.curves.add_scalar(name, row[name], row["step"])
@@ -134,18 +136,24 @@ def read_metrics(path: Path) -> list[MetricsRow]:
 
 
 def _cut(path: Path, step: int) -> None:
-    """Keep the rows up to a step, since later steps are trained again; an incomplete last line is dropped."""
+    """Keep the rows up to a step, since later steps are trained again; an incomplete last line is dropped.
+
+    Damaged lines are dropped too, and counted.
+    """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    write_text(path, "".join(line for line in lines if line.endswith("\n") and _step(line) <= step))
+    text = path.read_text(encoding="utf-8", errors="replace")
+    steps = [(line, _step(line)) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    if damaged := sum(math.isinf(number) for _, number in steps):
+        say(f"{path}: {damaged:,} of {len(steps):,} lines are damaged and left out")
+    write_text(path, "".join(line for line, number in steps if number <= step))
 
 
 def _step(line: str) -> float:
     """Return the step of a row, infinity for an invalid line."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
 
 

@@ -1,0 +1,97 @@
+"""Token prediction: examples of which a language-model head predicts tokens, and its logits for them.
+
+Legend: L tokens of a sequence; else docs/names.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self, cast
+
+import numpy as np
+
+from genus.examples import Example, Sequence
+from genus.examples.feed.pack import pack
+from genus.objectives import answering, device_of
+from genus.train.precision import autocast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Several
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from genus.objectives import Head, Learner, Prediction
+    from genus.tokens.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A head that predicts tokens of a text, and the learner that it belongs to."""
+
+    learner: Learner
+    name: str
+    """Name of the head."""
+
+    @classmethod
+    def find(cls, learner: Learner, *ways: Prediction) -> Self | None:
+        """Return the first head that predicts tokens in one of these ways, None without one.
+
+        It is the learner's, or that of one of its auxiliary models, such as ELECTRA's generator.
+        """
+        for one in (learner, *(companion.learner for companion in learner.auxiliary_models().values())):
+            for name, head in one.heads.items():
+                if cast("Head", head).predicts in ways:
+                    return cls(one, name)
+        return None
+
+    @property
+    def head(self) -> Head:
+        """The head."""
+        return cast("Head", self.learner.heads[self.name])
+
+    def hide(self, sequence: Sequence, at_M: NDArray[np.int64], vocabulary: Vocabulary) -> Example:
+        """Return the example in which the tokens `at_M` of a sequence are predicted from all others.
+
+        A masked language model gets the mask token in their places. Of a permutation language model they come last in
+        the order: no token attends to them, and their query-stream states attend to all others.
+        """
+        original_M = sequence.ids[at_M]
+        if self.head.predicts == "permuted":
+            order = np.zeros(len(sequence.ids), np.int64)
+            order[at_M] = 1
+            sequence = replace(sequence, order=order)
+        else:
+            ids = sequence.ids.copy()
+            ids[at_M] = vocabulary.mask
+            sequence = replace(sequence, ids=ids)
+        return Example({"tokens": sequence}, {self.head.target: (at_M, original_M)})
+
+    def read_on(self, ids_L: NDArray[np.int64], vocabulary: Vocabulary) -> Example:
+        """Return the example in which each token of a text is predicted from those before it, for a causal model.
+
+        The first is predicted from the token that separates documents, which stands before it as in training.
+        """
+        before, nothing = np.append(vocabulary.sep, ids_L)[:-1], np.zeros(len(ids_L), np.int64)
+        sequence = Sequence(before, nothing, nothing.astype(np.bool_))
+        return Example({"tokens": sequence}, {self.head.target: (np.arange(len(ids_L)), ids_L)})
+
+    def logits(self, rows: Several[Several[Example]], length: int, pad: int, precision: str) -> tuple[Tensor, Tensor]:
+        """Return the logits (M, V) for the targets of packed examples, in their order, and the targets' labels (M,).
+
+        There is no dropout, no gradient and no memory of other batches.
+
+        Args:
+            rows: the examples of each row.
+            length: of a row.
+            pad: the id of padding.
+            precision: dtype of the forward pass, as in `Run.precision`.
+        """
+        device = device_of(self.learner)
+        batch = replace(pack(rows, length, pad, streams=False), heads=frozenset({self.name})).to(device)
+        with answering(self.learner), autocast(precision, device):
+            batch, _ = self.head.prepare(self.learner.network, batch)
+            logits_MV = self.learner.outputs(batch)[self.name]["logits"]
+        targets = batch.targets[self.head.target]
+        real_M = targets.counted()
+        return logits_MV[real_M], targets.label[real_M]
