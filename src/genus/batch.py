@@ -162,7 +162,8 @@ class Targets:
     """Prediction targets: `label[m]` is to be predicted at token `index[m]` of a stream's packed axis."""
 
     index: Tensor
-    """(M,) int64 gather index into the packed axis; 0 for padding targets."""
+    """(M,) int64 gather index into the packed axis; 0 for padding targets. (M, K) where a target has up to K tokens, as
+    the choices of a question, each at the summary token of a sequence of its own; -1 where it has fewer."""
     label: Tensor
     """(M, ...) int64 classes, or float32 regression targets; `IGNORE` or NaN for padding targets."""
     weight: Tensor | None = None

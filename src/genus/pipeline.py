@@ -119,6 +119,7 @@ def _pretrain(
             say(line)
         tokenizer = tokenizer_for(recipe, corpus, where, words or start)
         store = token_store(corpus, tokenizer, folder / "store", progress)
+        recipe = replace(recipe, examples=recipe.examples.of_corpus(store, tokenizer))
         recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
         if (change := where.pin(recipe, resume=resume)) and is_rank_zero():
             say(change)
@@ -305,7 +306,7 @@ def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int
 
 def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: TaskStep, seed: int) -> TaskFeed:
     """Return the feed of batches of one task step of a stage."""
-    vocabulary, learning = tokenizer.vocabulary, recipe.learning(turn)
+    vocabulary, learning = tokenizer.read_by(causal=recipe.model.causal).vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
         vocabulary = replace(vocabulary, counts=store.counts(vocabulary.size))
     feed = Feed(

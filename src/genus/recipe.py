@@ -15,8 +15,8 @@ from genus.model import Model
 from genus.model.pooler import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
-from genus.part import Count, Fraction, Natural, Part, Positive, Share
-from genus.tokens import TokenizerConfig
+from genus.part import Count, Fraction, Natural, NotNegative, Part, Positive, Share
+from genus.tokens import TaskTokens, TokenizerConfig
 
 if TYPE_CHECKING:
     from genus.examples import Lengths, Limits
@@ -122,10 +122,15 @@ class FineTuning(Part):
     batch: Count
     """Batch size: examples per update."""
     max_length: Count = 128
-    pooler: Pooler = Pooler()
-    """The pooler that a network without one gets, as Hugging Face's heads have it before their last layer."""
+    pooler: Pooler | None = Pooler()
+    """The pooler that a network without one gets, as Hugging Face's heads have it before their last layer; None: none,
+    as decoders, whose heads read the state itself."""
     dropout: Fraction = 0.1
     """Dropout rate of the head's input, before its last linear layer (released code of BERT, run_classifier.py)."""
+    task_tokens: TaskTokens | None = None
+    """Special tokens that tasks of whole sequences add to the vocabulary (GPT); None: its own templates are used."""
+    language_model: NotNegative = 0.0
+    """Weight of the language-model loss on the texts of a task, beside the task's loss (GPT: 0.5); 0: none."""
 
 
 class Published(Part):

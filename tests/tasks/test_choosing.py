@@ -58,7 +58,7 @@ def test_whether_a_metric_is_defined(metric: Metric, truth: list, defined: bool)
 )
 def test_of_equal_evaluations_the_later_is_kept_and_of_undefined_ones_the_last(values: list, kept: int) -> None:
     layer, given = nn.Linear(1, 1), iter(values)
-    best = BestCheckpoint(lambda _: {"f1": next(given), "accuracy": 1.0}, "f1")
+    best = BestCheckpoint(lambda _: {"f1": next(given), "accuracy": 1.0}, F1())
     for number, value in enumerate(values):
         nn.init.constant_(layer.weight, number)
         assert best(layer) == {name: one for name, one in (("f1", value), ("accuracy", 1.0)) if one is not None}  # type: ignore[arg-type]

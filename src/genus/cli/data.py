@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Field, Out, RecipeName, Settings, Sources, Title
+from genus.cli.options import AsJson, Codes, Field, Out, RecipeName, Settings, Sources, Title
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import say
 
@@ -20,6 +20,7 @@ def train_tokenizer(
     settings: Settings = [],
     field: Field = "text",
     title: Title = None,
+    codes: Codes = [],
     as_json: AsJson = False,
 ) -> None:
     """Train the tokenizer of a recipe on text. Only a tokenizer that genus wrote is written over."""
@@ -32,7 +33,7 @@ def train_tokenizer(
 
     if line := skipped(texts):
         say(line)
-    corpus, old = Corpus(texts, Fields(field, title)), replaced_by_tokenizer(out)
+    corpus, old = Corpus(texts, Fields(field, title, tuple(codes))), replaced_by_tokenizer(out)
     with RunFolder(out).lock():
         tokenizer = catalog.load(recipe, settings).tokens.train(corpus)
         tokenizer.save(out, replaced=old)
@@ -51,6 +52,7 @@ def prepare(
     workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
     field: Field = "text",
     title: Title = None,
+    codes: Codes = [],
     check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -66,7 +68,7 @@ def prepare(
     if line := skipped(texts):
         say(line)
     begun = time.perf_counter()
-    fields, progress = Fields(field, title), Counter("tokenizing", "B")
+    fields, progress = Fields(field, title, tuple(codes)), Counter("tokenizing", "B")
     prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
     if check:
         Store.check(out)

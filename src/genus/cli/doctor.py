@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Field, Title
+from genus.cli.options import AsJson, Codes, Field, Title
 from genus.cli.output import document
 
 
@@ -20,6 +20,7 @@ def doctor(
     ] = None,
     field: Field = "text",
     title: Title = None,
+    codes: Codes = [],
     as_json: AsJson = False,
 ) -> None:
     """Examine a text before training, or a run during and after it.
@@ -36,7 +37,7 @@ def doctor(
         findings = examine_run(folder)
     else:
         tokenizer = None if words is None else Tokenizer.load(words)
-        findings = examine_text(Corpus(what, Fields(field, title)), tokenizer)
+        findings = examine_text(Corpus(what, Fields(field, title, tuple(codes))), tokenizer)
     if as_json:
         document([asdict(finding) for finding in findings])
         return

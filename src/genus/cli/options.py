@@ -44,6 +44,21 @@ Title = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="A field or column that stands in front, as a sentence of its own: a title."),
 ]
+Codes = Annotated[
+    list[str],
+    typer.Option(
+        "--codes",
+        metavar="NAME",
+        help="A field or column with a control code of each text, or @file or @folder for the name of its file or "
+        "folder; repeatable, in the order in which they stand in front.",
+    ),
+]
+Choices = Annotated[
+    list[str],
+    typer.Option(
+        "--choices", metavar="COLUMN", help="Of `--task choice`: the column of the list; repeated, a column per choice."
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
 Folder = Annotated[
     Path,

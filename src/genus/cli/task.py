@@ -14,7 +14,15 @@ def kind_of(task: "Task") -> str:
     return type(task).__name__.lower()
 
 
-def choose(name: str, texts: Sequence[str] = (), label: str | None = None, metrics: Sequence[str] = ()) -> "Task":
+def choose(
+    name: str,
+    texts: Sequence[str] = (),
+    label: str | None = None,
+    metrics: Sequence[str] = (),
+    *,
+    choices: Sequence[str] = (),
+    symmetric: bool = False,
+) -> "Task":
     """Return a task by kind or by the name of a GLUE task, with the given columns and metrics.
 
     Raises:
@@ -38,6 +46,10 @@ def choose(name: str, texts: Sequence[str] = (), label: str | None = None, metri
         changes["texts"] = list(texts)
     if label is not None:
         changes["label"] = label
+    if choices:
+        changes["choices"] = list(choices)
+    if symmetric:
+        changes["symmetric"] = True
     if metrics:
         changes["metrics"] = [known[metric].__name__ for metric in metrics]
     return task.overlay(changes)

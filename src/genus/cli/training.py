@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Field, Folder, Out, Running, Settings, Title, chosen_run
+from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Title, chosen_run
 from genus.cli.output import Counter, columns, document
 
 DEFAULT = "genus"
@@ -47,6 +47,7 @@ def pretrain(
     ] = None,
     field: Field = "text",
     title: Title = None,
+    codes: Codes = [],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +65,7 @@ def pretrain(
     recipe, texts = catalog.split(what, DEFAULT)
     row = catalog.load(recipe, settings)
     source, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
-    fields, counter = Fields(field, title), Counter("tokenizing", "B")
+    fields, counter = Fields(field, title, tuple(codes)), Counter("tokenizing", "B")
     summary = pipeline.pretrain(
         row, texts, out, run, fields=fields, words=words, start=source, teacher=guide, resume=resume, progress=counter
     )
@@ -86,21 +87,32 @@ Data = Annotated[
     typer.Argument(metavar="DATA", help="A folder with train and validation tables, or one table.", show_default=False),
 ]
 TaskName = Annotated[
-    str, typer.Option("--task", help="classification, regression, tagging, or one of GLUE such as sst2.")
+    str,
+    typer.Option(
+        "--task", help="classification, regression, tagging, choice, completion, or one of GLUE such as sst2."
+    ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
 Text = Annotated[
     list[str],
     typer.Option("--text", metavar="COLUMN", help="The column of the text, or of the words; given twice, of a pair."),
 ]
-Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label, or of the tags.")]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="The column of the label, of the tags, of the right choice, or of completions."
+    ),
+]
+Symmetric = Annotated[
+    bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
+]
 MetricName = Annotated[
     list[str],
     typer.Option(
         "--metric",
         metavar="NAME",
         help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
-        "word_accuracy; the first decides.",
+        "word_accuracy; of completions token_loss, perplexity, bits_per_byte, token_accuracy; the first decides.",
     ),
 ]
 
@@ -114,6 +126,8 @@ def finetune(
     test: Table = None,
     text: Text = [],
     label: Label = None,
+    choices: Choices = [],
+    symmetric: Symmetric = False,
     metric: MetricName = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
@@ -138,7 +152,7 @@ def finetune(
     files = Files.find(data) if data.is_dir() else Files(data)
     report = finetune(
         Start(row, source.tokenizer, None if random else source.learner),
-        choose(task, text, label, metric),
+        choose(task, text, label, metric, choices=choices, symmetric=symmetric),
         Files(files.train, validation or files.validation, test or files.test),
         out,
         seeds=range(seeds),
@@ -147,7 +161,7 @@ def finetune(
     if as_json:
         document(report.to_json())
         return
-    choice = "last" if math.isinf(report.best.rank(report.task.metrics[0].name)) else "best"
+    choice = "last" if math.isinf(report.best.rank(report.task.metrics[0])) else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
     found = report.summary()
     rows = [

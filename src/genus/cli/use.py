@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
+from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
 from genus.cli.output import Counter, columns, document
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 
 if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
@@ -26,19 +26,25 @@ def evaluate(
         typer.Option("--text", metavar="COLUMN", help="Of a table: the column of the text; twice, of a pair."),
     ] = [],
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label.")] = None,
-    task: Annotated[str | None, typer.Option(help="A task of GLUE, for its columns and metrics.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="A task of GLUE, for its columns and metrics; `completion`: a language model on a table."),
+    ] = None,
+    choices: Choices = [],
     answers: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")
     ] = None,
     field: Field = "text",
     title: Title = None,
+    codes: Codes = [],
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on text or on a table.
 
-    A pretrained one on text (losses, perplexity, bits per byte), a fine-tuned one on a table.
+    A pretrained one on text (losses, perplexity, bits per byte), or with `--task completion` on the completions of a
+    table; a fine-tuned one on a table.
     """
     from genus.objectives.supervised import FineTuned
     from genus.text import Fields
@@ -46,13 +52,13 @@ def evaluate(
     run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
     found: Metrics
-    if any(isinstance(objective, FineTuned) for objective in source.recipe.objectives):
-        _refuse("a pretrained model; this one is fine-tuned, and measured as it is", {"--set": settings})
-        found = _on_table(source, data, _task(source, task, text, label), answers, run)
+    if task is not None or any(isinstance(objective, FineTuned) for objective in source.recipe.objectives):
+        _refuse("text; a model is measured as it is on a table", {"--set": settings})
+        found = _on_table(source, data, _task(source, task, text, label, choices), answers, run)
     else:
-        of_tables = {"--text": text, "--label": label, "--task": task, "--answers": answers}
+        of_tables = {"--text": text, "--label": label, "--choices": choices, "--answers": answers}
         _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
-        found = {**_on_text(source, data, Fields(field, title), run, settings)}
+        found = {**_on_text(source, data, Fields(field, title, tuple(codes)), run, settings)}
     if as_json:
         document(found)
     else:
@@ -144,18 +150,20 @@ def _on_text(
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
         store = pipeline.token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
+        if line := row.examples.unfamiliar(store, source.tokenizer):
+            say(line)
         feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _task(source: "LoadedModel", name: str | None, text: list[str], label: str | None) -> Any:
+def _task(source: "LoadedModel", name: str | None, text: list[str], label: str | None, choices: list[str]) -> Any:
     """Return the task to evaluate: by name, or by the objective of the model's head."""
     from genus.cli.task import choose, kind_of
     from genus.tasks import task_of
     from genus.tasks.predict import objective_of
 
-    objective = objective_of(source)
-    return choose(name or kind_of(task_of(objective)), text, label).resolved_for(objective)
+    found = choose(name or kind_of(task_of(objective_of(source))), text, label, choices=choices)
+    return found.resolved_for(objective_of(source, found))
 
 
 def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> "Metrics":
@@ -170,7 +178,7 @@ def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path |
     path = Path(data[0])
     rows = read(path, task, labeled=answers is None)
     if answers is not None:
-        rows = without_placeholders(rows, objective_of(source), path)
+        rows = without_placeholders(rows, objective_of(source, task), path)
     found, metrics = score(source, task, rows, run, path)
     if answers is not None:
         write_text(answers, lines(rows, found))

@@ -6,6 +6,7 @@ for all predictions alike. Predictions that do not vary have no correlation with
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
 
 
 class Metric(Part, ABC):
-    """A choice of evaluation metric; larger is better."""
+    """A choice of evaluation metric."""
 
     judges: ClassVar[str] = "classes"
-    """What it compares: `classes`, `numbers`, or the `tags` of words."""
+    """What it compares: `classes`, `numbers`, the `tags` of words, or the likelihood of `texts`."""
+    larger_is_better: ClassVar[bool] = True
+    """Whether larger values are better; otherwise smaller ones are, as of a loss."""
 
     @property
     def name(self) -> str:
         """The kind in snake case: the metric's key in results."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def rank(self, value: float | None) -> float:
+        """Return a number that is larger for better values; the least where the metric is undefined."""
+        if value is None:
+            return -math.inf
+        return value if self.larger_is_better else -value
 
     def misfit(self, judged: str, classes: Sequence[str] = ()) -> str:
         """Return why the metric says nothing of such labels, with these classes if they are known; empty if it does."""

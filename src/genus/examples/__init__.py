@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from genus.part import Count, Part
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from genus.examples.blocks import Documents
     from genus.tokens.store import Store
+    from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
 
     Limits = Mapping[str, int]
@@ -49,6 +50,8 @@ class Sequence:
     """Whether its text is reversed."""
     task: int | None = None
     """Index of its task, for models with task embeddings."""
+    learned: NDArray[np.bool_] | None = None
+    """(L,) false where the token is given, such as those of a prompt, and no target of `CausalLM`; None: all are."""
 
 
 @dataclass(slots=True)
@@ -116,6 +119,14 @@ class ExampleFormat(Part, ABC):
 
     dupe_factor: Count | None = None
     """Number of fixed versions of the data, as in BERT's duplicated static masking; None: a new one per epoch."""
+
+    def of_corpus(self, store: Store, tokenizer: Tokenizer) -> Self:
+        """Return the format with what it keeps of the training corpus in the recipe; by default itself."""
+        return self
+
+    def unfamiliar(self, store: Store, tokenizer: Tokenizer) -> str:
+        """Return a notice of what a text has that the training corpus of the format had not; "" if there is nothing."""
+        return ""
 
     @abstractmethod
     def plan(

@@ -89,11 +89,18 @@ class LinearHead(Head):
         return {self.loss: batch.targets[self.target].count()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return y (M, C) under the name `choice.answer`."""
-        targets = batch.targets[self.target]
-        states_MH = states[targets.stream][targets.index]
-        states_MH = network.pool(states_MH) if self.choice.pooled else states_MH
-        return {self.choice.answer: self.classes(self.dropout(states_MH))}
+        """Return y (M, C) under the name `choice.answer`.
+
+        Where a target has several summary tokens (M, K), as a pair that is read in both orders, h is the sum of their
+        pooled states (Radford et al. 2018, section 3.3, similarity).
+        """
+        states_MH = self.read(network, states, batch.targets[self.target])
+        return {self.choice.answer: self.classes(self.dropout(states_MH if states_MH.dim() == 2 else states_MH.sum(1)))}
+
+    def read(self, network: Network, states: States, targets: Targets) -> Tensor:
+        """Return h (M, H), or (M, K, H) where a target has K summary tokens; pooled if the objective is."""
+        states_MH = states[targets.stream][targets.index.clamp(min=0)]
+        return network.pool(states_MH) if self.choice.pooled else states_MH
 
     @torch.no_grad()
     def rescale(self, scale: float, shift: float) -> None:

@@ -12,11 +12,13 @@ from genus.part import Fraction, Part, slots_of
 from genus.tasks.cell import label_in, text_in
 from genus.tasks.dataset import targets
 from genus.tasks.encode import encode
+from genus.tasks.groups import both_orders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from genus.objectives import Objective
     from genus.tasks.dataset import Label, LabeledRow
     from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
@@ -36,6 +38,8 @@ class Task(Part, ABC):
     """The column of the label."""
     metrics: tuple[Metric, ...]
     """The first one selects the best weights in validation."""
+    symmetric: bool = False
+    """Whether a pair is read in both orders, and the states of both are summed, as GPT does for similarity."""
     dropout: Fraction | None = None
     """Dropout probability of the input of the last linear layer, in training; None: that of the settings."""
 
@@ -43,13 +47,21 @@ class Task(Part, ABC):
         """Check the fields.
 
         Raises:
-            UsageError: other than one or two text columns; no metric, or one for other labels.
+            UsageError: other than one or two text columns; both orders of a single text; no metric, or one for other
+                labels.
         """
         if len(self.texts) not in (1, 2):
             raise UsageError(f"texts: expected one column, or two for pairs, got {len(self.texts)}")
+        if self.symmetric and len(self.texts) != 2:
+            raise UsageError("symmetric: pairs are read in both orders; name the two columns of a pair")
         if not self.metrics:
             raise UsageError("metrics: expected at least one, by which the best weights are chosen")
         self._check_metrics(())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        return self.texts
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return texts and label of a row of a table; the row must have the columns of the texts.
@@ -67,6 +79,14 @@ class Task(Part, ABC):
     @abstractmethod
     def objective(self, labels: Sequence[str]) -> FineTuned:
         """Return the fine-tuning objective for the labels of the training rows."""
+
+    def pretrained(self, objectives: Sequence[Objective]) -> FineTuned | None:
+        """Return the objective by which a model with these of pretraining does the task; None: it must be fine-tuned.
+
+        Raises:
+            UsageError: the task needs another model.
+        """
+        return None
 
     def resolved_for(self, objective: FineTuned) -> Task:
         """Return the task with its open choices made for the objective.
@@ -104,7 +124,8 @@ class Task(Part, ABC):
             GenusError: a label that is none of the objective's, or `max_length` leaves no room for text.
         """
         labels = targets(rows, objective, path)
-        return encode(tokenizer, [row.texts for row in rows], labels, objective.name, max_length)
+        found = encode(tokenizer, [row.texts for row in rows], labels, objective.name, max_length)
+        return both_orders(found) if objective.symmetric else found
 
 
 def task_of(objective: FineTuned) -> Task:

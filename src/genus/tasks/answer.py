@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,11 +37,13 @@ class Answer:
 
 def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
     """Return the head's outputs (M, C) for all targets, in the order of the examples and without dropout."""
+    heads = frozenset({encoded.target})
     device = device_of(learner)
     places, found = [], []
     with answering(learner), autocast(precision, device):
         for chosen, batch in by_length(encoded):
-            (answer,) = learner.outputs(batch.to(device))[encoded.target].values()
+            batch = replace(batch, heads=heads).to(device)
+            answer = encoded.answer(learner.outputs(batch)[encoded.target], batch.targets[encoded.target])
             places.append(encoded.target_slices(chosen))
             found.append(answer.cpu().numpy())
     ordered: NDArray[np.float32] = np.concatenate(found)[np.argsort(np.concatenate(places))]

@@ -34,7 +34,7 @@ class Classification(Task):
             GenusError: there is only one class.
         """
         found = classes(labels, self.label)
-        return SequenceClassification(labels=found, texts=self.texts_each)
+        return SequenceClassification(labels=found, texts=self.texts_each, symmetric=self.symmetric)
 
     def remark(self, rows: Sequence[LabeledRow]) -> str:
         """Return a line on labels that seem to be numbers or names of rows: most have a class of their own."""

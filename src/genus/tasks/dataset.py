@@ -81,8 +81,8 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
         GenusError: the file cannot be read or has no rows; a column is missing or holds something else.
     """
     found, notices = [], Notices()
-    for line, row in rows(path, notices, (*task.texts, task.label)):
-        for column in task.texts + ((task.label,) if labeled else ()):
+    for line, row in rows(path, notices, (*task.columns, task.label)):
+        for column in task.columns + ((task.label,) if labeled else ()):
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
+    from genus.batch import Batch, Targets
     from genus.objectives.supervised import FineTuned
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EncodedTexts:
     """Tokenized single texts or text pairs without special tokens. N examples, M targets: here one per example."""
+
+    tokens_at_once: ClassVar[int] = 8192
+    """Token positions of an inference batch: enough to keep a processor busy, few enough for its memory."""
 
     texts: list[tuple[NDArray[np.int32], ...]]
     labels: NDArray[Any]
@@ -40,13 +45,31 @@ class EncodedTexts:
         """Return the number of examples N."""
         return len(self.texts)
 
+    @property
+    def most(self) -> int:
+        """The largest number of sequences of an example."""
+        return 1
+
+    def sequences(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices of the sequences of the chosen examples, concatenated; here each example is one."""
+        return chosen
+
+    def gathered(self, batch: Batch, chosen: NDArray[np.int64]) -> Batch:
+        """Return the batch of the chosen examples' sequences with one target per example; here it has."""
+        return batch
+
+    @property
+    def longest(self) -> NDArray[np.int64]:
+        """(N,) length of each example's longest sequence."""
+        return self.lengths
+
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) lengths in tokens, special tokens included."""
+        """(sequences,) lengths in tokens, special tokens included."""
         return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
 
     def example(self, index: int) -> Example:
-        """Return one example with special tokens; its target is at the token that represents the whole sequence."""
+        """Return one sequence with special tokens; its target is at the token that represents the whole sequence."""
         sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
         whole = np.array([self.vocabulary.whole(len(sequence.ids))])
         return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
@@ -60,7 +83,7 @@ class EncodedTexts:
     def warnings(self) -> list[str]:
         """Messages on what could not be encoded; none if everything was."""
         found, rows = [], f"{len(self):,} rows"
-        empty = sum(not all(map(len, texts)) for texts in self.texts)
+        empty = self.rows_with(np.array([not all(map(len, texts)) for texts in self.texts], dtype=np.bool_))
         if empty:
             found.append(f"{empty:,} of {rows} have an empty text, or one of which the tokenizer leaves nothing")
         if self.cut:
@@ -70,13 +93,22 @@ class EncodedTexts:
             )
         return found
 
+    def rows_with(self, marked: NDArray[np.bool_]) -> int:
+        """Return the number of examples of which any sequence is marked."""
+        return int(marked.sum())
+
     def max_targets(self, examples: int, tokens: int) -> int:
-        """Return the maximum number of targets of so many examples with so many tokens in all."""
+        """Return the maximum number of targets of so many sequences with so many tokens in all."""
         return examples
 
     def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the target indices of the chosen examples, concatenated."""
         return chosen
+
+    def answer(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """Return what is kept of the head's outputs at a batch's targets (M, C): here its only output."""
+        (found,) = outputs.values()
+        return found
 
     def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return truth and predictions of the labeled targets, as the metrics expect them."""
@@ -99,14 +131,25 @@ def encode(
     Raises:
         GenusError: `max_length` leaves no room for text beside the special tokens.
     """
-    vocabulary = tokenizer.vocabulary
+    found, over = tokenized(tokenizer, texts, max_length)
+    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, int(over.sum()))
+
+
+def tokenized(
+    tokenizer: Tokenizer, texts: Several[tuple[str, ...]], max_length: int
+) -> tuple[list[tuple[NDArray[np.int32], ...]], NDArray[np.bool_]]:
+    """Return the ids of single texts or text pairs as `encode` does, and which (texts,) were too long.
+
+    Raises:
+        GenusError: `max_length` leaves no room for text beside the special tokens.
+    """
     columns = [tokenizer.encode(list(column), specials=False) for column in zip(*texts, strict=True)]
-    room = max_length - vocabulary.framing(len(columns))
+    room = max_length - tokenizer.vocabulary.framing(len(columns))
     if room < len(columns):
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
     rows = list(zip(*columns, strict=True))
-    cut = sum(sum(map(len, several)) > room for several in rows)
-    return EncodedTexts([_cut(several, room) for several in rows], labels, target, vocabulary, max_length, cut)
+    over = np.array([sum(map(len, several)) > room for several in rows], dtype=np.bool_)
+    return [_cut(several, room) for several in rows], over
 
 
 def _cut(texts: Several[list[int]], room: int) -> tuple[NDArray[np.int32], ...]:

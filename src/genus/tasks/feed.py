@@ -10,7 +10,7 @@ import numpy as np
 
 from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
-from genus.examples.keys import ORDER, generator
+from genus.examples.keys import CORRUPT, ORDER, generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.batch import Batch
+    from genus.examples import Example
+    from genus.examples.feed.planner import ExampleTransform
     from genus.tasks.encode import EncodedTexts
 
-TOKENS = 8192
-"""Token positions of an inference batch: enough to keep a processor busy, few enough for its memory."""
 SHAPES = 8
 """Maximum number of shapes of compiled micro-batches: PyTorch's limit of recompilations."""
 
@@ -37,6 +37,8 @@ class Shuffled:
     size: int
     """Examples in a micro-batch."""
     seed: int
+    beside: tuple[ExampleTransform, ...] = ()
+    """Objectives that learn beside the task's, each of which adds its targets."""
     few_shapes: bool = False
     """Round rows, sequences and targets up, so that code compiled for static shapes meets few of them."""
 
@@ -46,14 +48,28 @@ class Shuffled:
         epochs, within = np.divmod(places, len(self.encoded))
         order = [_order(self.seed, epoch, len(self.encoded)) for epoch in epochs.tolist()]
         chosen = np.array([numbers[place] for numbers, place in zip(order, within.tolist(), strict=True)])
-        length = int(self.encoded.lengths.max())
-        rows = bin_pack({"tokens": self.encoded.lengths[chosen]}, {"tokens": length})
-        examples = [[self.encoded.example(i) for i in chosen[row].tolist()] for row in rows]
+        encoded, sequences = self.encoded, self.encoded.sequences(chosen)
+        length = int(encoded.lengths.max())
+        rows = bin_pack({"tokens": encoded.lengths[sequences]}, {"tokens": length})
+        examples = [[self._example(i) for i in sequences[row].tolist()] for row in rows]
         if not self.few_shapes:
-            return pack(examples, length, self.encoded.vocabulary.pad, streams=False)
+            return encoded.gathered(pack(examples, length, encoded.vocabulary.pad, streams=False), chosen)
         examples += [[]] * (-len(examples) % max(1, self.size // SHAPES))
-        targets = {self.encoded.target: self.encoded.max_targets(self.size, len(examples) * length)}
-        return pack(examples, length, self.encoded.vocabulary.pad, len(examples) + self.size, targets, streams=False)
+        most, cells = self.size * encoded.most, len(examples) * length
+        targets = {encoded.target: encoded.max_targets(most, cells)}
+        for transform in self.beside:
+            targets |= transform.max_targets(cells, most)
+        batch = pack(examples, length, encoded.vocabulary.pad, len(examples) + most, targets, streams=False)
+        return encoded.gathered(batch, chosen)
+
+    def _example(self, index: int) -> Example:
+        """Return a sequence with the targets of all objectives."""
+        example = self.encoded.example(index)
+        for transform in self.beside:
+            example = transform.prepare_example(
+                example, self.encoded.vocabulary, generator(self.seed, CORRUPT, 0, index)
+            )
+        return example
 
     def epoch(self, number: int) -> float:
         """Return the number of epochs, with fraction, after that many micro-batches."""
@@ -62,12 +78,13 @@ class Shuffled:
 
 def by_length(encoded: EncodedTexts) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     """Yield all examples in batches, longest first: (indices of the examples, batch)."""
-    order = np.argsort(-encoded.lengths, kind="stable")
+    lengths = encoded.longest
+    order = np.argsort(-lengths, kind="stable")
     while len(order):
-        longest = int(encoded.lengths[order[0]])
-        chosen, order = np.split(order, [max(1, TOKENS // longest)])
-        rows = [[encoded.example(i)] for i in chosen.tolist()]
-        yield chosen, pack(rows, longest, encoded.vocabulary.pad, streams=False)
+        longest = int(lengths[order[0]])
+        chosen, order = np.split(order, [max(1, encoded.tokens_at_once // (longest * encoded.most))])
+        rows = [[encoded.example(i)] for i in encoded.sequences(chosen).tolist()]
+        yield chosen, encoded.gathered(pack(rows, longest, encoded.vocabulary.pad, streams=False), chosen)
 
 
 @lru_cache(maxsize=4)

@@ -68,9 +68,10 @@ def finetune(
     splits = read_splits(files, task)
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits)
+    objective = objective.continued(start.recipe.objectives)
     if "test" in splits:
         splits["test"] = splits["test"].without_placeholders(objective)
-    recipe = start.fine_tuned(objective, settings)
+    recipe, tokenizer = start.fine_tuned(objective, settings), start.reader(objective, settings)
     with RunFolder(folder).lock():
         report = Report(
             recipe=recipe.name,
@@ -79,7 +80,7 @@ def finetune(
             objective=objective,
             settings=settings,
             data={name: split.data() for name, split in splits.items()},
-            trials=Experiment(start, task, recipe, objective, splits, folder, run or Run(), accumulate).trials(seeds),
+            trials=Experiment(start, task, recipe, tokenizer, splits, folder, run or Run(), accumulate).trials(seeds),
             model=str(folder / "model"),
         )
         write_json(folder / "report.json", report.to_json())
@@ -93,7 +94,7 @@ def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task,
         say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     assert task.dropout is not None
-    objective = replace(task.objective([label for row in training for label in row.labels]), dropout=task.dropout)
+    objective = task.objective([label for row in training for label in row.labels]).dropped(task.dropout)
     if remark := task.remark(training):
         say(remark)
     return task.resolved_for(objective), objective

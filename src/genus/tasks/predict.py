@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 
-def objective_of(model: LoadedModel) -> FineTuned:
-    """Return the objective that a model was fine-tuned for.
+def objective_of(model: LoadedModel, task: Task | None = None) -> FineTuned:
+    """Return the objective that a model was fine-tuned for, or by which it does the task as it was pretrained.
 
     Raises:
-        GenusError: the model was not fine-tuned.
+        GenusError: the model was not fine-tuned, and the task needs that.
+        UsageError: the task needs no fine-tuning, but another model.
     """
     for objective in model.recipe.objectives:
         if isinstance(objective, FineTuned) and objective.name in model.learner.heads:
             return objective
+    if task is not None and (found := task.pretrained(model.recipe.objectives)) is not None:
+        return found
     raise GenusError(f"{model.recipe.name}: this model was not fine-tuned; run `genus finetune` first")
 
 
@@ -65,7 +68,7 @@ def score(
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
         UsageError: the model learned from pairs and is given single texts, or the reverse.
     """
-    objective = objective_of(model)
+    objective = objective_of(model, task)
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
     for warning in encoded.warnings:

@@ -36,7 +36,7 @@ class Regression(Task):
         Raises:
             GenusError: all labels are equal, or nearly so.
         """
-        plain = SequenceRegression(texts=self.texts_each)
+        plain = SequenceRegression(texts=self.texts_each, symmetric=self.symmetric)
         numbers = np.array([plain.label_of(label) for label in labels], np.float64)
         if np.ptp(numbers) == 0:
             raise GenusError(f"column {self.label!r}: all rows have the label {labels[0]!r}; nothing is to be learned")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from genus.evaluate.interval import Interval, interval
 
 if TYPE_CHECKING:
+    from genus.evaluate.metrics import Metric
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
@@ -29,10 +29,9 @@ class SeedResult:
     seconds: float
     """Training time in seconds, without evaluation."""
 
-    def rank(self, main: str) -> float:
-        """Return the main metric in validation, by which seeds are compared; the least where it is undefined."""
-        value = self.metrics["validation"][main]
-        return -math.inf if value is None else value
+    def rank(self, main: Metric) -> float:
+        """Return how good the main metric is in validation, by which seeds are compared; the least where undefined."""
+        return main.rank(self.metrics["validation"][main.name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Report:
     @property
     def best(self) -> SeedResult:
         """The trial with the best main metric in validation; ties go to the smallest seed."""
-        main = self.task.metrics[0].name
+        main = self.task.metrics[0]
         return max(self.trials, key=lambda trial: (trial.rank(main), -trial.seed))
 
     def summary(self) -> dict[str, dict[str, Interval]]:

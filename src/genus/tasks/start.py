@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError, UsageError
+from genus.export.starting.transplant import by_vocabulary
 from genus.export.weights import fingerprint
 
 if TYPE_CHECKING:
-    from genus.objectives import Learner
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from genus.objectives import Learner, Objective
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning, Recipe
     from genus.tokens.tokenizer import Tokenizer
@@ -26,10 +31,17 @@ class Start:
     learner: Learner | None = None
     """None: random weights, drawn for every seed."""
 
+    def reader(self, objective: FineTuned, settings: FineTuning) -> Tokenizer:
+        """Return the tokenizer that reads the task's texts, to which tasks of sequences may add special tokens."""
+        if settings.task_tokens is not None and objective.pooled:
+            return self.tokenizer.for_tasks(settings.task_tokens)
+        return self.tokenizer.read_by(causal=self.recipe.model.causal)
+
     def fine_tuned(self, objective: FineTuned, settings: FineTuning) -> Recipe:
         """Return the recipe of what is fine-tuned: the same network under another objective.
 
-        It has a pooler where the objective needs one: its own, or that of the settings.
+        It has a pooler where the objective needs one, its own, or that of the settings, and beside the objective the
+        language model of pretraining, if the settings give that a weight.
 
         Raises:
             GenusError: the tokenizer and the weights do not belong together.
@@ -43,13 +55,13 @@ class Start:
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
-        tokens = self.tokenizer.tokens
+        beside = () if objective.token_losses or not settings.language_model else (self._language_model(),)
         try:
             return replace(
                 self.recipe,
                 model=objective.reads(model, settings.pooler),
-                tokens=tokens,
-                objectives=(objective,),
+                tokens=self.reader(objective, settings).tokens,
+                objectives=(objective, *beside),
                 stages=tuple(stage.whole() for stage in self.recipe.stages),
                 finetuning=settings,
             )
@@ -59,18 +71,45 @@ class Start:
     def build(self, recipe: Recipe, seed: int) -> Learner:
         """Return a learner of the fine-tuning recipe, initialized from the seed, with the pretrained weights loaded.
 
+        Those are the network's and a language model's; what is added to the vocabulary keeps its initial weights.
+
         Raises:
-            GenusError: the weights and the network differ in more than the pooler.
+            GenusError: the weights and the network differ in more than the pooler, or no token can be added to them.
         """
         torch.manual_seed(seed)
         learner = recipe.learner()
+        kept = [f"heads.{one.name}." for one in recipe.objectives if one.token_losses]
+        for one in recipe.objectives[1:]:
+            learner.weights |= dict.fromkeys(one.losses, recipe.finetuning.language_model)
         if self.learner is not None:
-            missing, unknown = learner.network.load_state_dict(self.learner.network.state_dict(), strict=False)
-            lost = [name for name in (*unknown, *missing) if not name.startswith("pooler.")]
-            if lost:
+            own, state = learner.state_dict(), self.learner.state_dict()
+            given = {name: tensor for name, tensor in state.items() if name.startswith(("network.", *kept))}
+            if recipe.tokens.vocab_size > (pieces := self.tokenizer.vocabulary.size):
+                given |= _grown(by_vocabulary(learner), given, own, pieces)
+            sides = (name.removeprefix("network.") for name in own.keys() ^ state.keys() if name.startswith("network."))
+            if lost := sorted(name for name in sides if not name.startswith("pooler.")):
                 raise GenusError(f"the weights do not belong to {recipe.name}: {', '.join(lost[:3])} on one side only")
+            learner.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
         return learner
 
     def fingerprint(self) -> str:
         """Return a hash of the pretrained weights, `random` if there are none."""
         return "random" if self.learner is None else fingerprint(self.learner.network.state_dict())
+
+    def _language_model(self) -> Objective:
+        """Return the objective of pretraining that predicts the next token."""
+        for objective in self.recipe.objectives:
+            if objective.causal and objective.token_losses:
+                return objective
+        raise UsageError("finetuning.language_model: the model was not pretrained to predict the next token, so that "
+                         "this cannot be learned beside the task; set it to 0")  # fmt: skip
+
+
+def _grown(
+    names: Sequence[str], given: Mapping[str, Tensor], own: Mapping[str, Tensor], pieces: int
+) -> dict[str, Tensor]:
+    """Return the given rows of the vocabulary's `pieces`, followed by the learner's own rows of added tokens."""
+    if not all(name in given for name in names if name.startswith("network.")):
+        raise GenusError("finetuning.task_tokens: this model's token embedding is made of clusters by frequency, to "
+                         "which no token can be added; set it to null")  # fmt: skip
+    return {name: torch.cat([given[name][:pieces], own[name][pieces:]]) for name in names if name in given}

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from genus.objectives import Learner
-    from genus.objectives.linear_head import LinearHead
+    from genus.evaluate.metrics import Metric
+    from genus.objectives import Head, Learner
     from genus.objectives.supervised import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.encode import EncodedTexts
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
+    from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
 
 EVALUATIONS = 20
@@ -51,12 +52,17 @@ class Experiment:
     start: Start
     task: Task
     recipe: Recipe
-    """The recipe of fine-tuning, with the settings."""
-    objective: FineTuned
+    """The recipe of fine-tuning, with the settings; its first objective is the task's."""
+    tokenizer: Tokenizer
     splits: dict[str, Split]
     folder: Path
     run: Run
     accumulate: int
+
+    @property
+    def objective(self) -> FineTuned:
+        """The task's objective."""
+        return cast("FineTuned", self.recipe.objectives[0])
 
     @cached_property
     def encoded(self) -> dict[str, EncodedTexts]:
@@ -65,9 +71,8 @@ class Experiment:
         Raises:
             GenusError: no training example has a token.
         """
-        tokenizer, length = self.start.tokenizer, self.recipe.finetuning.max_length
-        splits = self.splits.items()
-        found = {name: split.encode(self.task, tokenizer, self.objective, length) for name, split in splits}
+        length, splits = self.recipe.finetuning.max_length, self.splits.items()
+        found = {name: split.encode(self.task, self.tokenizer, self.objective, length) for name, split in splits}
         for name, encoded in found.items():
             for warning in encoded.warnings:
                 say(f"{name}: {warning}")
@@ -85,30 +90,32 @@ class Experiment:
 
     def _try(self, seed: int, others: list[SeedResult]) -> SeedResult:
         """Fine-tune with one seed; write its predictions, its model if it is the best so far, and last its result."""
-        main = self.task.metrics[0].name
+        main = self.task.metrics[0]
         learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, main)
         seconds = self._train(learner, best, seed)
-        if best.history[0][main] is None:
-            say(f"seed {seed}: {main} is undefined for the labels of the validation rows, and cannot choose: the last "
-                "weights are kept; take other rows, or another --metric")  # fmt: skip
+        if best.history[0][main.name] is None:
+            say(f"seed {seed}: {main.name} is undefined for the labels of the validation rows, and cannot choose: the "
+                "last weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
         trial = SeedResult(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)
         if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
-            objective = self.objective.folded(cast("LinearHead", learner.heads[self.objective.name]))
+            objective = self.objective.folded(cast("Head", learner.heads[self.objective.name]))
             recipe = replace(self.recipe, seed=seed, objectives=(objective,))
-            save(self.folder / "model", recipe, learner, self.start.tokenizer, self._notes(trial))
+            for other in learner.heads.keys() - {self.objective.name}:
+                del learner.heads[other]
+            save(self.folder / "model", recipe, learner, self.tokenizer, self._notes(trial))
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
         return trial
 
     def _train(self, learner: Learner, best: BestCheckpoint, seed: int) -> float:
         """Train the learner and return the training time in seconds."""
-        settings, data = self.recipe.finetuning, self.encoded["train"]
+        settings, data, beside = self.recipe.finetuning, self.encoded["train"], self.recipe.objectives[1:]
         size = max(1, min(settings.batch, len(data)) // self.accumulate)  # few examples: no update exceeds an epoch
         updates = len(data) / (size * self.accumulate)
         every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
         summary = train(
             learner,
-            [TrainStage(Shuffled(data, size, seed, few_shapes=self.run.compile), self.accumulate)],
+            [TrainStage(Shuffled(data, size, seed, beside, few_shapes=self.run.compile), self.accumulate)],
             settings.optimizer,
             settings.schedule,
             Budget(amount=settings.epochs, unit="epochs"),
@@ -171,7 +178,7 @@ class Experiment:
                         f"{self.folder}: holds results of other choices or data; name another or remove it"
                     )
                 trial = SeedResult(**result["trial"])
-                trial.rank(self.task.metrics[0].name)
+                trial.rank(self.task.metrics[0])
                 found[trial.seed] = trial
         return found
 
@@ -185,22 +192,22 @@ class Experiment:
 
 
 class BestCheckpoint:
-    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the largest main metric.
+    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the best main metric.
 
     Of equal ones it keeps the later, which have learned more; where the metric is undefined, so the last.
     """
 
-    def __init__(self, measure: Callable[[Learner], Metrics], main: str) -> None:
-        self.measure, self.main, self.largest = measure, main, -math.inf
+    def __init__(self, measure: Callable[[Learner], Metrics], main: Metric) -> None:
+        self.measure, self.main, self.best = measure, main, -math.inf
         self.history: list[Metrics] = []
         self.weights: dict[str, Tensor] = {}
 
     def __call__(self, learner: Learner) -> dict[str, float]:
         """Evaluate the learner, copy its weights to the CPU if they are the best so far; return the defined metrics."""
         found = self.measure(learner)
-        value = found[self.main]
-        if value is None or value >= self.largest:
-            self.largest = self.largest if value is None else value
+        value = found[self.main.name]
+        if value is None or self.main.rank(value) >= self.best:
+            self.best = max(self.best, self.main.rank(value))
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
         self.history.append(found)
         return {name: value for name, value in found.items() if value is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
@@ -13,7 +13,7 @@ from genus.errors import GenusError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from genus.text.fields import Fields
+    from genus.text.fields import Document, Fields
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
@@ -34,6 +34,8 @@ class Documents:
     """Invalid UTF-8 sequences and lone surrogates, each replaced by U+FFFD."""
     cut: int = 0
     """Documents that were cut at the longest length of one (see `genus.text.read`); the rest is the next document."""
+    codes: list[tuple[str, ...]] = field(default_factory=list)
+    """Control codes of each text, none empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ class Lines(TextBlock):
     data: bytes
     cut: int = 0
     """Documents cut at the end of the data: 0 or 1."""
+    codes: tuple[str, ...] = ()
+    """Control codes of all documents."""
 
     def documents(self) -> Documents:
         """Return the lines that are not blank; blank lines are not counted as documents."""
         text, replaced = decode(self.data)
-        lines = (("", line) for line in text.split("\n") if line and not line.isspace())
+        lines = (("", line, self.codes) for line in text.split("\n") if line and not line.isspace())
         return _stripped(lines, replaced, self.cut)
 
 
@@ -78,11 +82,14 @@ class Paragraphs(TextBlock):
     data: bytes
     cut: int = 0
     """Documents cut at the end of the data: 0 or 1."""
+    codes: tuple[str, ...] = ()
+    """Control codes of all documents."""
 
     def documents(self) -> Documents:
         """Return the texts between blank lines."""
         text, replaced = decode(self.data)
-        return _stripped((("", part) for part in BLANK_LINES.split(text.strip()) if part), replaced, self.cut)
+        parts = (("", part, self.codes) for part in BLANK_LINES.split(text.strip()) if part)
+        return _stripped(parts, replaced, self.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +102,18 @@ class JsonLines(TextBlock):
     def documents(self) -> Documents:
         """Return the document of every object; blank lines are skipped."""
         text, replaced = decode(self.data)
-        found: list[tuple[str, str]] = []
+        found: list[Document] = []
         for number, line in enumerate(text.split("\n"), self.first):
             if line and not line.isspace():
-                title, body = self._document(line, number)
+                title, body, codes = self._document(line, number)
                 if "\\ud" in line or "\\uD" in line:  # only an escape can hold a lone surrogate: it has no UTF-8
                     (title, lone), (body, more) = (SURROGATE.subn(REPLACEMENT, part) for part in (title, body))
+                    codes = tuple(SURROGATE.sub(REPLACEMENT, code) for code in codes)
                     replaced += lone + more
-                found.append((title, body))
+                found.append((title, body, codes))
         return _stripped(found, replaced)
 
-    def _document(self, line: str, number: int) -> tuple[str, str]:
+    def _document(self, line: str, number: int) -> Document:
         where = f"{self.source}, line {number}"
         try:
             value = json.loads(line)
@@ -116,7 +124,7 @@ class JsonLines(TextBlock):
         if not isinstance(value, dict):
             raise GenusError(f"{where}: expected a JSON object, got {line[:40]!r}")
         self.fields.require(value, where)
-        return self.fields.document(value, where)
+        return self.fields.document(value, self.source, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +138,8 @@ class TableRows(TextBlock):
         """Return the document of every row; a null text is an empty document."""
         rows = (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
         numbered = enumerate(rows, self.first)
-        return _stripped((self.fields.document(row, f"{self.source}, row {number}") for number, row in numbered), 0)
+        where = self.source
+        return _stripped((self.fields.document(row, where, f"{where}, row {number}") for number, row in numbered), 0)
 
 
 def decode(data: bytes) -> tuple[str, int]:
@@ -142,9 +151,10 @@ def decode(data: bytes) -> tuple[str, int]:
         return text, text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
 
 
-def _stripped(documents: Iterable[tuple[str, str]], replaced: int, cut: int = 0) -> Documents:
-    """Strip documents given as (title, text) and drop the empty ones."""
-    stripped = [(title.strip(), text.strip()) for title, text in documents]
-    kept = [(title, text) for title, text in stripped if text]
-    texts = [f"{title}\n{text}" if title else text for title, text in kept]
-    return Documents(texts, [len(title) for title, _ in kept], len(stripped) - len(kept), replaced, cut)
+def _stripped(documents: Iterable[Document], replaced: int, cut: int = 0) -> Documents:
+    """Strip documents given as (title, text, codes) and drop the empty ones."""
+    stripped = [(title.strip(), text.strip(), codes) for title, text, codes in documents]
+    kept = [one for one in stripped if one[1]]
+    texts = [f"{title}\n{text}" if title else text for title, text, _ in kept]
+    titles, codes = [len(title) for title, _, _ in kept], [codes for _, _, codes in kept]
+    return Documents(texts, titles, len(stripped) - len(kept), replaced, cut, codes)

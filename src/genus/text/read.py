@@ -52,6 +52,8 @@ class Corpus:
 def read_documents(sources: Iterable[Path | str], fields: Fields = TEXT) -> Iterator[str]:
     """Yield the documents of .txt, .jsonl and .parquet files, folders of such files, and Hugging Face dataset ids.
 
+    The control codes of a document come before it, each as a text of its own.
+
     Args:
         sources: paths, or ids such as `org/name` or `org/name:config`.
         fields: names of the fields or columns of text and title, if the format has fields.
@@ -61,7 +63,10 @@ def read_documents(sources: Iterable[Path | str], fields: Fields = TEXT) -> Iter
         GenusError: an unreadable, truncated or malformed file, or a missing field; the message names file and line.
     """
     for block in read_blocks(find(sources), fields):
-        yield from block.documents().texts
+        found = block.documents()
+        for text, codes in zip(found.texts, found.codes, strict=True):
+            yield from codes
+            yield text
 
 
 def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterator[TextBlock]:
@@ -105,7 +110,8 @@ def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
             if json:
                 yield JsonLines(*place, data, fields)
             else:
-                yield Paragraphs(*place, data, cut) if paragraphs else Lines(*place, data, cut)
+                kind = Paragraphs if paragraphs else Lines
+                yield kind(*place, data, cut, fields.codes_of_file(str(path)))
             first += lines
 
 

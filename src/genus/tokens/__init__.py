@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from genus.part import Part, VocabSize
@@ -92,6 +94,37 @@ class SpecialTokens(Part):
     def target_framing(self) -> int:
         """How many special tokens frame the second stream of a pair of streams."""
         return len(steps(self.target or self.single)) - 1
+
+
+class TaskTokens(Part):
+    """Special tokens that fine-tuning adds to the vocabulary of a decoder: start, delimiter and extract token.
+
+    A text becomes `start text extract`, a pair `start a delimiter b extract`, each after what the vocabulary's own
+    template puts in front of a text. The state of the extract token represents the whole sequence.
+
+    Source: Radford et al. 2018 (GPT), section 3.3 and figure 1; released code, train.py: names and order.
+    """
+
+    start: str = "_start_"
+    delimiter: str = "_delimiter_"
+    extract: str = "_classify_"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tokens in the order of their ids."""
+        return self.start, self.delimiter, self.extract
+
+    def framing(self, own: SpecialTokens) -> SpecialTokens:
+        """Return special tokens with the three among them, and their templates."""
+        ahead = itertools.takewhile(lambda step: step != "$A", (step for step, _ in steps(own.single)))
+        before = " ".join(step for step in ahead if step not in self.names)
+        return replace(
+            own,
+            extra=tuple(dict.fromkeys((*own.extra, *self.names))),
+            single=f"{before} {self.start} $A {self.extract}".strip(),
+            pair=f"{before} {self.start} $A {self.delimiter} $B {self.extract}".strip(),
+            summary="last",
+        )
 
 
 def steps(template: str) -> list[tuple[str, int]]:

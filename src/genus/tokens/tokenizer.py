@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import tokenizers
     from numpy.typing import DTypeLike, NDArray
 
-    from genus.tokens import SpecialTokens
+    from genus.tokens import SpecialTokens, TaskTokens
     from genus.tokens.cached_encoders import TextEncoder
     from genus.tokens.vocabulary import Template
 
@@ -54,6 +54,30 @@ class Tokenizer:
     def of_words(self) -> Tokenizer:
         """Return the tokenizer that gives other readers the ids of words that `as_inner_word` gives here."""
         return Tokenizer(*self.tokens.of_words(self.backend))
+
+    def for_tasks(self, added: TaskTokens) -> Tokenizer:
+        """Return the tokenizer with the special tokens and templates of a decoder's fine-tuning; new ids come last.
+
+        Raises:
+            UsageError: one of them is a piece of the vocabulary, and no special token.
+        """
+        import tokenizers
+
+        if taken := sorted({*added.names} & {*self.pieces} - {*self.tokens.special_tokens.names()}):
+            raise UsageError(f"finetuning.task_tokens: {taken[0]!r} is a piece of the vocabulary; name another token")
+        backend = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        backend.add_special_tokens(list(added.names))
+        return Tokenizer.of(replace(self.tokens, special_tokens=added.framing(self.tokens.special_tokens)), backend)
+
+    def read_by(self, *, causal: bool) -> Tokenizer:
+        """Return the tokenizer for a model: under causal attention the last token represents the whole sequence.
+
+        No other token has attended to all of it.
+        """
+        if not causal or self.tokens.special_tokens.summary == "last":
+            return self
+        specials = replace(self.tokens.special_tokens, summary="last")
+        return Tokenizer(replace(self.tokens, special_tokens=specials), self.backend)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the encoders and their caches."""

@@ -99,7 +99,12 @@ class Vocabulary:
     @property
     def sep(self) -> int:
         """The id that separates and ends documents: that of `sep`, or of `eos` if there is no `sep`."""
-        return self.roles["eos"] if "sep" not in self.roles and "eos" in self.roles else self.id("sep")
+        return self.id("sep") if self.end is None else self.end
+
+    @property
+    def end(self) -> int | None:
+        """The id that separates and ends documents, as `sep`; None if the vocabulary has none."""
+        return self.roles.get("sep", self.roles.get("eos"))
 
     @property
     def mask(self) -> int:

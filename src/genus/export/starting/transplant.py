@@ -42,13 +42,13 @@ def init_from(source: LoadedModel, learner: Learner, tokenizer: Tokenizer) -> li
     """
     given, own = source.learner.state_dict() | continued(source.learner, learner), learner.tensors()
     if tokenizer.hash() != source.tokenizer.hash():
-        if absent := [name for name in _by_vocabulary(source.learner) if name not in given]:
+        if absent := [name for name in by_vocabulary(source.learner) if name not in given]:
             raise GenusError(f"{absent[0]} is made of clusters by frequency, so no other vocabulary can take it over: "
                              "start without --tokenizer")  # fmt: skip
         origin = source_rows(source.tokenizer, tokenizer)
         size = source.tokenizer.vocabulary.size
         given |= {
-            name: _filled(means(given[name][:size], origin), own.get(name)) for name in _by_vocabulary(source.learner)
+            name: _filled(means(given[name][:size], origin), own.get(name)) for name in by_vocabulary(source.learner)
         }
     for name, tensor in given.items():
         if name in own and own[name].shape != tensor.shape:
@@ -90,7 +90,7 @@ def means(rows: Tensor, origin: Sequence[Sequence[int]]) -> Tensor:
     return torch.where((lengths > 0).view(shape), sums / lengths.clamp(min=1).view(shape), rows.mean(0))
 
 
-def _by_vocabulary(learner: Learner) -> list[str]:
+def by_vocabulary(learner: Learner) -> list[str]:
     """Return the names of the tensors with a row per vocabulary entry: token embedding and output layers."""
     embedding, state = learner.network.token_embedding, learner.state_dict()
     found = []

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class CausalLM(LanguageModel):
     """Causal language model: -Σ log p(x_t | x_1 ... x_{t-1}); it needs a model with a causal attention mask.
 
-    The last token of a sequence has a target too if the format provides the token that follows it in the text.
+    The last token of a sequence has a target too if the format provides the token that follows it in the text. Tokens
+    that are given (`Sequence.learned`) are no targets.
     """
 
     causal: ClassVar[bool | None] = True
@@ -28,7 +29,10 @@ class CausalLM(LanguageModel):
         """Return the example with the next token as the target of each token."""
         tokens = example.tokens
         following = tokens.ids[1:] if tokens.following is None else np.append(tokens.ids[1:], tokens.following)
-        return Example(example.streams, example.targets | {self.target: (np.arange(len(following)), following)})
+        index = np.arange(len(following))
+        if tokens.learned is not None:
+            index = index[np.append(tokens.learned[1:], True)[: len(following)]]
+        return Example(example.streams, example.targets | {self.target: (index, following[index])})
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return one target per token."""

@@ -1,47 +1,61 @@
-"""Supervised fine-tuning objectives: a linear head over hidden states, and the decoding of its outputs."""
+"""Supervised fine-tuning objectives: what a head learns from annotated rows, and the decoding of its outputs."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from genus.objectives.linear_head import LinearHead, LinearObjective
+from genus.objectives import Objective
+from genus.objectives.linear_head import LinearObjective
 from genus.part import Fraction
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
     from genus.model import Model
     from genus.model.pooler import Pooler
+    from genus.objectives import Head
 
 
-class FineTuned(LinearObjective):
-    """A supervised fine-tuning objective: a linear head that learns from annotated labels."""
+class FineTuned(Objective):
+    """A supervised fine-tuning objective: it learns from annotated rows of a table."""
 
+    pooled: ClassVar[bool] = False
+    """Whether its targets are whole sequences."""
     of_words: ClassVar[bool] = False
     """Whether a text is given as its words, which are tokenized one by one."""
 
-    dropout: Fraction = 0.1
-    """Dropout rate of the head's input (released code, run_classifier.py)."""
     texts: Literal[1, 2] | None = None
     """Number of texts of an example in training: 2 for pairs; None if it is unknown."""
+    symmetric: bool = False
+    """Whether pairs are read in both orders, and the states of both are summed."""
 
-    @property
-    def rate(self) -> float:
-        """The dropout rate of the head's input."""
-        return self.dropout
-
-    def reads(self, model: Model, pooler: Pooler) -> Model:
-        """Return the model with its own pooler, or else this one, if the objective is pooled; otherwise without one."""
-        return model.pooled(pooler) if self.pooled else model.unpooled()
+    @abstractmethod
+    def reads(self, model: Model, pooler: Pooler | None) -> Model:
+        """Return the model that the head reads, which may get a pooler, or lose its own."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; empty if its labels are numbers."""
         return ()
 
-    def folded(self, head: LinearHead) -> Self:
+    def dropped(self, rate: float) -> Self:
+        """Return the objective with this dropout rate of the head's input; unchanged if the head has no dropout."""
+        return self
+
+    def continued(self, objectives: Sequence[Objective]) -> Self:
+        """Return the objective with what it goes on with of the model's objectives in pretraining.
+
+        Raises:
+            UsageError: what it needs is not among them.
+        """
+        return self
+
+    def folded(self, head: Head) -> Objective:
         """Return the objective for the head as it is published, changed in place to answer in the user's units."""
         return self
 
@@ -72,3 +86,25 @@ class FineTuned(LinearObjective):
     @abstractmethod
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
         """Return one target's predicted label or value and the class probabilities by label, of its outputs (C,)."""
+
+
+class LinearFineTuned(LinearObjective, FineTuned):
+    """A fine-tuning objective with a linear head over hidden states of tokens or pooled states of sequences."""
+
+    dropout: Fraction = 0.1
+    """Dropout rate of the head's input (released code, run_classifier.py)."""
+
+    @property
+    def rate(self) -> float:
+        """The dropout rate of the head's input."""
+        return self.dropout
+
+    def dropped(self, rate: float) -> Self:
+        """Return the objective with this dropout rate of the head's input."""
+        return replace(self, dropout=rate)
+
+    def reads(self, model: Model, pooler: Pooler | None) -> Model:
+        """Return the model with its own pooler, or else this one, if the objective is pooled; otherwise without one."""
+        if not self.pooled:
+            return model.unpooled()
+        return model if pooler is None else model.pooled(pooler)

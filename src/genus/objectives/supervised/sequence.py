@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
 from genus.batch import IGNORE
-from genus.objectives.supervised import FineTuned
+from genus.objectives.supervised import LinearFineTuned
 from genus.part import Positive
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Targets
-    from genus.objectives import Sums
+    from genus.objectives import Head, Sums
     from genus.objectives.linear_head import LinearHead
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -27,7 +27,7 @@ SHOWN = 20
 """Largest number of labels that an error message lists."""
 
 
-class SequenceClassification(FineTuned):
+class SequenceClassification(LinearFineTuned):
     """Sequence classification: -Σ log softmax(W d(pooled) + b)[label], with d dropout."""
 
     pooled: ClassVar[bool] = True
@@ -75,7 +75,7 @@ class SequenceClassification(FineTuned):
         return self.labels[int(outputs.argmax())], dict(zip(self.labels, chances, strict=True))
 
 
-class SequenceRegression(FineTuned):
+class SequenceRegression(LinearFineTuned):
     """Sequence regression: Σ (w · d(pooled) + b - (label - mean) / std)², with d dropout.
 
     The labels are standardized, as a new layer's outputs are near 0 and change by little in fine-tuning. Published
@@ -116,9 +116,9 @@ class SequenceRegression(FineTuned):
         """Return whether a number is at most `USUAL` standard deviations from the mean."""
         return abs(float(self.label_of(label))) <= USUAL
 
-    def folded(self, head: LinearHead) -> Self:
+    def folded(self, head: Head) -> Self:
         """Return the objective without mean and std, which weights and bias then hold: w std, b std + mean."""
-        head.rescale(self.std, self.mean)
+        cast("LinearHead", head).rescale(self.std, self.mean)
         return replace(self, mean=0.0, std=1.0)
 
     def truth(self, targets: NDArray[Any]) -> NDArray[Any]:

@@ -73,13 +73,15 @@ class Store:
     a part is held out, each part has the bytes in proportion to its tokens."""
     folder: Path | None = None
     """Folder of an opened store; None for a store in memory."""
+    codes: NDArray[np.int64] | None = None
+    """(documents, 2) first and past-the-last sentence of each document's control codes; None: the store has none."""
     splits: tuple[tuple[float, bool], ...] = ()
     """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder of an opened store instead of its arrays."""
         if self.folder is None:
-            return Store, (self.ids, self.sentences, self.documents, self.document_bytes)
+            return Store, (self.ids, self.sentences, self.documents, self.document_bytes, None, self.codes)
         return _reopen, (self.folder, self.splits)
 
     @staticmethod
@@ -162,7 +164,8 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        return replace(self, documents=documents, document_bytes=text, splits=(*self.splits, (held_out, is_held_out)))
+        codes, splits = None if self.codes is None else self.codes[rows], (*self.splits, (held_out, is_held_out))
+        return replace(self, documents=documents, document_bytes=text, codes=codes, splits=splits)
 
     def _chosen(self, held_out: float) -> NDArray[np.bool_]:
         """Return (documents,) which documents are held out if they are held out whole."""
@@ -206,7 +209,7 @@ def prepare(
         tokenizer: a trained tokenizer.
         folder: the folder of the store; a finished store of the same text and tokenizer is opened unchanged.
         workers: number of processes, by default one per processor; the store does not depend on it.
-        fields: names of the fields or columns of text and title, if the format has fields.
+        fields: names of the fields or columns of text, title and control codes, if the format has fields.
         progress: called after every block.
 
     Raises:
@@ -228,6 +231,7 @@ def prepare(
             "dtype": np.dtype(tokenizer.dtype).name,
             "field": fields.text,
             "title": fields.title,
+            "codes": list(fields.codes),
             "text": fingerprints(found, workers),
         }
         try:
@@ -288,7 +292,7 @@ def _check_same(
         why = f"written in format {known['format']}, not {FORMAT}"
     elif known["tokenizer"] != tokenizer.hash():
         why = f"made with another tokenizer ({known['tokenizer']}, not {tokenizer.hash()})"
-    elif (made_from := Fields(known["field"], known.get("title"))) != fields:
+    elif (made_from := Fields(known["field"], known.get("title"), tuple(known.get("codes", ())))) != fields:
         why = f"made from the field {made_from}, not {fields}"
     why = why or changed(known["text"], sources)
     if why:
@@ -316,7 +320,9 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
         for name, kind in zip(FILES, (np.dtype(meta["dtype"]), np.int64, np.int64), strict=True)
     )
     rows = documents.reshape(-1, 3)
-    return Store(ids, sentences, rows[:, :2], rows[:, 2], folder.absolute())
+    first, last, size = rows.T
+    codes = np.stack([np.append(0, last[:-1]), first], axis=1) if meta.get("codes") else None
+    return Store(ids, sentences, rows[:, :2], size, folder.absolute(), codes)
 
 
 def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:

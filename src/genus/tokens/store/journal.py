@@ -32,7 +32,7 @@ META = "meta.json"
 JOURNAL = "journal.jsonl"
 FILES = ("ids.bin", "sentences.bin", "documents.bin")
 """Token ids; int64 offsets of every sentence's first token, and the end; int64 (first sentence, past the last, bytes)
-of every document."""
+of every document. Control codes of a document are sentences between the document before it and its first sentence."""
 READ_BYTES = 1 << 24
 
 
@@ -75,7 +75,7 @@ class Counts:
             self.documents + len(block.documents),
             self.sentences + len(block.sentences),
             self.tokens + int(block.sentences.sum()),
-            self.bytes + int(block.documents[:, 1].sum()),
+            self.bytes + int(block.documents[:, 2].sum()),
             self.empty + block.empty,
             self.replaced + block.replaced,
             self.cut + block.cut,
@@ -120,8 +120,9 @@ class Journal:
         """Append the documents of a block to the files, then the new state to the journal."""
         before = self.state.counts
         sentences = before.tokens + np.cumsum(block.sentences)
-        stops = before.sentences + np.cumsum(block.documents[:, 0])
-        documents = np.stack([stops - block.documents[:, 0], stops, block.documents[:, 1]], axis=1)
+        codes, sizes, text = block.documents.T
+        stops = before.sentences + np.cumsum(codes + sizes)
+        documents = np.stack([stops - sizes, stops, text], axis=1)
         self._append(before.after(block), [block.ids, sentences.tobytes(), documents.tobytes()])
 
     def finish(self) -> None:
@@ -197,6 +198,8 @@ def check_identity(identity: dict[str, Any]) -> None:
             raise TypeError(f"{name} is {identity.get(name)!r}")
     if identity["dtype"] not in ("uint16", "uint32"):
         raise ValueError(f"dtype is {identity['dtype']!r}")
+    if not all(isinstance(name, str) for name in identity.get("codes", [])):
+        raise TypeError(f"codes are {identity['codes']!r}")
     for name in ("name", "size", "mtime_ns", "sha256"):
         [text[name] for text in identity["text"]]
 

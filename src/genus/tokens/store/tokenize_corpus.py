@@ -43,7 +43,8 @@ class EncodedBlock:
     sentences: NDArray[np.int64]
     """(sentences,) number of tokens, at least 1."""
     documents: NDArray[np.int64]
-    """(documents, 2) number of sentences, at least 1, and UTF-8 bytes of the text."""
+    """(documents, 3) number of codes, which stand before the sentences as sentences of their own, number of sentences,
+    at least 1, and UTF-8 bytes of the text."""
     empty: int
     """Documents dropped because they have no token."""
     replaced: int
@@ -58,17 +59,18 @@ def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
     """Parse a block, tokenize its documents, and split their ids into sentences; a title is the first sentence."""
     found, encode, width = block.documents(), tokenizer.encode_parts, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
-    documents: list[tuple[int, int]] = []
-    for text, title in zip(found.texts, found.titles, strict=True):
+    documents: list[tuple[int, int, int]] = []
+    for text, title, names in zip(found.texts, found.titles, found.codes, strict=True):
         sentences = [part for stretch, cuts in stretches(text, title) for part in encode(stretch, cuts) if part]
         if sentences:
-            ids += sentences
-            documents.append((len(sentences), len(text.encode())))
+            codes = [code for name in names for code in encode(name, []) if code]
+            ids += codes + sentences
+            documents.append((len(codes), len(sentences), len(text.encode())))
     encoded = b"".join(ids)
     return EncodedBlock(
         ids=encoded,
         sentences=np.fromiter((len(sentence) // width for sentence in ids), np.int64, len(ids)),
-        documents=np.array(documents, dtype=np.int64).reshape(-1, 2),
+        documents=np.array(documents, dtype=np.int64).reshape(-1, 3),
         empty=found.empty + len(found.texts) - len(documents),
         replaced=found.replaced,
         cut=found.cut,

@@ -1,0 +1,203 @@
+"""Completion of prompts, as instruction data have them: a causal language model is fine-tuned on the completions.
+
+Legend: N rows, M targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from genus.errors import GenusError, UsageError
+from genus.evaluate.text_metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
+from genus.evaluate.metrics import Metric  # a choice is read by its annotation
+from genus.examples import Example, Sequence
+from genus.examples.keys import CORRUPT, generator
+from genus.objectives.supervised.completion import CompletionLM
+from genus.tasks import Task
+from genus.tasks.cell import text_in
+from genus.tasks.encode import EncodedTexts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence as Several
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from genus.batch import Targets
+    from genus.objectives import Objective
+    from genus.objectives.supervised import FineTuned
+    from genus.tasks.dataset import Label, LabeledRow
+    from genus.tokens.tokenizer import Tokenizer
+    from genus.tokens.vocabulary import Vocabulary
+
+
+class Completion(Task):
+    """Completion: a causal language model learns to go on from the prompt of a row with its completion.
+
+    The tokens of completions are targets, and so is the end token after each; those of prompts are given.
+    """
+
+    learns: ClassVar = CompletionLM
+    judged: ClassVar[str] = "texts"
+
+    texts: tuple[str, ...] = ("prompt",)
+    label: str = "completion"
+    metrics: tuple[Metric, ...] = (TokenLoss(), Perplexity(), BitsPerByte(), TokenAccuracy())
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UsageError: other than one column of prompts, or a metric that does not judge texts.
+        """
+        if len(self.texts) != 1:
+            raise UsageError(f"texts: expected the one column of the prompts, got {len(self.texts)}")
+        super().__post_init__()
+
+    def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
+        """Return prompt and completion of a row with the white space around them; None if there is no completion.
+
+        Raises:
+            ValueError: a column holds something else.
+        """
+        (prompt,) = self.texts
+        completion = text_in(row, self.label) if self.label in row else ""
+        return (text_in(row, prompt),), completion or None
+
+    def objective(self, labels: Several[str]) -> CompletionLM:
+        """Return the objective, which goes on with the language model's head."""
+        return CompletionLM(texts=1)
+
+    def pretrained(self, objectives: Several[Objective]) -> CompletionLM:
+        """Return the objective of a language model, which completes prompts without fine-tuning too."""
+        return CompletionLM(texts=1).continued(objectives)
+
+    def encode(
+        self,
+        tokenizer: Tokenizer,
+        rows: Several[LabeledRow],
+        objective: FineTuned,
+        max_length: int,
+        path: Path | None = None,
+    ) -> EncodedCompletions:
+        """Tokenize prompts and completions, each by itself; a row that is too long loses the beginning of its prompt.
+
+        Raises:
+            GenusError: `max_length` leaves no room for text beside the special tokens.
+        """
+        before, after = _around(tokenizer.vocabulary)
+        room = max_length - len(after) - len(before)
+        most = room if len(before) else room - 1  # a completion has something before it
+        if most < 1:
+            raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+        prompts = tokenizer.encode([row.texts[0] for row in rows], specials=False)
+        completions = tokenizer.encode(["".join(row.labels) for row in rows], specials=False)
+        texts: list[tuple[NDArray[np.int32], ...]] = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            completed = np.array(completion[:most], np.int32)
+            over = max(0, len(prompt) + len(completed) - room)
+            texts.append((np.array(prompt[over:], np.int32), completed))
+        kept = [len(own) / max(1, len(ids)) for (_, own), ids in zip(texts, completions, strict=True)]
+        return EncodedCompletions(
+            texts=texts,
+            labels=np.array([row.label is not None for row in rows]),
+            target=objective.target,
+            vocabulary=tokenizer.vocabulary,
+            max_length=max_length,
+            cut=sum(len(ids) + len(own) > room for ids, own in zip(prompts, completions, strict=True)),
+            objective=objective,
+            size=np.array([len("".join(row.labels).encode()) for row in rows]) * np.array(kept),
+        )
+
+
+@dataclass(frozen=True)
+class EncodedCompletions(EncodedTexts):
+    """Tokenized prompts with their completions. A target is each token of a completion, and the end token after it."""
+
+    tokens_at_once: ClassVar[int] = 1024
+    """A batch of inference has logits over the vocabulary at each of its targets."""
+
+    objective: FineTuned
+    size: NDArray[np.float64]
+    """(N,) UTF-8 bytes of each completion."""
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """(N,) lengths in tokens, special tokens included."""
+        return np.array([len(self.sequence(index).ids) for index in range(len(self))])
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """(N + 1,) index of each row's first target."""
+        numbers = [len(self.example(index).targets[self.target][0]) for index in range(len(self))]
+        return np.cumsum([0, *numbers])
+
+    def sequence(self, index: int) -> Sequence:
+        """Return a prompt with its completion between special tokens, of which those before the completion are given.
+
+        The end token stands at its end, and before a completion that has nothing else before it.
+        """
+        prompt, completion = (ids.astype(np.int64) for ids in self.texts[index])
+        before, after = _around(self.vocabulary)
+        if not len(before) + len(prompt):
+            before = after[-1:]
+        ids = np.concatenate([before, prompt, completion, after])
+        place = np.arange(len(ids)) - len(before)
+        learned = (place >= len(prompt)) & bool(self.labels[index])
+        fixed = (place < 0) | (place >= len(prompt) + len(completion))
+        return Sequence(ids, np.zeros(len(ids), dtype=np.int64), fixed, learned=learned)
+
+    def example(self, index: int) -> Example:
+        """Return one row, with the tokens of its completion as targets."""
+        example = Example({"tokens": self.sequence(index)}, {})
+        return self.objective.prepare_example(example, self.vocabulary, generator(0, CORRUPT, 0, index))
+
+    @property
+    def warnings(self) -> list[str]:
+        """Messages on rows that were too long; none if all fit."""
+        if not self.cut:
+            return []
+        return [
+            f"{self.cut:,} of {len(self):,} rows are longer than finetuning.max_length={self.max_length} tokens and "
+            "lose the beginning of their prompts, or the end of longer completions; take more"
+        ]
+
+    def max_targets(self, examples: int, tokens: int) -> int:
+        """Return the maximum number of targets of so many examples with so many tokens: a token each."""
+        return tokens
+
+    def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the target indices of the chosen rows, concatenated."""
+        return np.concatenate([chosen[:0], *(np.arange(*self.offsets[i : i + 2]) for i in chosen)])
+
+    def answer(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """Return (M, 2): -log p(target) in nats, and 1 where no token is more probable than the target, else 0."""
+        logits_MV = outputs["logits"].float()
+        loss_M = F.cross_entropy(logits_MV, targets.label, reduction="none")
+        return torch.stack([loss_M, (logits_MV.argmax(-1) == targets.label).float()], dim=1)
+
+    def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return (N, 2) tokens and bytes of the completions, and (N, 2) their nats and right tokens."""
+        found = np.array([outputs_MC[slice(*self.offsets[i : i + 2])].sum(0, np.float64) for i in range(len(self))])
+        return np.stack([np.diff(self.offsets), self.size], axis=1)[self.labels], found[self.labels]
+
+    def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+        """Return the loss per token of each row's completion, with its nats and its number of tokens."""
+        return [objective.explain(outputs_MC[slice(*self.offsets[i : i + 2])]) for i in range(len(self))]
+
+
+def _around(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the ids before a text and after it: those of the template, and an end token if it does not end so."""
+    template = [special for special, _, _ in vocabulary.single]
+    at = template.index(None)
+    after = template[at + 1 :]
+    if vocabulary.end is not None and after[-1:] != [vocabulary.end]:
+        after.append(vocabulary.end)
+    return np.array(template[:at], dtype=np.int64), np.array(after, dtype=np.int64)
