@@ -57,6 +57,9 @@ MOST = 8
 ASKED = "asked.json"
 """File beside a tokenizer that a run trained: the requested choices, which a small corpus may not have reached."""
 
+CHECKED = 1 << 30
+"""Bytes of a token store whose checksums are compared as a run begins: it takes a second. Larger ones are trusted."""
+
 
 def pretrain(
     recipe: Recipe,
@@ -220,7 +223,8 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
     is logged.
 
     Raises:
-        GenusError: the store is damaged, which its checksums tell (about 1 GB/s), or the text cannot be read.
+        GenusError: the store is damaged, as the checksums of one up to a gigabyte tell (a second), or the text cannot
+            be read.
     """
     prepared = _prepared(corpus)
     if prepared is not None:
@@ -228,7 +232,8 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
     else:
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
     if is_rank_zero():
-        Store.check(folder)
+        if len(store.ids) * store.ids.itemsize <= CHECKED:
+            Store.check(folder)
         sources = ", ".join(map(str, corpus.sources))
         for line in counts(folder).notices():
             say(f"{sources}: {line}")

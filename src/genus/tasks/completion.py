@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional as F
 
 from genus.errors import GenusError, UsageError
-from genus.evaluate.text_metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
 from genus.evaluate.metrics import Metric  # a choice is read by its annotation
+from genus.evaluate.text_metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
 from genus.examples import Example, Sequence
 from genus.examples.keys import CORRUPT, generator
 from genus.objectives.supervised.completion import CompletionLM
