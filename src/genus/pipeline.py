@@ -56,7 +56,6 @@ MOST = 8
 """Largest number of architecture differences that are printed."""
 ASKED = "asked.json"
 """File beside a tokenizer that a run trained: the requested choices, which a small corpus may not have reached."""
-
 CHECKED = 1 << 30
 """Bytes of a token store whose checksums are compared as a run begins: it takes a second. Larger ones are trusted."""
 
