@@ -46,17 +46,20 @@ def evaluate(
     A pretrained one on text (losses, perplexity, bits per byte), or with `--task completion` on the completions of a
     table; a fine-tuned one on a table.
     """
+    from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned
     from genus.text import Fields
 
     run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
     found: Metrics
-    if task is not None or any(isinstance(objective, FineTuned) for objective in source.recipe.objectives):
+    objectives = source.recipe.objectives
+    able = task is not None and choose(task).pretrained(objectives) is not None
+    if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
         found = _on_table(source, data, _task(source, task, text, label, choices), answers, run)
     else:
-        of_tables = {"--text": text, "--label": label, "--choices": choices, "--answers": answers}
+        of_tables = {"--text": text, "--label": label, "--task": task, "--choices": choices, "--answers": answers}
         _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
         found = {**_on_text(source, data, Fields(field, title, tuple(codes)), run, settings)}
     if as_json:

@@ -146,7 +146,7 @@ def assemble(
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    tokenizer = _fitting_tokenizer(tokenizer, found.values(), model)
+    tokenizer = _fitting_tokenizer(tokenizer, found.values()).read_by(causal=model.causal)
     padded = _padded(config, tokenizer, _rows(tensors, layout), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
@@ -165,7 +165,7 @@ def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
     """Write all files of a model into the folder `work`, which will replace `target`."""
-    tokenizer = _fitting_tokenizer(tokenizer, recipe.objectives, recipe.model)
+    tokenizer = _fitting_tokenizer(tokenizer, recipe.objectives)
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
@@ -188,10 +188,10 @@ def _write(
     write_json(work / "config.json", config)
 
 
-def _fitting_tokenizer(tokenizer: Tokenizer, objectives: Iterable[Objective], model: Model) -> Tokenizer:
-    """Return the tokenizer as the model reads it, for texts that are given as words if an objective reads such."""
+def _fitting_tokenizer(tokenizer: Tokenizer, objectives: Iterable[Objective]) -> Tokenizer:
+    """Return the tokenizer, for texts that are given as words if an objective reads such."""
     words = any(isinstance(one, FineTuned) and one.of_words for one in objectives)
-    return (tokenizer.of_words() if words else tokenizer).read_by(causal=model.causal)
+    return tokenizer.of_words() if words else tokenizer
 
 
 def _written(
