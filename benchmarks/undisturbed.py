@@ -26,7 +26,7 @@ RUN = ["device=cpu", "evaluate_batches=2", "tracker=none", "checkpoint_every=3",
 TUNED = {"finetune": "classification", "regress": "regression", "tag": "tagging"}
 """Fine-tunings, and their tasks."""
 TUNING = ["finetuning.epochs=2", "finetuning.max_length=16", "finetuning.batch=4"]
-CLOCK = {"seconds", "tokens_per_second", "model", "utilization"}
+CLOCK = {"seconds", "sha256", "tokens_per_second", "model", "utilization"}
 """Names in JSON of what depends on the clock and the folder."""
 NOT_EQUAL = {"run.json", "manifest.json", "journal.json", ".lock"}
 """Files that hold times, or checksums of times."""

@@ -190,9 +190,9 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
         shutil.rmtree(folder)
         if not _prepared(corpus):  # a prepared store may itself be in the run folder
             shutil.rmtree(folder.with_name("store"), ignore_errors=True)
-    tokenizer.save(folder)
-    if not given:
+    if not given:  # before the tokenizer: who finds that looks here
         write_json(folder / ASKED, recipe.tokens.written())
+    tokenizer.save(folder)
     return tokenizer
 
 

@@ -41,6 +41,9 @@ def test_a_damaged_result_is_named(write_rows, tmp_path: Path, recipe: Recipe, t
         "[]",
         json.dumps(whole | {"trial": table}),
         json.dumps(whole | {"trial": table | {"metrics": {}}}),
+        json.dumps({"choices": whole["choices"], "trial": table}),  # as older versions wrote it, without a checksum
+        json.dumps(whole | {"trial": whole["trial"] | {"seconds": 1 + whole["trial"]["seconds"]}}),
+        json.dumps(whole).replace('"seed": 0', '"seed": 1'),
     ]
     for text in [*wrong, json.dumps(whole)[:-9], "[" * 100_000, "\xff"]:
         file.write_text(text, encoding="latin-1")

@@ -104,7 +104,8 @@ class Experiment:
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
             save(self.folder / "model", recipe, learner, self.tokenizer, self._notes(trial))
-        write_json(self._result(seed), {"choices": self.fingerprint, "trial": asdict(trial)})
+        found = asdict(trial)
+        write_json(self._result(seed), {"choices": self.fingerprint, "trial": found, "sha256": _digest(found)})
         return trial
 
     def _train(self, learner: Learner, best: BestCheckpoint, seed: int) -> float:
@@ -177,6 +178,8 @@ class Experiment:
                     raise UsageError(
                         f"{self.folder}: holds results of other choices or data; name another or remove it"
                     )
+                if result.get("sha256") not in (None, _digest(result["trial"])):  # None: of an older version
+                    raise ValueError("its numbers are not as they were written")
                 trial = SeedResult(**result["trial"])
                 trial.rank(self.task.metrics[0])
                 found[trial.seed] = trial
@@ -188,7 +191,12 @@ class Experiment:
         rows = {name: [(row.texts, row.label) for row in split.rows] for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
-        return hashlib.sha256(json.dumps(choices).encode()).hexdigest()
+        return _digest(choices)
+
+
+def _digest(value: object) -> str:
+    """Return the SHA-256 of a value's JSON, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 class BestCheckpoint:
