@@ -190,7 +190,7 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
         shutil.rmtree(folder)
         if not _prepared(corpus):  # a prepared store may itself be in the run folder
             shutil.rmtree(folder.with_name("store"), ignore_errors=True)
-    if not given:  # before the tokenizer: who finds that looks here
+    if not given:
         write_json(folder / ASKED, recipe.tokens.written())
     tokenizer.save(folder)
     return tokenizer
@@ -218,12 +218,10 @@ def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: 
 def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: ProgressCallback | None = None) -> Store:
     """Return the token store of a corpus: opened if the corpus is one, else prepared in `folder`.
 
-    An interrupted preparation continues when it is restarted. What of the corpus is dropped, cut, repaired or unknown
-    is logged.
+    An interrupted preparation continues when it is restarted. What of the text is dropped or unknown is said.
 
     Raises:
-        GenusError: the store is damaged, as the checksums of one up to a gigabyte tell (a second), or the text cannot
-            be read.
+        GenusError: the store is damaged, as the checksums of one up to a gigabyte tell, or the text cannot be read.
     """
     prepared = _prepared(corpus)
     if prepared is not None:

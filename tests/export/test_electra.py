@@ -263,6 +263,6 @@ def test_strangers_that_are_no_pair_are_refused(pair: tuple[Path, Learner], tmp_
 
 def test_a_damaged_generator_is_named(pair: tuple[Path, Learner]) -> None:
     folder, _ = pair
-    edit(folder / "generator" / "config.json", hidden_act="swish")
-    with pytest.raises(GenusError, match=r"generator: config.json: hidden_act = 'swish' has no counterpart here"):
+    edit(folder / "generator" / "config.json", hidden_act="mish")
+    with pytest.raises(GenusError, match=r"generator: config.json: hidden_act = 'mish' has no counterpart here"):
         load(folder)

@@ -84,14 +84,14 @@ def test_pieces_are_the_text(one: Writer) -> None:
     texts = dict.fromkeys(range(len(requests)), "")
     for piece in one.engine().stream(requests, Sampling(temperature=1.5)):
         texts[piece.request] += piece.text
-        assert "\N{REPLACEMENT CHARACTER}" not in piece.text or piece.result is not None or not piece.text.endswith("�")
         if piece.result is not None:
             assert piece.result.text == texts[piece.request]
             assert len(piece.result.ids) <= 40
 
 
-def test_stop_strings_end_a_text_before_them(one: Writer) -> None:
-    request = Request("the cat", max_tokens=40, samples=20)
+def test_stop_strings_end_a_text_before_them() -> None:
+    one = writer(vocab_size=320)  # whole words, else most of what is generated is no text
+    request = Request("the cat", max_tokens=40, samples=60)
     texts = one.engine().generate([request], Sampling())[0]
     whole = next(text for text in texts if text.text[:12].isascii() and len(text.text) > 12)
     stop = whole.text[6:9]

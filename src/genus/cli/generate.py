@@ -17,42 +17,55 @@ if TYPE_CHECKING:
     from genus.generate.engine import Engine
 
 
+Prompts = Annotated[
+    list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to go on from.", show_default=False)
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option("--prompts", metavar="FILE", help='Prompts from a file: .jsonl with "prompt", else one a line.'),
+]
+MaxTokens = Annotated[int, typer.Option(help="The most tokens of a text.")]
+Samples = Annotated[int, typer.Option(help="Texts for each prompt.")]
+Temperature = Annotated[
+    float, typer.Option(help="Above 0: sample from softmax(logits / temperature); 0: the most probable token.")
+]
+TopK = Annotated[int | None, typer.Option(help="Sample from the k most probable tokens.")]
+TopP = Annotated[float, typer.Option(help="Sample from the most probable tokens that sum to p (nucleus).")]
+MinP = Annotated[float, typer.Option(help="Sample from tokens of this share of the most probable one's.")]
+Beams = Annotated[int | None, typer.Option(help="Beam search with so many beams.")]
+LengthPenalty = Annotated[float, typer.Option(help="Of beam search: above 0, longer texts win.")]
+EarlyStopping = Annotated[str, typer.Option(help="Of beam search: no, yes, never.")]
+Repetition = Annotated[float | None, typer.Option(help="Above 1, tokens of the text so far become less probable.")]
+Penalized = Annotated[float | None, typer.Option(metavar="THETA", help="CTRL's penalized sampling; published: 1.2.")]
+NoRepeated = Annotated[int | None, typer.Option(metavar="N", help="No n-gram of tokens occurs twice.")]
+Stop = Annotated[list[str], typer.Option(help="End before this string; repeatable.")]
+Answer = Annotated[list[str], typer.Option(help="Only one of these may follow; repeatable.")]
+CutPrompt = Annotated[bool, typer.Option("--cut-prompt", help="Drop the left end of a prompt that is too long.")]
+Slots = Annotated[int, typer.Option(help="Texts that are generated together.")]
+Seed = Annotated[int, typer.Option(help="Of all draws.")]
+
+
 def generate(
     model: Folder,
-    prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to go on from.", show_default=False)
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--prompts", metavar="FILE", help='Prompts from a file: .jsonl with "prompt", else one a line.'),
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(help="The most tokens of a text.")] = 128,
-    samples: Annotated[int, typer.Option(help="Texts for each prompt.")] = 1,
-    temperature: Annotated[
-        float, typer.Option(help="Above 0: sample from softmax(logits / temperature); 0: the most probable token.")
-    ] = 0.0,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the k most probable tokens.")] = None,
-    top_p: Annotated[float, typer.Option(help="Sample from the most probable tokens that sum to p (nucleus).")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Sample from tokens of this share of the most probable one's.")] = 0.0,
-    beams: Annotated[int | None, typer.Option(help="Beam search with so many beams.")] = None,
-    length_penalty: Annotated[float, typer.Option(help="Of beam search: above 0, longer texts win.")] = 1.0,
-    early_stopping: Annotated[str, typer.Option(help="Of beam search: no, yes, never.")] = "no",
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1, tokens of the text so far become less probable.")
-    ] = None,
-    penalized_sampling: Annotated[
-        float | None, typer.Option(metavar="THETA", help="CTRL's penalized sampling; published: 1.2.")
-    ] = None,
-    no_repeated_ngrams: Annotated[
-        int | None, typer.Option(metavar="N", help="No n-gram of tokens occurs twice.")
-    ] = None,
-    stop: Annotated[list[str], typer.Option(help="End before this string; repeatable.")] = [],
-    answer: Annotated[list[str], typer.Option(help="Only one of these may follow; repeatable.")] = [],
-    cut_prompt: Annotated[
-        bool, typer.Option("--cut-prompt", help="Drop the left end of a prompt that is too long.")
-    ] = False,
-    slots: Annotated[int, typer.Option(help="Texts that are generated together.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    prompts: Prompts = None,
+    file: PromptFile = None,
+    max_tokens: MaxTokens = 128,
+    samples: Samples = 1,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    beams: Beams = None,
+    length_penalty: LengthPenalty = 1.0,
+    early_stopping: EarlyStopping = "no",
+    repetition_penalty: Repetition = None,
+    penalized_sampling: Penalized = None,
+    no_repeated_ngrams: NoRepeated = None,
+    stop: Stop = [],
+    answer: Answer = [],
+    cut_prompt: CutPrompt = False,
+    slots: Slots = 32,
+    seed: Seed = 0,
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:

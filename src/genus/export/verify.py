@@ -125,14 +125,15 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     import transformers
 
     (architecture,) = config["architectures"]
-    told = layout_of(config, []).witness.kwargs
-    model = getattr(transformers, architecture).from_pretrained(folder, **told).float().eval()
+    layout = layout_of(config, [])
+    model = getattr(transformers, architecture).from_pretrained(folder, **layout.witness.kwargs).float().eval()
     hidden: list[Tensor] = []
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
     reader = transformers.AutoTokenizer.from_pretrained(folder)
     reader.pad_token = reader.pad_token or reader.eos_token or reader.unk_token
-    rows = {"input_ids": tokens.ids, "token_type_ids": tokens.facts["segment"]}
-    rows = {name: values for name, values in rows.items() if name in reader.model_input_names}
+    rows = {"input_ids": tokens.ids}
+    if layout.segmented:  # GPT-2's classes take segments for tokens
+        rows["token_type_ids"] = tokens.facts["segment"]
     texts = {name: [ids[start:end].tolist() for start, end in tokens.spans()] for name, ids in rows.items()}
     padded = reader.pad(texts, return_tensors="pt")
     found = model(**padded, return_dict=True)

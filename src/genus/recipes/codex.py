@@ -11,7 +11,7 @@ tokens (openai/tiktoken, p50k_base) are GPT-2's and 24 more; which runs of space
 from dataclasses import replace
 
 from genus.optim.schedule import Cosine
-from genus.recipe import Budget, Explained, Stage
+from genus.recipe import Budget, Explained, Published, Stage
 from genus.recipes import gpt3
 from genus.tokens.algorithms.code_bpe import CodeBPE
 
@@ -75,7 +75,12 @@ B12 = replace(
 MINI = replace(
     gpt3.MINI,
     name="codex/mini",
-    published=replace(M300.published, parameters=None),  # ours, and so is every number of this row
+    published=Published(  # ours, and so is every number of this row
+        title=M300.published.title,
+        paper=M300.published.paper,
+        year=M300.published.year,
+        data=M300.published.data,
+    ),
     tokens=CodeBPE(vocab_size=16_000),  # ours
     schedule=Cosine(warmup=0.1, floor=0.1),  # ours
     stages=(Stage(max_length=128, batch=32, micro_batch=32),),  # ours: as bert/mini
