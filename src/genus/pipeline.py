@@ -32,7 +32,7 @@ from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.sources import skipped
 from genus.tokens import TokenizerConfig
-from genus.tokens.store import LARGEST_EXCESS, ProgressCallback, Store, counts, prepare
+from genus.tokens.store import LARGEST_EXCESS, SMALL, ProgressCallback, Store, counts, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.train import held_out
 from genus.train.data import TrainStage
@@ -56,8 +56,6 @@ MOST = 8
 """Largest number of architecture differences that are printed."""
 ASKED = "asked.json"
 """File beside a tokenizer that a run trained: the requested choices, which a small corpus may not have reached."""
-CHECKED = 1 << 30
-"""Bytes of a token store whose checksums are compared as a run begins: it takes a second. Larger ones are trusted."""
 
 
 def pretrain(
@@ -229,7 +227,7 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
     else:
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
     if is_rank_zero():
-        if len(store.ids) * store.ids.itemsize <= CHECKED:
+        if store.ids.nbytes <= SMALL:
             Store.check(folder)
         sources = ", ".join(map(str, corpus.sources))
         for line in counts(folder).notices():

@@ -43,6 +43,8 @@ NOTHING_KNOWN = 0.9
 LARGEST_EXCESS = 0.05
 """Most of the text, beyond the fraction asked for, that is held out for the sake of whole documents."""
 
+SMALL = 1 << 30
+"""Bytes of ids of a store whose checksums a run compares as it begins, in a second; larger ones are trusted."""
 COUNTED_AT_ONCE = 1 << 24
 """Tokens per step of counting, which takes 8 bytes each."""
 
