@@ -131,7 +131,7 @@ def test_finetune_reports_and_its_model_answers(capsys: Captured, place: Place, 
     table, answers = place.folder / "task" / "validation.jsonl", tmp_path / "answers.jsonl"
     found = answer(capsys, "evaluate", tmp_path / "task" / "model", table, "--answers", answers, "--run", "device=cpu")
     assert main(["evaluate", str(tmp_path / "task" / "model"), str(table), "--set", "finetuning.max_length=8"]) == 2
-    assert "--set: is for a pretrained model" in capsys.readouterr().err
+    assert "--set: is for text" in capsys.readouterr().err
     best = next(seed for seed in report["seeds"] if seed["seed"] == report["best_seed"])
     assert found["accuracy"] == pytest.approx(best["metrics"]["validation"]["accuracy"])
     rows = [json.loads(line) for line in answers.read_text().splitlines()]

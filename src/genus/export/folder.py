@@ -146,7 +146,7 @@ def assemble(
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    tokenizer = _fitting_tokenizer(tokenizer, found.values()).read_by(causal=model.causal)
+    tokenizer = _fitting_tokenizer(tokenizer, found.values())
     padded = _padded(config, tokenizer, _rows(tensors, layout), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
@@ -217,7 +217,6 @@ def _rebuild(
     if own is None:
         raise GenusError("recipe.json is missing, which says what this model is")
     _match(tokenizer, own.tokens.vocab_size)
-    tokenizer = tokenizer.read_by(causal=own.model.causal)
     return LoadedModel(own, native.rebuild(config, weights, own, dtype), tokenizer)
 
 
