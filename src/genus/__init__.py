@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from genus.evaluate.likelihood import log_likelihoods
     from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
+    from genus.generate import Request
+    from genus.generate.beam import BeamSearch
+    from genus.generate.engine import Engine
+    from genus.generate.sampling import Greedy, Sampling
     from genus.part import diff
     from genus.pipeline import pretrain
     from genus.recipe import Recipe
@@ -33,10 +37,15 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 __all__ = [
+    "BeamSearch",
+    "Engine",
     "Fields",
     "GenusError",
+    "Greedy",
     "Recipe",
+    "Request",
     "Run",
+    "Sampling",
     "Start",
     "Store",
     "Tokenizer",
@@ -54,10 +63,15 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BeamSearch": "generate.beam:BeamSearch",
+    "Engine": "generate.engine:Engine",
     "Fields": "text:Fields",
     "GenusError": "errors:GenusError",
+    "Greedy": "generate.sampling:Greedy",
     "Recipe": "recipe:Recipe",
+    "Request": "generate:Request",
     "Run": "train.run:Run",
+    "Sampling": "generate.sampling:Sampling",
     "Start": "tasks.start:Start",
     "Store": "tokens.store:Store",
     "Tokenizer": "tokens.tokenizer:Tokenizer",
