@@ -32,7 +32,6 @@ from genus.generate.engine import Engine
 from genus.generate.reader import Reader
 from genus.generate.sampling import Greedy
 from genus.model.cpu import tune_cpu_process
-from genus.text.installed import read
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
 
 RESULTS = Path(__file__).parent / "results" / "generation-cpu.json"
+PAGES = Path(__file__).parents[1] / "docs"
 SHORTEST, LONGEST, NEW = 16, 512, 128
 BATCHES = {"one short prompt": [64], "one long prompt": [512], "32 alike": [64] * 32, "32 mixed": None}
 """Lengths of the prompts; None: drawn from 16 to 512, evenly on a logarithmic scale."""
@@ -79,9 +79,9 @@ def main() -> None:
 
 
 def written(name: str, folder: Path) -> Path:
-    """Write a model of random weights, with a tokenizer of the installed packages' documentation."""
+    """Write a model of random weights, with a tokenizer trained on this project's pages."""
     recipe = catalog.load(name)
-    texts = [document["text"] for document, _ in zip(read(workers=1), range(300), strict=False)]
+    texts = [page.read_text(encoding="utf-8") for page in sorted(PAGES.glob("**/*.md"))]
     tokenizer = recipe.tokens.train(texts)
     torch.manual_seed(0)
     recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
