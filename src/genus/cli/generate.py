@@ -174,8 +174,9 @@ def _penalties(
 def _print_growing(engine: "Engine", requests: list["Request"], decoding: "Decoding") -> None:
     """Print a text as it grows, after its prompt."""
     prompt = requests[0].prompt
-    sys.stdout.write(prompt if isinstance(prompt, str) else "")
-    for piece in engine.stream(requests, decoding):
+    for number, piece in enumerate(engine.stream(requests, decoding)):
+        if number == 0 and isinstance(prompt, str):  # not before it is known that it can be answered
+            sys.stdout.write(prompt)
         sys.stdout.write(piece.text)
         sys.stdout.flush()
     sys.stdout.write("\n")

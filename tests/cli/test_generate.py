@@ -1,0 +1,80 @@
+"""The command `generate`: texts on standard output, one line for what cannot be."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from generate.writers import TEXTS
+from genus import catalog
+from genus.cli import main
+from genus.export.folder import save
+from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = ByteBPE(vocab_size=300, special_tokens=GPT2).train(TEXTS)
+    recipe = catalog.load("gpt2/tiny", ["model.embedding.position.length=128"])
+    recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
+    torch.manual_seed(0)
+    where = tmp_path_factory.mktemp("model")
+    save(where, recipe, recipe.learner(), tokenizer)
+    return where
+
+
+def test_one_prompt_grows_after_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", str(folder), "the cat", "--max-tokens", "6"]) == 0
+    assert capsys.readouterr().out.startswith("the cat")
+
+
+def test_prompts_of_a_file_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "on"}\n\n{"prompt": "the"}\n', encoding="utf-8")
+    given = ["generate", str(folder), "--prompts", str(file), "--samples", "2", "--temperature", "1", "--json"]
+    assert main([*given, "--answer", " cat", "--answer", " dog"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["prompt"] for one in found] == ["on", "the"]
+    for one in found:
+        assert len(one["texts"]) == 2
+        for text in one["texts"]:
+            assert text["text"] in {" cat", " dog"}
+            assert text["reason"] == "answer"
+            assert len(text["ids"]) == len(text["log_probabilities"])
+            assert max(text["log_probabilities"]) < 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ([], 2, "no prompt is given"),
+        (["a", "--stop", ""], 2, "stop: an empty string"),
+        (["a", "--top-p", "0.9"], 2, "--top-p: is for sampling; add --temperature 1"),
+        (["a", "--beams", "2", "--temperature", "1"], 2, "--temperature: is for sampling, and --beams searches"),
+        (["a", "--beams", "2", "--early-stopping", "soon"], 2, "expected no, yes or never, got 'soon'"),
+        (["a", "--temperature", "-1"], 2, "temperature"),
+        (["the cat sat on the mat and the dog ran to the door . " * 20], 2, "and the model 128 positions"),
+        (["--prompts", "nowhere.txt"], 1, "nowhere.txt: No such file"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
+) -> None:
+    assert main(["generate", str(folder), *options]) == code
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert message in told.err
+    assert len(told.err.splitlines()) == 1
+
+
+def test_a_damaged_file_of_prompts_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "on"}\n{"text": "the"}\n', encoding="utf-8")
+    assert main(["generate", str(folder), "--prompts", str(file)]) == 1
+    assert f"{file}, line 2: expected an object" in capsys.readouterr().err
