@@ -35,15 +35,9 @@ class Predictor:
 
     @classmethod
     def find(cls, learner: Learner, *ways: Prediction) -> Self | None:
-        """Return the first head that predicts tokens in one of these ways, None without one.
-
-        It is the learner's, or that of one of its auxiliary models, such as ELECTRA's generator.
-        """
-        for one in (learner, *(companion.learner for companion in learner.auxiliary_models().values())):
-            for name, head in one.heads.items():
-                if cast("Head", head).predicts in ways:
-                    return cls(one, name)
-        return None
+        """Return the head that `Learner.predicting` finds, None without one."""
+        found = learner.predicting(*ways)
+        return None if found is None else cls(*found)
 
     @property
     def head(self) -> Head:

@@ -24,8 +24,8 @@ class Answers:
     """The ids that may follow, by the ids so far; the end token where an answer is the beginning of another."""
 
     @classmethod
-    def of(cls, prompts: Prompts, request: Request) -> Answers | None:
-        """Return the answers that a request allows; None: any text.
+    def of(cls, prompts: Prompts, request: Request, most: int) -> Answers | None:
+        """Return the answers of at most so many tokens that a request allows; None: any text.
 
         Raises:
             UsageError: an answer is empty, longer than the request allows, tokenized as another one, or the beginning
@@ -35,7 +35,6 @@ class Answers:
             return None
         prompt = request.prompt if isinstance(request.prompt, str) else ""
         ids = {answer: tuple(prompts.continuation(prompt, answer)) for answer in request.answers}
-        _, most = prompts.ids(request)
         for answer, one in ids.items():
             if not one or len(one) > most:
                 raise UsageError(f"answers: {answer!r} has {len(one)} tokens; expected 1 to {most}")

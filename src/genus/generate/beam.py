@@ -148,20 +148,18 @@ class Search:
 
     def goes_on(self) -> bool:
         """Return whether the search goes on."""
-        full = self.choice.early_stopping == "yes" and len(self.ended) == len(self.texts)
-        return self.hopeful and not full and not self.stuck
+        return self._open() and not self.stuck
 
     def best(self, engine: Engine) -> Iterator[Piece]:
         """Yield the best texts."""
-        for sample, one in enumerate(self.ended[: self.request.samples]):
-            text = engine.begun(self.texts[0].number, replace(self.request, samples=1))[0]
-            text.sample, text.ids, text.log_probabilities = sample, one.ids, one.log_probabilities
+        for text, one in zip(self.texts, self.ended[: self.request.samples], strict=False):
+            text.ids, text.log_probabilities = one.ids, one.log_probabilities
             over = one.ids[-1] in engine.prompts.ends
             text.text.add(one.ids[: len(one.ids) - over], last=True)
             reason: Reason = "stop" if text.text.stopped else "end" if over else "length"
             if text.answers is not None:
                 reason = "answer"
-            yield Piece(text.number, sample, text.text.text, replace(text.result(reason), score=one.score))
+            yield Piece(text.number, text.sample, text.text.text, replace(text.result(reason), score=one.score))
 
     def _ends(self, engine: Engine, text: Running, number: int) -> bool:
         """Return whether a text ends with a further token."""
@@ -174,10 +172,13 @@ class Search:
 
     def _keep(self, new: list[Ended]) -> None:
         """Let texts that have just ended compete with those before, unless the search is decided."""
-        full = self.choice.early_stopping == "yes" and len(self.ended) == len(self.texts)
-        if self.hopeful and not full:
+        if self._open():
             scored = [replace(one, score=one.score / len(one.ids) ** self.choice.length_penalty) for one in new]
             self.ended = sorted([*self.ended, *scored], key=lambda one: -one.score)[: len(self.texts)]
+
+    def _open(self) -> bool:
+        """Return whether a text that ends can still be among the best."""
+        return self.hopeful and not (self.choice.early_stopping == "yes" and len(self.ended) == len(self.texts))
 
     def _can_improve(self) -> bool:
         """Return whether the best beam could become better than the worst ended text, if there are enough."""

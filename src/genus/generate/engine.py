@@ -132,7 +132,7 @@ class Engine:
     def begun(self, number: int, request: Request) -> list[Running]:
         """Return the texts of a request, one a sample, before the first token."""
         prompt, most = self.prompts.ids(request)
-        answers = Answers.of(self.prompts, request)
+        answers = Answers.of(self.prompts, request, most)
         return [
             Running(
                 number, sample, request, prompt, most, generator(self.seed, DRAWS, number, sample),
@@ -189,17 +189,12 @@ class Engine:
         self, decoding: TokenByToken, logits_SV: Tensor, texts: Sequence[Running]
     ) -> tuple[list[int], list[float]]:
         """Return the next id of each text, and its log-probability if it is asked for."""
-        own = logits_SV.logsumexp(-1) if self.told else None
-        raw = logits_SV.clone() if self.told and self._changes(texts) else logits_SV
+        own = logits_SV.log_softmax(-1) if self.told else None  # before anything changes them
         logits_SV = self.changed(logits_SV, texts)
         draws = torch.tensor([text.draws.random() for text in texts], dtype=torch.float64, device=logits_SV.device)
         ids = decoding.choose(logits_SV, draws)
-        told = [0.0] * len(texts) if own is None else (raw.gather(-1, ids[:, None])[:, 0] - own).tolist()
+        told = [0.0] * len(texts) if own is None else own.gather(-1, ids[:, None])[:, 0].tolist()
         return ids.tolist(), told
-
-    def _changes(self, texts: Sequence[Running]) -> bool:
-        """Return whether logits are changed for any text."""
-        return bool(self.penalties) or any(text.answers is not None or text.request.ignore_end for text in texts)
 
     def changed(self, logits_SV: Tensor, texts: Sequence[Running]) -> Tensor:
         """Return the logits after penalties, without tokens that are not allowed."""

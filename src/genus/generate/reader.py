@@ -38,13 +38,20 @@ class Reader:
         Raises:
             GenusError: the model does not predict the next token.
         """
-        self.learner, self.precision, self.device = learner, precision, device_of(learner)
+        self.precision, self.device = precision, device_of(learner)
         self.facts = model.facts
-        self.name, self.head = writer(learner)
+        found = learner.predicting("following")
+        if found is None:
+            raise GenusError("this model does not predict the next token, so it cannot generate; take one that was "
+                             "pretrained with CausalLM, such as gpt2 or llama")  # fmt: skip
+        self.learner, self.name = found
+        self.head = cast("Head", self.learner.heads[self.name])
         format = number_format(precision, self.device)
         weights = next(learner.parameters()).dtype
         self.cache = learner.network.cache(entries, dtype=weights if format is torch.float32 else format)
-        self.entries, self.texts = entries, dict[int, list[int]]()
+        self.entries = entries
+        self.texts: dict[int, list[int]] = {}
+        """Without a cache: what each text has so far, by slot."""
         self.capacities: dict[int, int] = {}
 
     def room(self, capacity: int) -> bool:
@@ -55,24 +62,26 @@ class Reader:
 
     def open(self, slot: int, capacity: int) -> None:
         """Begin a text of at most so many tokens."""
-        self.texts[slot], self.capacities[slot] = [], capacity
         if self.cache is not None:
             self.cache.open(slot, capacity)
+        else:
+            self.texts[slot], self.capacities[slot] = [], capacity
 
     def close(self, slot: int) -> None:
         """End a text; others can take its place."""
-        del self.texts[slot], self.capacities[slot]
         if self.cache is not None:
             self.cache.close(slot)
+        else:
+            del self.texts[slot], self.capacities[slot]
 
     def read(self, new: Mapping[int, Sequence[int]]) -> Tensor:
         """Read further tokens of texts, by slot; return the logits (S, V) of what follows each, in the same order."""
-        for slot, ids in new.items():
-            self.texts[slot] += ids
         if self.cache is not None:
             packed = self.cache.packed(new, self.facts)
             given = {"cache": self.cache}
         else:
+            for slot, ids in new.items():
+                self.texts[slot] += ids
             whole = [self.texts[slot] for slot in new]
             packed, given = _packed(whole, self.facts).to(self.device), {}
         index = packed.offsets[1 : len(new) + 1].long() - 1
@@ -85,10 +94,10 @@ class Reader:
 
     def reorder(self, parents: Mapping[int, int]) -> None:
         """Replace texts by copies of others: parent by slot."""
-        copies = {slot: list(self.texts[parent]) for slot, parent in parents.items()}
-        self.texts |= copies
         if self.cache is not None:
             self.cache.reorder(parents)
+        else:
+            self.texts |= {slot: list(self.texts[parent]) for slot, parent in parents.items()}
 
 
 def _packed(texts: Sequence[Sequence[int]], facts: frozenset[str]) -> Packed:
@@ -96,16 +105,3 @@ def _packed(texts: Sequence[Sequence[int]], facts: frozenset[str]) -> Packed:
     ids = torch.tensor([one for ids in texts for one in ids])
     zeros = {name: torch.zeros_like(ids) for name in facts}
     return Packed.laid(ids, [[len(text) for text in texts]], len(ids), zeros)
-
-
-def writer(learner: Learner) -> tuple[str, Head]:
-    """Return the first head that predicts the next token, and its name.
-
-    Raises:
-        GenusError: there is none.
-    """
-    for name, head in learner.heads.items():
-        if cast("Head", head).predicts == "following":
-            return name, cast("Head", head)
-    raise GenusError("this model does not predict the next token, so it cannot generate; take one that was pretrained "
-                     "with CausalLM, such as gpt2 or llama")  # fmt: skip

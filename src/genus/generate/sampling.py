@@ -66,30 +66,29 @@ class Sampling(TokenByToken):
         if self.top_k is None and self.top_p == 1 and self.min_p == 0:
             return inverted(logits_SV.softmax(-1), draws_S)
         size = logits_SV.shape[-1]
-        if self.top_k is not None:
-            return self._among(logits_SV, min(self.top_k, size), draws_S)
-        if size > FIRST and self._enough(logits_SV, FIRST):
-            return self._among(logits_SV, FIRST, draws_S, logits_SV.logsumexp(-1, keepdim=True))
-        return self._among(logits_SV, size, draws_S)
+        if self.top_k is None and size > FIRST:
+            best, ids = logits_SV.topk(FIRST)
+            share = (best - logits_SV.logsumexp(-1, keepdim=True)).exp()
+            if self._enough(share):
+                return self._drawn(share, ids, draws_S)
+        best, ids = logits_SV.topk(min(self.top_k or size, size))
+        return self._drawn(best.softmax(-1), ids, draws_S)
 
-    def _enough(self, logits_SV: Tensor, most: int) -> bool:
-        """Return whether the filters leave no more than so many of the most probable tokens, of any text."""
-        best = logits_SV.topk(most).values
-        share = (best - logits_SV.logsumexp(-1, keepdim=True)).exp()
-        return bool(((share.sum(-1) > self.top_p) | (share[:, -1] < self.min_p * share[:, 0])).all())
+    def _enough(self, share_SK: Tensor) -> bool:
+        """Return whether the filters leave no more than these most probable tokens, of any text."""
+        return bool(((share_SK.sum(-1) > self.top_p) | (share_SK[:, -1] < self.min_p * share_SK[:, 0])).all())
 
-    def _among(self, logits_SV: Tensor, most: int, draws_S: Tensor, total: Tensor | None = None) -> Tensor:
-        """Return ids (S,) drawn from the `most` most probable tokens, filtered; `total` is log Σ exp of all."""
-        best, ids = logits_SV.topk(most)
-        share = best.softmax(-1) if total is None else (best - total).exp()
-        before = share.cumsum(-1) - share
+    def _drawn(self, share_SK: Tensor, ids_SK: Tensor, draws_S: Tensor) -> Tensor:
+        """Return ids (S,) drawn from the most probable tokens, filtered, given their probabilities in that order."""
+        before = share_SK.cumsum(-1) - share_SK
         kept = before < self.top_p
         if self.min_p:
-            left = share * kept
-            kept &= share >= self.min_p * left[:, :1]
+            left = share_SK * kept
+            kept &= share_SK >= self.min_p * left[:, :1]
         kept[:, 0] = True
-        chosen = inverted((share * kept) / (share * kept).sum(-1, keepdim=True), draws_S)
-        return ids.gather(-1, chosen[:, None])[:, 0]
+        share_SK = share_SK * kept
+        chosen = inverted(share_SK / share_SK.sum(-1, keepdim=True), draws_S)
+        return ids_SK.gather(-1, chosen[:, None])[:, 0]
 
 
 def inverted(chances_SK: Tensor, draws_S: Tensor) -> Tensor:

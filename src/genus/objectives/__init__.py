@@ -260,6 +260,17 @@ class Learner(nn.Module):
             found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
         return {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}
 
+    def predicting(self, *ways: Prediction) -> tuple[Learner, str] | None:
+        """Return the first head that predicts tokens in one of these ways, as its learner and name; None without one.
+
+        It is this learner's, or that of one of its auxiliary models, such as ELECTRA's generator.
+        """
+        for one in (self, *(companion.learner for companion in self.auxiliary_models().values())):
+            for name, head in one.heads.items():
+                if cast("Head", head).predicts in ways:
+                    return one, name
+        return None
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Load a state dict in place of all parameters and buffers; a shared tensor has the first of its names.
 
