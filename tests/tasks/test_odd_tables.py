@@ -3,7 +3,8 @@
 import datetime
 import io
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,16 @@ REFUSED: dict[str, Case] = {
 }
 
 
+@pytest.fixture
+def shallow() -> Iterator[None]:
+    """Set Python's own recursion limit, which PyTorch's compiler raises for the rest of a process."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(("task", "kind", "content", "says"), REFUSED.values(), ids=REFUSED)
 def test_refused_in_one_line(tune: Callable, task: Task, kind: str, content: Any, says: str) -> None:
     with pytest.raises(GenusError, match=says) as caught:
