@@ -2,8 +2,8 @@
 
 What nobody chooses is the default of the installed `TrainingArguments` (in 5.23.0 training_args.py, lines 777 to 867:
 batches of 8, a learning rate of 5e-5 that falls linearly from the first step on, AdamW with betas of 0.9 and 0.999, no
-weight decay, gradients clipped at norm 1) and of the class, dropout among it. Text is cut as the example run_mlm.py of
-transformers does it, and masked by its `DataCollatorForLanguageModeling`: 15 %, of these 80/10/10.
+weight decay, gradients clipped at norm 1) and of the class, dropout among it. Text is cut as the examples run_mlm.py
+and run_clm.py of transformers do it, and masked by its `DataCollatorForLanguageModeling`: 15 %, of these 80/10/10.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    default_data_collator,
 )
 
 from genus.export.layouts import layout_for
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LambdaLR
 
+    from genus.optim import Schedule
     from genus.recipe import Recipe
 
 ENDLESS = 1 << 40
@@ -78,17 +80,17 @@ class Clock(TrainerCallback):
 class TimedTrainer(Trainer):
     """A `Trainer` whose learning rate depends on the seconds spent, as ours does, so that it ends at 0 with them.
 
-    Its own schedule needs the number of steps in advance. The curve is the same: Linear equals transformers'
+    Its own schedule needs the number of steps in advance. Its default's curve is the same: Linear equals transformers'
     `get_linear_schedule_with_warmup`, with the fraction of the seconds in place of that of the steps.
     """
 
-    def __init__(self, clock: Clock, **arguments: Any) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, curve: Schedule, **arguments: Any) -> None:
+        self.clock, self.curve = clock, curve
         super().__init__(callbacks=[clock], **arguments)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LambdaLR:
         """Return the schedule; Trainer asks it for the next learning rate after every step."""
-        curve, clock = Linear(warmup=self.args.warmup_steps), self.clock
+        curve, clock = self.curve, self.clock
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer or self.optimizer, lambda _: curve.factor(min(1.0, clock.passed / clock.seconds))
         )
@@ -96,13 +98,11 @@ class TimedTrainer(Trainer):
 
 
 def ours(recipe: Recipe) -> dict[str, Any]:
-    """Return the arguments that train as a recipe says: optimizer, warm-up, batch, precision."""
-    optimizer, schedule = recipe.optimizer, recipe.schedule
+    """Return the arguments that train as a recipe says: optimizer, batch, precision."""
+    optimizer = recipe.optimizer
     assert isinstance(optimizer, AdamW)
-    assert isinstance(schedule, Linear)
     return {
         "learning_rate": optimizer.lr,
-        "warmup_steps": schedule.warmup,
         "per_device_train_batch_size": recipe.stages[0].batch,
         "adam_beta1": optimizer.betas[0],
         "adam_beta2": optimizer.betas[1],
@@ -121,7 +121,7 @@ def train(recipe: Recipe, words: Path, text: Path, folder: Path, *, tuned: bool)
         words: the tokenizer's folder.
         text: the documents, as JSON lines.
         folder: receives the model, in `model`.
-        tuned: with the recipe's optimizer, warm-up, batch and dropout, not the defaults.
+        tuned: with the recipe's optimizer, schedule, batch and dropout, not the defaults.
     """
     tokenizer = AutoTokenizer.from_pretrained(words)
     arguments = TrainingArguments(
@@ -138,9 +138,10 @@ def train(recipe: Recipe, words: Path, text: Path, folder: Path, *, tuned: bool)
     clock = Clock(recipe.budget.amount)
     trainer = TimedTrainer(
         clock,
+        recipe.schedule if tuned else Linear(warmup=0.0),
         model=model(recipe, tokenizer, own_dropout=not tuned),
         args=arguments,
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=masked),
+        data_collator=DataCollatorForLanguageModeling(tokenizer) if masked else default_data_collator,
         train_dataset=blocks(text, tokenizer, recipe.stages[0].max_length),
         processing_class=tokenizer,
     )
@@ -178,9 +179,13 @@ def model(recipe: Recipe, tokenizer: Any, *, own_dropout: bool) -> Any:
 
 
 def blocks(text: Path, tokenizer: Any, length: int) -> list[dict[str, list[int]]]:
-    """Return all documents one after the other, cut into blocks of one length; what remains is dropped."""
+    """Return all documents one after the other, cut into blocks of one length; what remains is dropped.
+
+    Each has its own ids as labels, which the class of a causal model shifts, and a collator that masks replaces.
+    """
     documents = [json.loads(line)["text"] for line in text.read_text(encoding="utf-8").splitlines()]
     encoded = tokenizer(documents, return_special_tokens_mask=True)
     joined = {key: list(chain.from_iterable(lists)) for key, lists in encoded.items()}
     starts = range(0, len(joined["input_ids"]) // length * length, length)
+    joined["labels"] = joined["input_ids"]
     return [{key: ids[start : start + length] for key, ids in joined.items()} for start in starts]

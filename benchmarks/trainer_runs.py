@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from family_runs import NEVER, TUNING
+from family import SETTINGS as FAMILY
 from small_models import measured
 
 from genus import pipeline
@@ -33,10 +33,12 @@ Trained = Literal["genus", "defaults", "ours", "nobody"]
 """By whom: by this library; by Trainer with its defaults, or with our settings; by nobody, with random weights."""
 LENGTH = 64
 """Of a row in measurement and fine-tuning: all contenders are trained on rows as long or longer."""
+NEVER = 1 << 40
+"""Steps: what is published and measured is what stands at the end."""
 RUN = Run(device="cpu", held_out=0.0, checkpoint_every=NEVER, evaluate_every=NEVER, tracker="none")
 TASK = Classification(texts=("text",), label="label")
-SETTINGS = replace(TUNING, epochs=4, max_length=LENGTH)
-"""Of every contender's fine-tuning; the pooler is the row's."""
+SETTINGS = replace(FAMILY.finetuning, epochs=4, max_length=LENGTH)
+"""Of every contender's fine-tuning, as in the family's table; the pooler is the row's."""
 SEEDS = (0, 1, 2)
 
 
@@ -112,6 +114,10 @@ class Tuning:
 
 
 def asked(recipe: Recipe) -> Recipe:
-    """Return the recipe by which a row is measured: its first objective, on rows of whole sentences, as for all."""
+    """Return the recipe by which a row is measured: its first objective, on rows of one length for all.
+
+    Masked models read whole sentences; causal ones read the text as they were trained on it.
+    """
     stage = Stage(max_length=LENGTH, batch=16, micro_batch=16)
-    return replace(recipe, examples=FullSentences(), objectives=recipe.objectives[:1], stages=(stage,))
+    examples = FullSentences() if "mask" in recipe.objectives[0].needs_tokens else recipe.examples
+    return replace(recipe, examples=examples, objectives=recipe.objectives[:1], stages=(stage,))

@@ -30,6 +30,16 @@ def study(script: str, results: Path, *options: str | Path) -> dict[str, Any]:
     return found
 
 
+def test_every_script_can_be_imported() -> None:
+    """A name that one script takes from another is there: most run for hours, and no test does."""
+    scripts = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"import {', '.join(scripts)}"],
+        cwd=BENCHMARKS, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path: Path) -> None:
     where = ("--data", shared / "data", "--out", tmp_path / "runs", "--jobs", "1", "--rows", "40")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from read_back import read_by_hugging_face, removals, same_again
 
 from genus.errors import GenusError
 from genus.tokens import SpecialTokens, TokenizerConfig
-from genus.tokens.algorithms.byte_bpe import ROBERTA, ByteBPE
+from genus.tokens.algorithms.byte_bpe import GPT2, ROBERTA, ByteBPE
 from genus.tokens.algorithms.bytes import Bytes
 from genus.tokens.algorithms.wordpiece import BERT, WordPiece
 from genus.tokens.tokenizer import Tokenizer
@@ -105,6 +106,15 @@ def test_the_hash_changes_with_the_tokenization() -> None:
         WordPiece(vocab_size=300, special_tokens=_replace(BERT, pair="[CLS] $A [SEP] $B [SEP]")).train(TEXTS).hash()
     )
     assert len(hashes) == len(KINDS) + 2
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "uncased", "cased"])
+def test_what_the_hugging_face_library_writes_again_is_the_same_tokenizer(kind: str, tmp_path: Path) -> None:
+    """It writes an empty prefix of pieces where there is none, which changes no id."""
+    trained = (KINDS | {"gpt2": ByteBPE(vocab_size=400, special_tokens=GPT2)})[kind].train(TEXTS)
+    read_by_hugging_face(trained, tmp_path / "ours", SENTENCE).save_pretrained(tmp_path / "theirs")
+    shutil.copy(tmp_path / "ours" / "tokens.json", tmp_path / "theirs")
+    assert Tokenizer.load(tmp_path / "theirs").hash() == trained.hash()
 
 
 def test_pickling_leaves_the_tables_behind() -> None:

@@ -203,6 +203,7 @@ class Tokenizer:
     @cached_property
     def _hash(self) -> str:
         state = json.loads(self.backend.to_str())
+        state["model"] = {name: None if value == "" else value for name, value in state["model"].items()}  # as it acts
         parts = [_decisive(self.tokens.special_tokens), *(part.to_json() for part in self.tokens.normalizers())]
         decisive = [*parts, *(state[section] for section in WHAT_DECIDES_IDS)]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
