@@ -9,6 +9,8 @@ import json
 import random
 from typing import TYPE_CHECKING, Any
 
+from genus.examples.formats.coded import CodedDocuments
+from genus.text.fields import Fields
 from genus.train.run import Run
 
 if TYPE_CHECKING:
@@ -83,6 +85,11 @@ def documents(number: int = 200) -> list[str]:
 def _sentence(draw: random.Random) -> str:
     words = [draw.choice(choices) for choices in (SUBJECTS, VERBS, OBJECTS, ENDINGS)]
     return " ".join(words).capitalize() + "."
+
+
+def fields(recipe: Recipe) -> Fields:
+    """Return the fields of the text for a recipe: the file's name is the code where texts are written under codes."""
+    return Fields(codes=("@file",) if isinstance(recipe.examples, CodedDocuments) else ())
 
 
 def write_corpus(folder: Path) -> Path:

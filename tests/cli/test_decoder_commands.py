@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 SMALL = [
     "--set", "tokens.vocab_size=200", "--set", "tokens.min_frequency=1", "--set", "model.layers=1",
     "--set", "model.hidden=32", "--set", "model.attention.heads=2", "--set", "model.feedforward.size=64",
-    "--set", "model.memory=0", "--set", "model.embedding=Embedding", "--set", "model.embedding.segments=0",
-    "--set", "model.embedding.position=NoPosition", "--set", "objectives=[{kind='CausalLM'}]",
     "--set", "stages=[{max_length=32, batch=8, micro_batch=8}]", "--set", "budget.amount=4",
     "--run", "device=cpu", "--run", "workers=0", "--run", "held_out=0.1", "--run", "tracker=none",
 ]  # fmt: skip
@@ -48,8 +46,8 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for _ in range(4)
     ]
     text = write(folder / "text.jsonl", rows)
-    arguments = ["pretrain", "transformer-xl/tiny", str(text), "--out", str(folder / "run"), "--codes", "place"]
-    assert main([*arguments, "--set", "examples=CodedDocuments", *SMALL]) == 0
+    arguments = ["pretrain", "ctrl/tiny", str(text), "--out", str(folder / "run"), "--codes", "place"]
+    assert main([*arguments, *SMALL]) == 0
     return folder
 
 
@@ -64,6 +62,16 @@ def test_the_run_names_its_codes(decoder: Path, capsys: Captured) -> None:
     assert found["causal_lm/bits_per_byte"] > 0
     assert main(["evaluate", str(decoder / "run"), str(decoder / "text.jsonl")]) == 1
     assert "needs control codes, and the text has none: name their field with --codes" in capsys.readouterr().err
+
+
+def test_a_prompt_without_a_code_is_noticed(decoder: Path, capsys: Captured) -> None:
+    generate = ["generate", str(decoder / "run"), "--max-tokens", "2"]
+    assert main([*generate, "sea the"]) == 0
+    assert "code" not in capsys.readouterr().err
+    assert main([*generate, "forest the"]) == 0
+    said = capsys.readouterr().err
+    assert "the prompt 'forest the' begins with no control code of training (" in said
+    assert "'sea'" in said
 
 
 def test_completions_are_learned_and_measured(decoder: Path, tmp_path: Path, capsys: Captured) -> None:

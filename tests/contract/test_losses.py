@@ -22,7 +22,7 @@ from genus.export.folder import save
 from genus.objectives.pretraining.distillation import Distillation
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
-from small import documents, losses, rows, shrunk
+from small import documents, fields, losses, rows, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ def finished(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pyt
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     recipe = shrunk(catalog.load(RUNS[name])).override("budget.amount", float(STEPS))
     tokenizer = words(recipe)
-    given = {"words": tokenizer, "teacher": teacher(recipe, tokenizer, folder / "teacher")}
+    given = {"words": tokenizer, "teacher": teacher(recipe, tokenizer, folder / "teacher"), "fields": fields(recipe)}
     run = partial(pipeline.pretrain, recipe, [corpus], folder / "run", RUN, **given)
     run()
     return Finished(name, folder / "run", partial(run, resume=True))

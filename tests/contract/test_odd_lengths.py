@@ -10,7 +10,7 @@ from test_losses import RUN, teacher, words
 from genus import catalog, pipeline
 from genus.export.folder import load
 from genus.export.verify import verify
-from small import losses, shrunk
+from small import fields, losses, shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,10 +24,8 @@ def test_rows_that_no_block_divides(member: str, corpus: Path, tmp_path: Path) -
     recipe = shrunk(catalog.load(member)).overlay({"budget": {"amount": STEPS}})
     tokenizer = words(recipe)
     stage = recipe.stages[0].to_json() | {"max_length": LENGTH}
-    taught = teacher(recipe, tokenizer, tmp_path / "teacher")
-    pipeline.pretrain(
-        recipe.overlay({"stages": [stage]}), [corpus], tmp_path / "run", RUN, words=tokenizer, teacher=taught
-    )
+    given = {"words": tokenizer, "teacher": teacher(recipe, tokenizer, tmp_path / "teacher"), "fields": fields(recipe)}
+    pipeline.pretrain(recipe.overlay({"stages": [stage]}), [corpus], tmp_path / "run", RUN, **given)
     assert len(losses(tmp_path / "run")) == STEPS
     model = tmp_path / "run" / "model"
     assert verify(model, load(model).learner)

@@ -15,7 +15,7 @@ import torch
 from genus import catalog, pipeline
 from genus.tokens.store import prepare
 from genus.train.world import World
-from small import shrunk
+from small import fields, shrunk
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -30,7 +30,7 @@ def made(member: str, corpus: Path, folder: Path) -> tuple[Recipe, list[Batch]]:
     """Return a member made small, and the two micro-batches of its first step."""
     recipe = shrunk(catalog.load(next(iter(catalog.members()[member])))).override("stages.0.micro_batch", 8)
     tokenizer = recipe.tokens.train([line for line in corpus.read_text().splitlines()])
-    store = prepare([corpus], tokenizer, folder / f"store-{member}", workers=1)
+    store = prepare([corpus], tokenizer, folder / f"store-{member}", workers=1, fields=fields(recipe))
     recipe = replace(recipe, tokens=tokenizer.tokens)
     feed = pipeline.training_feed(recipe, store, tokenizer, stage=0)
     return recipe, [feed[0], feed[1]]

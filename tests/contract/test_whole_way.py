@@ -20,7 +20,7 @@ from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.text import Corpus
 from genus.train.run import Run
-from small import shrunk
+from small import fields, shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def test_the_whole_way(member: str, corpus: Path, tmp_path: Path) -> None:
     recipe = shrunk(catalog.load(smallest(member))).override("budget.amount", STEPS)
     words = tmp_path / "words"
     recipe.tokens.train(Corpus([corpus])).save(words)
-    given = {"words": words, "teacher": teacher(recipe, words, tmp_path / "teacher")}
+    given = {"words": words, "teacher": teacher(recipe, words, tmp_path / "teacher"), "fields": fields(recipe)}
     pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, **given)
     found = losses(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4")

@@ -11,12 +11,17 @@ from folders import SIZE, tiny
 
 from genus import catalog
 from genus.errors import GenusError
-from genus.export.folder import save
+from genus.export.folder import load, save
 from genus.export.layouts import layout_for, layouts
 from genus.model.activation import Relu
 from genus.model.head.lm_head import LMHead, Transform
 from genus.model.norm import LayerNorm
 from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.supervised.choice import MultipleChoice
+from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
+from genus.objectives.supervised.token import TokenClassification
+from genus.recipe import Stage
+from small import documents, shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +83,26 @@ def test_a_padding_id_that_moves_roberta_s_positions_is_refused(tmp_path: Path) 
     other = oracle.tokenizer(tmp_path / "other", "bert", SIZE["roberta"])
     with pytest.raises(GenusError, match="roberta counts positions from the padding id 1, not 0"):
         save(tmp_path / "model", recipe, learner, other)
+
+
+TUNED = (
+    SequenceClassification(labels=("a", "b")),
+    SequenceRegression(),
+    TokenClassification(labels=("a", "b")),
+    MultipleChoice(),
+)
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names() if name.endswith("/tiny")])
+def test_no_head_of_a_task_is_lost(name: str, tmp_path: Path) -> None:
+    """Where no class of Hugging Face has it, the folder is one that only genus reads."""
+    recipe = shrunk(catalog.load(name))
+    tokenizer = recipe.tokens.train(documents())
+    stages = (Stage(max_length=32, batch=16, micro_batch=16),)
+    model = replace(recipe.model, pooler=recipe.model.pooler or recipe.finetuning.pooler)
+    for objective in TUNED:
+        tuned = replace(recipe, tokens=tokenizer.tokens, model=model, objectives=(objective,), stages=stages)
+        save(tmp_path / objective.name, tuned, tuned.learner(), tokenizer)
+        found = load(tmp_path / objective.name)
+        assert [one.name for one in found.recipe.objectives] == [objective.name]
+        assert found.learner.heads.keys() == {objective.name}

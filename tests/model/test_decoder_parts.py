@@ -14,7 +14,6 @@ from genus.model.block.parallel import Parallel
 from genus.model.embedding import Embedding
 from genus.model.embedding.scaled import ScaledEmbedding
 from genus.model.norm import Identity, RMSNorm
-from genus.model.pooler import NoPooler
 from genus.model.position.sinusoidal import Sinusoidal
 from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
@@ -81,10 +80,3 @@ def test_maps_that_end_a_parallel_branch_start_from_two_over_the_layers() -> Non
     for name, scale in (("attention.query", 1), ("attention.out", 0.25), ("feedforward.inner", 1)):
         assert float(weights[f"{name}.weight"].detach().std()) == pytest.approx(scale * std, rel=0.1), name
     assert float(weights["feedforward.out.weight"].detach().std()) == pytest.approx(0.25 * std, rel=0.1)
-
-
-def test_no_pooler_gives_the_state_itself() -> None:
-    network = cast("TransformerNetwork", replace(DECODER, pooler=NoPooler()).build(VOCABULARY))
-    states = torch.randn(3, 32)
-    assert torch.equal(network.pool(states), states)
-    assert replace(DECODER, pooler=NoPooler()).parameters(VOCABULARY) == DECODER.parameters(VOCABULARY)

@@ -10,7 +10,7 @@ import typer
 from genus.cli.folders import read_model
 from genus.cli.options import AsJson, Folder, Running, chosen_run
 from genus.cli.output import document
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 
 if TYPE_CHECKING:
     from genus.generate import Decoding, Penalty, Request, Result
@@ -84,6 +84,8 @@ def generate(
     run = chosen_run(running)
     source = read_model(model)
     source.learner.to(device_of_run(run))
+    for line in dict.fromkeys(filter(None, map(source.recipe.examples.unfamiliar_prompt, asked))):
+        say(line)
     engine = Engine(
         source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=seed, precision=run.precision,
         penalties=_penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams),

@@ -128,6 +128,10 @@ class ExampleFormat(Part, ABC):
         """Return a notice of what a text has that the training corpus of the format had not; "" if there is nothing."""
         return ""
 
+    def unfamiliar_prompt(self, prompt: str) -> str:
+        """Return a notice of a prompt that begins as no example of training did; "" if it may have."""
+        return ""
+
     @abstractmethod
     def plan(
         self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int

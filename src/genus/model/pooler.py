@@ -43,18 +43,6 @@ class NormPooler(Pooler):
         return linear_cost(hidden, hidden) + self.norm.cost(hidden)
 
 
-class NoPooler(Pooler):
-    """No pooler: the hidden state h of the summary token itself (GPT, released code: clf)."""
-
-    def build(self, hidden: int) -> nn.Module:
-        """Return PyTorch's identity module."""
-        return nn.Identity()
-
-    def cost(self, hidden: int) -> ComponentCost:
-        """Return a cost of 0."""
-        return ComponentCost()
-
-
 class HalfPooler(Pooler):
     """Pooler f(W h + b) from dimension 2 H to H: for the two states of a reversible stack (Hugging Face's Reformer)."""
 

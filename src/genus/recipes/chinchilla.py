@@ -8,7 +8,7 @@ distances (5 d^2 of attention a layer) the parameters are 70 billion indeed. Wha
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.model.activation import Gelu
 from genus.model.attention.masks import Causal
 from genus.model.attention.relative import RelativeAttention
@@ -18,7 +18,6 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, RMSNorm
-from genus.model.pooler import NoPooler
 from genus.model.position import NoPosition
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
@@ -54,7 +53,7 @@ B70 = Recipe(
         data="MassiveText (1.4 trillion tokens)",  # section 4
     ),
     tokens=ByteFallbackBPE(vocab_size=32_000),  # section 4.1: SentencePiece without NFKC; Gopher: 32,000, bytes
-    examples=Contiguous(),
+    examples=FullDocuments(),  # ours: as GPT-3's; the paper does not say how rows are cut
     model=DECODER,
     objectives=(CausalLM(output=LMHead(bias="none")),),  # ours: tied
     optimizer=AdamW(  # section 4.1: AdamW; its settings, but for the rate, are ours
@@ -78,7 +77,7 @@ B70 = Recipe(
         epochs=3,  # ours
         batch=32,  # ours
         max_length=128,  # ours
-        pooler=NoPooler(),
+        pooler=None,
     ),
 )
 

@@ -9,7 +9,7 @@ code does (make_tf_records.py). `ctrl/mini` and `/tiny` are ours, at the sizes a
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.coded import CodedDocuments
 from genus.model.activation import Relu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -19,7 +19,6 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, LayerNorm
-from genus.model.pooler import NoPooler
 from genus.model.position.sinusoidal import Sinusoidal
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
@@ -57,7 +56,7 @@ C1B = Recipe(
         # section 3.1
     ),
     tokens=ContinuedBPE(vocab_size=246_534),  # section 3.2: about 250K; transformers, configuration_ctrl.py
-    examples=Contiguous(),
+    examples=CodedDocuments(),  # section 3: every sequence begins with its domain's code
     model=DECODER,
     objectives=(CausalLM(output=LMHead()),),  # section 3.2: tied; released code: TiedEmbeddingSoftmax, with a bias
     optimizer=Adagrad(
@@ -73,7 +72,7 @@ C1B = Recipe(
         epochs=3,  # ours
         batch=32,  # ours
         max_length=128,  # ours
-        pooler=NoPooler(),
+        pooler=None,
     ),
 )
 

@@ -7,7 +7,7 @@
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.model.activation import Gelu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -17,13 +17,13 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, LayerNorm
-from genus.model.pooler import NoPooler
 from genus.model.position.learned import LearnedPosition
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Linear
 from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.tokens import TaskTokens
 from genus.tokens.algorithms.end_of_word_bpe import EndOfWordBPE
 
 DECODER = Transformer(
@@ -53,7 +53,7 @@ BASE = Recipe(
         data="BooksCorpus (over 7,000 books)",  # section 4.1
     ),
     tokens=EndOfWordBPE(vocab_size=40_478),  # section 4.1: 40,000 merges; released vocabulary
-    examples=Contiguous(),  # section 4.1: contiguous sequences
+    examples=FullDocuments(),  # section 4.1: sampled contiguous sequences; the vocabulary has no end token
     model=DECODER,
     objectives=(CausalLM(output=LMHead(bias="none")),),  # released code: lm_logits by we
     optimizer=AdamW(
@@ -74,8 +74,10 @@ BASE = Recipe(
         epochs=3,  # section 4.1
         batch=32,  # section 4.1
         max_length=512,  # released code: n_ctx
-        pooler=NoPooler(),  # released code: clf
+        pooler=None,  # released code: clf
         dropout=0.1,  # section 4.1; released code: clf_pdrop
+        task_tokens=TaskTokens(),  # section 3.3; released code: _start_, _delimiter_, _classify_
+        language_model=0.5,  # section 4.1; released code: lm_coef
     ),
 )
 

@@ -9,7 +9,7 @@ all weights, 0.02, where released code has 0.01. `gpt2/mini` and `/tiny` are our
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.model.activation import Gelu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -19,7 +19,6 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, LayerNorm
-from genus.model.pooler import NoPooler
 from genus.model.position.learned import LearnedPosition
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
@@ -55,7 +54,7 @@ SMALL = Recipe(
         data="WebText (45 million links, 40 GB)",  # model card
     ),
     tokens=ByteBPE(vocab_size=50_257, special_tokens=GPT2),  # paper, section 2.3; released vocabulary
-    examples=Contiguous(),
+    examples=FullDocuments(),  # ours: as GPT-3's; the paper does not say how rows are cut
     model=DECODER,
     objectives=(CausalLM(output=LMHead(bias="none")),),  # released code: model, logits by wte
     optimizer=AdamW(lr=2.5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, clip_norm=1.0),  # ours: as GPT's
@@ -68,7 +67,7 @@ SMALL = Recipe(
         epochs=3,  # ours: as GPT's
         batch=32,  # ours: as GPT's
         max_length=128,  # ours
-        pooler=NoPooler(),
+        pooler=None,
     ),
 )
 

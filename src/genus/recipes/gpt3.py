@@ -11,7 +11,7 @@ is none here, as no token is seen twice. `gpt3/mini` and `/tiny` are ours, at th
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.model.activation import Gelu
 from genus.model.attention.alternating import AlternatingAttention
 from genus.model.attention.masks import Banded, Causal
@@ -93,7 +93,7 @@ SMALL = replace(
         parameters=125_000_000,  # table 2.1
         data="CommonCrawl, WebText2, two corpora of books, Wikipedia (300 billion tokens seen)",  # table 2.2
     ),
-    examples=Contiguous(),  # appendix B: rows are always full, and documents have a special token between them
+    examples=FullDocuments(),  # appendix B: rows are always full, and documents have a special token between them
     model=DECODER,
     optimizer=AdamW(
         lr=6e-4,  # table 2.1

@@ -9,7 +9,7 @@ configuration, but for those that end a residual branch, which have 2 / L of it 
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.model.activation import Gelu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -19,7 +19,6 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, LayerNorm
-from genus.model.pooler import NoPooler
 from genus.model.position.rotary import Rotary
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
@@ -58,7 +57,7 @@ J6B = Recipe(
     ),
     tokens=ByteBPE(vocab_size=50_257, special_tokens=GPT2),  # README: n_vocab
     padded_vocab_size=50_400,  # 6B_roto_256.json: n_vocab
-    examples=Contiguous(),
+    examples=FullDocuments(),  # ours: as GPT-3's
     model=DECODER,
     objectives=(CausalLM(output=LMHead(tied=False)),),  # layers.py: ProjectionShard, with a bias
     optimizer=AdamW(
@@ -79,7 +78,7 @@ J6B = Recipe(
         epochs=3,  # ours
         batch=32,  # ours
         max_length=128,  # ours
-        pooler=NoPooler(),
+        pooler=None,
     ),
 )
 

@@ -9,7 +9,7 @@ than these, and as many heads of keys as of queries; `model.attention.key_heads`
 
 from dataclasses import replace
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.model.activation import Silu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -19,7 +19,6 @@ from genus.model.feedforward.gated import GatedMLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import Identity, RMSNorm
-from genus.model.pooler import NoPooler
 from genus.model.position.rotary import Rotary
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
@@ -55,7 +54,7 @@ L7B = Recipe(
         data="CommonCrawl, C4, GitHub, Wikipedia, books, ArXiv, StackExchange (1.4T tokens)",  # table 1
     ),
     tokens=ByteFallbackBPE(vocab_size=32_000),  # section 2.1: BPE, digits apart, bytes; size of the released vocabulary
-    examples=Contiguous(),
+    examples=FullDocuments(),  # ours: as GPT-3's; the paper does not say how rows are cut
     model=DECODER,
     objectives=(CausalLM(output=LMHead(tied=False, bias="none")),),  # conversion: output.weight
     optimizer=AdamW(
@@ -74,7 +73,7 @@ L7B = Recipe(
         epochs=3,  # ours
         batch=32,  # ours
         max_length=128,  # ours
-        pooler=NoPooler(),
+        pooler=None,
     ),
 )
 

@@ -27,6 +27,8 @@ MOST = 1_000
 """Codes of a corpus that are remembered, the most frequent ones."""
 AT_ONCE = 1 << 20
 """Codes that are compared at once."""
+SHOWN, CUT = 8, 40
+"""Codes that a notice names, and characters of a prompt that it shows."""
 
 
 class CodedDocuments(ExampleFormat):
@@ -57,6 +59,13 @@ class CodedDocuments(ExampleFormat):
         if not found or len(self.codes) >= MOST:
             return ""
         return f"{len(found):,} control codes, such as {found[0]!r}, stood before no text in training"
+
+    def unfamiliar_prompt(self, prompt: str) -> str:
+        """Return a notice of a prompt that begins with no code of training."""
+        if not self.codes or len(self.codes) >= MOST or prompt.startswith(self.codes):
+            return ""
+        named = ", ".join(repr(code) for code in self.codes[:SHOWN]) + (", ..." if len(self.codes) > SHOWN else "")
+        return f"the prompt {prompt[:CUT]!r} begins with no control code of training ({named})"
 
     def plan(
         self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int

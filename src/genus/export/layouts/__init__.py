@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError, near
 from genus.export.layouts.maps import Map, Table, place
+from genus.objectives.supervised import FineTuned
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -264,9 +265,10 @@ def layouts() -> tuple[Layout, ...]:
 def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | None:
     """Return the first layout that can express a recipe's architecture, and its configuration; None if none can.
 
-    Heads that no layout supports are left out.
+    Heads that no layout supports are left out, but for those of a task: what was fine-tuned is not lost.
     """
-    heads = frozenset(head for head in heads if any(layout.kept([head]) for layout in layouts()))
+    tuned = {objective.name for objective in recipe.objectives if isinstance(objective, FineTuned)}
+    heads = frozenset(head for head in heads if head in tuned or any(layout.kept([head]) for layout in layouts()))
     for layout in layouts():
         config = layout.config(recipe, heads)
         if config is not None:
