@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from genus.generate.sampling import Greedy, Sampling
     from genus.part import diff
     from genus.pipeline import pretrain
+    from genus.prompts.evaluation import evaluate_prompts
     from genus.recipe import Recipe
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
@@ -51,6 +52,7 @@ __all__ = [
     "Tokenizer",
     "UsageError",
     "diff",
+    "evaluate_prompts",
     "fill_mask",
     "finetune",
     "load",
@@ -77,6 +79,7 @@ _HOMES = {
     "Tokenizer": "tokens.tokenizer:Tokenizer",
     "UsageError": "errors:UsageError",
     "diff": "part:diff",
+    "evaluate_prompts": "prompts.evaluation:evaluate_prompts",
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",

@@ -1,4 +1,4 @@
-"""Log-likelihoods of texts after a context, against Hugging Face's classes, one token and one forward pass at a time."""
+"""Log-likelihoods of texts after a context, against Hugging Face's classes, a token at a time."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_token_across_the_boundary_counts_to_the_text(folders: dict[str, Path]
 def test_a_context_too_long_is_refused_or_loses_its_left_end(folders: dict[str, Path], member: str) -> None:
     ours = model(folders, member)
     long, right = "the dog ran to " * 30 + "the door", "to the door"
-    with pytest.raises(UsageError, match="row 7 has .* the model 20 positions; shorten it, or drop the left end"):
+    with pytest.raises(UsageError, match=r"row 7 has .* the model 20 positions; shorten it, or drop the left end"):
         conditional(ours, [(long, " .")], max_length=20, names=["row 7"])
     found = conditional(ours, [(long, " .")], max_length=20, cut_contexts=True)[0]
     total = len(ours.tokenizer.encode([long + " ."], specials=False)[0])

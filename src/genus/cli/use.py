@@ -9,6 +9,17 @@ import typer
 from genus.cli.folders import read_model
 from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
 from genus.cli.output import Counter, columns, document
+from genus.cli.prompts import (
+    CutPrompts,
+    Examples,
+    Limit,
+    Prompts,
+    Results,
+    Seed,
+    ShotNumber,
+    TaskFolder,
+    evaluate_prompts,
+)
 from genus.errors import GenusError, UsageError, say
 
 if TYPE_CHECKING:
@@ -37,20 +48,40 @@ def evaluate(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    prompts: Prompts = None,
+    tasks: TaskFolder = None,
+    shots: ShotNumber = 0,
+    examples: Examples = [],
+    seed: Seed = 0,
+    limit: Limit = None,
+    cut_prompts: CutPrompts = False,
+    results: Results = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on text or on a table.
 
-    A pretrained one on text (losses, perplexity, bits per byte), or with `--task completion` on the completions of a
-    table; a fine-tuned one on a table.
+    A pretrained one on text (losses, perplexity, bits per byte), with `--prompts` on tasks that it is asked in words,
+    or with `--task completion` on the completions of a table; a fine-tuned one on a table.
     """
+    run = chosen_run(running, evaluate_batches=1_000_000)
+    of_tables = {"--text": text, "--label": label, "--task": task, "--choices": choices}
+    if prompts is not None:
+        _refuse(
+            "text or tables without --prompts", {**of_tables, "--title": title, "--codes": codes, "--set": settings}
+        )
+        evaluate_prompts(
+            model, data, prompts, tasks, run, shots=shots, examples=examples, seed=seed, limit=limit, cut=cut_prompts,
+            results=results, answers=answers, as_json=as_json,
+        )  # fmt: skip
+        return
+    of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
+    _refuse("a task that is asked in words; name it with --prompts", {**of_prompts, "--cut-prompts": cut_prompts})
     from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned
     from genus.text import Fields
 
-    run = chosen_run(running, evaluate_batches=1_000_000)
     source = read_model(model)
     found: Metrics
     objectives = source.recipe.objectives
@@ -59,7 +90,7 @@ def evaluate(
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
         found = _on_table(source, data, _task(source, task, text, label, choices), answers, run)
     else:
-        of_tables = {"--text": text, "--label": label, "--task": task, "--choices": choices, "--answers": answers}
+        of_tables |= {"--answers": answers}
         _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
         found = {**_on_text(source, data, Fields(field, title, tuple(codes)), run, settings)}
     if as_json:

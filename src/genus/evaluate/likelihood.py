@@ -5,6 +5,7 @@ Legend: E examples, M predicted tokens; else docs/names.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
 
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 POSITIONS = 2048
 """Token positions of a forward pass: enough to keep a processor busy, few enough for the logits of all of them."""
 
@@ -74,6 +77,7 @@ def log_likelihoods(
     contexts: Several[str] | None = None,
     cut_contexts: bool = False,
     names: Several[str] | None = None,
+    progress: Progress | None = None,
 ) -> list[Likelihood]:
     """Return the log-likelihood of each text, in nats, by the language-model head of a learner.
 
@@ -103,6 +107,7 @@ def log_likelihoods(
         contexts: what stands before each text, given and not predicted; None: nothing.
         cut_contexts: whether a context that is too long loses its left end; else it is refused.
         names: what errors call each text; None: `text 1` and so on.
+        progress: called with the number of examples whose forward pass is done, and of all.
 
     Raises:
         UsageError: the learner has no such head, or a text, with its context, has more tokens than the model has
@@ -113,7 +118,7 @@ def log_likelihoods(
     spans = fitting(
         _encoded(tokenizer, before, texts), predictor, tokenizer.vocabulary, max_length, cut=cut_contexts, names=names
     )
-    nats, missed = predicted(predictor, tokenizer.vocabulary, spans, precision, positions)
+    nats, missed = predicted(predictor, tokenizer.vocabulary, spans, precision, positions, progress)
     found = zip(nats.tolist(), missed.tolist(), spans, texts, strict=True)
     return [Likelihood(each, s.tokens, len(text.encode()), not wrong, s.cut) for each, wrong, s, text in found]
 
@@ -131,11 +136,16 @@ def find_predictor(learner: Learner) -> Predictor:
 
 
 def predicted(
-    predictor: Predictor, vocabulary: Vocabulary, spans: Several[Span], precision: str, positions: int = POSITIONS
+    predictor: Predictor,
+    vocabulary: Vocabulary,
+    spans: Several[Span],
+    precision: str,
+    positions: int = POSITIONS,
+    progress: Progress | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return, of each span, the sum of its tokens' log-probabilities, and how many are not the most probable ones."""
     copies = Copies(predictor, vocabulary, spans)
-    nats, missed = np.zeros(len(spans)), np.zeros(len(spans), np.int64)
+    nats, missed, done = np.zeros(len(spans)), np.zeros(len(spans), np.int64), 0
     for length, rows in batches(copies.lengths, positions):
         examples = [[copies[number] for number in row.tolist()] for row in rows]
         logits_MV, label_M = predictor.logits(examples, length, vocabulary.pad, precision)
@@ -143,6 +153,9 @@ def predicted(
         owners = copies.owners(rows.examples)
         np.add.at(nats, owners, (own_M - logits_MV.logsumexp(1)).double().cpu().numpy())
         np.add.at(missed, owners, (logits_MV.argmax(1) != label_M).cpu().numpy())
+        done += len(rows.examples)
+        if progress is not None:
+            progress(done, len(copies.lengths))
     return nats, missed
 
 

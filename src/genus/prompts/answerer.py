@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genus.evaluate.likelihood import Likelihood, find_predictor, log_likelihoods
+from genus.evaluate.likelihood import Likelihood, Progress, find_predictor, log_likelihoods
 from genus.generate import Request
 from genus.generate.engine import Engine
 from genus.generate.sampling import Greedy
@@ -21,7 +21,14 @@ class Answerer:
     """A model that answers prompts."""
 
     def __init__(
-        self, learner: Learner, model: Model, tokenizer: Tokenizer, *, precision: str = "float32", cut: bool = False
+        self,
+        learner: Learner,
+        model: Model,
+        tokenizer: Tokenizer,
+        *,
+        precision: str = "float32",
+        cut: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         """Take a model.
 
@@ -31,9 +38,10 @@ class Answerer:
             tokenizer: the learner's own.
             precision: dtype of the forward pass, as in `Run.precision`.
             cut: whether a prompt that is longer than the model's positions loses its left end; else it is refused.
+            progress: called with how much is done, and of how much.
         """
         self.learner, self.model, self.tokenizer = learner, model, tokenizer
-        self.precision, self.cut = precision, cut
+        self.precision, self.cut, self.progress = precision, cut, progress
 
     @property
     def likelihood(self) -> str:
@@ -45,9 +53,7 @@ class Answerer:
         causal = find_predictor(self.learner).head.predicts == "following"
         return "log-likelihood" if causal else "pseudo-log-likelihood"
 
-    def likelihoods(
-        self, contexts: Sequence[str], texts: Sequence[str], names: Sequence[str]
-    ) -> list[Likelihood]:
+    def likelihoods(self, contexts: Sequence[str], texts: Sequence[str], names: Sequence[str]) -> list[Likelihood]:
         """Return the log-likelihood of each text after its context; equal pairs are computed once.
 
         Raises:
@@ -58,6 +64,7 @@ class Answerer:
         found = log_likelihoods(
             self.learner, self.tokenizer, [text for _, text in first], self.model.max_length, self.precision,
             contexts=[context for context, _ in first], cut_contexts=self.cut, names=list(first.values()),
+            progress=self.progress,
         )  # fmt: skip
         known = dict(zip(first, found, strict=True))
         return [known[pair] for pair in pairs]
@@ -80,7 +87,14 @@ class Answerer:
         requests = [
             Request(prompt, max_tokens, stop=stop, answers=own) for prompt, own in zip(prompts, answers, strict=True)
         ]
-        return [results[0].text for results in engine.generate(requests, Greedy())]
+        texts = [""] * len(prompts)
+        done = 0
+        for piece in engine.stream(requests, Greedy()):
+            texts[piece.request] += piece.text
+            done += piece.result is not None
+            if piece.result is not None and self.progress is not None:
+                self.progress(done, len(prompts))
+        return texts
 
     def too_long(self, prompts: Sequence[str]) -> list[bool]:
         """Return which prompts leave no position for an answer."""

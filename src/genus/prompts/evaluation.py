@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import json
-
 import numpy as np
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError
 from genus.evaluate.interval import Interval, bootstrap
-from genus.prompts.examples import Shots
+from genus.prompts import PromptedTask
+from genus.prompts.answerer import Answerer
+from genus.prompts.catalog import load
+from genus.prompts.examples import Shots, read, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from genus.prompts import Answered, Asked, PromptedTask, TableRow
-    from genus.prompts.answerer import Answerer
+    from genus.evaluate.likelihood import Progress
+    from genus.export.folder import LoadedModel
+    from genus.prompts import Answered, Asked, TableRow
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Report:
             "cut_prompts": self.cut,
             "metrics": {metric: asdict(found) for metric, found in self.metrics().items()},
             "files": {file: {"rows": files[file], **metrics} for file, metrics in self.by_file().items()},
-            "choices": self.task.written(),
+            "definition": self.task.written(),
         }
 
     def lines(self) -> str:
@@ -83,6 +86,50 @@ class Report:
             + "\n"
             for one, found in zip(self.asked, self.answered, strict=True)
         )
+
+
+def evaluate_prompts(
+    source: LoadedModel,
+    task: PromptedTask | str | Path,
+    data: Sequence[Path],
+    examples: Sequence[Path] = (),
+    *,
+    shots: int = 0,
+    seed: int = 0,
+    limit: int | None = None,
+    precision: str = "float32",
+    cut: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Measure a pretrained model on a prompted task.
+
+    Args:
+        source: the model, on its device.
+        task: the task, its name, or its file.
+        data: tables of the tested rows, or a folder in which the task finds them.
+        examples: tables, or a folder, of which worked examples are drawn; none: those that the task finds in the
+            folders of `data`, else the tested rows themselves.
+        shots: number of worked examples before each question.
+        seed: of the draws of examples, and of the bootstrap.
+        limit: the most rows of each table that are tested.
+        precision: dtype of the forward pass, as in `Run.precision`.
+        cut: whether a prompt that is longer than the model's positions loses its left end; else it is refused.
+        progress: called with how much is done, and of how much.
+
+    Raises:
+        GenusError: a table or a row cannot be read as the task asks, or the model cannot answer.
+        UsageError: there is no such task; more shots than examples; a prompt that is too long and may not be cut.
+    """
+    asked = task if isinstance(task, PromptedTask) else load(task)
+    rows = read(asked, tables(data, asked.data), limit)
+    others: list[TableRow] = []
+    if shots:
+        folders = [place for place in data if place.is_dir()] if asked.examples else []
+        places = tables(examples or folders, asked.examples or "*") if examples or folders else ()
+        others = read(asked, places) if places else read(asked, tables(data, asked.data))
+    model = source.recipe.model
+    answerer = Answerer(source.learner, model, source.tokenizer, precision=precision, cut=cut, progress=progress)
+    return evaluate(answerer, asked, rows, others, shots=shots, seed=seed)
 
 
 def evaluate(

@@ -77,9 +77,7 @@ class Generation(PromptedTask):
         texts = answerer.generated(prompts, self.max_tokens, self.stop, allowed)
         found = [self.extracted(text) for text in texts]
         return [
-            Answered(
-                {"exact_match": float(own == answer)}, {"text": text, "predicted": own, "answer": answer}, was_cut
-            )
+            Answered({"exact_match": float(own == answer)}, {"text": text, "predicted": own, "answer": answer}, was_cut)
             for text, own, answer, was_cut in zip(texts, found, right, long, strict=True)
         ]
 

@@ -28,7 +28,9 @@ class Template:
         self.steps = list(STEP.finditer(text))
         for step in self.steps:
             if step[0] in ("{", "}"):
-                raise UsageError(f"template {text!r:.80}: a lone {step[0]!r}; name a column as {{column}}, or double it")
+                raise UsageError(
+                    f"template {text!r:.80}: a lone {step[0]!r}; name a column as {{column}}, or double it"
+                )
 
     @property
     def fields(self) -> list[str]:
@@ -41,7 +43,7 @@ class Template:
         Raises:
             ValueError: there is no such column, or it holds no text or number.
         """
-        return STEP.sub(lambda step: self._written(row, step[1]) if step[1] else step[0][0], self.text)
+        return self._filled(row, {})
 
     def several(self, row: Mapping[str, Any]) -> list[str]:
         """Return the texts with each item of a list, if a field holds one; else the one text.
@@ -55,18 +57,18 @@ class Template:
         if len(lists) > 1:
             raise ValueError(f"template {self.text!r:.80}: {' and '.join(lists)} hold lists, and one may")
         ((field, items),) = lists.items()
-        return [
-            STEP.sub(lambda step: self._step(step, row, field, item), self.text) for item in items
-        ]
+        return [self._filled(row, {field: written(item, field)}) for item in items]
 
-    def _step(self, step: re.Match[str], row: Mapping[str, Any], field: str, item: Any) -> str:
-        """Return what stands for a step, with an item in place of one field."""
-        if not step[1]:
-            return step[0][0]
-        return written(item, field) if step[1] == field else self._written(row, step[1])
+    def _filled(self, row: Mapping[str, Any], given: Mapping[str, str]) -> str:
+        """Return the text with the values of a row; some fields are given."""
 
-    def _written(self, row: Mapping[str, Any], field: str) -> str:
-        return written(self._value(row, field), field)
+        def value(step: re.Match[str]) -> str:
+            field = step[1]
+            if field is None:
+                return step[0][0]
+            return given[field] if field in given else written(self._value(row, field), field)
+
+        return STEP.sub(value, self.text)
 
     def _value(self, row: Mapping[str, Any], field: str) -> Any:
         """Return the value of a field: a column of that name, else what lies within one."""
@@ -79,6 +81,8 @@ class Template:
             elif isinstance(value, dict) and name in value:
                 value = value[name]
             else:
-                within = [f"{column}.{inner}" for column in known if isinstance(row[column], dict) for inner in row[column]]
-                raise ValueError(f"template {self.text!r:.80}: there is no column {field!r}.{near(field, known + within)}")
+                known += [
+                    f"{column}.{name}" for column in known if isinstance(row[column], dict) for name in row[column]
+                ]
+                raise ValueError(f"template {self.text!r:.80}: there is no column {field!r}.{near(field, known)}")
         return value
