@@ -5,6 +5,7 @@ Legend: E examples, M predicted tokens; else docs/names.md.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,6 +65,11 @@ class Span:
     def tokens(self) -> int:
         """How many tokens are predicted."""
         return len(self.ids) - self.start
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What is the same of equal spans: a digest of the ids, and the place of the first predicted one."""
+        return hashlib.blake2b(self.ids.tobytes(), digest_size=16).digest(), self.start
 
 
 def log_likelihoods(
@@ -143,9 +149,15 @@ def predicted(
     positions: int = POSITIONS,
     progress: Progress | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return, of each span, the sum of its tokens' log-probabilities, and how many are not the most probable ones."""
-    copies = Copies(predictor, vocabulary, spans)
-    nats, missed, done = np.zeros(len(spans)), np.zeros(len(spans), np.int64), 0
+    """Return, of each span, the sum of its tokens' log-probabilities, and how many are not the most probable ones.
+
+    Equal spans are computed once, so that they are equal to the last digit.
+    """
+    first: dict[tuple[bytes, int], int] = {}
+    same = [first.setdefault(span.key, len(first)) for span in spans]
+    distinct = [spans[number] for number in np.unique(same, return_index=True)[1].tolist()]
+    copies = Copies(predictor, vocabulary, distinct)
+    nats, missed, done = np.zeros(len(distinct)), np.zeros(len(distinct), np.int64), 0
     for length, rows in batches(copies.lengths, positions):
         examples = [[copies[number] for number in row.tolist()] for row in rows]
         logits_MV, label_M = predictor.logits(examples, length, vocabulary.pad, precision)
@@ -156,7 +168,7 @@ def predicted(
         done += len(rows.examples)
         if progress is not None:
             progress(done, len(copies.lengths))
-    return nats, missed
+    return nats[same], missed[same]
 
 
 def fitting(

@@ -54,20 +54,15 @@ class Answerer:
         return "log-likelihood" if causal else "pseudo-log-likelihood"
 
     def likelihoods(self, contexts: Sequence[str], texts: Sequence[str], names: Sequence[str]) -> list[Likelihood]:
-        """Return the log-likelihood of each text after its context; equal pairs are computed once.
+        """Return the log-likelihood of each text after its context.
 
         Raises:
             UsageError: the model predicts no tokens; or, with its name, a text that is too long with its context.
         """
-        pairs = list(zip(contexts, texts, strict=True))
-        first = {pair: name for pair, name in zip(reversed(pairs), reversed(names), strict=True)}
-        found = log_likelihoods(
-            self.learner, self.tokenizer, [text for _, text in first], self.model.max_length, self.precision,
-            contexts=[context for context, _ in first], cut_contexts=self.cut, names=list(first.values()),
-            progress=self.progress,
+        return log_likelihoods(
+            self.learner, self.tokenizer, texts, self.model.max_length, self.precision,
+            contexts=contexts, cut_contexts=self.cut, names=names, progress=self.progress,
         )  # fmt: skip
-        known = dict(zip(first, found, strict=True))
-        return [known[pair] for pair in pairs]
 
     def generated(
         self, prompts: Sequence[str], max_tokens: int, stop: tuple[str, ...], answers: Sequence[tuple[str, ...]]

@@ -31,7 +31,7 @@ SCORES: dict[str, Callable[[Likelihood, str, float], float]] = {
 
 
 class MultipleChoice(PromptedTask):
-    """Multiple choice: the choice that is likeliest after the prompt; of equal ones the first.
+    """Multiple choice: the choice that is likeliest after the prompt.
 
     Accuracies by the score that ranks the choices c after a prompt q, with names of EleutherAI's harness:
 
@@ -41,7 +41,8 @@ class MultipleChoice(PromptedTask):
         acc_token        log P(c | q) / tokens of c          GPT-3 for most tasks (Brown et al. 2020, section 2.4)
         acc_mutual_info  log P(c | q) - log P(c | neutral)   GPT-3 for ARC, OpenBookQA and RACE (the same section)
 
-    The delimiter before a choice counts to no length but that in tokens.
+    The delimiter before a choice counts to no length but that in tokens. Where k choices have the same best score, and
+    the right one is among them, the row counts 1/k; the harness takes the first of them, which in BLiMP is right.
     """
 
     scoring: ClassVar[str] = "likelihood"
@@ -120,7 +121,7 @@ class MultipleChoice(PromptedTask):
                 raise UsageError(f"{one.row}: the choice {choice!r} has no tokens; name another")
         right = self.right(one.row)
         scored = list(zip(found, choices, alone, strict=True))
-        best = {metric: int(np.argmax([SCORES[metric](*each) for each in scored])) for metric in self.metrics}
+        scores = {metric: np.array([SCORES[metric](*each) for each in scored]) for metric in self.metrics}
         told = {
             "choices": [
                 {"text": choice, "nats": each.nats, "tokens": each.tokens}
@@ -128,7 +129,8 @@ class MultipleChoice(PromptedTask):
                 for each, choice, own in scored
             ],
             "answer": right,
-            "predicted": best,
+            "predicted": {metric: int(each.argmax()) for metric, each in scores.items()},
         }
-        values = {metric: float(number == right) for metric, number in best.items()}
+        best = {metric: each == each.max() for metric, each in scores.items()}
+        values = {metric: float(each[right] / each.sum()) for metric, each in best.items()}
         return Answered(values, told, any(each.cut for each in found))
