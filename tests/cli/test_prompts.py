@@ -1,8 +1,9 @@
-"""The command `evaluate --prompts`: a table on standard output, files where asked, one line for what cannot be."""
+"""`evaluate --prompts`, `evaluate --task wikitext` and `attribute`: standard output, files, errors of one line."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,3 +155,45 @@ def test_a_long_prompt_is_refused_or_cut_and_counted(
     assert "long.jsonl, line 2 has" in capsys.readouterr().err
     assert main([*given, "--cut-prompts"]) == 0
     assert "1 of 2 prompts are longer than the model's positions" in capsys.readouterr().err
+
+
+def test_perplexity_per_word(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "wiki.test.tokens"
+    file.write_text(" \n = The cat = \n \n The cat sat on the mat , and the dog ran . \n" * 9)
+    given = ["evaluate", str(place / "model"), str(file), "--task", "wikitext"]
+    assert main([*given, "--stride", "16", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["window"], found["stride"], found["words"]) == (128, 16, len(file.read_text().strip().split(" ")) - 1)
+    per_word = math.log(found["word_perplexity"]) * found["words"]
+    assert per_word == pytest.approx(math.log(found["subword_perplexity"]) * found["subwords"])
+    assert main(given) == 0
+    assert capsys.readouterr().out.split()[1] == "word_perplexity"
+
+
+def test_codes_are_told_by_their_probability(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["attribute", str(place / "model"), "the cat sat"]
+    assert main([*given, "--code", "the", "--code", "dog", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {one["code"] for one in found} == {"the", "dog"}
+    assert sum(one["probability"] for one in found) == pytest.approx(1)
+    assert main(given) == 1
+    assert "tells no control codes that it was trained with; name some with --code" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["nowhere.tokens", "--task", "wikitext"], 1, "nowhere.tokens: cannot be read: No such file"),
+        (["train.jsonl", "--task", "wikitext", "--stride", "999"], 2, "stride: expected 1 to 128"),
+        (["train.jsonl", "test.jsonl", "--task", "wikitext"], 2, "--task wikitext: expected one file"),
+        (["train.jsonl", "--stride", "3"], 2, "--stride: is for --task wikitext"),
+    ],
+)
+def test_no_perplexity_per_word_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
+) -> None:
+    named = [str(place / one) if one.endswith("l") else one for one in options]
+    assert main(["evaluate", str(place / "model"), *named]) == code
+    told = capsys.readouterr()
+    assert message in told.err
+    assert (told.out, len(told.err.splitlines())) == ("", 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
+from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
 from genus.cli.output import Counter, columns, document
 from genus.cli.prompts import (
@@ -39,7 +40,10 @@ def evaluate(
     label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label.")] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="A task of GLUE, for its columns and metrics; `completion`: a language model on a table."),
+        typer.Option(
+            help="A task of GLUE, for its columns and metrics; `completion`: a language model on a table; `wikitext`: "
+            "perplexity per word of wiki.test.tokens, from subwords."
+        ),
     ] = None,
     choices: Choices = [],
     answers: Annotated[
@@ -56,6 +60,7 @@ def evaluate(
     limit: Limit = None,
     cut_prompts: CutPrompts = False,
     results: Results = None,
+    stride: Stride = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -76,7 +81,12 @@ def evaluate(
             results=results, answers=answers, as_json=as_json,
         )  # fmt: skip
         return
+    if task == WIKITEXT:
+        _refuse("tables", {"--text": text, "--label": label, "--choices": choices, "--answers": answers})
+        measure_words(model, data, stride, run, as_json)
+        return
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
+    _refuse(f"--task {WIKITEXT}", {"--stride": stride})
     _refuse("a task that is asked in words; name it with --prompts", {**of_prompts, "--cut-prompts": cut_prompts})
     from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned

@@ -198,7 +198,7 @@ def fitting(
             name = f"text {number + 1}" if names is None else names[number]
             raise UsageError(
                 f"{name} has {len(ids) + framing} tokens with the special ones, the model {max_length} positions; "
-                f"shorten it{'' if cut or not span.start else ', or drop the left end of its context'}"
+                f"shorten it{'' if cut or not span.start else ', or drop the left end of its context (--cut-prompts)'}"
             )
         found.append(Span(np.append(begins, ids[over:]), start - over + len(begins), over))
     return found

@@ -128,6 +128,11 @@ class ExampleFormat(Part, ABC):
         """Return a notice of what a text has that the training corpus of the format had not; "" if there is nothing."""
         return ""
 
+    @property
+    def control_codes(self) -> tuple[str, ...]:
+        """The control codes that stood before texts in training, as far as the format tells them; none by default."""
+        return ()
+
     @abstractmethod
     def plan(
         self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
