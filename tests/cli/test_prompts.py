@@ -101,7 +101,7 @@ def test_several_tables_are_told_apart(place: Path, capsys: pytest.CaptureFixtur
         (["--prompts", "pets", "--shots", "1", "--examples", "no.jsonl"], 1, "no.jsonl: there is no such file"),
         (["--prompts", "pets", "--limit", "0"], 2, "--limit: expected at least 1"),
         (["--prompts", "pets", "--seed", "-1"], 2, "--seed: expected at least 0"),
-        (["--prompts", "pets", "--label", "pet"], 2, "--label: is for text or tables without --prompts"),
+        (["--prompts", "pets", "--label", "pet"], 2, "--label: is for evaluation without --prompts"),
         (["--prompts", "arc_easy"], 2, "no table here is named 'easy_validation.jsonl'"),
         (["--shots", "2"], 2, "--shots: is for a task that is asked in words; name it with --prompts"),
     ],

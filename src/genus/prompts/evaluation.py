@@ -65,6 +65,7 @@ class Report:
         return {
             "task": self.task.name,
             "version": self.task.version,
+            "description": self.task.description,
             "task_hash": self.task.hash(),
             "scoring": self.scoring,
             "shots": self.shots,

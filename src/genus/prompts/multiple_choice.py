@@ -132,5 +132,5 @@ class MultipleChoice(PromptedTask):
             "predicted": {metric: int(each.argmax()) for metric, each in scores.items()},
         }
         best = {metric: each == each.max() for metric, each in scores.items()}
-        values = {metric: float(each[right] / each.sum()) for metric, each in best.items()}
+        values: dict[str, float] = {metric: float(each[right] / each.sum()) for metric, each in best.items()}
         return Answered(values, told, any(each.cut for each in found))
