@@ -99,6 +99,7 @@ def test_several_tables_are_told_apart(place: Path, capsys: pytest.CaptureFixtur
         (["--prompts", "nowhere.toml"], 2, "nowhere.toml: cannot be read as TOML: No such file"),
         (["--prompts", "pets", "--shots", "7"], 2, "--shots 7: there are 6 examples; ask for 0 to 6"),
         (["--prompts", "pets", "--shots", "1", "--examples", "no.jsonl"], 1, "no.jsonl: there is no such file"),
+        (["--prompts", "pets", "--examples", "no.jsonl"], 2, "--examples: are for worked examples; say how many"),
         (["--prompts", "pets", "--limit", "0"], 2, "--limit: expected at least 1"),
         (["--prompts", "pets", "--seed", "-1"], 2, "--seed: expected at least 0"),
         (["--prompts", "pets", "--label", "pet"], 2, "--label: is for evaluation without --prompts"),

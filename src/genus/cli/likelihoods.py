@@ -64,7 +64,7 @@ def attribute(
     from genus.evaluate.attribution import attribute
     from genus.train.world import device_of_run
 
-    run = chosen_run(running)
+    run = chosen_run(running, precision="float32")
     source = read_model(model)
     known = source.recipe.examples.control_codes
     if not code and not known:

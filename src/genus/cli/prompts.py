@@ -70,6 +70,8 @@ def evaluate_prompts(
         raise UsageError(f"--limit: expected at least 1, got {limit}")
     if seed < 0:
         raise UsageError(f"--seed: expected at least 0, got {seed}")
+    if examples and not shots:
+        raise UsageError("--examples: are for worked examples; say how many with --shots")
     chosen = load(task, folder)
     source = read_model(model)
     source.learner.to(device_of_run(run))

@@ -75,7 +75,8 @@ def evaluate(
     """
     from genus.text import Fields
 
-    run = chosen_run(running, evaluate_batches=1_000_000)
+    precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
+    run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}
     of_tables: dict[str, object] = {"--text": text, "--label": label, "--choices": choices}
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}

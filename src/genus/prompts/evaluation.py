@@ -32,6 +32,8 @@ class Report:
     task: PromptedTask
     scoring: str
     """`log-likelihood`, `pseudo-log-likelihood` or `generation`."""
+    precision: str
+    """Dtype of the forward pass, as in `Run.precision`."""
     shots: int
     seed: int
     asked: list[Asked]
@@ -68,6 +70,7 @@ class Report:
             "description": self.task.description,
             "task_hash": self.task.hash(),
             "scoring": self.scoring,
+            "precision": self.precision,
             "shots": self.shots,
             "seed": self.seed,
             "rows": len(self.asked),
@@ -167,4 +170,4 @@ def evaluate(
             except ValueError as error:
                 raise GenusError(f"{one}: {error}") from None
         asked.append(task.asked(row, chosen))
-    return Report(task, scoring, shots, seed, asked, task.answers(asked, answerer))
+    return Report(task, scoring, answerer.precision, shots, seed, asked, task.answers(asked, answerer))
