@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
+    from genus.evaluate.attribution import attribute
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
+    from genus.evaluate.word_perplexity import word_perplexity
     from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.generate import Request
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from genus.generate.sampling import Greedy, Sampling
     from genus.part import diff
     from genus.pipeline import pretrain
+    from genus.prompts.evaluation import evaluate_prompts
     from genus.recipe import Recipe
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
@@ -50,7 +53,9 @@ __all__ = [
     "Store",
     "Tokenizer",
     "UsageError",
+    "attribute",
     "diff",
+    "evaluate_prompts",
     "fill_mask",
     "finetune",
     "load",
@@ -60,6 +65,7 @@ __all__ = [
     "prepare",
     "pretrain",
     "save_model",
+    "word_perplexity",
 ]
 
 _HOMES = {
@@ -76,7 +82,9 @@ _HOMES = {
     "Store": "tokens.store:Store",
     "Tokenizer": "tokens.tokenizer:Tokenizer",
     "UsageError": "errors:UsageError",
+    "attribute": "evaluate.attribution:attribute",
     "diff": "part:diff",
+    "evaluate_prompts": "prompts.evaluation:evaluate_prompts",
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
@@ -86,6 +94,7 @@ _HOMES = {
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",
     "save_model": "export.folder:save",
+    "word_perplexity": "evaluate.word_perplexity:word_perplexity",
 }
 
 

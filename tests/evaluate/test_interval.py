@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genus.evaluate.interval import interval, paired_bootstrap, t_quantile
+from genus.evaluate.interval import bootstrap, interval, paired_bootstrap, t_quantile
 from genus.evaluate.metrics import Accuracy
 
 stats = pytest.importorskip("scipy.stats")
@@ -48,3 +48,15 @@ def test_a_system_does_not_differ_from_itself() -> None:
     truth = np.arange(10) % 2
     same = paired_bootstrap(Accuracy(), truth, truth, truth, draws=50)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_bootstrap_agrees_with_scipy() -> None:
+    values = np.random.default_rng(3).exponential(size=300)
+    found = bootstrap(lambda chosen: float(np.exp(values[chosen].mean())), len(values))
+    expected = stats.bootstrap(
+        (values,), lambda x, axis: np.exp(x.mean(axis)), method="percentile", rng=np.random.default_rng(4)
+    ).confidence_interval
+    sampling_error = 0.03  # four times the quantiles' standard error with 2000 draws
+    assert found.mean == pytest.approx(np.exp(values.mean()))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=sampling_error)
+    assert found.runs == 300

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli import data, doctor, generate, quickstart, rows, training, use
+from genus.cli import data, doctor, generate, likelihoods, quickstart, rows, training, use
 from genus.errors import INTERRUPTED, GenusError, UsageError
 from genus.openmp import choose_waiting
 
@@ -43,6 +43,7 @@ app.command("finetune")(training.finetune)
 app.command("evaluate")(use.evaluate)
 app.command("fill")(use.fill)
 app.command("generate")(generate.generate)
+app.command("attribute")(likelihoods.attribute)
 app.command("export")(use.export)
 
 

@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
+from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
 from genus.cli.output import Counter, columns, document
+from genus.cli.prompts import (
+    CutPrompts,
+    Examples,
+    Limit,
+    Prompts,
+    Results,
+    Seed,
+    ShotNumber,
+    TaskFolder,
+    evaluate_prompts,
+)
 from genus.errors import GenusError, UsageError, say
 
 if TYPE_CHECKING:
@@ -18,50 +30,70 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 
+Texts = Annotated[
+    list[str], typer.Option("--text", metavar="COLUMN", help="Of a table: the column of the text; twice, of a pair.")
+]
+Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label.")]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        help="A task of GLUE, for its columns and metrics; `completion`: a language model on a table; `wikitext`: "
+        "perplexity per word of wiki.test.tokens, from subwords."
+    ),
+]
+Answers = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")]
+
+
 def evaluate(
     model: Folder,
     data: Sources,
-    text: Annotated[
-        list[str],
-        typer.Option("--text", metavar="COLUMN", help="Of a table: the column of the text; twice, of a pair."),
-    ] = [],
-    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label.")] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(help="A task of GLUE, for its columns and metrics; `completion`: a language model on a table."),
-    ] = None,
+    text: Texts = [],
+    label: Label = None,
+    task: TaskName = None,
     choices: Choices = [],
-    answers: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")
-    ] = None,
+    answers: Answers = None,
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    prompts: Prompts = None,
+    tasks: TaskFolder = None,
+    shots: ShotNumber = 0,
+    examples: Examples = [],
+    seed: Seed = 0,
+    limit: Limit = None,
+    cut_prompts: CutPrompts = False,
+    results: Results = None,
+    stride: Stride = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
     """Measure a model on text or on a table.
 
-    A pretrained one on text (losses, perplexity, bits per byte), or with `--task completion` on the completions of a
-    table; a fine-tuned one on a table.
+    A pretrained one on text (losses, perplexity, bits per byte), with `--prompts` on tasks that it is asked in words,
+    or with `--task completion` on the completions of a table; a fine-tuned one on a table.
     """
-    from genus.cli.task import choose
-    from genus.objectives.supervised import FineTuned
     from genus.text import Fields
 
-    run = chosen_run(running, evaluate_batches=1_000_000)
-    source = read_model(model)
-    found: Metrics
-    objectives = source.recipe.objectives
-    able = task is not None and choose(task).pretrained(objectives) is not None
-    if able or any(isinstance(objective, FineTuned) for objective in objectives):
-        _refuse("text; a model is measured as it is on a table", {"--set": settings})
-        found = _on_table(source, data, _task(source, task, text, label, choices), answers, run)
-    else:
-        of_tables = {"--text": text, "--label": label, "--task": task, "--choices": choices, "--answers": answers}
-        _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
-        found = {**_on_text(source, data, Fields(field, title, tuple(codes)), run, settings)}
+    precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
+    run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
+    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}
+    of_tables: dict[str, object] = {"--text": text, "--label": label, "--choices": choices}
+    of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
+    if prompts is not None:
+        _refuse("evaluation without --prompts", {**of_tables, "--task": task, **of_text, "--stride": stride})
+        evaluate_prompts(
+            model, data, prompts, tasks, run, shots=shots, examples=examples, seed=seed, limit=limit, cut=cut_prompts,
+            results=results, answers=answers, as_json=as_json,
+        )  # fmt: skip
+        return
+    _refuse("a task that is asked in words; name it with --prompts", {**of_prompts, "--cut-prompts": cut_prompts})
+    if task == WIKITEXT:
+        _refuse(f"other evaluation than --task {WIKITEXT}", {**of_tables, "--answers": answers, **of_text})
+        measure_words(model, data, stride, run, as_json)
+        return
+    _refuse(f"--task {WIKITEXT}", {"--stride": stride})
+    found = _measured(model, data, task, of_tables, answers, Fields(field, title, tuple(codes)), run, settings)
     if as_json:
         document(found)
     else:
@@ -135,6 +167,31 @@ def _refuse(whose: str, options: Mapping[str, object]) -> None:
     for option, value in options.items():
         if value:
             raise UsageError(f"{option}: is for {whose}")
+
+
+def _measured(
+    model: Path,
+    data: list[str],
+    task: str | None,
+    of_tables: Mapping[str, Any],
+    answers: Path | None,
+    fields: "Fields",
+    run: "Run",
+    settings: list[str],
+) -> "Metrics":
+    """Return the metrics of a model: of a fine-tuned one on a table, of a pretrained one on text or on a table."""
+    from genus.cli.task import choose
+    from genus.objectives.supervised import FineTuned
+
+    source = read_model(model)
+    objectives = source.recipe.objectives
+    able = task is not None and choose(task).pretrained(objectives) is not None
+    if able or any(isinstance(objective, FineTuned) for objective in objectives):
+        _refuse("text; a model is measured as it is on a table", {"--set": settings})
+        return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)
+    of_tables = {**of_tables, "--task": task, "--answers": answers}
+    _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
+    return {**_on_text(source, data, fields, run, settings)}
 
 
 def _on_text(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,12 +76,33 @@ def paired_bootstrap(
 ) -> Interval:
     """Paired bootstrap: metric(ours) - metric(theirs) on the same examples, with its percentile interval.
 
-    The test set is resampled `draws` times (Efron and Tibshirani 1993, section 13.3), one resample in memory at a time.
+    The test set is resampled `draws` times; see `bootstrap`.
+    """
+
+    def difference(chosen: NDArray[np.int64]) -> float:
+        return metric(truth[chosen], ours[chosen]) - metric(truth[chosen], theirs[chosen])
+
+    return bootstrap(difference, len(truth), confidence=confidence, draws=draws, seed=seed)
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float],
+    examples: int,
+    *,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap: a statistic of examples, with its percentile interval (Efron and Tibshirani 1993, section 13.3).
+
+    Args:
+        statistic: of the examples with these indices.
+        examples: how many there are; each resample has as many, drawn with replacement, and one is in memory at a time.
+        confidence: probability of the interval.
+        draws: number of resamples.
+        seed: of the resamples.
     """
     rng = np.random.default_rng(seed)
-    differences = np.empty(draws)
-    for draw in range(draws):
-        chosen = rng.integers(len(truth), size=len(truth))
-        differences[draw] = metric(truth[chosen], ours[chosen]) - metric(truth[chosen], theirs[chosen])
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(metric(truth, ours) - metric(truth, theirs), float(low), float(high), len(truth))
+    found = [statistic(rng.integers(examples, size=examples)) for _ in range(draws)]
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(statistic(np.arange(examples)), float(low), float(high), examples)

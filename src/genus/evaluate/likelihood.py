@@ -5,6 +5,8 @@ Legend: E examples, M predicted tokens; else docs/names.md.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,10 @@ if TYPE_CHECKING:
     from genus.examples import Example
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
+    from genus.tokens.vocabulary import Vocabulary
 
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
 POSITIONS = 2048
 """Token positions of a forward pass: enough to keep a processor busy, few enough for the logits of all of them."""
 
@@ -37,9 +42,34 @@ class Likelihood:
     nats: float
     """Σ log p over the tokens."""
     tokens: int
-    """Number of tokens, special tokens of the template left out."""
+    """Number of tokens, special tokens of the template and those of the context left out."""
     bytes: int
-    """Number of bytes of the text in UTF-8."""
+    """Number of bytes of the text in UTF-8, without its context."""
+    greedy: bool
+    """Whether each token is the most probable one in its place, so that greedy decoding of a causal model gives it."""
+    cut: int
+    """How many tokens the context lost at its left end, as the model has no positions for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens of which those from `start` on are predicted, and the others are given."""
+
+    ids: NDArray[np.int64]
+    """Of a causal model with the token before the first predicted one; else without the template's tokens."""
+    start: int
+    cut: int = 0
+    """Tokens that were dropped at the left end."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are predicted."""
+        return len(self.ids) - self.start
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What is the same of equal spans: a digest of the ids, and the place of the first predicted one."""
+        return hashlib.blake2b(self.ids.tobytes(), digest_size=16).digest(), self.start
 
 
 def log_likelihoods(
@@ -49,17 +79,27 @@ def log_likelihoods(
     max_length: int | None = None,
     precision: str = "float32",
     positions: int = POSITIONS,
+    *,
+    contexts: Several[str] | None = None,
+    cut_contexts: bool = False,
+    names: Several[str] | None = None,
+    progress: Progress | None = None,
 ) -> list[Likelihood]:
     """Return the log-likelihood of each text, in nats, by the language-model head of a learner.
 
-        log P(w_1 ... w_n) = Σ_t log p(w_t | w_1 ... w_(t-1))           of a causal model
-        PLL(w_1 ... w_n) = Σ_t log p(w_t | w_1 ... w_(t-1), w_(t+1) ... w_n)   of one that reads both sides
+        log P(w_1 ... w_n | c) = Σ_t log p(w_t | c, w_1 ... w_(t-1))           of a causal model
+        PLL(w_1 ... w_n | c) = Σ_t log p(w_t | c, w_1 ... w_(t-1), w_(t+1) ... w_n)   of one that reads both sides
 
     The second is the pseudo-log-likelihood of Salazar et al. 2020 (arXiv:1910.14659, section 2): each token of the text
     is masked in turn, while all others and the special tokens of the template stay; nothing is normalized, so it is
     no probability of the text, and texts are compared by it within one model. A permutation language model predicts
-    the token from its query stream, last in the order. A causal model reads the token that separates documents first,
-    and predicts the first token from it; special tokens at the end are not predicted.
+    the token from its query stream, last in the order. A causal model reads what a prompt of generation begins with:
+    the special tokens of the template before a text, and without them and without a context the token that separates
+    documents. Special tokens at the end are not predicted.
+
+    **Contexts.** Context and text are tokenized as one string, as the model would read it. The tokens in which that
+    agrees with the tokenization of the context alone, from the left on, are given, and all others are predicted. So a
+    token that reaches across the boundary counts to the text, and the end of the context with it.
 
     Names of special tokens in a text are treated as text; an unknown word has the likelihood of the unknown token.
 
@@ -70,67 +110,149 @@ def log_likelihoods(
         max_length: the model's number of positions, None if it is unlimited.
         precision: dtype of the forward pass, `float32` or `bfloat16`.
         positions: most token positions of a forward pass, into which masked copies are packed; at least one row.
+        contexts: what stands before each text, given and not predicted; None: nothing.
+        cut_contexts: whether a context that is too long loses its left end; else it is refused.
+        names: what errors call each text; None: `text 1` and so on.
+        progress: called with the number of examples whose forward pass is done, and of all.
 
     Raises:
-        UsageError: the learner has no such head, or a text has more tokens than the model has positions.
+        UsageError: the learner has no such head, or a text, with its context, has more tokens than the model has
+            positions.
+    """
+    predictor = find_predictor(learner)
+    before = ["" for _ in texts] if contexts is None else contexts
+    spans = fitting(
+        _encoded(tokenizer, before, texts), predictor, tokenizer.vocabulary, max_length, cut=cut_contexts, names=names
+    )
+    nats, missed = predicted(predictor, tokenizer.vocabulary, spans, precision, positions, progress)
+    found = zip(nats.tolist(), missed.tolist(), spans, texts, strict=True)
+    return [Likelihood(each, s.tokens, len(text.encode()), not wrong, s.cut) for each, wrong, s, text in found]
+
+
+def find_predictor(learner: Learner) -> Predictor:
+    """Return the head that predicts tokens.
+
+    Raises:
+        UsageError: the learner has none.
     """
     predictor = Predictor.find(learner, "masked", "permuted", "following")
     if predictor is None:
         raise UsageError("this model predicts no tokens: it has no language-model head; take a pretrained one")
-    copies = Copies(predictor, tokenizer, texts)
-    copies.check(max_length)
-    nats = np.zeros(len(texts))
+    return predictor
+
+
+def predicted(
+    predictor: Predictor,
+    vocabulary: Vocabulary,
+    spans: Several[Span],
+    precision: str,
+    positions: int = POSITIONS,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return, of each span, the sum of its tokens' log-probabilities, and how many are not the most probable ones.
+
+    Equal spans are computed once, so that they are equal to the last digit.
+    """
+    first: dict[tuple[bytes, int], int] = {}
+    same = [first.setdefault(span.key, len(first)) for span in spans]
+    distinct = [spans[number] for number in np.unique(same, return_index=True)[1].tolist()]
+    copies = Copies(predictor, vocabulary, distinct)
+    nats, missed, done = np.zeros(len(distinct)), np.zeros(len(distinct), np.int64), 0
     for length, rows in batches(copies.lengths, positions):
         examples = [[copies[number] for number in row.tolist()] for row in rows]
-        logits_MV, label_M = predictor.logits(examples, length, tokenizer.vocabulary.pad, precision)
-        chances_M = logits_MV.gather(1, label_M[:, None])[:, 0] - logits_MV.logsumexp(1)
-        np.add.at(nats, copies.owners(rows.examples), chances_M.double().cpu().numpy())
-    sizes = zip(nats.tolist(), copies.texts, texts, strict=True)
-    return [Likelihood(each, len(ids), len(text.encode())) for each, ids, text in sizes]
+        logits_MV, label_M = predictor.logits(examples, length, vocabulary.pad, precision)
+        own_M = logits_MV.gather(1, label_M[:, None])[:, 0]
+        owners = copies.owners(rows.examples)
+        np.add.at(nats, owners, (own_M - logits_MV.logsumexp(1)).double().cpu().numpy())
+        np.add.at(missed, owners, (logits_MV.argmax(1) != label_M).cpu().numpy())
+        done += len(rows.examples)
+        if progress is not None:
+            progress(done, len(copies.lengths))
+    return nats[same], missed[same]
+
+
+def fitting(
+    spans: Several[Span],
+    predictor: Predictor,
+    vocabulary: Vocabulary,
+    max_length: int | None,
+    *,
+    cut: bool = False,
+    names: Several[str] | None = None,
+) -> list[Span]:
+    """Return spans that fit the model's positions, each after the tokens that begin a text.
+
+    Raises:
+        UsageError: one does not fit, and may not or cannot be cut at its left end.
+    """
+    causal = predictor.head.predicts == "following"
+    begins = np.array(vocabulary.begins if causal else (), np.int64)
+    framing = len(begins) - 1 if causal else vocabulary.framing(1)
+    found = []
+    for number, span in enumerate(spans):
+        ids, start = span.ids, span.start
+        if causal and not start and not len(begins):
+            ids, start = np.append(vocabulary.sep, ids), 1
+        over = 0 if max_length is None else max(0, len(ids) + framing - max_length)
+        if over and not (cut and over <= start - (causal and not len(begins))):
+            name = f"text {number + 1}" if names is None else names[number]
+            raise UsageError(
+                f"{name} has {len(ids) + framing} tokens with the special ones, the model {max_length} positions; "
+                f"shorten it{'' if cut or not span.start else ', or drop the left end of its context (--cut-prompts)'}"
+            )
+        found.append(Span(np.append(begins, ids[over:]), start - over + len(begins), over))
+    return found
 
 
 class Copies:
-    """The examples of texts: a copy for each token of a text, in which it is masked; of a causal model one copy.
+    """The examples of spans: a copy for each predicted token, in which it is masked; of a causal model one copy.
 
     Examples are made when they are asked for, so that only their lengths are in memory.
     """
 
-    def __init__(self, predictor: Predictor, tokenizer: Tokenizer, texts: Several[str]) -> None:
-        self.predictor, self.vocabulary = predictor, tokenizer.vocabulary
-        self.texts = [np.array(ids, np.int64) for ids in tokenizer.encode(texts, specials=False)]
+    def __init__(self, predictor: Predictor, vocabulary: Vocabulary, spans: Several[Span]) -> None:
+        self.predictor, self.vocabulary, self.spans = predictor, vocabulary, spans
         self.causal = predictor.head.predicts == "following"
-        tokens = np.array([len(ids) for ids in self.texts], np.int64)
-        copies = np.minimum(tokens, 1) if self.causal else tokens
-        self.text = np.repeat(np.arange(len(tokens)), copies)
-        """(E,) the number of each example's text."""
-        self.place = np.arange(len(self.text)) - np.repeat(np.cumsum(copies) - copies, copies)
-        """(E,) the token that is masked in it."""
-        self.lengths = tokens[self.text] + (0 if self.causal else self.vocabulary.framing(1))
+        self.tokens = np.array([span.tokens for span in spans], np.int64)
+        copies = np.minimum(self.tokens, 1) if self.causal else self.tokens
+        self.span = np.repeat(np.arange(len(spans)), copies)
+        """(E,) the number of each example's span."""
+        self.place = np.arange(len(self.span)) - np.repeat(np.cumsum(copies) - copies, copies)
+        """(E,) which of the predicted tokens is masked in it."""
+        whole = np.array([len(span.ids) for span in spans], np.int64)[self.span]
+        self.lengths = whole + (-1 if self.causal else self.vocabulary.framing(1))
         """(E,) length of each example in tokens."""
 
     def __getitem__(self, number: int) -> Example:
         """Return an example."""
-        ids = self.texts[self.text[number]]
+        span = self.spans[self.span[number]]
         if self.causal:
-            return self.predictor.read_on(ids, self.vocabulary)
-        sequence = Sequence(*self.vocabulary.frame(ids))
-        hidden = np.flatnonzero(~sequence.fixed)[[self.place[number]]]
+            return self.predictor.read_on(span.ids, span.start)
+        sequence = Sequence(*self.vocabulary.frame(span.ids))
+        hidden = np.flatnonzero(~sequence.fixed)[[span.start + self.place[number]]]
         return self.predictor.hide(sequence, hidden, self.vocabulary)
 
     def owners(self, examples_E: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the text (M,) of each target of some examples, in their order."""
-        each = self.lengths[examples_E] if self.causal else 1
-        return np.repeat(self.text[examples_E], each)
+        """Return the span (M,) of each target of some examples, in their order."""
+        span = self.span[examples_E]
+        return np.repeat(span, self.tokens[span] if self.causal else 1)
 
-    def check(self, max_length: int | None) -> None:
-        """Refuse a text that is longer than the model's positions (UsageError)."""
-        if max_length is None or self.lengths.max(initial=0) <= max_length:
-            return
-        longest = int(self.lengths.argmax())
-        raise UsageError(
-            f"text {self.text[longest] + 1} has {self.lengths[longest]} tokens with the special ones, the model "
-            f"{max_length} positions; shorten it"
-        )
+
+def _encoded(tokenizer: Tokenizer, contexts: Several[str], texts: Several[str]) -> list[Span]:
+    """Return each context with its text as one string of tokens, and where those begin that are not the context's."""
+    distinct = list(dict.fromkeys(contexts))
+    alone = dict(zip(distinct, tokenizer.encode(distinct, specials=False), strict=True))
+    whole = tokenizer.encode([context + text for context, text in zip(contexts, texts, strict=True)], specials=False)
+    return [
+        Span(np.array(ids, np.int64), _agreeing(alone[context], ids))
+        for context, ids in zip(contexts, whole, strict=True)
+    ]
+
+
+def _agreeing(one: list[int], other: list[int]) -> int:
+    """Return how many ids two sequences share from their beginning on."""
+    size = min(len(one), len(other))
+    return next((place for place in range(size) if one[place] != other[place]), size)
 
 
 def batches(lengths: NDArray[np.int64], positions: int) -> Iterator[tuple[int, PackedRows]]:

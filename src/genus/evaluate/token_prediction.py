@@ -61,14 +61,14 @@ class Predictor:
             sequence = replace(sequence, ids=ids)
         return Example({"tokens": sequence}, {self.head.target: (at_M, original_M)})
 
-    def read_on(self, ids_L: NDArray[np.int64], vocabulary: Vocabulary) -> Example:
-        """Return the example in which each token of a text is predicted from those before it, for a causal model.
+    def read_on(self, ids_L: NDArray[np.int64], start: int) -> Example:
+        """Return the example in which the tokens from `start` on are predicted, each from all before it.
 
-        The first is predicted from the token that separates documents, which stands before it as in training.
+        For a causal model; `start` is at least 1, and what stands before it is given.
         """
-        before, nothing = np.append(vocabulary.sep, ids_L)[:-1], np.zeros(len(ids_L), np.int64)
+        before, nothing = ids_L[:-1], np.zeros(len(ids_L) - 1, np.int64)
         sequence = Sequence(before, nothing, nothing.astype(np.bool_))
-        return Example({"tokens": sequence}, {self.head.target: (np.arange(len(ids_L)), ids_L)})
+        return Example({"tokens": sequence}, {self.head.target: (np.arange(start - 1, len(before)), ids_L[start:])})
 
     def logits(self, rows: Several[Several[Example]], length: int, pad: int, precision: str) -> tuple[Tensor, Tensor]:
         """Return the logits (M, V) for the targets of packed examples, in their order, and the targets' labels (M,).

@@ -132,6 +132,11 @@ class ExampleFormat(Part, ABC):
         """Return a notice of a prompt that begins as no example of training did; "" if it may have."""
         return ""
 
+    @property
+    def control_codes(self) -> tuple[str, ...]:
+        """The control codes that stood before texts in training, as far as the format tells them; none by default."""
+        return ()
+
     @abstractmethod
     def plan(
         self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int

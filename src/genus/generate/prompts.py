@@ -31,16 +31,6 @@ class Prompts:
         roles = self.tokenizer.vocabulary.roles
         return tuple(dict.fromkeys(roles[role] for role in ("eos", "sep") if role in roles))
 
-    @cached_property
-    def begins(self) -> tuple[int, ...]:
-        """The special tokens before the text in the template of a single text."""
-        begins: list[int] = []
-        for special, _, _ in self.tokenizer.vocabulary.single:
-            if special is None:
-                break
-            begins.append(special)
-        return tuple(begins)
-
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be answered (UsageError)."""
         for name, number in (("max_tokens", request.max_tokens), ("samples", request.samples)):
@@ -59,7 +49,7 @@ class Prompts:
             UsageError: the prompt is longer than the model's positions, or empty and there is no token to begin with.
         """
         if isinstance(request.prompt, str):
-            ids = [*self.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
+            ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
         else:
             ids = [int(one) for one in request.prompt]
         if not ids:
@@ -83,7 +73,8 @@ class Prompts:
         """Return the right end of a prompt, after the tokens that begin it, with room for what follows."""
         assert self.max_length is not None
         room = max(self.max_length - follow, self.max_length // 2)
-        first = len(self.begins) if tuple(ids[: len(self.begins)]) == self.begins else 0
+        begins = self.tokenizer.vocabulary.begins
+        first = len(begins) if tuple(ids[: len(begins)]) == begins else 0
         return ids[:first] + ids[len(ids) - max(1, room - first) :]
 
     def continuation(self, prompt: str, text: str) -> list[int]:

@@ -70,7 +70,7 @@ class Choice(Task):
         before = " ".join(filter(None, (text_in(row, column) for column in self.texts)))
         names, choices = self._choices(row)
         label = label_in(row, self.label)
-        return (before, *choices), None if label is None else str(_number(label, names, choices, self.label))
+        return (before, *choices), None if label is None else str(number_of(label, names, choices, self.label))
 
     def _choices(self, row: dict[str, Any]) -> tuple[list[str], list[str]]:
         """Return names and texts of the choices of a row."""
@@ -120,7 +120,7 @@ class Choice(Task):
         return replace(found, cut=found.rows_with(over))
 
 
-def _number(label: str, names: list[str], choices: list[str], column: str) -> int:
+def number_of(label: str, names: list[str], choices: list[str], column: str) -> int:
     """Return the number of the choice that a label means.
 
     Raises:

@@ -91,6 +91,25 @@ def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterat
         start += size
 
 
+def read_whole(path: Path) -> str:
+    """Return the whole text of a file of any name, plain or compressed, with its spaces and ends of lines.
+
+    Raises:
+        GenusError: the file cannot be read, or is no UTF-8.
+    """
+    try:
+        with path.open("rb") as raw, _unpacked(raw, path) as file:
+            data = file.read()
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise GenusError(f"{path}: cannot be read: {reason}") from None
+    _check_encoding(path, data)
+    try:
+        return data.removeprefix(BYTE_ORDER_MARK).decode()
+    except UnicodeDecodeError as error:
+        raise GenusError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
 def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
     json = format_of(path) == ".jsonl"
     paragraphs = not json and _has_blank_lines(path)

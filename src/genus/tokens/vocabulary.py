@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -110,6 +111,12 @@ class Vocabulary:
     def mask(self) -> int:
         """The id of `mask`; GenusError if there is none."""
         return self.id("mask")
+
+    @property
+    def begins(self) -> tuple[int, ...]:
+        """The special tokens before the text in the template of a single text."""
+        ids = (special for special, _, _ in self.single)
+        return tuple(itertools.takewhile(lambda special: special is not None, ids))  # type: ignore[arg-type]
 
     def framing(self, segments: int) -> int:
         """Return the number of special tokens that the template adds to one segment or two."""

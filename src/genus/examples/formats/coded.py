@@ -49,6 +49,11 @@ class CodedDocuments(ExampleFormat):
     codes: tuple[str, ...] = ()
     """The codes of the training text, the most frequent first; a run fills them in, so that a model tells its codes."""
 
+    @property
+    def control_codes(self) -> tuple[str, ...]:
+        """The codes of the training text."""
+        return self.codes
+
     def of_corpus(self, store: Store, tokenizer: Tokenizer) -> Self:
         """Return the format with the codes of a corpus, up to `MOST`."""
         return replace(self, codes=tuple(name for name, _ in counted(store, tokenizer).most_common(MOST)))
