@@ -85,3 +85,13 @@ def paired_bootstrap(
         differences[draw] = metric(truth[chosen], ours[chosen]) - metric(truth[chosen], theirs[chosen])
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(metric(truth, ours) - metric(truth, theirs), float(low), float(high), len(truth))
+
+
+def bootstrapped_mean(
+    values: Sequence[float], *, confidence: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """Return a mean over examples with its percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3)."""
+    rng, found = np.random.default_rng(seed), np.asarray(values, dtype=np.float64)
+    means = [found[rng.integers(len(found), size=len(found))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(found.mean()), float(low), float(high), len(found))
