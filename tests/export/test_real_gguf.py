@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pytest
 import torch
+from test_gguf import logits
 
 from genus.cli import main
 from genus.export.folder import load, save
-from test_gguf import logits
+from genus.generate import Request
+from genus.generate.engine import Engine
+from genus.generate.sampling import Greedy
 
 if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
@@ -25,7 +28,7 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("gguf")
 
 QUESTION = "The capital of France is"
-TEXTS = [QUESTION, "In 2024, the cat's 12345 mats  cost £7.50 ...\n\nNaïve café, 東京.", "def f(x):\n    return x + 1\n"]
+TEXTS = [QUESTION, "In 2024, the 12345 mats  cost £7.50 ...\n\nNaïve café, 東京.", "def f(x):\n    return x + 1\n"]
 THIRTY_LAYERS = 1e-4
 """float32, relative to the largest logit: sums of 1,536 terms in another order, through 30 layers."""
 
@@ -51,9 +54,10 @@ def exported(found: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return where
 
 
-def test_it_knows_the_capital_of_france(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", str(path), QUESTION, "--max-tokens", "3"]) == 0
-    assert capsys.readouterr().out.startswith(f"{QUESTION} Paris.")
+def test_it_knows_the_capital_of_france(found: LoadedModel) -> None:
+    engine = Engine(found.learner, found.recipe.model, found.tokenizer)
+    [[answer]] = engine.generate([Request(QUESTION, max_tokens=3)], Greedy())
+    assert answer.text.startswith(" Paris.")
 
 
 def test_its_size_is_the_published_one(found: LoadedModel) -> None:
@@ -92,7 +96,8 @@ def test_it_is_fine_tuned(path: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     rows = [("a dull film", "bad"), ("what a joy", "good"), ("so boring", "bad"), ("I loved it", "good")] * 4
     table = tmp_path / "films.csv"
     table.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    given = ["finetune", str(path), str(table), "--out", str(tmp_path / "out"), "--seeds", "1", "--set", "finetuning.epochs=2"]
-    assert main([*given, "--task", "classification", "--set", "finetuning.max_length=16", "--set", "finetuning.batch=4"]) == 0
+    choices = ["finetuning.epochs=2", "finetuning.max_length=16", "finetuning.batch=4"]
+    given = ["finetune", str(path), str(table), "--out", str(tmp_path / "out"), "--seeds", "1"]
+    assert main([*given, *(word for choice in choices for word in ("--set", choice))]) == 0
     assert main(["evaluate", str(tmp_path / "out" / "model"), str(table)]) == 0
     capsys.readouterr()

@@ -100,7 +100,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
     """
     read: Callable[..., LoadedModel]
     weights: Mapping[str, Tensor]
-    if folder.suffix == gguf.SUFFIX and not folder.is_dir():
+    if _is_gguf(folder):
         own, read = None, assemble
         config, weights, tokenizer = gguf.read(folder)
     elif not folder.is_dir():
@@ -114,6 +114,15 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
     return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Return the tokenizer of a folder, or of a GGUF file.
+
+    Raises:
+        GenusError: there is none that can be read.
+    """
+    return gguf.read(path)[2] if _is_gguf(path) else Tokenizer.load(path)
 
 
 def assemble(
@@ -167,6 +176,10 @@ def assemble(
     return LoadedModel(recipe, learner, tokenizer)
 
 
+def _is_gguf(path: Path) -> bool:
+    return path.suffix == gguf.SUFFIX and not path.is_dir()
+
+
 def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
@@ -195,8 +208,9 @@ def _write(
 
 
 def _fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
-    """Return the tokenizer, for texts that are given as words if an objective reads such, or for states of the last
-    token if one reads whole sequences of a causal model.
+    """Return the tokenizer, for texts that are given as words if an objective reads such.
+
+    If one reads whole sequences of a causal model, their state is that of the last token.
     """
     tasks = [one for one in objectives if isinstance(one, FineTuned)]
     if any(one.of_words for one in tasks):

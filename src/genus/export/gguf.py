@@ -54,7 +54,8 @@ NAMES = {
 """Modules of GGUF files (gguf-py, tensor_mapping.py), and Hugging Face's; those of layers stand under `blk.0`, ..."""
 
 LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """Llama 3's pattern (llama-vocab.cpp, "original regex from tokenizer.json")."""
 SPLITS: dict[str, tuple[str, ...] | None] = {
@@ -151,14 +152,22 @@ def read(path: Path) -> tuple[Json, GGUFWeights, Tokenizer]:
 def _opened(path: Path) -> Any:
     """Return the reader of gguf-py for a file, which raises an error where the file ends too early."""
     try:
-        from gguf import GGUFReader
+        from gguf import GGUFReader, GGUFValueType
     except ImportError:
         raise GenusError(f"{path}: reading GGUF files needs `pip install 'genus[gguf]'`") from None
 
-    class WholeReader(GGUFReader):  # type: ignore[misc]
+    class WholeReader(GGUFReader):
         """gguf-py's, by which values past the end of a file are empty, however many there are said to be."""
 
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type == GGUFValueType.ARRAY:
+                kind, count = self._get(orig_offs, np.uint32)[0], self._get(orig_offs + 4, np.uint64)[0]
+                self._get(orig_offs + 12, self.gguf_scalar_to_np.get(kind, np.uint64), count)
+            return super()._get_field_parts(orig_offs, raw_type)
+
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            if isinstance(self.data, np.memmap):
+                self.data: Any = np.asarray(self.data)  # still mapped; views of a plain array are made twice as fast
             end = int(offset) + np.dtype(dtype).itemsize * int(count)
             if end > len(self.data):
                 raise ValueError(f"it has {len(self.data)} bytes, and byte {end} is told of")

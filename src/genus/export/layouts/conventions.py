@@ -177,11 +177,11 @@ def sequence_heads(
 
 
 def last_token_heads() -> dict[str, HeadLayout]:
-    """Return the layouts of decoders' `...ForSequenceClassification`: a layer without bias on the last token's state."""
+    """Return the layouts of decoders' `...ForSequenceClassification`: a layer without bias on the last token."""
     return {
         name: replace(
             head,
-            objective=replace(head.objective, bias=False, dropout=0.0),
+            objective=head.objective.overlay({"bias": False, "dropout": 0.0}),
             free=head.free | {"dropout"},
             model={"pooler": NoPooler().to_json()},
             needs=frozenset(),

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.contiguous import Contiguous
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
-from genus.export.layouts.conventions import LABELS, POSITIONS, activation, causal_head, fused, last_token_heads, only, transposed, under
+from genus.export.layouts.conventions import (
+    LABELS,
+    POSITIONS,
+    activation,
+    causal_head,
+    fused,
+    last_token_heads,
+    only,
+    transposed,
+    under,
+)
 from genus.model.activation import Gelu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention

@@ -158,7 +158,7 @@ TIED_LAYOUT = replace(
     variant={"tie_word_embeddings": True},
     template=replace(LAYOUT.template, objectives=(CausalLM(output=TIED),)),
     settings=(*without(LAYOUT.settings, "tie_word_embeddings"), Setting("tie_word_embeddings", (), read=only(True))),
-    heads=LAYOUT.heads | {"causal_lm": replace(causal_head(TIED), constants={"tie_word_embeddings": True})},
+    heads={**LAYOUT.heads, "causal_lm": replace(causal_head(TIED), constants={"tie_word_embeddings": True})},
     tied={"lm_head.weight": "model.embed_tokens.weight"},
 )
-"""The same classes with an output matrix that is the token embedding, as Llama 3.2's small models and SmolLM have it."""
+"""The same classes with an output matrix that is the token embedding, as that of SmolLM2."""
