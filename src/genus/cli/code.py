@@ -115,7 +115,7 @@ def _generate(
         source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=settings["seed"],
         precision=run.precision, cut_prompts=settings["cut_prompt"], log_probabilities=True,
     )  # fmt: skip
-    count, total = Counter("generating", " programs"), number * len(missing)
+    count, total = Counter("generating", "programs"), number * len(missing)
     for done, sample in enumerate(_samples(engine, missing, number, settings), 1):
         if done == 1:
             write_json(folder / RESULTS, told)
@@ -159,7 +159,7 @@ def _judge(problems: "Sequence[Problem]", number: int, path: Path, timeout: floa
     )  # fmt: skip
     chosen = [sample for problem in problems for sample in found[problem.task_id]]
     programs = [problem.program(sample.completion) for problem in problems for sample in found[problem.task_id]]
-    verdicts = run_all(programs, limits, progress=Counter("running", " programs"))
+    verdicts = run_all(programs, limits, progress=Counter("running", "programs"))
     judged = [sample.judged(verdict) for sample, verdict in zip(chosen, verdicts, strict=True)]
     write_samples(path, ordered([*known, *judged], problems))
     by_problem = whole(judged, problems, number)
