@@ -22,7 +22,7 @@ from genus.cost import FLOAT, StageFlops, parameters
 from genus.errors import GenusError, UsageError, say
 from genus.examples.feed.feed import Feed
 from genus.examples.feed.tasks import TaskFeed, TaskSchedule
-from genus.export.folder import load, save
+from genus.export.folder import load, load_tokenizer, save
 from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
 from genus.files import read_json, write_json
@@ -182,7 +182,7 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
         say(f"{folder}: {why}; made anew")
     if not given and (store := _prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
-    tokenizer = Tokenizer.load(given) if given else recipe.tokens.train(corpus)
+    tokenizer = load_tokenizer(given) if given else recipe.tokens.train(corpus)
     recipe.with_tokens(tokenizer.tokens)  # raises for an unsuitable tokenizer, before the corpus is tokenized
     if found is not None and tokenizer.hash() != found.hash():
         shutil.rmtree(folder)
@@ -197,7 +197,7 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
 def tokenizer_conflict(recipe: Recipe, run: RunFolder, found: Tokenizer, given: Path | None) -> str:
     """Return how the tokenizer found in a run differs from the given one or the recipe's; "" if it does not."""
     if given:
-        same = Tokenizer.load(given).hash() == found.hash()
+        same = load_tokenizer(given).hash() == found.hash()
         return "" if same else f"holds another tokenizer than {given}"
     if found.tokens == recipe.tokens:
         return ""
@@ -374,7 +374,8 @@ def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) 
     losses = {loss for one in recipe.objectives if one.name in measured for loss in one.token_losses}
     source = feed.tasks[0].feed
     textual, size = torch.from_numpy(~source.vocabulary.special), bytes_per_token(source.store)
-    textual[source.vocabulary.unk] = True  # an unknown word stands for text, unlike [CLS] and [SEP]
+    if "unk" in source.vocabulary.roles:
+        textual[source.vocabulary.unk] = True  # an unknown word stands for text, unlike [CLS] and [SEP]
 
     def bytes_of(batch: Batch) -> dict[str, float]:
         """Return the bytes of text that the targets of each token loss stand for; special tokens stand for none."""

@@ -14,7 +14,7 @@ from genus.model.attention.linformer import LinformerAttention
 from genus.model.block.residual import PreNorm
 from genus.model.compile import compile_learner
 from genus.model.embedding import Embedding
-from genus.model.position.rotary import Rotary
+from genus.model.position.rotary import RescaledRotary, Rotary
 from hand import equal_rows
 
 if TYPE_CHECKING:
@@ -43,6 +43,21 @@ def test_it_is_llama_s() -> None:
     expected, _ = llama.apply_rotary_pos_emb(x.transpose(0, 1)[None], x.transpose(0, 1)[None], cos, sin)
     found = Rotary().rotation(16)(positions).to(torch.float32).turn(x)
     torch.testing.assert_close(found, expected[0].transpose(0, 1), atol=50 * SINGLE, rtol=0)
+
+
+@pytest.mark.parametrize("numbers", [{}, {"factor": 32.0}, {"factor": 3.0, "low": 0.5, "high": 2.5, "old_length": 40}])
+def test_rescaled_it_is_llama_3_1_s(numbers: dict[str, Any]) -> None:
+    utilities = pytest.importorskip("transformers.modeling_rope_utils")
+    choice = RescaledRotary(base=500_000.0, **numbers)
+    told = {"factor": choice.factor, "low_freq_factor": choice.low, "high_freq_factor": choice.high}
+    told |= {"rope_type": "llama3", "rope_theta": choice.base, "original_max_position_embeddings": choice.old_length}
+    config = pytest.importorskip("transformers").LlamaConfig(head_dim=64, rope_parameters=told)
+    expected, _ = utilities.ROPE_INIT_FUNCTIONS["llama3"](config)
+    found = choice.rates(64, torch.device("cpu"))
+    torch.testing.assert_close(found.float(), expected, atol=0, rtol=SINGLE)
+    assert not torch.equal(found, Rotary(base=choice.base).rates(64, torch.device("cpu")))
+    with pytest.raises(ValueError, match="high: expected more than low"):
+        RescaledRotary(low=4.0, high=4.0)
 
 
 def test_interleaved_it_is_gpt_j_s() -> None:

@@ -64,7 +64,7 @@ Folder = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="The folder of a run, or a model folder: ours, or in the Hugging Face layout.",
+        help="The folder of a run, or a model folder: ours, or in the Hugging Face layout; or a .gguf file of a Llama.",
         show_default=False,
     ),
 ]

@@ -106,3 +106,13 @@ def bootstrap(
     found = [statistic(rng.integers(examples, size=examples)) for _ in range(draws)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(statistic(np.arange(examples)), float(low), float(high), examples)
+
+
+def bootstrapped_mean(
+    values: Sequence[float], *, confidence: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Interval:
+    """Return a mean over examples with its percentile bootstrap interval; see `bootstrap`."""
+    found = np.asarray(values, dtype=np.float64)
+    return bootstrap(
+        lambda chosen: float(found[chosen].mean()), len(found), confidence=confidence, draws=draws, seed=seed
+    )

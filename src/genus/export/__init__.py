@@ -1,1 +1,1 @@
-"""Export and import of models (station 7): folders in the Hugging Face layout, fairseq checkpoints."""
+"""Export and import of models (station 7): folders in the Hugging Face layout, fairseq checkpoints, GGUF files."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError, UsageError
-from genus.export import native
+from genus.export import gguf, native
 from genus.export.card import card
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
 from genus.export.shards import SHARD_BYTES, write_weights
@@ -24,7 +24,7 @@ from genus.recipe import Recipe
 from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -86,28 +86,43 @@ def save(
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """Load a model folder, from genus or from others with a known architecture.
+    """Load a model folder, from genus or from others with a known architecture, or a GGUF file.
 
     Tensors are read and converted one by one, so that peak memory is that of the model in `dtype` and of one tensor
     (one row of the layout's table).
 
     Args:
-        folder: the model folder.
+        folder: the model folder, or a file `.gguf` (see `gguf.py`).
         dtype: type that the weights are converted to; float32 by default, in which recipes train.
 
     Raises:
         GenusError: a file is missing, damaged or unknown; weights, configuration and tokenizer do not belong together.
     """
-    if not folder.is_dir():
+    read: Callable[..., LoadedModel]
+    weights: Mapping[str, Tensor]
+    if _is_gguf(folder):
+        own, read = None, assemble
+        config, weights, tokenizer = gguf.read(folder)
+    elif not folder.is_dir():
         raise GenusError(f"{folder}: there is no such folder")
-    config = read_json(folder / "config.json")
-    tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
-    read = _rebuild if native.is_native(config) else assemble
+    else:
+        config = read_json(folder / "config.json")
+        tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
+        read = _rebuild if native.is_native(config) else assemble
     try:
         found = read(config, weights, tokenizer, own, dtype)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
     return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Return the tokenizer of a folder, or of a GGUF file.
+
+    Raises:
+        GenusError: there is none that can be read.
+    """
+    return gguf.read(path)[2] if _is_gguf(path) else Tokenizer.load(path)
 
 
 def assemble(
@@ -146,7 +161,7 @@ def assemble(
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    tokenizer = _fitting_tokenizer(tokenizer, found.values())
+    tokenizer = _fitting_tokenizer(tokenizer, model, found.values())
     padded = _padded(config, tokenizer, _rows(tensors, layout), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
@@ -161,11 +176,15 @@ def assemble(
     return LoadedModel(recipe, learner, tokenizer)
 
 
+def _is_gguf(path: Path) -> bool:
+    return path.suffix == gguf.SUFFIX and not path.is_dir()
+
+
 def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
     """Write all files of a model into the folder `work`, which will replace `target`."""
-    tokenizer = _fitting_tokenizer(tokenizer, recipe.objectives)
+    tokenizer = _fitting_tokenizer(tokenizer, recipe.model, recipe.objectives)
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
@@ -188,10 +207,15 @@ def _write(
     write_json(work / "config.json", config)
 
 
-def _fitting_tokenizer(tokenizer: Tokenizer, objectives: Iterable[Objective]) -> Tokenizer:
-    """Return the tokenizer, for texts that are given as words if an objective reads such."""
-    words = any(isinstance(one, FineTuned) and one.of_words for one in objectives)
-    return tokenizer.of_words() if words else tokenizer
+def _fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
+    """Return the tokenizer, for texts that are given as words if an objective reads such.
+
+    If one reads whole sequences of a causal model, their state is that of the last token.
+    """
+    tasks = [one for one in objectives if isinstance(one, FineTuned)]
+    if any(one.of_words for one in tasks):
+        return tokenizer.of_words()
+    return tokenizer.read_by(causal=model.causal and any(one.pooled for one in tasks))
 
 
 def _written(

@@ -131,6 +131,7 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
     reader = transformers.AutoTokenizer.from_pretrained(folder)
     reader.pad_token = reader.pad_token or reader.eos_token or reader.unk_token
+    model.config.pad_token_id = reader.pad_token_id  # by which decoders find the last token
     rows = {"input_ids": tokens.ids}
     if layout.segmented:  # GPT-2's classes take segments for tokens
         rows["token_type_ids"] = tokens.facts["segment"]

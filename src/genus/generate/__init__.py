@@ -56,6 +56,8 @@ class Request:
     """The closed set of continuations that are allowed; none: any."""
     ignore_end: bool = False
     """Whether the end token may not be generated, so that texts have `max_tokens` tokens."""
+    key: int | None = None
+    """Of the draws, for texts that do not depend on which requests come before; None: the number of the request."""
 
 
 @dataclass(frozen=True, slots=True)

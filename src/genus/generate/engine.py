@@ -1,7 +1,7 @@
 """The engine of generation: requests join and leave a running batch, whose texts are decoded together.
 
 What else is in the batch changes no text: each has its own region of the cache, and its own draws, keyed by
-(seed, request, sample) and taken one a token.
+(seed, request or its key, sample) and taken one a token.
 """
 
 from __future__ import annotations
@@ -133,9 +133,10 @@ class Engine:
         """Return the texts of a request, one a sample, before the first token."""
         prompt, most = self.prompts.ids(request)
         answers = Answers.of(self.prompts, request, most)
+        key = number if request.key is None else request.key
         return [
             Running(
-                number, sample, request, prompt, most, generator(self.seed, DRAWS, number, sample),
+                number, sample, request, prompt, most, generator(self.seed, DRAWS, key, sample),
                 Text(self.tokenizer, prompt, request.stop), answers,
             )
             for sample in range(request.samples)

@@ -46,6 +46,11 @@ class LinearObjective(Objective):
         """Dropout rate of d."""
         return 0.0
 
+    @property
+    def biased(self) -> bool:
+        """Whether there is a bias b."""
+        return True
+
     def sums(self, outputs_MC: Tensor, targets: Targets) -> Sums:
         """Return the loss and its metrics, summed over targets, of the head's outputs (M, C) in float32."""
         (loss,) = self.losses
@@ -67,10 +72,9 @@ class LinearObjective(Objective):
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the linear layer per token, or of the layer and the pooler per sequence if pooled."""
         if not self.pooled:
-            return linear_cost(model.width, self.outputs)
-        return (linear_cost(model.pooled_width, self.outputs) + ComponentCost(flops=model.pool_flops())).scaled(
-            1 / lengths["tokens"]
-        )
+            return linear_cost(model.width, self.outputs, self.biased)
+        layer = linear_cost(model.pooled_width, self.outputs, self.biased)
+        return (layer + ComponentCost(flops=model.pool_flops())).scaled(1 / lengths["tokens"])
 
 
 class LinearHead(Head):
@@ -81,7 +85,8 @@ class LinearHead(Head):
         self.choice, self.target, (self.loss,) = choice, choice.target, choice.losses
         self.per = "sequence" if choice.pooled else "token"
         self.dropout = nn.Dropout(choice.rate)
-        self.classes = nn.Linear(model.pooled_width if choice.pooled else model.width, choice.outputs)
+        width = model.pooled_width if choice.pooled else model.width
+        self.classes = nn.Linear(width, choice.outputs, bias=choice.biased)
         model.initialize(self)
 
     def counts(self, batch: Batch) -> Sums:
@@ -104,10 +109,11 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def rescale(self, scale: float, shift: float) -> None:
-        """Change weights and bias in place, so that every output y becomes scale y + shift."""
+        """Change weights and bias in place, so that every output y becomes scale y + shift; without bias, scale y."""
         for parameter in self.classes.parameters():
             parameter.mul_(scale)
-        self.classes.bias.add_(shift)
+        if self.choice.biased:
+            self.classes.bias.add_(shift)
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return the loss and its metrics, summed over targets."""

@@ -1,4 +1,4 @@
-"""Hugging Face's GPT-2 classes: `GPT2Model`, `GPT2LMHeadModel`, `GPT2ForTokenClassification`."""
+"""Hugging Face's GPT-2 classes: `GPT2Model`, `GPT2LMHeadModel`, `GPT2For{Sequence,Token}Classification`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.contiguous import Contiguous
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
-from genus.export.layouts.conventions import LABELS, POSITIONS, activation, causal_head, fused, only, transposed, under
+from genus.export.layouts.conventions import (
+    LABELS,
+    POSITIONS,
+    activation,
+    causal_head,
+    fused,
+    last_token_heads,
+    only,
+    transposed,
+    under,
+)
 from genus.model.activation import Gelu
 from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -113,6 +123,7 @@ LAYOUT = Layout(
     optional={},
     heads={
         "causal_lm": causal_head(TIED),
+        **last_token_heads(),
         "token_classification": HeadLayout(
             objective=TokenClassification(labels=()),
             tensors={"heads.token_classification.classes": ("classifier",)},
@@ -122,6 +133,8 @@ LAYOUT = Layout(
     },
     architectures={
         frozenset({"causal_lm"}): "GPT2LMHeadModel",
+        frozenset({"sequence_classification"}): "GPT2ForSequenceClassification",
+        frozenset({"sequence_regression"}): "GPT2ForSequenceClassification",
         frozenset({"token_classification"}): "GPT2ForTokenClassification",
         frozenset(): "GPT2Model",
     },

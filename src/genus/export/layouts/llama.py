@@ -1,7 +1,7 @@
-"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaForTokenClassification`.
+"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaFor{Sequence,Token}Classification`.
 
-Of the models they can hold: with rotary positions of the usual form, and an output matrix of its own. Folders of
-others, such as Llama 3's with rescaled positions, are refused by the key that says so.
+Rotary positions are of the usual form, or rescaled as Llama 3.1's; folders of others are refused by the key that says
+so. The output matrix is one of its own, or the token embedding (`tie_word_embeddings`), which is a layout of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
-from genus.export.layouts.conventions import LABELS, activation, causal_head, only, under
+from genus.export.layouts.conventions import LABELS, activation, causal_head, last_token_heads, only, under, without
 from genus.export.layouts.gpt2 import TEMPLATE
 from genus.model.activation import Silu
 from genus.model.attention.masks import Causal
@@ -20,7 +20,7 @@ from genus.model.embedding import Embedding
 from genus.model.feedforward.gated import GatedMLP
 from genus.model.head.lm_head import LMHead
 from genus.model.norm import Identity, RMSNorm
-from genus.model.position.rotary import Rotary
+from genus.model.position.rotary import RescaledRotary, Rotary
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.supervised.token import TokenClassification
@@ -30,19 +30,34 @@ from genus.tokens.algorithms.byte_fallback_bpe import ByteFallbackBPE
 if TYPE_CHECKING:
     from genus.part import Json
 
-OUTPUT = LMHead(tied=False, bias="none")
+OUTPUT, TIED = LMHead(tied=False, bias="none"), LMHead(bias="none")
+"""An output matrix of its own, or the token embedding; without a bias."""
+LLAMA3 = {
+    "factor": "factor",
+    "low_freq_factor": "low",
+    "high_freq_factor": "high",
+    "original_max_position_embeddings": "old_length",
+}
+"""Keys of the rope type "llama3", and the choices of `RescaledRotary`."""
 
 
-def write_rotary(base: float) -> Json:
-    """Return `rope_parameters` with the base of the rotary positions."""
-    return {"rope_type": "default", "rope_theta": base}
+def write_rotary(position: Json) -> Json:
+    """Return `rope_parameters` for rotary positions as JSON."""
+    told = {"rope_type": "default", "rope_theta": position["base"]}
+    if position["kind"] != "RescaledRotary":
+        return told
+    return told | {"rope_type": "llama3"} | {key: position[choice] for key, choice in LLAMA3.items()}
 
 
-def read_rotary(parameters: Json) -> float:
-    """Return the base of the rotary positions; raise a `LookupError` if they are rescaled."""
-    if parameters.get("rope_type", "default") != "default":
-        raise LookupError(parameters["rope_type"])
-    return float(parameters["rope_theta"])
+def read_rotary(parameters: Json) -> Json:
+    """Return the rotary positions as JSON; raise a `LookupError` if they are rescaled in another way."""
+    kind, base = parameters.get("rope_type", "default"), float(parameters["rope_theta"])
+    if kind == "default":
+        return Rotary(base=base).to_json()
+    if kind != "llama3":
+        raise LookupError(kind)
+    given = {choice: parameters[key] for key, choice in LLAMA3.items()}
+    return RescaledRotary(base=base, **given).to_json()
 
 
 def derived(config: Json) -> Json:
@@ -54,7 +69,7 @@ def derived(config: Json) -> Json:
         told["head_dim"] = None
     if told.get("rope_parameters") is None and "rope_theta" in told:
         scaling = told.get("rope_scaling") or {}
-        told["rope_parameters"] = write_rotary(told["rope_theta"]) | scaling
+        told["rope_parameters"] = {"rope_theta": told["rope_theta"]} | scaling
         told["rope_parameters"]["rope_type"] = scaling.get("rope_type", scaling.get("type", "default"))
     return told
 
@@ -91,7 +106,7 @@ LAYOUT = Layout(
         Setting("attention_bias", ("model.attention.bias",)),
         Setting("mlp_bias", ("model.feedforward.bias",)),
         Setting("attention_dropout", ("model.attention.dropout",)),
-        Setting("rope_parameters", ("model.embedding.position.base",), write_rotary, read_rotary),
+        Setting("rope_parameters", ("model.embedding.position",), write_rotary, read_rotary),
         activation("model.feedforward.activation"),
         Setting("rms_norm_eps", ("model.norm.eps",)),
         Setting("initializer_range", ("model.initialization.std",)),
@@ -119,17 +134,31 @@ LAYOUT = Layout(
     optional={},
     heads={
         "causal_lm": causal_head(OUTPUT, {"heads.causal_lm.lm_head": ("lm_head",)}),
+        **last_token_heads(),
         "token_classification": HeadLayout(
             objective=TokenClassification(labels=()),
             tensors={"heads.token_classification.classes": ("score",)},
             settings=(Setting("classifier_dropout", ("token_classification.dropout",)),),
             free=frozenset({"usual", "texts"}),
+            tells=lambda config, tensors: "score.bias" in tensors,
         ),
     },
     architectures={
         frozenset({"causal_lm"}): "LlamaForCausalLM",
+        frozenset({"sequence_classification"}): "LlamaForSequenceClassification",
+        frozenset({"sequence_regression"}): "LlamaForSequenceClassification",
         frozenset({"token_classification"}): "LlamaForTokenClassification",
         frozenset(): "LlamaModel",
     },
     tied={},
 )
+
+TIED_LAYOUT = replace(
+    LAYOUT,
+    variant={"tie_word_embeddings": True},
+    template=replace(LAYOUT.template, objectives=(CausalLM(output=TIED),)),
+    settings=(*without(LAYOUT.settings, "tie_word_embeddings"), Setting("tie_word_embeddings", (), read=only(True))),
+    heads={**LAYOUT.heads, "causal_lm": replace(causal_head(TIED), constants={"tie_word_embeddings": True})},
+    tied={"lm_head.weight": "model.embed_tokens.weight"},
+)
+"""The same classes with an output matrix that is the token embedding, as that of SmolLM2."""

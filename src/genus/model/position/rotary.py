@@ -5,6 +5,7 @@ Legend: d dimensions of a head that rotate; else docs/names.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from genus.model.position import NoPosition
-from genus.part import Positive, Share
+from genus.part import Count, Positive, Share
 
 
 class Rotary(NoPosition):
@@ -44,6 +45,42 @@ class Rotary(NoPosition):
         if turning < 2 or turning % 2:
             raise ValueError(f"position: {turning} of a head's {head_size} numbers are to rotate in pairs")
         return RotaryPositions(self, turning)
+
+    def rates(self, turning: int, device: torch.device) -> Tensor:
+        """Return the angle per position (d / 2,) of each pair, for d = `turning`, in double precision."""
+        pair = torch.arange(0, turning, 2, dtype=torch.float64, device=device)
+        return torch.pow(self.base, -pair / turning)
+
+
+class RescaledRotary(Rotary):
+    """Rotary position embedding with slower rotation of slow pairs, for texts longer than in training (Llama 3.1).
+
+    With L the old length, a pair of wavelength w = 2π / rate keeps its rate if w < L / `high`; the rate is divided by
+    `factor` if w > L / `low`; between, it is s rate + (1 - s) rate / factor for s = (L / w - low) / (high - low).
+    Source: transformers, modeling_rope_utils.py, rope type "llama3", whose numbers for Llama 3.1 are the defaults.
+    """
+
+    factor: Positive = 8.0
+    low: Positive = 1.0
+    high: Positive = 4.0
+    old_length: Count = 8192
+    """L: the number of positions in training before the change."""
+
+    def __post_init__(self) -> None:
+        """Check the two bounds.
+
+        Raises:
+            ValueError: `high` is not above `low`.
+        """
+        if self.high <= self.low:
+            raise ValueError(f"high: expected more than low ({self.low:g}), got {self.high:g}")
+
+    def rates(self, turning: int, device: torch.device) -> Tensor:
+        """Return the rescaled angle per position (d / 2,) of each pair."""
+        rates = super().rates(turning, device)
+        share = (self.old_length * rates / (2 * math.pi) - self.low) / (self.high - self.low)
+        share = share.clamp(0, 1)
+        return share * rates + (1 - share) * rates / self.factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +119,5 @@ class RotaryPositions(nn.Module):
 
     def forward(self, positions: Tensor) -> Rotation:
         """Return the rotation for positions (T,), computed in double precision."""
-        pair = torch.arange(0, self.turning, 2, dtype=torch.float64, device=positions.device)
-        angle = positions[:, None, None] * self.choice.base ** (-pair / self.turning)
+        angle = positions[:, None, None] * self.choice.rates(self.turning, positions.device)
         return Rotation(angle.cos(), angle.sin(), self.choice.interleaved)

@@ -93,11 +93,18 @@ class LinearFineTuned(LinearObjective, FineTuned):
 
     dropout: Fraction = 0.1
     """Dropout rate of the head's input (released code, run_classifier.py)."""
+    bias: bool = True
+    """Whether the linear layer has a bias; those of Hugging Face's decoders have none."""
 
     @property
     def rate(self) -> float:
         """The dropout rate of the head's input."""
         return self.dropout
+
+    @property
+    def biased(self) -> bool:
+        """Whether the linear layer has a bias."""
+        return self.bias
 
     def dropped(self, rate: float) -> Self:
         """Return the objective with this dropout rate of the head's input."""

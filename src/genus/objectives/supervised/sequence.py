@@ -90,6 +90,15 @@ class SequenceRegression(LinearFineTuned):
     std: Positive = 1.0
     """Standard deviation of the training labels."""
 
+    def __post_init__(self) -> None:
+        """Check that published weights can hold the mean.
+
+        Raises:
+            ValueError: there is a mean, and no bias to hold it.
+        """
+        if self.mean and not self.bias:
+            raise ValueError("mean: a layer without a bias has none to hold it; set bias to true")
+
     @property
     def outputs(self) -> int:
         """One regression value."""
