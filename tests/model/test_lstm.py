@@ -139,7 +139,7 @@ def test_products_in_bfloat16_leave_states_precise() -> None:
 
 
 def test_rows_go_on_where_their_texts_do() -> None:
-    """A text in three rows has the states of the whole one; what begins, and what a row ends before, is not remembered."""
+    """A text in three rows has the states of the whole one; of what ended in the row before, nothing is remembered."""
     network = built(MODELS["projected"])
     torch.manual_seed(3)
     text, other = torch.randint(1, VOCABULARY, (50,)), torch.randint(1, VOCABULARY, (30,))
@@ -195,7 +195,7 @@ def test_each_direction_sees_its_own_side() -> None:
 
 
 def test_a_mixture_of_layers() -> None:
-    """γ Σ softmax(s)_j h_j, at first the mean; tasks get it, and the embeddings are those of both directions."""
+    """gamma Σ softmax(s)_j h_j, at first the mean; tasks get it, and the embeddings are those of both directions."""
     model = cast("LSTM", MODELS["both ways"].unpooled())
     assert model.mixed
     assert not MODELS["plain"].unpooled().mixed  # type: ignore[attr-defined]

@@ -43,7 +43,7 @@ def test_the_loss_is_the_mean_of_both_directions() -> None:
     wanted, start = ([], []), 0
     for example in examples():
         ids = example.tokens.ids.tolist()
-        for t, token in enumerate(ids):
+        for t in range(len(ids)):
             if t + 1 < len(ids) or example.tokens.following is not None:
                 wanted[0].append(-log[0][start + t, [*ids, example.tokens.following][t + 1]])
             if t:

@@ -45,7 +45,7 @@ class Normal(Initialization):
 
 
 class Glorot(Initialization):
-    """Glorot initialization: U(-a, a) with a = √(6 / (inputs + outputs)) for linear maps, N(0, embedding_std²) for others.
+    """Glorot initialization of linear maps, U(-a, a) with a = √(6 / (inputs + outputs)); others N(0, embedding_std²).
 
     Source: Glorot and Bengio 2010, equation 16; TensorFlow's default, with which LSTMs were published.
     """

@@ -6,7 +6,7 @@ Legend: N sequences, S cells, P size of the hidden states of a direction; else d
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ from genus.model import Model, Network, States
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.embedding import Embedding
 from genus.model.initialization import Initialization, Normal, initialize
+from genus.model.lstm_layer import LayerMix, LSTMLayer
 from genus.model.norm import Identity
 from genus.model.pooler import Pooler
 from genus.model.position import NoPosition
-from genus.model.lstm_layer import LayerMix, LSTMLayer
 from genus.model.recurrence import Steps
 from genus.model.state_cache import StateCache
 from genus.part import Count, Depth, Fraction
@@ -35,9 +35,9 @@ UNPOSITIONED = Embedding(segments=0, position=NoPosition(), norm=Identity(), dro
 class LSTM(Model):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; with the forget gate of Gers et al. 2000).
 
-    i, f, g, o = W x_t + U h_{t-1} + b,  c_t = σ(f) c_{t-1} + σ(i) tanh(g),  h_t = σ(o) tanh(c_t)
+    i, f, g, o = W x_t + U h_{t-1} + b,  c_t = s(f) c_{t-1} + s(i) tanh(g),  h_t = s(o) tanh(c_t), with s the sigmoid
 
-    With `size`, h_t = V σ(o) tanh(c_t) (Sak et al. 2014). States begin at 0 in every sequence, or as they ended in the
+    With `size`, h_t = V s(o) tanh(c_t) (Sak et al. 2014). States begin at 0 in every sequence, or as they ended in the
     row before, where a text goes on there: truncated back-propagation through time. With two directions, each has
     layers of its own, and the states of both are side by side; the second one reads from the end.
     """
@@ -53,7 +53,7 @@ class LSTM(Model):
     residual: bool = False
     """Whether each layer but the first adds its input to its output."""
     mixed: bool = False
-    """Whether the states are γ Σ_j softmax(s)_j h_j over the embeddings (j = 0) and all layers (ELMo, equation 1)."""
+    """Whether the states are gamma Σ_j softmax(s)_j h_j over embeddings (j = 0) and layers (ELMo, equation 1)."""
     embedding: Embedding = UNPOSITIONED
     pooler: Pooler | None = None
     dropout: Fraction = 0.0
@@ -224,15 +224,13 @@ class LSTMNetwork(Network):
         if cache is not None:
             return [cast("StateCache", cache).read(number, steps.sequences)]
         if not batch.memory:
-            zeros = [like.new_zeros(len(steps.sequences), size) for size in sizes]
-            return [(zeros[0], zeros[1])] * self.choice.directions
+            h, c = (torch.zeros(len(steps.sequences), size, dtype=like.dtype, device=like.device) for size in sizes)
+            return [(h, c)] * self.choice.directions
         return [remembered(batch, number, steps)]
 
     def _store(self, cache: StateCache, steps: Steps, ends: list[State]) -> None:
         """Write the states after the last token of each sequence to the cache."""
-        last = torch.empty_like(steps.sequences)
-        for step in steps.slices():  # in time-major order, a sequence's last token is the last of its place
-            last[: step.stop - step.start] = torch.arange(step.start, step.stop, device=last.device)
+        last = steps.last()
         for number, (h, c) in enumerate(ends):
             cache.write(number, steps.sequences, (h[last], c[last]))
 
@@ -253,8 +251,10 @@ class LSTMNetwork(Network):
         """Return `hidden` (layers, R, P) and `cells` (layers, R, S) of zeros; nothing of two directions."""
         if self.choice.directions > 1:
             return {}
-        like, sizes = next(self.parameters()), zip(("hidden", "cells"), self.choice.state_sizes, strict=True)
-        return {name: like.new_zeros(self.choice.layers, rows, size).detach() for name, size in sizes}
+        like = next(self.parameters())
+        sizes = zip(("hidden", "cells"), self.choice.state_sizes, strict=True)
+        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        return {name: torch.zeros(self.choice.layers, rows, size, **options) for name, size in sizes}
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the embeddings and each layer, for layer-wise learning rates."""

@@ -78,7 +78,7 @@ class LSTMLayer(nn.Module):
 
 
 class LayerMix(nn.Module):
-    """γ Σ_j softmax(s)_j h_j over the layers j, with learned γ = 1 and s = 0 at first (ELMo, equation 1)."""
+    """gamma Σ_j softmax(s)_j h_j over the layers j, with learned gamma = 1 and s = 0 at first (ELMo, equation 1)."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()

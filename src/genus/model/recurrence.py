@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from genus.batch import Packed
 
@@ -62,16 +62,30 @@ class Steps:
         """Return vectors (`cells`, ...) on the packed axis for those in time-major order; 0 for padding."""
         return x.new_zeros(cells, *x.shape[1:]).index_copy(0, self.index, x)
 
-    def slices(self) -> Iterator[slice]:
-        """Yield the slice of time-major order that each step is."""
-        start = 0
+    def split(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the part (n, ...) of x (T, ...) in time-major order that each step reads or writes."""
+        return torch.split(x, list(self.sizes))
+
+    def before(self, begin: Tensor, states: Tensor) -> list[Tensor]:
+        """Return the states (n, ...) before each step, of the sequences that take it, given those after it (T, ...)."""
+        each = [begin, *self.split(states)[:-1]] if self.sizes else []
+        return [state[:size] for state, size in zip(each, self.sizes, strict=True)]
+
+    def last(self) -> Tensor:
+        """Return (N,) the place of each sequence's last token in time-major order."""
+        last, start = torch.zeros_like(self.sequences), 0
         for size in self.sizes:
-            yield slice(start, start + size)
+            last[:size] = torch.arange(start, start + size, device=last.device)
             start += size
+        return last
 
 
 def step_by_step(
-    gates_T4S: Tensor, begin: State, steps: Steps, recurrent: Callable[[Tensor], Tensor], out: Callable[[Tensor], Tensor]
+    gates_T4S: Tensor,
+    begin: State,
+    steps: Steps,
+    recurrent: Callable[[Tensor], Tensor],
+    out: Callable[[Tensor], Tensor],
 ) -> State:
     """Return hidden states (T, P) and cells (T, S): the definition, in which PyTorch's autograd follows every step.
 
@@ -84,10 +98,9 @@ def step_by_step(
     """
     h, c = begin
     hidden, cells = [h[:0]], [c[:0]]
-    for step in steps.slices():
-        size = step.stop - step.start
-        i, f, g, o = (gates_T4S[step] + recurrent(h[:size])).chunk(4, -1)
-        c = f.sigmoid() * c[:size] + i.sigmoid() * g.tanh()
+    for gates in steps.split(gates_T4S):
+        i, f, g, o = (gates + recurrent(h[: len(gates)])).chunk(4, -1)
+        c = f.sigmoid() * c[: len(gates)] + i.sigmoid() * g.tanh()
         h = out(o.sigmoid() * c.tanh())
         hidden.append(h)
         cells.append(c)
@@ -116,24 +129,22 @@ class Recurrence(torch.autograd.Function):
             out_SP: the matrix of the projection; None: there is none, and P = S.
             steps: the time-major order.
         """
-        tokens, size = len(gates_T4S), c.shape[-1]
-        wide = torch.promote_types(torch.float32, gates_T4S.dtype)
-        made = {name: gates_T4S.new_empty(tokens, n * size, dtype=wide) for name, n in (("g", 4), ("c", 1), ("t", 1))}
-        activated, cells, squashed = made["g"], made["c"], made["t"]
-        inner = gates_T4S.new_empty(tokens, size, dtype=wide)
-        hidden = inner if out_SP is None else gates_T4S.new_empty(tokens, out_SP.shape[1], dtype=wide)
-        before_h, before_c = h, c.to(wide)
+        size, wide = c.shape[-1], torch.promote_types(torch.float32, gates_T4S.dtype)
+        activated, cells, squashed, inner = (
+            gates_T4S.new_empty(len(gates_T4S), width, dtype=wide) for width in (4 * size, size, size, size)
+        )
+        hidden = inner if out_SP is None else gates_T4S.new_empty(len(gates_T4S), out_SP.shape[1], dtype=wide)
+        parts = [gates_T4S, activated, activated[:, : 2 * size], *activated.chunk(4, 1), cells, squashed, inner, hidden]
+        last_h, last_c = h.to(wide), c.to(wide)
         with torch.autocast(gates_T4S.device.type, enabled=False):
-            for step in steps.slices():
-                n = step.stop - step.start
-                gate = torch.add(gates_T4S[step], before_h[:n].to(u_P4S.dtype) @ u_P4S, out=activated[step])
-                gate[:, : 2 * size].sigmoid_(), gate[:, 2 * size : 3 * size].tanh_(), gate[:, 3 * size :].sigmoid_()
-                i, f, g, o = gate.chunk(4, 1)
-                before_c = torch.mul(f, before_c[:n], out=cells[step]).addcmul_(i, g)
-                before_h = torch.mul(o, torch.tanh(before_c, out=squashed[step]), out=inner[step])
+            for given, gates, both, i, f, g, o, cell, tanh, m, made in zip(*map(steps.split, parts), strict=True):
+                last_h, last_c = last_h[: len(given)], last_c[: len(given)]
+                torch.add(given, last_h.to(u_P4S.dtype) @ u_P4S, out=gates)
+                both.sigmoid_(), g.tanh_(), o.sigmoid_()
+                last_c = torch.mul(f, last_c, out=cell).addcmul_(i, g)
+                last_h = torch.mul(o, torch.tanh(last_c, out=tanh), out=m)
                 if out_SP is not None:
-                    hidden[step] = before_h.to(out_SP.dtype) @ out_SP
-                    before_h = hidden[step]
+                    last_h = made.copy_(last_h.to(out_SP.dtype) @ out_SP)
         ctx.save_for_backward(h, c, u_P4S, out_SP, activated, cells, squashed, inner, hidden)
         ctx.steps, ctx.format = steps, gates_T4S.dtype
         ctx.mark_non_differentiable(cells)
@@ -143,35 +154,27 @@ class Recurrence(torch.autograd.Function):
     def backward(ctx: Any, dhidden: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of gates and matrices; states before the first step have none."""
         h, c, u_P4S, out_SP, activated, cells, squashed, inner, hidden = ctx.saved_tensors
-        slices, size, format = list(ctx.steps.slices()), c.shape[-1], u_P4S.dtype
-        dgates, later_h, later_c = torch.empty_like(activated), dhidden[:0], cells[:0]
-        dh_TP = dhidden.clone()
+        steps, format, before_c = ctx.steps, u_P4S.dtype, ctx.steps.before(c.to(cells.dtype), cells)
+        dgates, dh_TP = torch.empty_like(activated), dhidden.clone()
         back_4SP, back_PS = u_P4S.t().contiguous(), None if out_SP is None else out_SP.t().contiguous()
+        later_h, later_c = dhidden[:0], cells[:0]
+        parts = [*activated.chunk(4, 1), *dgates.chunk(4, 1), dgates, squashed, dh_TP]
+        each = list(zip(*map(steps.split, parts), before_c, strict=True))
         with torch.autocast(dhidden.device.type, enabled=False):
-            for number in range(len(slices) - 1, -1, -1):
-                step = slices[number]
-                i, f, g, o = activated[step].chunk(4, 1)
-                di, df, dg, do = dgates[step].chunk(4, 1)
-                dh = dh_TP[step]
+            for i, f, g, o, di, df, dg, do, dgate, tanh, dh, last_c in reversed(each):
                 dh[: len(later_h)] += later_h
                 dm = dh if back_PS is None else (dh.to(format) @ back_PS).to(dh.dtype)
-                _sigmoid(dm * squashed[step], o, do)
-                dc = torch.ops.aten.tanh_backward(dm * o, squashed[step])
+                dc = torch.ops.aten.tanh_backward(dm * o, tanh)
                 dc[: len(later_c)] += later_c
+                _sigmoid(dm * tanh, o, do)
                 _sigmoid(dc * g, i, di)
-                _sigmoid(dc * (c.to(dc.dtype)[: len(f)] if number == 0 else cells[slices[number - 1]][: len(f)]), f, df)
+                _sigmoid(dc * last_c, f, df)
                 torch.ops.aten.tanh_backward.grad_input(dc * i, g, grad_input=dg)
-                later_h, later_c = dgates[step].to(format) @ back_4SP, dc.mul_(f)
-            before = torch.cat([h[:0].to(hidden.dtype), *_before(h.to(hidden.dtype), hidden, slices)])
-            du = before.to(format).t() @ dgates.to(format)
+                later_h, later_c = dgate.to(format) @ back_4SP, dc.mul_(f)
+            before_h = torch.cat([h[:0].to(hidden.dtype), *steps.before(h.to(hidden.dtype), hidden)])
+            du = before_h.to(format).t() @ dgates.to(format)
             dout = None if out_SP is None else inner.to(format).t() @ dh_TP.to(format)
         return dgates.to(ctx.format), None, None, du, dout, None
-
-
-def _before(h: Tensor, hidden: Tensor, slices: list[slice]) -> Iterator[Tensor]:
-    """Yield the hidden states before each step, of the sequences that take it."""
-    for number, step in enumerate(slices):
-        yield (hidden[slices[number - 1]] if number else h)[: step.stop - step.start]
 
 
 def _sigmoid(gradient: Tensor, value: Tensor, out: Tensor) -> None:

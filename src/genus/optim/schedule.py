@@ -91,7 +91,7 @@ class CosineThenConstant(Cosine):
 
 
 class Exponential(Schedule):
-    """Linear warm-up over `warmup`, then exponential decay to `end`, a fraction of the peak: one factor for all steps."""
+    """Linear warm-up over `warmup`, then exponential decay to `end`, a fraction of the peak."""
 
     warmup: Fraction = 0.0
     end: SomeShare = 0.01

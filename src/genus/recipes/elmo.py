@@ -1,4 +1,4 @@
-"""ELMo: two LSTM language models, one each way, whose layers are mixed for a task (Peters et al. 2018, arXiv:1802.05365).
+"""ELMo: two LSTM language models, one each way, whose layers tasks mix (Peters et al. 2018, arXiv:1802.05365).
 
 "Released code" is allenai/bilm-tf: bin/train_elmo.py, with the defaults of bilm/training.py. "Final model" is the
 paragraph of the paper that notes on it quote (shihaizhou.com). Its words are read
@@ -37,7 +37,7 @@ NETWORK = LSTM(
     embedding=Embedding(segments=0, position=NoPosition(), norm=Identity(), dropout=0.0),  # released code
     dropout=0.1,  # released code: dropout
     forget_bias=1.0,  # released code: LSTMCell's default
-    initialization=Glorot(embedding_std=1.0),  # released code: TensorFlow's default; embeddings: ours, as PyTorch draws them
+    initialization=Glorot(embedding_std=1.0),  # released code: TensorFlow's default; embeddings: PyTorch's default
 )
 
 BASE = Recipe(
@@ -56,12 +56,14 @@ BASE = Recipe(
     objectives=(BidirectionalLM(output=LMHead()),),  # released code: share_embedding_softmax
     optimizer=Adagrad(
         lr=0.2,  # released code: learning_rate
-        initial=1.0,  # released code: initial_accumulator_value
+        initial=0.0025,  # released code: initial_accumulator_value 1, of a loss 20 times as large (unroll_steps)
         eps=0.0,  # released code: TensorFlow's has none
-        clip_norm=10.0,  # released code: all_clip_norm_val
+        clip_norm=0.5,  # released code: all_clip_norm_val 10, of a loss 20 times as large
     ),
     schedule=Constant(),  # released code: none
-    stages=(Stage(max_length=20, batch=384, micro_batch=128),),  # released code: unroll_steps; 128 on each of 3 GPUs
+    stages=(
+        Stage(max_length=128, batch=60, micro_batch=20),
+    ),  # ours: whole sentences; released code: 3 x 128 x 20 tokens
     budget=Budget(amount=10, unit="epochs"),  # released code: n_epochs
     finetuning=FineTuning(  # ours: a task's own network stands on the features in the paper
         optimizer=AdamW(lr=1e-3, weight_decay=0.0, clip_norm=1.0),  # ours

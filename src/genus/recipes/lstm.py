@@ -1,12 +1,13 @@
-"""LSTM: a recurrent network pretrained as a language model or as a sequence autoencoder (Dai and Le 2015, arXiv:1511.01432).
+"""LSTM: a language model, or a sequence autoencoder, before classification (Dai and Le 2015, arXiv:1511.01432).
 
 "Released code" is that of A. Dai and R. Sepassi, tensorflow/models, research/adversarial_text: the IMDB commands of its
 README, with the defaults of graphs.py and layers.py; it is of this paper and of Miyato et al. 2016 (arXiv:1605.07725),
-whose embeddings have 256 numbers. "Notes" are those of D. Britz on the paper (shortscience.org), for the sizes. A class is told by the last state, as in the released
-code; its other way, the linear label gain (a loss at every token, whose weight grows), is not there. Other deviations:
-the softmax is over the whole vocabulary, not over 1,024 sampled words; dropout of embeddings draws for each token; no
-normalized embeddings, no mean of the weights, and gradients of embeddings are clipped as all others.
-`lstm/mini` and `/tiny` are ours, at the sizes and the cost of `gpt/mini` and `gpt/tiny`, with tied output as is usual.
+whose embeddings have 256 numbers. "Notes" are those of D. Britz on the paper (shortscience.org), for the sizes. A class
+is told by the last state, as in the released code; its other way, the linear label gain (a loss at every token, whose
+weight grows), is not there. Other deviations: the softmax is over the whole vocabulary, not over 1,024 sampled words;
+dropout of embeddings draws for each token; no normalized embeddings, no mean of the weights, and gradients of
+embeddings are clipped as all others. A document after another begins with states of 0.
+`lstm/mini` and `/tiny` are ours, as wide as `gpt/mini` and `gpt/tiny`, with tied output as is usual.
 """
 
 from dataclasses import replace
@@ -82,16 +83,18 @@ AUTOENCODER = replace(
     stages=(Stage(max_length=801, batch=256, micro_batch=32),),  # ours: 400 tokens, a separator and 400 again
 )
 
+SMALL = LSTM(
+    layers=2,  # ours
+    hidden=256,  # ours: as gpt/mini
+    embedding=replace(EMBEDDING, dropout=0.0),  # ours
+    initialization=Glorot(embedding_std=1.0),  # ours: as PyTorch draws embeddings; states are small, and so are logits
+)
+
 MINI = replace(
     BASE,
     name="lstm/mini",
     tokens=EndOfWordBPE(vocab_size=16_000),  # ours: as gpt/mini, and so is every number of this row
-    model=LSTM(
-        layers=2,  # ours: as long a training as that of gpt/mini's four layers
-        hidden=256,
-        embedding=replace(EMBEDDING, dropout=0.0),
-        initialization=Glorot(embedding_std=1.0),  # ours: as PyTorch draws embeddings; states are small, and so are logits
-    ),
+    model=SMALL,
     objectives=(CausalLM(output=LMHead(bias="none")),),  # ours
     optimizer=AdamW(lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, clip_norm=1.0),  # ours
     schedule=Cosine(warmup=0.1),  # ours
@@ -112,7 +115,7 @@ TINY = replace(
     MINI,
     name="lstm/tiny",
     tokens=EndOfWordBPE(vocab_size=8_000),  # ours
-    model=replace(MINI.model, layers=1, hidden=128),  # ours
+    model=replace(SMALL, layers=1, hidden=128),  # ours
 )
 
 AUTOENCODER_MINI = replace(

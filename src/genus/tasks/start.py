@@ -74,7 +74,7 @@ class Start:
         Those are the network's and a language model's; what is added to the vocabulary keeps its initial weights.
 
         Raises:
-            GenusError: the weights and the network differ in more than what tasks add, such as a pooler, or no token can be added to them.
+            GenusError: the weights and the network differ in more than tasks add, or no token can be added to them.
         """
         torch.manual_seed(seed)
         learner = recipe.learner()

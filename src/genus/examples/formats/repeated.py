@@ -39,7 +39,8 @@ class Repeated(ExampleFormat):
         """
         room = (limits["tokens"] - 1) // 2
         if room < 1:
-            raise GenusError(f"rows of {limits['tokens']} have no room for a text and itself: choose max_length 3 or more")
+            length = limits["tokens"]
+            raise GenusError(f"rows of {length} have no room for a text and itself: choose max_length 3 or more")
         first, end = store.sentences[store.documents[documents.first : documents.last]].T
         cut = pieces(first, end, 0, room, across=False)
         return EpochPlan(
