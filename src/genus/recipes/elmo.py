@@ -61,9 +61,7 @@ BASE = Recipe(
         clip_norm=0.5,  # released code: all_clip_norm_val 10, of a loss 20 times as large
     ),
     schedule=Constant(),  # released code: none
-    stages=(
-        Stage(max_length=128, batch=60, micro_batch=20),
-    ),  # ours: whole sentences; released code: 3 x 128 x 20 tokens
+    stages=(Stage(max_length=128, batch=60, micro_batch=20),),  # ours: whole sentences; code: 3 x 128 x 20
     budget=Budget(amount=10, unit="epochs"),  # released code: n_epochs
     finetuning=FineTuning(  # ours: a task's own network stands on the features in the paper
         optimizer=AdamW(lr=1e-3, weight_decay=0.0, clip_norm=1.0),  # ours
