@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genus.batch import Batch, Packed
+from genus.model.initialization import Normal
 from hand import equal_rows
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ DOUBLE = 1e-10
 def built(model: Transformer, vocabulary: int) -> TransformerNetwork:
     """Return the network with weights large enough that states tell tokens apart."""
     torch.manual_seed(0)
-    spread = replace(model.initialization, std=0.3)  # type: ignore[call-arg]
-    network = cast("TransformerNetwork", replace(model, initialization=spread).build(vocabulary))
+    network = cast("TransformerNetwork", replace(model, initialization=Normal(std=0.3)).build(vocabulary))
     return network.double().eval()
 
 
@@ -36,7 +36,9 @@ def texts(vocabulary: int) -> list[Tensor]:
 
 
 def next_ids(network: TransformerNetwork, states: Tensor) -> Tensor:
-    return (states @ network.token_embedding.weight.T).argmax(-1)
+    table = network.token_embedding.weight
+    width = min(states.shape[-1], table.shape[-1])  # either may be wider
+    return (states[..., :width] @ table[:, :width].T).argmax(-1)
 
 
 def read(network: TransformerNetwork, packed: Packed, **given: object) -> Tensor:

@@ -15,7 +15,7 @@ from genus.model.attention.linformer import LinformerAttention
 from genus.model.attention.relative import RelativeAttention
 from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.block.residual import PreNorm
-from genus.model.initialization import Initialization, Normal, Role, initialize
+from genus.model.initialization import Glorot, Initialization, Normal, Role, initialize
 from genus.model.stack.sharing import SharedAttention
 
 if TYPE_CHECKING:
@@ -102,3 +102,15 @@ def test_what_is_drawn_hangs_on_the_seed_and_each_module_is_drawn_once() -> None
 def test_it_is_set_from_the_command_line() -> None:
     model = catalog.load("bert/tiny", ["model.initialization.std=0.05"]).model
     assert model.initialization == Normal(std=0.05)  # type: ignore[attr-defined]
+
+
+def test_glorot_draws_maps_by_their_sizes() -> None:
+    torch.manual_seed(0)
+    wide, table = nn.Linear(300, 500), nn.Embedding(400, 50)
+    for part in (wide, table):
+        initialize(part, Glorot(embedding_std=STD))
+    bound = math.sqrt(6 / 800)
+    assert 0.99 * bound < float(wide.weight.detach().abs().max()) <= bound
+    assert spread(wide.weight, bound / math.sqrt(3))
+    assert spread(table.weight, STD)
+    assert not wide.bias.any()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from genus.optim.schedule import Constant, Cosine, CosineThenConstant, InverseSquareRoot, Linear
+from genus.optim.schedule import Constant, Cosine, CosineThenConstant, Exponential, InverseSquareRoot, Linear
 
 if TYPE_CHECKING:
     from genus.optim import Schedule
@@ -31,6 +31,18 @@ def test_equals_transformers(name: str) -> None:
     theirs = optimization.get_scheduler(name, optimizer, num_warmup_steps=WARM, num_training_steps=TOTAL)
     for step in range(TOTAL):
         assert NAMES[name].factor(step / TOTAL) == pytest.approx(theirs.get_last_lr()[0], abs=EXACT), step
+        optimizer.step()
+        theirs.step()
+
+
+def test_exponential_decay_has_one_factor_for_all_steps() -> None:
+    """PyTorch's `ExponentialLR`, after a linear warm-up."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.97)
+    ours = Exponential(end=0.97 ** (TOTAL - WARM), warmup=WARM / TOTAL)
+    assert ours.factor(WARM / TOTAL / 2) == pytest.approx(0.5)
+    for step in range(WARM, TOTAL + 1):
+        assert ours.factor(step / TOTAL) == pytest.approx(theirs.get_last_lr()[0], abs=EXACT), step
         optimizer.step()
         theirs.step()
 

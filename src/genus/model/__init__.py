@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
@@ -47,6 +47,9 @@ register_dataclass(States)
 
 class Network(nn.Module, ABC):
     """The module of a `Model`: maps a batch of named, packed sequences to named hidden states."""
+
+    task_modules: ClassVar[tuple[str, ...]] = ("pooler",)
+    """Names of the modules that tasks add or leave out (`Model.pooled`, `Model.unpooled`)."""
 
     hidden: int
     """H, the size of the hidden states."""
@@ -135,6 +138,11 @@ class Model(Part, ABC):
     def causal(self) -> bool:
         """Whether attention is causal, so that the model can be trained to predict the next token."""
         return False
+
+    @property
+    def one_way(self) -> Model | None:
+        """The model of one direction, where the states are those of two side by side (ELMo); None: they are not."""
+        return None
 
     @property
     def facts(self) -> frozenset[str]:

@@ -44,6 +44,23 @@ class Normal(Initialization):
         nn.init.normal_(weight, std=scale * self.std)
 
 
+class Glorot(Initialization):
+    """Glorot initialization of linear maps, U(-a, a) with a = √(6 / (inputs + outputs)); others N(0, embedding_std²).
+
+    Source: Glorot and Bengio 2010, equation 16; TensorFlow's default, with which LSTMs were published.
+    """
+
+    embedding_std: NotNegative = 0.02
+    """Standard deviation of embeddings and vectors."""
+
+    def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
+        """Initialize linear maps from U(-scale a, scale a), all others from N(0, (scale embedding_std)²)."""
+        if role in ("hidden", "output"):
+            nn.init.xavier_uniform_(weight, gain=scale)
+        else:
+            nn.init.normal_(weight, std=scale * self.embedding_std)
+
+
 @runtime_checkable
 class Initialized(Protocol):
     """A module that initializes its own parameters."""

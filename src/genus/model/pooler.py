@@ -7,7 +7,7 @@ from torch import nn
 from genus.model.activation import Activation, Gelu, Tanh
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.norm import LayerNorm, Norm
-from genus.part import Part
+from genus.part import Count, Part
 
 
 class Pooler(Part):
@@ -41,6 +41,16 @@ class NormPooler(Pooler):
     def cost(self, hidden: int) -> ComponentCost:
         """Return the cost per sequence, that of the linear layer and the norm."""
         return linear_cost(hidden, hidden) + self.norm.cost(hidden)
+
+
+class SizedPooler(Pooler):
+    """Pooler f(W h + b) from dimension H to `size`: a hidden layer before the classes (Dai and Le 2015)."""
+
+    size: Count
+
+    def width(self, hidden: int) -> int:
+        """Return the chosen dimension."""
+        return self.size
 
 
 class HalfPooler(Pooler):

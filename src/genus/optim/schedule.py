@@ -90,6 +90,24 @@ class CosineThenConstant(Cosine):
         return self.fallen(spent, self.end)
 
 
+class Exponential(Schedule):
+    """Linear warm-up over `warmup`, then exponential decay to `end`, a fraction of the peak."""
+
+    warmup: Fraction = 0.0
+    end: SomeShare = 0.01
+
+    @property
+    def in_words(self) -> str:
+        """Name of the schedule and its warm-up, for tables."""
+        return _risen(super().in_words, self.warmup)
+
+    def factor(self, spent: float) -> float:
+        """Return spent / warmup, then end^((spent - warmup) / (1 - warmup))."""
+        if spent < self.warmup:
+            return spent / self.warmup
+        return math.pow(self.end, (spent - self.warmup) / (1.0 - self.warmup))
+
+
 class InverseSquareRoot(Schedule):
     """Linear warm-up over `warmup`, then inverse square root decay, 1 / √spent (Vaswani et al. 2017, section 5.3)."""
 

@@ -74,7 +74,7 @@ class Start:
         Those are the network's and a language model's; what is added to the vocabulary keeps its initial weights.
 
         Raises:
-            GenusError: the weights and the network differ in more than the pooler, or no token can be added to them.
+            GenusError: the weights and the network differ in more than tasks add, or no token can be added to them.
         """
         torch.manual_seed(seed)
         learner = recipe.learner()
@@ -87,7 +87,8 @@ class Start:
             if recipe.tokens.vocab_size > (pieces := self.tokenizer.vocabulary.size):
                 given |= _grown(by_vocabulary(learner), given, own, pieces)
             sides = (name.removeprefix("network.") for name in own.keys() ^ state.keys() if name.startswith("network."))
-            if lost := sorted(name for name in sides if not name.startswith("pooler.")):
+            of_tasks = tuple(f"{name}." for name in learner.network.task_modules)
+            if lost := sorted(name for name in sides if not name.startswith(of_tasks)):
                 raise GenusError(f"the weights do not belong to {recipe.name}: {', '.join(lost[:3])} on one side only")
             learner.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
         return learner

@@ -106,8 +106,6 @@ class HeadLayout:
     """Additional settings of the network with this head."""
     free: frozenset[str] = frozenset()
     """Choices of the objective that are not stored in a folder."""
-    model: Json = field(default_factory=dict)
-    """Choices of the model that come with this head, and that no key stores."""
     needs: frozenset[str] = frozenset()
     """Choices of the model that must not be null with this head."""
     lacks: frozenset[str] = frozenset()
@@ -237,8 +235,6 @@ class Layout:
         """
         config = self.derived.read(config)
         changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
-        for head in heads:
-            changes["model"] |= self.heads[head].model
         for setting in self.settings_for(heads):
             if config.get(setting.key) is None:
                 continue

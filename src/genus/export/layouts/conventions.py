@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from genus.export.layouts import HeadLayout, Setting
 from genus.export.layouts.maps import Map, Stack, Transpose
 from genus.model.activation import Activation, Gelu, Relu, Silu, Tanh
-from genus.model.pooler import NoPooler
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
@@ -183,7 +182,6 @@ def last_token_heads() -> dict[str, HeadLayout]:
             head,
             objective=head.objective.overlay({"bias": False, "dropout": 0.0}),
             free=head.free | {"dropout"},
-            model={"pooler": NoPooler().to_json()},
             needs=frozenset(),
         )
         for name, head in sequence_heads("score").items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.documents import FullDocuments
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
 from genus.export.layouts.conventions import (
@@ -57,11 +57,12 @@ TEMPLATE = replace(
     name="gpt2/imported",
     published=Published(title="GPT-2", paper="OpenAI 2019", year=2019),
     tokens=ByteBPE(vocab_size=50_257, special_tokens=GPT2),
-    examples=Contiguous(),
+    examples=FullDocuments(),
     model=DECODER,
     objectives=(CausalLM(output=TIED),),
     optimizer=AdamW(lr=5e-5, weight_decay=0.01, clip_norm=1.0),
     stages=(Stage(max_length=1024, batch=32, micro_batch=4),),
+    finetuning=replace(BERT.finetuning, pooler=None),
 )
 """Further pretraining and fine-tuning of GPT-2; related layouts replace what differs."""
 

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 class Output(Part, ABC):
     """The slot of output layers over the vocabulary."""
 
+    def check(self, model: Model) -> None:
+        """Check that the layer fits the model's states and embedding.
+
+        Raises:
+            ValueError: it does not.
+        """
+
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
         """Return the module; weights that it shares with the network are set by `OutputLayer.tie`.

@@ -74,17 +74,24 @@ class LMHead(Output):
         """Return E, the input dimension of the output matrix."""
         return model.embedding_width if self.tied else model.width
 
+    def check(self, model: Model) -> None:
+        """Check that the states are as wide as the tied embedding, or that there is a transform (ValueError)."""
+        if self.transform is None and self.size(model) != model.width:
+            raise ValueError(
+                f"the output matrix is the model's token embedding, {self.size(model)} wide, and hidden states are "
+                f"{model.width} wide: give LMHead a transform, or a matrix of its own (tied=false)"
+            )
+
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
         """Return the module.
 
         Raises:
             UsageError: hidden states differ in dimension from the tied embedding, and there is no transform.
         """
-        if self.transform is None and self.size(model) != model.width:
-            raise UsageError(
-                f"the output matrix is the token embedding, {self.size(model)} wide, and hidden states are "
-                f"{model.width} wide: give LMHead a transform, or a matrix of its own (tied=false)"
-            )
+        try:
+            self.check(model)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
         return LMHeadLayer(self, model.width, self.size(model), vocab_size)
 
     def cost(self, model: Model, vocab_size: int) -> ComponentCost:

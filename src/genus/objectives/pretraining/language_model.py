@@ -25,6 +25,14 @@ class LanguageModel(Objective):
         """All losses of the objective."""
         return frozenset(self.losses)
 
+    def check(self, model: Model) -> None:
+        """Check that the output layer fits the model, and the model the objective (ValueError)."""
+        super().check(model)
+        try:
+            self.output.check(model.one_way or model)
+        except ValueError as error:
+            raise ValueError(f"objectives: {error}") from None
+
     def build(self, model: Model, vocab_size: int) -> Head:
         """Build the output layer as a head."""
         return LanguageModelHead(self, model, vocab_size)
