@@ -19,6 +19,7 @@ from genus.errors import GenusError
 from genus.evaluate.likelihood import log_likelihoods
 from genus.evaluate.tags import entities, scheme_of
 from genus.export.folder import load
+from genus.preparation import token_store, tokenizer_for
 from genus.run_folder import RunFolder
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
@@ -159,9 +160,9 @@ class Words:
     def __call__(self) -> dict[str, Any]:
         """Return how large they are and how long they took."""
         begun = time.monotonic()
-        tokenizer = pipeline.tokenizer_for(self.recipe, Corpus([self.sample]), RunFolder(self.folder))
+        tokenizer = tokenizer_for(self.recipe, Corpus([self.sample]), RunFolder(self.folder))
         trained = time.monotonic()
-        store = pipeline.token_store(Corpus([self.text]), tokenizer, self.folder / "store")
+        store = token_store(Corpus([self.text]), tokenizer, self.folder / "store")
         seconds = {"vocabulary": trained - begun, "store": time.monotonic() - trained}
         return {"pieces": tokenizer.vocabulary.size, "tokens": len(store.ids), "seconds": seconds}
 

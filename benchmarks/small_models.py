@@ -22,6 +22,7 @@ from genus.cost import TRAINING, component_cost
 from genus.export.folder import load
 from genus.files import read_json, write_json
 from genus.model.cpu import tune_cpu_process
+from genus.preparation import token_store
 from genus.text import Corpus
 from genus.text.installed import make, read
 from genus.train.provenance import surroundings
@@ -138,7 +139,7 @@ def measured(source: LoadedModel, asked: Recipe, held_out: Path, store: Path, ru
         run: device and precision.
     """
     (objective,) = asked.objectives
-    tokens = pipeline.token_store(Corpus([str(held_out)]), source.tokenizer, store)
+    tokens = token_store(Corpus([str(held_out)]), source.tokenizer, store)
     feed = pipeline.validation_feed(asked, tokens, source.tokenizer, source.learner)
     metrics = pipeline.evaluate(source.learner, recipe=asked, feed=feed, run=replace(run, evaluate_batches=1_000_000))
     return {

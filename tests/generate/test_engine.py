@@ -10,7 +10,8 @@ import pytest
 
 from generate.writers import PROMPTS, TEXTS, Writer, next_logits, writer
 from genus.errors import GenusError, UsageError
-from genus.generate import Request
+from genus.generate import Decoding, Request
+from genus.generate.beam import BeamSearch
 from genus.generate.penalties import NoRepeatedNgrams, RepetitionPenalty
 from genus.generate.sampling import Greedy, Sampling
 from genus.model.attention.multi_head import MultiHeadAttention
@@ -88,6 +89,14 @@ def test_pieces_are_the_text(one: Writer) -> None:
         if piece.result is not None:
             assert piece.result.text == texts[piece.request]
             assert len(piece.result.ids) <= 40
+
+
+@pytest.mark.parametrize("decoding", [Greedy(), BeamSearch(beams=2)])
+def test_who_takes_the_pieces_can_learn_between_them(one: Writer, decoding: Decoding) -> None:
+    for _ in one.engine().stream([Request(PROMPTS[0], max_tokens=3)], decoding):
+        weight = next(one.learner.parameters())
+        assert (weight * weight).requires_grad
+    assert not any(tensor.is_inference() for tensor in one.learner.tensors().values())
 
 
 def test_stop_strings_end_a_text_before_them() -> None:

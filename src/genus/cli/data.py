@@ -29,7 +29,7 @@ def train_tokenizer(
     from genus.run_folder import RunFolder
     from genus.text import Corpus, Fields
     from genus.text.sources import skipped
-    from genus.tokens.training import unknown
+    from genus.tokens.training import dropped_marks, unknown
 
     if line := skipped(texts):
         say(line)
@@ -37,7 +37,7 @@ def train_tokenizer(
     with RunFolder(out).lock():
         tokenizer = catalog.load(recipe, settings).tokens.train(corpus)
         tokenizer.save(out, replaced=old)
-    if line := unknown(tokenizer, corpus):
+    for line in filter(None, (unknown(tokenizer, corpus), dropped_marks(tokenizer, corpus))):
         say(line)
     if as_json:
         document({"folder": out, "pieces": tokenizer.vocabulary.size, "hash": tokenizer.hash()})
@@ -60,21 +60,23 @@ def prepare(
 
     Any number of runs read it; a preparation that was stopped goes on where it was.
     """
-    from genus.text import Fields
+    from genus.text import Corpus, Fields
     from genus.text.sources import skipped
     from genus.tokens.store import Store, counts, prepare
     from genus.tokens.tokenizer import Tokenizer
+    from genus.tokens.training import dropped_marks
 
     if line := skipped(texts):
         say(line)
     begun = time.perf_counter()
     fields, progress = Fields(field, title, tuple(codes)), Counter("tokenizing", "B")
-    prepare(texts, Tokenizer.load(words), out, workers=workers, fields=fields, progress=progress)
+    tokenizer = Tokenizer.load(words)
+    prepare(texts, tokenizer, out, workers=workers, fields=fields, progress=progress)
     if check:
         Store.check(out)
     seconds = time.perf_counter() - begun
     found = {"folder": out, **asdict(counts(out)), "seconds": seconds}
-    for line in counts(out).notices():
+    for line in filter(None, (*counts(out).notices(), dropped_marks(tokenizer, Corpus(texts, fields)))):
         say(line)
     if as_json:
         document(found)

@@ -201,6 +201,7 @@ def _on_text(
     from tempfile import TemporaryDirectory
 
     from genus import catalog, pipeline
+    from genus.preparation import token_store
     from genus.text import Corpus
     from genus.train.world import device_of_run
 
@@ -209,7 +210,7 @@ def _on_text(
     row = catalog.overridden(source.recipe, settings)
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
-        store = pipeline.token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
+        store = token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
         if line := row.examples.unfamiliar(store, source.tokenizer):
             say(line)
         feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)

@@ -60,6 +60,7 @@ class BeamSearch(Decoding):
             for search in searches:
                 yield from search.best(engine)
 
+    @torch.inference_mode()
     def _together(self, engine: Engine, searches: Sequence[Search]) -> None:
         """Carry out several searches in one batch."""
         capacities = [len(search.texts[0].prompt) + search.texts[0].most for search in searches for _ in search.texts]

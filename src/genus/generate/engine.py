@@ -20,7 +20,7 @@ from genus.generate.answers import Answers
 from genus.generate.prompts import Prompts
 from genus.generate.reader import Reader
 from genus.generate.text import Text
-from genus.objectives import answering
+from genus.objectives import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,7 +126,7 @@ class Engine:
         """
         for request in requests:
             self.prompts.check(request)
-        with answering(self.learner):
+        with evaluating(self.learner):
             yield from decoding.run(self, requests)
 
     def begun(self, number: int, request: Request) -> list[Running]:
@@ -156,9 +156,10 @@ class Engine:
         while waiting or running:
             joining = self._joining(waiting, free, reader)
             last = {text.slot: text.ids[-1:] for text in running}
-            logits = reader.read({**last, **{text.slot: text.prompt for text in joining}})
             running += joining
-            chosen, told = self._choose(decoding, logits, running)
+            with torch.inference_mode():  # not of those who take the pieces
+                logits = reader.read({**last, **{text.slot: text.prompt for text in joining}})
+                chosen, told = self._choose(decoding, logits, running)
             left: list[Running] = []
             for text, number, likely in zip(running, chosen, told, strict=True):
                 piece = self._add(text, number, likely)

@@ -360,8 +360,8 @@ def on(learner: Learner, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def answering(learner: Learner) -> Iterator[None]:
-    """Context manager for inference: no dropout and no gradients; each module's mode is restored at the end.
+def evaluating(learner: Learner) -> Iterator[None]:
+    """Context manager: evaluation mode, without dropout; each module's mode is restored at the end.
 
     A learner in evaluation mode is not modified, so several threads can use it at once.
     """
@@ -369,8 +369,14 @@ def answering(learner: Learner) -> Iterator[None]:
     for module in training:
         module.training = False
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def answering(learner: Learner) -> Iterator[None]:
+    """Context manager for inference: evaluation mode, and no gradients."""
+    with evaluating(learner), torch.no_grad():
+        yield

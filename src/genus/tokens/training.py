@@ -140,6 +140,26 @@ def unknown(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
     return unknown_share(missing, tokens) if missing > MOST_UNKNOWN * tokens else ""
 
 
+def dropped_marks(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
+    """Return a notice if a tokenizer drops the marks of more than `MOST_MARKED` of the letters of the first texts."""
+    normalizer, read, first = tokenizer.backend.normalizer, 0, list[str]()
+    for text in texts:
+        first.append(text[: LOOKED_AT - read])
+        read += len(first[-1])
+        if read >= LOOKED_AT:
+            break
+    found = marked(first)
+    if normalizer is None or found <= MOST_MARKED:
+        return ""
+    lost = found - marked(normalizer.normalize_str(text) for text in first)
+    if lost <= MOST_MARKED:
+        return ""
+    return (
+        f"{lost:.0%} of the letters lose accents or other marks in this tokenizer; if they matter, take one that keeps "
+        "them, or train one with tokens.plain=false (ALBERT, XLNet) or tokens.strip_accents=false (BERT)"
+    )
+
+
 def marked(texts: Iterable[str]) -> float:
     """Return the share of letters with a combining mark, which a tokenizer may drop, in the first texts."""
     counts: Counter[str] = Counter()

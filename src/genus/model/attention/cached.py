@@ -126,26 +126,27 @@ def _mask(
 
 def attend_cached(q_TAD: Tensor, state: LayerCache, plan: AttentionPlan) -> Tensor:
     """Return attention outputs (T, A, D); 0 for sequences without keys."""
-    out = torch.zeros_like(q_TAD) if any(not piece.keys for piece in plan.pieces) else torch.empty_like(q_TAD)
+    found = [_attend(q_TAD, state, piece, plan.scale) for piece in plan.pieces]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None) -> Tensor:
+    """Return the attention outputs (B * Q, A, D) of a piece."""
     heads, size = q_TAD.shape[1:]
     group = heads // state.keys.shape[1]
-    for piece in plan.pieces:
-        if not piece.keys:
-            continue
-        end = piece.first + piece.sequences * piece.tokens
-        k, v = (_keys(kept, piece) for kept in (state.keys, state.values))
-        if piece.tokens == 1 and piece.mask is None and group > 1:  # the queries of a group are those of one head
-            q = q_TAD[piece.first : end].view(piece.sequences, -1, group, size)
-            found = F.scaled_dot_product_attention(q, k, v, scale=plan.scale)
-            out[piece.first : end] = found.reshape(-1, heads, size)
-            continue
-        q = q_TAD[piece.first : end].view(piece.sequences, piece.tokens, heads, size).transpose(1, 2)
-        mask = piece.mask if piece.mask is None or piece.mask.dtype == torch.bool else piece.mask.to(q.dtype)
-        found = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=piece.causal, scale=plan.scale, enable_gqa=group > 1
-        )
-        out[piece.first : end] = found.transpose(1, 2).flatten(0, 1)
-    return out
+    q_TAD = q_TAD[piece.first : piece.first + piece.sequences * piece.tokens]
+    if not piece.keys:
+        return torch.zeros_like(q_TAD)
+    k, v = _keys(state.keys, piece), _keys(state.values, piece)
+    if piece.tokens == 1 and piece.mask is None:  # the queries of a group are those of one head
+        q = q_TAD.view(piece.sequences, -1, group, size)
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).reshape(-1, heads, size)
+    q = q_TAD.view(piece.sequences, piece.tokens, heads, size).transpose(1, 2)
+    mask = piece.mask if piece.mask is None or piece.mask.dtype == torch.bool else piece.mask.to(q.dtype)
+    found = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=piece.causal, scale=scale, enable_gqa=group > 1
+    )
+    return found.transpose(1, 2).flatten(0, 1)
 
 
 def _keys(kept: Tensor, piece: Piece) -> Tensor:

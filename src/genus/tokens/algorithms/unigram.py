@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from genus.errors import GenusError, say
+from genus.errors import GenusError
 from genus.part import Count, VocabSize
 from genus.tokens import SpecialTokens
 from genus.tokens.cached_encoders import CutAtSpaces, SpacedWords, WholeText
@@ -29,7 +29,7 @@ from genus.tokens.files.sentencepiece import (
     write_model,
 )
 from genus.tokens.tokenizer import Tokenizer
-from genus.tokens.training import MOST_MARKED, TrainedTokens, fit, marked
+from genus.tokens.training import TrainedTokens, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -148,8 +148,6 @@ class Unigram(TrainedTokens):
             show_progress=sys.stderr.isatty(),
         )
         sample = self.sample(texts)
-        if self.plain and (found := marked(sample)) > MOST_MARKED:
-            say(f"{found:.0%} of the letters have accents or other marks, which are dropped: set tokens.plain=false")
         try:
             fit(backend, sample, trainer)
         except GenusError:
