@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
     from genus.tokens.tokenizer import Tokenizer
 
-BEFORE = 8
-"""Tokens before a new one that are decoded with it, as what it adds depends on them (spaces, parts of characters)."""
+BEFORE, MOST_BEFORE = 8, 32
+"""Fewest and most tokens before a new one that are decoded with it, as what it adds depends on them (spaces, parts of
+characters)."""
 BYTES = 4
 """Bytes of a character, at most: more tokens than that which do not complete one are none."""
 CUT = "\N{REPLACEMENT CHARACTER}"
@@ -24,6 +25,8 @@ class Text:
         """Begin after a prompt; the text ends before the first of the strings `stop`."""
         self.tokenizer, self.stop = tokenizer, stop
         self.before = list(prompt[-BEFORE:])
+        self.known = tokenizer.decode(self.before)
+        """The text of `before`."""
         self.pending: list[int] = []
         self.text, self.given = "", 0
         """The text so far, and how many characters of it were returned."""
@@ -38,13 +41,14 @@ class Text:
             last: whether no more follow, so that nothing is held back.
         """
         self.pending += ids
-        known = self.tokenizer.decode(self.before)
         whole = self.tokenizer.decode(self.before + self.pending)
         cut = whole.endswith(CUT) and len(self.pending) <= BYTES
-        if (not cut or last) and len(whole) >= len(known):
-            self.text += whole[len(known) :]
-            self.before = (self.before + self.pending)[-BEFORE:]
-            self.pending = []
+        if (not cut or last) and len(whole) >= len(self.known):
+            self.text += whole[len(self.known) :]
+            self.before, self.known, self.pending = self.before + self.pending, whole, []
+            if len(self.before) > MOST_BEFORE:
+                self.before = self.before[-BEFORE:]
+                self.known = self.tokenizer.decode(self.before)
         self._stop()
         certain = len(self.text) if last or self.stopped else len(self.text) - self._held()
         new, self.given = self.text[self.given : certain], max(self.given, certain)
