@@ -284,7 +284,7 @@ class Recipe(Part):
         needed = max(objective.needs_extra(stage.limits, specials) for objective in learning)
         if needed > len(specials.extra):
             raise ValueError(
-                f"{where}: {makers} need {needed} further special tokens, of which tokens.specials.extra names "
+                f"{where}: {makers} need {needed} further special tokens, of which tokens.special_tokens.extra names "
                 f"{len(specials.extra)}; name more, or take shorter rows"
             )
 
@@ -315,7 +315,7 @@ class Recipe(Part):
             if name not in known:
                 raise ValueError(f"{where}: there is no objective {name!r}.{near(name, known)}")
         if not turn.objectives:
-            raise ValueError(f"{where}: a turn needs an objective")
+            raise ValueError(f"{where}: a task step needs an objective")
         if (tasks := self.model.num_tasks) is not None and self.task(turn) >= tasks:
             raise ValueError(f"model: {tasks} task vectors are too few for {len(known)} objectives")
         examples = self.format(turn)
@@ -324,7 +324,7 @@ class Recipe(Part):
             kind = type(objective).__name__
             if objective.format not in (None, examples):
                 other = type(objective.format).__name__
-                raise ValueError(f"{where}: {kind} learns from {other}, not {named}; give it a turn of its own")
+                raise ValueError(f"{where}: {kind} learns from {other}, not {named}; give it a task step of its own")
             if missing := objective.requires - given:
                 raise ValueError(f"objectives: {kind} needs {', '.join(missing)}, which {named} does not give")
             if twice := objective.provides & given:

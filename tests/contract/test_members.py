@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "recipes"
 OVERFIT_STEPS, OVERFIT = 36, AdamW(lr=6e-3)
 """One optimizer for all members, because a rate means something else to each."""
+UNCALLED = (".lm_head", ".positions.tables")
+"""Modules without a forward pass in training: an output layer's loss never makes the logits that its forward pass
+returns; AxialPosition's tables are a list of parameters."""
 LEFT = 0.5
 """Share of its first value under which the loss of one batch must fall; it starts near log of the vocabulary's size."""
 
@@ -77,14 +80,19 @@ def test_its_parameters_are_counted_without_building_it(name: str) -> None:
 
 @members
 def test_small_its_losses_are_finite_and_reach_every_parameter(name: str, small: Callable[[str], Small]) -> None:
+    """And the hooks of every module that has parameters run, but for `UNCALLED`."""
     it = small(name)
-    learner = fresh(it.recipe)
+    learner, called = fresh(it.recipe), set()
+    for module in learner.modules():
+        module.register_forward_hook(lambda module, *_: called.add(module))
     for batch in it.batches:
         counts, sums = learner.counts(batch), learner(batch).sums
         assert counts.keys() == {loss for loss in sums if "/" not in loss}
         assert all(count > 0 for count in counts.values())
         assert all(bool(torch.isfinite(value)) for value in sums.values())
         learner.objective(sums, counts).backward()
+    owners = {path: module for path, module in learner.named_modules() if {*module.parameters(recurse=False)}}
+    assert not [path for path, module in owners.items() if module not in called and not path.endswith(UNCALLED)]
     gradients = {name: weight.grad for name, weight in learner.named_parameters()}
     assert not [name for name, gradient in gradients.items() if gradient is None or not bool(gradient.any())]
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values() if gradient is not None)

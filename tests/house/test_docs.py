@@ -46,6 +46,20 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
+PLACES = ("src", "tests", "benchmarks")
+FILES = {f"/{path.relative_to(ROOT)}" for place in PLACES for path in (ROOT / place).rglob("*.py")}
+OF_USERS = "mine.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_python_files_that_a_page_names_are_there(page: Path) -> None:
+    """By their path, or the end of it."""
+    named = set(re.findall(r"`([\w/-]+\.py)`", page.read_text(encoding="utf-8")))
+    assert not [
+        name for name in named if not name.endswith(OF_USERS) and not any(file.endswith(f"/{name}") for file in FILES)
+    ]
+
+
 @pytest.mark.parametrize("member", catalog.members())
 def test_the_page_of_a_member_is_current(member: str) -> None:
     page = ROOT / "docs" / "members" / f"{member}.md"

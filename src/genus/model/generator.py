@@ -93,7 +93,7 @@ class GeneratorConfig(Part):
         """Return what it demands beside the model's embeddings, per token of examples of these lengths."""
         encoder = self.encoder(model)
         projection = cast("ProjectedEmbedding", encoder.embedding).projecting(encoder.hidden)
-        layers = encoder.stack.cost(encoder, lengths) + encoder.bias_demand()
+        layers = encoder.stack.cost(encoder, lengths) + encoder.bias_cost()
         return projection + layers + encoder.block.final_norm(encoder).cost(encoder.width)
 
 

@@ -60,7 +60,8 @@ class Transformer(Model):
         if self.cross is not None:
             self.cross.check(self.hidden)
             if not self.cross.crosses:
-                raise ValueError(f"cross: {type(self.cross).__name__} cannot attend to another stream; take Softmax")
+                kind = type(self.cross).__name__
+                raise ValueError(f"cross: {kind} cannot attend to another stream; take MultiHeadAttention")
         position, attention = self.embedding.position, self.attention.of_layer(0)
         if (position.rotates or position.biases) and not attention.takes_positions:
             raise ValueError(f"embedding.position: {type(attention).__name__} does not take {type(position).__name__}")
@@ -160,12 +161,12 @@ class Transformer(Model):
         pooler = ComponentCost() if self.pooler is None else self.pooler.cost(self.width).scaled(0)
         layers = self.stack.cost(self, lengths)
         ends = self.embedding.cost(vocab_size, self.hidden) + self.block.final_norm(self).cost(self.width)
-        return ends + self.bias_demand() + layers + pooler
+        return ends + self.bias_cost() + layers + pooler
 
-    def bias_demand(self) -> ComponentCost:
+    def bias_cost(self) -> ComponentCost:
         """Return the cost of the position bias on attention scores, if any."""
         position = self.embedding.position
-        return position.bias_demand(self.attention.head_sizes(self.hidden)[0]) if position.biases else ComponentCost()
+        return position.bias_cost(self.attention.head_sizes(self.hidden)[0]) if position.biases else ComponentCost()
 
     def pool_flops(self) -> float:
         """Return the FLOPs of the pooler per sequence; 0 without a pooler."""

@@ -135,6 +135,7 @@ RENAMES: Mapping[int, Renames] = {
             ("Objective", "Classify"): "SequenceClassification",
             ("Objective", "Distilled"): "DistilledMaskedLM",
             ("Objective", "Generated"): "MaskedLMGenerator",
+            ("Objective", "MaskedDirect"): "MaskedLM",
             ("Objective", "Masked"): "MaskedLM",
             ("Objective", "NextToken"): "CausalLM",
             ("Objective", "Permuted"): "PermutationLM",

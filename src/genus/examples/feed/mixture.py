@@ -97,7 +97,7 @@ class Mixture:
             if isinstance(feed.examples, Streams):
                 kind = type(feed.examples).__name__
                 raise UsageError(
-                    f"examples: {kind} reads text in order, which a mixture would interrupt; take a stage with turns"
+                    f"examples: {kind} reads text in order, which a mixture would interrupt; take a MultiTaskStage"
                 )
             if feed.limits != first.limits:
                 raise UsageError(f"a mixture needs rows of one length, got {feed.limits} and {first.limits}")

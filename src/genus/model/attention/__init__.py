@@ -64,7 +64,7 @@ class Attention(Part, ABC):
     def cost(self, hidden: int, length: int) -> ComponentCost:
         """Return the cost per token for sequences of `length` tokens."""
 
-    def cross_demand(self, hidden: int, tokens: int, source: int) -> ComponentCost:
+    def cross_cost(self, hidden: int, tokens: int, source: int) -> ComponentCost:
         """Return what it needs per token, of so many, to attend to another stream of `source` tokens."""
         raise NotImplementedError(f"{type(self).__name__} cannot attend to another stream")
 

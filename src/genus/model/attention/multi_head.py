@@ -73,7 +73,7 @@ class MultiHeadAttention(Attention):
         products = ComponentCost(flops=4.0 * length * wide, activations=wide + 2 * narrow)
         return linear_cost(hidden, wide + 2 * narrow, self.bias) + products + linear_cost(wide, hidden, self.bias)
 
-    def cross_demand(self, hidden: int, tokens: int, source: int) -> ComponentCost:
+    def cross_cost(self, hidden: int, tokens: int, source: int) -> ComponentCost:
         """Return the same where keys and values are of the source; its states are kept by whoever made them."""
         heads, size = self.head_sizes(hidden)
         wide, narrow, share = heads * size, (self.key_heads or heads) * size, source / tokens

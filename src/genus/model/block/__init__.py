@@ -88,5 +88,5 @@ def all_sublayers(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
     norm, first = (one.cost(model.hidden) for one in (model.norm, model.block.attention_norm(model)))
     each = [model.attention.cost(model.hidden, lengths["tokens"]), model.feedforward.cost(model.hidden)]
     if model.cross is not None:
-        each.append(model.cross.cross_demand(model.hidden, lengths["tokens"], lengths["source"]))
+        each.append(model.cross.cross_cost(model.hidden, lengths["tokens"], lengths["source"]))
     return functools.reduce(operator.add, each) + first + norm.repeated(len(each) - 1)

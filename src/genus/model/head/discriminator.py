@@ -26,6 +26,6 @@ class BinaryHead(nn.Module):
         return self.out(self.activation(self.dense(hidden_MH)))[:, 0]  # type: ignore[no-any-return]
 
 
-def binary_head_demand(hidden: int) -> ComponentCost:
+def binary_head_cost(hidden: int) -> ComponentCost:
     """Return the cost per hidden state of a `BinaryHead`."""
     return linear_cost(hidden, hidden) + ComponentCost(activations=hidden) + linear_cost(hidden, 1)

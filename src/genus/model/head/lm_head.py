@@ -38,7 +38,7 @@ class Transform(Part):
         """Return the module, from (M, H) to (M, E), with H = `hidden` and E = `size`."""
         return TransformLayer(self, hidden, size)
 
-    def demand(self, hidden: int, size: int) -> ComponentCost:
+    def cost(self, hidden: int, size: int) -> ComponentCost:
         """Return the cost per target."""
         return linear_cost(hidden, size) + ComponentCost(activations=size) + self.norm.cost(size)
 
@@ -99,7 +99,7 @@ class LMHead(Output):
         size = self.size(model)
         own = (not self.tied) * size * vocab_size + (self.bias == "learned") * vocab_size
         product = ComponentCost(own, 2.0 * size * vocab_size, size + vocab_size)
-        return product if self.transform is None else self.transform.demand(model.width, size) + product
+        return product if self.transform is None else self.transform.cost(model.width, size) + product
 
 
 class LMHeadLayer(OutputLayer):

@@ -48,7 +48,7 @@ class Position(Part, ABC):
         """Return a module from queries' and keys' positions to a bias on the attention scores; None: no bias."""
         return None
 
-    def bias_demand(self, heads: int) -> ComponentCost:
+    def bias_cost(self, heads: int) -> ComponentCost:
         """Return the cost of the bias on the attention scores."""
         return ComponentCost()
 

@@ -74,7 +74,7 @@ class RelativeBuckets(NoPosition):
         """Return the module of the bias for A = `heads` heads."""
         return BucketBias(self, heads)
 
-    def bias_demand(self, heads: int) -> ComponentCost:
+    def bias_cost(self, heads: int) -> ComponentCost:
         """Return the parameters of the table, one per bucket and head."""
         return ComponentCost(self.buckets * heads)
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from genus.errors import GenusError
 from genus.model.activation import Activation, Gelu
-from genus.model.head.discriminator import BinaryHead, binary_head_demand
+from genus.model.head.discriminator import BinaryHead, binary_head_cost
 from genus.objectives import Head, Objective, Sums
 from genus.part import NotNegative
 
@@ -72,7 +72,7 @@ class ReplacedTokenDetection(Objective):
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the binary head at every token."""
-        return binary_head_demand(model.width)
+        return binary_head_cost(model.width)
 
     def weights(self) -> dict[str, float]:
         """Return λ for its loss."""

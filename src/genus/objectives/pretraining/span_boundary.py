@@ -82,7 +82,7 @@ class SpanBoundary(LanguageModel):
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of both layers and the output, at a share `SHARE` of the tokens."""
-        inner = self.inner.demand(2 * model.width + self.width, model.width)
+        inner = self.inner.cost(2 * model.width + self.width, model.width)
         return (inner + self.output.cost(model, vocab_size)).scaled(SHARE) + ComponentCost(self.positions * self.width)
 
 
