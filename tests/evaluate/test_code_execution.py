@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +18,9 @@ from genus.errors import GenusError
 from genus.evaluate.code import execution
 from genus.evaluate.code.execution import Limits, isolated, run, run_all
 from genus.evaluate.code.problems import read_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHORT = Limits(seconds=1.0, memory=256 << 20, processes=6)
 
@@ -29,21 +34,26 @@ def apart(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     return bool(request.param == "namespaces")
 
 
-def processes() -> set[str]:
-    """Return the processes, of all users, that run a program."""
+@pytest.fixture(autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the folders of a test's programs are made: the tests of other processes have theirs elsewhere."""
+    tmp_path_factory.getbasetemp()  # made where it always is
+    with tempfile.TemporaryDirectory(prefix="genus-tests-") as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+def processes(place: Path) -> set[str]:
+    """Return the processes, of all users, whose home is a folder of a test's programs."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if b"program.py" in path.read_bytes():
+            if f"HOME={place}/".encode() in path.read_bytes():
                 found.add(path.parent.name)
         except OSError:
             continue
     return found
-
-
-def folders() -> set[Path]:
-    """Return the folders of programs."""
-    return set(Path(os.environ.get("TMPDIR", "/tmp")).glob("genus-code-*"))
 
 
 def test_solutions_pass_and_others_do_not(apart: bool) -> None:
@@ -92,7 +102,7 @@ BAD = {
 
 @pytest.mark.skipif(sys.platform != "linux", reason="some limits are Linux's")
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_program_is_contained(name: str, apart: bool, tmp_path: Path) -> None:
+def test_a_bad_program_is_contained(name: str, apart: bool, tmp_path: Path, place: Path) -> None:
     if not apart and name == "many files":
         pytest.skip("a folder on a disk has no limit for all files")
     if not apart and name == "a file elsewhere" and os.getuid():
@@ -100,37 +110,34 @@ def test_a_bad_program_is_contained(name: str, apart: bool, tmp_path: Path) -> N
     elsewhere = tmp_path / "elsewhere"
     elsewhere.touch()
     body = BAD[name].format(elsewhere=elsewhere, pid=os.getpid(), port=9) + "\n"
-    before, known = processes(), folders()
     verdict = run(PROBLEMS[0].program(body), SHORT)
     assert not verdict.passed, verdict
     assert verdict.seconds < 4
-    assert processes() <= before
-    assert folders() <= known
+    assert not processes(place)
+    assert not [*place.iterdir()]
     assert elsewhere.read_text() == ""
 
 
-def test_what_passes_leaves_nothing_either(apart: bool) -> None:
+def test_what_passes_leaves_nothing_either(apart: bool, place: Path) -> None:
     body = BAD["children that outlive it"] + "\n    return 2 * x\n"
-    before = processes()
     assert run(PROBLEMS[0].program(body)).passed
-    assert processes() <= before
+    assert not processes(place)
 
 
-def test_a_program_ends_with_whoever_started_it(apart: bool, tmp_path: Path) -> None:
+def test_a_program_ends_with_whoever_started_it(apart: bool, place: Path) -> None:
     starter = f"""
 from genus.evaluate.code import execution
 execution.isolated = lambda: {apart}
 print(flush=True)
 execution.run("import time; time.sleep(60)", execution.Limits(seconds=60))
 """
-    before = processes()
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    environment = os.environ | {"TMPDIR": str(place)}
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        until(lambda: processes() > before)
+        until(lambda: bool(processes(place)))
         process.kill()
-    until(lambda: processes() <= before)
+    until(lambda: not processes(place))
 
 
 def until(condition) -> None:  # type: ignore[no-untyped-def]
@@ -144,10 +151,11 @@ def until(condition) -> None:  # type: ignore[no-untyped-def]
 
 def test_verdicts_are_in_the_order_of_the_programs() -> None:
     programs = ["import time; time.sleep(0.3)", "1 / 0", "", "raise MemoryError"]
+    before = threading.active_count()
     found = list(run_all(programs, SHORT, workers=4))
     assert [verdict.detail for verdict in found] == ["", "ZeroDivisionError", "", "MemoryError"]
     assert [verdict.passed for verdict in found] == [True, False, True, False]
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
 
 
 def test_a_machine_that_cannot_run_programs_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

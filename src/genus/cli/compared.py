@@ -30,8 +30,8 @@ def facts(row: Recipe) -> Facts:
         "vocabulary": row.tokens.vocab_size,
         "unknown words": row.tokens.unknown,
         "embeddings": _within(row.model, Embedding),
-        "attention": _within(row.model, Attention),  # type: ignore[type-abstract]  # a slot is abstract
-        "activations": _activations(row.model),
+        "attention": _within(row.model, Attention) or "none",  # type: ignore[type-abstract]  # a slot is abstract
+        "activations": _activations(row.model) or "none",
         "parameters": found.parameters,
         "without heads": found.network,
         "published": published.parameters,
