@@ -41,7 +41,7 @@ class Predictor:
 
     @property
     def head(self) -> Head:
-        """The head."""
+        """The head of that name."""
         return cast("Head", self.learner.heads[self.name])
 
     def hide(self, sequence: Sequence, at_M: NDArray[np.int64], vocabulary: Vocabulary) -> Example:

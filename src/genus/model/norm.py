@@ -55,7 +55,7 @@ class RMSNorm(Norm):
 
     @property
     def in_words(self) -> str:
-        """The usual name."""
+        """Name of the part in tables."""
         return "RMSNorm"
 
     def build(self, size: int) -> nn.Module:

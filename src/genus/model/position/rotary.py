@@ -32,7 +32,7 @@ class Rotary(NoPosition):
 
     @property
     def in_words(self) -> str:
-        """The usual name."""
+        """Name of the part in tables."""
         return "rotary position"
 
     def rotation(self, head_size: int) -> RotaryPositions:

@@ -16,7 +16,7 @@ class Sinusoidal(NoPosition):
 
     @property
     def in_words(self) -> str:
-        """The usual name."""
+        """Name of the part in tables."""
         return "sinusoidal position"
 
     def check(self, size: int) -> None:
@@ -25,7 +25,7 @@ class Sinusoidal(NoPosition):
             raise ValueError(f"position: an embedding size of {size} is odd: half of it are sines, half cosines")
 
     def build(self, size: int) -> nn.Module:
-        """Return the module."""
+        """Return the module, from positions (T,) to vectors (T, H)."""
         return SinusoidalPositions(size)
 
 
