@@ -68,6 +68,8 @@ def test_a_prompt_without_a_code_is_noticed(decoder: Path, capsys: Captured) -> 
     generate = ["generate", str(decoder / "run"), "--max-tokens", "2"]
     assert main([*generate, "sea the"]) == 0
     assert "code" not in capsys.readouterr().err
+    assert main([*generate, "seaside the"]) == 0
+    assert "the prompt 'seaside the' begins with no control code" in capsys.readouterr().err
     assert main([*generate, "forest the"]) == 0
     said = capsys.readouterr().err
     assert "the prompt 'forest the' begins with no control code of training (" in said

@@ -81,6 +81,8 @@ def test_samples_depend_on_seed_problem_and_number_alone(folder: Path, tmp_path:
     [
         (["--samples", "0"], 2, "expected more than 0"),
         (["--temperature", "-1"], 2, "temperature"),
+        (["--timeout", "nan", "--run-code"], 2, "expected more than 0"),
+        (["--seed=-1"], 2, "seed: expected at least 0"),
         (["--seed", "1"], 2, "holds samples of another generation; write to a new folder"),
     ],
 )

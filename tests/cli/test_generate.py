@@ -60,6 +60,9 @@ def test_prompts_of_a_file_as_json(folder: Path, tmp_path: Path, capsys: pytest.
         (["a", "--beams", "2", "--early-stopping", "soon"], 2, "expected no, yes or never, got 'soon'"),
         (["a", "--temperature", "-1"], 2, "temperature"),
         (["the cat sat on the mat and the dog ran to the door . " * 20], 2, "and the model 128 positions"),
+        (["a", "--seed", "-1"], 2, "seed: expected at least 0"),
+        (["a", "--samples", "3"], 2, "greedy decoding finds one text, got 3"),
+        (["a", "--temperature", "1", "--min-p", "2"], 2, "min_p"),
         (["--prompts", "nowhere.txt"], 1, "nowhere.txt: No such file"),
     ],
 )
@@ -71,6 +74,15 @@ def test_what_cannot_be_is_one_line(
     assert told.out == ""
     assert message in told.err
     assert len(told.err.splitlines()) == 1
+
+
+def test_a_lone_surrogate_in_a_prompt_is_replaced(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "the \\ud800 cat"}\n')
+    assert main(["generate", str(folder), "--prompts", str(file), "--max-tokens", "2", "--json"]) == 0
+    assert "the \ufffd cat" in capsys.readouterr().out
 
 
 def test_a_damaged_file_of_prompts_is_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

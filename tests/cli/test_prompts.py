@@ -18,6 +18,8 @@ from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    Captured = pytest.CaptureFixture[str]
+
 TASK = """
 kind = "MultipleChoice"
 name = "pets"
@@ -104,6 +106,10 @@ def test_several_tables_are_told_apart(place: Path, capsys: pytest.CaptureFixtur
         (["--prompts", "pets", "--seed", "-1"], 2, "--seed: expected at least 0"),
         (["--prompts", "pets", "--label", "pet"], 2, "--label: is for evaluation without --prompts"),
         (["--prompts", "arc_easy"], 2, "no table here is named 'easy_validation.jsonl'"),
+        (["--prompts", "pets", "--answers", "{place}/test.jsonl"], 2, "test.jsonl would replace"),
+        (["--prompts", "pets", "--answers", "new.jsonl", "--results", "new.jsonl"], 2, "would replace --answers"),
+        (["--prompts", "pets", "--results", "{place}"], 2, "is a folder; name a file"),
+        (["--task", "humaneval"], 2, "programs are `genus evaluate-code`"),
         (["--shots", "2"], 2, "--shots: is for a task that is asked in words; name it with --prompts"),
     ],
 )
@@ -111,7 +117,9 @@ def test_what_cannot_be_is_one_line(
     place: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, message: str
 ) -> None:
     more = ["--tasks", str(place)] if "--prompts" in options else []
-    assert main(["evaluate", str(place / "model"), str(place), *more, *options]) == code
+    data = place / "test.jsonl" if "--answers" in options else place
+    asked = [option.format(place=place) for option in options]
+    assert main(["evaluate", str(place / "model"), str(data), *more, *asked]) == code
     told = capsys.readouterr()
     assert told.out == ""
     assert message in told.err
@@ -126,6 +134,7 @@ def test_what_cannot_be_is_one_line(
             "test.jsonl, line 1: template '{qestion}': there is no column 'qestion'. Did you",
         ),
         (('"{pet}"', '"{animal}"'), "line 1: template '{animal}': there is no column 'animal'"),
+        (("version = 3", 'version = 3\ninstruction = "A {pet}."'), "instruction: stands before all rows and has no"),
         (('"dog"', '""'), "test.jsonl, line 1: choice 2 of 2 is empty"),
         (('"dog"', '"bird"'), "test.jsonl, line 1: column '{pet}': 'dog' is none of the 2 choices"),
         (('"{question}"', '"{question"'), "a lone '{'; name a column as {column}, or double it"),
@@ -143,6 +152,15 @@ def test_a_task_file_that_cannot_be_used_is_one_line(
     told = capsys.readouterr()
     assert message in told.err
     assert (told.out, len(told.err.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("value", ["null", "NaN"])
+def test_a_question_without_a_value_is_one_line(place: Path, tmp_path: Path, capsys: Captured, value: str) -> None:
+    table = tmp_path / "odd.jsonl"
+    table.write_text(f'{{"question": "who?", "pet": "cat"}}\n{{"question": {value}, "pet": "cat"}}\n')
+    given = ["evaluate", str(place / "model"), str(table), "--prompts", "pets", "--tasks", str(place)]
+    assert main(given) == 1
+    assert "odd.jsonl, line 2: template '{question}': column 'question' has no value" in capsys.readouterr().err
 
 
 def test_a_long_prompt_is_refused_or_cut_and_counted(

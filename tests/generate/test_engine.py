@@ -135,6 +135,33 @@ def test_a_closed_set_of_answers(one: Writer, answers: tuple[str, ...]) -> None:
     assert {result.reason for result in found} == {"answer"}
 
 
+MANY = [((" the", " the cat", " dog"), 4), ((" dog",), 4), ((" dog", " xy"), 8)]
+
+
+@pytest.mark.parametrize(("answers", "beams"), MANY)
+def test_beams_find_each_of_a_closed_set_of_answers_once(one: Writer, answers: tuple[str, ...], beams: int) -> None:
+    """And no other text, where there are more beams than answers."""
+    request = Request("a", answers=answers, samples=beams, max_tokens=9)
+    [found] = one.engine().generate([request], BeamSearch(beams=beams))
+    assert sorted(result.text for result in found) == sorted(answers)
+
+
+def test_more_beams_than_slots_have_room(one: Writer) -> None:
+    request = Request(PROMPTS[0], max_tokens=4)
+    found, wide = (one.engine(slots=slots).generate([request], BeamSearch(beams=4)) for slots in (2, 32))
+    assert found == wide
+
+
+def test_greedy_decoding_has_no_second_sample(one: Writer) -> None:
+    with pytest.raises(UsageError, match="greedy decoding finds one text, got 3"):
+        one.engine().generate([Request(PROMPTS[0], samples=3)], Greedy())
+
+
+def test_a_seed_below_zero_is_refused(one: Writer) -> None:
+    with pytest.raises(UsageError, match="seed: expected at least 0, got -1"):
+        one.engine(seed=-1)
+
+
 def test_penalties_change_what_is_chosen_and_not_what_is_told(one: Writer) -> None:
     plain = one.engine(log_probabilities=True).generate([Request("mat mat", max_tokens=20)], Greedy())[0][0]
     penalties = [RepetitionPenalty(value=2.0), NoRepeatedNgrams(size=2)]

@@ -100,7 +100,7 @@ def test_answers_that_are_none(decoder: LoadedModel, tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"question": "who?", "key": "D"}]
     with pytest.raises(GenusError, match=r"line 1: the answer 'D' is none of the labels 'A', 'B'"):
         evaluate_prompts(decoder, free(labels=("A", "B")), [jsonl(tmp_path / "test.jsonl", rows)])
-    with pytest.raises(GenusError, match=r"line 1: the answer '\{key\}' is empty"):
+    with pytest.raises(GenusError, match=r"line 1: template '\{key\}': column 'key' has no value"):
         evaluate_prompts(decoder, free(), [jsonl(tmp_path / "test.jsonl", [{"question": "who?", "key": None}])])
 
 

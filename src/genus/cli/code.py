@@ -1,5 +1,6 @@
 """Evaluation of written programs: `evaluate-code`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +54,7 @@ def evaluate_code(
     from genus.evaluate.code.problems import read_problems
     from genus.run_folder import RunFolder
 
-    if samples < 1 or timeout <= 0:
+    if samples < 1 or not 0 < timeout < math.inf:
         raise UsageError("--samples and --timeout: expected more than 0")
     asked, checksum = read_problems(problems)
     run = chosen_run(running)

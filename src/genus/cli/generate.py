@@ -102,7 +102,9 @@ def generate(
 
 
 def _read(file: Path) -> list[str]:
-    """Return the prompts of a file."""
+    """Return the prompts of a file; lone surrogates, which are no text, are replaced."""
+    from genus.text.blocks import REPLACEMENT, SURROGATE
+
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -121,7 +123,7 @@ def _read(file: Path) -> list[str]:
             prompt = None
         if not isinstance(prompt, str):
             raise GenusError(f'{file}, line {number}: expected an object with a text as "prompt"')
-        found.append(prompt)
+        found.append(SURROGATE.sub(REPLACEMENT, prompt))
     return found
 
 

@@ -4,12 +4,12 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genus.errors import GenusError
+from genus.errors import GenusError, UsageError
 
 
 def document(value: object) -> None:
@@ -64,6 +64,18 @@ class Counter:
             file=sys.stderr,
             flush=True,
         )
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | str]) -> None:
+    """Refuse a file that would replace what a command reads, or another file that it writes (UsageError)."""
+    known = {Path(one).resolve(): str(one) for one in inputs}
+    for option, path in outputs.items():
+        if path is None or (path.exists() and not path.is_file() and not path.is_dir()):  # a device takes all
+            continue
+        if path.is_dir():
+            raise UsageError(f"{option}: {path} is a folder; name a file")
+        if (other := known.setdefault(path.resolve(), option)) != option:
+            raise UsageError(f"{option}: {path} would replace {other}; name another file")
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -35,7 +35,8 @@ def choose(
 
     kinds: dict[str, Any] = {kind.lower(): part for kind, part in slots_of(Task).items()}  # type: ignore[type-abstract]
     if name not in kinds and name not in GLUE:
-        raise UsageError(f"--task: there is no task {name!r}.{near(name, [*kinds, *GLUE])}")
+        elsewhere = "; what is asked in words is --prompts, programs are `genus evaluate-code`"
+        raise UsageError(f"--task: there is no task {name!r}.{near(name, [*kinds, *GLUE])}{elsewhere}")
     known = {part().name: part for part in slots_of(Metric).values()}  # type: ignore[type-abstract]
     for metric in metrics:
         if metric not in known:

@@ -9,7 +9,7 @@ import typer
 from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
-from genus.cli.output import Counter, columns, document
+from genus.cli.output import Counter, check_outputs, columns, document
 from genus.cli.prompts import (
     CutPrompts,
     Examples,
@@ -75,6 +75,7 @@ def evaluate(
     """
     from genus.text import Fields
 
+    check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}

@@ -43,8 +43,8 @@ class Answers:
         return cls(frozenset(ids.values()), _trie(ids, prompts.ends))
 
     def allowed(self, ids: Sequence[int]) -> list[int]:
-        """Return the ids that may follow what was generated so far."""
-        return self.following[tuple(ids)]
+        """Return the ids that may follow what was generated so far; none where it is the beginning of no answer."""
+        return self.following.get(tuple(ids), [])
 
     def complete(self, ids: Sequence[int]) -> bool:
         """Return whether what was generated is an answer, and not the beginning of another one."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from genus.generate.engine import Engine, Running
 
 
+UNLIKELIEST, IMPOSSIBLE = -1e9, -1e8
+"""Σ log p of a beam that fills a place until there is a real one, and below which a text is none."""
+
+
 class BeamSearch(Decoding):
     """Beam search: the `beams` most probable continuations go on at each step; ended ones compete by their score.
 
@@ -64,7 +68,7 @@ class BeamSearch(Decoding):
     def _together(self, engine: Engine, searches: Sequence[Search]) -> None:
         """Carry out several searches in one batch."""
         capacities = [len(search.texts[0].prompt) + search.texts[0].most for search in searches for _ in search.texts]
-        reader = engine.reader(capacities)
+        reader = engine.reader(capacities, len(capacities))
         for search in searches:
             for text in search.texts:
                 reader.open(text.slot, len(text.prompt) + text.most)
@@ -115,7 +119,7 @@ class Search:
 
     def __post_init__(self) -> None:
         """Begin with the first beam alone, as all have the same prompt."""
-        self.sums = torch.full((len(self.texts),), -1e9)
+        self.sums = torch.full((len(self.texts),), UNLIKELIEST)
         self.sums[0] = 0.0
 
     def advance(self, engine: Engine, scores_SV: Tensor, raw_SV: Tensor) -> dict[int, int]:
@@ -137,10 +141,10 @@ class Search:
             Ended(total, [*text.ids, number], [*text.log_probabilities, own], self._ends(engine, text, number))
             for text, (total, _, number), own in zip(texts, found, likely, strict=True)
         ]
-        self._keep([one for one in candidates[:beams] if one.ended])
-        self.stuck = all(one.ended for one in candidates)
+        self._keep([one for one in candidates[:beams] if one.ended and one.score > IMPOSSIBLE])
+        self.stuck = all(one.ended or one.score <= IMPOSSIBLE for one in candidates)
         order = sorted(range(len(candidates)), key=lambda n: (candidates[n].ended, -candidates[n].score))[:beams]
-        self.sums = torch.tensor([candidates[n].score - 1e9 * candidates[n].ended for n in order])
+        self.sums = torch.tensor([candidates[n].score + UNLIKELIEST * candidates[n].ended for n in order])
         slots = [self.texts[found[n][1]].slot for n in order]
         for text, n in zip(self.texts, order, strict=True):
             text.ids, text.log_probabilities = candidates[n].ids, candidates[n].log_probabilities

@@ -100,10 +100,12 @@ class Engine:
             log_probabilities: whether results have the log-probability of each token.
 
         Raises:
-            UsageError: `slots` is below 1.
+            UsageError: `slots` is below 1, or `seed` below 0.
         """
         if slots < 1:
             raise UsageError(f"slots: expected at least 1, got {slots}")
+        if seed < 0:
+            raise UsageError(f"seed: expected at least 0, got {seed}")
         self.learner, self.model, self.tokenizer = learner, model, tokenizer
         self.penalties, self.slots, self.seed = tuple(penalties), slots, seed
         self.precision, self.told = precision, log_probabilities
@@ -142,16 +144,16 @@ class Engine:
             for sample in range(request.samples)
         ]  # fmt: skip
 
-    def reader(self, capacities: Sequence[int]) -> Reader:
-        """Return a reader with room for the `slots` largest of so many texts."""
-        return Reader(self.learner, self.model, sum(sorted(capacities)[-self.slots :]), self.precision)
+    def reader(self, capacities: Sequence[int], together: int) -> Reader:
+        """Return a reader with room for the `together` largest of so many texts."""
+        return Reader(self.learner, self.model, sum(sorted(capacities)[-together:]), self.precision)
 
     def token_by_token(self, decoding: TokenByToken, requests: Sequence[Request]) -> Iterator[Piece]:
         """Yield what a decoding that needs one text at a time generates; see `stream`."""
         waiting = deque(text for number, request in enumerate(requests) for text in self.begun(number, request))
         if not waiting:
             return
-        reader = self.reader([len(text.prompt) + text.most for text in waiting])
+        reader = self.reader([len(text.prompt) + text.most for text in waiting], self.slots)
         free, running = list(range(self.slots))[::-1], list[Running]()
         while waiting or running:
             joining = self._joining(waiting, free, reader)

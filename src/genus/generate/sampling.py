@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from genus.errors import UsageError
 from genus.generate import Decoding
-from genus.part import Count, NotNegative, SomeShare
+from genus.part import Count, Fraction, NotNegative, SomeShare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +38,16 @@ class TokenByToken(Decoding):
 class Greedy(TokenByToken):
     """Greedy decoding: the most probable token; of equal ones that of the lowest id."""
 
+    def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
+        """Yield what is generated for each request.
+
+        Raises:
+            UsageError: a request asks for several samples, which would be the same text.
+        """
+        if several := next((request.samples for request in requests if request.samples > 1), None):
+            raise UsageError(f"samples: greedy decoding finds one text, got {several}; take a temperature above 0")
+        yield from super().run(engine, requests)
+
     def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
         """Return the ids (S,) of the largest logits."""
         return logits_SV.argmax(-1)
@@ -55,7 +66,7 @@ class Sampling(TokenByToken):
     """The k most probable tokens (Fan et al. 2018, section 5.4); None: all."""
     top_p: SomeShare = 1.0
     """The fewest most probable tokens whose probabilities sum to p: nucleus sampling (Holtzman et al. 2019, 3.1)."""
-    min_p: NotNegative = 0.0
+    min_p: Fraction = 0.0
     """Tokens of at least this share of the most probable one's probability (Nguyen et al. 2024, section 3)."""
 
     def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:

@@ -107,6 +107,8 @@ class PromptedTask(Part, ABC):
             raise UsageError("metrics: expected at least one")
         for template in (self.prompt, self.answer, self.shot or ""):
             Template(template)
+        if fields := Template(self.instruction).fields:
+            raise UsageError(f"instruction: stands before all rows and has no columns, got {{{fields[0]}}}")
 
     def row(self, file: Path, line: int, values: dict[str, Any]) -> TableRow:
         """Return a row of a table with the derived columns.

@@ -66,7 +66,12 @@ class Template:
             field = step[1]
             if field is None:
                 return step[0][0]
-            return given[field] if field in given else written(self._value(row, field), field)
+            if field in given:
+                return given[field]
+            found = self._value(row, field)
+            if found is None or found != found:  # NaN
+                raise ValueError(f"template {self.text!r:.80}: column {field!r} has no value")
+            return written(found, field)
 
         return STEP.sub(value, self.text)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
+from genus.text.blocks import SURROGATE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,4 +74,6 @@ def _problem(line: str, where: str) -> Problem:
         raise GenusError(f"{where}: expected an object with the texts {', '.join(FIELDS)}, as HumanEval's")
     if not told[2].isidentifier():
         raise GenusError(f"{where}: entry_point: expected the name of a function, got {told[2]!r}")
+    if SURROGATE.search("".join(told)):
+        raise GenusError(f"{where}: holds lone surrogates, which are no text")
     return Problem(*told)

@@ -67,7 +67,8 @@ class CodedDocuments(ExampleFormat):
 
     def unfamiliar_prompt(self, prompt: str) -> str:
         """Return a notice of a prompt that begins with no code of training."""
-        if not self.codes or len(self.codes) >= MOST or prompt.startswith(self.codes):
+        found = (prompt[len(code) :] for code in self.codes if prompt.startswith(code))
+        if not self.codes or len(self.codes) >= MOST or any(not rest[:1].isalnum() for rest in found):
             return ""
         named = ", ".join(repr(code) for code in self.codes[:SHOWN]) + (", ..." if len(self.codes) > SHOWN else "")
         return f"the prompt {prompt[:CUT]!r} begins with no control code of training ({named})"
