@@ -16,7 +16,6 @@ is not done again: stop it at any moment and run the same command.
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import json
 import lzma
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from family import FAILED, carried_out, words_of
-from family_data import write_corpus
+from family_data import drawn, write_corpus
 from jobs import Job
 from small_models import split, text
 from trainer_runs import SEEDS, Pretraining, Trained, Tuning
@@ -182,13 +181,6 @@ def taken(texts: Iterable[str], size: float) -> Iterator[str]:
                 return
             total += len(one.encode())
             yield one
-
-
-def drawn(table: Path, most: int) -> list[str]:
-    """Return rows of a table, drawn at random, the same in every call."""
-    with gzip.open(table, "rt", encoding="utf-8") as lines:
-        rows = list(lines)
-    return [rows[number] for number in generator(0, PLAN, 0, 0).permutation(len(rows))[:most].tolist()]
 
 
 def plan(options: argparse.Namespace) -> dict[str, Job]:

@@ -6,13 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from generate.writers import TEXTS
-from genus import catalog
 from genus.cli import main
-from genus.export.folder import save
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from written import write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,13 +18,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = ByteBPE(vocab_size=300, special_tokens=GPT2).train(TEXTS)
-    recipe = catalog.load("gpt2/tiny", ["model.embedding.position.length=128"])
-    recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-    torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("model")
-    save(where, recipe, recipe.learner(), tokenizer)
-    return where
+    tokens, positions = ByteBPE(vocab_size=300, special_tokens=GPT2), "model.embedding.position.length=128"
+    return write_model(tmp_path_factory.mktemp("model"), "gpt2/tiny", tokens, TEXTS, positions)
 
 
 def test_one_prompt_grows_after_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

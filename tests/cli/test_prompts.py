@@ -7,13 +7,11 @@ import math
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from generate.writers import TEXTS
-from genus import catalog
 from genus.cli import main
-from genus.export.folder import save
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from written import write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,12 +35,8 @@ metrics = ["acc", "acc_token"]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, a task and its tables."""
-    tokenizer = ByteBPE(vocab_size=300, special_tokens=GPT2).train(TEXTS)
-    recipe = catalog.load("gpt2/tiny", ["model.embedding.position.length=128"])
-    recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-    torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("prompts")
-    save(where / "model", recipe, recipe.learner(), tokenizer)
+    where, tokens = tmp_path_factory.mktemp("prompts"), ByteBPE(vocab_size=300, special_tokens=GPT2)
+    write_model(where / "model", "gpt2/tiny", tokens, TEXTS, "model.embedding.position.length=128")
     for name, number in (("train", 6), ("test", 9)):
         rows = [{"question": f"{name} {one}: who sat?", "pet": "cat" if one % 3 else "dog"} for one in range(number)]
         (where / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from genus import catalog
 from genus.errors import GenusError, UsageError
 from genus.evaluate.attribution import Attribution, attribute
 from genus.evaluate.likelihood import Span, find_predictor, predicted
-from genus.export.folder import load, save
 from genus.tokens.algorithms.end_of_word_bpe import ContinuedBPE
+from written import WIDE, in_float64, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,20 +30,12 @@ TEXT = "the dog sat on the mat"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = ContinuedBPE(vocab_size=120).train(CORPUS)
-    recipe = catalog.load("ctrl/tiny", ["model.initialization.std=0.3"])
-    recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-    torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("ctrl")
-    save(where, recipe, recipe.learner(), tokenizer)
-    return where
+    return write_model(tmp_path_factory.mktemp("ctrl"), "ctrl/tiny", ContinuedBPE(vocab_size=120), CORPUS, WIDE)
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> LoadedModel:
-    found = load(folder)
-    found.learner.double()
-    return found
+    return in_float64(folder)
 
 
 def asked(model: LoadedModel, text: str = TEXT, codes: list[str] = CODES, **how: Any) -> dict[str, Attribution]:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from genus import catalog
 from genus.errors import UsageError
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
-from genus.export.folder import LoadedModel, load, save
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from genus.tokens.algorithms.unigram import XLNET, Unigram
 from genus.tokens.algorithms.wordpiece import WordPiece
+from written import WIDE, in_float64, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from genus.export.folder import LoadedModel
     from genus.tokens import TokenizerConfig
 
 transformers = pytest.importorskip("transformers")
@@ -43,21 +43,14 @@ members = pytest.mark.parametrize("member", KINDS)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models of random weights, drawn so wide that their tokens differ by nats."""
-    found = {}
-    for member, kind in KINDS.items():
-        tokenizer = kind.train(CORPUS)
-        recipe = catalog.load(f"{member}/tiny", ["model.initialization.std=0.3"])
-        recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-        torch.manual_seed(0)
-        found[member] = tmp_path_factory.mktemp(member)
-        save(found[member], recipe, recipe.learner(), tokenizer)
-    return found
+    return {
+        member: write_model(tmp_path_factory.mktemp(member), f"{member}/tiny", kind, CORPUS, WIDE)
+        for member, kind in KINDS.items()
+    }
 
 
 def model(folders: dict[str, Path], member: str) -> LoadedModel:
-    found = load(folders[member])
-    found.learner.double()
-    return found
+    return in_float64(folders[member])
 
 
 def conditional(found: LoadedModel, pairs: list[tuple[str, str]], **how: Any) -> list[Likelihood]:

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from genus import catalog
 from genus.errors import UsageError
 from genus.evaluate.fill import fill_mask
 from genus.evaluate.likelihood import log_likelihoods
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
-from genus.export.folder import LoadedModel, load, save
+from genus.export.folder import LoadedModel, load
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.unigram import XLNET, Unigram
 from genus.tokens.algorithms.word_level import WordLevel
 from genus.tokens.algorithms.wordpiece import WordPiece
+from written import WIDE, in_float64, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,21 +55,14 @@ members = pytest.mark.parametrize("member", KINDS)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Models of random weights, drawn so wide that their tokens differ by nats."""
-    found = {}
-    for member, kind in KINDS.items():
-        tokenizer = kind.train(CORPUS)
-        recipe = catalog.load(f"{member}/tiny", ["model.initialization.std=0.3"])
-        torch.manual_seed(0)
-        recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-        found[member] = tmp_path_factory.mktemp(member)
-        save(found[member], recipe, recipe.learner(), tokenizer)
-    return found
+    return {
+        member: write_model(tmp_path_factory.mktemp(member), f"{member}/tiny", kind, CORPUS, WIDE)
+        for member, kind in KINDS.items()
+    }
 
 
 def model(folders: dict[str, Path], member: str) -> LoadedModel:
-    found = load(folders[member])
-    found.learner.double()
-    return found
+    return in_float64(folders[member])
 
 
 def nats(found: LoadedModel, texts: list[str], **how: Any) -> list[float]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from genus import catalog
 from genus.errors import GenusError, UsageError
 from genus.evaluate.word_perplexity import detokenized, windows, word_perplexity
-from genus.export.folder import load, save
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
+from written import WIDE, in_float64, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,20 +31,13 @@ TEXT = """
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = ByteBPE(vocab_size=300, special_tokens=GPT2).train([detokenized(TEXT)] * 20)
-    recipe = catalog.load("gpt2/tiny", ["model.initialization.std=0.3"])
-    recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-    torch.manual_seed(0)
-    where = tmp_path_factory.mktemp("gpt2")
-    save(where, recipe, recipe.learner(), tokenizer)
-    return where
+    tokens = ByteBPE(vocab_size=300, special_tokens=GPT2)
+    return write_model(tmp_path_factory.mktemp("gpt2"), "gpt2/tiny", tokens, [detokenized(TEXT)] * 20, WIDE)
 
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> LoadedModel:
-    found = load(folder)
-    found.learner.double()
-    return found
+    return in_float64(folder)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(12, 12), (12, 5), (12, 1), (500, 32)])

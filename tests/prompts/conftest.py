@@ -6,17 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from genus import catalog
-from genus.export.folder import LoadedModel, load, save
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from genus.tokens.algorithms.wordpiece import WordPiece
 from prompts.questions import ROWS
+from written import WIDE, in_float64, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from genus.export.folder import LoadedModel
     from genus.tokens import TokenizerConfig
 
 TEXT = ["the cat sat on the mat and the dog ran to the door . a bird sang in the old tree"] * 20
@@ -29,31 +28,22 @@ KINDS: dict[str, TokenizerConfig] = {
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model folders by member, of weights so wide that tokens differ by nats."""
-    found = {}
-    for member, kind in KINDS.items():
-        tokenizer = kind.train(TEXT)
-        recipe = catalog.load(f"{member}/tiny", ["model.initialization.std=0.3"])
-        recipe = recipe.overlay({"tokens": tokenizer.tokens.to_json()})
-        torch.manual_seed(0)
-        found[member] = tmp_path_factory.mktemp(member)
-        save(found[member], recipe, recipe.learner(), tokenizer)
-    return found
+    return {
+        member: write_model(tmp_path_factory.mktemp(member), f"{member}/tiny", kind, TEXT, WIDE)
+        for member, kind in KINDS.items()
+    }
 
 
 @pytest.fixture(scope="session")
 def decoder(folders: dict[str, Path]) -> LoadedModel:
     """A causal model in float64."""
-    found = load(folders["gpt2"])
-    found.learner.double()
-    return found
+    return in_float64(folders["gpt2"])
 
 
 @pytest.fixture(scope="session")
 def encoder(folders: dict[str, Path]) -> LoadedModel:
     """A masked model in float64."""
-    found = load(folders["bert"])
-    found.learner.double()
-    return found
+    return in_float64(folders["bert"])
 
 
 @pytest.fixture(scope="session")

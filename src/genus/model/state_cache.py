@@ -59,13 +59,15 @@ class StateCache(Cache):
 
     def read(self, layer: int, sequences: Tensor) -> State:
         """Return the hidden states (n, P) and cells (n, S) of sequences of the last `packed`, by their number in it."""
-        h, c = (kept[self._rows()[sequences]] for kept in self.states[layer])
+        rows = self._rows()[sequences]
+        h, c = (kept[rows] for kept in self.states[layer])
         return h, c
 
     def write(self, layer: int, sequences: Tensor, state: State) -> None:
         """Replace the hidden states and cells of sequences of the last `packed`."""
+        rows = self._rows()[sequences]
         for kept, new in zip(self.states[layer], state, strict=True):
-            kept[self._rows()[sequences]] = new.to(kept.dtype)
+            kept[rows] = new.to(kept.dtype)
 
     def _rows(self) -> Tensor:
         """Return the rows of the sequences of the last `packed`."""

@@ -128,30 +128,33 @@ class Sample:
         return f"{run[0]} " if _uniform(self.seed, next(numbers)) < self.unspaced_share else " "
 
 
+def first(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the first texts, up to `LOOKED_AT` characters of them."""
+    left = LOOKED_AT
+    for text in texts:
+        yield text[:left]
+        left -= len(text)
+        if left <= 0:
+            return
+
+
 def unknown(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
     """Return a notice if more than `MOST_UNKNOWN` of the tokens of the first texts are unknown, otherwise ""."""
-    missing = tokens = read = 0
-    for text in texts:
-        ids = tokenizer.encoder(text[: LOOKED_AT - read])
+    missing = tokens = 0
+    for text in first(texts):
+        ids = tokenizer.encoder(text)
         missing, tokens = missing + tokenizer.unknown(ids), tokens + len(ids) // np.dtype(tokenizer.dtype).itemsize
-        read += len(text)
-        if read >= LOOKED_AT:
-            break
     return unknown_share(missing, tokens) if missing > MOST_UNKNOWN * tokens else ""
 
 
 def dropped_marks(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
     """Return a notice if a tokenizer drops the marks of more than `MOST_MARKED` of the letters of the first texts."""
-    normalizer, read, first = tokenizer.backend.normalizer, 0, list[str]()
-    for text in texts:
-        first.append(text[: LOOKED_AT - read])
-        read += len(first[-1])
-        if read >= LOOKED_AT:
-            break
-    found = marked(first)
-    if normalizer is None or found <= MOST_MARKED:
+    if (normalizer := tokenizer.backend.normalizer) is None:
         return ""
-    lost = found - marked(normalizer.normalize_str(text) for text in first)
+    looked_at = [*first(texts)]
+    if (found := marked(looked_at)) <= MOST_MARKED:
+        return ""
+    lost = found - marked(normalizer.normalize_str(text) for text in looked_at)
     if lost <= MOST_MARKED:
         return ""
     return (
@@ -162,11 +165,7 @@ def dropped_marks(tokenizer: Tokenizer, texts: Iterable[str]) -> str:
 
 def marked(texts: Iterable[str]) -> float:
     """Return the share of letters with a combining mark, which a tokenizer may drop, in the first texts."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text[: LOOKED_AT - counts.total()])
-        if counts.total() >= LOOKED_AT:
-            break
+    counts = Counter(itertools.chain.from_iterable(first(texts)))
     marks = letters = 0
     for character, number in counts.items():
         kinds = [unicodedata.category(part) for part in unicodedata.normalize("NFD", character)]

@@ -74,14 +74,11 @@ def plans_of(
             attention: AttentionLayer | None = getattr(layer, name, None)
             if attention is None:
                 continue
-            same = name, id(attention.choice)  # most layers have the very choice of the one before
-            if same not in made:
-                key = name, attention.choice.plan_key()
-                if key not in made:
-                    plan = attention.plan(given)
-                    made[key] = plan if change is None else change(plan)
-                made[same] = made[key]
-            own[name] = made[same]
+            key = name, attention.choice.plan_key()
+            if key not in made:
+                plan = attention.plan(given)
+                made[key] = plan if change is None else change(plan)
+            own[name] = made[key]
         found.append(own)
     return found
 
