@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +34,7 @@ from genus.files import write_json, write_text
 from genus.objectives.pretraining.distillation import Distillation
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
+from genus.processes import cores
 from genus.recipe import Budget, FineTuning, Recipe
 from genus.train.provenance import surroundings
 
@@ -237,7 +237,7 @@ def parser(text: str, results: Path) -> argparse.ArgumentParser:
     made.add_argument("--size", default="tiny", help="rows of which size")
     made.add_argument("--tokens", type=float, default=1e7, help="budget of each pretraining")
     made.add_argument("--rows", type=int, help="rows of each table of a task at most, and pairs, for a trial")
-    made.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes, each with its share of the cores")
+    made.add_argument("--jobs", type=int, default=cores(), help="processes, each with its share of the cores")
     made.add_argument("--compile", action="store_true", help="pays from about a million tokens on")
     made.add_argument("--results", type=Path, default=results)
     return made
@@ -245,7 +245,7 @@ def parser(text: str, results: Path) -> argparse.ArgumentParser:
 
 def prepare(options: argparse.Namespace) -> None:
     """Add to the options what follows from them, and write the text and the tables where they are missing."""
-    options.threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    options.threads = max(1, cores() // options.jobs)
     size = int(max(TEXT, BYTES_PER_TOKEN * options.tokens))
     options.text, options.sample = (options.out / f"text-{bytes}.jsonl" for bytes in (size, min(size, int(SAMPLE))))
     for path, bytes in ((options.text, size), (options.sample, min(size, int(SAMPLE)))):

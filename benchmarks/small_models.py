@@ -12,7 +12,6 @@ moment and run the same command.
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from genus.export.folder import load
 from genus.files import read_json, write_json
 from genus.model.cpu import tune_cpu_process
 from genus.preparation import token_store
+from genus.processes import cores
 from genus.text import Corpus
 from genus.text.installed import make, read
 from genus.train.provenance import surroundings
@@ -94,7 +94,7 @@ def text(folder: Path) -> Path:
     """Return the quickstart's corpus, made at the first call."""
     corpus = folder / "corpus.jsonl"
     if not corpus.exists():
-        make(read(workers=os.cpu_count() or 1), folder)
+        make(read(workers=cores()), folder)
     return corpus
 
 

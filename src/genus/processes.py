@@ -1,4 +1,4 @@
-"""Processes that end when the process that started them is gone, which then cannot end them."""
+"""How many processes pay, and processes that end when the one that started them is gone, which then cannot end them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ INTERVAL = 1.0
 """Seconds between two looks at the parent."""
 GRACE = 60.0
 """Seconds for a run to finish its step and save."""
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use: fewer than there are where a scheduler allotted them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with(parent: int) -> None:

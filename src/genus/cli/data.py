@@ -1,6 +1,5 @@
 """Commands for tokenization: `tokenizer train` and `prepare`."""
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from genus.cli.options import AsJson, Codes, Field, Out, RecipeName, Settings, Sources, Title
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import say
+from genus.processes import cores
 
 
 def train_tokenizer(
@@ -49,7 +49,7 @@ def prepare(
     texts: Sources,
     words: Annotated[Path, typer.Option("--tokenizer", metavar="FOLDER", help="A tokenizer.", show_default=False)],
     out: Out,
-    workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(help="Processes.")] = cores(),
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],

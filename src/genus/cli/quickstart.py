@@ -1,6 +1,5 @@
 """`genus quickstart`: pretraining and fine-tuning of a small model, on text that is on every machine."""
 
-import os
 import textwrap
 import time
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ import typer
 from genus.cli.options import AsJson, chosen_run
 from genus.cli.output import Counter, columns, document
 from genus.errors import say
+from genus.processes import cores
 
 if TYPE_CHECKING:
     from genus.evaluate.interval import Interval
@@ -123,7 +123,7 @@ def _corpus(folder: Path, size: Size) -> "Made":
     from genus.text.installed import make, read
 
     say("1/5 reading the documentation of the installed Python packages")
-    modules = read(workers=os.cpu_count() or 1, progress=Counter("parsing", "files"))
+    modules = read(workers=cores(), progress=Counter("parsing", "files"))
     made = make(modules, folder, train=size.sentences)
     say(f"{made.documents:,} documents, {made.characters / 1e6:.1f} MB, in {made.corpus}")
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import torch
 
 from genus.files import write_json
 from genus.openmp import waiting
+from genus.processes import cores
 
 if TYPE_CHECKING:
     from genus.train.run import Run
@@ -50,7 +50,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
     """Return what results depend on besides the recipe: hardware, system, package versions, commit of the code."""
     return {
         "device": _hardware(device),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "waiting": waiting(),
         "system": platform.platform(),

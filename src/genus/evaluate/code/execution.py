@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from genus.errors import GenusError
+from genus.processes import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,8 +79,7 @@ def run_all(
 ) -> Iterator[Verdict]:
     """Yield the verdicts on programs, in their order; as many run at a time as there are cores, or `workers`."""
     isolated()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ThreadPoolExecutor(workers or cores or 1)
+    pool = ThreadPoolExecutor(workers or cores())
     try:
         for done, verdict in enumerate(pool.map(lambda program: run(program, limits), programs), 1):
             progress(done, len(programs))

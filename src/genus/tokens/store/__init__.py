@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.files import expecting
+from genus.processes import cores
 from genus.run_folder import RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import BLOCK_BYTES, read_blocks
@@ -226,7 +226,7 @@ def prepare(
             _check_same(known, found, tokenizer, fields, folder)
         if Store.is_at(folder):
             return Store.open(folder, tokenizer)
-        workers = workers or os.cpu_count() or 1
+        workers = workers or cores()
         identity = known or {
             "format": FORMAT,
             "tokenizer": tokenizer.hash(),
