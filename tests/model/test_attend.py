@@ -107,13 +107,13 @@ def test_the_kernel_depends_on_device_precision_and_mask() -> None:
     assert choose(cpu, torch.bfloat16, 128, 0.0, Full()) == "math"
     assert choose(cpu, torch.bfloat16, 1024, 0.0, Full()) == "sdpa"
     assert choose(cpu, torch.bfloat16, 1024, 0.1, Full()) == "math"
-    for rule in (Full(), Causal(), Banded(width=3)):
+    for rule in (Full(), Causal(), Banded(width=3), Prefix()):
         assert choose(cuda, torch.bfloat16, 512, 0.0, rule) == "varlen"
         assert choose(cuda, torch.bfloat16, 512, 0.1, rule) == "varlen"
         assert choose(cuda, torch.float32, 512, 0.0, rule) == "sdpa"
-    assert choose(cuda, torch.bfloat16, 512, 0.0, Prefix()) == "flex"
-    assert choose(cuda, torch.bfloat16, 512, 0.1, Prefix()) == "sdpa"
-    assert choose(cuda, torch.bfloat16, 512, 0.0, Causal(), plain=False) == "flex"
+    for rule in (Causal(), Prefix()):
+        assert choose(cuda, torch.bfloat16, 512, 0.0, rule, plain=False) == "flex"
+        assert choose(cuda, torch.bfloat16, 512, 0.1, rule, plain=False) == "sdpa"
 
 
 @pytest.mark.parametrize("way", ["math", "sdpa"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from genus.model.attention.kernels import attend, attend_reference
-from genus.model.attention.masks import AttentionMask, Causal, Full
+from genus.model.attention.masks import AttentionMask, Banded, Causal, Full, Prefix
 from genus.model.attention.plan import Side, plan_attention
 from genus.model.compile import compile_learner
 
@@ -30,13 +30,16 @@ ROWS = [[12, 20, 5], [30], [1, 2, 3, 26], [9, 23]]
 LENGTH = 40
 
 
-@pytest.mark.parametrize("visibility", [Full(), Causal()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize(
+    "visibility", [Full(), Causal(), Banded(width=5), Prefix()], ids=lambda rule: type(rule).__name__
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_attention_and_its_gradients(
     make_packed: Callable[..., Packed], visibility: AttentionMask, dtype: torch.dtype
 ) -> None:
     device = torch.device("cuda")
     packed = make_packed(ROWS, LENGTH, torch.ones(160, dtype=torch.long)).to(device)
+    packed = replace(packed, facts={**packed.facts, "prefix": (packed.positions < 4) & (packed.sequence >= 0)})
     side = Side.of(packed)
     plan = plan_attention(side, side, visibility, dtype, packed=packed)
     assert (plan.kernel == "varlen") == (dtype is not torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -156,6 +157,49 @@ def flash(monkeypatch: pytest.MonkeyPatch, rule: AttentionMask, dropout: float) 
     assert plan.mask is None
     attend(drawn(20, 4), drawn(20, 2), drawn(20, 2), plan)
     return given
+
+
+def varlen_by_hand(
+    q: Tensor, k: Tensor, v: Tensor, q_offsets: Tensor, k_offsets: Tensor, *longest: int, window_size: tuple[int, int],
+    **named: Any,
+) -> Tensor:  # fmt: skip
+    """Attention entry by entry, as flash attention defines a window: by distance from the ends of both sides."""
+    assert q_offsets.dtype == k_offsets.dtype == torch.int32
+    left, right = (size if size >= 0 else len(q) for size in window_size)
+    k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    spans = zip(pairwise(q_offsets.tolist()), pairwise(k_offsets.tolist()), strict=True)
+    out = []
+    for (first, last), (start, end) in spans:
+        assert last - first <= longest[0]
+        assert end - start <= longest[1]
+        apart = torch.arange(start - end, 0)[None] - torch.arange(first - last, 0)[:, None]
+        scores = torch.einsum("qad,kad->aqk", q[first:last], k[start:end]) * (named["scale"] or q.shape[-1] ** -0.5)
+        weights = scores.masked_fill((apart < -left) | (apart > right), -torch.inf).softmax(-1)
+        out.append(torch.einsum("aqk,kad->qad", weights, v[start:end]))
+    return torch.cat(out)
+
+
+@rules
+@pytest.mark.parametrize("groups", [4, 2])
+def test_variable_length_calls_are_the_rule(monkeypatch: pytest.MonkeyPatch, rule: AttentionMask, groups: int) -> None:
+    """Prefixes too, some as long as their sequence, one of no token: outputs and gradients."""
+    torch.manual_seed(0)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_by_hand)
+    packed = laid(ROWS, LENGTH)
+    starts, prefix = packed.offsets.tolist(), packed.facts["prefix"].clone()
+    prefix[starts[1] : starts[2]] = 0
+    packed = replace(packed, facts={"prefix": prefix})
+    side, real = Side.of(packed), packed.sequence >= 0
+    drawn_weights = drawn(20, 4)[real]
+    given = [drawn(20, heads).requires_grad_() for heads in (4, groups, groups)]
+    again = [x.detach().clone().requires_grad_() for x in given]
+    found = attend(*given, plan_attention(side, side, rule, torch.bfloat16, kernel="varlen"))[real]
+    expected = attend_reference(*again, side, side, rule)[real]
+    torch.testing.assert_close(found, expected, atol=DOUBLE, rtol=0)
+    (found * drawn_weights).sum().backward()
+    (expected * drawn_weights).sum().backward()
+    for ours, theirs in zip(given, again, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=DOUBLE, rtol=0)
 
 
 def test_flash_attention_without_dropout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ There is one definition, `attend_reference`, and four kernels that agree with it
   attention weights, as it stores them all.
 * `sdpa`: `scaled_dot_product_attention` over rows. Its own causal mask is aligned at the upper left, so it is used only
   where both sides are the same rows.
-* `varlen`: variable-length flash attention on CUDA in half precision; it needs no mask and computes no masked pair.
-* `flex`: FlexAttention on CUDA in half precision, for masks that are not windows and for biases.
+* `varlen`: variable-length flash attention on CUDA in half precision, for masks that are windows, in two calls for
+  prefixes; it needs no mask and reads only windows.
+* `flex`: FlexAttention on CUDA in half precision, for other masks and for biases.
 
 Legend: Q, K row lengths of queries and keys, G heads of keys and values, which divides A; else docs/names.md.
 """
@@ -16,6 +17,7 @@ Legend: Q, K row lengths of queries and keys, G heads of keys and values, which 
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -135,9 +137,13 @@ def attend_varlen(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPl
 
     With one split of the keys, a sequence's output does not depend on the rest of the batch, bit for bit.
     """
-    window, q, k = plan.window or (-1, -1), plan.q, plan.k
+    if plan.prefix is not None:
+        within, after = attend_varlen(q_TAD, k_TGD, v_TGD, plan.prefix), replace(plan, prefix=None, mask=None)
+        assert plan.mask is not None
+        return torch.where(plan.mask, within, attend_varlen(q_TAD, k_TGD, v_TGD, after))
     if plan.dropout:
         return flash_with_dropout(q_TAD, k_TGD, v_TGD, plan)
+    window, q, k = plan.window or (-1, -1), plan.q, plan.k
     from torch.nn.attention.varlen import varlen_attn
 
     assert q.offsets is not None

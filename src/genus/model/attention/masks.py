@@ -26,14 +26,16 @@ class Place:
 class AttentionMask(Part, ABC):
     """The slot of attention masks: a rule on pairs of tokens of one sequence; there is no attention across sequences.
 
-    `allowed` is its only definition, from which row masks, FlexAttention masks and the reference are made. `window` is
-    the same rule as a sliding window for variable-length flash attention, where there is one.
+    `allowed` is its only definition, from which row masks, FlexAttention masks and the reference are made. `window` or
+    `prefix` is the same rule for variable-length flash attention, where it has one.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Names of the facts (`Packed.facts`) that the rule reads."""
     window: ClassVar[tuple[int, int] | None] = None
     """Numbers of tokens before and after a query that it attends to, -1 for all; None: the mask is not a window."""
+    prefix: ClassVar[str | None] = None
+    """Name of the fact that is 1 for the tokens of prefixes, where those attend to one another and others causally."""
 
     @abstractmethod
     def allowed(self, query: Place, key: Place) -> Tensor | None:
@@ -103,6 +105,7 @@ class Prefix(AttentionMask):
     """Prefix mask: causal, with full attention to the prefix of the sequence (Raffel et al. 2020, section 3.2.1)."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"prefix"})
+    prefix: ClassVar[str | None] = "prefix"
 
     def allowed(self, query: Place, key: Place) -> Tensor | None:
         """Return the mask (key <= query) or (key in the prefix)."""

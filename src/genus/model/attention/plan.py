@@ -122,7 +122,10 @@ class AttentionPlan:
     scale: float | None = None
     """Factor on the scores; None: 1 / sqrt(D)."""
     mask: Tensor | None = None
-    """(R or 1, A or 1, Q, K) bool attention mask: true where attention is allowed (`sdpa`) or forbidden (`math`)."""
+    """(R or 1, A or 1, Q, K) bool attention mask: true where attention is allowed (`sdpa`) or forbidden (`math`).
+
+    Of `varlen` with prefixes: (T, 1, 1) bool, true for the tokens of prefixes.
+    """
     additive: Tensor | None = None
     """(R, A, Q, K) additive attention bias, -inf where attention is forbidden."""
     blind: Tensor | None = None
@@ -130,6 +133,8 @@ class AttentionPlan:
     causal: bool = False
     """Whether the kernel's own causal mask is used instead of a mask tensor."""
     window: tuple[int, int] | None = None
+    prefix: AttentionPlan | None = None
+    """Plan of the prefixes' tokens (`varlen`), where others attend by `window`."""
     block_mask: BlockMask | None = None
     score_mod: Callable[..., Tensor] | None = None
     rotation: Rotation | None = None
@@ -159,7 +164,7 @@ def choose(
         return "math" if dropout or length <= MATH_LENGTH else "sdpa"
     if device.type != "cuda" or dtype not in {torch.bfloat16, torch.float16}:
         return "sdpa"
-    if plain and rule.window is not None:
+    if plain and (rule.window is not None or rule.prefix is not None):
         return "varlen"
     return "sdpa" if dropout else "flex"
 
@@ -189,11 +194,11 @@ def plan_attention(
         packed: the stream that is both sides; its `one_per_row` allows cheaper masks.
         kernel: the kernel to use (None: the fastest).
     """
-    plain = bias is None and q.offsets is not None and k.offsets is not None
+    plain = bias is None and q.offsets is not None and k.offsets is not None and (q is k or rule.prefix is None)
     kernel = kernel or choose(q.position.device, dtype, k.row_length, dropout, rule, plain=plain)
     plan = AttentionPlan(kernel, q, k, dropout, scale)
     if kernel == "varlen":
-        return replace(plan, window=rule.window)
+        return replace(plan, window=rule.window) if rule.prefix is None else with_prefixes(plan, rule.prefix)
     if kernel == "flex":
         return replace(plan, block_mask=block_mask(q, k, rule), score_mod=bias and bias.score_mod(q, k))
     alone = packed is not None and packed.one_per_row
@@ -206,6 +211,26 @@ def plan_attention(
     if bias is None and alone and rule.full and packed is not None and packed.tokens == packed.ids.numel():
         return plan
     return with_mask(plan, allowed(q, k, rule)[:, None], None if bias is None else bias(q, k))
+
+
+def with_prefixes(plan: AttentionPlan, fact: str) -> AttentionPlan:
+    """Return the plan of variable-length attention that is full within prefixes and causal for the tokens after them.
+
+    Two calls over all tokens, of which each token keeps one answer: causal over whole sequences, and full over entries
+    that are a sequence's prefix or what follows it. Neither needs a mask, nor a length on the CPU.
+
+    Args:
+        plan: of self-attention over a packed stream.
+        fact: name of the fact that is 1 for the tokens of prefixes.
+    """
+    side = plan.q
+    assert side.offsets is not None
+    marked, first = side.facts[fact].bool(), side.offsets.long()
+    before = torch.cat([first.new_zeros(1), marked.cumsum(0)])  # tokens of prefixes before each token
+    cuts = torch.stack([first[:-1], first[:-1] + before[first].diff()], 1).flatten()
+    inner = replace(side, offsets=torch.cat([cuts, first[-1:]]).to(side.offsets.dtype))
+    within = replace(plan, q=inner, k=inner, window=(-1, -1))
+    return replace(plan, window=(-1, 0), prefix=within, mask=marked[:, None, None])
 
 
 def with_mask(plan: AttentionPlan, allowed: Tensor, bias: Tensor | None = None) -> AttentionPlan:
