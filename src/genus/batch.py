@@ -76,6 +76,9 @@ class Packed:
     """(R, P) int64 token indices, by rows, that get a query stream, which has their position but not their content."""
     one_per_row: bool = False
     """Whether each row holds at most one sequence, in every batch of the same feed: kernels may depend on it."""
+    original: Packed | None = None
+    """Where this is a copy on another device: what it was copied from, from which lengths are read without a wait. Who
+    replaces `offsets` or `sequence` drops it."""
 
     @classmethod
     def laid(
@@ -101,10 +104,15 @@ class Packed:
         order = torch.arange(self.ids.numel(), device=self.offsets.device, dtype=self.offsets.dtype)
         return torch.searchsorted(self.offsets[1:], order, right=True)
 
+    def on_cpu(self) -> Packed:
+        """Return what this was copied from, where that is known; else this, from which to read synchronizes."""
+        return self if self.original is None else self.original
+
     def spans(self) -> list[tuple[int, int]]:
-        """Return (start, end) of each sequence that is not empty, without padding; synchronizes with the device."""
-        owner = self.sequence.tolist()
-        spans = enumerate(pairwise(self.offsets.tolist()))
+        """Return (start, end) of each sequence that is not empty, without padding, read as by `on_cpu`."""
+        known = self.on_cpu()
+        owner = known.sequence.tolist()
+        spans = enumerate(pairwise(known.offsets.tolist()))
         return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
     def lengths_of_entries(self) -> Tensor:
@@ -114,8 +122,8 @@ class Packed:
         return length.masked_fill(self.sequence[start] < 0, 0)
 
     def lengths(self) -> list[int]:
-        """Return the length of each sequence that is not empty, without padding; synchronizes with the device."""
-        length = self.lengths_of_entries()
+        """Return the length of each sequence that is not empty, without padding, read as by `on_cpu`."""
+        length = self.on_cpu().lengths_of_entries()
         return length[length > 0].tolist()
 
     def to(self, device: torch.device) -> Packed:
@@ -129,6 +137,7 @@ class Packed:
             facts={name: fact.to(device, non_blocking=True) for name, fact in self.facts.items()},
             flow=None if self.flow is None else self.flow.to(device),
             query=None if self.query is None else self.query.to(device, non_blocking=True),
+            original=None if device.type == "cpu" else self.on_cpu(),
         )
 
 
@@ -172,6 +181,13 @@ class Targets:
     """Name of the stream that `index` refers to."""
     most: int | None = None
     """An upper bound of the targets per row of the batch, known on the CPU where the batch was packed."""
+    original: Targets | None = None
+    """Where this is a copy on another device: what it was copied from, from which labels are read without a wait. Who
+    replaces `label` drops it."""
+
+    def on_cpu(self) -> Targets:
+        """Return what this was copied from, where that is known; else this, from which to read synchronizes."""
+        return self if self.original is None else self.original
 
     def counted(self) -> Tensor:
         """Return (M,) bool: true for real targets, false for padding targets."""
@@ -196,6 +212,7 @@ class Targets:
             index=self.index.to(device, non_blocking=True),
             label=self.label.to(device, non_blocking=True),
             weight=None if self.weight is None else self.weight.to(device, non_blocking=True),
+            original=None if device.type == "cpu" else self.on_cpu(),
         )
 
 

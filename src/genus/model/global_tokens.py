@@ -86,5 +86,5 @@ def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:
     of_entry = torch.full_like(offsets[1:], -1).index_copy(0, sequence, packed.sequence)
     whose = torch.empty_like(ids, dtype=packed.sequence.dtype)
     whose[place], whose[ahead] = packed.sequence, of_entry.repeat_interleave(extra)
-    longer = replace(packed, ids=ids, positions=positions, sequence=whose, offsets=offsets, facts={})
+    longer = replace(packed, ids=ids, positions=positions, sequence=whose, offsets=offsets, facts={}, original=None)
     return place, replace(longer, row_length=len(ids), one_per_row=False)

@@ -38,10 +38,7 @@ class Steps:
 
     @classmethod
     def of(cls, packed: Packed, *, backward: bool = False) -> Steps:
-        """Return the steps of a stream, from the first token of each sequence on, or from the last one back.
-
-        It waits for the device, which knows the lengths.
-        """
+        """Return the steps of a stream, from the first token of each sequence on, or from the last one back."""
         spans = np.array(packed.spans(), dtype=np.int64).reshape(-1, 2)
         lengths = spans[:, 1] - spans[:, 0]
         order = np.argsort(-lengths, kind="stable")
@@ -50,7 +47,8 @@ class Steps:
         sign = -1 if backward else 1
         places = [first[:0], *(first[:size] + sign * step for step, size in enumerate(sizes))]
         index, sequences, starts = (
-            torch.from_numpy(each).to(packed.ids.device) for each in (np.concatenate(places), order, spans[order, 0])
+            torch.from_numpy(each).to(packed.ids.device, non_blocking=True)
+            for each in (np.concatenate(places), order, spans[order, 0])
         )
         return cls(tuple(sizes), index, sequences, starts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
@@ -17,6 +18,8 @@ from genus.model.head.chunked_loss import drawn, in_chunks
 from genus.model.transformer import Transformer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from genus.batch import Targets
     from genus.model import Model
 
@@ -82,22 +85,18 @@ class AdaptiveSoftmaxLayer(OutputLayer):
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
         """Return `loss` without `correct`, as the argmax would need all clusters; `sampled` if requested."""
         sampled = {"sampled": drawn(self(hidden_MH))} if sample else {}
-        real = targets.counted()
-        hidden_MH, label_M = hidden_MH[real], targets.label[real]
-        widest = max(end - begin for begin, end in self.table.clusters) + len(self.table.clusters)
-        (chance_M,) = in_chunks(self._chances, widest, hidden_MH, label_M)
-        return {"loss": -(chance_M if targets.weight is None else chance_M * targets.weight[real]).sum()} | sampled
-
-    def _chances(self, hidden_MH: Tensor, label_M: Tensor) -> tuple[Tensor]:
-        """Return the log-probability (M,) of each label."""
-        first, shortlist = self._first(hidden_MH), self.table.clusters[0][1]
-        entry, further = label_M, first.new_zeros(len(label_M))
-        for c, (begin, end) in enumerate(self.table.clusters[1:], 1):
-            inside = ((label_M >= begin) & (label_M < end)).nonzero()[:, 0]
-            entry = entry.index_fill(0, inside, shortlist + c - 1)
-            chance = self._rest(hidden_MH[inside], c).gather(1, label_M[inside, None] - begin)[:, 0]
-            further = further.index_copy(0, inside, chance)
-        return (further + first.gather(1, entry[:, None])[:, 0],)
+        order, sizes = by_cluster(targets.on_cpu(), self.table.clusters)
+        order = order.to(hidden_MH.device, non_blocking=True)
+        hidden_MH, label_M = hidden_MH[order], targets.label[order]
+        states, labels, first = torch.split(hidden_MH, sizes), torch.split(label_M, sizes), self.table.clusters[0][1]
+        entry_M = torch.cat([labels[0], *(torch.full_like(each, first + c) for c, each in enumerate(labels[1:]))])
+        (chance_M,) = in_chunks(partial(_chosen, self._first), first + len(sizes) - 1, hidden_MH, entry_M)
+        within = [torch.zeros_like(chance_M[: sizes[0]])]
+        for c, (begin, end) in list(enumerate(self.table.clusters))[1:]:
+            of = partial(_chosen, partial(self._rest, cluster=c))
+            within += in_chunks(of, end - begin, states[c], labels[c] - begin)
+        loss_M = -(chance_M + torch.cat(within))
+        return {"loss": (loss_M if targets.weight is None else loss_M * targets.weight[order]).sum()} | sampled
 
     def _first(self, hidden_MH: Tensor) -> Tensor:
         """Return log-probabilities of the first cluster's tokens and of the further clusters."""
@@ -112,6 +111,19 @@ class AdaptiveSoftmaxLayer(OutputLayer):
         first, end = self.table.clusters[cluster]
         logits = F.linear(self.table.narrowed(hidden_MH, cluster), self.table.rows(cluster), self.bias[first:end])
         return _log_softmax(logits)
+
+
+def by_cluster(targets: Targets, clusters: Sequence[tuple[int, int]]) -> tuple[Tensor, list[int]]:
+    """Return the indices of the real targets, those of the first cluster first, and how many are of each cluster."""
+    real = targets.counted().nonzero()[:, 0]
+    label = targets.label[real]
+    own = torch.bucketize(label, torch.tensor([end for _, end in clusters], device=label.device), right=True)
+    return real[own.argsort(stable=True)], own.bincount(minlength=len(clusters)).tolist()
+
+
+def _chosen(of: Callable[[Tensor], Tensor], hidden_MH: Tensor, entry_M: Tensor) -> tuple[Tensor]:
+    """Return the log-probability (M,) of each entry."""
+    return (of(hidden_MH).gather(1, entry_M[:, None])[:, 0],)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

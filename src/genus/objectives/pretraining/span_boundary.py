@@ -132,7 +132,7 @@ class SpanBoundaryHead(LanguageModelHead):
         targets = batch.targets[self.target]
         left_M, right_M, depth_M, label_M = self.places(batch.tokens, targets)
         weight = None if targets.weight is None else targets.weight * (label_M != IGNORE)
-        return left_M, right_M, depth_M, replace(targets, label=label_M, weight=weight)
+        return left_M, right_M, depth_M, replace(targets, label=label_M, weight=weight, original=None)
 
     def places(self, tokens: Packed, targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return per target (M,): indices of the tokens left and right of its span, position in it from 0, label."""

@@ -38,7 +38,7 @@ class ChunkLayout:
 
     def __init__(self, packed: Packed) -> None:
         self.number = packed.entries()
-        self.entries = packed.offsets.numel() - 1
+        self.lengths = packed.on_cpu().offsets.diff().long()
         self.place = torch.arange(len(self.number), device=self.number.device) - packed.offsets[:-1].long()[self.number]
         self.positions = packed.positions
         self._seats: dict[tuple[int, int, int, int], ChunkIndex] = {}
@@ -51,25 +51,28 @@ class ChunkLayout:
         return self._seats[key]
 
     def _assign(self, chunk: int, before: int, after: int, rounds: int) -> ChunkIndex:
-        """Compute the indices; C depends on the lengths, which synchronizes with the device."""
+        """Compute the indices: of chunks on the CPU, as C depends on the lengths, and of tokens on the device."""
         number, device = self.number, self.number.device
-        chunks_N = (torch.bincount(number, minlength=self.entries) + chunk - 1) // chunk
+        chunks_N = (self.lengths + chunk - 1) // chunk
         chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last chunk is the empty one
         own_N = torch.where(chunks_N > 1, rounds * chunks_N, chunks_N)
         first_N = own_N.cumsum(0) - own_N
-        sequence_C = torch.repeat_interleave(torch.arange(len(own_N), device=device), own_N)
-        place_C = torch.arange(len(sequence_C), device=device) - first_N[sequence_C]
-        look_W = torch.arange(-before, after + 1, device=device)
+        sequence_C = torch.repeat_interleave(own_N)
+        place_C = torch.arange(len(sequence_C)) - first_N[sequence_C]
+        look_W = torch.arange(-before, after + 1)
         around_CW = first_N[sequence_C, None] + (place_C[:, None] + look_W) % own_N[sequence_C, None]
         alone_CW = (chunks_N[sequence_C, None] == 1) & (look_W != 0)
         neighbors_CW = around_CW.masked_fill(alone_CW, len(sequence_C) - 1)
+        chunks_N, first_N, neighbors_CW = (x.to(device, non_blocking=True) for x in (chunks_N, first_N, neighbors_CW))
         round_R1 = torch.arange(rounds, device=device)[:, None]
         absent_RT = (chunks_N[number] == 1) & (round_R1 > 0)
         within_RT = (round_R1 * chunks_N[number]).masked_fill(absent_RT, 0)
         seat_RT = chunk * (first_N[number] + within_RT) + self.place
-        taker = torch.full((chunk * len(sequence_C),), seat_RT.numel(), device=device)
-        taker[seat_RT[~absent_RT]] = torch.arange(seat_RT.numel(), device=device).view_as(seat_RT)[~absent_RT]
-        return ChunkIndex(taker, seat_RT, absent_RT, neighbors_CW)
+        slots = chunk * len(sequence_C)
+        taker = torch.full((slots + 1,), seat_RT.numel(), device=device)  # tokens without a slot take the one too many
+        taken_RT = seat_RT.masked_fill(absent_RT, slots)
+        taker.scatter_(0, taken_RT.flatten(), torch.arange(seat_RT.numel(), device=device))
+        return ChunkIndex(taker[:-1], seat_RT, absent_RT, neighbors_CW)
 
 
 def with_neighbors(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
