@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from genus.errors import UsageError
+from genus.objectives import answering
 from genus.optim.adamw import AdamW
 from genus.recipe import Recipe
 from genus.train.data import MicroBatch
@@ -48,7 +50,7 @@ def sharded(learner: Learner) -> Learner:
 
 
 def step(learner: Learner, batches: list[Batch], world: World) -> dict[str, Any]:
-    """Return loss, gradient norm and weights after one step, of which this process takes its part."""
+    """Return loss, gradient norm and weights after one step, of which this process takes its part, and then answers."""
     own = {n: MicroBatch(batch, 0.0) for n, batch in enumerate(batches) if n % world.size == world.rank}
     train_step = TrainStep(learner, SMOOTH, RUN, world, seed=0)
     counts = train_step.count(own)
@@ -58,7 +60,17 @@ def step(learner: Learner, batches: list[Batch], world: World) -> dict[str, Any]
         name: (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach()
         for name, weight in learner.named_parameters()
     }
-    return {"loss": result.loss, "norm": result.gradient_norm, "tokens": counts.tokens, "weights": weights}
+    found = {"loss": result.loss, "norm": result.gradient_norm, "tokens": counts.tokens, "weights": weights}
+    return found | {"outputs": outputs(learner, batches[0])}
+
+
+def outputs(learner: Learner, batch: Batch) -> dict[str, torch.Tensor]:
+    """Return what the heads answer whose targets are in a batch, which is the same in all processes."""
+    heads = frozenset(name for name, head in learner.heads.items() if head.target in batch.targets)
+    memory = learner.network.initial_memory(batch.tokens.rows)
+    with answering(learner):
+        found = learner.outputs(replace(batch, memory=memory, heads=heads))
+    return {f"{head}/{name}": value for head, one in found.items() for name, value in one.items()}
 
 
 def main(folder: Path) -> None:

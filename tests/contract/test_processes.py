@@ -67,5 +67,7 @@ def test_two_processes_make_the_step_of_one(member: str, kind: str, steps: dict[
     assert found["tokens"] == alone["tokens"]
     assert found["loss"] == pytest.approx(alone["loss"], rel=SUMMATION)
     assert found["norm"] == pytest.approx(alone["norm"], rel=SUMMATION)
+    for name, value in alone["outputs"].items():
+        torch.testing.assert_close(found["outputs"][name], value, rtol=10 * SUMMATION, atol=10 * SUMMATION, msg=name)
     for name, weight in alone["weights"].items():
         torch.testing.assert_close(found["weights"][name], weight, rtol=SUMMATION, atol=SUMMATION, msg=name)

@@ -96,13 +96,16 @@ def test_every_module_stays_in_its_mode(model: LoadedModel) -> None:
 def test_the_precision_is_the_one_asked_for(model: LoadedModel) -> None:
     """Of the network; the head answers in float32, so that different tokens are no ties."""
     seen: dict[str, list[torch.dtype]] = {"network": [], "head": []}
+    learners: list[object] = []
     layer = next(part for part in model.learner.network.modules() if isinstance(part, torch.nn.Linear))
     head = model.learner.heads["masked_lm"].lm_head
     with (
+        model.learner.register_forward_hook(lambda *given: learners.append(given[0])),
         layer.register_forward_hook(lambda *given: seen["network"].append(given[2].dtype)),
         head.register_forward_hook(lambda *given: seen["head"].append(given[2].dtype)),  # type: ignore[operator, union-attr]
     ):
         rounded = fill_mask(model.learner, model.tokenizer, "the ___ sat", precision="bfloat16")
         exact = fill_mask(model.learner, model.tokenizer, "the ___ sat")
     assert seen == {"network": [torch.bfloat16, torch.float32], "head": [torch.float32, torch.float32]}
+    assert learners == [model.learner] * 2
     assert rounded != exact

@@ -239,3 +239,11 @@ def test_all_text_decodes(one: Writer) -> None:
     ids = one.tokenizer.encode(TEXTS[1:2])[0]
     assert len(ids) > len(TEXTS[1])
     assert one.tokenizer.decode(ids) == TEXTS[1]
+
+
+def test_the_learner_is_called_for_every_token(one: Writer) -> None:
+    """So that hooks on it run, as those of FSDP2: once for the prompt, and once for each token but the last."""
+    calls: list[object] = []
+    with one.learner.register_forward_hook(lambda *given: calls.append(given[2])):
+        [[result]] = one.engine().generate([Request("the cat", max_tokens=5)], Greedy())
+    assert len(calls) == len(result.ids) == 5

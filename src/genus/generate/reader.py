@@ -88,9 +88,7 @@ class Reader:
         targets = Targets(index, torch.full_like(index, IGNORE))
         batch = Batch({"tokens": packed}, {self.head.target: targets}, frozenset({self.name}))
         with autocast(self.precision, self.device):
-            states = self.learner.network(batch, **given)
-            logits = self.head.outputs(self.learner.network, states, batch)["logits"]
-        return logits.to(torch.promote_types(torch.float32, logits.dtype))
+            return self.learner.outputs(batch, rounded=True, **given)[self.name]["logits"]
 
     def reorder(self, parents: Mapping[int, int]) -> None:
         """Replace texts by copies of others: parent by slot."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,8 @@ class Step:
     """Every loss and metric, summed over its targets."""
     memory: Memory
     """Recurrence memory for the next batch of the same streams; empty if the batch had none."""
+    outputs: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """The outputs of heads, by head name, where they were asked for in place of losses."""
 
 
 register_dataclass(Step)
@@ -232,7 +234,8 @@ class Objective(Part, ABC):
 class Learner(nn.Module):
     """A network with the heads of its objectives: the module that is trained, in pretraining and fine-tuning.
 
-    Training, evaluation and tasks call `learner(batch)`, so hooks, DDP and FSDP2 can be applied from outside.
+    Training, evaluation, tasks and generation call `learner(batch)`, so hooks, DDP and FSDP2 can be applied from
+    outside.
     """
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
@@ -247,18 +250,20 @@ class Learner(nn.Module):
         for head in self._heads():
             head.tie(self.network)
 
-    def outputs(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+    def outputs(self, batch: Batch, *, rounded: bool = False, **given: Any) -> dict[str, dict[str, Tensor]]:
         """Return the outputs of the heads that learn from the batch, by head name; see `Head.outputs`.
 
         Heads answer in the format of their weights, and at least in float32, whatever the network's precision: the 8
         significant bits of bfloat16 are too few, different texts would get the same numbers.
+
+        Args:
+            batch: the batch.
+            rounded: let heads compute in autocast's dtype too, as for the logits of a vocabulary; the outputs are in
+                float32 at least even so.
+            given: what the network reads beside the batch, such as a key-value cache.
         """
-        states = self.network(batch)
-        format = next(self.parameters()).dtype
-        with torch.autocast(states["tokens"].device.type, enabled=False):
-            states = replace(states, streams={name: one.to(format) for name, one in states.streams.items()})
-            found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
-        return {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}
+        step: Step = self(batch, ask="rounded" if rounded else "precise", **given)
+        return step.outputs
 
     def predicting(self, *ways: Prediction) -> tuple[Learner, str] | None:
         """Return the first head that predicts tokens in one of these ways, as its learner and name; None without one.
@@ -285,8 +290,13 @@ class Learner(nn.Module):
         counts = {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
         return counts | self.network.counts(batch)
 
-    def forward(self, batch: Batch) -> Step:
-        """Run the forward pass; return every loss and metric, summed over its targets, and the recurrence memory."""
+    def forward(self, batch: Batch, *, ask: Literal["precise", "rounded"] | None = None, **given: Any) -> Step:
+        """Run the forward pass; return every loss and metric, summed over its targets, and the recurrence memory.
+
+        With `ask` the heads' outputs take the place of losses and metrics; see `outputs`, also for `given`.
+        """
+        if ask is not None:
+            return self._answer(self.network(batch, **given), batch, rounded=ask == "rounded")
         sums: Sums = {}
         learning = self._each(batch)
         for head in learning:
@@ -297,6 +307,16 @@ class Learner(nn.Module):
         for head in learning:
             sums |= head(self.network, states, batch)
         return Step(sums, states.memory)
+
+    def _answer(self, states: States, batch: Batch, *, rounded: bool) -> Step:
+        """Return the outputs of the heads that learn from the batch, given the network's hidden states."""
+        kind, format = states["tokens"].device.type, next(self.parameters()).dtype
+        if not rounded:
+            states = replace(states, streams={name: one.to(format) for name, one in states.streams.items()})
+        with torch.autocast(kind, enabled=rounded and torch.is_autocast_enabled(kind)):
+            found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
+        outputs = {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}
+        return Step({}, states.memory, outputs)
 
     def objective(self, sums: Sums, counts: Sums) -> Tensor:
         """Return the total loss: Σ weight x sum / count over the losses, with the counts of the whole step."""
