@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,15 +13,20 @@ from corpora import SPECIALS, natural, vocabulary
 from genus.errors import UsageError
 from genus.examples.feed.feed import Feed
 from genus.examples.feed.mixture import CYCLE, Mixture, mixing_rates, rows_per_cycle
+from genus.examples.feed.tasks import TaskFeed
 from genus.examples.formats.contiguous import Contiguous
+from genus.examples.formats.segment_pairs import SentencePairs
 from genus.examples.formats.sentences import DocSentences, FullSentences
 from genus.objectives.pretraining.causal_lm import CausalLM
+
+if TYPE_CHECKING:
+    from genus.examples import ExampleFormat
 
 STORE = natural(40)
 LENGTH = 64
 
 
-def feed(examples: FullSentences | DocSentences | Contiguous, length: int = LENGTH) -> Feed:
+def feed(examples: ExampleFormat, length: int = LENGTH) -> Feed:
     return Feed(STORE, vocabulary(STORE), examples, (CausalLM(),), limits={"tokens": length}, micro_batch=3, seed=2)
 
 
@@ -32,6 +38,18 @@ def test_rates_are_those_of_the_paper() -> None:
     rooted = np.sqrt([100, 1_000, 2_000])
     np.testing.assert_allclose(mixing_rates(sizes, limit=2_000, temperature=2.0), rooted / rooted.sum())
     np.testing.assert_allclose(mixing_rates(sizes, temperature=1e9), 1 / 3, atol=1e-6)
+
+
+def test_examples_of_a_mixture_have_these_rates() -> None:
+    """Though a row holds many pairs of sentences of one feed and one text of the other, counted over two cycles."""
+    heads = frozenset({"causal_lm"})
+    tasks = [TaskFeed(feed(examples), heads, 1) for examples in (SentencePairs(), FullSentences())]
+    mixed = Mixture.by_size(tasks, seed=5, limit=60, temperature=2.0)
+    wanted = mixing_rates([task.feed.size[0] for task in tasks], limit=60, temperature=2.0)
+    counts = np.zeros(2)
+    for number in range(2 * CYCLE):
+        counts[mixed._cycle.member(number)] += len(mixed.row(number))
+    np.testing.assert_allclose(counts / counts.sum(), wanted, rtol=0.1)
 
 
 def test_rows_of_a_cycle_are_whole_and_none_is_left_out() -> None:

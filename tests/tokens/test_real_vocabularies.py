@@ -106,8 +106,14 @@ def goes_round(tokenizer: Tokenizer, folder: Path, texts: Sequence[str] = TEXTS)
         assert (again.hash(), again.encode(texts)) == (tokenizer.hash(), tokenizer.encode(texts))
         (folder / "tokens.json").unlink(missing_ok=True)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    for text in texts:
+    encoded = [np.array(ids, np.int64) for ids in tokenizer.encode(texts)]
+    for number, (text, second) in enumerate(zip(texts, reversed(texts), strict=True), 1):
         assert theirs(text)["input_ids"] == framed(tokenizer, text), text
+        if not second:  # which transformers takes for no second text
+            continue
+        both = theirs(text, second, return_token_type_ids=True)
+        ids, segments, _ = tokenizer.vocabulary.frame(encoded[number - 1], encoded[-number])
+        assert (both["input_ids"], both["token_type_ids"]) == (ids.tolist(), segments.tolist()), (text, second)
     roles = {role: theirs.convert_ids_to_tokens(number) for role, number in tokenizer.vocabulary.roles.items()}
     assert {role: str(getattr(theirs, f"{role}_token")) for role in roles} == roles
     return theirs
@@ -121,6 +127,31 @@ def test_a_released_vocabulary_goes_round(name: str, shared: Path, tmp_path: Pat
     assert (type(tokenizer.tokens).__name__, tokenizer.vocabulary.size) == (kind, size)
     assert roles.items() <= tokenizer.tokens.special_tokens.roles().items()
     goes_round(tokenizer, tmp_path)
+
+
+BERT_PAIR = ["[CLS]", 0, "[SEP]", 1, "[SEP]"], [0, 0, 0, 1, 1]
+PAIRS = {
+    "bert-base-uncased": BERT_PAIR,
+    "albert-base-v2": BERT_PAIR,
+    "deberta-v3": BERT_PAIR,
+    "roberta-base": (["<s>", 0, "</s>", "</s>", 1, "</s>"], [0] * 6),
+    "xlnet-base-cased": ([0, "<sep>", 1, "<sep>", "<cls>"], [0, 0, 1, 1, 2]),
+    "t5": ([0, "</s>", 1, "</s>"], [0] * 4),
+    "gpt2": ([0, 1], [0, 0]),
+}
+"""Pairs of texts as released: special tokens and the places of both texts, and the segment of each."""
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_is_framed_as_released(name: str, shared: Path) -> None:
+    tokenizer, (frame, numbers) = Tokenizer.load(shared / "vocab" / name), PAIRS[name]
+    texts = tokenizer.encode(["Hello world, it's", "The dog ran."])
+    ids, segments, _ = tokenizer.vocabulary.frame(*(np.array(text, np.int64) for text in texts))
+    parts = [texts[one] if isinstance(one, int) else [tokenizer.backend.token_to_id(one)] for one in frame]
+    assert ids.tolist() == [number for part in parts for number in part]
+    expected = [segment for part, segment in zip(parts, numbers, strict=True) for _ in part]
+    assert segments.tolist() == expected
 
 
 @pytest.mark.shared

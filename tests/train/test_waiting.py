@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from genus.errors import GenusError
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.recipe import Budget
+from genus.run_folder import RunFolder
 from genus.train.checkpoint import Checkpoints
 from genus.train.data import MicroBatch, TrainStage
 from genus.train.step import TrainStep
@@ -51,6 +53,19 @@ def test_files_may_take_longer_to_make_than_a_collective_waits(tmp_path: Path) -
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run([*torchrun, str(tmp_path / "script.py"), str(tmp_path)], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
+
+
+def test_processes_of_a_second_start_are_refused_in_one_line(tmp_path: Path) -> None:
+    """And none of them waits for one that has ended."""
+    (tmp_path / "text.txt").write_text("the cat sat on the mat .\n\n" * 50)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "genus"]
+    with RunFolder(tmp_path / "run").lock():
+        asked = ["pretrain", "bert/tiny", str(tmp_path / "text.txt"), "--out", str(tmp_path / "run")]
+        done = subprocess.run([*torchrun, *asked], capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("genus: ")]
+    assert f"is in use by process {os.getpid()}" in line
+    assert not (tmp_path / "run" / "tokenizer").exists()
 
 
 ENDLESS = """
