@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -56,11 +57,12 @@ def uncached(network: TransformerNetwork, ids: Tensor) -> tuple[list[int], list[
     return made, states
 
 
-def opened(network: TransformerNetwork, capacities: dict[int, int], *, cross: bool = False) -> Cache | None:
-    """Return a cache with slots of these capacities; None if the network has none."""
+def opened(network: TransformerNetwork, capacities: dict[int, int], *, cross: bool = False) -> Cache:
+    """Return a cache with slots of these capacities."""
     cache = network.cache(sum(capacities.values()), cross=cross)
-    for slot, capacity in capacities.items() if cache is not None else ():
-        cache.open(slot, capacity)  # type: ignore[union-attr]
+    assert cache is not None
+    for slot, capacity in capacities.items():
+        cache.open(slot, capacity)
     return cache
 
 
@@ -85,6 +87,26 @@ def same_as_each_alone(network: TransformerNetwork, cache: Cache, given: list[Te
         assert [int(next_ids(network, one[slot][None])) for one in every] == ids
         for one, alone in zip(every, states_alone, strict=True):
             torch.testing.assert_close(one[slot], alone, rtol=DOUBLE, atol=DOUBLE)
+
+
+def joining_and_leaving(network: TransformerNetwork, vocabulary: int) -> None:
+    """In one forward pass: one token of a slot, several of another, a new prompt in the place of one that left."""
+    given = texts(vocabulary)
+    cache = opened(network, {0: 12, 1: 8, 2: 14})
+    cached(network, cache, {slot: given[slot].tolist() for slot in range(3)})
+    cache.close(1)
+    cache.open(7, 6)
+    assert cache.slots[7].start == 12
+    new = {2: [4, 9, 2], 7: given[3].tolist(), 0: [7]}
+    told = cached(network, cache, new)
+    wholes = {2: [*given[2].tolist(), 4, 9, 2], 7: given[3].tolist(), 0: [*given[0].tolist(), 7]}
+    for slot, ids in wholes.items():
+        alone = read(network, equal_rows(torch.tensor([ids])))[-1]
+        torch.testing.assert_close(told[slot], alone, rtol=DOUBLE, atol=DOUBLE)
+    with pytest.raises(ValueError, match="slot 7 has room for 6 tokens"):
+        cache.packed({7: [1, 2, 3, 4]})
+    with pytest.raises(ValueError, match="no room"):
+        cache.open(8, 5)
 
 
 def no_later_token_moves_an_earlier_state(network: TransformerNetwork, vocabulary: int) -> None:

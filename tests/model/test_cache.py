@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 import decoding
-from decoding import DOUBLE, cached, read
+from decoding import DOUBLE, cached, opened, read
 from genus.batch import Packed
-from genus.model.attention.masks import Causal, Prefix
+from genus.model.attention.masks import Banded, Causal, Prefix
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
+from genus.model.attention.relative import RelativeAttention
 from genus.model.block.parallel import Parallel
 from genus.model.embedding import Embedding
 from genus.model.norm import Identity
+from genus.model.position import NoPosition
 from genus.model.position.bias import Alibi, RelativeBuckets
 from genus.model.position.learned import LearnedPosition
 from genus.model.position.rotary import Rotary
@@ -25,12 +27,16 @@ from hand import equal_rows
 from toys.decoder import DECODER, VOCABULARY
 
 if TYPE_CHECKING:
-    from genus.model.cache import Cache
     from genus.model.transformer import Transformer, TransformerNetwork
 
 
 def embedded(**choices: object) -> Transformer:
     return replace(DECODER, embedding=Embedding(segments=0, norm=Identity(), dropout=0.0, **choices))  # type: ignore[arg-type]
+
+
+def relative(**choices: object) -> Transformer:
+    attention = RelativeAttention(heads=4, dropout=0.0, **choices)  # type: ignore[arg-type]
+    return replace(embedded(position=NoPosition()), attention=attention)
 
 
 MODELS = {
@@ -40,6 +46,8 @@ MODELS = {
     "T5": embedded(position=RelativeBuckets(buckets=8, longest=6, both_directions=False)),
     "ALiBi": embedded(position=Alibi()),
     "parallel": replace(DECODER, block=Parallel()),
+    "relative": relative(mask=Causal()),
+    "relative, clamped, banded": relative(mask=Banded(width=4), clamp_len=2),
 }
 models = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 
@@ -52,12 +60,6 @@ def texts() -> list[Tensor]:
     return decoding.texts(VOCABULARY)
 
 
-def opened(network: TransformerNetwork, capacities: dict[int, int], *, cross: bool = False) -> Cache:
-    cache = decoding.opened(network, capacities, cross=cross)
-    assert cache is not None
-    return cache
-
-
 @models
 def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Transformer) -> None:
     """Token for token, for prompts of different lengths, packed in another order than their slots."""
@@ -67,23 +69,7 @@ def test_cached_generation_of_packed_prompts_is_that_of_each_alone(model: Transf
 
 @models
 def test_sequences_join_leave_and_go_on_by_several_tokens(model: Transformer) -> None:
-    """In one forward pass: one token of a slot, several of another, a new prompt in the place of one that left."""
-    network, given = built(model), texts()
-    cache = opened(network, {0: 12, 1: 8, 2: 14})
-    cached(network, cache, {slot: given[slot].tolist() for slot in range(3)})
-    cache.close(1)
-    cache.open(7, 6)
-    assert cache.slots[7].start == 12
-    new = {2: [4, 9, 2], 7: given[3].tolist(), 0: [7]}
-    told = cached(network, cache, new)
-    wholes = {2: [*given[2].tolist(), 4, 9, 2], 7: given[3].tolist(), 0: [*given[0].tolist(), 7]}
-    for slot, ids in wholes.items():
-        alone = read(network, equal_rows(torch.tensor([ids])))[-1]
-        torch.testing.assert_close(told[slot], alone, rtol=DOUBLE, atol=DOUBLE)
-    with pytest.raises(ValueError, match="slot 7 has room for 6 tokens"):
-        cache.packed({7: [1, 2, 3, 4]})
-    with pytest.raises(ValueError, match="no room"):
-        cache.open(8, 5)
+    decoding.joining_and_leaving(built(model), VOCABULARY)
 
 
 @models
@@ -176,7 +162,6 @@ def test_cross_attention_reads_a_second_cache() -> None:
 
 def test_attention_without_a_cache_says_so() -> None:
     from genus.model.attention.linformer import LinformerAttention
-    from genus.model.position import NoPosition
 
     plain = Embedding(segments=0, position=NoPosition(), norm=Identity())
     network = replace(DECODER, attention=LinformerAttention(heads=4, rank=4), embedding=plain).build(VOCABULARY)

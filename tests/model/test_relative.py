@@ -12,9 +12,10 @@ from torch import Tensor
 from genus.batch import Batch, Flow, Packed
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
+from genus.model.attention.cached_relative import shift
 from genus.model.attention.masks import AttentionMask, Causal, Full
 from genus.model.attention.plan import Context
-from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, shift
+from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer
 from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
 from genus.model.feedforward.mlp import MLP

@@ -23,13 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LayerCache:
     """The cached keys and values of one layer."""
 
     keys: Tensor
     """(E, G, D)"""
     values: Tensor
+    by_distance: Tensor | None = None
+    """(N, A, D) projected encodings of distances from N - 1 down to 0, in relative attention; made when needed."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of it."""
+        return sum(part.nbytes for part in (self.keys, self.values, self.by_distance) if part is not None)
 
     def write(self, k_TGD: Tensor, v_TGD: Tensor, places: Tensor) -> None:
         """Write keys and values in place, at the entries `places` (T,)."""

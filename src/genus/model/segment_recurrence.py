@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch, Memory, Packed
     from genus.model import Network
     from genus.model.attention.relative import RelativePlan
+    from genus.model.cache import Cache
     from genus.model.cost import ExampleLengths
 
 
@@ -102,18 +103,26 @@ class SegmentRecurrentNetwork(TransformerNetwork):
             "remembered": torch.zeros(rows, self.length, dtype=torch.bool, device=like.device),
         }
 
-    def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it
-        """Forward pass: return `tokens` (T, H), `query` (R P, H) if there is a query stream, and the next memory."""
+    def forward(  # type: ignore[override]  # no source beside it
+        self, batch: Batch, *, layers: bool = False, cache: Cache | None = None
+    ) -> States:
+        """Forward pass: return `tokens` (T, H), `query` (R P, H) if there is a query stream, and the next memory.
+
+        With a key-value cache, whole texts are remembered in it, and there is no memory beside.
+        """
         packed, x = batch.tokens, self.embed(batch.tokens)
         cells = len(x)
         if packed.query is not None and self.query is not None:
             second = self.query[0].expand(packed.query.numel(), -1)
             x = torch.cat([x, self.embed.dropout(second)])
-        context = Context.of(packed, x, self.training, memory=batch.memory)
+        context = Context.of(packed, x, self.training, memory=batch.memory, cache=cache)
         each, states = list(self.layers.children()), []
-        for number, (layer, plans) in enumerate(zip(each, plans_of(each, context, self._drop), strict=True)):
+        made = plans_of(each, context, self._drop if cache is None else None)
+        for number, (layer, plans) in enumerate(zip(each, made, strict=True)):
             states.append(x[:cells])
             x = layer(x, plans, {"attention": context.state(number)})
+        if cache is not None:
+            cache.advance()
         kept = (*states, x[:cells]) if layers else None
         x = self.dropout(self.norm(x))
         streams = {"tokens": x[:cells]}

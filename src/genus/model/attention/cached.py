@@ -137,7 +137,7 @@ def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None)
     q_TAD = q_TAD[piece.first : piece.first + piece.sequences * piece.tokens]
     if not piece.keys:
         return torch.zeros_like(q_TAD)
-    k, v = _keys(state.keys, piece), _keys(state.values, piece)
+    k, v = cached_keys(state.keys, piece), cached_keys(state.values, piece)
     if piece.tokens == 1 and piece.mask is None:  # the queries of a group are those of one head
         q = q_TAD.view(piece.sequences, -1, group, size)
         return F.scaled_dot_product_attention(q, k, v, scale=scale).reshape(-1, heads, size)
@@ -149,7 +149,7 @@ def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None)
     return found.transpose(1, 2).flatten(0, 1)
 
 
-def _keys(kept: Tensor, piece: Piece) -> Tensor:
+def cached_keys(kept: Tensor, piece: Piece) -> Tensor:
     """Return a view (B, G, K, D) of cached keys or values (E, G, D)."""
     _, heads, size = kept.shape
     row = heads * size

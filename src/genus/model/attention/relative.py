@@ -7,13 +7,14 @@ N relative positions; else docs/names.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genus.model.attention import Attention, AttentionLayer
+from genus.model.attention.cached_relative import CachedRelativePlan, attend_relative, cached_plan, shift
 from genus.model.attention.masks import AttentionMask, Full, Place
 from genus.model.cost import ComponentCost
 from genus.model.position.sinusoidal import encoded
@@ -22,6 +23,7 @@ from genus.part import Count, Fraction
 if TYPE_CHECKING:
     from genus.batch import Memory, Packed
     from genus.model.attention.plan import Context
+    from genus.model.cache import LayerCache
     from genus.model.initialization import Initialization
 
 
@@ -113,9 +115,18 @@ class RelativeAttentionLayer(AttentionLayer):
         for vector in (self.content_bias, self.position_bias):
             initialization.draw(vector, "vector")
 
-    def plan(self, context: Context) -> RelativePlan:
-        """Return the plan of all layers: the attention mask over the batch and over the memory of continued text."""
+    def cache_shape(self) -> tuple[int, int] | None:
+        """Return A and D; None where a token attends to later ones."""
+        return (self.choice.heads, self.head_size) if self.choice.mask.causal else None
+
+    def plan(self, context: Context) -> RelativePlan | CachedRelativePlan:
+        """Return the plan of all layers: the attention mask over the batch and over the memory of continued text.
+
+        With a cache, new tokens attend to their slots instead.
+        """
         packed = context.packed
+        if context.cache is not None:
+            return cached_plan(context.cache, packed, self.choice.mask)
         remembered = visible(packed, context.memory) if context.memory else None
         memory = 0 if remembered is None else remembered.shape[1]
         mask = attention_mask(packed, self.choice.mask, remembered)
@@ -136,21 +147,36 @@ class RelativeAttentionLayer(AttentionLayer):
         """Return the segment term of the scores (R, A, Q, K); 0 by default."""
         return 0.0
 
-    def forward(self, x: Tensor, shared: RelativePlan, state: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, shared: RelativePlan | CachedRelativePlan, state: Tensor | LayerCache | None = None
+    ) -> Tensor:
         """Forward pass: return (T, H), or (T + R P, H) for the tokens and, after them, the query stream.
 
-        The state (R, M, H) is the memory of this layer's inputs.
+        The state is the memory (R, M, H) of this layer's inputs, or its slice of the key-value cache.
         """
+        if isinstance(shared, CachedRelativePlan):
+            return self._cached(x, shared, cast("LayerCache", state))
+        memory_RMH = cast("Tensor | None", state)
         rows, length = len(shared.mask), shared.packed.row_length
         cells_RLH = x[: rows * length].view(rows, length, -1)
         q_RAQD = by_rows(self.by_head(self.query(x)), rows, length).transpose(1, 2)
-        k_RAKD, v_RAKD = (self._known(project, cells_RLH, state) for project in (self.key, self.value))
+        k_RAKD, v_RAKD = (self._known(project, cells_RLH, memory_RMH) for project in (self.key, self.value))
         scores = (q_RAQD + self.content_bias[:, None]) @ k_RAKD.transpose(-1, -2)
         scores = scores + self._by_distance(q_RAQD + self.position_bias[:, None], shared)
         scores = scores + self.segment_scores(q_RAQD, shared)
         out_RQAD = mix(scores * self.head_size**-0.5, v_RAKD, shared)
         cells, second = torch.split(out_RQAD, [length, out_RQAD.shape[1] - length], dim=1)
         return self.out(torch.cat([cells.flatten(0, 1), second.flatten(0, 1)]).flatten(1))  # type: ignore[no-any-return]
+
+    def _cached(self, x: Tensor, plan: CachedRelativePlan, state: LayerCache) -> Tensor:
+        """Return (T, H) for new tokens, whose keys and values are written to the cache."""
+        q_TAD, k_TAD, v_TAD = (self.by_head(project(x)) for project in (self.query, self.key, self.value))
+        state.write(k_TAD, v_TAD, plan.written)
+        if state.by_distance is None or len(state.by_distance) <= plan.longest:
+            down = torch.arange(plan.longest, -1, -1, device=x.device)
+            state.by_distance = self.by_head(self.relative(self._encoded(down)))
+        found = attend_relative(q_TAD + self.content_bias, q_TAD + self.position_bias, state, plan)
+        return self.out(found.flatten(1))  # type: ignore[no-any-return]
 
     def _known(self, project: nn.Linear, cells_RLH: Tensor, memory_RMH: Tensor | None) -> Tensor:
         """Return keys or values (R, A, K, D) of the memory and of the tokens."""
@@ -179,13 +205,16 @@ class RelativeAttentionLayer(AttentionLayer):
 
     def _distances(self, packed: Packed, memory: int) -> Tensor:
         """Return the encodings of the distances from K down, and of their negatives if any row runs backward."""
-        number, like = num_relative_positions(packed.row_length, memory, self.choice.mask), next(self.parameters())
-        first = memory + packed.row_length
-        distance = torch.arange(first, first - number, -1, device=like.device, dtype=like.dtype)
+        first, number = memory + packed.row_length, num_relative_positions(packed.row_length, memory, self.choice.mask)
+        distance = torch.arange(first, first - number, -1, device=packed.ids.device)
+        ways = [distance] if backward(packed) is None else [distance, -distance]
+        return torch.stack([self._encoded(way) for way in ways])
+
+    def _encoded(self, distance: Tensor) -> Tensor:
+        """Return the encodings (N, H) of distances (N,)."""
         if self.choice.clamp_len is not None:
             distance = distance.clamp(-self.choice.clamp_len, self.choice.clamp_len)
-        ways = [distance] if backward(packed) is None else [distance, -distance]
-        return torch.stack([encoded(way, self.hidden) for way in ways])
+        return encoded(distance.to(self.content_bias.dtype), self.hidden)
 
 
 def by_rows(x_TAD: Tensor, rows: int, length: int) -> Tensor:
@@ -243,13 +272,3 @@ def backward(packed: Packed) -> Tensor | None:
 def num_relative_positions(length: int, memory: int, visibility: AttentionMask) -> int:
     """Return N, the number of relative positions: from length + memory down to 0 (causal) or to 1 - length."""
     return length + memory + (1 if visibility.causal else length)
-
-
-def shift(scores: Tensor, keys: int) -> Tensor:
-    """Relative shift: return (..., L, K) from scores by distance (..., L, N), whose entry n is for distance K - n.
-
-    Entry (i, j) is at n = L - i + j: each row begins one entry before the row above. So if the scores are flattened and
-    cut into rows that are one shorter, all rows begin at the same column (Dai et al. 2019, appendix B).
-    """
-    length = scores.shape[-2]
-    return torch.unflatten(scores.flatten(-2)[..., length:], -1, (length, -1))[..., :keys]
