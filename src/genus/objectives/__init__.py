@@ -321,10 +321,7 @@ class Learner(nn.Module):
     def objective(self, sums: Sums, counts: Sums) -> Tensor:
         """Return the total loss: Σ weight x sum / count over the losses, with the counts of the whole step."""
         losses = [self.weights.get(name, 1.0) * sums[name] / count.clamp(min=1) for name, count in counts.items()]
-        total = losses[0]
-        for loss in losses[1:]:
-            total = total + loss
-        return total
+        return sum(losses[1:], losses[0])
 
     def compile_units(self) -> list[nn.Module]:
         """Return the heads' modules for regional compilation; equal ones are compiled once."""

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 from genus.optim import Schedule
 from genus.part import Fraction, Share, SomeShare
 
 
-class Linear(Schedule):
+class Warmed(Schedule, ABC):
+    """Linear warm-up over `warmup`, a fraction of the budget, to the peak learning rate; what follows is the part's."""
+
+    warmup: Fraction
+
+    @property
+    def in_words(self) -> str:
+        """Name of the schedule and its warm-up in percent, for tables."""
+        return f"{super().in_words}, warm-up {100 * self.warmup:.3g}%" if self.warmup else super().in_words
+
+    def factor(self, spent: float) -> float:
+        """Return spent / warmup in the warm-up, and after it `decayed`."""
+        return spent / self.warmup if spent < self.warmup else self.decayed(spent)
+
+    @abstractmethod
+    def decayed(self, spent: float) -> float:
+        """Return the factor after the warm-up."""
+
+
+class Linear(Warmed):
     """Linear warm-up over `warmup`, a fraction of the budget, then linear decay to 0 (Devlin et al. 2018, A.2).
 
     Deviation: BERT's released code (optimization.py) starts the decay at 0 spent, so that its rate drops at once from
@@ -17,53 +37,34 @@ class Linear(Schedule):
 
     warmup: Fraction = 0.01
 
-    @property
-    def in_words(self) -> str:
-        """Name of the schedule and its warm-up, for tables."""
-        return _risen(super().in_words, self.warmup)
-
-    def factor(self, spent: float) -> float:
-        """Return min(spent / warmup, (1 - spent) / (1 - warmup))."""
-        if spent < self.warmup:
-            return spent / self.warmup
+    def decayed(self, spent: float) -> float:
+        """Return (1 - spent) / (1 - warmup)."""
         return max(0.0, (1.0 - spent) / (1.0 - self.warmup))
 
 
-class Constant(Schedule):
+class Constant(Warmed):
     """Linear warm-up over `warmup`, a fraction of the budget, then the constant peak learning rate."""
 
     warmup: Share = 0.0
 
-    @property
-    def in_words(self) -> str:
-        """Name of the schedule and its warm-up, for tables."""
-        return _risen(super().in_words, self.warmup)
-
-    def factor(self, spent: float) -> float:
-        """Return min(spent / warmup, 1)."""
-        return spent / self.warmup if spent < self.warmup else 1.0
+    def decayed(self, spent: float) -> float:
+        """Return 1."""
+        return 1.0
 
 
-class Cosine(Schedule):
+class Cosine(Warmed):
     """Linear warm-up over `warmup`, then cosine decay to `floor` (Loshchilov and Hutter 2016, eq. 5)."""
 
     warmup: Fraction = 0.01
     floor: Share = 0.0
     """Learning rate at the end, as a fraction of the peak."""
 
-    @property
-    def in_words(self) -> str:
-        """Name of the schedule and its warm-up, for tables."""
-        return _risen(super().in_words, self.warmup)
-
-    def factor(self, spent: float) -> float:
-        """Return spent / warmup, then floor + (1 - floor) (1 + cos(π (spent - warmup) / (1 - warmup))) / 2."""
+    def decayed(self, spent: float) -> float:
+        """Return floor + (1 - floor) (1 + cos(π (spent - warmup) / (1 - warmup))) / 2."""
         return self.fallen(spent, 1.0)
 
     def fallen(self, spent: float, end: float) -> float:
-        """Return the factor if the decay ends at the fraction `end` of the budget."""
-        if spent < self.warmup:
-            return spent / self.warmup
+        """Return the factor after the warm-up if the decay ends at the fraction `end` of the budget."""
         share = min(1.0, (spent - self.warmup) / (end - self.warmup))
         return self.floor + (1.0 - self.floor) * (1.0 + math.cos(math.pi * share)) / 2.0
 
@@ -85,42 +86,30 @@ class CosineThenConstant(Cosine):
                 f"end: the decay ends at {self.end:g} of the budget, before its warm-up at {self.warmup:g}"
             )
 
-    def factor(self, spent: float) -> float:
+    def decayed(self, spent: float) -> float:
         """Return the factor of `Cosine` for a decay that ends at `end`."""
         return self.fallen(spent, self.end)
 
 
-class Exponential(Schedule):
+class Exponential(Warmed):
     """Linear warm-up over `warmup`, then exponential decay to `end`, a fraction of the peak."""
 
     warmup: Fraction = 0.0
     end: SomeShare = 0.01
 
-    @property
-    def in_words(self) -> str:
-        """Name of the schedule and its warm-up, for tables."""
-        return _risen(super().in_words, self.warmup)
-
-    def factor(self, spent: float) -> float:
-        """Return spent / warmup, then end^((spent - warmup) / (1 - warmup))."""
-        if spent < self.warmup:
-            return spent / self.warmup
+    def decayed(self, spent: float) -> float:
+        """Return end^((spent - warmup) / (1 - warmup))."""
         return math.pow(self.end, (spent - self.warmup) / (1.0 - self.warmup))
 
 
-class InverseSquareRoot(Schedule):
+class InverseSquareRoot(Warmed):
     """Linear warm-up over `warmup`, then inverse square root decay, 1 / √spent (Vaswani et al. 2017, section 5.3)."""
 
     warmup: SomeShare = 0.01
 
-    @property
-    def in_words(self) -> str:
-        """Name of the schedule and its warm-up, for tables."""
-        return _risen(super().in_words, self.warmup)
-
-    def factor(self, spent: float) -> float:
-        """Return min(spent / warmup, √(warmup / spent))."""
-        return spent / self.warmup if spent < self.warmup else math.sqrt(self.warmup / spent)
+    def decayed(self, spent: float) -> float:
+        """Return √(warmup / spent)."""
+        return math.sqrt(self.warmup / spent)
 
 
 class ScaledWithBatch(Schedule):
@@ -146,8 +135,3 @@ class ScaledWithBatch(Schedule):
     def scale(self, batch_ratio: float) -> float:
         """Return batch_ratio^power, times the scaled schedule's own factor."""
         return math.pow(batch_ratio, self.power) * self.curve.scale(batch_ratio)
-
-
-def _risen(shape: str, warmup: float) -> str:
-    """Return a schedule's name with its warm-up in percent."""
-    return f"{shape}, warm-up {100 * warmup:.3g}%" if warmup else shape
