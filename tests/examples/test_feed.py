@@ -228,4 +228,4 @@ def test_causal_rows_of_one_sequence_need_no_mask(length: int, alone: bool) -> N
     for tokens in (batch.tokens for batch in batches):
         side = Side.of(tokens)
         plan = plan_attention(side, side, Causal(), torch.float32, packed=tokens, kernel="sdpa")
-        assert (plan.causal, plan.mask is None) == (alone, alone)
+        assert (plan.window == (-1, 0), plan.mask is None) == (alone, alone)

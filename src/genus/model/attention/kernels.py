@@ -84,7 +84,7 @@ def attend_sdpa(
     q_RAQD: Tensor, k_RGKD: Tensor, v_RGKD: Tensor, plan: AttentionPlan, bias: Tensor | None = None
 ) -> Tensor:
     """Return attention outputs (R, A, Q, D) by `scaled_dot_product_attention`."""
-    mask, causal = plan.mask if plan.additive is None else plan.additive.to(q_RAQD.dtype), plan.causal
+    mask, causal = plan.mask if plan.additive is None else plan.additive.to(q_RAQD.dtype), plan.window is not None
     if bias is not None:
         causal, mask = False, _added(plan, bias.to(q_RAQD.dtype))
     return F.scaled_dot_product_attention(
@@ -103,7 +103,7 @@ def _added(plan: AttentionPlan, bias: Tensor) -> Tensor:
     """Return a layer's bias plus the plan's, with -inf where the plan's mask forbids attention."""
     if plan.additive is not None:
         return bias + plan.additive.to(bias.dtype)
-    if plan.causal:
+    if plan.window is not None:
         order = torch.arange(plan.q.row_length, device=bias.device)
         return bias.masked_fill(order > order[:, None], -torch.inf)
     return bias if plan.mask is None else bias.masked_fill(~plan.mask, -torch.inf)

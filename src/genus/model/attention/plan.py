@@ -130,9 +130,8 @@ class AttentionPlan:
     """(R, A, Q, K) additive attention bias, -inf where attention is forbidden."""
     blind: Tensor | None = None
     """(R, 1, Q, 1) bool: queries that attend to no key, whose output is 0; None: every query attends to some key."""
-    causal: bool = False
-    """Whether the kernel's own causal mask is used instead of a mask tensor."""
     window: tuple[int, int] | None = None
+    """The attention mask as a sliding window of the kernel's own, in place of a tensor; (-1, 0) alone with `sdpa`."""
     prefix: AttentionPlan | None = None
     """Plan of the prefixes' tokens (`varlen`), where others attend by `window`."""
     block_mask: BlockMask | None = None
@@ -204,7 +203,7 @@ def plan_attention(
     alone = packed is not None and packed.one_per_row
     if bias is None and alone and rule.window == (-1, 0):
         if kernel == "sdpa":
-            return replace(plan, causal=True)
+            return replace(plan, window=rule.window)
         # keys after the query are padding or later tokens of the one sequence, whatever the row
         order = torch.arange(q.row_length, device=q.position.device)
         return replace(plan, mask=(order > order[:, None])[None, None])
