@@ -64,7 +64,7 @@ def test_one_rule_serves_all_kernels(rule: AttentionMask, kernel: Kernel, groups
 def test_positions_bias_the_scores(rule: AttentionMask, kernel: Kernel, position: Any) -> None:
     torch.manual_seed(0)
     packed = laid(ROWS, LENGTH)
-    side, real, bias = Side.of(packed), packed.sequence >= 0, position.bias(4)
+    side, real, bias = Side.of(packed), packed.sequence >= 0, position.bias(4, 32)
     q, k, v = (drawn(20, 4, torch.float32) for _ in range(3))
     found = attend(q, k, v, plan_attention(side, side, rule, q.dtype, bias=bias, kernel=kernel))
     added = bias.added(packed.positions[None] - packed.positions[:, None]).permute(2, 0, 1)

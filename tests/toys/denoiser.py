@@ -6,12 +6,13 @@ from dataclasses import replace
 
 from genus.catalog import load
 from genus.examples.formats.sentences import DocSentences
+from genus.objectives.noise.tokens import SpanNoise
+from genus.objectives.pretraining.text_to_text import Denoising
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.recipe import Budget, Stage
 from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.wordpiece import WordPiece
-from toys.denoising import Denoising
 from toys.encoder_decoder import MODEL
 
 SPECIALS = SpecialTokens(
@@ -30,7 +31,7 @@ ROW = replace(
     tokens=WordPiece(vocab_size=200, special_tokens=SPECIALS),
     examples=DocSentences(),
     model=MODEL,
-    objectives=(Denoising(),),
+    objectives=(Denoising(noise=SpanNoise(rate=0.3)),),
     stages=(Stage(max_length=36, source_length=48, batch=16, micro_batch=8),),
     optimizer=AdamW(lr=3e-3, weight_decay=0.0),
     schedule=Linear(warmup=0.1),

@@ -20,7 +20,8 @@ from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
 from genus.export.folder import load
 from genus.export.verify import verify
-from genus.part import Count
+from genus.objectives.noise.tokens import SpanNoise
+from genus.objectives.pretraining.text_to_text import Denoising
 from genus.recipe import MixtureStage, TaskStep
 from genus.tasks.classification import Classification
 from genus.tasks.start import Start
@@ -29,7 +30,6 @@ from genus.tokens.tokenizer import Tokenizer
 from hand import equal_rows
 from small import RUN, losses
 from toys.denoiser import ROW
-from toys.denoising import Denoising
 from toys.encoder_decoder import MODEL
 
 if TYPE_CHECKING:
@@ -124,14 +124,12 @@ def test_a_task_of_one_stream_is_refused_in_one_line(trained: Path) -> None:
 class ShortSpans(Denoising):
     """The same objective under a name of its own."""
 
-    span: Count = 2
-
 
 def test_two_ways_to_denoise_are_mixed_within_every_batch(corpus: Path, tmp_path: Path) -> None:
     """Rows of both, at rates by their sizes; all batches have the same shapes, and entries of both streams agree."""
     turns = (TaskStep(objectives=("denoising",)), TaskStep(objectives=("short_spans",)))
     stage = MixtureStage(max_length=36, source_length=48, batch=16, micro_batch=8, tasks=turns)
-    objectives = (Denoising(), ShortSpans())
+    objectives = (Denoising(noise=SpanNoise(rate=0.3)), ShortSpans(noise=SpanNoise(rate=0.3, span=2.0)))
     row = replace(ROW, objectives=objectives, stages=(stage,), budget=replace(ROW.budget, amount=4.0))
     pipeline.pretrain(row, [corpus], tmp_path / "run", RUN)
     assert len(losses(tmp_path / "run")) == 4

@@ -228,6 +228,8 @@ def _written(
         return config, native.tensors(learner), learner.heads.keys(), True
     layout, config = fitting
     config |= {f"{role}_token_id": ids.get(role) for role in layout.roles}
+    if layout.starts is not None:
+        config["decoder_start_token_id"] = ids.get(layout.starts)
     if layout.pad not in (None, pad := ids.get("pad")):
         raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
     segmented = layout.segmented and config.get("type_vocab_size", 2) > 1

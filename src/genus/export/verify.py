@@ -61,7 +61,7 @@ def verify(folder: Path, learner: Learner) -> dict[str, float]:
     differences = _compare(found, reference, "")
     if find_spec("transformers") is not None and not is_native(config):
         with _quietly():
-            differences |= _compare(_witness(folder, config, batch.tokens, reference), reference, "transformers/")
+            differences |= _compare(_witness(folder, config, batch, reference), reference, "transformers/")
     for name, companion in learner.auxiliary_models().items():
         differences |= {f"{name}/{output}": value for output, value in verify(folder / name, companion.learner).items()}
     for name, difference in differences.items():
@@ -117,7 +117,7 @@ def _asked(index: Tensor) -> Targets:
 
 
 @torch.no_grad()
-def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _witness(folder: Path, config: Json, batch: Batch, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the outputs of transformers for the folder, under the names of `reference`, which has the same order.
 
     transformers serves only as a reference: it is used where it is installed, and is not a dependency.
@@ -128,20 +128,30 @@ def _witness(folder: Path, config: Json, tokens: Packed, reference: Mapping[str,
     layout = layout_of(config, [])
     model = getattr(transformers, architecture).from_pretrained(folder, **layout.witness.kwargs).float().eval()
     hidden: list[Tensor] = []
-    model.base_model.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
+    tokens, source = batch.tokens, batch.streams.get("source")
+    last = model.base_model if source is None else model.get_decoder()
+    last.register_forward_hook(lambda module, given, output: hidden.append(output[0]))
     reader = transformers.AutoTokenizer.from_pretrained(folder)
     reader.pad_token = reader.pad_token or reader.eos_token or reader.unk_token
     model.config.pad_token_id = reader.pad_token_id  # by which decoders find the last token
     rows = {"input_ids": tokens.ids}
     if layout.segmented:  # GPT-2's classes take segments for tokens
         rows["token_type_ids"] = tokens.facts["segment"]
-    texts = {name: [ids[start:end].tolist() for start, end in tokens.spans()] for name, ids in rows.items()}
-    padded = reader.pad(texts, return_tensors="pt")
-    found = model(**padded, return_dict=True)
+    padded = reader.pad(_texts(tokens, rows), return_tensors="pt")
+    given = padded
+    if source is not None:
+        given = reader.pad(_texts(source, {"input_ids": source.ids}), return_tensors="pt")
+        given |= {f"decoder_{name}": value for name, value in padded.items()}
+    found = model(**given, return_dict=True)
     values = [*hidden, *(value for name, value in found.items() if name.endswith("logits"))]
     named = dict(zip(reference, values, strict=True))
     live, count = padded["attention_mask"].bool(), len(tokens.ids)
     return {name: value[live] if len(reference[name]) == count else value for name, value in named.items()}
+
+
+def _texts(packed: Packed, rows: Mapping[str, Tensor]) -> dict[str, list[list[int]]]:
+    """Return what a stream has of each sequence, by name."""
+    return {name: [ids[start:end].tolist() for start, end in packed.spans()] for name, ids in rows.items()}
 
 
 @contextmanager

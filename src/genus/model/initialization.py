@@ -61,6 +61,22 @@ class Glorot(Initialization):
             nn.init.normal_(weight, std=scale * self.embedding_std)
 
 
+class FanIn(Initialization):
+    """Initialization of linear maps by their number of inputs, N(0, 1 / inputs); others N(0, embedding_std²) (T5).
+
+    Source: Raffel et al. 2019, released code: VarianceScalingInitializer with scale 1, fan_in and a normal distribution
+    (t5/models/test_data/operative_config.gin); embeddings N(0, 1).
+    """
+
+    embedding_std: NotNegative = 1.0
+    """Standard deviation of embeddings and vectors."""
+
+    def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
+        """Initialize linear maps from N(0, scale² / inputs), all others from N(0, (scale embedding_std)²)."""
+        inputs = weight.shape[1] if role in ("hidden", "output") else None
+        nn.init.normal_(weight, std=scale * (self.embedding_std if inputs is None else inputs**-0.5))
+
+
 @runtime_checkable
 class Initialized(Protocol):
     """A module that initializes its own parameters."""

@@ -185,7 +185,7 @@ class TransformerNetwork(Network):
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
         position, self.choice = choice.embedding.position, choice
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
-        self.position_bias, self.rotation = position.bias(taken[0]), position.rotation(taken[1])
+        self.position_bias, self.rotation = position.bias(taken[0], choice.hidden), position.rotation(taken[1])
         initialize(self, choice.initialization)
 
     @property

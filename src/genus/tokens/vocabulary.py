@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -19,6 +20,8 @@ Template = tuple[tuple[int | None, int | None, int], ...]
 """The steps of a template: `(special id, None, segment)`, or `(None, 0 or 1, segment)` for the first or second text."""
 
 
+SENTINEL = re.compile(r"<extra_id_(\d+)>")
+"""Names of sentinels, as in T5's vocabulary."""
 MOST_UNKNOWN = 0.02
 """Share of unknown tokens in a corpus above which it is said."""
 
@@ -117,6 +120,13 @@ class Vocabulary:
         """The special tokens before the text in the template of a single text."""
         ids = (special for special, _, _ in self.single)
         return tuple(itertools.takewhile(lambda special: special is not None, ids))  # type: ignore[arg-type]
+
+    @property
+    def sentinels(self) -> NDArray[np.int64]:
+        """The ids of `<extra_id_0>`, `<extra_id_1>`, ...; of all further special tokens, where none is named so."""
+        named = {int(found[1]): number for name, number in self.extra.items() if (found := SENTINEL.fullmatch(name))}
+        ids = [number for _, number in sorted(named.items())] or [*self.extra.values()]
+        return np.array(ids, dtype=np.int64)
 
     def framing(self, segments: int) -> int:
         """Return the number of special tokens that the template adds to one segment or two."""

@@ -142,6 +142,8 @@ class Layout:
     """Whether the classes take `token_type_ids`, if the model has more than one segment."""
     roles: tuple[str, ...] = ROLES
     """Roles of the special tokens whose ids the configuration names."""
+    starts: str | None = None
+    """Role of the token with which a decoder begins (`decoder_start_token_id`); None: the architecture has no such."""
     witness: ReferenceOptions = field(default_factory=ReferenceOptions)
     """Options for the reference forward pass in verification."""
     variant: Json = field(default_factory=dict)

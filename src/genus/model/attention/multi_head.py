@@ -16,11 +16,12 @@ from genus.model.attention.kernels import attend
 from genus.model.attention.masks import AttentionMask, Full
 from genus.model.attention.plan import AttentionPlan, Side, plan_attention
 from genus.model.cost import ComponentCost, linear_cost
-from genus.part import Count, Fraction, NotNegative
+from genus.part import Count, Fraction, Positive
 
 if TYPE_CHECKING:
     from genus.model.attention.plan import Context
     from genus.model.cache import Cache, LayerCache
+    from genus.model.initialization import Initialization
 
 
 class MultiHeadAttention(Attention):
@@ -42,8 +43,9 @@ class MultiHeadAttention(Attention):
     """G, the number of heads of keys and values, which divides `heads`; None: `heads`."""
     size: Count | None = None
     """D, the head size; None: H / A."""
-    scale: NotNegative | None = None
-    """Factor on the attention scores; None: 1 / sqrt(D)."""
+    scale: Positive | None = None
+    """Factor on the attention scores; None: 1 / sqrt(D). The query map is drawn 1 / (scale sqrt(D)) times as large, so
+    that scores begin as they do without it (T5; released code: fold_scaling_into_initializer)."""
 
     @property
     def in_words(self) -> str:
@@ -96,6 +98,12 @@ class MultiHeadAttentionLayer(AttentionLayer):
         self.key = nn.Linear(hidden, narrow, bias=choice.bias)
         self.value = nn.Linear(hidden, narrow, bias=choice.bias)
         self.out = nn.Linear(wide, hidden, bias=choice.bias)
+
+    def init_weights(self, initialization: Initialization) -> None:
+        """Initialize the output projection, and the query map where scores have a factor of their own."""
+        super().init_weights(initialization)
+        if self.choice.scale is not None:
+            initialization.draw(self.query.weight, "hidden", self.head_size**-0.5 / self.choice.scale)
 
     def cache_shape(self) -> tuple[int, int]:
         """Return G and D, the number of key-value heads and the head size."""

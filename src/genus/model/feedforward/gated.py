@@ -8,7 +8,7 @@ from genus.model.activation import Activation, Gelu
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.feedforward import FeedForward
 from genus.model.initialization import ResidualBranch
-from genus.part import Count
+from genus.part import Count, Fraction
 
 
 class GatedMLP(FeedForward):
@@ -22,6 +22,8 @@ class GatedMLP(FeedForward):
     activation: Activation = Gelu()
     bias: bool = False
     """Whether the three linear maps have a bias; in the paper they have none."""
+    dropout: Fraction = 0.0
+    """Dropout probability of the gated activations, in training (T5's released code)."""
 
     @property
     def in_words(self) -> str:
@@ -46,8 +48,9 @@ class GatedMLPLayer(ResidualBranch):
         self.gate = nn.Linear(hidden, choice.size, bias=choice.bias)
         self.inner = nn.Linear(hidden, choice.size, bias=choice.bias)
         self.activation = choice.activation.build()
+        self.dropout = nn.Dropout(choice.dropout)
         self.out = nn.Linear(choice.size, hidden, bias=choice.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""
-        return self.out(self.activation(self.gate(x)) * self.inner(x))  # type: ignore[no-any-return]
+        return self.out(self.dropout(self.activation(self.gate(x)) * self.inner(x)))  # type: ignore[no-any-return]

@@ -20,6 +20,10 @@ class MLP(FeedForward):
     size: Count
     """F, the inner size."""
     activation: Activation = Gelu()
+    bias: bool = True
+    """Whether both linear maps have a bias."""
+    dropout: Fraction = 0.0
+    """Dropout probability of the activations, in training (Vaswani et al.'s tensor2tensor, T5's released code)."""
 
     def build(self, hidden: int) -> ResidualBranch:
         """Return the module for hidden states of size H = `hidden`."""
@@ -27,7 +31,8 @@ class MLP(FeedForward):
 
     def cost(self, hidden: int) -> ComponentCost:
         """Return the cost per token of two linear layers; the activation's input is kept for the backward pass."""
-        return linear_cost(hidden, self.size) + ComponentCost(activations=self.size) + linear_cost(self.size, hidden)
+        inner = linear_cost(hidden, self.size, self.bias) + ComponentCost(activations=self.size)
+        return inner + linear_cost(self.size, hidden, self.bias)
 
 
 class MLPLayer(ResidualBranch):
@@ -35,13 +40,14 @@ class MLPLayer(ResidualBranch):
 
     def __init__(self, choice: MLP, hidden: int) -> None:
         super().__init__()
-        self.inner = nn.Linear(hidden, choice.size)
+        self.inner = nn.Linear(hidden, choice.size, bias=choice.bias)
         self.activation = choice.activation.build()
-        self.out = nn.Linear(choice.size, hidden)
+        self.dropout = nn.Dropout(choice.dropout)
+        self.out = nn.Linear(choice.size, hidden, bias=choice.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""
-        return self.out(self.activation(self.inner(x)))  # type: ignore[no-any-return]
+        return self.out(self.dropout(self.activation(self.inner(x))))  # type: ignore[no-any-return]
 
 
 class ChunkedMLP(FeedForward):

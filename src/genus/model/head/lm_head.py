@@ -66,6 +66,9 @@ class LMHead(Output):
     """Whether W is the token embedding; if its dimension is not H, a transform is needed."""
     bias: Literal["learned", "constant", "none"] = "learned"
     """Whether b is trained, constant (that of the loaded model, else 0), or left out."""
+    scaled: bool = False
+    """Whether the inputs of W are divided by √E, as the embedding is drawn √E times as large (T5; Raffel et al. 2019,
+    released code, mesh_tensorflow/transformer/transformer.py, for tied weights)."""
 
     def size(self, model: Model) -> int:
         """Return E, the input dimension of the output matrix."""
@@ -109,7 +112,7 @@ class LMHeadLayer(OutputLayer):
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
         super().__init__()
-        self.tied = choice.tied
+        self.tied, self.scale = choice.tied, size**-0.5 if choice.scaled else None
         self.transform = None if choice.transform is None else choice.transform.build(hidden, size)
         self.register_parameter("weight", None)
         if not choice.tied:
@@ -139,7 +142,8 @@ class LMHeadLayer(OutputLayer):
 
     def states(self, hidden_MH: Tensor) -> Tensor:
         """Return the inputs (M, E) of the output matrix."""
-        return hidden_MH if self.transform is None else self.transform(hidden_MH)
+        found_ME = hidden_MH if self.transform is None else self.transform(hidden_MH)
+        return found_ME if self.scale is None else found_ME * self.scale
 
     def filled(self, hidden_MH: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the output matrix and bias, on GPUs padded with tokens of logit -inf to a multiple of 64."""

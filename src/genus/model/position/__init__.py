@@ -44,8 +44,13 @@ class Position(Part, ABC):
         """Return a module from positions (T,) to the rotation of queries and keys of D = `head_size`; None: none."""
         return None
 
-    def bias(self, heads: int) -> PositionBias | None:
-        """Return a module from queries' and keys' positions to a bias on the attention scores; None: no bias."""
+    def bias(self, heads: int, hidden: int) -> PositionBias | None:
+        """Return a module from queries' and keys' positions to a bias on the attention scores; None: no bias.
+
+        Args:
+            heads: A.
+            hidden: H, by which learned biases are drawn.
+        """
         return None
 
     def bias_cost(self, heads: int) -> ComponentCost:

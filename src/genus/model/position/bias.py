@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.model.attention.plan import Side
+    from genus.model.initialization import Initialization
 
 
 class PositionBias(nn.Module, ABC):
@@ -67,9 +68,9 @@ class RelativeBuckets(NoPosition):
         """The kind of bias, and its number of buckets."""
         return f"relative position ({self.buckets} buckets)"
 
-    def bias(self, heads: int) -> PositionBias:
-        """Return the module of the bias for A = `heads` heads."""
-        return BucketBias(self, heads)
+    def bias(self, heads: int, hidden: int) -> PositionBias:
+        """Return the module of the bias for A = `heads` heads, drawn as a linear map of `hidden` inputs."""
+        return BucketBias(self, heads, hidden)
 
     def bias_cost(self, heads: int) -> ComponentCost:
         """Return the parameters of the table, one per bucket and head."""
@@ -91,10 +92,14 @@ class RelativeBuckets(NoPosition):
 class BucketBias(PositionBias):
     """The module of `RelativeBuckets`: a learned table (buckets, A)."""
 
-    def __init__(self, choice: RelativeBuckets, heads: int) -> None:
+    def __init__(self, choice: RelativeBuckets, heads: int, hidden: int) -> None:
         super().__init__()
-        self.choice = choice
+        self.choice, self.share = choice, heads / hidden
         self.table = nn.Embedding(choice.buckets, heads)
+
+    def init_weights(self, initialization: Initialization) -> None:
+        """Initialize the table, as a linear map of H inputs in place of its A (transformers' T5 classes)."""
+        initialization.draw(self.table.weight, "hidden", math.sqrt(self.share))
 
     def added(self, distance: Tensor) -> Tensor:
         """Return the biases (..., A) of the buckets of distances (...)."""
@@ -116,7 +121,7 @@ class Alibi(NoPosition):
         """A description of the bias."""
         return "linear biases"
 
-    def bias(self, heads: int) -> PositionBias:
+    def bias(self, heads: int, hidden: int) -> PositionBias:
         """Return the module of the bias for A = `heads` heads."""
         return LinearBias(heads)
 

@@ -82,10 +82,11 @@ T5 = SpecialTokens(
     extra=tuple(f"<extra_id_{number}>" for number in reversed(range(100))),
     single="$A </s>",
     pair="$A </s> $B </s>",
-    target="$A </s>",
+    target="<pad> $A </s>",
     summary="last",
 )
-"""T5's special tokens; its released `spiece.model` has no sentinels, whose ids follow the pieces in reverse order."""
+"""T5's special tokens; the decoder begins with padding. Its released `spiece.model` has no sentinels, whose ids follow
+the pieces in reverse order."""
 
 PLAIN = SpecialTokens(pad="<pad>", unk="<unk>", bos="<s>", eos="</s>", summary="last")
 """sentencepiece's own special tokens, with templates that add none."""

@@ -1,0 +1,207 @@
+"""Hugging Face's T5 classes: `T5ForConditionalGeneration` and `T5Model`, of T5, version 1.1 and ByT5.
+
+`tie_word_embeddings` of a configuration says whether the output matrix is the token embedding, whose inputs are then
+divided by √E; in version 1.1 neither is so. `feed_forward_proj` says whether units are gated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from genus.examples.formats.sentences import FullSentences
+from genus.export.layouts import Derived, HeadLayout, Layout, Setting
+from genus.export.layouts.bert import TEMPLATE as BERT
+from genus.export.layouts.conventions import only, read_activation, without, write_activation
+from genus.model.activation import Gelu, Relu
+from genus.model.attention.masks import Causal
+from genus.model.attention.multi_head import MultiHeadAttention
+from genus.model.block.residual import UnscaledPreNorm
+from genus.model.embedding import Embedding
+from genus.model.encoder_decoder import EncoderDecoder
+from genus.model.feedforward.gated import GatedMLP
+from genus.model.feedforward.mlp import MLP
+from genus.model.head.lm_head import LMHead
+from genus.model.initialization import FanIn
+from genus.model.norm import Identity, RMSNorm
+from genus.model.position.bias import RelativeBuckets
+from genus.model.transformer import Transformer
+from genus.objectives.pretraining.text_to_text import Denoising, Deshuffling, PrefixLM
+from genus.optim.adafactor import Adafactor
+from genus.optim.schedule import Constant
+from genus.recipe import Published, Stage
+from genus.tokens.algorithms.unigram import T5, Unigram
+
+if TYPE_CHECKING:
+    from genus.objectives import Objective
+    from genus.part import Json
+
+TIED, APART = LMHead(bias="none", scaled=True), LMHead(tied=False, bias="none")
+"""Output layers of the first version and of version 1.1."""
+SIDES = ("encoder", "decoder")
+
+
+def both(*choices: str) -> tuple[str, ...]:
+    """Return the paths of choices in encoder and decoder."""
+    return tuple(f"model.{side}.{choice}" for choice in choices for side in SIDES)
+
+
+def attentions(choice: str) -> tuple[str, ...]:
+    """Return the paths of a choice of all attention, cross-attention too."""
+    return (*both(f"attention.{choice}"), f"model.decoder.cross.{choice}")
+
+
+def derived(config: Json) -> Json:
+    """Return a configuration with the number of decoder layers, as many as the encoder's where none is given."""
+    told = dict(config)
+    if told.get("num_decoder_layers") is None and "num_layers" in told:
+        told["num_decoder_layers"] = told["num_layers"]
+    return told
+
+
+def ungated(value: Json) -> str:
+    """Return `feed_forward_proj` of units without a gate."""
+    return write_activation(value)
+
+
+def gate(value: Json) -> str:
+    """Return `feed_forward_proj` of gated units; "gated-gelu" is the tanh form of GELU."""
+    name = write_activation(value)
+    return "gated-" + {"gelu_new": "gelu"}.get(name, name)
+
+
+def read_gate(name: str) -> Json:
+    """Return the activation of a gate as JSON; raise a `LookupError` if units have none."""
+    kind, _, function = name.partition("-")
+    if kind != "gated":
+        raise LookupError(name)
+    return read_activation({"gelu": "gelu_new"}.get(function, function))
+
+
+def layers(side: str, *, gated: bool) -> dict[str, tuple[str, ...]]:
+    """Return the rows of a stack; the feed-forward network is the last of the sub-layers of a block."""
+    theirs, ours = f"{side}.block.{{}}.layer", f"network.{side}.layers.{{}}"
+    last, rows = {"encoder": 1, "decoder": 2}[side], {}
+    for number, (name, module) in enumerate([("attention", "SelfAttention"), ("cross", "EncDecAttention")][:last]):
+        for one, short in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")):
+            rows[f"{ours}.{name}.{one}"] = (f"{theirs}.{number}.{module}.{short}",)
+        rows[f"{ours}.{name}_norm"] = (f"{theirs}.{number}.layer_norm",)
+    maps = {"gate": "wi_0", "inner": "wi_1", "out": "wo"} if gated else {"inner": "wi", "out": "wo"}
+    for one, short in maps.items():
+        rows[f"{ours}.feedforward.{one}"] = (f"{theirs}.{last}.DenseReluDense.{short}",)
+    rows[f"{ours}.feedforward_norm"] = (f"{theirs}.{last}.layer_norm",)
+    rows[f"network.{side}.norm.0"] = (f"{side}.final_layer_norm",)
+    bias = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias"
+    return rows | {f"network.{side}.position_bias.table": (bias,)}
+
+
+def tensors(*, gated: bool) -> dict[str, tuple[str, ...]]:
+    """Return the rows of the network."""
+    embedding = {"network.encoder.embed.tokens": ("shared",)}
+    return embedding | layers("encoder", gated=gated) | layers("decoder", gated=gated)
+
+
+def heads(output: LMHead) -> dict[str, HeadLayout]:
+    """Return the heads of objectives that predict the decoder's next token, the first of them assumed in reading."""
+    rows = {} if output.tied else {"lm_head": ("lm_head",)}
+
+    def layout(objective: Objective, *free: str) -> HeadLayout:
+        own = {f"heads.{objective.name}.{ours}": theirs for ours, theirs in rows.items()}
+        return HeadLayout(objective=objective, tensors=own, free=frozenset(free))
+
+    return {
+        "denoising": layout(Denoising(output=output), "noise", "inputs", "outputs", "random"),
+        "prefix_lm": layout(PrefixLM(output=output)),
+        "deshuffling": layout(Deshuffling(output=output)),
+    }
+
+
+ENCODER = Transformer(
+    layers=6,
+    hidden=512,
+    attention=MultiHeadAttention(heads=8, size=64, bias=False, scale=1.0),
+    feedforward=MLP(size=2048, activation=Relu(), bias=False, dropout=0.1),
+    embedding=Embedding(segments=0, position=RelativeBuckets(), norm=Identity()),
+    norm=RMSNorm(),
+    block=UnscaledPreNorm(),
+    initialization=FanIn(),
+)
+MODEL = EncoderDecoder(
+    encoder=ENCODER,
+    decoder=replace(
+        ENCODER,
+        attention=replace(ENCODER.attention, mask=Causal()),
+        cross=ENCODER.attention,
+        embedding=replace(ENCODER.embedding, position=RelativeBuckets(both_directions=False)),
+    ),
+)
+GATED = replace(
+    MODEL,
+    encoder=replace(MODEL.encoder, feedforward=GatedMLP(size=2048, activation=Gelu(approximate="tanh"), dropout=0.1)),
+    decoder=replace(MODEL.decoder, feedforward=GatedMLP(size=2048, activation=Gelu(approximate="tanh"), dropout=0.1)),
+)
+
+PLAIN = Layout(
+    model_type="t5",
+    prefix="",
+    segmented=False,
+    roles=("pad", "eos"),
+    starts="pad",
+    template=replace(
+        BERT,
+        name="t5/imported",
+        published=Published(title="T5", paper="arXiv:1910.10683", year=2019),
+        tokens=Unigram(vocab_size=32_100, lowercase=False, plain=False, special_tokens=T5),
+        examples=FullSentences(),
+        model=MODEL,
+        objectives=(Denoising(output=TIED),),
+        optimizer=Adafactor(lr=0.001, relative=False),
+        schedule=Constant(),
+        stages=(Stage(max_length=115, source_length=512, batch=128, micro_batch=16),),
+        finetuning=replace(BERT.finetuning, pooler=None),
+    ),
+    settings=(
+        Setting("d_model", both("hidden")),
+        Setting("d_kv", attentions("size")),
+        Setting("d_ff", both("feedforward.size")),
+        Setting("num_layers", ("model.encoder.layers",)),
+        Setting("num_decoder_layers", ("model.decoder.layers",)),
+        Setting("num_heads", attentions("heads")),
+        Setting("relative_attention_num_buckets", both("embedding.position.buckets")),
+        Setting("relative_attention_max_distance", both("embedding.position.longest")),
+        Setting("dropout_rate", (*both("dropout", "embedding.dropout", "feedforward.dropout"), *attentions("dropout"))),
+        Setting("layer_norm_epsilon", both("norm.eps")),
+        Setting("feed_forward_proj", both("feedforward.activation"), ungated, read_activation),
+        Setting("tie_word_embeddings", (), read=only(True)),
+    ),
+    derived=Derived(read=derived),
+    tensors=tensors(gated=False),
+    optional={},
+    heads=heads(TIED),
+    architectures={
+        frozenset({"denoising"}): "T5ForConditionalGeneration",
+        frozenset({"prefix_lm"}): "T5ForConditionalGeneration",
+        frozenset({"deshuffling"}): "T5ForConditionalGeneration",
+        frozenset(): "T5Model",
+    },
+    tied={
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+        "lm_head.weight": "shared.weight",
+    },
+)
+
+LAYOUT = replace(
+    PLAIN,
+    variant={"tie_word_embeddings": False},
+    template=replace(PLAIN.template, model=GATED, objectives=(Denoising(output=APART),)),
+    settings=(
+        *without(PLAIN.settings, "tie_word_embeddings", "feed_forward_proj"),
+        Setting("feed_forward_proj", both("feedforward.activation"), gate, read_gate),
+        Setting("tie_word_embeddings", (), read=only(False)),
+    ),
+    tensors=tensors(gated=True),
+    heads={name: replace(head, constants={"tie_word_embeddings": False}) for name, head in heads(APART).items()},
+    tied={name: "shared.weight" for name in PLAIN.tied if name != "lm_head.weight"},
+)
+"""Version 1.1: gated units and an output matrix of its own."""

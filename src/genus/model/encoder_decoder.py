@@ -1,0 +1,155 @@
+"""The encoder-decoder: a decoder that attends to the states that an encoder makes of another stream."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from genus.batch import Batch
+from genus.model import Model, Network, States
+from genus.model.attention.plan import Source
+from genus.model.cost import ComponentCost
+from genus.model.transformer import Transformer  # a choice is read by its annotation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from genus.model.cache import Cache
+    from genus.model.cost import ExampleLengths
+    from genus.model.transformer import TransformerNetwork
+
+
+class EncoderDecoder(Model):
+    """An encoder reads the stream `source`; a decoder reads `tokens` and attends to the encoder's last states.
+
+    Entry j of both streams is the same example: no example attends to another's source.
+
+    Source: Vaswani et al. 2017, section 3.1.
+    """
+
+    encoder: Transformer
+    decoder: Transformer
+    shared: bool = True
+    """Whether one token embedding serves both (Vaswani et al. 2017, section 3.4)."""
+
+    def __post_init__(self) -> None:
+        """Check that both fit together (ValueError)."""
+        if self.decoder.cross is None:
+            raise ValueError("decoder.cross: the decoder has no cross-attention, so it could not see the source; set "
+                             "decoder.cross=MultiHeadAttention")  # fmt: skip
+        if self.encoder.cross is not None:
+            raise ValueError("encoder.cross: an encoder has no other stream to attend to; leave it out")
+        if self.encoder.width != self.decoder.width:
+            raise ValueError(f"encoder.hidden: cross-attention takes states as wide as the decoder's "
+                             f"{self.decoder.width}, not {self.encoder.width}")  # fmt: skip
+        if self.shared and self.encoder.embedding_width != self.decoder.embedding_width:
+            raise ValueError(f"shared: token embeddings of {self.encoder.embedding_width} and "
+                             f"{self.decoder.embedding_width} dimensions cannot be one; set shared=false")  # fmt: skip
+
+    @property
+    def in_words(self) -> str:
+        """Both, and whether each has a token embedding of its own."""
+        told = f"encoder-decoder: {self.encoder.in_words}; {self.decoder.in_words}"
+        return told if self.shared else f"{told}; token embeddings apart"
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """The encoder's `source` and the decoder's `tokens`."""
+        return frozenset({"source", "tokens"})
+
+    @property
+    def width(self) -> int:
+        """H, the size of the decoder's hidden states."""
+        return self.decoder.width
+
+    @property
+    def embedding_width(self) -> int:
+        """E, the size of the decoder's token embedding."""
+        return self.decoder.embedding_width
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence of `tokens`."""
+        return self.decoder.max_length
+
+    def max_length_of(self, stream: str) -> int | None:
+        """Return the longest sequence of a stream that its positions allow."""
+        return (self.encoder if stream == "source" else self.decoder).max_length
+
+    @property
+    def causal(self) -> bool:
+        """Whether the decoder is causal."""
+        return self.decoder.causal
+
+    @property
+    def facts(self) -> frozenset[str]:
+        """Names of the facts per token that either reads."""
+        return self.encoder.facts | self.decoder.facts
+
+    @property
+    def num_segments(self) -> int | None:
+        """Number of segment embeddings of the encoder."""
+        return self.encoder.num_segments
+
+    def build(self, vocab_size: int) -> Network:
+        """Return the network with initial weights."""
+        return EncoderDecoderNetwork(self, vocab_size)
+
+    def initialize(self, module: nn.Module) -> None:
+        """Initialize the weights of a head from the decoder's distribution."""
+        self.decoder.initialize(module)
+
+    def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
+        """Return the cost per token of `tokens`, on which the work on the source is shared out."""
+        source, share = lengths["source"], lengths["source"] / lengths["tokens"]
+        encoder = self.encoder.cost(vocab_size, {"tokens": source}) + ComponentCost(activations=self.encoder.width)
+        twice = ComponentCost(-vocab_size * self.decoder.embedding_width * self.shared)
+        return self.decoder.cost(vocab_size, lengths) + encoder.scaled(share) + twice
+
+
+class EncoderDecoderNetwork(Network):
+    """The module of an `EncoderDecoder`."""
+
+    def __init__(self, choice: EncoderDecoder, vocab_size: int) -> None:
+        super().__init__()
+        self.hidden = choice.width
+        self.encoder = cast("TransformerNetwork", choice.encoder.build(vocab_size))
+        self.decoder = cast("TransformerNetwork", choice.decoder.build(vocab_size))
+        if choice.shared:
+            self.decoder.embed.tokens = self.encoder.embed.tokens
+
+    @property
+    def token_embedding(self) -> nn.Embedding:
+        """The decoder's token embedding (V, E)."""
+        return self.decoder.token_embedding
+
+    def forward(
+        self, batch: Batch, *, layers: bool = False, cache: Cache | None = None, source_cache: Cache | None = None
+    ) -> States:
+        """Forward pass: return `tokens` (T, H), and `source` where the batch has one.
+
+        Args:
+            batch: the batch; without a source, keys and values of cross-attention are those of `source_cache`.
+            layers: also return the hidden states of every layer of the decoder.
+            cache: key-value cache of the decoder's self-attention: read, and extended by the batch.
+            source_cache: key-value cache of cross-attention: written where the batch has a source, else read.
+        """
+        source, streams = None, {}
+        if (packed := batch.streams.get("source")) is not None:
+            source = Source(packed, self.encoder(Batch({"tokens": packed}, {}))["tokens"])
+            streams["source"] = source.states
+        found: States = self.decoder(batch, layers=layers, source=source, cache=cache, source_cache=source_cache)
+        return replace(found, streams={**found.streams, **streams})
+
+    def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
+        """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`."""
+        return self.decoder.cache(entries, cross=cross, dtype=dtype)
+
+    def layer_groups(self) -> list[nn.Module]:
+        """Return the embeddings and each layer, the encoder's first, for layer-wise learning rates."""
+        return [*self.encoder.layer_groups(), *self.decoder.layer_groups()]
+
+    def compile_units(self) -> list[nn.Module]:
+        """Return the embeddings and each layer of both."""
+        return [*self.encoder.compile_units(), *self.decoder.compile_units()]

@@ -1,0 +1,160 @@
+"""Objectives of encoder-decoders: a text becomes what the encoder reads and what the decoder writes.
+
+Legend: E texts, L tokens of a text.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from genus.examples import Example, Sequence
+from genus.objectives.masking import random_tokens
+from genus.objectives.noise import Noise  # a choice is read by its annotation
+from genus.objectives.noise.tokens import SpanNoise
+from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.part import Share
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from genus.examples import Lengths, Limits
+    from genus.tokens.vocabulary import Frames, Vocabulary
+
+
+class TextToText(CausalLM):
+    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
+
+    The special tokens around the text stay around the source; the template `target` frames the tokens.
+    """
+
+    adds: ClassVar[frozenset[str]] = frozenset({"source"})
+
+    @abstractmethod
+    def divided(
+        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the source and the target of a text (L,), without special tokens of templates."""
+
+    @abstractmethod
+    def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the lengths (E,) of source and target of texts of these lengths, or upper bounds that never fall."""
+
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
+        """Return the lengths of both streams with the special tokens around them, given those of framed texts."""
+        source, target = self.sizes(np.maximum(raw["tokens"] - frames.framing(1), 0))
+        return {"source": source + frames.framing(1), "tokens": target + frames.target_framing}
+
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the length of the longest framed text for which both streams keep their limits."""
+        raw = np.arange(frames.framing(1), 2 * (limits["source"] + limits["tokens"]) + 2)
+        made = self.lengths({"tokens": raw}, frames)
+        over = np.logical_or.reduce([made[stream] > limits[stream] for stream in made])
+        return {"tokens": int(raw[over.argmax()]) - 1 if over.any() else int(raw[-1])}
+
+    def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return the example with both streams, and a target for each token of the decoder's but the first."""
+        framed = example.tokens
+        inner = np.flatnonzero(~framed.fixed)
+        first, last = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(framed.ids), len(framed.ids))
+        source, target = self.divided(framed.ids[first:last], vocabulary, rng)
+        ids = np.concatenate([framed.ids[:first], source, framed.ids[last:]])
+        fixed = np.concatenate([framed.fixed[:first], np.zeros(len(source), np.bool_), framed.fixed[last:]])
+        streams = {
+            **example.streams,
+            "source": Sequence(ids, np.zeros(len(ids), np.int64), fixed),
+            "tokens": Sequence(*vocabulary.frame_target(target)),
+        }
+        return super().prepare_example(Example(streams, example.targets), vocabulary, rng)
+
+
+class Denoising(TextToText):
+    """Denoising: the decoder writes what noise has hidden from the encoder, or the whole text.
+
+    Source: Raffel et al. 2019, section 3.1.4 (spans), tables 3 to 7; released code, t5/data/preprocessors.py, denoise.
+    """
+
+    noise: Noise = SpanNoise()
+    inputs: Literal["sentinel", "mask", "mask or random", "nothing"] = "sentinel"
+    """What the encoder sees of hidden tokens: a sentinel a span, each span its own; the first sentinel for each token;
+    the same, but a random token in `random` of all cases; or nothing."""
+    outputs: Literal["spans", "hidden", "text"] = "spans"
+    """What the decoder writes: each span after its sentinel, the hidden tokens alone, or the whole text."""
+    random: Share = 0.1
+    """Share of random tokens, of "mask or random"."""
+
+    def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the lengths (E,) of source and target: exact but for tokens drawn one by one."""
+        hidden, spans = self.noise.hidden(text), self.noise.spans(text)
+        source = {"sentinel": text - hidden + spans, "nothing": text - hidden}.get(self.inputs, text)
+        return source, {"spans": hidden + spans, "hidden": hidden, "text": text}[self.outputs]
+
+    def needs_extra(self, limits: Limits, frames: Frames) -> int:
+        """Return the largest number of spans that are told apart by sentinels, and one where all are alike."""
+        if "sentinel" not in self.inputs and self.outputs != "spans":
+            return int(self.inputs.startswith("mask"))
+        text = self.raw_limits(limits, frames)["tokens"] - frames.framing(1)
+        return int(self.noise.spans(np.arange(max(text, 0) + 1)).max())
+
+    def divided(
+        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return what is shown and what is written of a text."""
+        taken = self.noise.draw(len(text), rng)
+        first = taken & ~np.concatenate([[False], taken[:-1]])
+        sentinels = vocabulary.sentinels[: int(first.sum())]
+        source = text.copy()
+        if self.inputs == "sentinel":
+            source[first] = sentinels
+            source = source[~taken | first]
+        elif self.inputs == "nothing":
+            source = source[~taken]
+        else:
+            source[taken] = vocabulary.sentinels[:1]
+            drawn = taken & (rng.random(len(text)) < (self.random if self.inputs == "mask or random" else 0.0))
+            source[drawn] = random_tokens(int(drawn.sum()), vocabulary, rng)
+        if self.outputs == "text":
+            return source, text
+        target = text[taken]
+        if self.outputs == "spans":
+            target = np.insert(target, np.flatnonzero(first[taken]), sentinels)
+        return source, target
+
+
+class PrefixLM(TextToText):
+    """Prefix language model: the encoder reads the beginning of a text, the decoder writes the rest.
+
+    The beginning has 1 to L - 1 tokens, every number as likely.
+
+    Source: Raffel et al. 2019, section 3.2.3 and table 3; released code, random_prefix_noise_mask.
+    """
+
+    def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return upper bounds (E,): all but one token on either side."""
+        return np.maximum(text - 1, np.minimum(text, 1)), np.maximum(text - 1, 0)
+
+    def divided(
+        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the beginning and the rest."""
+        cut = int(rng.integers(1, len(text))) if len(text) > 1 else len(text)
+        return text[:cut], text[cut:]
+
+
+class Deshuffling(TextToText):
+    """Deshuffling: the encoder reads the tokens in random order, the decoder writes the text (Raffel et al., table 3).
+
+    Source: Raffel et al. 2019, section 3.3.1 (after Liu et al. 2019); released code, permute_noise_tokens, rate 1.
+    """
+
+    def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the lengths (E,): those of the text."""
+        return text, text
+
+    def divided(
+        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the tokens in random order, and the text."""
+        return rng.permutation(text), text
