@@ -1,6 +1,6 @@
 """Packed sequences, prediction targets, and the batch that holds them.
 
-Legend: N entries of a packed batch (sequences, and one entry of padding per row), M targets; else docs/names.md.
+Legend: J entries of a packed batch, those of padding included; M targets.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Packed:
     sequence: Tensor
     """(T,) int32 index of the entry of `offsets` that each token belongs to; -1 for padding."""
     offsets: Tensor
-    """(N+1,) int32 cumulative lengths of all entries, padding included; T is repeated at the end up to a fixed N."""
+    """(J+1,) int32 cumulative lengths of all entries, padding included; T is repeated at the end up to a fixed J."""
     row_length: int
     """L, tokens per row, padding included."""
     tokens: int
@@ -116,7 +116,7 @@ class Packed:
         return [(start, end) for entry, (start, end) in spans if start < end and owner[start] == entry]
 
     def lengths_of_entries(self) -> Tensor:
-        """Return (N,) int32 the length of the sequence of each entry, 0 for padding."""
+        """Return (J,) int32 the length of the sequence of each entry, 0 for padding."""
         length = self.offsets.diff()
         start = self.offsets[:-1].long().clamp(max=self.ids.numel() - 1)
         return length.masked_fill(self.sequence[start] < 0, 0)
@@ -144,9 +144,9 @@ class Packed:
 def layout(
     rows: Sequence[Sequence[int]], row_length: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
-    """Return the layout of packed sequences of given lengths: offsets (N+1,), sequence (T,) and positions (T,).
+    """Return the layout of packed sequences of given lengths: offsets (J+1,), sequence (T,) and positions (T,).
 
-    Each row ends with one entry of padding, which fills it, so N is the number of sequences plus the number of rows.
+    Each row ends with one entry of padding, which fills it, so J is the number of sequences plus the number of rows.
 
     Raises:
         ValueError: a row is longer than `row_length`.
@@ -171,7 +171,7 @@ class Targets:
     """Prediction targets: `label[m]` is to be predicted at token `index[m]` of a stream's packed axis."""
 
     index: Tensor
-    """(M,) int64 gather index into the packed axis; 0 for padding targets. (M, K) where a target has up to K tokens, as
+    """(M,) int64 gather index into the packed axis; 0 for padding targets. (M, V) where a target has up to V tokens, as
     the choices of a question, each at the summary token of a sequence of its own; -1 where it has fewer."""
     label: Tensor
     """(M, ...) int64 classes, or float32 regression targets; `IGNORE` or NaN for padding targets."""

@@ -64,13 +64,13 @@ def circle(rounds: list[list[int]], choice: ChunkedAttention) -> list[tuple[list
     return [(own, [seat for d in look for seat in chunks[(c + d) % len(chunks)]]) for c, own in enumerate(chunks)]
 
 
-def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, packed: Packed, choice: LSHAttention) -> Tensor:
+def lsh_written_out(q_ATD: Tensor, v_ATD: Tensor, bucket_AIT: Tensor, packed: Packed, choice: LSHAttention) -> Tensor:
     """Return (A, T, D): for every head, sequence, round and token the softmax over what it sees, one by one."""
     out = torch.zeros_like(v_ATD)
     k_ATD = q_ATD / q_ATD.square().mean(-1, keepdim=True).add(1e-6).sqrt() / math.sqrt(choice.head_size)
     for head, (first, end) in itertools.product(range(len(q_ATD)), stretches(packed)):
         sequence = list(range(first, end))
-        bucket = bucket_ART[head].tolist()
+        bucket = bucket_AIT[head].tolist()
         rounds = [sorted(sequence, key=lambda token, told=told: (told[token], token)) for told in bucket]
         found: dict[int, list[tuple[Tensor, Tensor]]] = {token: [] for token in sequence}
         for own, asked in circle(rounds, choice):

@@ -1,6 +1,6 @@
 """Log-likelihoods of texts, by any language model; of models that read both sides, the pseudo-log-likelihood.
 
-Legend: E examples, M predicted tokens; else docs/names.md.
+Legend: E examples, M predicted tokens, V vocabulary.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Token prediction: examples of which a language-model head predicts tokens, and its logits for them.
-
-Legend: L tokens of a sequence; else docs/names.md.
-"""
+"""Token prediction: examples of which a language-model head predicts tokens, and its logits for them."""
 
 from __future__ import annotations
 
@@ -61,14 +58,14 @@ class Predictor:
             sequence = replace(sequence, ids=ids)
         return Example({"tokens": sequence}, {self.head.target: (at_M, original_M)})
 
-    def read_on(self, ids_L: NDArray[np.int64], start: int) -> Example:
+    def read_on(self, ids: NDArray[np.int64], start: int) -> Example:
         """Return the example in which the tokens from `start` on are predicted, each from all before it.
 
         For a causal model; `start` is at least 1, and what stands before it is given.
         """
-        before, nothing = ids_L[:-1], np.zeros(len(ids_L) - 1, np.int64)
+        before, nothing = ids[:-1], np.zeros(len(ids) - 1, np.int64)
         sequence = Sequence(before, nothing, nothing.astype(np.bool_))
-        return Example({"tokens": sequence}, {self.head.target: (np.arange(start - 1, len(before)), ids_L[start:])})
+        return Example({"tokens": sequence}, {self.head.target: (np.arange(start - 1, len(before)), ids[start:])})
 
     def logits(self, rows: Several[Several[Example]], length: int, pad: int, precision: str) -> tuple[Tensor, Tensor]:
         """Return the logits (M, V) for the targets of packed examples, in their order, and the targets' labels (M,).

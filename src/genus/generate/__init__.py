@@ -1,7 +1,7 @@
 """Generation: text that a causal model continues, by greedy decoding, sampling or beam search.
 
 Two slots: a `Decoding` chooses tokens, a `Penalty` changes the logits that it chooses from by the text so far.
-Legend: S sequences that are decoded together; else docs/names.md.
+Legend: S sequences that are decoded together, V vocabulary.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Beam search, with the length penalty and the ways to stop of transformers.
 
-Legend: S beams that are read together; else docs/names.md.
+Legend: S beams that are read together, V vocabulary.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ become: slots of different sizes waste nothing. What is given to the network nex
 `Cache.packed`: new tokens of some slots, one or many of each, end to end and without padding, at the positions where
 their slots end. So prompts of different lengths are read together, sequences join and leave between any two forward
 passes, and outside of attention nothing knows of it.
-Legend: E entries of the buffer, G heads of keys and values; else docs/names.md.
+
+Legend: G heads of keys and values; X distances between queries and keys; Y entries of a key-value cache.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ class LayerCache:
     """The cached keys and values of one layer."""
 
     keys: Tensor
-    """(E, G, D)"""
+    """(Y, G, D)"""
     values: Tensor
     by_distance: Tensor | None = None
-    """(N, A, D) projected encodings of distances from N - 1 down to 0, in relative attention; made when needed."""
+    """(X, A, D) projected encodings of distances from X - 1 down to 0, in relative attention; made when needed."""
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +80,7 @@ class Cache:
 
         Args:
             shapes: (heads of keys and values, head size) per layer.
-            entries: E, the most tokens of all sequences together.
+            entries: Y, the most tokens of all sequences together.
             dtype: of keys and values.
             device: of keys and values.
         """

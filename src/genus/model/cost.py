@@ -13,7 +13,7 @@ ExampleLengths = Mapping[str, int]
 class ComponentCost:
     """Parameters, and the work and memory per token of the stream `tokens` in the forward pass.
 
-    The work on another stream is shared out among these tokens: S / T of that per token of a source of S for each of T.
+    The work on another stream is shared out among these tokens: s / t of that per token of a source of s for each of t.
 
     FLOPs are those of matrix products only, 2 a multiply-add; look-ups, norms, activations, softmax and biases are left
     out (below 1 % at published sizes). They are what the definition takes: no padding, no recomputation.

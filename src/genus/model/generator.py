@@ -1,7 +1,4 @@
-"""ELECTRA's generator: a smaller network that shares the embeddings of the discriminator.
-
-Legend: H hidden size of the generator; else docs/names.md.
-"""
+"""ELECTRA's generator: a smaller network that shares the embeddings of the discriminator."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An encoder with additional global tokens: BigBird-ETC (Zaheer et al. 2020, section 2, extended construction).
 
-Legend: G global tokens that are added to each sequence; else docs/names.md.
+Legend: g global tokens that are added to a sequence; J entries of a packed batch, those of padding included.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class GlobalTokenTransformer(Transformer):
-    """An encoder that prepends G = `attention.num_global_tokens` learned global tokens to every sequence.
+    """An encoder that prepends g = `attention.num_global_tokens` learned global tokens to every sequence.
 
     They pass all layers, attend to every token of their sequence, which attends to them, and are left out of the
-    output. Deviations: global tokens are not assigned to tokens (a paragraph, a sentence), so all sequences share G
+    output. Deviations: global tokens are not assigned to tokens (a paragraph, a sentence), so all sequences share g
     learned vectors; positions are absolute, as in ITC, not relative; and there is no contrastive loss on the global
     tokens (appendix E.2).
     """
@@ -39,7 +39,7 @@ class GlobalTokenTransformer(Transformer):
         return GlobalTokenNetwork(self, vocab_size)
 
     def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
-        """Return the cost per real token of the encoder, G more tokens per sequence and their embeddings included."""
+        """Return the cost per real token of the encoder, g more tokens per sequence and their embeddings included."""
         longer = lengths["tokens"] + self.attention.num_global_tokens
         needs = super().cost(vocab_size, {**lengths, "tokens": longer}).scaled(longer / lengths["tokens"])
         return needs + ComponentCost(parameters=self.attention.num_global_tokens * self.hidden)
@@ -57,9 +57,9 @@ class GlobalTokenNetwork(TransformerNetwork):
         """Forward pass: return `tokens`, the last layer's hidden states (T, H), without global tokens."""
         packed = batch.tokens
         place, longer = lengthened(packed, self.extra)
-        extra_GH = self.embed.get_submodule("extra")(torch.arange(self.extra, device=packed.ids.device))
+        extra_gH = self.embed.get_submodule("extra")(torch.arange(self.extra, device=packed.ids.device))
         x = self.embed(packed)
-        every = extra_GH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
+        every = extra_gH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
         x = torch.cat([x, every]).index_select(0, longer.ids)
         kept: list[Tensor] | None = [] if layers else None
         x = self.layers(x, Context.of(longer, x, self.training), kept)
@@ -70,7 +70,7 @@ class GlobalTokenNetwork(TransformerNetwork):
 def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:
     """Return the index (T,) of each token in a stream whose sequences begin with `extra` more tokens, and that stream.
 
-    The ids of the stream are a gather index into the T tokens, followed by `extra` tokens for each of the N sequences.
+    The ids of the stream are a gather index into the T tokens, followed by `extra` tokens for each of the J entries.
     It is one row.
     """
     device, tokens, sequences = packed.ids.device, packed.ids.numel(), packed.offsets.numel() - 1

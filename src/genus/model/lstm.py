@@ -1,6 +1,8 @@
 """The LSTM language model, of one direction or of two side by side (Dai and Le 2015; Peters et al. 2018, ELMo).
 
-Legend: N sequences, S cells, P size of the hidden states of a direction; else docs/names.md.
+Of two directions each has H and F of its own, and the states of both are side by side, 2 H.
+
+Legend: F inner size of a feed-forward network or of an LSTM.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ class LSTM(Model):
 
     layers: Depth
     hidden: Count
-    """P, the size of the hidden states of a direction."""
+    """H, the size of the hidden states of a direction."""
     size: Count | None = None
-    """S, the number of cells, whose output is projected to the hidden size; None: P cells, and no projection."""
+    """F, the number of cells, whose output is projected to the hidden size; None: H cells, and no projection."""
     inputs: Count | None = None
-    """E, the size of the token embedding, which the first layer reads; None: P."""
+    """E, the size of the token embedding, which the first layer reads; None: H."""
     directions: Literal[1, 2] = 1
     residual: bool = False
     """Whether each layer but the first adds its input to its output."""
@@ -143,7 +145,7 @@ class LSTM(Model):
 
     @property
     def state_sizes(self) -> tuple[int, int]:
-        """P and S, the sizes of what a direction carries from token to token: hidden state and cells."""
+        """H and F, the sizes of what a direction carries from token to token: hidden state and cells."""
         return self.hidden, self.size or self.hidden
 
     def inputs_of(self, layer: int) -> int:
@@ -195,7 +197,7 @@ class LSTMNetwork(Network):
         return self.embed.tokens
 
     def forward(self, batch: Batch, *, layers: bool = False, cache: Cache | None = None) -> States:
-        """Forward pass: return `tokens` (T, H), and the memory of the next batch if this one has one.
+        """Forward pass: return `tokens` (T, H), or (T, 2 H), and the memory of the next batch if this one has one.
 
         Args:
             batch: the batch, whose stream `tokens` is read.
@@ -219,7 +221,7 @@ class LSTMNetwork(Network):
         return States({"tokens": self.dropout(last)}, memory, layers=tuple(kept) if layers else None)
 
     def _begin(self, number: int, batch: Batch, steps: Steps, cache: Cache | None) -> list[State]:
-        """Return what each direction of a layer begins with, (N, P) and (N, S): the cache, the memory, or 0."""
+        """Return what each direction of a layer begins with, (N, H) and (N, F): the cache, the memory, or 0."""
         like, sizes = next(self.parameters()), self.choice.state_sizes
         if cache is not None:
             return [cast("StateCache", cache).read(number, steps.sequences)]
@@ -248,7 +250,7 @@ class LSTMNetwork(Network):
         return StateCache([self.choice.state_sizes] * self.choice.layers, entries, like.dtype, like.device)
 
     def initial_memory(self, rows: int) -> Memory:
-        """Return `hidden` (layers, R, P) and `cells` (layers, R, S) of zeros; nothing of two directions."""
+        """Return `hidden` (layers, R, H) and `cells` (layers, R, F) of zeros; nothing of two directions."""
         if self.choice.directions > 1:
             return {}
         like = next(self.parameters())

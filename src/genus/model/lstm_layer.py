@@ -1,6 +1,6 @@
 """The modules of an LSTM's layers: linear maps whose matrices the recurrence takes, and ELMo's mixture of layers.
 
-Legend: T tokens in time-major order, S cells, P size of the hidden states of a direction; else docs/names.md.
+Legend: F inner size of a feed-forward network or of an LSTM; O tokens in time-major order, without padding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LSTMDirection(nn.Module):
         self.out = None if choice.size is None else nn.Linear(self.cells, choice.hidden, bias=False)
 
     def forward(self, x: Tensor, begin: State, steps: Steps) -> State:
-        """Forward pass in time-major order: return hidden states (T, P) and cells (T, S).
+        """Forward pass in time-major order: return hidden states (O, H) and cells (O, F).
 
         The matrices of the maps are what they make of the unit vectors, so that whatever stands in the place of a
         linear map has one. That costs as much as so many tokens: fewer are given to the maps themselves.
@@ -62,11 +62,11 @@ class LSTMLayer(nn.Module):
     def forward(
         self, given: Sequence[Tensor], begin: Sequence[State], steps: Sequence[Steps]
     ) -> tuple[list[Tensor], list[State]]:
-        """Forward pass, each direction in its own order: return outputs (T, P), and hidden states and cells, of each.
+        """Forward pass, each direction in its own order: return outputs (O, H), and hidden states and cells, of each.
 
         Args:
             given: the inputs of each direction.
-            begin: hidden states (N, P) and cells (N, S) before the first step.
+            begin: hidden states (N, H) and cells (N, F) before the first step.
             steps: the order of each direction.
         """
         outputs, states = [], []

@@ -2,7 +2,8 @@
 
 Time-major order: the first tokens of all sequences, then the second ones of those that have one, and so on, with the
 longest sequences in front (PyTorch's `PackedSequence`). A step reads whole slices of it, without padding and masks.
-Legend: N sequences, T tokens (here without padding), S cells, P size of the hidden states; else docs/names.md.
+
+Legend: F inner size of a feed-forward network or of an LSTM; O tokens in time-major order, without padding.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from genus.batch import Packed
 
 State = tuple[Tensor, Tensor]
-"""Hidden states (..., P) and cells (..., S)."""
+"""Hidden states (..., H) and cells (..., F)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Steps:
     sizes: tuple[int, ...]
     """The number of sequences that take each step; it never grows."""
     index: Tensor
-    """(T,) the place of each token on the packed axis, in time-major order."""
+    """(O,) the place of each token on the packed axis, in time-major order."""
     sequences: Tensor
     """(N,) the number of the sequence in the stream, in the order of a step."""
     starts: Tensor
@@ -53,7 +54,7 @@ class Steps:
         return cls(tuple(sizes), index, sequences, starts)
 
     def taken(self, x: Tensor) -> Tensor:
-        """Return vectors (T, ...) in time-major order for those of the packed axis."""
+        """Return vectors (O, ...) in time-major order for those of the packed axis."""
         return x.index_select(0, self.index)
 
     def returned(self, x: Tensor, cells: int) -> Tensor:
@@ -61,11 +62,11 @@ class Steps:
         return x.new_zeros(cells, *x.shape[1:]).index_copy(0, self.index, x)
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the part (n, ...) of x (T, ...) in time-major order that each step reads or writes."""
+        """Return the part (N, ...) of x (O, ...) in time-major order that each step reads or writes."""
         return torch.split(x, list(self.sizes))
 
     def before(self, begin: Tensor, states: Tensor) -> list[Tensor]:
-        """Return the states (n, ...) before each step, of the sequences that take it, given those after it (T, ...)."""
+        """Return the states (N, ...) before each step, of the sequences that take it, given those after it (O, ...)."""
         each = [begin, *self.split(states)[:-1]] if self.sizes else []
         return [state[:size] for state, size in zip(each, self.sizes, strict=True)]
 
@@ -79,24 +80,24 @@ class Steps:
 
 
 def step_by_step(
-    gates_T4S: Tensor,
+    gates_O4F: Tensor,
     begin: State,
     steps: Steps,
     recurrent: Callable[[Tensor], Tensor],
     out: Callable[[Tensor], Tensor],
 ) -> State:
-    """Return hidden states (T, P) and cells (T, S): the definition, in which PyTorch's autograd follows every step.
+    """Return hidden states (O, H) and cells (O, F): the definition, in which PyTorch's autograd follows every step.
 
     Args:
-        gates_T4S: W x + b of every token, in the order of PyTorch's gates: input, forget, cell, output.
-        begin: states before the first step, (N, P) and (N, S).
+        gates_O4F: W x + b of every token, in the order of PyTorch's gates: input, forget, cell, output.
+        begin: states before the first step, (N, H) and (N, F).
         steps: the time-major order.
-        recurrent: the map U of hidden states, from (n, P) to (n, 4 S).
-        out: the projection of o tanh(c), from (n, S) to (n, P).
+        recurrent: the map U of hidden states, from (N, H) to (N, 4 F).
+        out: the projection of o tanh(c), from (N, F) to (N, H).
     """
     h, c = begin
     hidden, cells = [h[:0]], [c[:0]]
-    for gates in steps.split(gates_T4S):
+    for gates in steps.split(gates_O4F):
         i, f, g, o = (gates + recurrent(h[: len(gates)])).chunk(4, -1)
         c = f.sigmoid() * c[: len(gates)] + i.sigmoid() * g.tanh()
         h = out(o.sigmoid() * c.tanh())
@@ -114,64 +115,64 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gates_T4S: Tensor, h: Tensor, c: Tensor, u_P4S: Tensor, out_SP: Tensor | None, steps: Steps
+        ctx: Any, gates_O4F: Tensor, h: Tensor, c: Tensor, u_H4F: Tensor, out_FH: Tensor | None, steps: Steps
     ) -> State:
-        """Return hidden states (T, P) and cells (T, S), which have no gradient.
+        """Return hidden states (O, H) and cells (O, F), which have no gradient.
 
         Args:
             ctx: what the backward pass is given.
-            gates_T4S: W x + b of every token.
-            h: hidden states before the first step (N, P).
-            c: cells before the first step (N, S).
-            u_P4S: the matrix of the recurrent map.
-            out_SP: the matrix of the projection; None: there is none, and P = S.
+            gates_O4F: W x + b of every token.
+            h: hidden states before the first step (N, H).
+            c: cells before the first step (N, F).
+            u_H4F: the matrix of the recurrent map.
+            out_FH: the matrix of the projection; None: there is none, and H = F.
             steps: the time-major order.
         """
-        size, wide = c.shape[-1], torch.promote_types(torch.float32, gates_T4S.dtype)
+        size, wide = c.shape[-1], torch.promote_types(torch.float32, gates_O4F.dtype)
         activated, cells, squashed, inner = (
-            gates_T4S.new_empty(len(gates_T4S), width, dtype=wide) for width in (4 * size, size, size, size)
+            gates_O4F.new_empty(len(gates_O4F), width, dtype=wide) for width in (4 * size, size, size, size)
         )
-        hidden = inner if out_SP is None else gates_T4S.new_empty(len(gates_T4S), out_SP.shape[1], dtype=wide)
-        parts = [gates_T4S, activated, activated[:, : 2 * size], *activated.chunk(4, 1), cells, squashed, inner, hidden]
+        hidden = inner if out_FH is None else gates_O4F.new_empty(len(gates_O4F), out_FH.shape[1], dtype=wide)
+        parts = [gates_O4F, activated, activated[:, : 2 * size], *activated.chunk(4, 1), cells, squashed, inner, hidden]
         last_h, last_c = h.to(wide), c.to(wide)
-        with torch.autocast(gates_T4S.device.type, enabled=False):
+        with torch.autocast(gates_O4F.device.type, enabled=False):
             for given, gates, both, i, f, g, o, cell, tanh, m, made in zip(*map(steps.split, parts), strict=True):
                 last_h, last_c = last_h[: len(given)], last_c[: len(given)]
-                torch.add(given, last_h.to(u_P4S.dtype) @ u_P4S, out=gates)
+                torch.add(given, last_h.to(u_H4F.dtype) @ u_H4F, out=gates)
                 both.sigmoid_(), g.tanh_(), o.sigmoid_()
                 last_c = torch.mul(f, last_c, out=cell).addcmul_(i, g)
                 last_h = torch.mul(o, torch.tanh(last_c, out=tanh), out=m)
-                if out_SP is not None:
-                    last_h = made.copy_(last_h.to(out_SP.dtype) @ out_SP)
-        ctx.save_for_backward(h, c, u_P4S, out_SP, activated, cells, squashed, inner, hidden)
-        ctx.steps, ctx.format = steps, gates_T4S.dtype
+                if out_FH is not None:
+                    last_h = made.copy_(last_h.to(out_FH.dtype) @ out_FH)
+        ctx.save_for_backward(h, c, u_H4F, out_FH, activated, cells, squashed, inner, hidden)
+        ctx.steps, ctx.format = steps, gates_O4F.dtype
         ctx.mark_non_differentiable(cells)
         return hidden, cells
 
     @staticmethod
     def backward(ctx: Any, dhidden: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of gates and matrices; states before the first step have none."""
-        h, c, u_P4S, out_SP, activated, cells, squashed, inner, hidden = ctx.saved_tensors
-        steps, format, before_c = ctx.steps, u_P4S.dtype, ctx.steps.before(c.to(cells.dtype), cells)
-        dgates, dh_TP = torch.empty_like(activated), dhidden.clone()
-        back_4SP, back_PS = u_P4S.t().contiguous(), None if out_SP is None else out_SP.t().contiguous()
+        h, c, u_H4F, out_FH, activated, cells, squashed, inner, hidden = ctx.saved_tensors
+        steps, format, before_c = ctx.steps, u_H4F.dtype, ctx.steps.before(c.to(cells.dtype), cells)
+        dgates, dh_OH = torch.empty_like(activated), dhidden.clone()
+        back_4FH, back_HF = u_H4F.t().contiguous(), None if out_FH is None else out_FH.t().contiguous()
         later_h, later_c = dhidden[:0], cells[:0]
-        parts = [*activated.chunk(4, 1), *dgates.chunk(4, 1), dgates, squashed, dh_TP]
+        parts = [*activated.chunk(4, 1), *dgates.chunk(4, 1), dgates, squashed, dh_OH]
         each = list(zip(*map(steps.split, parts), before_c, strict=True))
         with torch.autocast(dhidden.device.type, enabled=False):
             for i, f, g, o, di, df, dg, do, dgate, tanh, dh, last_c in reversed(each):
                 dh[: len(later_h)] += later_h
-                dm = dh if back_PS is None else (dh.to(format) @ back_PS).to(dh.dtype)
+                dm = dh if back_HF is None else (dh.to(format) @ back_HF).to(dh.dtype)
                 dc = torch.ops.aten.tanh_backward(dm * o, tanh)
                 dc[: len(later_c)] += later_c
                 _sigmoid(dm * tanh, o, do)
                 _sigmoid(dc * g, i, di)
                 _sigmoid(dc * last_c, f, df)
                 torch.ops.aten.tanh_backward.grad_input(dc * i, g, grad_input=dg)
-                later_h, later_c = dgate.to(format) @ back_4SP, dc.mul_(f)
+                later_h, later_c = dgate.to(format) @ back_4FH, dc.mul_(f)
             before_h = torch.cat([h[:0].to(hidden.dtype), *steps.before(h.to(hidden.dtype), hidden)])
             du = before_h.to(format).t() @ dgates.to(format)
-            dout = None if out_SP is None else inner.to(format).t() @ dh_TP.to(format)
+            dout = None if out_FH is None else inner.to(format).t() @ dh_OH.to(format)
         return dgates.to(ctx.format), None, None, du, dout, None
 
 

@@ -1,6 +1,6 @@
 """Transformers with segment-level recurrence: a memory of hidden states from the batch before (Transformer-XL, XLNet).
 
-Legend: M remembered positions, P query-stream states of a row; else docs/names.md.
+Legend: B remembered positions before a row; P positions of a row that have a second (query) stream.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class SegmentRecurrentTransformer(Transformer):
     """Segment-level recurrence: h_n = layer_n(h_{n-1}, keys and values of [m_{n-1}, h_{n-1}]).
 
-    m are the last M hidden states of the same text, without gradient. If the attention has a query stream (XLNet), its
+    m are the last B hidden states of the same text, without gradient. If the attention has a query stream (XLNet), its
     states begin as one learned vector and pass the layers beside those of the tokens.
 
     Source: Dai et al. 2019, section 3.2.
@@ -39,7 +39,7 @@ class SegmentRecurrentTransformer(Transformer):
 
     attention: RelativeAttention
     memory: Natural = 0
-    """M, the memory length in tokens, the same for each layer; 0: no memory."""
+    """B, the memory length in tokens, the same for each layer; 0: no memory."""
 
     @property
     def in_words(self) -> str:
@@ -94,7 +94,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
             choice.initialization.draw(self.query, "vector")
 
     def initial_memory(self, rows: int) -> Memory:
-        """Return `memory` (layers, R, M, H) of zeros, and `remembered` (R, M), false: no position is valid yet."""
+        """Return `memory` (layers, R, B, H) of zeros, and `remembered` (R, B), false: no position is valid yet."""
         if not self.length:
             return {}
         like = next(self.parameters())
@@ -139,7 +139,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
 
 
 def update_memory(packed: Packed, memory: Memory, states: list[Tensor]) -> Memory:
-    """Return the memory after a batch: the last M positions of each row's stream, lookahead left out.
+    """Return the memory after a batch: the last B positions of each row's stream, lookahead left out.
 
     Positions of other sequences than that of the last one are stored, but marked as not remembered.
     """

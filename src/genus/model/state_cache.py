@@ -1,6 +1,6 @@
 """The cache of a recurrent network: the state after the last token of each sequence, whatever its length.
 
-Legend: n sequences, P size of the hidden states, S cells; else docs/names.md.
+Legend: F inner size of a feed-forward network or of an LSTM.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class StateCache(Cache):
         """Make a cache without slots.
 
         Args:
-            sizes: P and S per layer.
+            sizes: H and F per layer.
             entries: the most tokens of all sequences together; they take no memory.
             dtype: of the states.
             device: of the states.
@@ -58,7 +58,7 @@ class StateCache(Cache):
         del self.rows[number]
 
     def read(self, layer: int, sequences: Tensor) -> State:
-        """Return the hidden states (n, P) and cells (n, S) of sequences of the last `packed`, by their number in it."""
+        """Return the hidden states (N, H) and cells (N, F) of sequences of the last `packed`, by their number in it."""
         rows = self._rows()[sequences]
         h, c = (kept[rows] for kept in self.states[layer])
         return h, c

@@ -93,7 +93,7 @@ class Head(nn.Module, ABC):
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
         """Return the outputs (M, ...) at the targets `target`, labeled or not, by name.
 
-        `logits` (M, C) are over a vocabulary or classes, `scores` (M,) are binary logits, `values` (M,) regressions.
+        `logits` (M, V) are over a vocabulary or classes, `scores` (M,) are binary logits, `values` (M,) regressions.
         """
 
     @abstractmethod

@@ -1,7 +1,4 @@
-"""Classification and regression heads: a linear layer on hidden states of tokens or pooled states of sequences.
-
-Legend: C outputs per target; the other letters are those of docs/names.md.
-"""
+"""Classification and regression heads: a linear layer on hidden states of tokens or pooled states of sequences."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class LinearObjective(Objective):
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """C, the number of outputs per target."""
+        """V, the number of outputs per target."""
 
     @property
     def rate(self) -> float:
@@ -51,10 +48,10 @@ class LinearObjective(Objective):
         """Whether there is a bias b."""
         return True
 
-    def sums(self, outputs_MC: Tensor, targets: Targets) -> Sums:
-        """Return the loss and its metrics, summed over targets, of the head's outputs (M, C) in float32."""
+    def sums(self, outputs_MV: Tensor, targets: Targets) -> Sums:
+        """Return the loss and its metrics, summed over targets, of the head's outputs (M, V) in float32."""
         (loss,) = self.losses
-        total, correct = classified(outputs_MC, targets)
+        total, correct = classified(outputs_MV, targets)
         return {loss: total, f"{loss}/correct": correct}
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
@@ -94,7 +91,7 @@ class LinearHead(Head):
         return {self.loss: batch.targets[self.target].count()}
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return y (M, C) under the name `choice.answer`.
+        """Return y (M, V) under the name `choice.answer`.
 
         Where a target has several summary tokens (M, K), as a pair that is read in both orders, h is the sum of their
         pooled states (Radford et al. 2018, section 3.3, similarity).
@@ -117,5 +114,5 @@ class LinearHead(Head):
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
         """Return the loss and its metrics, summed over targets."""
-        outputs_MC = self.outputs(network, states, batch)[self.choice.answer]
-        return self.choice.sums(outputs_MC.float(), batch.targets[self.target])
+        outputs_MV = self.outputs(network, states, batch)[self.choice.answer]
+        return self.choice.sums(outputs_MV.float(), batch.targets[self.target])

@@ -36,7 +36,7 @@ class Answer:
 
 
 def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
-    """Return the head's outputs (M, C) for all targets, in the order of the examples and without dropout."""
+    """Return the head's outputs (M, V) for all targets, in the order of the examples and without dropout."""
     heads = frozenset({encoded.target})
     device = device_of(learner)
     places, found = [], []
@@ -51,16 +51,16 @@ def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[
 
 
 def measure(
-    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]
+    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, outputs_MV: NDArray[np.float32]
 ) -> Metrics:
     """Return each metric, by name, over the labeled targets; None if it is undefined for them."""
-    truth, predicted = encoded.for_metrics(objective, outputs_MC)
+    truth, predicted = encoded.for_metrics(objective, outputs_MV)
     return {metric.name: metric(truth, predicted) if metric.defined(truth) else None for metric in metrics}
 
 
-def answers(objective: FineTuned, encoded: EncodedTexts, outputs_MC: NDArray[np.float32]) -> list[Answer]:
-    """Return the prediction for every row, from the head's outputs (M, C)."""
-    return [Answer(*one) for one in encoded.answers(objective, outputs_MC)]
+def answers(objective: FineTuned, encoded: EncodedTexts, outputs_MV: NDArray[np.float32]) -> list[Answer]:
+    """Return the prediction for every row, from the head's outputs (M, V)."""
+    return [Answer(*one) for one in encoded.answers(objective, outputs_MV)]
 
 
 def lines(rows: Iterable[LabeledRow], found: Iterable[Answer]) -> str:

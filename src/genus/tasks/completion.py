@@ -183,14 +183,14 @@ class EncodedCompletions(EncodedTexts):
         loss_M = F.cross_entropy(logits_MV, targets.label, reduction="none")
         return torch.stack([loss_M, (logits_MV.argmax(-1) == targets.label).float()], dim=1)
 
-    def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def for_metrics(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (N, 2) tokens and bytes of the completions, and (N, 2) their nats and right tokens."""
-        found = np.array([outputs_MC[slice(*self.offsets[i : i + 2])].sum(0, np.float64) for i in range(len(self))])
+        found = np.array([outputs_MV[slice(*self.offsets[i : i + 2])].sum(0, np.float64) for i in range(len(self))])
         return np.stack([np.diff(self.offsets), self.size], axis=1)[self.labels], found[self.labels]
 
-    def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> list[tuple[Any, Any]]:
         """Return the loss per token of each row's completion, with its nats and its number of tokens."""
-        return [objective.explain(outputs_MC[slice(*self.offsets[i : i + 2])]) for i in range(len(self))]
+        return [objective.explain(outputs_MV[slice(*self.offsets[i : i + 2])]) for i in range(len(self))]
 
 
 def _around(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -106,19 +106,19 @@ class EncodedTexts:
         return chosen
 
     def answer(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
-        """Return what is kept of the head's outputs at a batch's targets (M, C): here its only output."""
+        """Return what is kept of the head's outputs at a batch's targets (M, V): here its only output."""
         (found,) = outputs.values()
         return found
 
-    def for_metrics(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def for_metrics(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return truth and predictions of the labeled targets, as the metrics expect them."""
         labels = self.labels
         labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
-        return objective.truth(labels[labeled]), objective.decide(outputs_MC)[labeled]
+        return objective.truth(labels[labeled]), objective.decide(outputs_MV)[labeled]
 
-    def answers(self, objective: FineTuned, outputs_MC: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> list[tuple[Any, Any]]:
         """Return the prediction for each row, as the user writes labels, and its probabilities."""
-        return [objective.explain(outputs_C) for outputs_C in outputs_MC]
+        return [objective.explain(outputs_V) for outputs_V in outputs_MV]
 
 
 def encode(

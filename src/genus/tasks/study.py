@@ -156,7 +156,7 @@ class Experiment:
         return measure(self.task.metrics, self.objective, self.encoded["validation"], found)
 
     def _outputs(self, learner: Learner, split: str) -> NDArray[np.float32]:
-        """Return the outputs (M, C) for a split, computed uncompiled: its batches have a shape each."""
+        """Return the outputs (M, V) for a split, computed uncompiled: its batches have a shape each."""
         with torch.compiler.set_stance("force_eager") if self.run.compile else nullcontext():
             return outputs(learner, self.encoded[split], self.run.precision)
 

@@ -2,7 +2,9 @@
 
 Each sequence's keys are a view of the cache's buffer: no mask over slots, no padding, no copy. Sequences next to each
 other that are alike in every number (the beams of a search, several samples of a prompt) are computed at once.
-Legend: B sequences of a piece, Q new tokens of each, K keys of each, G heads of keys and values; else docs/names.md.
+Q and K are the new tokens and the keys of one sequence.
+
+Legend: G heads of keys and values; N sequences, of a batch or of a part of it; Y entries of a key-value cache.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """B sequences that attend to their slots, alike in Q and K, and equally far apart in the batch and the cache."""
+    """N sequences that attend to their slots, alike in Q and K, and equally far apart in the batch and the cache."""
 
     first: int
     """Index of the first new token."""
@@ -40,11 +42,11 @@ class Piece:
     keys: int
     """K"""
     sequences: int = 1
-    """B"""
+    """N"""
     stride: int = 0
     """Entries from one sequence's keys to the next one's."""
     mask: Tensor | None = None
-    """(Q, K) bool, true where attention is allowed, or (B or 1, A, Q, K) a bias with -inf elsewhere; None: no mask."""
+    """(Q, K) bool, true where attention is allowed, or (N or 1, A, Q, K) a bias with -inf elsewhere; None: no mask."""
     causal: bool = False
     """Whether the kernel's own causal mask is used: Q and K are the same tokens."""
 
@@ -131,7 +133,7 @@ def attend_cached(q_TAD: Tensor, state: LayerCache, plan: AttentionPlan) -> Tens
 
 
 def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None) -> Tensor:
-    """Return the attention outputs (B * Q, A, D) of a piece."""
+    """Return the attention outputs (N * Q, A, D) of a piece."""
     heads, size = q_TAD.shape[1:]
     group = heads // state.keys.shape[1]
     q_TAD = q_TAD[piece.first : piece.first + piece.sequences * piece.tokens]
@@ -150,7 +152,7 @@ def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None)
 
 
 def cached_keys(kept: Tensor, piece: Piece) -> Tensor:
-    """Return a view (B, G, K, D) of cached keys or values (E, G, D)."""
+    """Return a view (N, G, K, D) of cached keys or values (Y, G, D)."""
     _, heads, size = kept.shape
     row = heads * size
     shape, strides = (piece.sequences, heads, piece.keys, size), (piece.stride * row, size, row, 1)

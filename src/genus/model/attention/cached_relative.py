@@ -2,7 +2,9 @@
 
 What a distance contributes to a score, W_r r(d), depends on nothing but the weights. So each layer keeps it for all
 distances up to the longest slot, once for all sequences, beside its keys and values.
-Legend: B sequences of a piece, Q new tokens of each, K keys of each, N distances; else docs/names.md.
+Q and K are the new tokens and the keys of one sequence.
+
+Legend: N sequences, of a batch or of a part of it; X distances between queries and keys.
 """
 
 from __future__ import annotations
@@ -62,14 +64,14 @@ def attend_relative(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache
 
 
 def _attend(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache, piece: Piece) -> Tensor:
-    """Return the attention outputs (B * Q, A, D) of a piece."""
+    """Return the attention outputs (N * Q, A, D) of a piece."""
     assert state.by_distance is not None
     new = slice(piece.first, piece.first + piece.sequences * piece.tokens)
     content, position = (
         torch.unflatten(x[new], 0, (piece.sequences, piece.tokens)).transpose(1, 2) for x in (content_TAD, position_TAD)
     )
-    r_NAD = state.by_distance[len(state.by_distance) - piece.keys - 1 :]  # from distance K down to 0
-    scores = shift(position @ r_NAD.permute(1, 2, 0), piece.keys) * content.shape[-1] ** -0.5
+    r_XAD = state.by_distance[len(state.by_distance) - piece.keys - 1 :]  # from distance K down to 0
+    scores = shift(position @ r_XAD.permute(1, 2, 0), piece.keys) * content.shape[-1] ** -0.5
     if piece.mask is not None:
         scores = scores.masked_fill(~piece.mask, -torch.inf)
     k, v = cached_keys(state.keys, piece), cached_keys(state.values, piece)
@@ -78,9 +80,9 @@ def _attend(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache, piece:
 
 
 def shift(scores: Tensor, keys: int) -> Tensor:
-    """Relative shift: return (..., L, K) from scores by distance (..., L, N), whose entry n is for distance K - n.
+    """Relative shift: return (..., Q, K) from scores by distance (..., Q, X), whose entry n is for distance K - n.
 
-    Entry (i, j) is at n = L - i + j: each row begins one entry before the row above. So if the scores are flattened and
+    Entry (i, j) is at n = Q - i + j: each row begins one entry before the row above. So if the scores are flattened and
     cut into rows that are one shorter, all rows begin at the same column (Dai et al. 2019, appendix B).
     """
     length = scores.shape[-2]

@@ -11,7 +11,9 @@ There is one definition, `attend_reference`, and four kernels that agree with it
   prefixes; it needs no mask and reads only windows.
 * `flex`: FlexAttention on CUDA in half precision, for other masks and for biases.
 
-Legend: Q, K row lengths of queries and keys, G heads of keys and values, which divides A; else docs/names.md.
+Here G divides A.
+
+Legend: G heads of keys and values.
 """
 
 from __future__ import annotations

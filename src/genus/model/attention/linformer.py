@@ -3,9 +3,12 @@
 Packed sequences of all lengths are computed together, in static shapes, by strips: ranges of positions, each with as
 many sequences as can be long enough for it. Of the sequences of a row only one can be longer than half of it, and so
 on. So all strips together have few more token positions than the rows: as many where each row is one sequence, and at
-most 2 + log2 S times as many where a row may hold S.
+most 2 + log2 s times as many where a row may hold s.
 
-Legend: M sequences that reach a strip, C positions of a strip, k rank, n maximum length, H = A D; else docs/names.md.
+Formulas have the letters of the paper: the matrices E and F of shape (k, n), the rank k and the maximum length n. In
+shapes the k projected positions are keys, K = k, and H = A D.
+
+Legend: b tokens of a chunk, of a block or of a strip.
 """
 
 from __future__ import annotations
@@ -87,17 +90,17 @@ class LinformerAttention(Attention):
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Gather index of a range of positions of the M longest sequences, the longest first."""
+    """Gather index of a range of positions of the N longest sequences, the longest first."""
 
     first: int
     """The first position of the range."""
     cells: Tensor
-    """(M, C) int64 index on the token axis of each sequence's position; 0 beyond its end."""
+    """(N, b) int64 index on the token axis of each sequence's position; 0 beyond its end."""
     ended: Tensor
-    """(M, C, 1) bool: true beyond the end of the sequence."""
+    """(N, b, 1) bool: true beyond the end of the sequence."""
 
     def of(self, x: Tensor) -> Tensor:
-        """Gather (M, C, H) from (T, H); beyond the end of a sequence the result is that of token position 0."""
+        """Gather (N, b, H) from (T, H); beyond the end of a sequence the result is that of token position 0."""
         return x.index_select(0, self.cells.flatten()).view(*self.cells.shape, -1)
 
 
@@ -141,14 +144,14 @@ class LinformerAttentionLayer(AttentionLayer):
     def forward(self, x: Tensor, shared: StripLayout, state: None = None) -> Tensor:
         """Forward pass: return (T, H), 0 for padding before the output projection."""
         of_values = self.key_projection if self.value_projection is None else self.value_projection
-        k_NkH, v_NkH = self.key_projection(self.key(x), shared), of_values(self.value(x), shared)
+        k_NKH, v_NKH = self.key_projection(self.key(x), shared), of_values(self.value(x), shared)
         if self.key_bias is not None and self.value_bias is not None:
-            k_NkH, v_NkH = k_NkH + self.key_bias, v_NkH + self.value_bias
-        q_TH, k_NAkD, v_NAkD = self.query(x), *(self.by_head(part).transpose(1, 2) for part in (k_NkH, v_NkH))
+            k_NKH, v_NKH = k_NKH + self.key_bias, v_NKH + self.value_bias
+        q_TH, k_NAKD, v_NAKD = self.query(x), *(self.by_head(part).transpose(1, 2) for part in (k_NKH, v_NKH))
         parts = []
         for stretch in shared.stretches:
-            q_MACD, number = self.by_head(stretch.of(q_TH)).transpose(1, 2), len(stretch.cells)
-            out = F.scaled_dot_product_attention(q_MACD, k_NAkD[:number], v_NAkD[:number], dropout_p=shared.dropout)
+            q_NAbD, number = self.by_head(stretch.of(q_TH)).transpose(1, 2), len(stretch.cells)
+            out = F.scaled_dot_product_attention(q_NAbD, k_NAKD[:number], v_NAKD[:number], dropout_p=shared.dropout)
             parts.append(out.transpose(1, 2).flatten(2).flatten(0, 1))
         parts.append(torch.zeros_like(parts[0][:1]))
         return self.out(torch.cat(parts).index_select(0, shared.found))  # type: ignore[no-any-return]
@@ -168,14 +171,14 @@ class LengthProjection(nn.Module):
         initialization.draw(self.weight, "hidden")
 
     def forward(self, x: Tensor, lying: StripLayout) -> Tensor:
-        """Project (T, H) to (N, k, H): each sequence of l tokens is multiplied by the first l columns of a matrix."""
-        weight_GkL = torch.unflatten(self.weight, 0, (-1, self.rank))
+        """Project (T, H) to (N, K, H): each sequence of l tokens is multiplied by the first l columns of a matrix."""
+        matrices = torch.unflatten(self.weight, 0, (-1, self.rank))  # (A, k, n), with A = 1 and D = H for one matrix
         total: Tensor | None = None
         for stretch in lying.stretches:
             places = slice(stretch.first, stretch.first + stretch.cells.shape[1])
-            real_MCH = stretch.of(x).masked_fill(stretch.ended, 0.0)
-            x_MCGH = torch.unflatten(real_MCH, -1, (len(weight_GkL), -1))
-            part = torch.einsum("gkc,mcgh->mkgh", weight_GkL[:, :, places], x_MCGH).flatten(2)
+            real_NbH = stretch.of(x).masked_fill(stretch.ended, 0.0)
+            x_NbAD = torch.unflatten(real_NbH, -1, (len(matrices), -1))
+            part = torch.einsum("akb,nbad->nkad", matrices[:, :, places], x_NbAD).flatten(2)
             # the first strip holds all sequences
             total = part if total is None else total + F.pad(part, (0, 0, 0, 0, 0, len(total) - len(part)))
         assert total is not None
@@ -206,7 +209,7 @@ def layout_strips(packed: Packed, dropout: float) -> StripLayout:
 
 
 def strip_bounds(sequences: int, rows: int, length: int) -> list[tuple[int, int, int]]:
-    """Return strips as (first position, end, M); from each strip to the next, M falls to half or less.
+    """Return strips as (first position, end, N); from each strip to the next, N falls to half or less.
 
     In a row of L tokens at most L // (p + 1) sequences reach position p.
     """

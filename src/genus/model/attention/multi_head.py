@@ -1,6 +1,6 @@
 """Multi-head attention (Vaswani et al. 2017, section 3.2): self-attention and cross-attention.
 
-Legend: G heads of keys and values; else docs/names.md.
+Legend: G heads of keys and values.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A plan is made once per forward pass for each distinct choice of attention, outside compiled regions. The choice of
 kernel depends on device, dtype and static shapes only: no device synchronization, and one compilation.
-Legend: Q, K row lengths of queries and of keys, N entries; else docs/names.md.
+
+Legend: J entries of a packed batch, those of padding included.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Side:
     position: Tensor
     """(T,) positions within the sequence."""
     offsets: Tensor | None
-    """(N+1,) int32 cumulative lengths, entry by entry as on the other side; None: unknown."""
+    """(J+1,) int32 cumulative lengths, entry by entry as on the other side; None: unknown."""
     row_length: int
     facts: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -1,7 +1,9 @@
 """Relative attention with segment-level recurrence (Transformer-XL): scores by content and by relative position.
 
-Legend: M remembered positions, K = M + L keys of a row, P query-stream states of a row, Q = L + P queries of a row,
-N relative positions; else docs/names.md.
+Here K = B + L, and Q = L + P.
+
+Legend: B remembered positions before a row; P positions of a row that have a second (query) stream; X distances between
+queries and keys.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class RelativePlan:
     blind: Tensor | None
     """(R, Q, 1, 1) bool, true for queries that attend to no key; None: every query attends to itself."""
     distances: Tensor
-    """(1 or 2, N, H) encodings of the distances from K down; the second set is for rows that run backward."""
+    """(1 or 2, X, H) encodings of the distances from K down; the second set is for rows that run backward."""
     segments: Tensor | None
     """(R, 1, Q, K) bool, true where query and key differ in segment; None: scores do not depend on it."""
     dropout: float = 0.0
@@ -152,15 +154,15 @@ class RelativeAttentionLayer(AttentionLayer):
     ) -> Tensor:
         """Forward pass: return (T, H), or (T + R P, H) for the tokens and, after them, the query stream.
 
-        The state is the memory (R, M, H) of this layer's inputs, or its slice of the key-value cache.
+        The state is the memory (R, B, H) of this layer's inputs, or its slice of the key-value cache.
         """
         if isinstance(shared, CachedRelativePlan):
             return self._cached(x, shared, cast("LayerCache", state))
-        memory_RMH = cast("Tensor | None", state)
+        memory_RBH = cast("Tensor | None", state)
         rows, length = len(shared.mask), shared.packed.row_length
         cells_RLH = x[: rows * length].view(rows, length, -1)
         q_RAQD = by_rows(self.by_head(self.query(x)), rows, length).transpose(1, 2)
-        k_RAKD, v_RAKD = (self._known(project, cells_RLH, memory_RMH) for project in (self.key, self.value))
+        k_RAKD, v_RAKD = (self._known(project, cells_RLH, memory_RBH) for project in (self.key, self.value))
         scores = (q_RAQD + self.content_bias[:, None]) @ k_RAKD.transpose(-1, -2)
         scores = scores + self._by_distance(q_RAQD + self.position_bias[:, None], shared)
         scores = scores + self.segment_scores(q_RAQD, shared)
@@ -178,29 +180,29 @@ class RelativeAttentionLayer(AttentionLayer):
         found = attend_relative(q_TAD + self.content_bias, q_TAD + self.position_bias, state, plan)
         return self.out(found.flatten(1))  # type: ignore[no-any-return]
 
-    def _known(self, project: nn.Linear, cells_RLH: Tensor, memory_RMH: Tensor | None) -> Tensor:
+    def _known(self, project: nn.Linear, cells_RLH: Tensor, memory_RBH: Tensor | None) -> Tensor:
         """Return keys or values (R, A, K, D) of the memory and of the tokens."""
         known = project(cells_RLH)
-        if memory_RMH is not None:  # projected apart from the tokens, as it needs no gradient
-            known = torch.cat([project(memory_RMH.to(cells_RLH.dtype)), known], 1)
+        if memory_RBH is not None:  # projected apart from the tokens, as it needs no gradient
+            known = torch.cat([project(memory_RBH.to(cells_RLH.dtype)), known], 1)
         return self.by_head(known).transpose(1, 2)
 
     def _by_distance(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor:
         """Return the relative-position term q_i · W_r r(i - j) of the scores (R, A, Q, K)."""
-        r_BAND = self.by_head(self.relative(seen.distances)).transpose(1, 2)
+        r_2AXD = self.by_head(self.relative(seen.distances)).transpose(1, 2)
         if backward(seen.packed) is None:
-            scores_RAQN = torch.einsum("raqd,and->raqn", q_RAQD, r_BAND[0])
+            scores_RAQX = torch.einsum("raqd,axd->raqx", q_RAQD, r_2AXD[0])
         else:
-            scores_RAQN = q_RAQD @ r_BAND[backward(seen.packed)].transpose(-1, -2)
+            scores_RAQX = q_RAQD @ r_2AXD[backward(seen.packed)].transpose(-1, -2)
         length, keys = seen.packed.row_length, seen.mask.shape[-1]
-        cells, second = torch.split(scores_RAQN, [length, scores_RAQN.shape[2] - length], dim=2)
+        cells, second = torch.split(scores_RAQX, [length, scores_RAQX.shape[2] - length], dim=2)
         shifted = shift(cells, keys)
         if seen.packed.query is None:
             return shifted
         place_RP = seen.packed.query % length
         entry_RPK = (length - place_RP)[:, :, None] + torch.arange(keys, device=place_RP.device)
-        last = scores_RAQN.shape[-1] - 1
-        index = entry_RPK.clamp(max=last)[:, None].expand(-1, scores_RAQN.shape[1], -1, -1)
+        last = scores_RAQX.shape[-1] - 1
+        index = entry_RPK.clamp(max=last)[:, None].expand(-1, scores_RAQX.shape[1], -1, -1)
         return torch.cat([shifted, second.gather(-1, index)], dim=2)
 
     def _distances(self, packed: Packed, memory: int) -> Tensor:
@@ -211,7 +213,7 @@ class RelativeAttentionLayer(AttentionLayer):
         return torch.stack([self._encoded(way) for way in ways])
 
     def _encoded(self, distance: Tensor) -> Tensor:
-        """Return the encodings (N, H) of distances (N,)."""
+        """Return the encodings (X, H) of distances (X,)."""
         if self.choice.clamp_len is not None:
             distance = distance.clamp(-self.choice.clamp_len, self.choice.clamp_len)
         return encoded(distance.to(self.content_bias.dtype), self.hidden)
@@ -258,7 +260,7 @@ def attention_mask(packed: Packed, visibility: AttentionMask, remembered: Tensor
 
 
 def visible(packed: Packed, memory: Memory) -> Tensor:
-    """Return (R, M) bool: true for remembered positions of the text that continues in the row."""
+    """Return (R, B) bool: true for remembered positions of the text that continues in the row."""
     assert packed.flow is not None, "only batches of streams are remembered"
     return memory["remembered"] & packed.flow.continues[:, None]
 
@@ -270,5 +272,5 @@ def backward(packed: Packed) -> Tensor | None:
 
 
 def num_relative_positions(length: int, memory: int, visibility: AttentionMask) -> int:
-    """Return N, the number of relative positions: from length + memory down to 0 (causal) or to 1 - length."""
+    """Return X, the number of relative positions: from length + memory down to 0 (causal) or to 1 - length."""
     return length + memory + (1 if visibility.causal else length)

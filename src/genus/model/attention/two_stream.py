@@ -1,7 +1,4 @@
-"""XLNet's two-stream attention, with relative segment encodings.
-
-Legend: M remembered positions, K = M + L keys of a row, Q queries of a row; else docs/names.md.
-"""
+"""XLNet's two-stream attention, with relative segment encodings."""
 
 from __future__ import annotations
 
@@ -64,6 +61,6 @@ class TwoStreamAttentionLayer(RelativeAttentionLayer):
     def segment_scores(self, q_RAQD: Tensor, seen: RelativePlan) -> Tensor:
         """Return the segment term (W_q x_i + b) · s of the scores (R, A, Q, K)."""
         assert seen.segments is not None
-        scores_RAQS = (q_RAQD + self.segment_bias[:, None]) @ self.segments.permute(1, 2, 0)
-        same, other = torch.split(scores_RAQS, 1, dim=-1)
+        scores_RAQ2 = (q_RAQD + self.segment_bias[:, None]) @ self.segments.permute(1, 2, 0)
+        same, other = torch.split(scores_RAQ2, 1, dim=-1)
         return torch.where(seen.segments, other, same)

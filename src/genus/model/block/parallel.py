@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Parallel(Block):
     """Parallel block: x + attention(norm(x)) + feedforward(norm(x)), and a norm after the last layer.
 
-    In a stack of L layers, the output projections of both have 2 / L of the initial standard deviation of the other
+    In a stack of n layers, the output projections of both have 2 / n of the initial standard deviation of the other
     weights (released code of GPT-J, transformer_shard.py: init_scale).
     """
 
@@ -43,7 +43,7 @@ class Parallel(Block):
         return model.norm
 
     def residual_scale(self, model: Transformer) -> float:
-        """Return 2 / L for L layers."""
+        """Return 2 / n for n layers."""
         return 2 / model.layers
 
 

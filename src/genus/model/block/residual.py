@@ -46,8 +46,8 @@ class PostNormLayer(Layer):
 class PreNorm(Block):
     """Pre-norm block: x = x + f(norm(x)) for each sub-layer f, and a norm after the last layer.
 
-    In a stack of L layers, the output projections of sub-layers have 1 / √(2 L) of the initial standard deviation of
-    the other weights, so that the variance of the sum of 2 L residuals does not grow with depth.
+    In a stack of n layers, the output projections of sub-layers have 1 / √(2 n) of the initial standard deviation of
+    the other weights, so that the variance of the sum of 2 n residuals does not grow with depth.
 
     Source: Shoeybi et al. 2019, figure 7 (block) and section 4.2 (initialization); GPT-2.
     """
@@ -76,7 +76,7 @@ class PreNorm(Block):
         return model.norm
 
     def residual_scale(self, model: Transformer) -> float:
-        """Return 1 / √(2 L) for L layers."""
+        """Return 1 / √(2 n) for n layers."""
         return 1 / math.sqrt(2 * model.layers)
 
 

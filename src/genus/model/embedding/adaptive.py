@@ -1,7 +1,6 @@
 """Adaptive token embeddings, with smaller dimensions for rarer tokens (Baevski and Auli 2018).
 
 The vocabulary is sorted by frequency, the most frequent token first, and cut into clusters.
-Legend: E_c embedding size of cluster c; else docs/names.md.
 """
 
 from __future__ import annotations

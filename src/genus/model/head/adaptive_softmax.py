@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genus.model import Model
 
 EULER = 0.5772156649
-"""Euler's constant: the limit of Σ 1 / n up to N minus ln N."""
+"""Euler's constant: the limit of 1 + 1/2 + ... + 1/n minus ln n."""
 
 
 class AdaptiveSoftmax(Output):
@@ -134,7 +134,7 @@ def _log_softmax(logits: Tensor) -> Tensor:
 def zipf(begin: int, end: int, vocab_size: int) -> float:
     """Return the share of tokens with ids from `begin` up to `end` under Zipf's law: frequencies proportional to 1 / n.
 
-    The share is Σ 1 / n over these ids divided by that over all, with Σ 1 / n up to N as ln(N + 1/2) + `EULER`.
+    The share is Σ 1 / n over these ids divided by that over all, with 1 + 1/2 + ... + 1/n as ln(n + 1/2) + `EULER`.
     """
     below, up, whole = (math.log(n + 0.5) + EULER for n in (begin, end, vocab_size))
     return (up - below) / whole

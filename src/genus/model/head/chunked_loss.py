@@ -1,7 +1,4 @@
-"""Cross-entropy loss over a large vocabulary in chunks of targets, without storing all logits at once.
-
-Legend: E input dimension of the output matrix, C classes; else docs/names.md.
-"""
+"""Cross-entropy loss over a large vocabulary in chunks of targets, without storing all logits at once."""
 
 from __future__ import annotations
 
@@ -63,16 +60,16 @@ def likelihood(
     return found | ({"sampled": drawn(logits_MV)} if sample else {})
 
 
-def classified(logits_MC: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+def classified(logits_MV: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Return the summed negative log-likelihood of the labels in nats, and the number of labels that are the argmax.
 
     Both are weighted if the targets have weights.
     """
-    hit_M = logits_MC.detach().argmax(-1) == targets.label
+    hit_M = logits_MV.detach().argmax(-1) == targets.label
     if targets.weight is None:
-        loss = F.cross_entropy(logits_MC.float(), targets.label, ignore_index=IGNORE, reduction="sum")
+        loss = F.cross_entropy(logits_MV.float(), targets.label, ignore_index=IGNORE, reduction="sum")
         return loss, hit_M.sum()
-    loss_M = F.cross_entropy(logits_MC.float(), targets.label, ignore_index=IGNORE, reduction="none")
+    loss_M = F.cross_entropy(logits_MV.float(), targets.label, ignore_index=IGNORE, reduction="none")
     return (loss_M * targets.weight).sum(), (hit_M * targets.weight).sum()
 
 

@@ -1,7 +1,4 @@
-"""The language-model head: an optional transform, and a linear layer to the vocabulary.
-
-Legend: E input dimension of the output matrix; else docs/names.md.
-"""
+"""The language-model head: an optional transform, and a linear layer to the vocabulary."""
 
 from __future__ import annotations
 

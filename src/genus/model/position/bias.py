@@ -1,7 +1,4 @@
-"""Relative position biases on attention scores: T5's distance buckets, and ALiBi.
-
-Legend: Q, K row lengths of queries and keys; else docs/names.md.
-"""
+"""Relative position biases on attention scores: T5's distance buckets, and ALiBi."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Rotary position embeddings, RoPE (Su et al. 2021, RoFormer, section 3.2).
 
-Legend: d dimensions of a head that rotate; else docs/names.md.
+Legend: d dimensions of a head that rotate.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Rotary(NoPosition):
 class RescaledRotary(Rotary):
     """Rotary position embedding with slower rotation of slow pairs, for texts longer than in training (Llama 3.1).
 
-    With L the old length, a pair of wavelength w = 2π / rate keeps its rate if w < L / `high`; the rate is divided by
-    `factor` if w > L / `low`; between, it is s rate + (1 - s) rate / factor for s = (L / w - low) / (high - low).
+    With l the old length, a pair of wavelength w = 2π / rate keeps its rate if w < l / `high`; the rate is divided by
+    `factor` if w > l / `low`; between, it is s rate + (1 - s) rate / factor for s = (l / w - low) / (high - low).
     Source: transformers, modeling_rope_utils.py, rope type "llama3", whose numbers for Llama 3.1 are the defaults.
     """
 
@@ -64,7 +64,7 @@ class RescaledRotary(Rotary):
     low: Positive = 1.0
     high: Positive = 4.0
     old_length: Count = 8192
-    """L: the number of positions in training before the change."""
+    """l: the number of positions in training before the change."""
 
     def __post_init__(self) -> None:
         """Check the two bounds.

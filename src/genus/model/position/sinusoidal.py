@@ -42,7 +42,7 @@ class SinusoidalPositions(nn.Module):
 
 
 def encoded(distance: Tensor, size: int) -> Tensor:
-    """Return sinusoidal encodings (N, size): sines, then cosines, of distances (N,) times 10000^(-2n / size)."""
+    """Return sinusoidal encodings (X, size): sines, then cosines, of distances (X,) times 10000^(-2n / size)."""
     rate = 10000.0 ** (-torch.arange(0, size, 2, device=distance.device, dtype=distance.dtype) / size)
     angle = distance[:, None] * rate
     return torch.cat([angle.sin(), angle.cos()], -1)

@@ -45,14 +45,14 @@ class UnsharedLayers(nn.ModuleList):
 
 
 class CrossLayerSharing(Stack):
-    """Cross-layer parameter sharing: a stack of L layers has the weights of G layers, each repeated consecutively.
+    """Cross-layer parameter sharing: a stack of n layers has the weights of m layers, each repeated consecutively.
 
-    Layer i of the stack has the weights of layer floor(i G / L). With G = 1 all layers share their weights, with G = L
+    Layer i of the stack has the weights of layer floor(i m / n). With m = 1 all layers share their weights, with m = n
     none do.
     """
 
     groups: Count = 1
-    """G, the number of layers with weights of their own."""
+    """m, the number of layers with weights of their own."""
 
     @property
     def in_words(self) -> str:
@@ -71,7 +71,7 @@ class CrossLayerSharing(Stack):
         return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
 
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
-        """Return the cost per token of all layers, with the parameters of G layers."""
+        """Return the cost per token of all layers, with the parameters of m layers."""
         each = model.block.cost(model, lengths)
         return replace(each.repeated(model.layers), parameters=each.parameters * self.groups)
 

@@ -1,7 +1,4 @@
-"""Knowledge distillation: a masked language model (student) that also learns from a teacher.
-
-Legend: K compared tokens; the other letters are those of docs/names.md.
-"""
+"""Knowledge distillation: a masked language model (student) that also learns from a teacher."""
 
 from __future__ import annotations
 
@@ -223,27 +220,27 @@ class DistilledMaskedLMHead(MaskedLMHead, DistillationHead):
         states_TH = states["tokens"]
         with torch.no_grad():
             taught_TH = self.teacher.network(batch)["tokens"]
-        label_K = _spread(masked, len(states_TH)) if everywhere else masked.label
+        label = _spread(masked, len(states_TH)) if everywhere else masked.label
         width = 2 * network.token_embedding.num_embeddings
-        each = in_chunks(self.compared, width, states_TH[at], taught_TH[at], label_K)
-        loss_M, hit_M, divergence_K = [one[masked.index] for one in each[:2]] + [each[2]] if everywhere else each
+        each = in_chunks(self.compared, width, states_TH[at], taught_TH[at], label)
+        loss_M, hit_M, divergence = [one[masked.index] for one in each[:2]] + [each[2]] if everywhere else each
         sums = {
             self.loss: masked.total(loss_M),
             f"{self.loss}/correct": masked.total(hit_M.float()),
-            "distilled": every.total(divergence_K[every.index]) if everywhere else masked.total(divergence_K),
+            "distilled": every.total(divergence[every.index]) if everywhere else masked.total(divergence),
         }
         if self.choice.hidden_cosine:
             cosine_T = F.cosine_similarity(states_TH.float(), taught_TH.float(), dim=-1)
             sums["hidden_cosine"] = every.total(1 - cosine_T[every.index])
         return sums
 
-    def compared(self, own_KH: Tensor, taught_KH: Tensor, label_K: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (K,) negative log-likelihoods, 0 without a label, whether argmax is the label, and KL divergences."""
+    def compared(self, own_MH: Tensor, taught_MH: Tensor, label_M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (M,) negative log-likelihoods, 0 without a label, whether argmax is the label, and KL divergences."""
         with torch.no_grad():
-            taught_KV = self.taught_head(taught_KH)
-        own_KV = self.lm_head(own_KH)
-        loss_K = F.cross_entropy(own_KV.float(), label_K, ignore_index=IGNORE, reduction="none")
-        return loss_K, own_KV.detach().argmax(-1) == label_K, self.compare(own_KV, taught_KV)
+            taught_MV = self.taught_head(taught_MH)
+        own_MV = self.lm_head(own_MH)
+        loss_M = F.cross_entropy(own_MV.float(), label_M, ignore_index=IGNORE, reduction="none")
+        return loss_M, own_MV.detach().argmax(-1) == label_M, self.compare(own_MV, taught_MV)
 
 
 class Comparison(nn.Module):
@@ -253,9 +250,9 @@ class Comparison(nn.Module):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, own_KV: Tensor, taught_KV: Tensor) -> Tensor:
-        """Return the divergences (K,) in nats, of student and teacher logits (K, V)."""
-        own, taught = (F.log_softmax(logits.float() / self.temperature, -1) for logits in (own_KV, taught_KV))
+    def forward(self, own_MV: Tensor, taught_MV: Tensor) -> Tensor:
+        """Return the divergences (M,) in nats, of student and teacher logits (M, V)."""
+        own, taught = (F.log_softmax(logits.float() / self.temperature, -1) for logits in (own_MV, taught_MV))
         return self.temperature**2 * F.kl_div(own, taught, reduction="none", log_target=True).sum(-1)
 
 

@@ -1,7 +1,4 @@
-"""ELECTRA's generator: a small masked language model whose samples replace the masks (Clark et al. 2020, section 2).
-
-Legend: H hidden size of the generator; the other letters are those of docs/names.md.
-"""
+"""ELECTRA's generator: a small masked language model whose samples replace the masks (Clark et al. 2020, section 2)."""
 
 from __future__ import annotations
 

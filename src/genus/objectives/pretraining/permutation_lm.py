@@ -1,7 +1,4 @@
-"""Permutation language model (Yang et al. 2019, XLNet).
-
-Legend: L sequence length; the other letters are those of docs/names.md.
-"""
+"""Permutation language model (Yang et al. 2019, XLNet)."""
 
 from __future__ import annotations
 
@@ -100,7 +97,7 @@ class PermutationLM(LanguageModel):
 
 
 def _order(late: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return a factorization order (L,): 0 for context tokens, visible to all; random 1, 2, ... for `late` tokens."""
+    """Return a factorization order: 0 for context tokens, visible to all; random 1, 2, ... for `late` tokens."""
     order = np.zeros(len(late), dtype=np.int64)
     order[late] = 1 + rng.permutation(int(late.sum()))
     return order

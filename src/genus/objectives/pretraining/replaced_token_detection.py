@@ -1,7 +1,4 @@
-"""Replaced-token detection (Clark et al. 2020, ELECTRA, section 2).
-
-Legend: M targets, which are all tokens; the other letters are those of docs/names.md.
-"""
+"""Replaced-token detection (Clark et al. 2020, ELECTRA, section 2)."""
 
 from __future__ import annotations
 

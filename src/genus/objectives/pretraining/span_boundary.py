@@ -1,7 +1,4 @@
-"""The span-boundary objective (Joshi et al. 2019, SpanBERT, section 3.2).
-
-Legend: P size of a position embedding; the other letters are those of docs/names.md.
-"""
+"""The span-boundary objective (Joshi et al. 2019, SpanBERT, section 3.2)."""
 
 from __future__ import annotations
 
@@ -48,9 +45,9 @@ class SpanBoundary(LanguageModel):
     positions: Count = 15
     """Number of position embeddings: the first tokens of a span that are predicted."""
     width: Count = 200
-    """P, the size of a position embedding."""
+    """The size of a position embedding."""
     inner: Transform = Transform()
-    """The first layer: from both boundary states and the position embedding, 2 H + P, to dimension H."""
+    """The first layer: from both boundary states and the position embedding, 2 H + `width`, to dimension H."""
     output: Output = LMHead(transform=Transform())
 
     @property

@@ -81,11 +81,11 @@ class FineTuned(Objective):
 
     @abstractmethod
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
-        """Return the predictions (M,), class indices or regression values, of the head's outputs (M, C)."""
+        """Return the predictions (M,), class indices or regression values, of the head's outputs (M, V)."""
 
     @abstractmethod
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
-        """Return one target's predicted label or value and the class probabilities by label, of its outputs (C,)."""
+        """Return one target's predicted label or value and the class probabilities by label, of its outputs (V,)."""
 
 
 class LinearFineTuned(LinearObjective, FineTuned):

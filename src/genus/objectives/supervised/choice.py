@@ -59,8 +59,8 @@ class ChoiceHead(LinearHead):
     """Linear layer on the pooled state of each choice."""
 
     def outputs(self, network: Network, states: States, batch: Batch) -> dict[str, Tensor]:
-        """Return the scores (M, K) of the choices, -inf where a question has fewer; (M, 1) for single sequences."""
+        """Return the scores (M, V) of the choices, -inf where a question has fewer; (M, 1) for single sequences."""
         targets = batch.targets[self.target]
-        scores_MK = self.classes(self.dropout(self.read(network, states, targets))).flatten(1)
-        index_MK = targets.index.view(scores_MK.shape)
-        return {self.choice.answer: scores_MK.masked_fill(index_MK < 0, float("-inf"))}
+        scores_MV = self.classes(self.dropout(self.read(network, states, targets))).flatten(1)
+        index_MV = targets.index.view(scores_MV.shape)
+        return {self.choice.answer: scores_MV.masked_fill(index_MV < 0, float("-inf"))}

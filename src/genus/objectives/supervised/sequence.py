@@ -104,10 +104,10 @@ class SequenceRegression(LinearFineTuned):
         """One regression value."""
         return 1
 
-    def sums(self, outputs_MC: Tensor, targets: Targets) -> Sums:
+    def sums(self, outputs_MV: Tensor, targets: Targets) -> Sums:
         """Return the summed squared error."""
         (loss,) = self.losses
-        return {loss: targets.total((outputs_MC[:, 0] - targets.label.nan_to_num()).square())}
+        return {loss: targets.total((outputs_MV[:, 0] - targets.label.nan_to_num()).square())}
 
     def label_of(self, label: str | None) -> int | float:
         """Return the label as a number, standardized; NaN for None."""

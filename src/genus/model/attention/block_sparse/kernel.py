@@ -1,12 +1,13 @@
 """Block-sparse attention kernel, in time and memory linear in the number of pairs of blocks.
 
-There are two passes. In the first each block attends to S blocks of its own; in the second the E global blocks of a
-sequence attend to all blocks of it. Both work in chunks, and each chunk is recomputed in the backward pass, so that
-only queries, keys, values, outputs and the log normalizers of the softmax are kept (Dao et al. 2022, FlashAttention,
-algorithms 1 and 4).
-Legend: b token positions of a block, S blocks that a block attends to, E global blocks of a sequence, C blocks of a
-chunk; n and m blocks of queries and keys that meet in a chunk; a row is one block of one head, X A in all; else
-docs/names.md.
+There are two passes. In the first each block attends to U + W + Z blocks of its own; in the second the U global blocks
+of a sequence attend to all blocks of it. Both work in chunks, and each chunk is recomputed in the backward pass, so
+that only queries, keys, values, outputs and the log normalizers of the softmax are kept (Dao et al. 2022,
+FlashAttention, algorithms 1 and 4). A row is one block of one head, C A in all. Q and K are the queries and the keys
+that meet in a chunk, Q / b rows and K / b rows.
+
+Legend: b tokens of a chunk, of a block or of a strip; C chunks or blocks, of a batch or of a part of it; U global
+blocks of a sequence; W chunks or blocks of a window; Z random blocks.
 """
 
 from __future__ import annotations
@@ -32,21 +33,21 @@ class BlockPairs:
     """The block-sparse attention mask: pairs of blocks that attend to each other."""
 
     seen: Tensor
-    """(X, A, S) int64: the blocks that each block attends to in the first pass."""
+    """(C, A, U + W + Z) int64: the blocks that each block attends to in the first pass."""
     allowed: Tensor
-    """(X, A, S) bool: false for padding of `seen`; all of it is padding for global and empty blocks."""
+    """(C, A, U + W + Z) bool: false for padding of `seen`; all of it is padding for global and empty blocks."""
     center: Tensor
-    """(X, E) int64: the global blocks of each block's sequence, which attend to it in the second pass."""
+    """(C, U) int64: the global blocks of each block's sequence, which attend to it in the second pass."""
     central: Tensor
-    """(X, E) bool: false for padding of `center`."""
+    """(C, U) bool: false for padding of `center`."""
     real: Tensor
-    """(X, b) bool: true for positions with a token, the only ones that are attended to."""
+    """(C, b) bool: true for positions with a token, the only ones that are attended to."""
 
 
-def attend_blocks(qkv_3XAbD: Tensor, pairs: BlockPairs, dropout: float) -> Tensor:
-    """Return attention outputs softmax(q kᵀ / sqrt(D)) v over the pairs (X, A, b, D); 0 for queries of empty blocks."""
+def attend_blocks(qkv_3CAbD: Tensor, pairs: BlockPairs, dropout: float) -> Tensor:
+    """Return attention outputs softmax(q kᵀ / sqrt(D)) v over the pairs (C, A, b, D); 0 for queries of empty blocks."""
     seed = int(torch.randint(1 << 62, ())) if dropout else 0
-    return _Attention.apply(qkv_3XAbD, pairs, dropout, seed)  # type: ignore[no-any-return, no-untyped-call]
+    return _Attention.apply(qkv_3CAbD, pairs, dropout, seed)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,18 @@ class Chunk:
     """A chunk of the computation: rows of queries, and the rows of keys that they attend to."""
 
     queries: Tensor
-    """(C, A, n) int64 row indices."""
+    """(C, A, Q / b) int64 row indices."""
     keys: Tensor
-    """(C, A, m) int64 row indices."""
+    """(C, A, K / b) int64 row indices."""
     mask: Tensor
-    """(C, A or 1, n, 1, m b) bool attention mask: the keys that each of the n query blocks attends to."""
+    """(C, A or 1, Q / b, 1, K) bool attention mask: the keys that each row of queries attends to."""
     keep: float
     """1 - the dropout probability of attention probabilities."""
     seed: int
     """Seed of the dropout mask."""
 
     def probabilities(self, q: Tensor, k: Tensor, logs: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return attention probabilities (C, A, n b, m b) and log normalizers (C, A, n, b), given or computed."""
+        """Return attention probabilities (C, A, Q, K) and log normalizers (C, A, Q / b, b), given or computed."""
         scores = (q @ k.transpose(-1, -2)).to(wide(q)).view(*self.queries.shape, -1, k.shape[-2])
         scores = scores.mul_(scale(q)).masked_fill_(~self.mask, -torch.inf)
         logs = scores.logsumexp(-1) if logs is None else logs
@@ -81,7 +82,7 @@ class Chunk:
 
 
 def chunks(pairs: BlockPairs, dropout: float, seed: int) -> tuple[Iterator[Chunk], Iterator[Chunk]]:
-    """Return the chunks of both passes: blocks with S keys of their own, then global blocks with all keys."""
+    """Return the chunks of both passes: blocks with keys of their own, then global blocks with all keys."""
     (blocks, heads, seen), cells, centers = pairs.seen.shape, pairs.real.shape[1], pairs.center.shape[1]
     device = pairs.seen.device
     rows = torch.arange(blocks * heads, device=device).view(blocks, heads, 1)
@@ -111,7 +112,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, pairs: BlockPairs, dropout: float, seed: int) -> Tensor:
-        """Return attention outputs (X, A, b, D)."""
+        """Return attention outputs (C, A, b, D)."""
         out = torch.zeros_like(qkv[0], dtype=wide(qkv))
         with torch.autocast(qkv.device.type, enabled=False):
             logs = _each_alone(out, qkv, chunks(pairs, dropout, seed)[0])
@@ -124,7 +125,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of queries, keys and values (3, X, A, b, D)."""
+        """Return the gradient of queries, keys and values (3, C, A, b, D)."""
         qkv, out, logs = ctx.saved_tensors
         q, k, v = qkv.unbind()
         delta = (gradient.to(wide(q)) * out).sum(-1)
@@ -146,7 +147,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _each_alone(out: Tensor, qkv: Tensor, parts: Iterator[Chunk]) -> Tensor:
-    """First pass, where each row of queries is in one chunk: add to `out`, return log normalizers (X, A, b)."""
+    """First pass, where each row of queries is in one chunk: add to `out`, return log normalizers (C, A, b)."""
     q, k, v = qkv.unbind()
     logs = torch.full_like(out[..., 0], -torch.inf)
     for part in parts:
@@ -171,7 +172,7 @@ def _together(out: Tensor, qkv: Tensor, pairs: BlockPairs, dropout: float, seed:
 
 
 def _summed(out: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return the log-sum-exp (X, A, b) over parts, each of rows (C, A, n) and log normalizers (C, A, n, b)."""
+    """Return the log-sum-exp (C, A, b) over parts: rows (C, A, Q / b) and their log normalizers (C, A, Q / b, b)."""
     top = torch.full_like(out[..., 0], -torch.inf)
     for rows, sums in parts:
         index = rows.flatten()[:, None].expand(-1, sums.shape[-1])
@@ -192,18 +193,18 @@ def scale(x: Tensor) -> float:
     return float(x.shape[-1] ** -0.5)
 
 
-def take(x_XAbD: Tensor, rows: Tensor) -> Tensor:
-    """Gather rows (C, A, n), concatenated along their tokens: (C, A, n b, D)."""
-    found = x_XAbD.flatten(2).flatten(0, 1).index_select(0, rows.flatten())
-    return found.view(*rows.shape[:2], -1, x_XAbD.shape[-1])
+def take(x_CAbD: Tensor, rows: Tensor) -> Tensor:
+    """Gather rows of queries (C, A, Q / b), or of keys, concatenated along their tokens: (C, A, Q, D)."""
+    found = x_CAbD.flatten(2).flatten(0, 1).index_select(0, rows.flatten())
+    return found.view(*rows.shape[:2], -1, x_CAbD.shape[-1])
 
 
-def at(x_XAb: Tensor, rows: Tensor) -> Tensor:
-    """Gather rows (C, A, n) of scalars per token: (C, A, n, b)."""
-    return x_XAb.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, -1)
+def at(x_CAb: Tensor, rows: Tensor) -> Tensor:
+    """Gather rows (C, A, Q / b) of scalars per token: (C, A, Q / b, b)."""
+    return x_CAb.flatten(0, 1).index_select(0, rows.flatten()).view(*rows.shape, -1)
 
 
-def add(x_XAbD: Tensor, rows: Tensor, found: Tensor) -> None:
-    """Scatter-add (C, A, n b, D) to rows (C, A, n) in place."""
-    flat = x_XAbD.view(-1, x_XAbD.shape[2] * x_XAbD.shape[3])
-    flat.index_add_(0, rows.flatten(), found.to(x_XAbD.dtype).reshape(-1, flat.shape[1]))
+def add(x_CAbD: Tensor, rows: Tensor, found: Tensor) -> None:
+    """Scatter-add (C, A, Q, D) to rows of queries (C, A, Q / b), or of keys, in place."""
+    flat = x_CAbD.view(-1, x_CAbD.shape[2] * x_CAbD.shape[3])
+    flat.index_add_(0, rows.flatten(), found.to(x_CAbD.dtype).reshape(-1, flat.shape[1]))

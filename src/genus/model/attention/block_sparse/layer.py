@@ -1,6 +1,7 @@
 """BigBird's block-sparse attention: window, random and global blocks (Zaheer et al. 2020, section 2, appendix D).
 
-Legend: b token positions of a block, D = H / A, E global blocks, W blocks of the window; else docs/names.md.
+Legend: b tokens of a chunk, of a block or of a strip; C chunks or blocks, of a batch or of a part of it; S slots for
+tokens in all chunks or blocks; U global blocks of a sequence; W chunks or blocks of a window; Z random blocks.
 """
 
 from __future__ import annotations
@@ -122,13 +123,13 @@ class BlockSparsePlan:
     rows: BlockRows | None
     """The mask by rows, for dense attention; None: the block-sparse kernel is used."""
     near: Tensor
-    """(X, E + W) int64: the global blocks and the window of each block."""
+    """(C, U + W) int64: the global blocks and the window of each block."""
     allowed: Tensor
-    """(X, E + W) bool: false for padding of `near`; all of it is padding for global and empty blocks."""
+    """(C, U + W) bool: false for padding of `near`; all of it is padding for global and empty blocks."""
     center: Tensor
-    """(X, E) int64: the global blocks of each block's sequence."""
+    """(C, U) int64: the global blocks of each block's sequence."""
     central: Tensor
-    """(X, E) bool: false for padding of `center`."""
+    """(C, U) bool: false for padding of `center`."""
     dropout: float
 
 
@@ -172,21 +173,21 @@ class BlockSparseAttentionLayer(AttentionLayer):
             )
             out_TAD = attend(q_TAD, k_TAD, v_TAD, self._view(shared, shared.rows))
             return self.out(out_TAD.flatten(1))  # type: ignore[no-any-return]
-        mixed_XAbD = self._attend(self._blocks(x, shared.layout), shared)
-        mixed_CH = mixed_XAbD.transpose(1, 2).reshape(len(shared.layout.token), -1)
-        found = mixed_CH.index_select(0, shared.layout.cell).masked_fill(shared.layout.padding[:, None], 0.0)
+        mixed_CAbD = self._attend(self._blocks(x, shared.layout), shared)
+        mixed_SH = mixed_CAbD.transpose(1, 2).reshape(len(shared.layout.token), -1)
+        found = mixed_SH.index_select(0, shared.layout.cell).masked_fill(shared.layout.padding[:, None], 0.0)
         return self.out(found)  # type: ignore[no-any-return]
 
     def _blocks(self, x: Tensor, layout: BlockLayout) -> Tensor:
-        """Return queries, keys and values by blocks (3, X, A, b, D)."""
-        cells_CH = (project(x).index_select(0, layout.token) for project in (self.query, self.key, self.value))
-        cells_XbH = (cells.view(*layout.real.shape, -1) for cells in cells_CH)
-        return torch.stack([self.by_drawn_head(cells, self.choice.heads).transpose(1, 2) for cells in cells_XbH])
+        """Return queries, keys and values by blocks (3, C, A, b, D)."""
+        cells_SH = (project(x).index_select(0, layout.token) for project in (self.query, self.key, self.value))
+        cells_CbH = (cells.view(*layout.real.shape, -1) for cells in cells_SH)
+        return torch.stack([self.by_drawn_head(cells, self.choice.heads).transpose(1, 2) for cells in cells_CbH])
 
     @uncompiled
-    def _attend(self, qkv_3XAbD: Tensor, seen: BlockSparsePlan) -> Tensor:
-        """Return attention outputs (X, A, b, D) by the block-sparse kernel, with this layer's own gather indices."""
-        return attend_blocks(qkv_3XAbD, self.pairs(seen), seen.dropout)
+    def _attend(self, qkv_3CAbD: Tensor, seen: BlockSparsePlan) -> Tensor:
+        """Return attention outputs (C, A, b, D) by the block-sparse kernel, with this layer's own gather indices."""
+        return attend_blocks(qkv_3CAbD, self.pairs(seen), seen.dropout)
 
     @uncompiled
     def _view(self, seen: BlockSparsePlan, rows: BlockRows) -> AttentionPlan:
@@ -198,11 +199,11 @@ class BlockSparseAttentionLayer(AttentionLayer):
     def pairs(self, seen: BlockSparsePlan) -> BlockPairs:
         """Return the block-sparse attention mask of this layer, random blocks included."""
         layout, choice = seen.layout, self.choice
-        drawn_XAZ = self.draw(layout)
-        there = (drawn_XAZ >= 0) & ~layout.is_global()[:, None, None]
+        drawn_CAZ = self.draw(layout)
+        there = (drawn_CAZ >= 0) & ~layout.is_global()[:, None, None]
         near, allowed = (x[:, None].expand(-1, choice.heads, -1) for x in (seen.near, seen.allowed))
         return BlockPairs(
-            seen=torch.cat([near, layout.blocks(drawn_XAZ, there)], 2),
+            seen=torch.cat([near, layout.blocks(drawn_CAZ, there)], 2),
             allowed=torch.cat([allowed, there], 2),
             center=seen.center,
             central=seen.central,
@@ -210,7 +211,7 @@ class BlockSparseAttentionLayer(AttentionLayer):
         )
 
     def draw(self, layout: BlockLayout) -> Tensor:
-        """Return (X, A, Z) int64, the random blocks of each block, as indices in their sequence; -1 for none."""
+        """Return (C, A, Z) int64, the random blocks of each block, as indices in their sequence; -1 for none."""
         choice = self.choice
         return draw_blocks(
             layout, choice.window_blocks, choice.random_blocks, choice.random_block_limit, choice.seed, choice.heads

@@ -18,7 +18,7 @@ class ChunkedAttention(Attention):
     head_size: Count
     """D; A D need not equal H."""
     chunk_length: Count = 64
-    """M, tokens per chunk."""
+    """b, tokens per chunk."""
     chunks_before: Natural = 1
     """Number of preceding chunks that a token attends to; the chunk before a sequence's first is its last."""
     chunks_after: Natural = 0
@@ -30,5 +30,5 @@ class ChunkedAttention(Attention):
 
     @property
     def seen(self) -> int:
-        """W M, the number of keys per query."""
+        """W b, the number of keys per query."""
         return (self.chunks_before + 1 + self.chunks_after) * self.chunk_length

@@ -1,7 +1,10 @@
 """Chunk layout: the gather and scatter indices of tokens in chunks, none of which crosses a sequence.
 
-Legend: R rounds of hashing, C chunks, M slots of a chunk, S = C M slots, W chunks that a chunk attends to; else
-docs/names.md.
+Here S = C b.
+
+Legend: b tokens of a chunk, of a block or of a strip; C chunks or blocks, of a batch or of a part of it; I rounds of
+hashing; J entries of a packed batch, those of padding included; S slots for tokens in all chunks or blocks; W chunks
+or blocks of a window.
 """
 
 from __future__ import annotations
@@ -22,11 +25,11 @@ class ChunkIndex:
     """Gather and scatter indices for one chunk size; chunks are ordered by sequence, then by round."""
 
     gather_index: Tensor
-    """(C M,) the token in each slot: r T + p, the p-th of all tokens in the order of round r; R T in empty slots."""
+    """(S,) the token in each slot: r T + p, the p-th of all tokens in the order of round r; I T in empty slots."""
     scatter_index: Tensor
-    """(R, T) the slot of each token in each round."""
+    """(I, T) the slot of each token in each round."""
     invalid: Tensor
-    """(R, T) bool: true for tokens without a slot in the round; a sequence of one chunk is in the first round only, as
+    """(I, T) bool: true for tokens without a slot in the round; a sequence of one chunk is in the first round only, as
     its tokens attend to each other anyway."""
     neighbors: Tensor
     """(C, W) the chunks that each chunk attends to, of the same sequence, over consecutive rounds, circular. The only
@@ -53,35 +56,35 @@ class ChunkLayout:
     def _assign(self, chunk: int, before: int, after: int, rounds: int) -> ChunkIndex:
         """Compute the indices: of chunks on the CPU, as C depends on the lengths, and of tokens on the device."""
         number, device = self.number, self.number.device
-        chunks_N = (self.lengths + chunk - 1) // chunk
-        chunks_N = torch.cat([chunks_N, torch.ones_like(chunks_N[:1])])  # the last chunk is the empty one
-        own_N = torch.where(chunks_N > 1, rounds * chunks_N, chunks_N)
-        first_N = own_N.cumsum(0) - own_N
-        sequence_C = torch.repeat_interleave(own_N)
-        place_C = torch.arange(len(sequence_C)) - first_N[sequence_C]
+        chunks_J = (self.lengths + chunk - 1) // chunk
+        chunks_J = torch.cat([chunks_J, torch.ones_like(chunks_J[:1])])  # the last chunk is the empty one
+        own_J = torch.where(chunks_J > 1, rounds * chunks_J, chunks_J)
+        first_J = own_J.cumsum(0) - own_J
+        sequence_C = torch.repeat_interleave(own_J)
+        place_C = torch.arange(len(sequence_C)) - first_J[sequence_C]
         look_W = torch.arange(-before, after + 1)
-        around_CW = first_N[sequence_C, None] + (place_C[:, None] + look_W) % own_N[sequence_C, None]
-        alone_CW = (chunks_N[sequence_C, None] == 1) & (look_W != 0)
+        around_CW = first_J[sequence_C, None] + (place_C[:, None] + look_W) % own_J[sequence_C, None]
+        alone_CW = (chunks_J[sequence_C, None] == 1) & (look_W != 0)
         neighbors_CW = around_CW.masked_fill(alone_CW, len(sequence_C) - 1)
-        chunks_N, first_N, neighbors_CW = (x.to(device, non_blocking=True) for x in (chunks_N, first_N, neighbors_CW))
-        round_R1 = torch.arange(rounds, device=device)[:, None]
-        absent_RT = (chunks_N[number] == 1) & (round_R1 > 0)
-        within_RT = (round_R1 * chunks_N[number]).masked_fill(absent_RT, 0)
-        seat_RT = chunk * (first_N[number] + within_RT) + self.place
+        chunks_J, first_J, neighbors_CW = (x.to(device, non_blocking=True) for x in (chunks_J, first_J, neighbors_CW))
+        round_I1 = torch.arange(rounds, device=device)[:, None]
+        absent_IT = (chunks_J[number] == 1) & (round_I1 > 0)
+        within_IT = (round_I1 * chunks_J[number]).masked_fill(absent_IT, 0)
+        seat_IT = chunk * (first_J[number] + within_IT) + self.place
         slots = chunk * len(sequence_C)
-        taker = torch.full((slots + 1,), seat_RT.numel(), device=device)  # tokens without a slot take the one too many
-        taken_RT = seat_RT.masked_fill(absent_RT, slots)
-        taker.scatter_(0, taken_RT.flatten(), torch.arange(seat_RT.numel(), device=device))
-        return ChunkIndex(taker[:-1], seat_RT, absent_RT, neighbors_CW)
+        taker = torch.full((slots + 1,), seat_IT.numel(), device=device)  # tokens without a slot take the one too many
+        taken_IT = seat_IT.masked_fill(absent_IT, slots)
+        taker.scatter_(0, taken_IT.flatten(), torch.arange(seat_IT.numel(), device=device))
+        return ChunkIndex(taker[:-1], seat_IT, absent_IT, neighbors_CW)
 
 
 def with_neighbors(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
-    """Gather (A, C, W M, D) from slots (A, S, D): for each chunk, the slots of the W chunks that it attends to."""
+    """Gather (A, C, W b, D) from slots (A, S, D): for each chunk, the slots of the W chunks that it attends to."""
     return in_chunks(x_ASD, seats)[:, seats.neighbors].flatten(2, 3)
 
 
 def in_chunks(x_ASD: Tensor, seats: ChunkIndex) -> Tensor:
-    """Reshape slots (A, S, D) to chunks (A, C, M, D)."""
+    """Reshape slots (A, S, D) to chunks (A, C, b, D)."""
     return x_ASD.view(len(x_ASD), len(seats.neighbors), -1, x_ASD.shape[-1])
 
 

@@ -1,6 +1,9 @@
 """Chunked local attention (Kitaev et al. 2020, released code: SelfAttention with a chunk length).
 
-Legend: M slots of a chunk, W chunks that a chunk attends to, K = W M; else docs/names.md.
+Here K = W b.
+
+Legend: b tokens of a chunk, of a block or of a strip; C chunks or blocks, of a batch or of a part of it; S slots for
+tokens in all chunks or blocks; W chunks or blocks of a window.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class ChunkedLocalAttention(ChunkedAttention):
         return ChunkedLocalAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the cost per token of the projections and of two products with W M keys and values."""
+        """Return the cost per token of the projections and of two products with W b keys and values."""
         inner = self.heads * self.head_size
         products = ComponentCost(flops=4.0 * min(length, self.seen) * inner, activations=3 * inner)
         return linear_cost(hidden, 3 * inner, bias=False) + products + linear_cost(inner, hidden, bias=False)
@@ -67,17 +70,17 @@ class ChunkedLocalAttentionLayer(AttentionLayer):
             padded(self.by_head(project(x)))[seats.gather_index].transpose(0, 1)
             for project in (self.query, self.key, self.value)
         )
-        q_CAMD = in_chunks(q_ASD, seats).transpose(0, 1)
+        q_CAbD = in_chunks(q_ASD, seats).transpose(0, 1)
         k_CAKD, v_CAKD = (with_neighbors(y, seats).transpose(0, 1) for y in (k_ASD, v_ASD))
-        mask_CMK = self._mask(seats, shared)
+        mask_CbK = self._mask(seats, shared)
         dropout = choice.dropout if self.training else 0.0
-        out_CAMD = F.scaled_dot_product_attention(q_CAMD, k_CAKD, v_CAKD, mask_CMK[:, None], dropout)
-        return self.out(out_CAMD.transpose(1, 2).flatten(0, 1)[seats.scatter_index[0]].flatten(1))  # type: ignore[no-any-return]
+        out_CAbD = F.scaled_dot_product_attention(q_CAbD, k_CAKD, v_CAKD, mask_CbK[:, None], dropout)
+        return self.out(out_CAbD.transpose(1, 2).flatten(0, 1)[seats.scatter_index[0]].flatten(1))  # type: ignore[no-any-return]
 
     def _mask(self, seats: ChunkIndex, shared: ChunkLayout) -> Tensor:
-        """Return the attention mask (C, M, W M) bool; empty slots attend to all slots, no token attends to them."""
-        position_CM = padded(shared.positions, -1)[seats.gather_index].view(len(seats.neighbors), -1)
-        position_CK = position_CM[seats.neighbors].flatten(1)
+        """Return the attention mask (C, b, W b) bool; empty slots attend to all slots, no token attends to them."""
+        position_Cb = padded(shared.positions, -1)[seats.gather_index].view(len(seats.neighbors), -1)
+        position_CK = position_Cb[seats.neighbors].flatten(1)
         seen = position_CK[:, None] >= 0
-        rule = self.choice.mask.allowed(Place(position_CM[:, :, None]), Place(position_CK[:, None]))
-        return (seen if rule is None else seen & rule) | (position_CM[:, :, None] < 0)
+        rule = self.choice.mask.allowed(Place(position_Cb[:, :, None]), Place(position_CK[:, None]))
+        return (seen if rule is None else seen & rule) | (position_Cb[:, :, None] < 0)

@@ -1,7 +1,9 @@
 """Locality-sensitive hashing (LSH) attention (Kitaev et al. 2020, section 2 and appendix A).
 
-Legend: R rounds of hashing, X = R T, S slots of all rounds, C chunks, M slots of a chunk, W chunks that a chunk attends
-to, K = W M; else docs/names.md.
+Here K = W b.
+
+Legend: b tokens of a chunk, of a block or of a strip; C chunks or blocks, of a batch or of a part of it; I rounds of
+hashing; S slots for tokens in all chunks or blocks; W chunks or blocks of a window.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ SEED = 0
 class LSHAttention(ChunkedAttention):
     """LSH attention: Σ_r exp(z_r - log Σ exp z) softmax_r(q kᵀ / √D) v, projected, with k = q √D / |q|.
 
-    z_r is the log normalizer of the softmax of round r. In each of R rounds the tokens of a sequence are sorted by hash
+    z_r is the log normalizer of the softmax of round r. In each of I rounds the tokens of a sequence are sorted by hash
     bucket, then by position, and cut into chunks; a token attends to its own chunk and to neighboring chunks, whose
     tokens mostly have the same hash. The linear layers have no bias.
 
@@ -44,7 +46,7 @@ class LSHAttention(ChunkedAttention):
     """
 
     num_hashes: Count = 1
-    """R, the number of rounds of hashing."""
+    """I, the number of rounds of hashing."""
     num_buckets: tuple[int, ...] = (64,)
     """Even numbers, one per rotation, whose product is the number of hash buckets."""
     attend_across_buckets: bool = True
@@ -70,7 +72,7 @@ class LSHAttention(ChunkedAttention):
         return LSHAttentionLayer(self, hidden)
 
     def cost(self, hidden: int, length: int) -> ComponentCost:
-        """Return the cost per token of projections and rotations, and in each round of products with W M keys."""
+        """Return the cost per token of projections and rotations, and in each round of products with W b keys."""
         inner = self.heads * self.head_size
         pairs = 4.0 * self.num_hashes * min(length, self.seen) * inner
         hashing = self.num_hashes * inner * sum(self.num_buckets)
@@ -107,44 +109,44 @@ class LSHAttentionLayer(AttentionLayer):
 
     @torch.no_grad()
     def hash(self, q_ATD: Tensor) -> Tensor:
-        """Return hash buckets (A, R, T): argmax of [x P, -x P] for random directions P, per factor of `num_buckets`."""
+        """Return hash buckets (A, I, T): argmax of [x Ω, -x Ω] for random directions Ω, per factor of `num_buckets`."""
         choice, wide = self.choice, torch.promote_types(q_ATD.dtype, torch.float32)
         halves = [number // 2 for number in choice.num_buckets]
         with torch.autocast(q_ATD.device.type, enabled=False):
             x_ATD = q_ATD.to(wide)
-            bucket_ART, scale = torch.zeros((), dtype=torch.int64, device=q_ATD.device), 1
+            bucket_AIT, scale = torch.zeros((), dtype=torch.int64, device=q_ATD.device), 1
             for turned in torch.split(self._rotations(x_ATD, sum(halves)), halves, -1):
                 told = [x_ATD @ turned[:, :, r] for r in range(choice.num_hashes)]
-                bucket_ART = bucket_ART + scale * torch.stack([torch.cat([y, -y], -1).argmax(-1) for y in told], 1)
+                bucket_AIT = bucket_AIT + scale * torch.stack([torch.cat([y, -y], -1).argmax(-1) for y in told], 1)
                 scale *= 2 * turned.shape[-1]
-        return bucket_ART
+        return bucket_AIT
 
     def _rotations(self, like_ATD: Tensor, directions: int) -> Tensor:
-        """Return random rotations (A, D, R, directions) from the standard normal distribution."""
+        """Return random rotations (A, D, I, directions) from the standard normal distribution."""
         shape = (self.choice.heads, self.choice.head_size, self.choice.num_hashes, directions)
         if self.training:
             return torch.randn(shape, dtype=like_ATD.dtype, device=like_ATD.device)
         generator = torch.Generator().manual_seed(SEED)
         return torch.randn(shape, dtype=like_ATD.dtype, generator=generator).to(like_ATD.device)
 
-    def attend(self, q_ATD: Tensor, v_ATD: Tensor, bucket_ART: Tensor, shared: ChunkLayout) -> Tensor:
+    def attend(self, q_ATD: Tensor, v_ATD: Tensor, bucket_AIT: Tensor, shared: ChunkLayout) -> Tensor:
         """Return attention outputs (A, T, D): those of the rounds, weighted by their softmax normalizers."""
         seats, tokens = shared.seats(self.choice, self.choice.num_hashes), len(shared.number)
         number = math.prod(self.choice.num_buckets)
         # sorted by sequence first, so that in every round a sequence has the same range of indices, and its own chunks
-        order_ART = (shared.number * number + bucket_ART).argsort(stable=True, dim=-1)
-        token_AS = F.pad(order_ART.flatten(1), (0, 1), value=tokens)[:, seats.gather_index]
-        round_R1 = torch.arange(self.choice.num_hashes, device=q_ATD.device)[:, None]
-        group_ART = bucket_ART.gather(-1, order_ART) + number * round_R1
-        group_AS = F.pad(group_ART.flatten(1), (0, 1), value=-1)[:, seats.gather_index]
+        order_AIT = (shared.number * number + bucket_AIT).argsort(stable=True, dim=-1)
+        token_AS = F.pad(order_AIT.flatten(1), (0, 1), value=tokens)[:, seats.gather_index]
+        round_I1 = torch.arange(self.choice.num_hashes, device=q_ATD.device)[:, None]
+        group_AIT = bucket_AIT.gather(-1, order_AIT) + number * round_I1
+        group_AS = F.pad(group_AIT.flatten(1), (0, 1), value=-1)[:, seats.gather_index]
         out_ASD, weight_AS = self._by_chunk(q_ATD, v_ATD, token_AS, group_AS, seats, shared)
-        place_ART = torch.empty_like(order_ART)
-        place_ART.scatter_(-1, order_ART, torch.arange(tokens, device=q_ATD.device).expand_as(order_ART))
-        seat_AX = seats.scatter_index.expand_as(place_ART).gather(-1, place_ART).flatten(1)
-        weight_ART = weight_AS.gather(1, seat_AX).view_as(order_ART).masked_fill(seats.invalid, -torch.inf)
-        share_ART = (weight_ART - weight_ART.logsumexp(1, keepdim=True)).exp().to(out_ASD.dtype)
-        out_ARTD = _taken(out_ASD, seat_AX).view(*order_ART.shape, -1)
-        return (share_ART[..., None] * out_ARTD).sum(1)
+        place_AIT = torch.empty_like(order_AIT)
+        place_AIT.scatter_(-1, order_AIT, torch.arange(tokens, device=q_ATD.device).expand_as(order_AIT))
+        seat_AIT = seats.scatter_index.expand_as(place_AIT).gather(-1, place_AIT)
+        weight_AIT = weight_AS.gather(1, seat_AIT.flatten(1)).view_as(order_AIT).masked_fill(seats.invalid, -torch.inf)
+        share_AIT = (weight_AIT - weight_AIT.logsumexp(1, keepdim=True)).exp().to(out_ASD.dtype)
+        out_AITD = _taken(out_ASD, seat_AIT.flatten(1)).view(*order_AIT.shape, -1)
+        return (share_AIT[..., None] * out_AITD).sum(1)
 
     def _by_chunk(
         self, q_ATD: Tensor, v_ATD: Tensor, token_AS: Tensor, group_AS: Tensor, seats: ChunkIndex, shared: ChunkLayout
@@ -152,26 +154,26 @@ class LSHAttentionLayer(AttentionLayer):
         """Return the outputs (A, S, D) of each slot, and the log normalizers (A, S) of its softmax."""
         k_ATD = q_ATD * ((q_ATD * q_ATD).mean(-1, keepdim=True) + EPSILON).rsqrt() / self.choice.head_size**0.5
         q_ASD, k_ASD, v_ASD = (_taken(F.pad(y, (0, 0, 0, 1)), token_AS) for y in (q_ATD, k_ATD, v_ATD))
-        q_ACMD = in_chunks(q_ASD, seats)
-        score_ACMK = q_ACMD @ with_neighbors(k_ASD, seats).mT
-        score_ACMK = score_ACMK.to(torch.promote_types(score_ACMK.dtype, torch.float32))
-        asking_ACM1, asked_AC1K = _pairs(token_AS, seats)
+        q_ACbD = in_chunks(q_ASD, seats)
+        score_ACbK = q_ACbD @ with_neighbors(k_ASD, seats).mT
+        score_ACbK = score_ACbK.to(torch.promote_types(score_ACbK.dtype, torch.float32))
+        asking_ACb1, asked_AC1K = _pairs(token_AS, seats)
         position_T = padded(shared.positions, -1)
         seen = asked_AC1K < len(shared.number)
-        rule = self.choice.mask.allowed(Place(position_T[asking_ACM1]), Place(position_T[asked_AC1K]))
+        rule = self.choice.mask.allowed(Place(position_T[asking_ACb1]), Place(position_T[asked_AC1K]))
         if rule is not None:
             seen = seen & rule
         if not self.choice.attend_across_buckets:
             seen = seen & torch.eq(*_pairs(group_AS, seats))
-        score_ACMK.masked_fill_(~seen, HIDDEN).masked_fill_(asking_ACM1 == asked_AC1K, ITSELF)
-        weight_ACM1 = score_ACMK.logsumexp(-1, keepdim=True)
-        chance_ACMK = F.dropout((score_ACMK - weight_ACM1).exp(), self.choice.dropout, self.training)
-        out_ACMD = chance_ACMK.to(v_ASD.dtype) @ with_neighbors(v_ASD, seats)
-        return out_ACMD.flatten(1, 2), weight_ACM1.flatten(1)
+        score_ACbK.masked_fill_(~seen, HIDDEN).masked_fill_(asking_ACb1 == asked_AC1K, ITSELF)
+        weight_ACb1 = score_ACbK.logsumexp(-1, keepdim=True)
+        chance_ACbK = F.dropout((score_ACbK - weight_ACb1).exp(), self.choice.dropout, self.training)
+        out_ACbD = chance_ACbK.to(v_ASD.dtype) @ with_neighbors(v_ASD, seats)
+        return out_ACbD.flatten(1, 2), weight_ACb1.flatten(1)
 
 
 def _pairs(of_AS: Tensor, seats: ChunkIndex) -> tuple[Tensor, Tensor]:
-    """Return values of slots (A, S) as (A, C, M, 1) for queries and as (A, C, 1, K) for keys."""
+    """Return values of slots (A, S) as (A, C, b, 1) for queries and as (A, C, 1, K) for keys."""
     return in_chunks(of_AS[..., None], seats), with_neighbors(of_AS[..., None], seats).mT
 
 
