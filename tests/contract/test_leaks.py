@@ -15,7 +15,6 @@ from genus.examples.feed.pack import pack
 from small import STAGE, VOCABULARY, shrunk
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from genus.batch import Batch
@@ -29,30 +28,37 @@ PAD = 0
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_small_no_document_reaches_another(name: str) -> None:
-    """In training, in the model and those within its heads; what remembers begins with an empty memory."""
+    """In training, in the model and those within its heads; what remembers begins with an empty memory.
+
+    Nor does the source of another document reach it, where there are sources.
+    """
     torch.manual_seed(0)
-    learner = shrunk(catalog.load(name)).learner()
-    batch, other = documents(seed=0), documents(seed=1)
+    recipe = shrunk(catalog.load(name))
+    learner, streams = recipe.learner(), recipe.model.streams
+    batch, other = documents(streams, seed=0), documents(streams, seed=1)
     for network in [learner.network, *(one.learner.network for one in learner.auxiliary_models().values())]:
         before = states(network, batch)
         for place in (0, 1):
             own = cells(batch, place)
-            after = states(network, with_ids(batch, other, own))
-            for stream, values in before.items():
-                moved = (values != after[stream]).any(-1)
-                assert not moved[~own].any(), f"{stream} of another document moved: {(moved & ~own).nonzero().tolist()}"
-                assert moved[own].any(), f"{stream} know nothing of the ids"
+            for changed in streams & batch.streams.keys():
+                after = states(network, with_ids(batch, other, changed, own))
+                for stream, values in before.items():
+                    moved = (values != after[stream]).any(-1)
+                    others = (moved & ~own).nonzero().tolist()
+                    assert not others, f"{stream} of another document moved with its {changed}: {others}"
+                    assert moved[own].any() or (stream, changed) == ("source", "tokens"), f"{stream} know no {changed}"
 
 
-def documents(seed: int) -> Batch:
-    """Return the documents of all rows, each with an order of its tokens."""
-    ids, order = np.random.default_rng(seed), np.random.default_rng(2)
-    rows = [[example(ids.integers(PAD + 1, VOCABULARY, n), order.permutation(n)) for n in row] for row in ROWS]
-    return pack(rows, LENGTH, PAD)
+def documents(streams: frozenset[str], seed: int) -> Batch:
+    """Return the documents of all rows, each with an order of its tokens, and as long in every stream."""
+    draws, order = np.random.default_rng(seed), np.random.default_rng(2)
 
+    def sequence(length: int) -> Sequence:
+        ids = draws.integers(PAD + 1, VOCABULARY, length)
+        return Sequence(ids, 0 * ids, np.zeros(length, dtype=np.bool_), order.permutation(length))
 
-def example(ids: NDArray[np.int64], order: NDArray[np.int64]) -> Example:
-    return Example({"tokens": Sequence(ids, 0 * ids, np.zeros(len(ids), dtype=np.bool_), order)}, {})
+    rows = [[Example({name: sequence(n) for name in sorted(streams)}, {}) for n in row] for row in ROWS]
+    return pack(rows, dict.fromkeys(sorted(streams), LENGTH), PAD)
 
 
 def cells(batch: Batch, place: int) -> Tensor:
@@ -64,10 +70,10 @@ def cells(batch: Batch, place: int) -> Tensor:
     return found
 
 
-def with_ids(batch: Batch, other: Batch, where: Tensor) -> Batch:
-    """Return the batch with the other one's ids somewhere."""
-    ids = torch.where(where, other.tokens.ids, batch.tokens.ids)
-    return replace(batch, streams={"tokens": replace(batch.tokens, ids=ids)})
+def with_ids(batch: Batch, other: Batch, stream: str, where: Tensor) -> Batch:
+    """Return the batch with the other one's ids somewhere in a stream."""
+    ids = torch.where(where, other.streams[stream].ids, batch.streams[stream].ids)
+    return replace(batch, streams={**batch.streams, stream: replace(batch.streams[stream], ids=ids)})
 
 
 @torch.no_grad()
@@ -78,4 +84,4 @@ def states(network: Network, batch: Batch) -> dict[str, Tensor]:
         packed = replace(packed, query=torch.arange(len(packed.ids)).view(-1, LENGTH))
     torch.manual_seed(0)
     memory = network.initial_memory(len(ROWS))
-    return network(replace(batch, streams={"tokens": packed}, memory=memory)).streams
+    return network(replace(batch, streams={**batch.streams, "tokens": packed}, memory=memory)).streams

@@ -5,6 +5,7 @@ The class and its configuration are those that an export names, so that a new me
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ def official_shapes(config: dict[str, Any], vocab_size: int) -> Shapes:
     settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size, pad_token_id=0)
     with torch.device("meta"):
         model = getattr(transformers, architecture)(settings)
+    if not config.get("tie_word_embeddings", True) and model.get_output_embeddings() is not None:
+        model.set_output_embeddings(copy.deepcopy(model.get_output_embeddings()))  # T5's classes tie it at first
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

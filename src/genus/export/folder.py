@@ -277,7 +277,7 @@ def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], mo
 
 def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
     """Return the number of rows of the token embedding."""
-    (name,) = hf_names("network.embed.tokens.weight", layout.tensors)
+    (name,) = hf_names(f"{layout.embedding}.weight", layout.tensors)
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])

@@ -67,11 +67,11 @@ class BeamSearch(Decoding):
     @torch.inference_mode()
     def _together(self, engine: Engine, searches: Sequence[Search]) -> None:
         """Carry out several searches in one batch."""
-        capacities = [len(search.texts[0].prompt) + search.texts[0].most for search in searches for _ in search.texts]
-        reader = engine.reader(capacities, len(capacities))
+        texts = [text for search in searches for text in search.texts]
+        reader = engine.reader(texts, len(texts))
         for search in searches:
             for text in search.texts:
-                reader.open(text.slot, len(text.prompt) + text.most)
+                reader.open(text.slot, text.capacity, text.source)
         logits = reader.read({search.texts[0].slot: search.texts[0].prompt for search in searches})
         reader.reorder({text.slot: search.texts[0].slot for search in searches for text in search.texts})
         logits = logits.repeat_interleave(self.beams, 0)

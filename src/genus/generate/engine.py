@@ -50,6 +50,8 @@ class Running:
     sample: int
     request: Request
     prompt: list[int]
+    source: list[int]
+    """The ids of the source, for a model that reads one."""
     most: int
     """The most tokens that may be generated."""
     draws: np.random.Generator
@@ -58,6 +60,16 @@ class Running:
     slot: int = -1
     ids: list[int] = field(default_factory=list)
     log_probabilities: list[float] = field(default_factory=list)
+
+    @property
+    def given(self) -> int:
+        """The number of tokens that are read before the first is generated."""
+        return len(self.prompt) + len(self.source)
+
+    @property
+    def capacity(self) -> int:
+        """The most tokens that the text may have, prompt included."""
+        return len(self.prompt) + self.most
 
     @property
     def whole(self) -> list[int]:
@@ -109,7 +121,7 @@ class Engine:
         self.learner, self.model, self.tokenizer = learner, model, tokenizer
         self.penalties, self.slots, self.seed = tuple(penalties), slots, seed
         self.precision, self.told = precision, log_probabilities
-        self.prompts = Prompts(tokenizer, model.max_length, cut=cut_prompts)
+        self.prompts = Prompts(tokenizer, model, cut=cut_prompts)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Result]]:
         """Return the texts of each request, sample by sample."""
@@ -134,26 +146,28 @@ class Engine:
     def begun(self, number: int, request: Request) -> list[Running]:
         """Return the texts of a request, one a sample, before the first token."""
         prompt, most = self.prompts.ids(request)
-        answers = Answers.of(self.prompts, request, most)
+        answers, source = Answers.of(self.prompts, request, most), self.prompts.source(request)
         key = number if request.key is None else request.key
         return [
             Running(
-                number, sample, request, prompt, most, generator(self.seed, DRAWS, key, sample),
+                number, sample, request, prompt, source, most, generator(self.seed, DRAWS, key, sample),
                 Text(self.tokenizer, prompt, request.stop), answers,
             )
             for sample in range(request.samples)
         ]  # fmt: skip
 
-    def reader(self, capacities: Sequence[int], together: int) -> Reader:
+    def reader(self, texts: Sequence[Running], together: int) -> Reader:
         """Return a reader with room for the `together` largest of so many texts."""
-        return Reader(self.learner, self.model, sum(sorted(capacities)[-together:]), self.precision)
+        sizes = (sorted(text.capacity for text in texts), sorted(len(text.source) for text in texts))
+        entries, sources = (sum(each[-together:]) for each in sizes)
+        return Reader(self.learner, self.model, entries, self.precision, sources=sources)
 
     def token_by_token(self, decoding: TokenByToken, requests: Sequence[Request]) -> Iterator[Piece]:
         """Yield what a decoding that needs one text at a time generates; see `stream`."""
         waiting = deque(text for number, request in enumerate(requests) for text in self.begun(number, request))
         if not waiting:
             return
-        reader = self.reader([len(text.prompt) + text.most for text in waiting], self.slots)
+        reader = self.reader(waiting, self.slots)
         free, running = list(range(self.slots))[::-1], list[Running]()
         while waiting or running:
             joining = self._joining(waiting, free, reader)
@@ -178,14 +192,13 @@ class Engine:
         """Return the next texts that have room, with their slots."""
         joining: list[Running] = []
         tokens = 0
-        while waiting and free and (not joining or tokens + len(waiting[0].prompt) <= PROMPT_TOKENS):
-            capacity = len(waiting[0].prompt) + waiting[0].most
-            if not reader.room(capacity):
+        while waiting and free and (not joining or tokens + waiting[0].given <= PROMPT_TOKENS):
+            if not reader.room(waiting[0].capacity, len(waiting[0].source)):
                 break
             text = waiting.popleft()
             text.slot = free.pop()
-            reader.open(text.slot, capacity)
-            tokens += len(text.prompt)
+            reader.open(text.slot, text.capacity, text.source)
+            tokens += text.given
             joining.append(text)
         return joining
 

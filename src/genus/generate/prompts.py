@@ -5,25 +5,34 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from genus.generate import Request
+    from genus.model import Model
     from genus.tokens.tokenizer import Tokenizer
 
 
 class Prompts:
-    """Prompts of one model: their token ids, and how many tokens may follow."""
+    """Prompts of one model: their token ids, and how many tokens may follow.
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int | None, *, cut: bool = False) -> None:
+    A model that reads a source gets the prompt as that, and continues the tokens with which its decoder begins.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, model: Model, *, cut: bool = False) -> None:
         """Prepare for prompts.
 
         Args:
             tokenizer: the model's own.
-            max_length: the model's number of positions, None if it is unlimited.
-            cut: whether the left end of a prompt that is too long is dropped; else it is refused.
+            model: its positions, and whether it reads a source.
+            cut: whether the left end of a prompt that is too long is dropped, of a source the right one; else it is
+                refused.
         """
-        self.tokenizer, self.max_length, self.cut = tokenizer, max_length, cut
+        self.tokenizer, self.max_length, self.cut = tokenizer, model.max_length, cut
+        self.reads_source = "source" in model.streams
+        self.source_length = model.max_length_of("source") if self.reads_source else None
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
@@ -39,6 +48,27 @@ class Prompts:
         if "" in request.stop:
             raise UsageError("stop: an empty string would end every text before its first token; leave it out")
         self.ids(request)
+        self.source(request)
+
+    def source(self, request: Request) -> list[int]:
+        """Return the ids of the source, with its special tokens; none where the model reads no source.
+
+        Raises:
+            UsageError: the source is longer than the encoder's positions.
+        """
+        if not self.reads_source:
+            return []
+        vocabulary, longest = self.tokenizer.vocabulary, self.source_length
+        if not isinstance(request.prompt, str):
+            return [int(one) for one in request.prompt]
+        text = np.array(self.tokenizer.encode([request.prompt], specials=False)[0], dtype=np.int64)
+        if longest is not None and len(text) + vocabulary.framing(1) > longest:
+            if not self.cut:
+                raise UsageError(f"the text has {len(text) + vocabulary.framing(1)} tokens, and the encoder {longest} "
+                                 "positions; shorten it, or drop its right end (--cut-prompt)")  # fmt: skip
+            text = text[: longest - vocabulary.framing(1)]
+        framed, _, _ = vocabulary.frame(text)
+        return [int(one) for one in framed]
 
     def ids(self, request: Request) -> tuple[list[int], int]:
         """Return the prompt's ids, and the most tokens that may follow.
@@ -48,7 +78,9 @@ class Prompts:
         Raises:
             UsageError: the prompt is longer than the model's positions, or empty and there is no token to begin with.
         """
-        if isinstance(request.prompt, str):
+        if self.reads_source:
+            ids = [*self.tokenizer.vocabulary.target_begins]
+        elif isinstance(request.prompt, str):
             ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
         else:
             ids = [int(one) for one in request.prompt]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.model import Model
+    from genus.model.cache import Cache
     from genus.objectives import Head, Learner
 
 
@@ -26,7 +27,9 @@ class Reader:
     A network without a key-value cache reads each text anew at every step.
     """
 
-    def __init__(self, learner: Learner, model: Model, entries: int, precision: str = "float32") -> None:
+    def __init__(
+        self, learner: Learner, model: Model, entries: int, precision: str = "float32", *, sources: int = 0
+    ) -> None:
         """Make room for the texts.
 
         Args:
@@ -34,13 +37,14 @@ class Reader:
             model: the learner's.
             entries: the most tokens of all texts together.
             precision: of the forward pass, and of the cache.
+            sources: the most tokens of all sources together, for a model that reads them.
 
         Raises:
             GenusError: the model does not predict the next token.
         """
         self.precision, self.device = precision, device_of(learner)
         self.facts = model.facts
-        found = learner.predicting("following")
+        found = learner.predicting("following", "written")
         if found is None:
             raise GenusError("this model does not predict the next token, so it cannot generate; take one that was "
                              "pretrained with CausalLM, such as gpt2 or llama")  # fmt: skip
@@ -48,54 +52,86 @@ class Reader:
         self.head = cast("Head", self.learner.heads[self.name])
         format = number_format(precision, self.device)
         weights = next(learner.parameters()).dtype
-        self.cache = learner.network.cache(entries, dtype=weights if format is torch.float32 else format)
+        dtype = weights if format is torch.float32 else format
+        self.cache = learner.network.cache(entries, dtype=dtype)
+        self.source_cache: Cache | None = None
+        if self.cache is not None and "source" in model.streams:
+            self.source_cache = learner.network.cache(sources, cross=True, dtype=dtype)
         self.entries = entries
         self.texts: dict[int, list[int]] = {}
         """Without a cache: what each text has so far, by slot."""
+        self.sources: dict[int, list[int]] = {}
+        """The source of each text, by slot; with a cache, of those that are not read yet."""
         self.capacities: dict[int, int] = {}
 
-    def room(self, capacity: int) -> bool:
-        """Return whether another text of so many tokens has room."""
-        if self.cache is not None:
-            return self.cache.room(capacity) is not None
-        return sum(self.capacities.values()) + capacity <= self.entries
+    def room(self, capacity: int, source: int = 0) -> bool:
+        """Return whether another text of so many tokens has room, and its source."""
+        if self.cache is None:
+            return sum(self.capacities.values()) + capacity <= self.entries
+        return self.cache.room(capacity) is not None and (
+            self.source_cache is None or self.source_cache.room(source) is not None
+        )
 
-    def open(self, slot: int, capacity: int) -> None:
-        """Begin a text of at most so many tokens."""
-        if self.cache is not None:
-            self.cache.open(slot, capacity)
-        else:
+    def open(self, slot: int, capacity: int, source: Sequence[int] = ()) -> None:
+        """Begin a text of at most so many tokens, which has a source where the model reads one."""
+        if source:
+            self.sources[slot] = list(source)
+        if self.cache is None:
             self.texts[slot], self.capacities[slot] = [], capacity
+            return
+        self.cache.open(slot, capacity)
+        if self.source_cache is not None:
+            self.source_cache.open(slot, len(source))
 
     def close(self, slot: int) -> None:
         """End a text; others can take its place."""
-        if self.cache is not None:
-            self.cache.close(slot)
-        else:
+        self.sources.pop(slot, None)
+        if self.cache is None:
             del self.texts[slot], self.capacities[slot]
+            return
+        self.cache.close(slot)
+        if self.source_cache is not None:
+            self.source_cache.close(slot)
 
     def read(self, new: Mapping[int, Sequence[int]]) -> Tensor:
         """Read further tokens of texts, by slot; return the logits (S, V) of what follows each, in the same order."""
-        if self.cache is not None:
-            packed = self.cache.packed(new, self.facts)
-            given = {"cache": self.cache}
-        else:
-            for slot, ids in new.items():
-                self.texts[slot] += ids
-            whole = [self.texts[slot] for slot in new]
-            packed, given = _packed(whole, self.facts).to(self.device), {}
+        streams, given = self._cached(new) if self.cache is not None else (self._anew(new), {})
+        packed = streams["tokens"]
         index = packed.offsets[1 : len(new) + 1].long() - 1
         targets = Targets(index, torch.full_like(index, IGNORE))
-        batch = Batch({"tokens": packed}, {self.head.target: targets}, frozenset({self.name}))
+        batch = Batch(streams, {self.head.target: targets}, frozenset({self.name}))
         with autocast(self.precision, self.device):
             return self.learner.outputs(batch, rounded=True, **given)[self.name]["logits"]
 
+    def _cached(self, new: Mapping[int, Sequence[int]]) -> tuple[dict[str, Packed], dict[str, Cache]]:
+        """Return the new tokens, and the sources that are not read yet; and the caches of both."""
+        assert self.cache is not None
+        streams, given = {"tokens": self.cache.packed(new, self.facts)}, {"cache": self.cache}
+        if self.source_cache is not None:
+            given["source_cache"] = self.source_cache
+            if sources := {slot: self.sources.pop(slot) for slot in new if slot in self.sources}:
+                streams["source"] = self.source_cache.packed(sources, self.facts)
+        return streams, given
+
+    def _anew(self, new: Mapping[int, Sequence[int]]) -> dict[str, Packed]:
+        """Return whole texts, with the new tokens at their ends, and their sources."""
+        for slot, ids in new.items():
+            self.texts[slot] += ids
+        streams = {"tokens": [self.texts[slot] for slot in new]}
+        if self.sources:
+            streams["source"] = [self.sources[slot] for slot in new]
+        return {name: _packed(texts, self.facts).to(self.device) for name, texts in streams.items()}
+
     def reorder(self, parents: Mapping[int, int]) -> None:
         """Replace texts by copies of others: parent by slot."""
-        if self.cache is not None:
-            self.cache.reorder(parents)
-        else:
+        if self.cache is None:
             self.texts |= {slot: list(self.texts[parent]) for slot, parent in parents.items()}
+            return
+        self.cache.reorder(parents)
+        if self.source_cache is not None:
+            self.source_cache.reorder(parents)
+            for slot in parents:
+                self.sources.pop(slot, None)
 
 
 def _packed(texts: Sequence[Sequence[int]], facts: frozenset[str]) -> Packed:

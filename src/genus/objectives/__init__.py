@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from genus.model.cost import ComponentCost, ExampleLengths
     from genus.tokens.vocabulary import Frames, Vocabulary
 
-Prediction = Literal["masked", "permuted", "following"]
+Prediction = Literal["masked", "permuted", "following", "written"]
 """How a head predicts tokens: those replaced by the mask token, those that come last in the order of factorization
-(from the query stream), or the one that follows each target."""
+(from the query stream), the one that follows each target, or the same of what a decoder writes for a source."""
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and metrics summed over them, such as `masked_lm/correct`."""
 

@@ -173,7 +173,6 @@ MINI = replace(
     name="t5/mini",
     tokens=Unigram(vocab_size=8_000, lowercase=False, plain=False, special_tokens=T5),
     model=gated(4, 256, 512, 4),
-    objectives=(replace(APART, output=LMHead(bias="none", scaled=True)),),
     optimizer=Adafactor(lr=0.01),
     stages=(Stage(max_length=32, source_length=128, batch=64, micro_batch=16),),
     budget=Budget(amount=20_000_000, unit="tokens"),

@@ -118,8 +118,12 @@ class Vocabulary:
     @property
     def begins(self) -> tuple[int, ...]:
         """The special tokens before the text in the template of a single text."""
-        ids = (special for special, _, _ in self.single)
-        return tuple(itertools.takewhile(lambda special: special is not None, ids))  # type: ignore[arg-type]
+        return _before_text(self.single)
+
+    @property
+    def target_begins(self) -> tuple[int, ...]:
+        """The special tokens with which the second stream of a pair of streams begins."""
+        return _before_text(self.target or self.single)
 
     @property
     def sentinels(self) -> NDArray[np.int64]:
@@ -166,6 +170,12 @@ class Vocabulary:
     def frame_target(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Add special tokens to the second stream of a pair of streams, as the template `target` says; see `frame`."""
         return _framed(self.target or self.single, (text,))
+
+
+def _before_text(template: Template) -> tuple[int, ...]:
+    """Return the special tokens before the first text of a template."""
+    ids = (special for special, _, _ in template)
+    return tuple(itertools.takewhile(lambda special: special is not None, ids))  # type: ignore[arg-type]
 
 
 def _framed(

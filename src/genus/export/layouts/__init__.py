@@ -142,6 +142,8 @@ class Layout:
     """Whether the classes take `token_type_ids`, if the model has more than one segment."""
     roles: tuple[str, ...] = ROLES
     """Roles of the special tokens whose ids the configuration names."""
+    embedding: str = "network.embed.tokens"
+    """Our name of the token embedding, whose rows are the vocabulary."""
     starts: str | None = None
     """Role of the token with which a decoder begins (`decoder_start_token_id`); None: the architecture has no such."""
     witness: ReferenceOptions = field(default_factory=ReferenceOptions)

@@ -33,6 +33,7 @@ from genus.recipe import Published, Stage
 from genus.tokens.algorithms.unigram import T5, Unigram
 
 if TYPE_CHECKING:
+    from genus.export.layouts.maps import Map
     from genus.objectives import Objective
     from genus.part import Json
 
@@ -78,10 +79,11 @@ def read_gate(name: str) -> Json:
     return read_activation({"gelu": "gelu_new"}.get(function, function))
 
 
-def layers(side: str, *, gated: bool) -> dict[str, tuple[str, ...]]:
+def layers(side: str, *, gated: bool) -> dict[str, Map | tuple[str, ...]]:
     """Return the rows of a stack; the feed-forward network is the last of the sub-layers of a block."""
     theirs, ours = f"{side}.block.{{}}.layer", f"network.{side}.layers.{{}}"
-    last, rows = {"encoder": 1, "decoder": 2}[side], {}
+    last = {"encoder": 1, "decoder": 2}[side]
+    rows: dict[str, Map | tuple[str, ...]] = {}
     for number, (name, module) in enumerate([("attention", "SelfAttention"), ("cross", "EncDecAttention")][:last]):
         for one, short in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")):
             rows[f"{ours}.{name}.{one}"] = (f"{theirs}.{number}.{module}.{short}",)
@@ -95,15 +97,15 @@ def layers(side: str, *, gated: bool) -> dict[str, tuple[str, ...]]:
     return rows | {f"network.{side}.position_bias.table": (bias,)}
 
 
-def tensors(*, gated: bool) -> dict[str, tuple[str, ...]]:
+def tensors(*, gated: bool) -> dict[str, Map | tuple[str, ...]]:
     """Return the rows of the network."""
-    embedding = {"network.encoder.embed.tokens": ("shared",)}
+    embedding: dict[str, Map | tuple[str, ...]] = {"network.encoder.embed.tokens": ("shared",)}
     return embedding | layers("encoder", gated=gated) | layers("decoder", gated=gated)
 
 
 def heads(output: LMHead) -> dict[str, HeadLayout]:
     """Return the heads of objectives that predict the decoder's next token, the first of them assumed in reading."""
-    rows = {} if output.tied else {"lm_head": ("lm_head",)}
+    rows: dict[str, tuple[str, ...]] = {} if output.tied else {"lm_head": ("lm_head",)}
 
     def layout(objective: Objective, *free: str) -> HeadLayout:
         own = {f"heads.{objective.name}.{ours}": theirs for ours, theirs in rows.items()}
@@ -116,10 +118,11 @@ def heads(output: LMHead) -> dict[str, HeadLayout]:
     }
 
 
+ATTENTION = MultiHeadAttention(heads=8, size=64, bias=False, scale=1.0)
 ENCODER = Transformer(
     layers=6,
     hidden=512,
-    attention=MultiHeadAttention(heads=8, size=64, bias=False, scale=1.0),
+    attention=ATTENTION,
     feedforward=MLP(size=2048, activation=Relu(), bias=False, dropout=0.1),
     embedding=Embedding(segments=0, position=RelativeBuckets(), norm=Identity()),
     norm=RMSNorm(),
@@ -130,8 +133,8 @@ MODEL = EncoderDecoder(
     encoder=ENCODER,
     decoder=replace(
         ENCODER,
-        attention=replace(ENCODER.attention, mask=Causal()),
-        cross=ENCODER.attention,
+        attention=replace(ATTENTION, mask=Causal()),
+        cross=ATTENTION,
         embedding=replace(ENCODER.embedding, position=RelativeBuckets(both_directions=False)),
     ),
 )
@@ -146,6 +149,7 @@ PLAIN = Layout(
     prefix="",
     segmented=False,
     roles=("pad", "eos"),
+    embedding="network.encoder.embed.tokens",
     starts="pad",
     template=replace(
         BERT,

@@ -14,13 +14,15 @@ from genus.examples import Example, Sequence
 from genus.objectives.masking import random_tokens
 from genus.objectives.noise import Noise  # a choice is read by its annotation
 from genus.objectives.noise.tokens import SpanNoise
-from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.pretraining.causal_lm import CausalLM, CausalLMHead
 from genus.part import Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples import Lengths, Limits
+    from genus.model import Model
+    from genus.objectives import Prediction
     from genus.tokens.vocabulary import Frames, Vocabulary
 
 
@@ -31,6 +33,10 @@ class TextToText(CausalLM):
     """
 
     adds: ClassVar[frozenset[str]] = frozenset({"source"})
+
+    def build(self, model: Model, vocab_size: int) -> TextToTextHead:
+        """Build the output layer as a head."""
+        return TextToTextHead(self, model, vocab_size)
 
     @abstractmethod
     def divided(
@@ -68,6 +74,12 @@ class TextToText(CausalLM):
             "tokens": Sequence(*vocabulary.frame_target(target)),
         }
         return super().prepare_example(Example(streams, example.targets), vocabulary, rng)
+
+
+class TextToTextHead(CausalLMHead):
+    """The head of these objectives: a token of the decoder predicts its next one."""
+
+    predicts: Prediction | None = "written"
 
 
 class Denoising(TextToText):

@@ -1,0 +1,118 @@
+"""Generation from a source: the encoder's states are read once, kept by slot, and nothing else in the batch matters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import torch
+from torch import nn
+
+from genus import catalog, pipeline
+from genus.batch import Batch
+from genus.errors import UsageError
+from genus.export.folder import save
+from genus.generate import Request
+from genus.generate.beam import BeamSearch
+from genus.generate.engine import Engine
+from genus.generate.sampling import Greedy, Sampling
+from hand import equal_rows
+from small import documents
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from genus.objectives import Learner
+    from genus.recipe import Recipe
+    from genus.tokens.tokenizer import Tokenizer
+
+SOURCES = [
+    "The old river carries the long letter.",
+    "Seven stones",
+    "",
+    "a narrow bridge in winter " * 4,
+    "Our neighbor answers.",
+]
+ROWS = ["t5/tiny", "t5/small"]
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def writer(request: pytest.FixtureRequest) -> tuple[Recipe, Learner, Tokenizer]:
+    """Return a small model of random weights in float64, with its tokenizer."""
+    small = {"layers": 2, "hidden": 32}
+    changes = {"tokens": {"vocab_size": 300}, "model": {"encoder": small, "decoder": small}}
+    recipe = catalog.load(request.param).overlay(changes)
+    tokenizer = recipe.tokens.train(documents())
+    torch.manual_seed(0)
+    recipe, learner = pipeline.new_learner(recipe, tokenizer)
+    return recipe, learner.double().eval(), tokenizer
+
+
+def engine(writer: tuple[Recipe, Learner, Tokenizer], **choices: Any) -> Engine:
+    recipe, learner, tokenizer = writer
+    return Engine(learner, recipe.model, tokenizer, **choices)
+
+
+def slowly(writer: tuple[Recipe, Learner, Tokenizer], source: list[int], tokens: int) -> list[int]:
+    """Return greedy ids, reading source and tokens anew for each."""
+    _, learner, tokenizer = writer
+    ids = [*tokenizer.vocabulary.target_begins]
+    head = cast("nn.Module", learner.heads["denoising"].lm_head)
+    while len(ids) <= tokens and ids[-1] != tokenizer.vocabulary.end:
+        streams = {"tokens": equal_rows(torch.tensor([ids])), "source": equal_rows(torch.tensor([source]))}
+        with torch.no_grad():
+            states = learner.network(Batch(streams, {}))["tokens"]
+            ids.append(int(head(states[-1:])[0, : tokenizer.vocabulary.size].argmax()))
+    return ids[1:]
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8])
+@pytest.mark.parametrize("cached", [True, False])
+def test_greedy_equals_reading_everything_again(
+    writer: tuple[Recipe, Learner, Tokenizer], slots: int, cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Token for token; sources of different lengths, one that is empty, texts that join and leave in mid-run."""
+    if not cached:
+        monkeypatch.setattr(type(writer[1].network), "cache", lambda *_, **__: None)
+    one = engine(writer, slots=slots)
+    requests = [Request(source, max_tokens=4 + 3 * number) for number, source in enumerate(SOURCES)]
+    for request, [result] in zip(requests, one.generate(requests, Greedy()), strict=True):
+        assert list(result.ids) == slowly(writer, one.prompts.source(request), request.max_tokens)
+
+
+def test_what_else_is_in_the_batch_changes_nothing(writer: tuple[Recipe, Learner, Tokenizer]) -> None:
+    requests = [Request(source, max_tokens=8, samples=2, key=number) for number, source in enumerate(SOURCES)]
+    together = engine(writer, slots=3).generate(requests, Sampling(temperature=2.0))
+    alone = [engine(writer).generate([request], Sampling(temperature=2.0))[0] for request in requests]
+    assert [[one.ids for one in results] for results in together] == [[one.ids for one in found] for found in alone]
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_generation_equals_transformers(writer: tuple[Recipe, Learner, Tokenizer], beams: int, tmp_path: Path) -> None:
+    """Greedy and beam 4, token for token, in float64."""
+    transformers = pytest.importorskip("transformers")
+    recipe, learner, tokenizer = writer
+    save(tmp_path / "model", recipe, learner, tokenizer)
+    theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "model").double().eval()
+    decoding = Greedy() if beams == 1 else BeamSearch(beams=beams)
+    words = [word for text in documents(40) for word in text.split()]
+    sources = [" ".join(words[first : first + 6]) for first in range(0, 240, 6)]
+    one = engine(writer)
+    requests = [Request(source, max_tokens=12) for source in sources]
+    for request, [result] in zip(requests, one.generate(requests, decoding), strict=True):
+        ids = torch.tensor([one.prompts.source(request)])
+        found = theirs.generate(ids, max_new_tokens=12, num_beams=beams, do_sample=False)[0, 1:].tolist()
+        assert list(result.ids) == found[: len(result.ids)]
+        assert not any(found[len(result.ids) :])
+
+
+def test_a_source_past_the_encoders_positions(writer: tuple[Recipe, Learner, Tokenizer]) -> None:
+    """Refused, or cut at its right end; the end token stays."""
+    one = engine(writer)
+    request = Request("a narrow bridge " * 20)
+    whole = one.prompts.source(request)
+    one.prompts.source_length = 10
+    with pytest.raises(UsageError, match="the encoder 10 positions; shorten it"):
+        one.prompts.check(request)
+    one.prompts.cut = True
+    assert one.prompts.source(request) == [*whole[:9], whole[-1]]
