@@ -224,12 +224,10 @@ def _written(
     """Return configuration, tensors, the names of the heads that they include, and whether segments are an input."""
     fitting, ids = layout_for(recipe, learner.heads), vocabulary.roles
     if fitting is None:
-        config = native.describe(recipe, learner) | {f"{role}_token_id": ids.get(role) for role in ROLES}
+        config = native.describe(recipe, learner) | {key: ids.get(role) for key, role in ROLES.items()}
         return config, native.tensors(learner), learner.heads.keys(), True
     layout, config = fitting
-    config |= {f"{role}_token_id": ids.get(role) for role in layout.roles}
-    if layout.starts is not None:
-        config["decoder_start_token_id"] = ids.get(layout.starts)
+    config |= {key: ids.get(role) for key, role in layout.roles.items()}
     if layout.pad not in (None, pad := ids.get("pad")):
         raise GenusError(f"{layout.model_type} counts positions from the padding id {layout.pad}, not {pad}")
     segmented = layout.segmented and config.get("type_vocab_size", 2) > 1
@@ -277,7 +275,8 @@ def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], mo
 
 def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
     """Return the number of rows of the token embedding."""
-    (name,) = hf_names(f"{layout.embedding}.weight", layout.tensors)
+    ours = next(name for name in layout.tensors if name.endswith("embed.tokens"))
+    (name,) = hf_names(f"{ours}.weight", layout.tensors)
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])

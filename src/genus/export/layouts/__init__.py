@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
 
 
-ROLES = ("pad", "bos", "eos")
-"""Roles of special tokens whose ids every configuration names."""
+ROLES = {"pad_token_id": "pad", "bos_token_id": "bos", "eos_token_id": "eos"}
+"""Keys of the ids of special tokens that every configuration has, and their roles."""
 
 
 def same(value: Any) -> Any:
@@ -140,12 +140,8 @@ class Layout:
     """The padding id on which this architecture's position ids depend."""
     segmented: bool = True
     """Whether the classes take `token_type_ids`, if the model has more than one segment."""
-    roles: tuple[str, ...] = ROLES
-    """Roles of the special tokens whose ids the configuration names."""
-    embedding: str = "network.embed.tokens"
-    """Our name of the token embedding, whose rows are the vocabulary."""
-    starts: str | None = None
-    """Role of the token with which a decoder begins (`decoder_start_token_id`); None: the architecture has no such."""
+    roles: Mapping[str, str] = field(default_factory=lambda: ROLES)
+    """Keys of the ids of special tokens in the configuration, and their roles."""
     witness: ReferenceOptions = field(default_factory=ReferenceOptions)
     """Options for the reference forward pass in verification."""
     variant: Json = field(default_factory=dict)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genus.examples.formats.sentences import FullSentences
-from genus.export.layouts import Layout, Setting
+from genus.export.layouts import ROLES, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import (
     LABELS,
@@ -85,7 +85,7 @@ LAYOUT = Layout(
     model_type="modernbert",
     prefix="model.",
     segmented=False,
-    roles=("pad", "bos", "eos", "cls", "sep"),
+    roles={**ROLES, "cls_token_id": "cls", "sep_token_id": "sep"},
     template=replace(
         TEMPLATE,
         name="modernbert/imported",

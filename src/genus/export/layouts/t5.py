@@ -148,9 +148,7 @@ PLAIN = Layout(
     model_type="t5",
     prefix="",
     segmented=False,
-    roles=("pad", "eos"),
-    embedding="network.encoder.embed.tokens",
-    starts="pad",
+    roles={"pad_token_id": "pad", "eos_token_id": "eos", "decoder_start_token_id": "pad"},
     template=replace(
         BERT,
         name="t5/imported",
