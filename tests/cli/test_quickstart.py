@@ -44,7 +44,7 @@ def test_it_goes_all_the_way_and_does_nothing_twice(tmp_path: Path, capsys: pyte
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert all(f"{step}/5 " in captured.err for step in range(1, 6))
-    assert captured.err.index("minutes on this machine") < captured.err.index("2/5 ")
+    assert re.search(r"about \d+ (seconds|minutes) on this machine", captured.err.partition("2/5 ")[0])
     assert found["text"]["labels"] == ["as written", "reversed"]
     assert found["accuracy"]["pretrained"]["runs"] == found["accuracy"]["random"]["runs"] == 2
     assert list(found["completions"]) == list(quickstart.SENTENCES)
@@ -111,10 +111,22 @@ def test_curves_lie_within_the_figure() -> None:
     assert "<svg" not in figure([], [])
 
 
+def test_no_text_that_the_model_reads_holds_a_sentence(few_packages: None, tmp_path: Path) -> None:
+    """Nor the longer side of one, with whatever word at the mask and in whatever case."""
+    modules = installed.read(1, lambda done, total: None)  # type: ignore[call-arg, arg-type]
+    told = [text.replace("[MASK]", "word") for text in quickstart.SENTENCES]
+    modules.append(installed.Module("told", [f"A text before it.\n\n{text.upper()}" for text in told], told))
+    for unread, held in (((), len(told)), (quickstart.FIXED, 0)):
+        made = installed.make(modules, tmp_path / str(held), train=20, unread=unread)
+        corpus = " ".join(made.corpus.read_text(encoding="utf-8").lower().split())
+        assert sum(text.lower() in corpus for text in told) == held
+
+
 def test_the_completions_that_count_are_words_that_fit() -> None:
     """Ten sentences or more, each with one mask, and content words in lower case, as the tokenizer writes them."""
     assert len(quickstart.SENTENCES) >= 10
     assert all(text.count("[MASK]") == 1 for text in quickstart.SENTENCES)
+    assert all(len(side.split()) >= 4 for side in quickstart.FIXED), "short ones stand in many texts"
     words = set().union(*quickstart.SENTENCES.values())
     assert all(word.isalpha() and word.islower() for word in words)
     assert not words & {"the", "a", "an", "of", "is", "to"}

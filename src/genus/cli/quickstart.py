@@ -15,6 +15,7 @@ from genus.processes import cores
 
 if TYPE_CHECKING:
     from genus.evaluate.interval import Interval
+    from genus.recipe import Recipe
     from genus.tasks.report import Report
     from genus.text.installed import Made
 
@@ -24,20 +25,33 @@ RUN = "genus-mini"
 PAGE = "index.html"
 QUESTION = "is a sentence as it was written, or is the order of some words changed?"
 SENTENCES = {
-    "The default [MASK] is None.": {"value"},
-    "Return a new [MASK] with the same shape.": {"array", "tensor", "matrix"},
-    "Raises an [MASK] if the file does not exist.": {"error", "exception"},
-    "Return the number of [MASK] in the list.": {"elements", "items", "values", "objects", "entries"},
-    "Convert a [MASK] to an integer.": {"string", "number", "value", "float"},
-    "The name of the [MASK] to open.": {"file", "database", "url"},
-    "Return True if the two [MASK] are equal.": {"arrays", "objects", "values", "strings", "sets", "sequences"},
-    "A dictionary that maps names to [MASK].": {"values", "objects", "types", "functions", "names", "parameters"},
-    "Write the [MASK] to a file.": {"data", "file", "content", "contents", "output", "string", "text", "array"},
-    "See the [MASK] for more details.": {"documentation", "docs", "notes", "examples", "description"},
-    "The path to the [MASK].": {"file", "directory", "folder", "model"},
-    "The [MASK] along which to compute the sum.": {"axis", "dimension", "axes"},
+    "The new type derives from an abstract base [MASK].": {"class"},
+    "Use the object as a context [MASK] in a with statement.": {"manager"},
+    "All other keyword [MASK] are passed on to the constructor.": {"arguments", "parameters", "args", "options"},
+    "If the name is missing, an empty [MASK] is returned.": {"string", "list", "dictionary", "dict", "tuple", "set", "array"},
+    "The folder can be changed with an environment [MASK].": {"variable"},
+    "The maximum [MASK] of workers that run at the same time.": {"number", "amount", "count"},
+    "This helper [MASK] returns the name of the module.": {"function", "method", "class"},
+    "A text without any letters is a special [MASK].": {"case"},
+    "Return the source [MASK] of the function as text.": {"code", "lines", "line", "file"},
+    "These options can also be given on the command [MASK].": {"line"},
+    "The old name is kept for backward [MASK].": {"compatibility"},
+    "The data is first written to a temporary [MASK].": {"file", "directory", "folder", "buffer"},
 }
-"""Sentences with a word left out, and the content words that fit."""
+"""Sentences with a word left out, and the content words that a reader accepts there.
+
+Each is made for one pair of neighboring content words, the second a noun, whose second word is left out: of the pairs
+in the text in which the second word follows the first at least one time in ten, those that stand in most packages, and
+no second word twice. The sentences were fixed before a model was asked, and stand in no text that a model reads.
+"""
+RULE = (
+    "Each sentence is made for two words that often stand together in the documentation of many packages, and the "
+    "second is left out. The sentences and the words that count, in bold, were fixed before a model was asked; no text "
+    "that the model read holds one of these sentences, and it was trained on no other task than masked words. Pairs of "
+    "words are about all that it can learn in minutes: it knows little of what the sentences mean."
+)
+FIXED = [max(text.split("[MASK]"), key=len).strip() for text in SENTENCES]
+"""The longer side of each sentence: docstrings that hold one of them are left out of the corpus."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +67,6 @@ class Size:
 
 WHOLE = Size(tokens=2_000_000, seeds=5, sentences=6_000)
 QUICK = Size(tokens=500_000, seeds=2, sentences=4_000)
-TOKENS_OF_A_SENTENCE = 18
-"""Mean length of a sentence of the task in tokens, special ones among them."""
-UTILIZATION = 0.4
-"""Share of the CPU's peak rate that training reaches, by which the time is estimated before it starts."""
 
 
 def quickstart(
@@ -101,21 +111,20 @@ def quickstart(
 
 
 def _expected(size: Size) -> str:
-    """Return one line that says how long training will take, from its FLOPs and the speed of this machine."""
-    from genus import catalog
-    from genus.cost import TRAINING, component_cost
-    from genus.train.peak import peak_flops
-    from genus.train.precision import number_format
-    from genus.train.world import find_device
+    """Return one line that says how long training will take, from the time of a few steps on this machine."""
+    from genus.cli.quickstart_time import seconds_needed
+    from genus.model.cpu import tune_cpu_process
 
-    recipe, device = catalog.load(RECIPE), find_device("auto")
-    each = TRAINING * component_cost(recipe, {"tokens": recipe.stages[0].max_length}).flops
-    read = size.tokens + 2 * size.seeds * size.sentences * TOKENS_OF_A_SENTENCE
-    peak = peak_flops(device, number_format("auto", device))
-    if not peak:
-        return f"{read:,} tokens are read, in pretraining and fine-tuning"
-    minutes = read * each / (UTILIZATION * peak) / 60
-    return f"about {max(1, round(minutes))} minutes on this machine, if it is idle; stop at any time and go on later"
+    tune_cpu_process()
+    minutes = seconds_needed(_recipe(size), size.tokens, 2 * size.seeds * size.sentences) / 60
+    told = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
+    return f"about {told} on this machine, as busy as it is now; stop at any time and go on later"
+
+
+def _recipe(size: Size) -> "Recipe":
+    from genus import catalog
+
+    return catalog.load(RECIPE, [*CHANGES, f"budget.amount={size.tokens}"])
 
 
 def _corpus(folder: Path, size: Size) -> "Made":
@@ -124,19 +133,18 @@ def _corpus(folder: Path, size: Size) -> "Made":
 
     say("1/5 reading the documentation of the installed Python packages")
     modules = read(workers=cores(), progress=Counter("parsing", "files"))
-    made = make(modules, folder, train=size.sentences)
+    made = make(modules, folder, train=size.sentences, unread=FIXED)
     say(f"{made.documents:,} documents, {made.characters / 1e6:.1f} MB, in {made.corpus}")
     return made
 
 
 def _pretrain(made: "Made", folder: Path, size: Size) -> dict[str, float]:
     """Pretrain in the folder, or resume the run there; return the held-out metrics."""
-    from genus import catalog, pipeline
+    from genus import pipeline
 
-    recipe = catalog.load(RECIPE, [f"budget.amount={size.tokens}"])
-    run = chosen_run([], held_out=0.02, checkpoint_every=500, evaluate_every=500)
+    run = chosen_run([], held_out=0.01, checkpoint_every=1000, evaluate_every=500)
     counter = Counter("tokenizing", "B")
-    summary = pipeline.pretrain(recipe, [made.corpus], folder, run, resume=True, progress=counter)
+    summary = pipeline.pretrain(_recipe(size), [made.corpus], folder, run, resume=True, progress=counter)
     if summary.stopped:
         raise KeyboardInterrupt
     return summary.progress.evaluation
@@ -239,6 +247,7 @@ def _write(found: dict[str, Any], made: "Made", pretrained: "Report", random: "R
         scores=scores,
         question=QUESTION,
         completions=completions,
+        rule=RULE,
         places=_places(found, made, out),
         commands=_commands(out),
     )

@@ -50,6 +50,7 @@ def write_page(
     scores: Sequence[tuple[str, float, str]],
     question: str,
     completions: Sequence[tuple[str, Sequence[tuple[str, float]], bool]],
+    rule: str,
     places: Iterable[tuple[str, str]],
     commands: Sequence[str],
 ) -> None:
@@ -63,6 +64,7 @@ def write_page(
         scores: initial weights, mean accuracy, and the same with its interval in words.
         question: what the accuracy is of.
         completions: each sentence, its most probable words with their probabilities, and whether the first is right.
+        rule: how the sentences and the words that are right were chosen.
         places: folders and files, and what they hold.
         commands: what to type next.
     """
@@ -83,6 +85,7 @@ def write_page(
 <p class="note">The bars begin at 0.5, the accuracy of guessing.</p>
 <h2>Masked words</h2>
 <table><tr><th>sentence</th><th>most probable words</th></tr>{words}</table>
+<p class="note">{_text(rule)}</p>
 <h2>Where everything lies</h2>
 <table>{rows}</table>
 <h2>What to type next</h2>
