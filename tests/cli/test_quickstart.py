@@ -15,7 +15,7 @@ import pytest
 
 from genus import load_model
 from genus.cli import main, quickstart
-from genus.cli.quickstart_page import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, figure, read_curve
+from genus.cli.quickstart_page import BOTTOM, HEIGHT, LEFT, TICKS, TOP, WIDTH, figure, read_curve, ticks
 from genus.text import installed
 
 OVERLAY = 'base = "genus/tiny"\n[finetuning]\nepochs = 1\nmax_length = 32\n'
@@ -108,7 +108,18 @@ def test_curves_lie_within_the_figure() -> None:
     drawn = figure([(0, 9.5), (1e6, 4.25)] * 7, [(2e6, 0.5)])
     points = [tuple(map(float, point)) for point in re.findall(r"[ML]([\d.]+) ([\d.]+)", drawn)]
     assert all(LEFT <= x <= WIDTH and TOP <= y <= HEIGHT - BOTTOM for x, y in points)
+    assert drawn.count(" L") == 13
     assert "<svg" not in figure([], [])
+
+
+@pytest.mark.parametrize("right", [1.0, 4_999.0, 1e6, 2.3e6, 5e6, 9.99e8])
+def test_labels_of_the_axis_are_round_numbers_within_it(right: float) -> None:
+    found = ticks(right)
+    assert found[0] == 0
+    assert 2 < len(found) <= TICKS + 1
+    assert found[-1] <= right < found[-1] + found[1]
+    assert f"{found[1]:e}"[0] in "125"
+    assert float(f"{found[1]:.0e}") == pytest.approx(found[1])
 
 
 def test_no_text_that_the_model_reads_holds_a_sentence(few_packages: None, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_docstrings_are_read_in_their_order_wherever_they_stand(tmp_path: Path) 
         "    def f(self):",
         '        """Third are the words of a method."""',
         "        if self:",
-        "            def g(): \"Fourth is what one line says here.\"",
+        '            def g(): "Fourth is what one line says here."',
         "def h():",
         '    """Fifth is what follows after the class."""',
         f'h.text = """{told}\n\n{told[::-1]}\n\n{told}"""',

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
