@@ -60,9 +60,9 @@ def _random_batch(recipe: Recipe) -> Batch:
     rows = []
     for _ in range(stage.batch):
         ids = random.integers(recipe.vocab_rows, size=length)
-        targets = {}
+        example = Example({"tokens": Sequence(ids, np.zeros_like(ids), np.zeros(length, np.bool_))}, {})
         for name, number in hidden.items():
             places = random.permutation(length)[:number]
-            targets[name] = (places, ids[places])
-        rows.append([Example({"tokens": Sequence(ids, np.zeros_like(ids), np.zeros(length, np.bool_))}, targets)])
+            example.targets[name] = (places, ids[places])
+        rows.append([example])
     return pack(rows, length, 0, streams=False)
