@@ -9,14 +9,19 @@ import sysconfig
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+import torch
 
-from genus import load_model
-from genus.cli import main, quickstart
+from genus import catalog, load_model
+from genus.cli import main, quickstart, quickstart_time
 from genus.cli.quickstart_page import BOTTOM, HEIGHT, LEFT, TICKS, TOP, WIDTH, figure, read_curve, ticks
 from genus.text import installed
+from genus.train.step import PendingResult, TrainStep
+
+if TYPE_CHECKING:
+    from genus.batch import Batch
 
 OVERLAY = 'base = "genus/tiny"\n[finetuning]\nepochs = 1\nmax_length = 32\n'
 TOKENS, STEP = 20_000, 16 * 64
@@ -131,6 +136,32 @@ def test_no_text_that_the_model_reads_holds_a_sentence(few_packages: None, tmp_p
         made = installed.make(modules, tmp_path / str(held), train=20, unread=unread)
         corpus = " ".join(made.corpus.read_text(encoding="utf-8").lower().split())
         assert sum(text.lower() in corpus for text in told) == held
+
+
+def test_the_time_is_that_of_steps_that_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step is one of the recipe, on as many targets as it masks; who asks for the time draws other numbers after."""
+    recipe = catalog.load("genus/tiny", ["objectives.0.masking.rate=0.5"])
+    learned: list[int] = []
+    step = TrainStep.__call__
+
+    def seen(self: TrainStep, batches: dict[int, Batch], *rest: object) -> PendingResult:
+        learned.append(len(batches[0].targets["masked_lm"].label))
+        return step(self, batches, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainStep, "__call__", seen)
+    monkeypatch.setattr(quickstart_time, "LOOKED_AT", 0.1)
+    state = torch.get_rng_state()
+    assert 0 < quickstart_time.seconds_a_step(recipe) < 10
+    assert torch.equal(state, torch.get_rng_state())
+    assert len(learned) > quickstart_time.FIRST
+    assert set(learned) == {STEP // 2}
+    monkeypatch.setattr(quickstart_time, "seconds_a_step", lambda recipe: 0.5)
+    none, tokens, sentences = (
+        quickstart_time.seconds_needed(recipe, *amount) for amount in ((0, 0), (STEP, 0), (0, 100))
+    )
+    assert none == quickstart_time.REST
+    assert 0.5 < tokens - none < 0.6, "a row is not quite full"
+    assert sentences - none == pytest.approx((tokens - none) * 100 * quickstart_time.SENTENCE / STEP)
 
 
 def test_the_completions_that_count_are_words_that_fit() -> None:
