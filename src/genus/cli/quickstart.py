@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 RECIPE = "genus/mini"
 MASKED = 0.4
 CHANGES = [f"objectives.0.masking.rate={MASKED}", "model.initialization.std=0.05", "optimizer.lr=2e-3"]
-"""To the recipe, for what a few minutes have room for: more targets of each token that is read, and larger weights, with
-which learning begins sooner and bears a higher rate. Measured: see `benchmarks/README.md`."""
+"""To the recipe, for what a few minutes have room for: more targets of each token that is read, and larger weights,
+with which learning begins sooner and bears a higher rate. Measured: see `benchmarks/README.md`."""
 RUN = "genus-mini"
 """The folder of the pretraining run."""
 PAGE = "index.html"
@@ -50,9 +50,9 @@ no second word twice. The sentences were fixed before a model was asked, and sta
 """
 RULE = (
     "Each sentence is made for two words that often stand together in the documentation of many packages, and the "
-    "second is left out. The sentences and the words that count, in bold, were fixed before a model was asked; no text "
-    "that the model read holds one of these sentences, and it was trained on no other task than masked words. Pairs of "
-    "words are about all that it can learn in minutes: it knows little of what the sentences mean."
+    "second is left out. The sentences and the words that count, bold where they come first, were fixed before "
+    "a model was asked. No text that the model read holds one of these sentences, and it was trained to restore masked "
+    "words only. Pairs of words are about all that it learns in minutes: it knows little of what sentences mean."
 )
 FIXED = [max(text.split("[MASK]"), key=len).strip() for text in SENTENCES]
 """The longer side of each sentence: docstrings that hold one of them are left out of the corpus."""
@@ -70,7 +70,7 @@ class Size:
 
 
 WHOLE = Size(tokens=2_300_000, seeds=5, sentences=3_000)
-QUICK = Size(tokens=600_000, seeds=2, sentences=1_500)
+QUICK = Size(tokens=500_000, seeds=2, sentences=1_500)
 
 
 def quickstart(

@@ -24,7 +24,7 @@ LOOKED_AT = 2.0
 """Seconds for which steps are counted."""
 FILLED = 0.88
 """Share of a row that is text: a sentence that does not fit begins the next row."""
-SENTENCE = 40
+SENTENCE = 25
 """Tokens of pretraining that take as long as a sentence of fine-tuning, validation included: its batches are small."""
 REST = 6.0
 """Seconds for the tokenizer, processes and files."""
