@@ -197,7 +197,7 @@ def _sentences(found: dict[str, Any], made: "Made", size: int) -> list[str]:
     return [
         f"{RECIPE} read {made.characters / 1e6:.1f} MB of text, the documentation of the Python packages on this "
         f"machine, and restores {found['held_out']['masked_lm/correct']:.1%} of the masked tokens of text that it has "
-        "not seen.",
+        f"not seen, where {MASKED:.0%} are masked.",
         f"Fine-tuned on {made.examples[0]:,} sentences and asked about {made.examples[1]:,} others, it is right in "
         f"{pretrained['mean']:.1%} of them; the same model from random weights in {random['mean']:.1%}. "
         + (
