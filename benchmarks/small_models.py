@@ -42,6 +42,12 @@ CONTENDERS = {
     "post-norm": [POST],
     "no gates, biases": ["model.feedforward={kind='MLP', size=1024}", "model.attention.bias=true"],
     "masking 30 %": ["objectives.0.masking.rate=0.3"],
+    "masking 40 %": ["objectives.0.masking.rate=0.4"],
+    "masking 40 %, weights of 0.05, rate 2e-3": [
+        "objectives.0.masking.rate=0.4",
+        "model.initialization.std=0.05",
+        "optimizer.lr=2e-3",
+    ],
     "rate 2e-3": ["optimizer.lr=2e-3"],
     "rate 5e-4": ["optimizer.lr=5e-4"],
     "batch of 8": ["stages.0.batch=8", "stages.0.micro_batch=8"],

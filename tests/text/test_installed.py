@@ -59,10 +59,60 @@ def test_the_validation_part_is_not_in_the_corpus(packages: Path, tmp_path: Path
     corpus = " ".join(" ".join(row["text"].split()) for row in rows(made.corpus))
     asked = [sorted(row["text"].rstrip(".").split()) for row in rows(made.validation)]
     assert len(asked) == 15
-    kept = [sorted(text.split()) for text in corpus.split(". ")]
+    kept = [sorted(text.rstrip(".").split()) for text in corpus.split(". ")]
     assert not [words for words in asked if words in kept]
     assert all(sorted(row["text"].rstrip(".").split()) in kept for row in rows(made.train))
     assert corpus.count("Return item") == 90 - 15
+
+
+def test_a_document_is_paragraphs_of_words(tmp_path: Path) -> None:
+    """Code, its output, lists of parameters and headings are none; a paragraph is on one line, and is read once."""
+    documented = """Return the sum of two vectors, which
+    have the same length in `all` cases.
+
+    Parameters
+    ----------
+    first, second : array_like of shape (n,), optional
+        The vectors that are summed, of which
+        neither is changed at all.
+
+    >>> add([1], [2])
+    These words are printed by an example.
+
+    Examples are left out, and this is read again.
+
+    x = [first[i] + second[i] for i in range(len(first))]
+
+    Return the sum of two vectors, which have the same length in all cases.
+    """
+    (tmp_path / "one.py").write_text(f'def add(x):\n    """{documented}"""\n')
+    (module,) = read([(None, tmp_path)])
+    assert module.docstrings == [
+        "Return the sum of two vectors, which have the same length in all cases.\n\n"
+        "The vectors that are summed, of which neither is changed at all.\n\n"
+        "Examples are left out, and this is read again."
+    ]
+
+
+def test_docstrings_are_read_in_their_order_wherever_they_stand(tmp_path: Path) -> None:
+    """Definitions on one line and within others; long literals that are no docstrings are texts."""
+    told = "This literal has words on several lines. " * 3
+    source = [
+        '"""First the words of the module itself."""',
+        "class A:",
+        '    """Second are the words of a class."""',
+        "    def f(self):",
+        '        """Third are the words of a method."""',
+        "        if self:",
+        '            def g(): "Fourth is what one line says here."',
+        "def h():",
+        '    """Fifth is what follows after the class."""',
+        f'h.text = """{told}\n\n{told[::-1]}\n\n{told}"""',
+    ]
+    (tmp_path / "one.py").write_text("\n".join(source))
+    (module,) = read([(None, tmp_path)])
+    assert [text.split()[0] for text in module.docstrings] == ["First", "Second", "Third", "Fourth", "Fifth"]
+    assert module.texts == [told.strip()]
 
 
 def test_half_of_the_sentences_have_four_words_reversed_inside(packages: Path, tmp_path: Path) -> None:

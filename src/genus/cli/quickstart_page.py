@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from genus.files import write_text
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
 
     Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 300, 48, 36, 12
-"""Of the figure in its own units, and of its margins; the page scales it."""
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 240, 28, 16, 40, 12
+"""Of the figure in its own units, and of its margins; the page scales it, by less than 1 on a phone."""
+POINTS, TICKS = 30, 5
+"""Most points of the training curve, each a mean, and most labels of the axis of tokens above 0."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2530; --faint: #69707b; --line: #d5d9e0; --paper: #fff;
   --first: #1664c0; --second: #c2501c }
@@ -30,9 +34,9 @@ td, th { text-align: left; padding: .35rem .6rem .35rem 0; vertical-align: top; 
 th { font-weight: 600; color: var(--faint) } td.number { font-variant-numeric: tabular-nums }
 .bar { height: .7rem; border-radius: .35rem; background: var(--line); position: relative; min-width: 5rem }
 .bar i { position: absolute; inset: 0 auto 0 0; border-radius: .35rem; background: var(--first) }
-.random .bar i { background: var(--faint) }
-svg { width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; fill: var(--faint) }
-svg .grid { stroke: var(--line) } svg path { fill: none; stroke-width: 2 }
+.random .bar i { background: var(--faint) } .scores td { vertical-align: middle } .scores td:last-child { width: 28% }
+svg { width: 100%; max-width: 34rem; height: auto } svg text { font: 13px system-ui, sans-serif; fill: var(--faint) }
+svg path { fill: none; stroke-width: 2 } svg path.grid { stroke: var(--line); stroke-width: 1 }
 svg path.first { stroke: var(--first) } svg path.second { stroke: var(--second) }
 svg text.first { fill: var(--first) } svg text.second { fill: var(--second) }
 code, pre { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
@@ -50,6 +54,7 @@ def write_page(
     scores: Sequence[tuple[str, float, str]],
     question: str,
     completions: Sequence[tuple[str, Sequence[tuple[str, float]], bool]],
+    rule: str,
     places: Iterable[tuple[str, str]],
     commands: Sequence[str],
 ) -> None:
@@ -63,6 +68,7 @@ def write_page(
         scores: initial weights, mean accuracy, and the same with its interval in words.
         question: what the accuracy is of.
         completions: each sentence, its most probable words with their probabilities, and whether the first is right.
+        rule: how the sentences and the words that are right were chosen.
         places: folders and files, and what they hold.
         commands: what to type next.
     """
@@ -79,10 +85,11 @@ def write_page(
 <h2>Pretraining: loss per masked token</h2>
 {figure(*curve)}
 <h2>Fine-tuning: {_text(question)}</h2>
-<table><tr><th>initial weights</th><th>accuracy, mean [95 % interval]</th><th></th></tr>{bars}</table>
+<table class="scores"><tr><th>initial weights</th><th>accuracy, mean [95 % interval]</th><th></th></tr>{bars}</table>
 <p class="note">The bars begin at 0.5, the accuracy of guessing.</p>
 <h2>Masked words</h2>
 <table><tr><th>sentence</th><th>most probable words</th></tr>{words}</table>
+<p class="note">{_text(rule)}</p>
 <h2>Where everything lies</h2>
 <table>{rows}</table>
 <h2>What to type next</h2>
@@ -105,8 +112,10 @@ def read_curve(metrics: Path, loss: str) -> tuple[list[tuple[float, float]], lis
 
 
 def figure(train: Points, held_out: Points) -> str:
-    """Return the two curves as SVG, losses against millions of tokens; training losses are means of ten rows."""
-    smooth = [_mean(train[i : i + 10]) for i in range(0, len(train), 10)]
+    """Return the two curves as SVG, losses against millions of tokens; training losses are means of rows in a row."""
+    number = min(POINTS, len(train))
+    ends = [place * len(train) // number for place in range(number + 1)] if number else []
+    smooth = [_mean(train[first:last]) for first, last in pairwise(ends)]
     every = [*smooth, *held_out]
     if not every:
         return "<p>No loss was recorded.</p>"
@@ -114,23 +123,30 @@ def figure(train: Points, held_out: Points) -> str:
     low, high = int(min(loss for _, loss in every)), int(max(loss for _, loss in every)) + 1
 
     def at(tokens: float, loss: float) -> str:
-        x = LEFT + tokens / right * (WIDTH - LEFT - 12)
+        x = LEFT + tokens / right * (WIDTH - LEFT - RIGHT)
         return f"{x:.1f} {TOP + (high - loss) / (high - low) * (HEIGHT - TOP - BOTTOM):.1f}"
 
     lines = []
     for loss in range(low, high + 1):
         x, y = at(0.0, loss).split(" ")
-        lines.append(f'<path class="grid" d="M{x} {y} H{WIDTH - 12}"/><text x="8" y="{float(y) + 4:.1f}">{loss}</text>')
-    for part in range(5):
-        x, _ = at(part / 4 * right, low).split(" ")
-        label = f"{part / 4 * right / 1e6:.2g}"
-        lines.append(f'<text x="{x}" y="{HEIGHT - 16}" text-anchor="middle">{label}</text>')
-    lines.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 2}" text-anchor="middle">million tokens of text</text>')
-    for name, points, label, height in (("first", smooth, "training", 28), ("second", held_out, "held-out text", 44)):
+        grid = f'<path class="grid" d="M{x} {y} H{WIDTH - RIGHT}"/>'
+        lines.append(f'{grid}<text x="{LEFT - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{loss}</text>')
+    for tokens in ticks(right):
+        x, _ = at(tokens, low).split(" ")
+        lines.append(f'<text x="{x}" y="{HEIGHT - 22}" text-anchor="middle">{tokens / 1e6:g}</text>')
+    lines.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">million tokens of text</text>')
+    for name, points, label, height in (("first", smooth, "training", 28), ("second", held_out, "held-out text", 46)):
         if points:
             lines.append(f'<path class="{name}" d="M{" L".join(at(*point) for point in points)}"/>')
-            lines.append(f'<text class="{name}" x="{WIDTH - 16}" y="{height}" text-anchor="end">{label}</text>')
+            lines.append(f'<text class="{name}" x="{WIDTH - RIGHT}" y="{height}" text-anchor="end">{label}</text>')
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss against tokens">{"".join(lines)}</svg>'
+
+
+def ticks(right: float) -> list[float]:
+    """Return 0 and the multiples of 1, 2 or 5 times a power of ten up to `right`, at most `TICKS` of them."""
+    power = 10.0 ** math.floor(math.log10(right / TICKS))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if right / step <= TICKS)
+    return [number * step for number in range(int(right / step) + 1)]
 
 
 def _mean(points: Points) -> tuple[float, float]:

@@ -1,14 +1,16 @@
 """A corpus from the docstrings of the installed Python packages, with a text classification task made from it.
 
-Source files are parsed and never imported. A corpus document is the prose of one module: its docstrings and its long
-string literals that read as prose. The task is to tell whether a sentence is as it was written or has four neighboring
-words in reverse order, which no count of words tells; docstrings with a sentence of its validation split are left out
-of the corpus.
+Source files are parsed and never imported. A corpus document is the prose of one module: the paragraphs of its
+docstrings and long string literals that are mostly words, each once. Lists of parameters, formulas, code and its output
+are left out: of them a small model learns little else than punctuation. The task is to tell whether a sentence is as it
+was written or has four neighboring words in reverse order, which no count of words tells; docstrings with a sentence of
+its validation split are left out of the corpus.
 """
 
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import inspect
 import json
@@ -35,13 +37,21 @@ STANDARD_LIBRARY = "python"
 SKIPPED = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test", "lib2to3", "_vendor"}
 SHORTEST = 80
 """Minimum length of a corpus document, in characters."""
+WORDY = 0.9
+"""Least share of letters and spaces in a paragraph of prose."""
+FEWEST = 5
+"""Words of a paragraph of prose: shorter ones are headings and names."""
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+"""Nodes with docstrings."""
 WRITTEN, REVERSED = "as written", "reversed"
 """The classes of the task."""
 STRETCH = 4
 """Words of a sentence that are reversed."""
 SENTENCE = re.compile(r"[A-Z][a-z]*(?: [A-Za-z]+,?){7,23}\.")
 """A sentence of the task: 8 to 24 words of letters, with commas between them."""
-CODE = re.compile(r"\s*(>>>|\.\.|[-=~^*#_+]{3,}\s*$)")
+EXAMPLE = re.compile(r"[ \t]*>>>.*(?:\n.*\S.*)*")
+"""An example and its output, up to the next empty line."""
+CODE = re.compile(r"\s*(\.\.|[-=~^*#_+]{3,}\s*$)")
 MARKUP = re.compile(r":[\w:]+:(?=`)|[`*]+")
 
 
@@ -75,7 +85,7 @@ def read(
     workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Module]:
-    """Return the prose of every module under the roots, in order of path, with repeated texts removed.
+    """Return the prose of every module under the roots, in order of path, with repeated paragraphs removed.
 
     Args:
         roots: (package name, folder); without a name, each entry of the folder is a package. Default: the standard
@@ -90,11 +100,12 @@ def read(
     with ExitStack() as stack:
         each: Iterator[Module] = map(_parse, files)
         if workers > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
+            spawn = get_context("spawn")  # without collection, which takes a fifth of the time and finds no cycles
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn, initializer=gc.disable))
             each = pool.map(_parse, files, chunksize=32)
         for done, module in enumerate(each, 1):
-            kept = [[text for text in texts if _unseen(text, seen)] for texts in (module.docstrings, module.texts)]
-            modules.append(Module(module.package, *kept))
+            kept = ([_unseen(text, seen) for text in texts] for texts in (module.docstrings, module.texts))
+            modules.append(Module(module.package, *([text for text in texts if text] for texts in kept)))
             progress(done, len(files))
     return modules
 
@@ -106,6 +117,7 @@ def make(
     characters: int = 8_000_000,
     train: int = 6_000,
     validation: int = 500,
+    unread: Sequence[str] = (),
 ) -> Made:
     """Write `corpus.jsonl`, `train.jsonl` and `validation.jsonl`; the same modules give the same bytes.
 
@@ -115,6 +127,7 @@ def make(
         characters: length of the corpus; the largest packages are cut to a common length to meet it.
         train: number of training sentences; where there are fewer, all that validation leaves, if these are as many.
         validation: number of validation sentences.
+        unread: texts that the corpus must not hold, in whatever case: docstrings with one of them are left out.
 
     Raises:
         GenusError: the docstrings have fewer sentences than twice the validation split.
@@ -130,7 +143,7 @@ def make(
     splits = {"validation": known[:validation], "train": known[validation : validation + train]}
     asked = set(splits["validation"])
     hidden = {text for text, found in sentences.items() if asked.intersection(found)}
-    documents = _shorten(_documents(modules, hidden), characters)
+    documents = _shorten(_documents(modules, hidden | _holding(modules, unread)), characters)
     folder.mkdir(parents=True, exist_ok=True)
     corpus = [{"text": text, "package": package} for text, package in documents]
     files = {name: _write(folder / f"{name}.jsonl", list(_labeled(part))) for name, part in splits.items()}
@@ -166,35 +179,72 @@ def _parse(found: tuple[str, str]) -> Module:
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return Module(package, [], [])
     docstrings, texts, known = [], [], set[str]()
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+    for node in _nodes(tree):
+        if isinstance(node, DOCUMENTED):
             if text := ast.get_docstring(node, clean=False):
                 known.add(text)
                 docstrings.append(_prose(text))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _reads_as_prose(node.value):
             texts.append(node.value)
     texts = [_prose(text) for text in texts if text not in known]
-    return Module(package, [text for text in docstrings if text], texts)
+    return Module(package, [text for text in docstrings if text], [text for text in texts if text])
+
+
+def _nodes(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes in the order of the source, without those on one line that define nothing: most, and no text."""
+    left: list[ast.AST] = [tree]
+    while left:
+        node = left.pop()
+        yield node
+        inner = []
+        for child in ast.iter_child_nodes(node):
+            first, last = getattr(child, "lineno", None), getattr(child, "end_lineno", None)
+            if first is None or last is None or last > first or isinstance(child, DOCUMENTED):
+                inner.append(child)
+        left.extend(reversed(inner))
 
 
 def _reads_as_prose(text: str) -> bool:
     """Return whether a string literal is several lines of words rather than a template, a table or code."""
-    words = sum(letter.isalpha() or letter == " " for letter in text)
-    return len(text) > 200 and text.count("\n") > 2 and words > 0.85 * len(text) and ". " in text
+    return len(text) > 200 and text.count("\n") > 2 and ". " in text and _wordy(text) > 0.85
 
 
 def _prose(text: str) -> str:
-    """Return a docstring without its indentation, code lines, rulers and inline markup."""
-    lines = [line.rstrip() for line in inspect.cleandoc(text).splitlines() if not CODE.match(line)]
-    return re.sub(r"\n{3,}", "\n\n", MARKUP.sub("", "\n".join(lines))).strip()
+    """Return the paragraphs of a docstring that are prose, each on one line, with an empty line between them.
+
+    A paragraph is a run of lines of one indentation, so that a description below a parameter's name is one.
+    """
+    paragraphs: list[list[str]] = []
+    indented = -1
+    for line in EXAMPLE.sub("", inspect.cleandoc(text)).splitlines():
+        words = "" if CODE.match(line) else MARKUP.sub("", line).strip()
+        depth = len(line) - len(line.lstrip()) if words else -1
+        if words and depth == indented:
+            paragraphs[-1].append(words)
+        elif words:
+            paragraphs.append([words])
+        indented = depth
+    return "\n\n".join(one for one in map(" ".join, paragraphs) if _is_sentences(one))
 
 
-def _unseen(text: str, seen: set[str]) -> bool:
-    """Return whether the text, up to case and white space, is not in `seen`, and add it there."""
-    key = _key(" ".join(text.lower().split()))
-    fresh = key not in seen
-    seen.add(key)
-    return fresh
+def _is_sentences(paragraph: str) -> bool:
+    """Return whether a paragraph is made of words and ends as a sentence does."""
+    return paragraph[-1] in ".:!?)" and paragraph.count(" ") >= FEWEST - 1 and _wordy(paragraph) >= WORDY
+
+
+def _wordy(text: str) -> float:
+    """Return the share of letters and spaces in a text."""
+    return (sum(map(str.isalpha, text)) + text.count(" ")) / len(text)
+
+
+def _unseen(text: str, seen: set[str]) -> str:
+    """Return the paragraphs that, up to case, are not in `seen`, and add them there."""
+    fresh = []
+    for paragraph in text.split("\n\n"):
+        if (key := _key(paragraph.lower())) not in seen:
+            seen.add(key)
+            fresh.append(paragraph)
+    return "\n\n".join(fresh)
 
 
 def _key(text: str) -> str:
@@ -230,6 +280,13 @@ def _labeled(sentences: Sequence[str]) -> Iterator[dict[str, str]]:
             at = places[int(_key(sentence), 16) % len(places)]
             words[at : at + STRETCH] = words[at : at + STRETCH][::-1]
         yield {"text": " ".join(words), "order": REVERSED if number % 2 else WRITTEN}
+
+
+def _holding(modules: Iterable[Module], wanted: Sequence[str]) -> set[str]:
+    """Return the texts of the modules that hold one of the wanted texts, up to case."""
+    lower = [one.lower() for one in wanted]
+    texts = (text for module in modules for text in (*module.docstrings, *module.texts))
+    return {text for text in texts if lower and any(map(text.lower().__contains__, lower))}
 
 
 def _documents(modules: Iterable[Module], hidden: set[str]) -> dict[str, list[str]]:
