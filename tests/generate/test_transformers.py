@@ -140,16 +140,24 @@ def test_greedy_decoding(ours: LoadedModel, theirs: Any, prompts: list[list[int]
     assert len({len(ids) for [ids] in wanted}) > 2  # some end
 
 
-@pytest.mark.parametrize(("kind", "penalty", "stopping"), FEW)
-def test_beam_search(
+def same_beams(
     ours: LoadedModel, theirs: Any, prompts: list[list[int]], kind: str, penalty: float, stopping: Stopping
-) -> None:
+) -> list[list[tuple[int, ...]]]:
+    """Search with four beams, and return the best two texts of each prompt, which are theirs."""
     penalties, choices = PENALTIES[kind]
     wanted = expected(
         ours, theirs, prompts, 2, num_beams=4, length_penalty=penalty, early_stopping=STOPPING[stopping], **choices
     )  # fmt: skip
     search = BeamSearch(beams=4, length_penalty=penalty, early_stopping=stopping)
     assert continued(ours, prompts, search, penalties, 2) == wanted
+    return wanted
+
+
+@pytest.mark.parametrize(("kind", "penalty", "stopping"), FEW)
+def test_beam_search(
+    ours: LoadedModel, theirs: Any, prompts: list[list[int]], kind: str, penalty: float, stopping: Stopping
+) -> None:
+    wanted = same_beams(ours, theirs, prompts, kind, penalty, stopping)
     assert penalty > 1 or len({len(ids) for texts in wanted for ids in texts}) > 2  # a penalty above 1 wants long ones
 
 
@@ -158,4 +166,4 @@ def test_beam_search(
 def test_every_beam_search(
     ours: LoadedModel, theirs: Any, prompts: list[list[int]], kind: str, penalty: float, stopping: Stopping
 ) -> None:
-    test_beam_search(ours, theirs, prompts, kind, penalty, stopping)
+    same_beams(ours, theirs, prompts, kind, penalty, stopping)

@@ -58,7 +58,11 @@ def attend_relative(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache
         state: keys and values, those of the new tokens included, and `by_distance`.
         plan: the plan.
     """
-    return torch.cat([_attend(content_TAD, position_TAD, state, piece) for piece in plan.pieces])
+    found = []
+    for piece in plan.pieces:
+        with piece.library():
+            found.append(_attend(content_TAD, position_TAD, state, piece))
+    return torch.cat(found)
 
 
 def _attend(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache, piece: Piece) -> Tensor:
