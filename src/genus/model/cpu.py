@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 MMAP_MAX, TRIM_THRESHOLD = -4, -1
 """glibc's `M_MMAP_MAX` and `M_TRIM_THRESHOLD` (malloc.h)."""
@@ -24,12 +25,16 @@ def cast_linear_weights(module: nn.Module, dtype: torch.dtype) -> None:
             part.to(dtype)
 
 
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """Run float32 products within the context in PyTorch's default library (`use_onednn_matmul`).
+def without_onednn() -> AbstractContextManager[None]:
+    """Return the context in which float32 products are made by PyTorch's default library (`use_onednn_matmul`).
 
     oneDNN is made for large products; to begin one takes it 20 microseconds, in fused attention one a head and block.
     """
+    return nullcontext() if torch.get_float32_matmul_precision() == "highest" else _default_library()
+
+
+@contextmanager
+def _default_library() -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -49,13 +54,14 @@ def few_rows_linear(x_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None = Non
     which is made for many rows, and large ones by PyTorch's default too.
     """
     few = x_ME.shape[0] <= FEW_ROWS and x_ME.device.type == "cpu" and x_ME.dtype == weight_VE.dtype == torch.float32
-    whole = len(weight_VE) // BLOCK * BLOCK
+    size = weight_VE.shape[0]
+    whole = size - size % BLOCK
     if not few or not whole or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return F.linear(x_ME, weight_VE, bias_V)
     blocks = weight_VE[:whole].view(-1, BLOCK, weight_VE.shape[1])
     with without_onednn():
-        found = torch.bmm(blocks, x_ME.t()[None].expand(len(blocks), -1, -1)).view(whole, -1).t()
-    if whole < len(weight_VE):
+        found = torch.bmm(blocks, x_ME.t()[None].expand(whole // BLOCK, -1, -1)).view(whole, -1).t()
+    if whole < size:
         found = torch.cat([found, F.linear(x_ME, weight_VE[whole:])], -1)
     return found if bias_V is None else found + bias_V
 
