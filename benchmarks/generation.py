@@ -36,7 +36,7 @@ from genus.model.cpu import tune_cpu_process, without_onednn
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from genus.export.folder import LoadedModel
 
@@ -83,9 +83,9 @@ def main() -> None:
                 write_json(options.results, found)
 
 
-def written(name: str, folder: Path) -> Path:
+def written(name: str, folder: Path, settings: Sequence[str] = ()) -> Path:
     """Write a model of random weights, with a tokenizer trained on this project's pages."""
-    recipe = catalog.load(name)
+    recipe = catalog.load(name, list(settings))
     texts = [page.read_text(encoding="utf-8") for page in sorted(PAGES.glob("**/*.md"))]
     tokenizer = recipe.tokens.train(texts)
     torch.manual_seed(0)
