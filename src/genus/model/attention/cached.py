@@ -54,10 +54,6 @@ class Piece:
     causal: bool = False
     """Whether the kernel's own causal mask is used: Q and K are the same tokens."""
 
-    def library(self) -> AbstractContextManager[None]:
-        """Return the context in which float32 products of few queries are fastest on CPUs."""
-        return without_onednn() if self.tokens < MANY_QUERIES else nullcontext()
-
     def follows(self, other: Piece) -> bool:
         """Return whether the piece continues `other`, of one sequence or more, at the same distance."""
         alike = (self.tokens, self.keys, self.causal) == (other.tokens, other.keys, other.causal)
@@ -95,6 +91,11 @@ def pieces(
         entry, number = slot.start + skipped, there - skipped
         found.append(Piece(turn.first, turn.tokens, entry, number, mask=own_mask, causal=causal))
     return joined(found)
+
+
+def library(found: tuple[Piece, ...]) -> AbstractContextManager[None]:
+    """Return the context in which float32 products are fastest on CPUs, where all pieces have few queries."""
+    return without_onednn() if max(piece.tokens for piece in found) < MANY_QUERIES else nullcontext()
 
 
 def joined(found: list[Piece]) -> tuple[Piece, ...]:
@@ -137,9 +138,10 @@ def _mask(
 def attend_cached(q_TAD: Tensor, state: LayerCache, plan: AttentionPlan) -> Tensor:
     """Return attention outputs (T, A, D); 0 for sequences without keys."""
     found = []
-    for piece in plan.pieces:
-        with piece.library():
-            found.append(_attend(q_TAD, state, piece, plan.scale))
+    with library(plan.pieces):
+        for piece in plan.pieces:
+            with library((piece,)):
+                found.append(_attend(q_TAD, state, piece, plan.scale))
     return found[0] if len(found) == 1 else torch.cat(found)
 
 

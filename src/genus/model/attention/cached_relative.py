@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genus.model.attention.cached import cached_keys, pieces
+from genus.model.attention.cached import cached_keys, library, pieces
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -60,7 +60,7 @@ def attend_relative(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache
     """
     found = []
     for piece in plan.pieces:
-        with piece.library():
+        with library((piece,)):
             found.append(_attend(content_TAD, position_TAD, state, piece))
     return torch.cat(found)
 
