@@ -105,7 +105,7 @@ def prompts(batch: str) -> list[list[int]]:
 
 def contenders(model: LoadedModel, folder: Path, *, static: bool) -> list[Contender]:
     """Return ours, theirs as it comes, and theirs with a static cache."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, CompileConfig
 
     theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
     engine = Engine(model.learner, model.recipe.model, model.tokenizer)
@@ -131,7 +131,10 @@ def contenders(model: LoadedModel, folder: Path, *, static: bool) -> list[Conten
 
     found = [Contender("ours", ours), Contender("theirs", default), Contender("theirs, onednn", padded)]
     if static:
-        found.append(Contender("theirs, static", lambda given, new: default(given, new, cache_implementation="static")))
+        compiled = CompileConfig()
+        compiled._compile_all_devices = True  # else on GPUs only
+        choices = {"cache_implementation": "static", "compile_config": compiled}
+        found.append(Contender("theirs, static", lambda given, new: default(given, new, **choices)))
     return found
 
 
