@@ -5,9 +5,10 @@
 
 A folder of random weights is written and read by both. Prompts have 16 to 512 tokens, and 128 follow each; the end
 token may not occur. `prefill` is the time to the first token of all prompts, `decode` the rest. Theirs are prompts
-padded on the left, with the default cache and with the static one, compiled. All contenders take turns; told are the
-medians of tokens a second and of the ratios within a round. The bytes of our cache are told beside those that keys and
-values need.
+padded on the left, with the default cache and with the static one, compiled; in the library of products that PyTorch
+takes by default, and, as "onednn", in the one that ours takes for many rows. All contenders take turns; told are the
+medians of tokens a second and of the ratios within a round, of processor time with --busy, beside other work. The bytes
+of our cache are told beside those that keys and values need.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from genus.generate import Request
 from genus.generate.engine import Engine
 from genus.generate.reader import Reader
 from genus.generate.sampling import Greedy
-from genus.model.cpu import tune_cpu_process
+from genus.model.cpu import tune_cpu_process, without_onednn
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from genus.export.folder import LoadedModel
 
@@ -60,27 +61,31 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", choices=BATCHES, default=[*BATCHES])
     parser.add_argument("--new", type=int, default=NEW, help="tokens after each prompt")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", action="store_true", help="processor time of this process, in one thread")
     parser.add_argument("--static", action="store_true", help="theirs with a static cache too, compiled: takes minutes")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     tune_cpu_process()
+    if options.busy:
+        torch.set_num_threads(1)
+    clock = time.process_time if options.busy else time.perf_counter
     warnings.filterwarnings("ignore")
-    found: dict[str, Any] = {**surroundings(torch.device("cpu")), "new": options.new, "rows": []}
+    found: dict[str, Any] = {**surroundings(torch.device("cpu")), "new": options.new, "busy": options.busy, "rows": []}
     for name in options.recipe:
         with TemporaryDirectory() as work:
             folder = written(name, Path(work))
             everyone = contenders(load(folder), folder, static=options.static)
             for batch in options.batches:
-                row = measured(everyone, prompts(batch), options.new, options.rounds)
+                row = measured(everyone, prompts(batch), options.new, options.rounds, clock)
                 row |= {"recipe": name, "batch": batch, "cache": cache_bytes(load(folder), prompts(batch), options.new)}
                 found["rows"].append(row)
                 print(line(row), flush=True)
                 write_json(options.results, found)
 
 
-def written(name: str, folder: Path) -> Path:
+def written(name: str, folder: Path, settings: Sequence[str] = ()) -> Path:
     """Write a model of random weights, with a tokenizer trained on this project's pages."""
-    recipe = catalog.load(name)
+    recipe = catalog.load(name, list(settings))
     texts = [page.read_text(encoding="utf-8") for page in sorted(PAGES.glob("**/*.md"))]
     tokenizer = recipe.tokens.train(texts)
     torch.manual_seed(0)
@@ -100,7 +105,7 @@ def prompts(batch: str) -> list[list[int]]:
 
 def contenders(model: LoadedModel, folder: Path, *, static: bool) -> list[Contender]:
     """Return ours, theirs as it comes, and theirs with a static cache."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, CompileConfig
 
     theirs = AutoModelForCausalLM.from_pretrained(folder).eval()
     engine = Engine(model.learner, model.recipe.model, model.tokenizer)
@@ -120,13 +125,22 @@ def contenders(model: LoadedModel, folder: Path, *, static: bool) -> list[Conten
             )  # fmt: skip
         assert made.shape[1] == longest + new
 
-    found = [Contender("ours", ours), Contender("theirs", padded)]
+    def default(given: list[list[int]], new: int, **choices: Any) -> None:
+        with without_onednn():
+            padded(given, new, **choices)
+
+    found = [Contender("ours", ours), Contender("theirs", default), Contender("theirs, onednn", padded)]
     if static:
-        found.append(Contender("theirs, static", lambda given, new: padded(given, new, cache_implementation="static")))
+        compiled = CompileConfig()
+        compiled._compile_all_devices = True  # else on GPUs only
+        choices = {"cache_implementation": "static", "compile_config": compiled}
+        found.append(Contender("theirs, static", lambda given, new: default(given, new, **choices)))
     return found
 
 
-def measured(everyone: list[Contender], given: list[list[int]], new: int, rounds: int) -> dict[str, Any]:
+def measured(
+    everyone: list[Contender], given: list[list[int]], new: int, rounds: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     """Return the tokens a second of each contender, and how many times ours is as fast."""
     seconds: dict[str, list[tuple[float, float]]] = {one.name: [] for one in everyone}
     for one in everyone:
@@ -134,11 +148,11 @@ def measured(everyone: list[Contender], given: list[list[int]], new: int, rounds
         one.generate(given, new)
     for _ in range(rounds):
         for one in everyone:
-            begun = time.perf_counter()
+            begun = clock()
             one.generate(given, 1)
-            first = time.perf_counter()
+            first = clock()
             one.generate(given, new)
-            whole = time.perf_counter() - first
+            whole = clock() - first
             seconds[one.name].append((first - begun, whole - (first - begun)))
     read, made = sum(map(len, given)), (new - 1) * len(given)
     return {
@@ -160,7 +174,7 @@ def cache_bytes(model: LoadedModel, given: list[list[int]], new: int) -> dict[st
     tokens = sum(len(ids) + new for ids in given)
     cache = Reader(model.learner, model.recipe.model, tokens).cache
     assert cache is not None
-    held = sum(one.keys.nbytes + one.values.nbytes for one in cache.layers)
+    held = sum(one.nbytes for one in cache.layers)
     needed = sum(2 * one.keys[0].nbytes * tokens for one in cache.layers)
     return {"bytes": held, "times_needed": held / needed}
 
@@ -170,7 +184,7 @@ def line(row: dict[str, Any]) -> str:
     told = [
         f"{row['recipe']}, {row['batch']}: ours {row['ours']['prefill']:,.0f} and {row['ours']['decode']:,.0f} tokens/s"
     ]
-    for name in ("theirs", "theirs, static"):
+    for name in ("theirs", "theirs, onednn", "theirs, static"):
         if name in row:
             times = row[name]["ours_is_times_as_fast"]
             each = f"{name} {row[name]['prefill']:,.0f} and {row[name]['decode']:,.0f}"

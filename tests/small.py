@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from genus.recipe import Recipe
 
-SIZES = {"layers": 2, "hidden": 32, "heads": 2, "size": 64, "length": 64, "dropout": 0.0}
+SIZES = {"layers": 2, "hidden": 32, "heads": 2, "key_heads": 1, "size": 64, "length": 64, "dropout": 0.0}
 SIZES |= {"chunk": 8, "chunk_length": 8, "head_size": 64, "order": [0, 1], "widths": [8, 24], "std": 0.02}
 """Several chunks in 32 tokens, a layer of each kind, positions as wide as the hidden states, and drawn no larger than
 tokens: Reformer's, drawn 50 times as large, take more than a few steps to see past."""

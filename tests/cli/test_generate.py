@@ -9,6 +9,7 @@ import pytest
 
 from generate.writers import TEXTS
 from genus.cli import main
+from genus.cli.options import generating_run
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from written import write_model
 
@@ -25,6 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_prompt_grows_after_itself(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", str(folder), "the cat", "--max-tokens", "6"]) == 0
     assert capsys.readouterr().out.startswith("the cat")
+
+
+@pytest.mark.parametrize(("asked", "expected"), [([], "float32"), (["precision=bfloat16"], "bfloat16")])
+def test_texts_are_in_float32_on_a_cpu_unless_asked_otherwise(asked: list[str], expected: str) -> None:
+    assert generating_run(["device=cpu", *asked]).precision == expected
 
 
 def test_prompts_of_a_file_as_json(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

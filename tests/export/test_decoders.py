@@ -257,7 +257,16 @@ def test_old_files_of_gpt2_hold_masks_and_no_prefix(tmp_path: Path) -> None:
     assert torch.equal(found.network.token_embedding.weight, model.transformer.wte.weight)
 
 
-HELD = ["gpt/tiny", "gpt2/tiny", "gpt-j/tiny", "ctrl/tiny", "llama/tiny", "gpt3/mini-dense", "turing-nlg/tiny"]
+HELD = [
+    "gpt/tiny",
+    "gpt2/tiny",
+    "gpt-j/tiny",
+    "ctrl/tiny",
+    "llama/tiny",
+    "llama/2-70b",
+    "gpt3/mini-dense",
+    "turing-nlg/tiny",
+]
 
 
 @pytest.mark.parametrize("name", [*HELD, "gpt3/tiny", "codex/tiny", "chinchilla/tiny"])

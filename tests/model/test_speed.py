@@ -11,7 +11,14 @@ import torch
 
 from genus.batch import IGNORE, Targets
 from genus.model.compile import compile_learner, compiler_problem
-from genus.model.cpu import cast_linear_weights, use_onednn_matmul
+from genus.model.cpu import (
+    FEW_ROWS,
+    SingleRowLinear,
+    cast_linear_weights,
+    few_rows_linear,
+    single_rows,
+    use_onednn_matmul,
+)
 from genus.model.head import lm_head
 
 if TYPE_CHECKING:
@@ -107,6 +114,44 @@ def test_onednn_is_chosen_by_the_flags(avx512: bool, amx: bool, wanted: bool, mo
         assert torch.get_float32_matmul_precision() == ("medium" if wanted else before)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("outputs", "inputs"), [(130, 24), (64, 7), (63, 24), (200, 1)])
+def test_products_with_few_rows_are_the_same(outputs: int, inputs: int, bias: bool) -> None:
+    """Block by block, in whatever library products are made, which stays as it was."""
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(inputs, outputs, bias=bias)
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision in ("highest", "medium"):
+            torch.set_float32_matmul_precision(precision)
+            for rows in (1, 2, FEW_ROWS, FEW_ROWS + 1):
+                x = torch.randn(rows, inputs)
+                with torch.no_grad():
+                    found, expected = few_rows_linear(x, linear.weight, linear.bias), linear(x)
+                torch.testing.assert_close(found, expected)
+                assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_linear_maps_are_for_single_rows_within_the_context(
+    make_encoder: Callable[..., Transformer], make_learner: Callable[..., Learner]
+) -> None:
+    network = make_learner(make_encoder()).network
+    maps = [part for part in network.modules() if isinstance(part, torch.nn.Linear)]
+    wrapped = maps[0]
+    wrapped.__class__ = type("Wrapped", (torch.nn.Linear,), {})
+    x = torch.randn(1, maps[1].in_features)
+    expected = maps[1](x)
+    with pytest.raises(RuntimeError, match="within"), single_rows(network), torch.no_grad():  # noqa: PT012
+        assert {type(part) for part in maps[1:]} == {SingleRowLinear}
+        assert type(wrapped).__name__ == "Wrapped"
+        torch.testing.assert_close(maps[1](x), expected)
+        torch.testing.assert_close(maps[1](x.expand(2, 3, -1)), expected.expand(2, 3, -1))
+        raise RuntimeError("within")
+    assert {type(part) for part in maps[1:]} == {torch.nn.Linear}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the switch is glibc's")

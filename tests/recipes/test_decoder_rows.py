@@ -72,7 +72,8 @@ def test_codex_warms_up_in_175_steps(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("llama/7b", 2_000), ("llama/65b", 2_000), ("gpt-j/6b", 3_000), ("ctrl/1.6b", 25_000)]
+    ("name", "steps"),
+    [("llama/7b", 2_000), ("llama/65b", 2_000), ("llama/2-70b", 2_000), ("gpt-j/6b", 3_000), ("ctrl/1.6b", 25_000)],
 )
 def test_warmup_is_the_published_number_of_steps(name: str, steps: int) -> None:
     recipe = catalog.load(name)

@@ -8,7 +8,7 @@ import typer
 
 from genus.cli.folders import read_model
 from genus.cli.generate import CutPrompt, Seed, Slots, TopP
-from genus.cli.options import AsJson, Folder, Out, Running, chosen_run
+from genus.cli.options import AsJson, Folder, Out, Running, generating_run
 from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError, say
 
@@ -57,7 +57,7 @@ def evaluate_code(
     if samples < 1 or not 0 < timeout < math.inf:
         raise UsageError("--samples and --timeout: expected more than 0")
     asked, checksum = read_problems(problems)
-    run = chosen_run(running)
+    run = generating_run(running)
     source = read_model(model)
     settings = {
         "temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "cut_prompt": cut_prompt, "seed": seed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Folder, Running, chosen_run
+from genus.cli.options import AsJson, Folder, Running, generating_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
 
@@ -81,7 +81,7 @@ def generate(
     if not asked:
         raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
     decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, early_stopping)
-    run = chosen_run(running)
+    run = generating_run(running)
     source = read_model(model)
     source.learner.to(device_of_run(run))
     for line in dict.fromkeys(filter(None, map(source.recipe.examples.unfamiliar_prompt, asked))):

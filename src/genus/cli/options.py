@@ -78,3 +78,14 @@ def chosen_run(running: list[str], **defaults: Any) -> "Run":
 
     tune_cpu_process()
     return catalog.overridden(Run(**defaults), running, "--run")
+
+
+def generating_run(running: list[str]) -> "Run":
+    """Return `chosen_run` of a command that generates: on CPUs its `auto` is float32, in which decoding is faster."""
+    from dataclasses import replace
+
+    from genus.train.world import device_of_run
+
+    run = chosen_run(running)
+    on_cpu = run.precision == "auto" and device_of_run(run).type == "cpu"
+    return replace(run, precision="float32") if on_cpu else run

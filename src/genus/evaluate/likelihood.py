@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.errors import UsageError
+from genus.evaluate.shared_contexts import after_contexts, batched, shared_contexts
 from genus.evaluate.token_prediction import Predictor
 from genus.examples import Sequence
 from genus.examples.feed.bins import PackedRows
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from genus.examples import Example
     from genus.objectives import Learner
@@ -151,23 +153,34 @@ def predicted(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return, of each span, the sum of its tokens' log-probabilities, and how many are not the most probable ones.
 
-    Equal spans are computed once, so that they are equal to the last digit.
+    Equal spans are computed once, so that they are equal to the last digit, and so is what they begin with
+    (`shared_contexts`).
     """
     first: dict[tuple[bytes, int], int] = {}
     same = [first.setdefault(span.key, len(first)) for span in spans]
     distinct = [spans[number] for number in np.unique(same, return_index=True)[1].tolist()]
-    copies = Copies(predictor, vocabulary, distinct)
-    nats, missed, done = np.zeros(len(distinct)), np.zeros(len(distinct), np.int64), 0
-    for length, rows in batches(copies.lengths, positions):
-        examples = [[copies[number] for number in row.tolist()] for row in rows]
-        logits_MV, label_M = predictor.logits(examples, length, vocabulary.pad, precision)
+    groups = shared_contexts(predictor, distinct)
+    shared = {number for group in groups for number in group.spans}
+    alone = [number for number in range(len(distinct)) if number not in shared]
+    copies = Copies(predictor, vocabulary, [distinct[number] for number in alone])
+    total, done = len(shared) + len(copies.lengths), 0
+    nats, missed = np.zeros(len(distinct)), np.zeros(len(distinct), np.int64)
+
+    def add(logits_MV: Tensor, label_M: Tensor, owners: NDArray[np.int64], examples: int) -> None:
+        nonlocal done
         own_M = logits_MV.gather(1, label_M[:, None])[:, 0]
-        owners = copies.owners(rows.examples)
         np.add.at(nats, owners, (own_M - logits_MV.logsumexp(1)).double().cpu().numpy())
         np.add.at(missed, owners, (logits_MV.argmax(1) != label_M).cpu().numpy())
-        done += len(rows.examples)
+        done += examples
         if progress is not None:
-            progress(done, len(copies.lengths))
+            progress(done, total)
+
+    for batch in batched(groups, distinct, positions):
+        add(*after_contexts(predictor, distinct, batch, precision), sum(len(group.spans) for group in batch))
+    for length, rows in batches(copies.lengths, positions):
+        examples = [[copies[number] for number in row.tolist()] for row in rows]
+        found = predictor.logits(examples, length, vocabulary.pad, precision)
+        add(*found, np.array(alone)[copies.owners(rows.examples)], len(rows.examples))
     return nats[same], missed[same]
 
 

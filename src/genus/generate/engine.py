@@ -20,6 +20,7 @@ from genus.generate.answers import Answers
 from genus.generate.prompts import Prompts
 from genus.generate.reader import Reader
 from genus.generate.text import Text
+from genus.model.cpu import single_rows
 from genus.objectives import evaluating
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Engine:
         """
         for request in requests:
             self.prompts.check(request)
-        with evaluating(self.learner):
+        with evaluating(self.learner), single_rows(self.learner):
             yield from decoding.run(self, requests)
 
     def begun(self, number: int, request: Request) -> list[Running]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError
+from genus.model.cpu import without_onednn
 from genus.objectives import device_of
 from genus.train.precision import autocast, number_format
 
@@ -100,7 +102,8 @@ class Reader:
         index = packed.offsets[1 : len(new) + 1].long() - 1
         targets = Targets(index, torch.full_like(index, IGNORE))
         batch = Batch(streams, {self.head.target: targets}, frozenset({self.name}))
-        with autocast(self.precision, self.device):
+        single = packed.row_length == 1 and "source" not in streams
+        with without_onednn() if single else nullcontext(), autocast(self.precision, self.device):
             return self.learner.outputs(batch, rounded=True, **given)[self.name]["logits"]
 
     def _cached(self, new: Mapping[int, Sequence[int]]) -> tuple[dict[str, Packed], dict[str, Cache]]:

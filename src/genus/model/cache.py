@@ -135,22 +135,22 @@ class Cache:
         Raises:
             ValueError: a slot's tokens are more than it has room for.
         """
-        lengths = [len(ids) for ids in new.values()]
-        firsts = np.cumsum([0, *lengths])
-        self.turns = tuple(Turn(*each) for each in zip(new, firsts[:-1].tolist(), lengths, strict=True))
-        positions = []
-        for turn in self.turns:
-            slot = self.slots[turn.slot]
-            if slot.length + turn.tokens > slot.capacity:
-                raise ValueError(f"slot {turn.slot} has room for {slot.capacity} tokens, and gets one more")
-            positions.append(np.arange(slot.length, slot.length + turn.tokens))
-        total = int(firsts[-1])
-        ids = np.fromiter((one for ids in new.values() for one in ids), np.int64, total)
+        ids, positions, sequence, offsets, turns = list[int](), list[int](), list[int](), [0], list[Turn]()
+        for number, tokens in new.items():
+            slot = self.slots[number]
+            if slot.length + len(tokens) > slot.capacity:
+                raise ValueError(f"slot {number} has room for {slot.capacity} tokens, and gets one more")
+            turns.append(Turn(number, len(ids), len(tokens)))
+            ids += tokens
+            positions += range(slot.length, slot.length + len(tokens))
+            sequence += [len(offsets) - 1] * len(tokens)
+            offsets.append(len(ids))
+        self.turns, total = tuple(turns), len(ids)
         packed = Packed(
-            ids=torch.from_numpy(ids),
-            positions=torch.from_numpy(np.concatenate(positions)),
-            sequence=torch.from_numpy(np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)),
-            offsets=torch.from_numpy(np.append(firsts, total).astype(np.int32)),  # and an empty entry of padding
+            ids=torch.tensor(ids),
+            positions=torch.tensor(positions),
+            sequence=torch.tensor(sequence, dtype=torch.int32),
+            offsets=torch.tensor([*offsets, total], dtype=torch.int32),  # and an empty entry of padding
             row_length=total,
             tokens=total,
             facts={name: torch.zeros(total, dtype=torch.int64) for name in facts},
@@ -159,9 +159,11 @@ class Cache:
 
     def places(self) -> Tensor:
         """Return (T,) the entries to which the keys and values of the next tokens are written."""
-        spans = ((self.slots[turn.slot], turn.tokens) for turn in self.turns)
-        entries = [np.arange(slot.start + slot.length, slot.start + slot.length + tokens) for slot, tokens in spans]
-        return torch.from_numpy(np.concatenate(entries)).to(self.device, non_blocking=True)
+        entries = list[int]()
+        for turn in self.turns:
+            slot = self.slots[turn.slot]
+            entries += range(slot.start + slot.length, slot.start + slot.length + turn.tokens)
+        return torch.tensor(entries).to(self.device, non_blocking=True)
 
     def advance(self) -> None:
         """Count the tokens of the last `packed` as cached, after all layers have written their keys and values."""

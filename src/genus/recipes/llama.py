@@ -2,9 +2,9 @@
 
 "Conversion" is the script with which Hugging Face's transformers reads the released weights,
 convert_llama_weights_to_hf.py: inner sizes, length 2,048 and the base of the rotation are those it has for the first
-release. The paper does not say how weights are drawn; they are drawn as GPT-2's. Released weights have no other sizes
-than these, and as many heads of keys as of queries; `model.attention.key_heads` makes them fewer. `llama/mini` and
-`/tiny` are ours, at the sizes and the cost of `bert/mini` and `bert/tiny`.
+release. The paper does not say how weights are drawn; they are drawn as GPT-2's. `llama/2-70b` is the largest Llama 2
+(Touvron et al. 2023, arXiv:2307.09288), where 8 query heads share a head of keys and values; what its paper leaves to
+the first Llama is as there. `llama/mini` and `/tiny` are ours, at the sizes and the cost of `bert/mini` and `/tiny`.
 """
 
 from dataclasses import replace
@@ -117,6 +117,32 @@ L65B = replace(
         attention=MultiHeadAttention(heads=64, bias=False, dropout=0.0, mask=Causal()),
         feedforward=GatedMLP(size=22_016, activation=Silu()),
     ),
+)
+
+SECOND_70B = replace(
+    L65B,
+    name="llama/2-70b",
+    published=Published(
+        title="Llama 2: Open Foundation and Fine-Tuned Chat Models",
+        paper="arXiv:2307.09288",
+        year=2023,
+        parameters=70_000_000_000,  # table 1
+        data="a new mix of publicly available text (2T tokens)",  # section 2.1
+    ),
+    model=replace(
+        DECODER,
+        layers=80,  # released configuration: num_hidden_layers
+        hidden=8192,
+        attention=MultiHeadAttention(  # table 1: grouped-query attention; appendix A.2.1 and released code: 8 heads
+            heads=64, key_heads=8, bias=False, dropout=0.0, mask=Causal()
+        ),
+        feedforward=GatedMLP(size=28_672, activation=Silu()),  # released configuration: intermediate_size
+        norm=RMSNorm(eps=1e-5),  # released configuration: rms_norm_eps
+    ),
+    optimizer=AdamW(lr=1.5e-4, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1, clip_norm=1.0),  # table 1; section 2.2
+    schedule=Cosine(warmup=0.0042, floor=0.1),  # section 2.2: 2,000 of 477,000 steps, down to 10 %
+    stages=(Stage(max_length=4096, batch=1024, micro_batch=1),),  # table 1: 4k, 4M tokens
+    budget=Budget(amount=2_000_000_000_000, unit="tokens"),  # table 1: 2.0T
 )
 
 MINI = replace(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genus.model.attention.cached import cached_keys, pieces
+from genus.model.attention.cached import cached_keys, library, pieces
 
 if TYPE_CHECKING:
     from genus.batch import Packed
@@ -60,7 +60,11 @@ def attend_relative(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache
         state: keys and values, those of the new tokens included, and `by_distance`.
         plan: the plan.
     """
-    return torch.cat([_attend(content_TAD, position_TAD, state, piece) for piece in plan.pieces])
+    found = []
+    for piece in plan.pieces:
+        with library((piece,)):
+            found.append(_attend(content_TAD, position_TAD, state, piece))
+    return torch.cat(found)
 
 
 def _attend(content_TAD: Tensor, position_TAD: Tensor, state: LayerCache, piece: Piece) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from genus.errors import UsageError
 from genus.model.activation import Activation, Gelu
 from genus.model.cost import ComponentCost, linear_cost
+from genus.model.cpu import few_rows_linear
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
 from genus.model.norm import LayerNorm, Norm
@@ -134,7 +135,7 @@ class LMHeadLayer(OutputLayer):
 
     def forward(self, hidden_MH: Tensor) -> Tensor:
         """Forward pass: return logits (M, V)."""
-        return F.linear(self.states(hidden_MH), self.weight, self.bias)
+        return few_rows_linear(self.states(hidden_MH), self.weight, self.bias)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
         """Return `loss` and `correct` of the cross-entropy, and `sampled` if requested."""

@@ -67,6 +67,7 @@ def plans_of(
     """
     contexts = {"attention": context, "cross": context.crossing()}
     made: dict[Hashable, Any] = {}
+    same: dict[tuple[str, int], Any] = {}  # by the choice itself, as comparing choices takes its time
     found = []
     for layer in layers:
         own = {}
@@ -74,11 +75,14 @@ def plans_of(
             attention: AttentionLayer | None = getattr(layer, name, None)
             if attention is None:
                 continue
-            key = name, attention.choice.plan_key()
-            if key not in made:
-                plan = attention.plan(given)
-                made[key] = plan if change is None else change(plan)
-            own[name] = made[key]
+            known = name, id(attention.choice)
+            if known not in same:
+                key = name, attention.choice.plan_key()
+                if key not in made:
+                    plan = attention.plan(given)
+                    made[key] = plan if change is None else change(plan)
+                same[known] = made[key]
+            own[name] = same[known]
         found.append(own)
     return found
 
