@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import genus.recipes
 from genus.errors import UsageError, near
+from genus.files import reason
 from genus.part import Part
 from genus.part.renames import SCHEMA
 from genus.recipe import Recipe
@@ -145,8 +146,10 @@ def _table(path: Path) -> dict[str, Any]:
         table = FILES[path.suffix](path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason(error)}") from None
     if not isinstance(table, dict):
         raise UsageError(f"{path}: expected a table of choices")
     return table

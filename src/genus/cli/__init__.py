@@ -1,6 +1,5 @@
 """The command line (typer): each command is a thin layer over one library function, imported when it is called."""
 
-import errno
 import os
 import re
 import sys
@@ -12,12 +11,11 @@ import typer
 
 from genus.cli import code, data, doctor, generate, likelihoods, quickstart, rows, training, use
 from genus.errors import INTERRUPTED, GenusError, UsageError
+from genus.files import FULL
 from genus.openmp import choose_waiting
 
 TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a disk without room. Whoever writes a file names it; without a name, it is standard output's."""
 NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 """In PyTorch's errors, on CPUs and on GPUs."""
 
@@ -112,6 +110,7 @@ def _report(error: Exception) -> int:
             print(message, file=sys.stderr)
             return code
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        # whoever writes a file names it; without a name, it is standard output's
         where = "standard output" if error.filename is None else os.fsdecode(error.filename)
         message, code = f"{where}: {error.strerror}", 1
     elif isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):

@@ -11,6 +11,7 @@ from genus.cli.folders import read_model
 from genus.cli.options import AsJson, Folder, Running, chosen_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
+from genus.files import reason
 
 if TYPE_CHECKING:
     from genus.generate import Decoding, Penalty, Request, Result
@@ -110,7 +111,7 @@ def _read(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise GenusError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
-        raise GenusError(f"{file}: {error.strerror}") from None
+        raise GenusError(f"{file}: cannot be read: {reason(error)}") from None
     if file.suffix != ".jsonl":
         return [line for line in lines if line.strip()]
     found = []
