@@ -74,9 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choose_waiting()
     _open_closed_streams()
     try:
-        for argument in sys.argv[1:] if arguments is None else arguments:
+        for number, argument in enumerate(sys.argv[1:] if arguments is None else arguments, 1):
             if not argument.isascii() and argument.encode(errors="replace").decode() != argument:
-                raise UsageError(f"{argument!a}: this name is not UTF-8; rename the file")
+                raise UsageError(
+                    f"argument {number}, {argument!a:.80}, is not UTF-8; give text in UTF-8, and rename a file of "
+                    "such a name"
+                )
         code = app(args=arguments, prog_name="genus", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
