@@ -80,7 +80,7 @@ def test_what_is_cut_of_prompts_is_told(folder: Path, tmp_path: Path, capsys: py
     assert "genus: error: prompt 2 of 4 has " in capsys.readouterr().err
     assert main([*given, "--cut-prompt"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    dropped = len(read_model(folder).tokenizer.encode([long.strip()], specials=False)[0]) - (128 - 4)
+    dropped = len(read_model(folder).tokenizer.encode([long], specials=False)[0]) - (128 - 4)
     cut = f"the first {dropped:,} tokens of prompt 2, {dropped:,} tokens of prompt 4 are dropped (--cut-prompt)"
     assert line == f"longer than the model's positions: {cut}"
     file.write_text("the\non\n", encoding="utf-8")
