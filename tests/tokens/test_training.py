@@ -275,6 +275,31 @@ def test_ctrl_c_stops_training(member: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl"]
 
 
+PRESSED = """
+import sys, threading
+from genus.cli import main
+
+class Thread(threading.Thread):
+    def start(self):
+        super().start()
+        raise KeyboardInterrupt
+
+threading.Thread = Thread
+sys.exit(main(sys.argv[1:]))
+"""
+"""Press Ctrl-C while the thread of a training starts."""
+
+
+def test_ctrl_c_as_training_starts_is_no_abortion_within_the_library(tmp_path: Path) -> None:
+    letters = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, (400_000, 10), dtype=np.uint8)
+    letters[:, -1] = ord(" ")
+    (tmp_path / "corpus.txt").write_bytes(letters.tobytes())
+    command = [sys.executable, "-c", PRESSED, "tokenizer", "train", "bert/tiny", str(tmp_path / "corpus.txt")]
+    command += ["--out", str(tmp_path / "words"), "--set", "tokens.vocab_size=60000"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert (done.returncode, done.stderr) == (130, "genus: stopped\n")
+
+
 def test_writing_a_model_takes_steps_in_proportion_to_its_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,7 +194,7 @@ def fit(backend: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.T
         KeyboardInterrupt: on Ctrl-C; the thread ends at its next text or with the process.
         Exception: any exception of the training.
     """
-    stopped = threading.Event()
+    stopped, ended = threading.Event(), threading.Event()
     failure: list[BaseException] = []
 
     def until_stopped() -> Iterator[str]:
@@ -208,26 +208,24 @@ def fit(backend: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.T
             backend.train_from_iterator(until_stopped(), trainer)
         except BaseException as error:
             failure.append(error)
+        finally:
+            ended.set()
 
-    _wait(threading.Thread(target=work, daemon=True), stopped.set)
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        while not ended.wait(0.1):
+            pass
+    except BaseException:  # of the start too, which waits for the thread
+        stopped.set()
+        atexit.register(_leave, ended)
+        raise
     if failure:
         raise failure[0]
 
 
-def _wait(thread: threading.Thread, stop: Callable[[], None]) -> None:
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.1)
-    except BaseException:
-        stop()
-        atexit.register(_leave, thread)
-        raise
-
-
-def _leave(thread: threading.Thread) -> None:
+def _leave(ended: threading.Event) -> None:
     """End the process if the training still runs when Python exits: it would be aborted within the library."""
-    if thread.is_alive():
+    if not ended.is_set():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)
