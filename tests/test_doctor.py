@@ -170,7 +170,7 @@ def test_weights_that_are_too_large_are_told(run: Path, tmp_path: Path, number: 
     save_file(tensors, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     found = examined_run(tmp_path, rows)
     assert troubles(found) == {"weights"}
-    assert [finding.found for finding in found if finding.what == "weights"][0].endswith(f"in {name}")
+    assert next(finding.found for finding in found if finding.what == "weights").endswith(f"in {name}")
 
 
 def test_what_a_store_tells_of_its_text(run: Path, tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ordinary import ordinary_user
-
 from genus.errors import GenusError
 from genus.files import CHECKSUMS, beside, checksum, expecting, write_tensors, write_text
+from ordinary import ordinary_user
 
 
 def content(folder: Path) -> dict[str, str]:

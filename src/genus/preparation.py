@@ -108,8 +108,10 @@ def held_out_of(store: Store, share: float) -> tuple[Store, Store]:
             what = f"the last sentences of {parts:,} documents, as whole ones would be far more than"
         else:
             what = f"{len(validation.documents):,} whole documents, as no fewer can be: more than"
-        say(f"held out: {held:.1%} of the text, {what} --run held_out={share:g}; more documents, with blank lines between "
-            "them, are held out evenly")  # fmt: skip
+        say(
+            f"held out: {held:.1%} of the text, {what} --run held_out={share:g}; more documents, with blank lines "
+            "between them, are held out evenly"
+        )
     return training, validation
 
 

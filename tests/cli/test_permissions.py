@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ordinary import ordinary_user
 from small_run import SMALL
 from test_errors import refused
 
 from genus.cli import main
+from ordinary import ordinary_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -70,7 +70,9 @@ def asked(tree: ast.Module) -> Iterator[tuple[int, type]]:
             case _:
                 continue
         for part in ast.walk(named):
-            name, _, rest = ast.unparse(part).partition(".") if isinstance(part, ast.Name | ast.Attribute) else ("",) * 3
+            name, _, rest = (
+                ast.unparse(part).partition(".") if isinstance(part, ast.Name | ast.Attribute) else ("",) * 3
+            )
             value = found(f"{known[name]}.{rest}" if rest else known[name]) if name in known else None
             if inspect.isclass(value):
                 yield node.lineno, value

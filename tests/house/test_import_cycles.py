@@ -28,7 +28,9 @@ def test_the_rule_sees_a_cycle() -> None:
     trees = {name: ast.parse(source) for name, source in sources.items()}
     assert needed("genus.b", trees["genus.b"], trees.keys()) == {"genus.c.d", "genus.c"}
     assert cycle({name: needed(name, tree, trees.keys()) for name, tree in trees.items()}) == []
-    trees["genus.c.d"] = ast.parse("class C:\n    try:\n        from genus.a import x\n    except ImportError:\n        x = 1")
+    trees["genus.c.d"] = ast.parse(
+        "class C:\n    try:\n        from genus.a import x\n    except ImportError:\n        x = 1"
+    )
     found = cycle({name: needed(name, tree, trees.keys()) for name, tree in trees.items()})
     assert sorted(found) == ["genus.a", "genus.b", "genus.c.d"]
 

@@ -226,7 +226,7 @@ def test_a_line_of_fifty_megabytes_from_tokenizer_to_model(member: str, tmp_path
     settings = ["--set", "tokens.vocab_size=1000", "--set", "budget.amount=2", "--run", "device=cpu"]
     used, errors = [], ""
     for name, text in {"little": line[:100_000], "long": line}.items():
-        (tmp_path / f"{name}.txt").write_text(f"{text}\nAnother line.\n")
+        (tmp_path / f"{name}.txt").write_text(text + "\nAnother line of some words.\n" * 40)
         given = ["pretrain", member, str(tmp_path / f"{name}.txt"), "--out", str(tmp_path / name), *settings]
         code = "import resource, sys; from genus.cli import main; code = main(sys.argv[1:])\n"
         code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"

@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from genus.cli import code, data, doctor, generate, likelihoods, quickstart, rows, training, use
-from genus.errors import INTERRUPTED, GenusError, UsageError
+from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
 from genus.files import FULL
 from genus.openmp import choose_waiting
 
 TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
+LONGEST_PATH = 4096
+"""Bytes of a path that Linux opens; a longer one is no path, and not told whole."""
 NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 """In PyTorch's errors, on CPUs and on GPUs."""
 
@@ -115,6 +117,7 @@ def _report(error: Exception) -> int:
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
         # whoever writes a file names it; without a name, it is standard output's
         where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+        where = where if len(where) <= LONGEST_PATH else f"{where[:MOST_SHOWN]}..."
         message, code = f"{where}: {error.strerror}", 1
     elif isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         message, code = "there is not enough memory; take a smaller batch (stages.micro_batch), model or table", 1

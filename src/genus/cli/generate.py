@@ -109,7 +109,9 @@ def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> No
     """Tell which prompts lose their left end, where they may."""
     if not engine.prompts.cut:
         return
-    dropped = [(name, number) for name, one in zip(names, requests, strict=True) if (number := engine.prompts.dropped(one))]
+    dropped = [
+        (name, number) for name, one in zip(names, requests, strict=True) if (number := engine.prompts.dropped(one))
+    ]
     if dropped:
         told = ", ".join(f"{number:,} tokens of {name}" for name, number in dropped[:NAMED])
         more = f" and of {len(dropped) - NAMED:,} more" if len(dropped) > NAMED else ""

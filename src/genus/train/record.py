@@ -171,4 +171,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{path}: cannot be written ({reason(error)})"
-        raise GenusError(f"{what}; {'make room and resume' if error.errno in FULL else 'make it writable and resume'}") from None
+        raise GenusError(
+            f"{what}; {'make room and resume' if error.errno in FULL else 'make it writable and resume'}"
+        ) from None
