@@ -162,7 +162,7 @@ def examine_run(folder: Path) -> list[Finding]:
         rows = read_metrics(metrics)
         steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
         if not steps:
-            raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")
+            raise GenusError(f"{metrics}: has no step yet; try again when the run has made --run log_every steps")
         return [*_progress(recipe, steps), *_fit(folder, recipe, steps, held_out), *_weights(folder)]
 
 

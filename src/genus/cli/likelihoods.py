@@ -70,7 +70,7 @@ def attribute(
     source = read_model(model)
     known = source.recipe.examples.control_codes
     if not code and not known:
-        raise GenusError(f"{model}: tells no control codes that it was trained with; name some with --code")
+        raise GenusError(f"{model}: was trained without control codes, as far as it tells; name some with --code")
     if known and (strange := [one for one in code if one not in known]):
         say(f"--code {strange[0]}: stood before no text in training, where the codes were {', '.join(known)}")
     source.learner.to(device_of_run(run))

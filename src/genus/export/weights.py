@@ -164,7 +164,7 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
     except Exception:  # torch.load raises errors of many types, with messages of many lines
         raise GenusError(f"{path}: is damaged, or holds more than tensors, which is not read") from None
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise GenusError(f"{path}: holds no table of tensors")
+        raise GenusError(f"{path}: holds no table of tensors by name; save a state_dict")
     return dict.fromkeys(loaded, loaded.__getitem__)
 
 

@@ -154,7 +154,7 @@ class Checkpoints:
         saved = load_file(path / "model.safetensors")
         if saved.keys() != own.keys():
             names = ", ".join(sorted(saved.keys() ^ own.keys())[:3])
-            raise UsageError(f"{path}: holds another model; only one of the two has {names}")
+            raise UsageError(f"{path}: holds another model; only one of the two has {names}; start in another folder")
         with torch.no_grad():
             for name, tensor in saved.items():
                 own[name].copy_(tensor)
