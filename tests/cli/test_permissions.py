@@ -80,6 +80,22 @@ def test_a_folder_within_the_text_is_named_with_the_reason(capsys: Captured, pla
     assert "texts/more (Permission denied): not read (1 in all)" in capsys.readouterr().err
 
 
+def test_a_folder_of_tables(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.folder / "task", tmp_path / "task")
+    with forbidden(tmp_path / "task"):
+        line = refused(capsys, 1, "finetune", place.run, tmp_path / "task", "--out", tmp_path / "out")
+    assert line == f"{tmp_path / 'task'}: Permission denied"
+
+
+def test_a_seed_that_may_not_be_read_is_not_trained_again(capsys: Captured, place: Place, tmp_path: Path) -> None:
+    given = ["finetune", place.run, place.folder / "task", "--out", tmp_path / "out", "--set", "finetuning.epochs=1"]
+    given += ["--seeds", "1", "--run", "workers=0"]
+    assert main([*map(str, given)]) == 0
+    with forbidden(tmp_path / "out" / "seed-0"):
+        assert refused(capsys, 1, *given).endswith("seed-0/result.json: Permission denied")
+    assert main([*map(str, given)]) == 0
+
+
 @pytest.mark.parametrize("below", [True, False])
 def test_a_folder_for_output(below: bool, capsys: Captured, place: Place, tmp_path: Path) -> None:
     text, folder = place.folder / "text.jsonl", tmp_path / "folder"

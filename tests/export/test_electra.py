@@ -257,7 +257,7 @@ def test_strangers_that_are_no_pair_are_refused(pair: tuple[Path, Learner], tmp_
     save(tmp_path / "wider", recipe, learner, tokenizer)
     shutil.rmtree(folder / "generator")
     shutil.copytree(tmp_path / "wider" / "generator", folder / "generator")
-    with pytest.raises(GenusError, match="generator: is of another architecture than recipe.json beside it says"):
+    with pytest.raises(GenusError, match=r"generator: is of another architecture than recipe\.json beside it says"):
         load(folder)
 
 

@@ -97,7 +97,7 @@ def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]
             continue
         if original in found and not _equal(tensors[found[copy]], tensors[found[original]]):
             raise GenusError(
-                f"{copy} differs from {original}, which genus keeps as one tensor; models that untie them cannot be read"
+                f"{copy} differs from {original}, which genus keeps as one tensor; untied ones cannot be read"
             )
         found.setdefault(original, found[copy])
         del found[copy]

@@ -54,9 +54,7 @@ class Start:
         pieces = self.tokenizer.vocabulary.size
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
-            raise GenusError(
-                f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together; take both from one folder"
-            )
+            raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
         beside = () if objective.token_losses or not settings.language_model else (self._language_model(),)
         try:
             return replace(
