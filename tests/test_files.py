@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from genus.errors import GenusError
-from genus.files import CHECKSUMS, beside, checksum, expecting, write_tensors, write_text
+from genus.files import CHECKSUMS, beside, checksum, expecting, reason, write_tensors, write_text
 from ordinary import ordinary_user
 
 
@@ -123,6 +123,25 @@ def test_an_error_within_a_temporary_folder_names_the_folder_that_it_is_for(tmp_
             raise full
         assert str(caught.value) == f"{tmp_path / 'model' / name}: cannot be written: No space left on device"
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (
+            OSError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            os.strerror(errno.ENOSPC),
+        ),
+        (ValueError('Os { code: 28, kind: StorageFull, message: "..." }'), os.strerror(errno.ENOSPC)),
+        (ValueError("one line\nand another"), "one line"),
+        (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_reasons_are_a_few_words(error: Exception, told: str) -> None:
+    """Of the libraries too, whose errors hold the system's number in their text."""
+    assert reason(error) == told
 
 
 def test_a_folder_that_may_not_be_read_stays_where_another_is_replaced(tmp_path: Path) -> None:

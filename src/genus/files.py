@@ -224,10 +224,12 @@ def system_error(error: BaseException) -> str | None:
 
     Errors of the tokenizers and safetensors libraries contain its number: `No space left on device (os error 28)`.
     """
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     found = re.search(r"\(os error (\d+)\)|Os \{ code: (\d+)", str(error))
-    return os.strerror(int(found[1] or found[2])) if found else None
+    if found:
+        return os.strerror(int(found[1] or found[2]))
+    return str(error) if isinstance(error, OSError) else None
 
 
 def reason(error: BaseException) -> str:
