@@ -131,7 +131,7 @@ def _cut(setting: str) -> str:
 def _read(name: str, above: tuple[Path, ...]) -> Recipe:
     """Read a recipe by name or from a file; `above` holds the overlays that led here, to detect cycles."""
     path = Path(name)
-    if name not in {*members(), *names()} and os.path.isdir(path):  # of no path, as a long name, it says no
+    if os.path.isdir(path) and name not in {*members(), *names()}:  # of no path, as a long name, it says no
         path = path / "recipe.json"
     if path.suffix not in FILES:
         return _named(name)
