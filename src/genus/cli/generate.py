@@ -11,12 +11,15 @@ from genus.cli.folders import read_model
 from genus.cli.options import AsJson, Folder, Running, generating_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
+from genus.files import reason
 
 if TYPE_CHECKING:
     from genus.generate import Decoding, Penalty, Request, Result
     from genus.generate.engine import Engine
 
 
+NAMED = 3
+"""Most prompts that a notice names."""
 Prompts = Annotated[
     list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to go on from.", show_default=False)
 ]
@@ -92,6 +95,7 @@ def generate(
         cut_prompts=cut_prompt, log_probabilities=as_json,
     )  # fmt: skip
     requests = [Request(prompt, max_tokens, samples, tuple(stop), tuple(answer)) for prompt in asked]
+    say_cut(engine, requests, [f"prompt {number}" for number in range(1, len(asked) + 1)])
     if as_json:
         found = engine.generate(requests, decoding)
         document([_told(prompt, results) for prompt, results in zip(asked, found, strict=True)])
@@ -99,6 +103,19 @@ def generate(
         _print_growing(engine, requests, decoding)
     else:
         _print_each(engine.generate(requests, decoding), asked)
+
+
+def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> None:
+    """Tell which prompts lose their left end, where they may."""
+    if not engine.prompts.cut:
+        return
+    dropped = [
+        (name, number) for name, one in zip(names, requests, strict=True) if (number := engine.prompts.dropped(one))
+    ]
+    if dropped:
+        told = ", ".join(f"{number:,} tokens of {name}" for name, number in dropped[:NAMED])
+        more = f" and of {len(dropped) - NAMED:,} more" if len(dropped) > NAMED else ""
+        say(f"longer than the model's positions: the first {told}{more} are dropped (--cut-prompt)")
 
 
 def _read(file: Path) -> list[str]:
@@ -110,7 +127,7 @@ def _read(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise GenusError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
-        raise GenusError(f"{file}: {error.strerror}") from None
+        raise GenusError(f"{file}: cannot be read: {reason(error)}") from None
     if file.suffix != ".jsonl":
         return [line for line in lines if line.strip()]
     found = []

@@ -31,16 +31,34 @@ class Prompts:
         roles = self.tokenizer.vocabulary.roles
         return tuple(dict.fromkeys(roles[role] for role in ("eos", "sep") if role in roles))
 
-    def check(self, request: Request) -> None:
-        """Refuse a request that cannot be answered (UsageError)."""
+    def check(self, request: Request, prompt: str = "the prompt") -> None:
+        """Refuse a request that cannot be answered (UsageError), whose prompt has a name in the message."""
         for name, number in (("max_tokens", request.max_tokens), ("samples", request.samples)):
             if number < 1:
                 raise UsageError(f"{name}: expected at least 1, got {number}")
         if "" in request.stop:
             raise UsageError("stop: an empty string would end every text before its first token; leave it out")
-        self.ids(request)
+        self.ids(request, prompt)
 
-    def ids(self, request: Request) -> tuple[list[int], int]:
+    def dropped(self, request: Request) -> int:
+        """Return how many tokens at the left end of a prompt are dropped, where prompts may be cut."""
+        return len(self._whole(request, "the prompt")) - len(self.ids(request)[0])
+
+    def _whole(self, request: Request, name: str) -> list[int]:
+        """Return the ids of a prompt of any length; see `ids`."""
+        if isinstance(request.prompt, str):
+            ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
+        else:
+            ids = [int(one) for one in request.prompt]
+        if ids:
+            return ids
+        roles = self.tokenizer.vocabulary.roles
+        first = next((roles[role] for role in ("bos", "eos", "sep", "cls") if role in roles), None)
+        if first is None:
+            raise UsageError(f"{name} is empty, and the vocabulary has no token that begins a text; give a word")
+        return [first]
+
+    def ids(self, request: Request, name: str = "the prompt") -> tuple[list[int], int]:
         """Return the prompt's ids, and the most tokens that may follow.
 
         An empty prompt is the token that begins a text, or that separates documents.
@@ -48,22 +66,13 @@ class Prompts:
         Raises:
             UsageError: the prompt is longer than the model's positions, or empty and there is no token to begin with.
         """
-        if isinstance(request.prompt, str):
-            ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
-        else:
-            ids = [int(one) for one in request.prompt]
-        if not ids:
-            roles = self.tokenizer.vocabulary.roles
-            first = next((roles[role] for role in ("bos", "eos", "sep", "cls") if role in roles), None)
-            if first is None:
-                raise UsageError("the prompt is empty, and the vocabulary has no token that begins a text; give a word")
-            ids = [first]
+        ids = self._whole(request, name)
         if self.max_length is None:
             return ids, request.max_tokens
         if len(ids) >= self.max_length:
             if not self.cut:
                 raise UsageError(
-                    f"the prompt has {len(ids)} tokens, and the model {self.max_length} positions, of which at least "
+                    f"{name} has {len(ids)} tokens, and the model {self.max_length} positions, of which at least "
                     "one is for what follows; shorten it, or drop its left end (--cut-prompt)"
                 )
             ids = self._cut(ids, request.max_tokens)
