@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands import Ended, ask, run
+from commands import INTERVAL, Ended, ask, run
 
 from genus.errors import GenusError
 from genus.export.folder import load
@@ -23,6 +23,8 @@ ROWS = ("bert/tiny", "electra/tiny", "xlnet/tiny")
 SMALL = ["tokens.vocab_size=300", "stages=[{max_length=32,batch=4,micro_batch=4,share=1.0}]", "budget.amount=24"]
 SMALLEST = [*SMALL[:2], "budget.amount=4", "model.layers=1", "model.hidden=16", "model.feedforward.size=16"]
 RUN = ["device=cpu", "evaluate_batches=2", "tracker=none", "checkpoint_every=3", "evaluate_every=5", "log_every=1"]
+LONGEST = 60.0
+"""Seconds within which a run has three checkpoints."""
 TUNED = {"finetune": "classification", "regress": "regression", "tag": "tagging"}
 """Fine-tunings, and their tasks."""
 TUNING = ["finetuning.epochs=2", "finetuning.max_length=16", "finetuning.batch=4"]
@@ -126,6 +128,8 @@ class Place:
         out = self.folder / "whole" / what.replace("/", "-")
         took = out.with_name(f"{out.name}.json")
         if not took.exists():
+            if what in (*TUNED, "prepare", "export"):  # they begin with a pretrained run
+                self.whole(ROWS[0])
             seconds = {}
             for real in (True, False):
                 made = out if real else self.folder / "fork"
@@ -140,14 +144,22 @@ class Place:
         return out, json.loads(took.read_text())[str(self.real)]
 
     def begun(self, what: str) -> Path:
-        """Return a run that was killed midway."""
+        """Return a run that was killed midway, with three checkpoints."""
         out = self.folder / "begun" / what.replace("/", "-")
         kept = out.with_name(f"{out.name}-kept")
+
+        def checkpoints() -> int:
+            return len(list(out.glob("checkpoints/checkpoint-*")))
+
+        def wait() -> None:
+            last = time.monotonic() + LONGEST
+            while checkpoints() < 3 and time.monotonic() < last:
+                time.sleep(INTERVAL)
+
         while not kept.exists():
             shutil.rmtree(out, ignore_errors=True)
-            seconds = self.whole(what)[1]
-            moment = random.uniform(0.4, 0.9) * seconds
-            if self.run(what, out, kill_after=moment).killed and len(list(out.glob("checkpoints/checkpoint-*"))) == 3:
+            moment = random.uniform(0.0, 0.1) * self.whole(what)[1]
+            if self.run(what, out, at=(0.0, wait), kill_after=moment).killed and checkpoints() == 3:
                 out.rename(kept)
         return kept
 

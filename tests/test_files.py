@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from genus.errors import GenusError
-from genus.files import CHECKSUMS, beside, checksum, expecting, write_tensors, write_text
+from genus.files import CHECKSUMS, beside, checksum, expecting, reason, write_tensors, write_text
+from ordinary import ordinary_user
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -111,6 +113,46 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
     with pytest.raises(GenusError, match="file: cannot be written: Not a directory"):
         write(tmp_path / "file", {"a": "1"})
     assert content(tmp_path) == {"file": "precious"}
+
+
+def test_an_error_within_a_temporary_folder_names_the_folder_that_it_is_for(tmp_path: Path) -> None:
+    """A tokenizer and its files are written into the temporary folder of a model."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for name in ("", "generator"):
+        with pytest.raises(GenusError) as caught, beside(tmp_path / "model") as outer, beside(outer / name):
+            raise full
+        assert str(caught.value) == f"{tmp_path / 'model' / name}: cannot be written: No space left on device"
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (
+            OSError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            os.strerror(errno.ENOSPC),
+        ),
+        (ValueError('Os { code: 28, kind: StorageFull, message: "..." }'), os.strerror(errno.ENOSPC)),
+        (ValueError("one line\nand another"), "one line"),
+        (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_reasons_are_a_few_words(error: Exception, told: str) -> None:
+    """Of the libraries too, whose errors hold the system's number in their text."""
+    assert reason(error) == told
+
+
+def test_a_folder_that_may_not_be_read_stays_where_another_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "model" / "notes").mkdir(parents=True)
+    (tmp_path / "model" / "notes" / "a").write_text("mine")
+    (tmp_path / "model" / "notes").chmod(0)
+    with ordinary_user():
+        write(tmp_path / "model", {"config.json": "{}"})
+    (tmp_path / "model" / "notes").chmod(0o700)
+    assert content(tmp_path / "model") == {"config.json": "{}", "notes/a": "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"numbers": 1}', "\xff", "[" * 100_000])

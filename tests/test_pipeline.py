@@ -241,7 +241,10 @@ def test_a_run_that_starts_from_another_size_says_so_and_has_its_name(
 ) -> None:
     other = shrunk(catalog.load("bert/mini")).overlay({"model": {"layers": 3}})
     pipeline.pretrain(other, [corpus], tmp_path / "run", RUN, start=trained / "model")
-    assert f"{trained / 'model'}: the architecture is this one's: model.layers 2, not 3\n" in capsys.readouterr().err
+    assert (
+        f"{trained / 'model'}: its architecture is taken, not the recipe's: model.layers 2, not 3\n"
+        in capsys.readouterr().err
+    )
     recipe, source = catalog.load(tmp_path / "run"), catalog.load(trained)
     assert (recipe.name, recipe.published, recipe.model) == (source.name, source.published, source.model)
     assert recipe.optimizer == other.optimizer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from genus import catalog, pipeline
-from genus.errors import UsageError
+from genus.errors import MOST_SHOWN, UsageError
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.feedforward.mlp import MLP
 from genus.model.transformer import Transformer
@@ -64,7 +64,8 @@ FRACTION = "expected a fraction from 0 to below 1"
 def test_a_number_out_of_its_range_is_refused_by_its_path(member: str, setting: str, path: str, reason: str) -> None:
     with pytest.raises(UsageError) as error:
         catalog.load(member, [setting])
-    assert str(error.value) == f"--set {setting}: {path}: {reason}"
+    told = setting if len(setting) <= MOST_SHOWN else f"{setting[:MOST_SHOWN]}..."
+    assert str(error.value) == f"--set {told}: {path}: {reason}"
 
 
 @pytest.mark.parametrize(

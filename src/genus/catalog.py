@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
 import pkgutil
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import genus.recipes
-from genus.errors import UsageError, near
+from genus.errors import MOST_SHOWN, UsageError, near, shown
+from genus.files import reason
 from genus.part import Part
 from genus.part.renames import SCHEMA
 from genus.recipe import Recipe
@@ -60,17 +62,21 @@ def split(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
         UsageError: there is a recipe and no text.
     """
     first, *texts = arguments
-    if not _is_recipe(first) and Path(first).exists():
+    if not _is_recipe(first) and os.path.exists(first):
         return default, [*arguments]
     if not texts:
-        raise UsageError(f"{first}: there is no {'text beside the recipe' if _is_recipe(first) else 'such text'}")
+        known = _is_recipe(first)
+        raise UsageError(
+            f"{_cut(first)}: there is no {'text beside the recipe' if known else 'such recipe or text'}; name "
+            f"{'a file of text, or a folder of them' if known else 'a member, a recipe file or a file of text'}"
+        )
     return first, texts
 
 
 def _is_recipe(name: str) -> bool:
     """Return whether a name or a path is that of a recipe."""
     path = Path(name)
-    return name in {*members(), *names()} or path.suffix in FILES or (path / "recipe.json").is_file()
+    return name in {*members(), *names()} or path.suffix in FILES or os.path.isfile(path / "recipe.json")
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -104,12 +110,12 @@ def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:
     for setting in settings:
         path, separator, value = setting.partition("=")
         if not separator or not path.strip():
-            raise UsageError(f"{option} {setting}: expected name=value")
+            raise UsageError(f"{option} {_cut(setting)}: expected name=value")
         waiting[path.strip()] = value.strip()
         try:
             part = part.overrides(waiting)
         except UsageError as error:
-            problem = problem or f"{option} {setting}: {error}"
+            problem = problem or f"{option} {_cut(setting)}: {error}"
         else:
             waiting, problem = {}, ""
     if waiting:
@@ -117,22 +123,27 @@ def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:
     return part
 
 
+def _cut(setting: str) -> str:
+    """Return a setting for a message, with its end left out where it is long."""
+    return setting if len(setting) <= MOST_SHOWN else f"{setting[:MOST_SHOWN]}..."
+
+
 def _read(name: str, above: tuple[Path, ...]) -> Recipe:
     """Read a recipe by name or from a file; `above` holds the overlays that led here, to detect cycles."""
     path = Path(name)
-    if path.is_dir() and name not in {*members(), *names()}:
+    if os.path.isdir(path) and name not in {*members(), *names()}:  # of no path, as a long name, it says no
         path = path / "recipe.json"
     if path.suffix not in FILES:
         return _named(name)
     if path in above:
-        raise UsageError(f"{path}: is its own base")
+        raise UsageError(f"{path}: is its own base; name another one as base")
     table = _table(path)
     base = table.pop("base", None)
     try:
         if base is None:
             return Recipe.from_json(table if path.suffix == ".json" else {"schema": SCHEMA, **table})
         if not isinstance(base, str):
-            raise UsageError(f"base: expected a name or a file, got {base!r}")
+            raise UsageError(f"base: expected a name or a file, got {shown(base)}")
         beside = path.parent / base
         return _read(str(beside) if beside.is_file() else base, (*above, path)).overlay(table)
     except UsageError as error:
@@ -145,8 +156,10 @@ def _table(path: Path) -> dict[str, Any]:
         table = FILES[path.suffix](path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason(error)}") from None
     if not isinstance(table, dict):
         raise UsageError(f"{path}: expected a table of choices")
     return table
@@ -160,4 +173,4 @@ def _named(name: str) -> Recipe:
         return rows[name]
     if rows and name == member:
         return next(iter(rows.values()))
-    raise UsageError(f"there is no member {name!r}.{near(name, [*members(), *names()])}")
+    raise UsageError(f"there is no member {shown(name)}.{near(name, [*members(), *names()], ' See `genus list`.')}")

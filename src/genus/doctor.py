@@ -156,13 +156,13 @@ def examine_run(folder: Path) -> list[Finding]:
     run = RunFolder(folder)
     metrics = folder / "metrics.jsonl"
     if run.content() != "a pretraining run" or not metrics.exists():
-        raise GenusError(f"{folder}: is no pretraining run with metrics; name its folder, or a text")
+        raise GenusError(f"{folder}: is no pretraining run with metrics.jsonl; name the folder of one that has begun")
     recipe = run.choices(Recipe)
     with expecting(metrics, "resume the run, which leaves damaged lines out"):
         rows = read_metrics(metrics)
         steps, held_out = [row for row in rows if "loss" in row], [row for row in rows if _held_out(row)]
         if not steps:
-            raise GenusError(f"{metrics}: has no step yet; try again when the run has made ten")
+            raise GenusError(f"{metrics}: has no step yet; try again when the run has made --run log_every steps")
         return [*_progress(recipe, steps), *_fit(folder, recipe, steps, held_out), *_weights(folder)]
 
 
@@ -219,7 +219,9 @@ def _weights(folder: Path) -> Iterator[Finding]:
     """Yield the size of the published weights."""
     if not (folder / "model" / "config.json").exists():
         return
-    largest, name = max((float(tensor.abs().max()), name) for name, tensor in read_weights(folder / "model").items())
+    sizes = {name: float(one.abs().max()) for name, one in read_weights(folder / "model").items() if one.numel()}
+    name = max(sizes, key=lambda name: sizes[name] if math.isfinite(sizes[name]) else math.inf)  # NaN is no maximum
+    largest = sizes[name]
     wrong = not math.isfinite(largest) or largest > 1e3
     yield Finding("weights", f"the largest is {largest:.3g}, in {name}", "a lower optimizer.lr" if wrong else "")
 

@@ -1,9 +1,15 @@
 """Errors that a user can cause and notices: each is one line that says what, where, and what to do."""
 
+import reprlib
 import sys
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C stopped, the convention of shells."""
+MOST_SHOWN = 80
+"""Characters of a value, and entries of a list or a table, that a message shows at most."""
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = _brief.maxlong = MOST_SHOWN
 
 
 class GenusError(Exception):
@@ -27,11 +33,19 @@ def say(line: str) -> None:
     print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
-def near(name: str, names: list[str] | tuple[str, ...]) -> str:
-    """Return ' Did you mean ...?' with the valid names most similar to `name`, or all names where none is similar."""
+def shown(value: object) -> str:
+    """Return the repr of a value, with its middle left out where it is long, and what is deep within it."""
+    return _brief.repr(value)
+
+
+def near(name: str, names: list[str] | tuple[str, ...], otherwise: str = "") -> str:
+    """Return ' Did you mean ...?' with the valid names most similar to `name`.
+
+    Where none is similar, return `otherwise`, or all names if it is empty.
+    """
     import difflib
 
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name[:MOST_SHOWN], names, n=3, cutoff=0.5)
     if close:
         return f" Did you mean {' or '.join(repr(c) for c in close)}?"
-    return f" Valid: {', '.join(sorted(names))}."
+    return otherwise or f" Valid: {', '.join(sorted(names))}."

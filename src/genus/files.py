@@ -21,6 +21,7 @@ from genus.errors import GenusError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+    from io import FileIO
 
     from torch import Tensor
 
@@ -28,6 +29,9 @@ CHECKSUMS = "crc32"
 """Key in the metadata of safetensors files that genus wrote: JSON of each tensor's name and the CRC-32 of its bytes."""
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Arguments of Linux's `renameat2`, from <linux/fcntl.h> and <linux/fs.h>."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a disk without room."""
 
 _numbers = itertools.count()
 """Counter in temporary file names, which keeps the threads of this process apart."""
@@ -43,8 +47,10 @@ def read_json(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise GenusError(f"{path}: cannot be read as JSON: {error}") from None
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise GenusError(f"{path}: cannot be read as JSON: {reason(error)}") from None
     if not isinstance(table, dict):
         raise GenusError(f"{path}: expected a JSON table")
     return table
@@ -59,12 +65,14 @@ def expecting(path: Path, remedy: str) -> Iterator[None]:
         remedy: what to do if its content is not as genus writes it.
 
     Raises:
-        GenusError: the file cannot be read, or its content is not as expected.
+        GenusError: the file, or another that is read there, cannot be read, or its content is not as expected.
     """
     try:
         yield
     except GenusError:
         raise
+    except PermissionError as error:
+        raise GenusError(f"{error.filename or path}: cannot be read: {reason(error)}") from None
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise GenusError(f"{path}: is damaged ({type(error).__name__}: {error}); {remedy}") from None
 
@@ -85,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
         else:
             _replace(Path(os.path.realpath(path)), content)
     except OSError as error:
-        raise GenusError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 20) : error.end + 20]
         raise GenusError(f"{path}: cannot hold a name that is not UTF-8 ({around!a}); rename that file") from None
@@ -122,6 +130,17 @@ def _replace(path: Path, content: bytes) -> None:
         os.replace(work, path)
     finally:
         work.unlink(missing_ok=True)
+
+
+def append(file: FileIO, data: bytes) -> None:
+    """Append bytes to an unbuffered file.
+
+    Raises:
+        OSError: the disk is full or fails; a part may have been written.
+    """
+    rest = memoryview(data)
+    while rest:  # a disk that becomes full takes a part, without an error
+        rest = rest[file.write(rest) :]
 
 
 def write_json(path: Path, value: object) -> None:
@@ -190,12 +209,12 @@ def beside(folder: Path, replaced: Collection[Path] = ()) -> Iterator[Path]:
         work.mkdir(parents=True)
         yield work
         _publish(work, target, replaced)
-    except GenusError:
-        raise
+    except GenusError as error:  # of a file in it, which nobody knows by its temporary name
+        raise type(error)(str(error).replace(str(work), str(folder))) from None
     except Exception as error:  # the libraries that write tensors and tokenizers have errors of their own
-        if (reason := system_error(error)) is None:
+        if (found := system_error(error)) is None:
             raise
-        raise GenusError(f"{folder}: cannot be written: {reason}") from None
+        raise GenusError(f"{folder}: cannot be written: {found}") from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -205,10 +224,21 @@ def system_error(error: BaseException) -> str | None:
 
     Errors of the tokenizers and safetensors libraries contain its number: `No space left on device (os error 28)`.
     """
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     found = re.search(r"\(os error (\d+)\)|Os \{ code: (\d+)", str(error))
-    return os.strerror(int(found[1] or found[2])) if found else None
+    if found:
+        return os.strerror(int(found[1] or found[2]))
+    return str(error) if isinstance(error, OSError) else None
+
+
+def reason(error: BaseException) -> str:
+    """Return why a file could not be read or written, in a few words of one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, ValueError) and "set_int_max_str_digits" in str(error):
+        return "a number has thousands of digits"
+    return system_error(error) or (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _process() -> str:
@@ -263,16 +293,30 @@ def _exchange(work: Path, folder: Path, stale: Collection[Path]) -> bool:
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "renameat2"):
         return False
     try:
-        for path in folder.rglob("*"):
+        for path in _everything(folder):
             target = work / path.relative_to(folder)
             stays = path.relative_to(folder) not in stale and not os.path.lexists(target)
             if stays and (path.is_symlink() or not path.is_dir()):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, target, follow_symlinks=False)
         work.chmod(folder.stat().st_mode & 0o7777)
-    except OSError:  # a disk without links
+    except OSError:  # a disk without links, or a folder that may not be read
         return False
     return bool(libc.renameat2(AT_FDCWD, os.fsencode(work), AT_FDCWD, os.fsencode(folder), RENAME_EXCHANGE) == 0)
+
+
+def _everything(folder: Path) -> Iterator[Path]:
+    """Yield all that is in a folder, at any depth, before the folders that hold it are changed.
+
+    Raises:
+        OSError: a folder cannot be read, which `Path.rglob` takes for an empty one.
+    """
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
+        yield Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _everything(Path(entry.path))
 
 
 def _move(work: Path, folder: Path) -> None:

@@ -182,7 +182,7 @@ def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[
         recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
     recipe, learner = new_learner(replace(recipe, objectives=objectives), tokenizer)
     if parts := sorted({".".join(name.split(".")[:2]) for name in init_from(source, learner, tokenizer)}):
-        say(f"{start}: has no weights for {', '.join(parts)}, which starts afresh")
+        say(f"{start}: has no weights for {', '.join(parts)}, which start from random numbers")
     return recipe, learner
 
 
@@ -191,7 +191,7 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
     model, pieces = recipe.model.merge_pretrained(source.model), recipe.vocab_rows
     if changes := [f"model.{where} {new}, not {old}" for where, old, new in diff(recipe.model, model)]:
         more = f" and {len(changes) - MOST} more" if len(changes) > MOST else ""
-        say(f"{start}: the architecture is this one's: {', '.join(changes[:MOST])}{more}")
+        say(f"{start}: its architecture is taken, not the recipe's: {', '.join(changes[:MOST])}{more}")
     if model.parameters(pieces) != recipe.model.parameters(pieces):
         recipe = replace(recipe, name=source.name, published=source.published)
     return replace(recipe, model=model)

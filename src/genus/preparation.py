@@ -104,8 +104,14 @@ def held_out_of(store: Store, share: float) -> tuple[Store, Store]:
     parts = len(training.documents) + len(validation.documents) - len(store.documents)
     held = validation.tokens / store.tokens
     if is_rank_zero() and (parts or held > share + LARGEST_EXCESS):
-        what = f"the last sentences of {parts:,} documents" if parts else f"{len(validation.documents):,} documents"
-        say(f"held out: {held:.1%} of the text, {what}, where --run held_out={share:g} was asked of few documents")
+        if parts:
+            what = f"the last sentences of {parts:,} documents, as whole ones would be far more than"
+        else:
+            what = f"{len(validation.documents):,} whole documents, as no fewer can be: more than"
+        say(
+            f"held out: {held:.1%} of the text, {what} --run held_out={share:g}; more documents, with blank lines "
+            "between them, are held out evenly"
+        )
     return training, validation
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from genus.errors import GenusError, UsageError
-from genus.files import read_json, system_error, write_json
+from genus.files import read_json, reason, write_json
 from genus.part import Part, diff
 
 try:
@@ -65,9 +65,17 @@ class RunFolder:
         return "other files" if names else "nothing"
 
     def checkpoint_steps(self) -> list[int]:
-        """Return the steps of all checkpoints in ascending order."""
-        found = (re.fullmatch(r"checkpoint-(\d+)", path.name) for path in self.path.glob("checkpoints/checkpoint-*"))
-        return sorted(int(name[1]) for name in found if name)
+        """Return the steps of all checkpoints in ascending order.
+
+        Raises:
+            GenusError: their folder cannot be read; a run that seems to have none would begin anew.
+        """
+        folder = self.path / "checkpoints"
+        try:
+            names = os.listdir(folder) if folder.is_dir() else []
+        except OSError as error:
+            raise GenusError(f"{folder}: cannot be read: {reason(error)}") from None
+        return sorted(int(found[1]) for found in (re.fullmatch(r"checkpoint-(\d+)", name) for name in names) if found)
 
     def has_started(self) -> bool:
         """Return whether the run has a checkpoint or a model; until then its choices may change."""
@@ -127,7 +135,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             return os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise GenusError(f"{self.path}: cannot be written: {system_error(error)}") from None
+            raise GenusError(f"{self.path}: cannot be written: {reason(error)}") from None
 
     def _is_ours(self, handle: int) -> bool:
         try:

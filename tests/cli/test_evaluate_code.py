@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,20 @@ def test_programs_are_run_only_when_asked_for(folder: Path, tmp_path: Path, caps
     assert [one.result for one in read_samples(path)] == ["failed", "passed"] * 3
 
 
+def test_problems_that_lose_their_left_end_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = replace(PROBLEMS[1], prompt="# the cat sat on the mat\n" * 40 + PROBLEMS[1].prompt)
+    problems = write_problems(tmp_path / "problems.jsonl", [PROBLEMS[0], long])
+    given = ["evaluate-code", str(folder), str(problems), "--out", str(tmp_path / "out"), "--max-tokens", "8"]
+    assert main([*given, "--samples", "1"]) == 2
+    assert "prompt 2 of 2 has" in capsys.readouterr().err
+    assert main([*given, "--samples", "1", "--cut-prompt"]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("longer than the model's positions: the first ")
+    assert first.endswith(f" tokens of {long.task_id} are dropped (--cut-prompt)")
+
+
 def test_samples_depend_on_seed_problem_and_number_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
@@ -72,9 +87,9 @@ def test_samples_depend_on_seed_problem_and_number_alone(folder: Path, tmp_path:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--samples", "0"], 2, "expected more than 0"),
+        (["--samples", "0"], 2, "expected a number above 0"),
         (["--temperature", "-1"], 2, "temperature"),
-        (["--timeout", "nan", "--run-code"], 2, "expected more than 0"),
+        (["--timeout", "nan", "--run-code"], 2, "expected a number above 0"),
         (["--seed=-1"], 2, "seed: expected at least 0"),
         (["--seed", "1"], 2, "holds samples of another generation; write to a new folder"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from generate.writers import TEXTS
 from genus.cli import main
+from genus.cli.folders import read_model
 from genus.cli.options import generating_run
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from written import write_model
@@ -62,7 +63,7 @@ def test_prompts_of_a_file_as_json(folder: Path, tmp_path: Path, capsys: pytest.
         (["a", "--seed", "-1"], 2, "seed: expected at least 0"),
         (["a", "--samples", "3"], 2, "greedy decoding finds one text, got 3"),
         (["a", "--temperature", "1", "--min-p", "2"], 2, "min_p"),
-        (["--prompts", "nowhere.txt"], 1, "nowhere.txt: No such file"),
+        (["--prompts", "nowhere.txt"], 1, "nowhere.txt: cannot be read: No such file"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -73,6 +74,24 @@ def test_what_cannot_be_is_one_line(
     assert told.out == ""
     assert message in told.err
     assert len(told.err.splitlines()) == 1
+
+
+def test_what_is_cut_of_prompts_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which prompts lose how many tokens, and nothing where none does."""
+    long = "the cat sat on the mat and the dog ran to the door . " * 20
+    file = tmp_path / "prompts.txt"
+    file.write_text(f"the\n{long}\non\n{long}\n", encoding="utf-8")
+    given = ["generate", str(folder), "--prompts", str(file), "--max-tokens", "4"]
+    assert main(given) == 2
+    assert "genus: error: prompt 2 of 4 has " in capsys.readouterr().err
+    assert main([*given, "--cut-prompt"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    dropped = len(read_model(folder).tokenizer.encode([long], specials=False)[0]) - (128 - 4)
+    cut = f"the first {dropped:,} tokens of prompt 2, {dropped:,} tokens of prompt 4 are dropped (--cut-prompt)"
+    assert line == f"longer than the model's positions: {cut}"
+    file.write_text("the\non\n", encoding="utf-8")
+    assert main([*given, "--cut-prompt"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_lone_surrogate_in_a_prompt_is_replaced(

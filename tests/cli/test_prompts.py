@@ -92,7 +92,7 @@ def test_several_tables_are_told_apart(place: Path, capsys: pytest.CaptureFixtur
     ("options", "code", "message"),
     [
         (["--prompts", "pest"], 2, "--prompts: there is no task 'pest'. Did you mean 'pets'"),
-        (["--prompts", "nowhere.toml"], 2, "nowhere.toml: cannot be read as TOML: No such file"),
+        (["--prompts", "nowhere.toml"], 2, "nowhere.toml: cannot be read: No such file"),
         (["--prompts", "pets", "--shots", "7"], 2, "--shots 7: there are 6 examples; ask for 0 to 6"),
         (["--prompts", "pets", "--shots", "1", "--examples", "no.jsonl"], 1, "no.jsonl: there is no such file"),
         (["--prompts", "pets", "--examples", "no.jsonl"], 2, "--examples: are for worked examples; say how many"),
@@ -185,12 +185,16 @@ def test_perplexity_per_word(place: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_codes_are_told_by_their_probability(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["attribute", str(place / "model"), "the cat sat"]
+    for codes in (["--code", ""], ["--code", "Books", "--code", "Books"]):
+        assert main([*given, *codes]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("genus: error: --code: expected each code once and none empty, got ")
     assert main([*given, "--code", "the", "--code", "dog", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {one["code"] for one in found} == {"the", "dog"}
     assert sum(one["probability"] for one in found) == pytest.approx(1)
     assert main(given) == 1
-    assert "tells no control codes that it was trained with; name some with --code" in capsys.readouterr().err
+    assert "was trained without control codes, as far as it tells; name some with --code" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,15 @@ def test_a_closed_output_is_quiet() -> None:
     assert done.stderr == ""
 
 
-def test_a_name_in_other_bytes_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", os.fsdecode(b"r\xff.toml")]) == 2
-    assert capsys.readouterr().err == "genus: error: 'r\\udcff.toml': this name is not UTF-8; rename the file\n"
+@pytest.mark.parametrize(
+    "arguments",
+    [["show"], ["fill", "model"], ["generate", "model"], ["generate", "model", "a", "--stop"], ["attribute", "model"],
+     ["attribute", "model", "a", "--code"], ["evaluate", "model"], ["pretrain", "bert"]],
+)  # fmt: skip
+def test_an_argument_in_other_bytes_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments, os.fsdecode(b"caf\xe9 r\xff")]) == 2
+    told = f"argument {len(arguments) + 1}, 'caf\\udce9 r\\udcff', is not UTF-8; give text in UTF-8, and rename a file"
+    assert capsys.readouterr().err == f"genus: error: {told} of such a name\n"
 
 
 def options() -> list[tuple[str, list[str]]]:

@@ -86,7 +86,7 @@ def test_a_long_text_is_read_in_pieces_each_after_its_code(model: LoadedModel) -
 
 def test_what_cannot_be_attributed(model: LoadedModel) -> None:
     for codes in ([], ["Books", "Books"], ["Books", ""]):
-        with pytest.raises(UsageError, match="codes: expected several"):
+        with pytest.raises(UsageError, match="codes: expected one or more"):
             asked(model, codes=codes)
     with pytest.raises(UsageError, match="prior: expected a number above 0 for each of 3"):
         asked(model, prior=[1.0, 0.0, 1.0])

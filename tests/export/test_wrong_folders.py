@@ -13,6 +13,8 @@ from oracle import ROBERTA
 
 from genus.errors import GenusError
 from genus.export.folder import load
+from genus.tokens.algorithms.wordpiece import WordPiece
+from written import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +78,7 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     ),
     (
         lambda folder: rewrite(folder, lambda t: t | {"cls.predictions.decoder.weight": torch.zeros(40, 16)}),
-        f"cls.predictions.decoder.weight differs from {WORD}; here the two are one",
+        f"cls.predictions.decoder.weight differs from {WORD}, which genus keeps as one tensor",
     ),
     (
         lambda folder: rewrite(
@@ -100,6 +102,18 @@ def test_a_wrong_folder_is_one_line(folder: Path, harm: Callable[[Path], Any], m
 def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(GenusError, match="nowhere: there is no such folder"):
         load(tmp_path / "nowhere")
+
+
+def test_a_folder_of_ours_without_its_recipe_is_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path, "bert/tiny", WordPiece(vocab_size=100), ["The old river answers the long letter."] * 9)
+    load(tmp_path)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "recipe.json").unlink()
+    load(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{tmp_path / 'recipe.json'}: is missing, which genus writes beside tokens.json; ")
 
 
 def test_a_configuration_without_type_is_told_by_its_tensors(folder: Path) -> None:

@@ -8,7 +8,7 @@ import inspect
 from typing import TYPE_CHECKING
 
 import pytest
-from source import modules, own_imports, room
+from source import modules, room
 from torch import nn
 
 from genus.part import Part
@@ -36,6 +36,23 @@ def test_the_rule_sees_what_is_asked() -> None:
     assert [kind.__name__ for _, kind in asked(tree)] == ["Transformer", "Head", "Transformer"]
 
 
+@pytest.mark.parametrize(
+    ("imported", "named"),
+    [
+        ("from genus.model import transformer", "transformer.Transformer"),
+        ("from genus.model import transformer as one", "one.Transformer"),
+        ("import genus.model.transformer", "genus.model.transformer.Transformer"),
+        ("import genus.model.transformer as one", "one.Transformer"),
+        ("from genus import model", "model.transformer.Transformer"),
+        ("from genus.model.transformer import Transformer as One", "One"),
+        ("import genus", "genus.model.transformer.Transformer"),
+    ],
+)
+def test_the_rule_sees_classes_by_any_name(imported: str, named: str) -> None:
+    tree = ast.parse(f"{imported}\ndef f(x):\n    return isinstance(x, (str, {named} | int))\n")
+    assert [kind.__name__ for _, kind in asked(tree)] == ["Transformer"]
+
+
 def one_of_several(kind: type) -> bool:
     """Return whether a part is a choice beside others, as a recipe is not."""
     return kind.__bases__ != (Part,) or bool(kind.__subclasses__())
@@ -43,7 +60,7 @@ def one_of_several(kind: type) -> bool:
 
 def asked(tree: ast.Module) -> Iterator[tuple[int, type]]:
     """Yield (line, class) of every class of this package that a test by `isinstance` or `type(...) is` names."""
-    known = {name.rpartition(".")[2]: name for _, name in own_imports(tree)}
+    known = bindings(tree)
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kinds]):
@@ -53,8 +70,37 @@ def asked(tree: ast.Module) -> Iterator[tuple[int, type]]:
             case _:
                 continue
         for part in ast.walk(named):
-            if isinstance(part, ast.Name) and part.id in known:
-                home, _, attribute = known[part.id].rpartition(".")
-                value = getattr(importlib.import_module(home), attribute, None)
-                if inspect.isclass(value):
-                    yield node.lineno, value
+            name, _, rest = (
+                ast.unparse(part).partition(".") if isinstance(part, ast.Name | ast.Attribute) else ("",) * 3
+            )
+            value = found(f"{known[name]}.{rest}" if rest else known[name]) if name in known else None
+            if inspect.isclass(value):
+                yield node.lineno, value
+
+
+def bindings(tree: ast.Module) -> dict[str, str]:
+    """Return {name: what of this package it is bound to} of the imports of a module, wherever they stand."""
+    bound = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(home)):
+                bound |= {alias.asname or alias.name: f"{home}.{alias.name}" for alias in node.names}
+            case ast.Import():
+                for alias in node.names:
+                    bound[alias.asname or alias.name.split(".")[0]] = alias.name if alias.asname else "genus"
+    return {name: full for name, full in bound.items() if name == full == "genus" or full.startswith("genus.")}
+
+
+def found(name: str) -> object:
+    """Return what a dotted name means: attributes of the longest module in it; None where there is none."""
+    steps, rest = name.split("."), list[str]()
+    while steps:
+        try:
+            value: object = importlib.import_module(".".join(steps))
+        except ModuleNotFoundError:
+            rest.insert(0, steps.pop())
+            continue
+        for step in rest:
+            value = getattr(value, step, None)
+        return value
+    return None

@@ -117,5 +117,7 @@ def test_it_has_no_parameters_and_is_refused_where_attention_takes_none(
     assert not any(isinstance(part, nn.Embedding) and part.num_embeddings == 600 for part in network.modules())
     with pytest.raises(ValueError, match=r"embedding\.position: LinformerAttention does not take Rotary"):
         replace(model, attention=LinformerAttention(heads=4, rank=4))
-    with pytest.raises(ValueError, match="are to rotate in pairs"):
+    with pytest.raises(
+        ValueError, match=r"position.fraction: .* expected an even number above 0, since they rotate in pairs"
+    ):
         replace(model, embedding=Embedding(position=Rotary(fraction=0.1)))

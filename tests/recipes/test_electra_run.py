@@ -91,7 +91,7 @@ def test_training_goes_on_without_the_generator_and_says_so(
     recipe = small("budget.amount=1")
     pipeline.pretrain(recipe, [corpus], tmp_path / "run", RUN, start=tmp_path / "bare")
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'bare'}: has no weights for heads.masked_lm_generator, which starts afresh" in said
+    assert f"{tmp_path / 'bare'}: has no weights for heads.masked_lm_generator, which start from random numbers" in said
     assert list(load(tmp_path / "run" / "model").learner.heads) == ["masked_lm_generator", "replaced_token_detection"]
 
 

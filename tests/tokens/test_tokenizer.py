@@ -160,7 +160,7 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
     check_error("vocab.txt: cannot be read as a vocabulary", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
-    check_error("tokenizer_config.json: is not JSON", tmp_path)
+    check_error("tokenizer_config.json: cannot be read as JSON", tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": ', encoding="utf-8")
     check_error("tokenizer.json: cannot be read as a tokenizer", tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()

@@ -62,6 +62,14 @@ def test_a_long_document_is_sampled_too() -> None:
     assert all(len(stretch) <= STRETCH and stretch in book for stretch in chosen)
 
 
+def test_the_library_gets_no_more_than_a_stretch_at_once() -> None:
+    """It takes a hundred bytes of memory for each character: gigabytes for a line of 32 MB."""
+    book = " ".join(TEXTS) * 3
+    chosen = list(Sample([book, TEXTS[0]], 10**9, 0))
+    assert "".join(chosen) == book + TEXTS[0]
+    assert max(map(len, chosen)) <= STRETCH
+
+
 def test_words_without_end_are_cut() -> None:
     long = "acgt" * 5000
     found = list(Sample([f"a {long} b"], 10**9, 0))
@@ -164,6 +172,73 @@ def test_the_corpus_is_never_in_memory_whole() -> None:
     assert most < len(TEXTS) / 2
 
 
+LARGE = """
+import random, resource, sys
+from genus import catalog
+
+class Texts:
+    \"\"\"Texts that take no disk, as many as are asked for.\"\"\"
+
+    def __init__(self, megabytes):
+        draw = random.Random(0)
+        self.number = megabytes
+        words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(2, 9))) for _ in range(20_000)]
+        self.texts = [" ".join(draw.choices(words, k=155_000))[:1_000_000] for _ in range(8)]
+
+    def __iter__(self):
+        return (self.texts[number % len(self.texts)] for number in range(self.number))
+
+settings = ["tokens.vocab_size=2000", "tokens.train_on=20_000_000"]
+tokenizer = catalog.load(sys.argv[1], settings).tokens.train(Texts(int(sys.argv[2])))
+print(tokenizer.vocabulary.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+"""Train a tokenizer on so many megabytes of text; print its size and the largest resident memory in KiB."""
+
+
+def train_on_megabytes(member: str, megabytes: int) -> tuple[int, float, float]:
+    """Return pieces, bytes of memory and seconds of a training in a process of its own."""
+    begun = time.monotonic()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LARGE, member, str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=3600, check=True)
+    pieces, memory = map(int, done.stdout.split())
+    return pieces, 1024 * memory, time.monotonic() - begun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("member", ["bert/tiny", "gpt2/tiny", "albert/tiny"])
+def test_sixteen_gigabytes_are_read_in_the_memory_of_the_cap(member: str) -> None:
+    """Of the whole text only the sample is learned from: memory does not grow with it, time by reading alone."""
+    _, little, seconds = train_on_megabytes(member, 40)
+    pieces, memory, longer = train_on_megabytes(member, 16_000)
+    assert pieces == 2000
+    assert memory < 1.3 * little < 1.3e9
+    assert longer < seconds + 16_000 * 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("member", ["bert/tiny", "gpt2/tiny", "albert/tiny"])
+def test_a_line_of_fifty_megabytes_from_tokenizer_to_model(member: str, tmp_path: Path) -> None:
+    """In the memory of a little text and a gigabyte; where the line is cut is said."""
+    words = np.random.default_rng(0).integers(ord("a"), ord("q"), (5000, 6), dtype=np.uint8)
+    words[:, -1] = ord(" ")
+    line = words[np.random.default_rng(1).integers(0, 5000, 50_000_000 // 6)].tobytes().decode()
+    settings = ["--set", "tokens.vocab_size=1000", "--set", "budget.amount=2", "--run", "device=cpu"]
+    used, errors = [], ""
+    for name, text in {"little": line[:100_000], "long": line}.items():
+        (tmp_path / f"{name}.txt").write_text(text + "\nAnother line of some words.\n" * 40)
+        given = ["pretrain", member, str(tmp_path / f"{name}.txt"), "--out", str(tmp_path / name), *settings]
+        code = "import resource, sys; from genus.cli import main; code = main(sys.argv[1:])\n"
+        code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+        command = [sys.executable, "-c", code, *given]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        used.append(1024 * int(done.stdout.split()[-1]))
+        errors = done.stderr
+    assert used[1] < used[0] + 1e9
+    assert "1 documents over 32 MB are cut there, and go on as another" in errors
+
+
 def test_further_special_tokens_and_missing_ones() -> None:
     specials = GPT2.overlay({"extra": ["<a>", "<b>"]})
     tokenizer = ByteBPE(vocab_size=300, special_tokens=specials).train(TEXTS)
@@ -173,7 +248,7 @@ def test_further_special_tokens_and_missing_ones() -> None:
     assert tokenizer.encode(["x<a>"])[0][-1] == tokenizer.vocabulary.size - 2
 
 
-@pytest.mark.parametrize("member", ["bert/tiny", "albert/tiny"])
+@pytest.mark.parametrize("member", ["bert/tiny", "albert/tiny", "gpt2/tiny", "llama/tiny"])
 def test_ctrl_c_stops_training(member: str, tmp_path: Path) -> None:
     """It ends with one line and the exit code of shells, and nothing is written."""
     rng = np.random.default_rng(0)
@@ -198,6 +273,31 @@ def test_ctrl_c_stops_training(member: str, tmp_path: Path) -> None:
     assert (process.returncode, errors.strip()) == (130, "genus: stopped")
     assert time.monotonic() - begun < 30
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl"]
+
+
+PRESSED = """
+import sys, threading
+from genus.cli import main
+
+class Thread(threading.Thread):
+    def start(self):
+        super().start()
+        raise KeyboardInterrupt
+
+threading.Thread = Thread
+sys.exit(main(sys.argv[1:]))
+"""
+"""Press Ctrl-C while the thread of a training starts."""
+
+
+def test_ctrl_c_as_training_starts_is_no_abortion_within_the_library(tmp_path: Path) -> None:
+    letters = np.random.default_rng(0).integers(ord("a"), ord("z") + 1, (400_000, 10), dtype=np.uint8)
+    letters[:, -1] = ord(" ")
+    (tmp_path / "corpus.txt").write_bytes(letters.tobytes())
+    command = [sys.executable, "-c", PRESSED, "tokenizer", "train", "bert/tiny", str(tmp_path / "corpus.txt")]
+    command += ["--out", str(tmp_path / "words"), "--set", "tokens.vocab_size=60000"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert (done.returncode, done.stderr) == (130, "genus: stopped\n")
 
 
 def test_writing_a_model_takes_steps_in_proportion_to_its_pieces(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import json
+import os
 import resource
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 from toy_run import RUN, ToyFeed, losses, per_token, toy_train
 
+import genus.files
+import genus.train.curves
 from genus.errors import GenusError
 from genus.recipe import Budget
 from genus.train import display
@@ -21,6 +25,7 @@ from genus.train.peak import peak_flops, unknown_peak
 from genus.train.record import MetricsFile
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
 SINGLE = 1e-6
@@ -119,13 +124,39 @@ def test_tensorboard_holds_the_same_curves(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("held_out/score")] == [(5, 0.25)]
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "make room and resume"), (errno.EACCES, "make it writable and resume")]
+)
+def test_curves_that_cannot_be_written_end_the_run_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int, advice: str
+) -> None:
+    """As a disk that is full, from the third row on; no traceback of a thread stands beside it."""
+    pytest.importorskip("tensorboard")
+    real, written = genus.files.append, []
+
+    def append(file: FileIO, data: bytes) -> None:
+        written.append(data)
+        if len(written) > 3:
+            raise OSError(number, os.strerror(number))
+        real(file, data)
+
+    monkeypatch.setattr(genus.train.curves, "append", append)
+    with pytest.raises(GenusError, match=rf"tensorboard/events\S+: cannot be written \(.*\); {advice}") as caught:
+        toy_train(tmp_path, run=RUN.override("tracker", "tensorboard"))
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in capfd.readouterr().err
+    monkeypatch.undo()
+    toy_train(tmp_path, run=RUN.override("tracker", "tensorboard"))
+    assert len(losses(tmp_path)) == 10
+
+
 @pytest.mark.parametrize("tracker", ["auto", "tensorboard"])
 def test_without_tensorboard(tmp_path: Path, tracker: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is missed only by those who asked for it."""
     real = builtins.__import__
 
     def missing(name: str, *rest: Any, **more: Any) -> Any:
-        if name.startswith("torch.utils.tensorboard"):
+        if name.startswith("tensorboard"):
             raise ImportError(name)
         return real(name, *rest, **more)
 

@@ -1,6 +1,5 @@
 """The command line (typer): each command is a thin layer over one library function, imported when it is called."""
 
-import errno
 import os
 import re
 import sys
@@ -11,13 +10,14 @@ from typing import Annotated
 import typer
 
 from genus.cli import code, data, doctor, generate, likelihoods, quickstart, rows, training, use
-from genus.errors import INTERRUPTED, GenusError, UsageError
+from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
+from genus.files import FULL
 from genus.openmp import choose_waiting
 
 TRACEBACK = "GENUS_TRACEBACK"
 """Environment variable that shows tracebacks of errors."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a disk without room. Whoever writes a file names it; without a name, it is standard output's."""
+LONGEST_PATH = 4096
+"""Bytes of a path that Linux opens; a longer one is no path, and not told whole."""
 NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
 """In PyTorch's errors, on CPUs and on GPUs."""
 
@@ -76,9 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         choose_waiting()
     _open_closed_streams()
     try:
-        for argument in sys.argv[1:] if arguments is None else arguments:
+        for number, argument in enumerate(sys.argv[1:] if arguments is None else arguments, 1):
             if not argument.isascii() and argument.encode(errors="replace").decode() != argument:
-                raise UsageError(f"{argument!a}: this name is not UTF-8; rename the file")
+                raise UsageError(
+                    f"argument {number}, {argument!a:.80}, is not UTF-8; give text in UTF-8, and rename a file of "
+                    "such a name"
+                )
         code = app(args=arguments, prog_name="genus", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -112,7 +115,9 @@ def _report(error: Exception) -> int:
             print(message, file=sys.stderr)
             return code
     elif isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
+        # whoever writes a file names it; without a name, it is standard output's
         where = "standard output" if error.filename is None else os.fsdecode(error.filename)
+        where = where if len(where) <= LONGEST_PATH else f"{where[:MOST_SHOWN]}..."
         message, code = f"{where}: {error.strerror}", 1
     elif isinstance(error, MemoryError) or NO_MEMORY.search(str(error)):
         message, code = "there is not enough memory; take a smaller batch (stages.micro_batch), model or table", 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.generate import CutPrompt, Seed, Slots, TopP
+from genus.cli.generate import CutPrompt, Seed, Slots, TopP, say_cut
 from genus.cli.options import AsJson, Folder, Out, Running, generating_run
 from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError, say
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from genus.evaluate.code.problems import Problem
     from genus.evaluate.code.samples import Sample
     from genus.export.folder import LoadedModel
+    from genus.generate import Request
     from genus.generate.engine import Engine
     from genus.run_folder import RunFolder
     from genus.train.run import Run
@@ -54,8 +55,9 @@ def evaluate_code(
     from genus.evaluate.code.problems import read_problems
     from genus.run_folder import RunFolder
 
-    if samples < 1 or not 0 < timeout < math.inf:
-        raise UsageError("--samples and --timeout: expected more than 0")
+    for option, value in (("--samples", samples), ("--timeout", timeout)):
+        if not 0 < value < math.inf:
+            raise UsageError(f"{option}: expected a number above 0, got {value:g}")
     asked, checksum = read_problems(problems)
     run = generating_run(running)
     source = read_model(model)
@@ -116,8 +118,10 @@ def _generate(
         source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=settings["seed"],
         precision=run.precision, cut_prompts=settings["cut_prompt"], log_probabilities=True,
     )  # fmt: skip
+    requests = _requests(missing, number, settings)
+    say_cut(engine, requests, [problem.task_id for problem in missing])
     count, total = Counter("generating", "programs"), number * len(missing)
-    for done, sample in enumerate(_samples(engine, missing, number, settings), 1):
+    for done, sample in enumerate(_samples(engine, requests, missing, settings), 1):
         if done == 1:
             write_json(folder / RESULTS, told)
             write_samples(path, known)  # without a line that was cut
@@ -126,16 +130,22 @@ def _generate(
     write_samples(path, ordered(read_samples(path), problems))
 
 
+def _requests(problems: "Sequence[Problem]", number: int, settings: dict[str, Any]) -> "list[Request]":
+    """Return what is asked of the model for each problem."""
+    from genus.evaluate.code.problems import STOP
+    from genus.evaluate.code.samples import key
+    from genus.generate import Request
+
+    return [Request(one.prompt, settings["max_tokens"], number, STOP, key=key(one)) for one in problems]
+
+
 def _samples(
-    engine: "Engine", problems: "Sequence[Problem]", number: int, settings: dict[str, Any]
+    engine: "Engine", requests: "list[Request]", problems: "Sequence[Problem]", settings: dict[str, Any]
 ) -> "Iterator[Sample]":
     """Yield the samples of problems as they end."""
-    from genus.evaluate.code.problems import STOP
-    from genus.evaluate.code.samples import Sample, key
-    from genus.generate import Request
+    from genus.evaluate.code.samples import Sample
     from genus.generate.sampling import Sampling
 
-    requests = [Request(one.prompt, settings["max_tokens"], number, STOP, key=key(one)) for one in problems]
     for piece in engine.stream(requests, Sampling(temperature=settings["temperature"], top_p=settings["top_p"])):
         if (result := piece.result) is not None:
             told = result.log_probabilities

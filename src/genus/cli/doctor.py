@@ -8,6 +8,15 @@ import typer
 
 from genus.cli.options import AsJson, Codes, Field, Title
 from genus.cli.output import document
+from genus.errors import UsageError
+
+INSTEAD = {
+    "a pretraining run": "examine it alone",
+    "a fine-tuning": "its results are in its report.json",
+    "a model": "genus evaluate measures it",
+    "a tokenizer": "give it as --tokenizer beside a text",
+}
+"""What to do with a folder that is no text."""
 
 
 def doctor(
@@ -32,10 +41,14 @@ def doctor(
     from genus.text import Corpus, Fields
     from genus.tokens.tokenizer import Tokenizer
 
-    folder = Path(what[0])
-    if len(what) == 1 and RunFolder(folder).content() == "a pretraining run":
-        findings = examine_run(folder)
+    held = {name: RunFolder(Path(name)).content() for name in what}
+    if held == {what[0]: "a pretraining run"}:
+        findings = examine_run(Path(what[0]))
     else:
+        for name, content in held.items():
+            if content in INSTEAD:
+                raise UsageError(f"{name}: holds {content}; {INSTEAD[content]}. Examined are text (name its files) and "
+                                 "the folder of one pretraining run")  # fmt: skip
         tokenizer = None if words is None else Tokenizer.load(words)
         findings = examine_text(Corpus(what, Fields(field, title, tuple(codes))), tokenizer)
     if as_json:

@@ -11,12 +11,15 @@ from genus.cli.folders import read_model
 from genus.cli.options import AsJson, Folder, Running, generating_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
+from genus.files import reason
 
 if TYPE_CHECKING:
     from genus.generate import Decoding, Penalty, Request, Result
     from genus.generate.engine import Engine
 
 
+NAMED = 3
+"""Most prompts that a notice names."""
 Prompts = Annotated[
     list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Texts to go on from.", show_default=False)
 ]
@@ -40,7 +43,10 @@ Penalized = Annotated[float | None, typer.Option(metavar="THETA", help="CTRL's p
 NoRepeated = Annotated[int | None, typer.Option(metavar="N", help="No n-gram of tokens occurs twice.")]
 Stop = Annotated[list[str], typer.Option(help="End before this string; repeatable.")]
 Answer = Annotated[list[str], typer.Option(help="Only one of these may follow; repeatable.")]
-CutPrompt = Annotated[bool, typer.Option("--cut-prompt", help="Drop the left end of a prompt that is too long.")]
+CutPrompt = Annotated[
+    bool,
+    typer.Option("--cut-prompt", help="Drop the left end of a prompt that is too long, of a source the right end."),
+]
 Slots = Annotated[int, typer.Option(help="Texts that are generated together.")]
 Seed = Annotated[int, typer.Option(help="Of all draws.")]
 
@@ -69,7 +75,7 @@ def generate(
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
-    """Continue texts with a model that predicts the next token (gpt2, llama, ...).
+    """Continue texts with a model that predicts the next token (gpt2, llama, ...), or answer sources (t5).
 
     One prompt is printed as it grows. With --json, each token's id and log-probability are told.
     """
@@ -92,13 +98,29 @@ def generate(
         cut_prompts=cut_prompt, log_probabilities=as_json,
     )  # fmt: skip
     requests = [Request(prompt, max_tokens, samples, tuple(stop), tuple(answer)) for prompt in asked]
+    say_cut(engine, requests, [f"prompt {number}" for number in range(1, len(asked) + 1)])
     if as_json:
         found = engine.generate(requests, decoding)
         document([_told(prompt, results) for prompt, results in zip(asked, found, strict=True)])
     elif len(requests) == samples == 1:
         _print_growing(engine, requests, decoding)
     else:
-        _print_each(engine.generate(requests, decoding), asked)
+        told = [""] * len(asked) if engine.prompts.reads_source else asked
+        _print_each(engine.generate(requests, decoding), told)
+
+
+def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> None:
+    """Tell which prompts lose an end, where they may."""
+    if not engine.prompts.cut:
+        return
+    dropped = [
+        (name, number) for name, one in zip(names, requests, strict=True) if (number := engine.prompts.dropped(one))
+    ]
+    if dropped:
+        told = ", ".join(f"{number:,} tokens of {name}" for name, number in dropped[:NAMED])
+        more = f" and of {len(dropped) - NAMED:,} more" if len(dropped) > NAMED else ""
+        end = "last" if engine.prompts.reads_source else "first"
+        say(f"longer than the model's positions: the {end} {told}{more} are dropped (--cut-prompt)")
 
 
 def _read(file: Path) -> list[str]:
@@ -110,7 +132,7 @@ def _read(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise GenusError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
-        raise GenusError(f"{file}: {error.strerror}") from None
+        raise GenusError(f"{file}: cannot be read: {reason(error)}") from None
     if file.suffix != ".jsonl":
         return [line for line in lines if line.strip()]
     found = []
@@ -176,8 +198,8 @@ def _penalties(
 
 
 def _print_growing(engine: "Engine", requests: list["Request"], decoding: "Decoding") -> None:
-    """Print a text as it grows, after its prompt."""
-    prompt = requests[0].prompt
+    """Print a text as it grows, after its prompt unless that is a source."""
+    prompt = "" if engine.prompts.reads_source else requests[0].prompt
     for number, piece in enumerate(engine.stream(requests, decoding)):
         if number == 0 and isinstance(prompt, str):  # not before it is known that it can be answered
             sys.stdout.write(prompt)
@@ -187,7 +209,7 @@ def _print_growing(engine: "Engine", requests: list["Request"], decoding: "Decod
 
 
 def _print_each(found: list[list["Result"]], prompts: list[str]) -> None:
-    """Print texts one after another, each after its prompt, with an empty line between."""
+    """Print texts one after another, each after what is told of its prompt, with an empty line between."""
     print(
         "\n\n".join(prompt + result.text for prompt, results in zip(prompts, found, strict=True) for result in results)
     )

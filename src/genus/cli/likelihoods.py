@@ -64,13 +64,15 @@ def attribute(
     from genus.evaluate.attribution import attribute
     from genus.train.world import device_of_run
 
+    if "" in code or len({*code}) < len(code):
+        raise UsageError(f"--code: expected each code once and none empty, got {', '.join(map(repr, code))}")
     run = chosen_run(running, precision="float32")
     source = read_model(model)
     known = source.recipe.examples.control_codes
     if not code and not known:
-        raise GenusError(f"{model}: tells no control codes that it was trained with; name some with --code")
+        raise GenusError(f"{model}: was trained without control codes, as far as it tells; name some with --code")
     if known and (strange := [one for one in code if one not in known]):
-        say(f"--code {strange[0]}: stood before no text in training")
+        say(f"--code {strange[0]}: stood before no text in training, where the codes were {', '.join(known)}")
     source.learner.to(device_of_run(run))
     found = attribute(
         source.learner, source.tokenizer, text, code or known, source.recipe.model.max_length, precision=run.precision

@@ -133,11 +133,13 @@ def _recipe(size: Size) -> "Recipe":
 
 def _corpus(folder: Path, size: Size) -> "Made":
     """Write the corpus and the classification task, made from the documentation of installed packages."""
+    from genus.run_folder import RunFolder
     from genus.text.installed import make, read
 
     say("1/5 reading the documentation of the installed Python packages")
-    modules = read(workers=cores(), progress=Counter("parsing", "files"))
-    made = make(modules, folder, train=size.sentences, unread=FIXED)
+    with RunFolder(folder).lock():  # it cannot be written: better known before the reading
+        modules = read(workers=cores(), progress=Counter("parsing", "files"))
+        made = make(modules, folder, train=size.sentences, unread=FIXED)
     say(f"{made.documents:,} documents, {made.characters / 1e6:.1f} MB, in {made.corpus}")
     return made
 

@@ -236,7 +236,7 @@ def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path |
     from genus.tasks.predict import objective_of, score
 
     if len(data) != 1:
-        raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}")
+        raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}; name one")
     path = Path(data[0])
     rows = read(path, task, labeled=answers is None)
     if answers is not None:

@@ -70,7 +70,7 @@ def attribute(
     heads = [np.array(ids, np.int64) for ids in tokenizer.encode(codes, specials=in_text)]
     if not codes or len({*codes}) < len(codes) or any(not len(head) for head in heads):
         raise UsageError(
-            f"codes: expected several, each once and none empty, got {', '.join(map(repr, codes)) or 'none'}"
+            f"codes: expected one or more, each once and none empty, got {', '.join(map(repr, codes)) or 'none'}"
         )
     weights = np.ones(len(codes)) if prior is None else np.array(prior, np.float64)
     if len(weights) != len(codes) or not (weights > 0).all():

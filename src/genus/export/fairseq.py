@@ -65,7 +65,7 @@ def load(path: Path, dictionary: Path | None = None) -> LoadedModel:
     weights = {name: tensor for old, given in tensors.items() for name, tensor in _renamed(old, given).items()}
     table = weights.get("roberta.embeddings.position_embeddings.weight")
     if table is None:
-        raise GenusError(f"{path}: is no RoBERTa of fairseq's")
+        raise GenusError(f"{path}: is no RoBERTa of fairseq's, the only model of fairseq's that can be read")
     weights["roberta.embeddings.token_type_embeddings.weight"] = torch.zeros(1, table.shape[1])  # fairseq has none
     try:
         return assemble(_config(args, len(table)), weights, tokenizer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.export import gguf, native
 from genus.export.card import card
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
@@ -21,7 +21,7 @@ from genus.files import beside, read_json, write_json
 from genus.objectives.supervised import FineTuned
 from genus.part import diff
 from genus.recipe import Recipe
-from genus.tokens.tokenizer import Tokenizer
+from genus.tokens.tokenizer import CHOICES, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -109,6 +109,9 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         config = read_json(folder / "config.json")
         tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
         read = _rebuild if native.is_native(config) else assemble
+        if own is None and read is assemble and (folder / CHOICES).exists():
+            say(f"{folder / 'recipe.json'}: is missing, which genus writes beside {CHOICES}; the model is read by its "
+                "config.json alone, and may be measured on other sequences than it was trained on")  # fmt: skip
     try:
         found = read(config, weights, tokenizer, own, dtype)
     except GenusError as error:

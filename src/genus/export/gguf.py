@@ -121,7 +121,9 @@ class GGUFWeights(Mapping[str, "torch.Tensor"]):
             return None
         *layer, module, kind = name.split(".")
         if module not in NAMES or (layer and (layer[0] != "blk" or len(layer) != 2)):
-            raise GenusError(f"{self.path}: tensor {name!r} is of no Llama")
+            raise GenusError(
+                f"{self.path}: tensor {name!r} is none of a Llama, the only model that can be read of this format"
+            )
         return f"model.layers.{layer[1]}.{NAMES[module]}.{kind}" if layer else f"{NAMES[module]}.{kind}"
 
 

@@ -96,7 +96,9 @@ def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]
         if copy not in found:
             continue
         if original in found and not _equal(tensors[found[copy]], tensors[found[original]]):
-            raise GenusError(f"{copy} differs from {original}; here the two are one")
+            raise GenusError(
+                f"{copy} differs from {original}, which genus keeps as one tensor; untied ones cannot be read"
+            )
         found.setdefault(original, found[copy])
         del found[copy]
     return Renamed(tensors, found)

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from genus.errors import GenusError
-from genus.files import CHECKSUMS, checksum, read_json
+from genus.files import CHECKSUMS, checksum, read_json, reason
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,17 +151,20 @@ def _readers(path: Path) -> dict[str, Callable[[str], Tensor]]:
     """Return a reader for each tensor of one file, by name; the file stays open as long as a reader is held."""
     try:
         if path.suffix == ".safetensors":
+            path.open("rb").close()  # the library takes a file that may not be read for one that is not there
             file = safe_open(path, framework="pt")
             return dict.fromkeys(file.keys(), _checked(path, file))  # type: ignore[no-untyped-call]
         loaded = _unpickled(path)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
+    except PermissionError as error:
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
     except SafetensorError as error:
         raise GenusError(f"{path}: is damaged or cut off ({error})") from None
     except Exception:  # torch.load raises errors of many types, with messages of many lines
         raise GenusError(f"{path}: is damaged, or holds more than tensors, which is not read") from None
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise GenusError(f"{path}: holds no table of tensors")
+        raise GenusError(f"{path}: holds no table of tensors by name; save a state_dict")
     return dict.fromkeys(loaded, loaded.__getitem__)
 
 

@@ -139,8 +139,8 @@ class Engine:
             UsageError: a request asks for what cannot be: an empty stop string, a prompt that is too long.
             GenusError: the model does not predict the next token.
         """
-        for request in requests:
-            self.prompts.check(request)
+        for number, request in enumerate(requests, 1):
+            self.prompts.check(request, "the prompt" if len(requests) == 1 else f"prompt {number} of {len(requests)}")
         with evaluating(self.learner), single_rows(self.learner):
             yield from decoding.run(self, requests)
 

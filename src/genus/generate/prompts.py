@@ -40,37 +40,67 @@ class Prompts:
         roles = self.tokenizer.vocabulary.roles
         return tuple(dict.fromkeys(roles[role] for role in ("eos", "sep") if role in roles))
 
-    def check(self, request: Request) -> None:
-        """Refuse a request that cannot be answered (UsageError)."""
+    def check(self, request: Request, prompt: str = "the prompt") -> None:
+        """Refuse a request that cannot be answered (UsageError), whose prompt has a name in the message."""
         for name, number in (("max_tokens", request.max_tokens), ("samples", request.samples)):
             if number < 1:
                 raise UsageError(f"{name}: expected at least 1, got {number}")
         if "" in request.stop:
             raise UsageError("stop: an empty string would end every text before its first token; leave it out")
-        self.ids(request)
-        self.source(request)
+        self.ids(request, prompt)
+        self.source(request, prompt)
 
-    def source(self, request: Request) -> list[int]:
+    def source(self, request: Request, name: str = "the prompt") -> list[int]:
         """Return the ids of the source, with its special tokens; none where the model reads no source.
 
         Raises:
             UsageError: the source is longer than the encoder's positions.
         """
+        whole, longest = self._whole_source(request), self.source_length
+        if longest is None or len(whole) <= longest:
+            return whole
+        if not self.cut:
+            raise UsageError(
+                f"{name} has {len(whole)} tokens, and the encoder {longest} positions; shorten it, or drop its right "
+                "end (--cut-prompt)"
+            )
+        ends = self.tokenizer.vocabulary.finishes
+        kept = len(ends) if tuple(whole[len(whole) - len(ends) :]) == ends else 0
+        return whole[: longest - kept] + whole[len(whole) - kept :]
+
+    def _whole_source(self, request: Request) -> list[int]:
+        """Return the ids of a source of any length; none where the model reads no source."""
         if not self.reads_source:
             return []
-        vocabulary, longest = self.tokenizer.vocabulary, self.source_length
         if not isinstance(request.prompt, str):
             return [int(one) for one in request.prompt]
         text = np.array(self.tokenizer.encode([request.prompt], specials=False)[0], dtype=np.int64)
-        if longest is not None and len(text) + vocabulary.framing(1) > longest:
-            if not self.cut:
-                raise UsageError(f"the text has {len(text) + vocabulary.framing(1)} tokens, and the encoder {longest} "
-                                 "positions; shorten it, or drop its right end (--cut-prompt)")  # fmt: skip
-            text = text[: longest - vocabulary.framing(1)]
-        framed, _, _ = vocabulary.frame(text)
+        framed, _, _ = self.tokenizer.vocabulary.frame(text)
         return [int(one) for one in framed]
 
-    def ids(self, request: Request) -> tuple[list[int], int]:
+    def dropped(self, request: Request) -> int:
+        """Return how many tokens of a prompt are dropped, where prompts may be cut."""
+        if self.reads_source:
+            return len(self._whole_source(request)) - len(self.source(request))
+        return len(self._whole(request, "the prompt")) - len(self.ids(request)[0])
+
+    def _whole(self, request: Request, name: str) -> list[int]:
+        """Return the ids of a prompt of any length; see `ids`."""
+        if self.reads_source:
+            ids = [*self.tokenizer.vocabulary.target_begins]
+        elif isinstance(request.prompt, str):
+            ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
+        else:
+            ids = [int(one) for one in request.prompt]
+        if ids:
+            return ids
+        roles = self.tokenizer.vocabulary.roles
+        first = next((roles[role] for role in ("bos", "eos", "sep", "cls") if role in roles), None)
+        if first is None:
+            raise UsageError(f"{name} is empty, and the vocabulary has no token that begins a text; give a word")
+        return [first]
+
+    def ids(self, request: Request, name: str = "the prompt") -> tuple[list[int], int]:
         """Return the prompt's ids, and the most tokens that may follow.
 
         An empty prompt is the token that begins a text, or that separates documents.
@@ -78,24 +108,13 @@ class Prompts:
         Raises:
             UsageError: the prompt is longer than the model's positions, or empty and there is no token to begin with.
         """
-        if self.reads_source:
-            ids = [*self.tokenizer.vocabulary.target_begins]
-        elif isinstance(request.prompt, str):
-            ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
-        else:
-            ids = [int(one) for one in request.prompt]
-        if not ids:
-            roles = self.tokenizer.vocabulary.roles
-            first = next((roles[role] for role in ("bos", "eos", "sep", "cls") if role in roles), None)
-            if first is None:
-                raise UsageError("the prompt is empty, and the vocabulary has no token that begins a text; give a word")
-            ids = [first]
+        ids = self._whole(request, name)
         if self.max_length is None:
             return ids, request.max_tokens
         if len(ids) >= self.max_length:
             if not self.cut:
                 raise UsageError(
-                    f"the prompt has {len(ids)} tokens, and the model {self.max_length} positions, of which at least "
+                    f"{name} has {len(ids)} tokens, and the model {self.max_length} positions, of which at least "
                     "one is for what follows; shorten it, or drop its left end (--cut-prompt)"
                 )
             ids = self._cut(ids, request.max_tokens)

@@ -15,7 +15,7 @@ from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from inspect import Parameter, Signature
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
-from genus.errors import ChoiceError, near
+from genus.errors import ChoiceError, near, shown
 from genus.part.choices import choices_of
 from genus.part.ranges import Count, Depth, Fraction, Natural, NotNegative, Positive, Range, Share, SomeShare, VocabSize
 from genus.part.slots import slots_of
@@ -81,7 +81,7 @@ class Part:
         kind, known = type(self).__name__, choices_of(type(self))
         for name in values:
             if name not in known:
-                raise ChoiceError(f"{kind} has no choice {name!r}.{near(name, list(known))}")
+                raise ChoiceError(f"{kind} has no choice {shown(name)}.{near(name, list(known))}")
         for name, choice in known.items():
             value = values.get(name, choice.default)
             if value is MISSING:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from genus.errors import shown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -56,9 +58,9 @@ class Plain(Type):
         """Return an error for another type and for numbers without a form in 64 bits; an integer is a valid float."""
         accepted = (int, float) if self.type is float else self.type
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.type is not bool):
-            return f": expected {self.type.__name__}, got {value!r}"
+            return f": expected {self.type.__name__}, got {shown(value)}"
         if isinstance(value, float) and not math.isfinite(value):
-            return f": expected a finite number, got {value!r}"
+            return f": expected a finite number, got {shown(value)}"
         if isinstance(value, int) and abs(value) > (LARGEST if self.type is int else sys.float_info.max):
             return f": expected a number of at most {LARGEST if self.type is int else sys.float_info.max:.3g}"
         return None
@@ -96,7 +98,7 @@ class OneOf(Type):
         """Return an error for a value that is not one of the literals."""
         if value in self.values:
             return None
-        return f": expected one of {', '.join(map(repr, self.values))}, got {value!r}"
+        return f": expected one of {', '.join(map(repr, self.values))}, got {shown(value)}"
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ class Several(Type):
     def problem(self, value: object) -> str | None:
         """Return an error for a value that is not a tuple, has another length or holds invalid values."""
         if not isinstance(value, tuple):
-            return f": expected a tuple, got {value!r}"
+            return f": expected a tuple, got {shown(value)}"
         if not self.repeated and len(value) != len(self.types):
-            return f": expected {len(self.types)} values, got {list(value)!r}"
+            return f": expected {len(self.types)} values, got {shown(list(value))}"
         found = ((number, self.at(number).problem(item)) for number, item in enumerate(value))
         return next((f".{number}{problem}" for number, problem in found if problem), None)
 
@@ -141,9 +143,9 @@ class Several(Type):
     def read(self, value: object, path: str, problems: Problems) -> object:
         """Convert a list to a tuple; it is empty if the value is not a list or has another length."""
         if not isinstance(value, list | tuple):
-            problems.append((path, f"expected a list, got {value!r}"))
+            problems.append((path, f"expected a list, got {shown(value)}"))
         elif not self.repeated and len(value) != len(self.types):
-            problems.append((path, f"expected {len(self.types)} values, got {list(value)!r}"))
+            problems.append((path, f"expected {len(self.types)} values, got {shown(list(value))}"))
         else:
             read = (self.at(number).read(item, f"{path}.{number}", problems) for number, item in enumerate(value))
             return tuple(read)
@@ -162,7 +164,7 @@ class Slot(Type):
 
     def problem(self, value: object) -> str | None:
         """Return an error for a value that is not a part of the slot."""
-        return None if isinstance(value, self.slot) else f": expected {self.slot.__name__}, got {value!r}"
+        return None if isinstance(value, self.slot) else f": expected {self.slot.__name__}, got {shown(value)}"
 
     def read(self, value: object, path: str, problems: Problems) -> object:
         """Read a part from a table, or from the name of its kind alone."""

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from genus.errors import UsageError
+from genus.errors import UsageError, shown
 from genus.part.choices import Optional, Several, Slot, Type, choices_of
 from genus.part.slots import slots_of
 
@@ -62,10 +62,10 @@ def _merge_list(kind: Several, old: list[object], new: object, path: str) -> obj
     if isinstance(new, list | tuple):
         return new
     if not isinstance(new, Mapping):
-        raise UsageError(f"{path}: expected a list, or a position in it, got {new!r}")
+        raise UsageError(f"{path}: expected a list, or a position in it, got {shown(new)}")
     for key in new:
         if not (key.isdigit() and int(key) < len(old)):
-            raise UsageError(f"{path}: {key!r} is not a position in a list of {len(old)}")
+            raise UsageError(f"{path}: {shown(key)} is not a position in a list of {len(old)}")
     changes = {int(key): value for key, value in new.items()}
     return [
         _merge(kind.at(number), item, changes[number], f"{path}.{number}") if number in changes else item

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from genus.errors import UsageError, near
+from genus.errors import UsageError, near, shown
 from genus.part.choices import choices_of
 from genus.part.slots import slots_of
 
@@ -52,17 +52,17 @@ def _choose(slot: type[P], value: object) -> tuple[type[P], dict[str, Any]]:
     parts = slots_of(slot)
     table = {"kind": value} if isinstance(value, str) else value
     if not isinstance(table, Mapping):
-        raise TypeError(f"expected a table of {slot.__name__}, got {value!r}")
+        raise TypeError(f"expected a table of {slot.__name__}, got {shown(value)}")
     kind = table.get("kind", slot.__name__)
     if "kind" not in table and kind not in parts:
         raise ValueError(f"name the kind of {slot.__name__}.{near('', list(parts))}")
     if kind not in parts:
-        raise ValueError(f"there is no {slot.__name__} {kind!r}.{near(str(kind), list(parts))}")
+        raise ValueError(f"there is no {slot.__name__} {shown(kind)}.{near(str(kind), list(parts))}")
     choices = {key: choice for key, choice in table.items() if key not in ABOUT}
     known = choices_of(parts[kind])
     for key in choices:
         if key not in known:
-            raise ValueError(f"{kind} has no choice {key!r}.{near(key, list(known))}")
+            raise ValueError(f"{kind} has no choice {shown(key)}.{near(key, list(known))}")
     for key, choice in known.items():
         if key not in choices and choice.default is MISSING:
             raise ValueError(f"{kind} needs the choice {key!r}")

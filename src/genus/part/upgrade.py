@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from genus.errors import UsageError
+from genus.errors import UsageError, shown
 from genus.part.choices import Optional, Several, Slot, Type, choices_of
 from genus.part.renames import RENAMES, SCHEMA
 from genus.part.slots import slots_of
@@ -43,7 +43,7 @@ def upgrade(value: object, slot: type[Part], schema: int = UNNUMBERED) -> object
 def _number(schema: object) -> int:
     """Check that a schema number is valid and not newer than `SCHEMA`, and return it."""
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise UsageError(f"schema: expected a number from 1 to {SCHEMA}, got {schema!r}")
+        raise UsageError(f"schema: expected a number from 1 to {SCHEMA}, got {shown(schema)}")
     if schema > SCHEMA:
         raise UsageError(f"written by a newer genus (schema {schema}, this one reads up to {SCHEMA}); update genus")
     return schema

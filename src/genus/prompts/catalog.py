@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 from genus.errors import UsageError, near
+from genus.files import reason
 from genus.part.renames import SCHEMA
 from genus.prompts import PromptedTask
 
@@ -52,9 +53,10 @@ def read(path: Path) -> PromptedTask:
     """
     try:
         table = READERS[path.suffix](path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {reason(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as {path.suffix[1:].upper()}: {reason(error)}") from None
     try:
         return PromptedTask.from_json({"schema": SCHEMA, **table} if isinstance(table, dict) else table)
     except UsageError as error:

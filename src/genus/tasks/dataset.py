@@ -140,7 +140,8 @@ def hold_out(rows: Sequence[LabeledRow], share: float) -> tuple[list[LabeledRow]
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     """Return the one table with exactly such a name, otherwise the one whose name begins with it."""
-    tables = sorted(path for path in folder.glob("*") if any(ending in SUFFIXES for ending in path.suffixes[-2:]))
+    paths = folder.iterdir() if folder.is_dir() else ()
+    tables = sorted(path for path in paths if any(ending in SUFFIXES for ending in path.suffixes[-2:]))
     exact = [path for path in tables if path.name.split(".")[0] in names]
     starts = tuple(name + mark for name in names for mark in "_-")
     found = exact or [path for path in tables if path.name.startswith(starts)]

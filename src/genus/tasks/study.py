@@ -171,7 +171,10 @@ class Experiment:
             UsageError: a result comes from other choices, rows or weights.
         """
         found = {}
-        for path in self.folder.glob("seed-*/result.json"):
+        seeds = [path for path in self.folder.iterdir() if path.name.startswith("seed-")]
+        for path in (seed / "result.json" for seed in sorted(seeds)):
+            if not path.exists():  # a seed that was stopped; one that may not be read is an error
+                continue
             with expecting(path, f"remove {path.parent}, and its seed is trained again"):
                 result = json.loads(path.read_text(encoding="utf-8"))
                 if result["choices"] != self.fingerprint:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
 
 from genus.errors import GenusError, UsageError
+from genus.files import reason
 from genus.tasks.notices import Notices
 from genus.text.blocks import REPLACEMENT, SURROGATE
 from genus.text.read import WIDE_MARKS
@@ -54,8 +55,10 @@ def rows(
             yield from (_jsonl if kind == ".jsonl" else _csv)(path, notices)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
+    except PermissionError as error:
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise GenusError(f"{path}: cannot be read, or is cut short: {error}") from None
+        raise GenusError(f"{path}: cannot be read, or is cut short: {reason(error)}") from None
 
 
 def suffix(path: Path) -> str:
@@ -97,7 +100,7 @@ def _jsonl(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]
                 if SURROGATE.search(line) or "\\ud" in line or "\\uD" in line:
                     row = _clean(row, number, notices)
             except (ValueError, RecursionError) as error:
-                raise GenusError(f"{path}, line {number}: not JSON: {error}") from None
+                raise GenusError(f"{path}, line {number}: not JSON: {reason(error)}") from None
             if not isinstance(row, dict):
                 raise GenusError(f"{path}, line {number}: expected an object with named columns on each line")
             yield number, row
@@ -188,5 +191,4 @@ def _parquet(path: Path, notices: Notices, columns: Collection[str] | None) -> I
                 number += 1
                 yield number, _named(names, _clean([*cells], number, notices) if bytewise else cells)
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
-        reason = str(error).split("\n")[0]
-        raise GenusError(f"{path}: cannot be read: {reason}") from None
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
+from genus.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -120,7 +121,7 @@ class JsonLines(TextBlock):
         except RecursionError:
             raise GenusError(f"{where}: its JSON is nested too deeply to be read; take the line out") from None
         except ValueError as error:
-            raise GenusError(f"{where}: not a line of JSON ({error}); the file may be cut short") from None
+            raise GenusError(f"{where}: not a line of JSON ({reason(error)}); the file may be cut short") from None
         if not isinstance(value, dict):
             raise GenusError(f"{where}: expected a JSON object, got {line[:40]!r}")
         self.fields.require(value, where)

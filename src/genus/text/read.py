@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from genus.errors import GenusError
+from genus.files import reason
 from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
 from genus.text.fields import TEXT, Fields
 from genus.text.sources import find, format_of, load_hub
@@ -83,10 +84,11 @@ def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterat
             size = source.stat().st_size
             read = _read_parquet if format_of(source) == ".parquet" else _read_lines
             yield from read(source, fields, start)
+        except PermissionError as error:
+            raise GenusError(f"{source}: cannot be read: {reason(error)}") from None
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or str(error)
             raise GenusError(
-                f"{source}: cannot be read to its end ({reason}); the file may be cut short or damaged"
+                f"{source}: cannot be read to its end ({reason(error)}); the file may be cut short or damaged"
             ) from None
         start += size
 
@@ -101,8 +103,7 @@ def read_whole(path: Path) -> str:
         with path.open("rb") as raw, _unpacked(raw, path) as file:
             data = file.read()
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise GenusError(f"{path}: cannot be read: {reason}") from None
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
     _check_encoding(path, data)
     try:
         return data.removeprefix(BYTE_ORDER_MARK).decode()
@@ -205,9 +206,8 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]
             batches = (_columns(batch, str(path)) for batch in file.iter_batches(at_once, columns=fields.names))
             yield from _rows(batches, str(path), fields, start, size / rows)
     except pyarrow.ArrowException as error:
-        reason = str(error).split("\n")[0]
         raise GenusError(
-            f"{path}: cannot be read as Parquet ({reason}); the file may be cut short or damaged"
+            f"{path}: cannot be read as Parquet ({reason(error)}); the file may be cut short or damaged"
         ) from None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from genus.errors import GenusError, UsageError
+from genus.files import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,9 +54,9 @@ def skipped(sources: Iterable[Path | str]) -> str:
 
     Hidden files of other formats are not counted.
     """
-    left = [path for source in sources if Path(source).is_dir() for path in _walk(Path(source))[1]]
+    left = [name for source in sources if Path(source).is_dir() for name in _walk(Path(source))[1]]
     forms = f"{', '.join(FORMATS)}, also compressed ({', '.join(COMPRESSIONS)})"
-    return f"{_listed([str(path) for path in left])}: not read ({len(left):,} in all); text is {forms}" if left else ""
+    return f"{_listed(left)}: not read ({len(left):,} in all); text is {forms}" if left else ""
 
 
 def format_of(path: Path) -> str | None:
@@ -140,10 +141,14 @@ def _expand(source: Path | str) -> list[Source]:
     raise UsageError(f"{source}: there is no such file or folder")
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the text files under a folder, sorted by path, and what else is there and is not read.
+def _walk(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the text files under a folder, sorted by path, and the names of what else is there and is not read.
 
-    Links to folders are not followed, since they may lead in circles.
+    Links to folders are not followed, since they may lead in circles. Of folders that may not be read, the reason
+    follows the name.
+
+    Raises:
+        GenusError: the folder itself cannot be read.
     """
     files: list[Path] = []
     unread: list[OSError] = []
@@ -156,7 +161,9 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
                 files.append(path)
             elif text or not hidden:
                 left.append(path)
-    return sorted(files), sorted([*left, *(Path(error.filename) for error in unread)])
+    if own := [error for error in unread if Path(error.filename) == folder]:
+        raise GenusError(f"{folder}: cannot be read: {reason(own[0])}")
+    return sorted(files), sorted([*map(str, left), *(f"{error.filename} ({reason(error)})" for error in unread)])
 
 
 def _name(source: Source) -> str:
@@ -170,7 +177,7 @@ def _readable(path: Path) -> Path:
         with path.open("rb"):
             return path
     except OSError as error:
-        raise GenusError(f"{path}: cannot be read ({error.strerror})") from None
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
 
 
 def _listed(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genus.errors import GenusError, UsageError
-from genus.files import beside, write_json
+from genus.files import beside, reason, write_json
 from genus.part import slots_of
 from genus.tokens import TokenizerConfig, steps
 from genus.tokens.vocabulary import Vocabulary
@@ -306,7 +306,7 @@ def _choices(file: Path) -> TokenizerConfig:
     try:
         return TokenizerConfig.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, OSError, RecursionError, UsageError) as error:
-        raise GenusError(f"{file}: cannot be read as the choices of a tokenizer ({error})") from None
+        raise GenusError(f"{file}: cannot be read as the choices of a tokenizer ({reason(error)})") from None
 
 
 def _backend(file: Path) -> tokenizers.Tokenizer | None:

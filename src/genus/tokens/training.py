@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 STRETCH = 1 << 16
-"""Characters of a document that are sampled together, so that a corpus of a few long books is sampled evenly too."""
+"""Characters of a document that are sampled together, so that a corpus of a few long books is sampled evenly too, and
+that are given to the library at once, which takes a hundred bytes for each."""
 LONGEST_WORD = 1 << 12
 """Maximum length in characters of a word in training: training time grows with its square."""
 LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1}}}")
@@ -82,7 +83,7 @@ class TrainedTokens(TokenizerConfig):
 
 
 class Sample:
-    """A re-iterable sample of about `most` bytes of texts, chosen evenly by a hash of their indices.
+    """A re-iterable sample of about `most` bytes of texts, in stretches, chosen evenly by a hash of their indices.
 
     Each iteration reads the texts again, never holding all in memory. An iterator, which can be read only once, is
     first written to a temporary file. Of the runs without white space (`UNSPACED`) in the sample, if they have more
@@ -96,7 +97,7 @@ class Sample:
         self.texts = _Spool(texts) if iter(texts) is texts else texts
         self.seed = seed
         size, unspaced, empty = 0, 0, True
-        for text in self.texts:
+        for text in itertools.chain.from_iterable(map(_stretches, self.texts)):
             encoded = text.encode("utf-8", "replace")
             size += len(encoded)
             unspaced += _unspaced(encoded, len(text))
@@ -109,11 +110,10 @@ class Sample:
         self.unspaced_share = most_unspaced / max(1, self.unspaced)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the sampled texts, in stretches if not all are used; texts with very long words come in parts."""
-        texts: Iterable[str] = self.texts
+        """Yield the sampled texts, in stretches; those with very long words come in parts."""
+        texts: Iterable[str] = itertools.chain.from_iterable(map(_stretches, self.texts))
         if self.share < 1:
-            stretches = enumerate(itertools.chain.from_iterable(map(_stretches, texts)))
-            texts = (stretch for number, stretch in stretches if _uniform(self.seed, number) < self.share)
+            texts = (stretch for number, stretch in enumerate(texts) if _uniform(self.seed, number) < self.share)
         if self.unspaced_share < 1:
             numbers = itertools.count()
             texts = (UNSPACED.sub(partial(self._kept, numbers=numbers), text) for text in texts)
@@ -194,7 +194,7 @@ def fit(backend: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.T
         KeyboardInterrupt: on Ctrl-C; the thread ends at its next text or with the process.
         Exception: any exception of the training.
     """
-    stopped = threading.Event()
+    stopped, ended = threading.Event(), threading.Event()
     failure: list[BaseException] = []
 
     def until_stopped() -> Iterator[str]:
@@ -208,26 +208,24 @@ def fit(backend: tokenizers.Tokenizer, texts: Iterable[str], trainer: trainers.T
             backend.train_from_iterator(until_stopped(), trainer)
         except BaseException as error:
             failure.append(error)
+        finally:
+            ended.set()
 
-    _wait(threading.Thread(target=work, daemon=True), stopped.set)
+    try:
+        threading.Thread(target=work, daemon=True).start()
+        while not ended.wait(0.1):
+            pass
+    except BaseException:  # of the start too, which waits for the thread
+        stopped.set()
+        atexit.register(_leave, ended)
+        raise
     if failure:
         raise failure[0]
 
 
-def _wait(thread: threading.Thread, stop: Callable[[], None]) -> None:
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(0.1)
-    except BaseException:
-        stop()
-        atexit.register(_leave, thread)
-        raise
-
-
-def _leave(thread: threading.Thread) -> None:
+def _leave(ended: threading.Event) -> None:
     """End the process if the training still runs when Python exits: it would be aborted within the library."""
-    if thread.is_alive():
+    if not ended.is_set():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)

@@ -121,6 +121,11 @@ class Vocabulary:
         return _before_text(self.single)
 
     @property
+    def finishes(self) -> tuple[int, ...]:
+        """The special tokens after the text in the template of a single text."""
+        return _before_text(self.single[::-1])[::-1]
+
+    @property
     def target_begins(self) -> tuple[int, ...]:
         """The special tokens with which the second stream of a pair of streams begins."""
         return _before_text(self.target or self.single)

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from genus.errors import GenusError, UsageError
-from genus.files import system_error, write_tensors
+from genus.files import reason, write_tensors
 from genus.part import Part, diff
 from genus.run_folder import RunFolder, only_budget_grows
 from genus.train.progress import Progress
@@ -154,7 +154,7 @@ class Checkpoints:
         saved = load_file(path / "model.safetensors")
         if saved.keys() != own.keys():
             names = ", ".join(sorted(saved.keys() ^ own.keys())[:3])
-            raise UsageError(f"{path}: holds another model; only one of the two has {names}")
+            raise UsageError(f"{path}: holds another model; only one of the two has {names}; start in another folder")
         with torch.no_grad():
             for name, tensor in saved.items():
                 own[name].copy_(tensor)
@@ -169,11 +169,6 @@ class Checkpoints:
 def memory(path: Path) -> dict[str, Tensor]:
     """Return the recurrent memory of an intact checkpoint; empty where the network has none."""
     return load_file(path / MEMORY) if (path / MEMORY).exists() else {}
-
-
-def reason(error: Exception) -> str:
-    """Return the cause of a failed write in a few words: the system's message, or the error's first line."""
-    return system_error(error) or str(error).splitlines()[0]
 
 
 def _fill(folder: Path, snapshot: Snapshot) -> None:

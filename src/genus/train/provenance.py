@@ -38,10 +38,16 @@ def write_provenance(path: Path, run: Run, world: World, step: int, seed: int) -
 
 
 def _sessions(path: Path) -> list[Any]:
-    """Return the earlier entries; none if the file is missing or damaged."""
+    """Return the earlier entries; none if the file is missing or damaged.
+
+    Raises:
+        PermissionError: it may not be read, and so not be replaced.
+    """
     try:
         sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
     return sessions if isinstance(sessions, list) else []
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from genus.errors import GenusError, say
-from genus.files import write_text
-from genus.train.checkpoint import reason
+from genus.files import FULL, append, reason, write_text
+from genus.train.curves import Curves
 from genus.train.display import Display
 from genus.train.peak import peak_flops, unknown_peak
 from genus.train.precision import number_format
 from genus.train.provenance import write_provenance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from genus.recipe import Budget
@@ -36,9 +38,9 @@ class Record:
         self.run, self.world, self.budget, self.before = run, world, budget, progress
         first = world.rank == 0
         self.display = Display(title, progress.spent(budget)) if first else None
-        self.metrics = MetricsFile(folder, run.tracker, progress.step) if first and folder else None
         if first and folder:
             write_provenance(folder / "run.json", run, world, progress.step, seed)
+        self.metrics = MetricsFile(folder, run.tracker, progress.step) if first and folder else None
 
     def __enter__(self) -> Self:
         """Start the display, and print why utilization is left out, if it is."""
@@ -99,12 +101,11 @@ class MetricsFile:
     def __init__(self, folder: Path, tracker: str, step: int) -> None:
         self.path = folder / "metrics.jsonl"
         _cut(self.path, step)
-        self.curves = _tensorboard(folder / "tensorboard", step, tracker)
-        try:
+        with _writing(folder / "tensorboard"):
+            self.curves = _curves(folder / "tensorboard", step, tracker)
+        with _writing(self.path):
             folder.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("ab", buffering=0)
-        except OSError as error:
-            raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
 
     def write(self, row: MetricsRow) -> None:
         """Append a row; NaN and infinities, which JSON cannot represent, become null.
@@ -112,22 +113,16 @@ class MetricsFile:
         Raises:
             GenusError: the disk is full or fails.
         """
-        try:
-            told = {name: value if math.isfinite(value) else None for name, value in row.items()}
-            line = memoryview(json.dumps(told).encode() + b"\n")
-            while line:  # a disk that becomes full takes a part, without an error
-                line = line[self.file.write(line) :]
-            if self.curves is not None:
-                for name in row.keys() - {"step"}:
-                    self.curves.add_scalar(name, row[name], row["step"])
-        except OSError as error:
-            raise GenusError(f"{self.path}: cannot be written ({reason(error)}); make room and resume") from None
+        told = {name: value if math.isfinite(value) else None for name, value in row.items()}
+        with _writing(self.path):
+            append(self.file, json.dumps(told).encode() + b"\n")
+        if self.curves is not None:
+            with _writing(self.curves.path):
+                self.curves.add(row)
 
     def close(self) -> None:
-        """Close the metrics file and the TensorBoard writer."""
+        """Close the file."""
         self.file.close()
-        if self.curves is not None:
-            self.curves.close()
 
 
 def read_metrics(path: Path) -> list[MetricsRow]:
@@ -157,14 +152,25 @@ def _step(line: str) -> float:
         return math.inf
 
 
-def _tensorboard(folder: Path, step: int, tracker: str) -> Any:
-    """Return a TensorBoard writer; None if `tracker` is `none`, or is `auto` and TensorBoard is not installed."""
+def _curves(folder: Path, step: int, tracker: str) -> Curves | None:
+    """Return the TensorBoard curves after a step; None if `tracker` is `none`, or `auto` without TensorBoard."""
     if tracker == "none":
         return None
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return Curves(folder, step + 1)
     except ImportError:
         if tracker == "auto":
             return None
         raise GenusError("run.tracker: TensorBoard is not installed; pip install 'genus[track]'") from None
-    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a system error of the block into one line that names what could not be written (GenusError)."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{path}: cannot be written ({reason(error)})"
+        raise GenusError(
+            f"{what}; {'make room and resume' if error.errno in FULL else 'make it writable and resume'}"
+        ) from None

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
-from genus.files import write_text
+from genus.files import reason, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +55,7 @@ def read_samples(path: Path) -> list[Sample]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise GenusError(f"{path}: {error.strerror}") from None
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
     if lines and not lines[-1].endswith(b"\n"):
         del lines[-1]
     found = []
@@ -81,7 +81,7 @@ def append(path: Path, sample: Sample) -> None:
         with path.open("a", encoding="utf-8") as file:
             file.write(line(sample))
     except OSError as error:
-        raise GenusError(f"{path}: cannot be written: {error.strerror}") from None
+        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

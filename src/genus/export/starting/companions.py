@@ -83,14 +83,18 @@ def _built(objective: Objective, found: LoadedModel) -> Head:
 def _fill(companion: AuxiliaryModel, given: LoadedModel, found: LoadedModel) -> None:
     """Load a folder's weights into an auxiliary model; weights shared with the main model must be equal to its own."""
     if given.recipe.model != companion.model:
-        raise GenusError("is of another architecture than the recipe of the model has")
+        raise GenusError("is of another architecture than recipe.json beside it says; take both from one run")
     if given.tokenizer.hash() != found.tokenizer.hash():
-        raise GenusError("has another tokenizer than the model")
+        raise GenusError("has another tokenizer than the model beside it; take both from one run")
     own, theirs = companion.learner.state_dict(), given.learner.state_dict()
     if missing := own.keys() ^ theirs.keys():
-        raise GenusError(f"lacks, or has beyond its place, {min(missing)}")
+        raise GenusError(
+            f"{min(missing)} is in one alone of the folder and the recipe beside it; take both from one run"
+        )
     for name, tensor in own.items():
         if not tensor.is_meta and not torch.equal(tensor, theirs[name]):
-            raise GenusError(f"its {name} differs from the model's; here the two are one")
+            raise GenusError(
+                f"its {name} differs from the model's, of which it shares this tensor; take both from one run"
+            )
     fresh = {name: tensor for name, tensor in theirs.items() if own[name].is_meta}
     companion.learner.load_state_dict(fresh, strict=False, assign=True)

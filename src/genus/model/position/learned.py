@@ -76,8 +76,8 @@ class AxialPosition(Position):
             ValueError: `shape` and `widths` differ in length, or are empty.
         """
         if len(self.shape) != len(self.widths) or not self.shape:
-            raise ValueError(f"position: shape {list(self.shape)} and widths {list(self.widths)} are to be of as many "
-                             "axes, and of one at least")  # fmt: skip
+            raise ValueError(f"position: shape {list(self.shape)} and widths {list(self.widths)}: expected a number "
+                             "of each for every axis, and one axis at least")  # fmt: skip
 
     @property
     def max_length(self) -> int | None:

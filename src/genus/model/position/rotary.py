@@ -43,7 +43,10 @@ class Rotary(NoPosition):
         """
         turning = round(head_size * self.fraction)
         if turning < 2 or turning % 2:
-            raise ValueError(f"position: {turning} of a head's {head_size} numbers are to rotate in pairs")
+            raise ValueError(
+                f"position.fraction: {self.fraction:g} of a head of {head_size} numbers is {turning}; "
+                "expected an even number above 0, since they rotate in pairs"
+            )
         return RotaryPositions(self, turning)
 
     def rates(self, turning: int, device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers.processors import TemplateProcessing
 
 from genus.errors import GenusError
+from genus.files import reason
 from genus.tokens import ROLES, SpecialTokens, steps
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             try:
                 config |= json.loads(file.read_text(encoding="utf-8"))
             except (ValueError, TypeError, OSError, RecursionError) as error:
-                raise GenusError(f"{file}: is not JSON ({error})") from None
+                raise GenusError(f"{file}: cannot be read as JSON ({reason(error)})") from None
     return config
 
 

@@ -100,7 +100,10 @@ class Store:
         """
         meta = _read_meta(folder)
         if tokenizer is not None and meta["tokenizer"] != tokenizer.hash():
-            raise GenusError(f"{folder}: was made with another tokenizer ({meta['tokenizer']}, not {tokenizer.hash()})")
+            raise GenusError(
+                f"{folder}: was made with another tokenizer ({meta['tokenizer']}, not {tokenizer.hash()}); give that "
+                "one, or prepare into another folder"
+            )
         state = state_of(meta)
         for name, size in zip(FILES, state.sizes, strict=True):
             file = folder / name
