@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 from genus.batch import Batch
 from genus.model import Model, Network, States
+from genus.model.attention.masks import Causal
+from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.cost import ComponentCost
 from genus.model.transformer import Transformer  # a choice is read by its annotation
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from genus.model.cache import Cache
     from genus.model.cost import ExampleLengths
+    from genus.model.position import Position
     from genus.model.transformer import TransformerNetwork
 
 
@@ -106,6 +109,24 @@ class EncoderDecoder(Model):
         encoder = self.encoder.cost(vocab_size, {"tokens": source}) + ComponentCost(activations=self.encoder.width)
         twice = ComponentCost(-vocab_size * self.decoder.embedding_width * self.shared)
         return self.decoder.cost(vocab_size, lengths) + encoder.scaled(share) + twice
+
+
+def mirrored(encoder: Transformer, position: Position) -> EncoderDecoder:
+    """Return the model whose decoder is the encoder made causal, with the same attention to the source as well.
+
+    Args:
+        encoder: its attention is `MultiHeadAttention`.
+        position: the decoder's; relative positions look back only.
+    """
+    own = encoder.attention
+    assert isinstance(own, MultiHeadAttention)
+    decoder = replace(
+        encoder,
+        attention=replace(own, mask=Causal()),
+        cross=own,
+        embedding=replace(encoder.embedding, position=position),
+    )
+    return EncoderDecoder(encoder=encoder, decoder=decoder)
 
 
 class EncoderDecoderNetwork(Network):

@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from genus.examples.formats.sentences import FullSentences
 from genus.model.activation import Gelu, Relu
-from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import UnscaledPreNorm
 from genus.model.embedding import Embedding
-from genus.model.encoder_decoder import EncoderDecoder
+from genus.model.encoder_decoder import mirrored
 from genus.model.feedforward.gated import GatedMLP
 from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
@@ -37,50 +36,40 @@ SPANS = Denoising(
 )
 
 
-def sized(
-    layers: int, hidden: int, inner: int, heads: int, head_size: int = 64, *, dropout: float = 0.1
-) -> EncoderDecoder:
-    """Return T5's architecture of a size: as many layers in the encoder as in the decoder."""
-    attention = MultiHeadAttention(
-        heads=heads,
-        size=head_size,
-        bias=False,
-        scale=1.0,  # operative_config.gin: fold_scaling_into_initializer
-        dropout=dropout,
-    )
-    encoder = Transformer(
-        layers=layers,
-        hidden=hidden,
-        attention=attention,
-        feedforward=MLP(size=inner, activation=Relu(), bias=False, dropout=dropout),  # operative_config.gin: use_bias
-        embedding=Embedding(
-            segments=0,
-            position=RelativeBuckets(buckets=32, longest=128),  # section 2.1
-            norm=Identity(),
-            dropout=dropout,  # operative_config.gin: sublayers_initial
-        ),
-        norm=RMSNorm(eps=1e-6),  # operative_config.gin: sublayer_rms_norm
-        block=UnscaledPreNorm(),  # operative_config.gin: sublayers_per_layer, sublayers_final
-        dropout=dropout,
-        initialization=FanIn(embedding_std=1.0),
-    )
-    decoder = replace(
-        encoder,
-        attention=replace(attention, mask=Causal()),
-        cross=attention,
-        embedding=replace(encoder.embedding, position=RelativeBuckets(buckets=32, longest=128, both_directions=False)),
-    )
-    return EncoderDecoder(encoder=encoder, decoder=decoder)
-
-
-def gated(layers: int, hidden: int, inner: int, heads: int) -> EncoderDecoder:
-    """Return the architecture of version 1.1 of a size: gated units, no dropout in pretraining."""
-    plain = sized(layers, hidden, inner, heads, dropout=0.0)
-    units = GatedMLP(size=inner, activation=Gelu(approximate="tanh"))  # mesh_tensorflow's gelu is the tanh form
-    return replace(
-        plain, encoder=replace(plain.encoder, feedforward=units), decoder=replace(plain.decoder, feedforward=units)
-    )
-
+ATTENTION = MultiHeadAttention(
+    heads=8,  # bi_v1_small.gin
+    size=64,  # bi_bert_base.gin: d_kv
+    bias=False,
+    scale=1.0,  # operative_config.gin: fold_scaling_into_initializer
+    dropout=0.1,  # defaults.gin
+)
+UNITS = MLP(size=2048, activation=Relu(), bias=False, dropout=0.1)  # bi_v1_small.gin; defaults.gin
+ENCODER = Transformer(
+    layers=6,  # bi_v1_small.gin
+    hidden=512,  # bi_v1_small.gin
+    attention=ATTENTION,
+    feedforward=UNITS,
+    embedding=Embedding(
+        segments=0,
+        position=RelativeBuckets(buckets=32, longest=128),  # section 2.1
+        norm=Identity(),
+        dropout=0.1,  # operative_config.gin: sublayers_initial
+    ),
+    norm=RMSNorm(eps=1e-6),  # operative_config.gin: sublayer_rms_norm
+    block=UnscaledPreNorm(),  # operative_config.gin: sublayers_per_layer, sublayers_final
+    dropout=0.1,  # defaults.gin
+    initialization=FanIn(embedding_std=1.0),  # operative_config.gin: VarianceScalingInitializer
+)
+BACK = RelativeBuckets(buckets=32, longest=128, both_directions=False)  # section 2.1
+SPARE = replace(ATTENTION, dropout=0.0)  # t5.1.1.base.gin: no dropout
+GEGLU = GatedMLP(size=1024, activation=Gelu(approximate="tanh"))  # t5.1.1.small.gin; mesh_tensorflow's gelu
+GATED = replace(
+    ENCODER,
+    attention=SPARE,
+    feedforward=GEGLU,
+    embedding=replace(ENCODER.embedding, dropout=0.0),  # t5.1.1.base.gin
+    dropout=0.0,  # t5.1.1.base.gin
+)
 
 SMALL = Recipe(
     name="t5/small",
@@ -92,10 +81,13 @@ SMALL = Recipe(
         data="C4 (1T tokens)",  # section 3.7
     ),
     tokens=Unigram(
-        vocab_size=32_100, lowercase=False, plain=False, special_tokens=T5
-    ),  # section 2.2: 32,000 pieces; span.gin: 100 sentinels
+        vocab_size=32_100,  # section 2.2: 32,000 pieces; span.gin: 100 sentinels
+        lowercase=False,
+        plain=False,
+        special_tokens=T5,
+    ),
     examples=FullSentences(),
-    model=sized(6, 512, 2048, 8),  # bi_v1_small.gin
+    model=mirrored(ENCODER, BACK),  # bi_v1_small.gin
     objectives=(SPANS,),
     optimizer=Adafactor(lr=0.01),  # operative_config.gin: truncated_rsqrt, 1 / sqrt(max(n, 10^4)); scaled updates
     schedule=Constant(),
@@ -115,74 +107,146 @@ BASE = replace(
     SMALL,
     name="t5/base",
     published=replace(SMALL.published, parameters=220_000_000),  # section 3.7
-    model=sized(12, 768, 3072, 12),  # bi_bert_base.gin
+    model=mirrored(
+        replace(
+            ENCODER,
+            layers=12,
+            hidden=768,
+            attention=replace(ATTENTION, heads=12),
+            feedforward=replace(UNITS, size=3072),
+        ),
+        BACK,
+    ),  # bi_bert_base.gin
 )
 
 LARGE = replace(
     SMALL,
     name="t5/large",
     published=replace(SMALL.published, parameters=770_000_000),  # section 3.7
-    model=sized(24, 1024, 4096, 16),  # bi_v1_large.gin
+    model=mirrored(
+        replace(
+            ENCODER,
+            layers=24,
+            hidden=1024,
+            attention=replace(ATTENTION, heads=16),
+            feedforward=replace(UNITS, size=4096),
+        ),
+        BACK,
+    ),  # bi_v1_large.gin
 )
 
 T3B = replace(
     SMALL,
     name="t5/3b",
     published=replace(SMALL.published, parameters=2_800_000_000),  # section 3.7
-    model=sized(24, 1024, 16_384, 32, 128),  # bi_v1_3B.gin
+    model=mirrored(
+        replace(
+            ENCODER,
+            layers=24,
+            hidden=1024,
+            attention=replace(ATTENTION, heads=32, size=128),
+            feedforward=replace(UNITS, size=16_384),
+        ),
+        BACK,
+    ),  # bi_v1_3B.gin
 )
 
 T11B = replace(
     SMALL,
     name="t5/11b",
     published=replace(SMALL.published, parameters=11_000_000_000),  # section 3.7
-    model=sized(24, 1024, 65_536, 128, 128),  # bi_v1_11B.gin
+    model=mirrored(
+        replace(
+            ENCODER,
+            layers=24,
+            hidden=1024,
+            attention=replace(ATTENTION, heads=128, size=128),
+            feedforward=replace(UNITS, size=65_536),
+        ),
+        BACK,
+    ),  # bi_v1_11B.gin
 )
 
-APART = replace(SPANS, output=LMHead(tied=False, bias="none"))
-"""The objective with an output matrix of its own."""
+APART = replace(SPANS, output=LMHead(tied=False, bias="none"))  # t5.1.1.base.gin: shared_embedding_and_softmax_weights
 
 V11_SMALL = replace(
     SMALL,
     name="t5/v1.1-small",
     published=replace(SMALL.published, parameters=None),  # not in the paper
-    model=gated(8, 512, 1024, 6),  # t5.1.1.small.gin
+    model=mirrored(
+        replace(GATED, layers=8, hidden=512, attention=replace(SPARE, heads=6), feedforward=replace(GEGLU, size=1024)),
+        BACK,
+    ),  # t5.1.1.small.gin
     objectives=(APART,),
 )
 
-V11_BASE = replace(V11_SMALL, name="t5/v1.1-base", model=gated(12, 768, 2048, 12))  # t5.1.1.base.gin
+V11_BASE = replace(
+    V11_SMALL,
+    name="t5/v1.1-base",
+    model=mirrored(  # t5.1.1.base.gin
+        replace(
+            GATED, layers=12, hidden=768, attention=replace(SPARE, heads=12), feedforward=replace(GEGLU, size=2048)
+        ),
+        BACK,
+    ),
+)
 
-V11_LARGE = replace(V11_SMALL, name="t5/v1.1-large", model=gated(24, 1024, 2816, 16))  # t5.1.1.large.gin
+V11_LARGE = replace(
+    V11_SMALL,
+    name="t5/v1.1-large",
+    model=mirrored(  # t5.1.1.large.gin
+        replace(
+            GATED, layers=24, hidden=1024, attention=replace(SPARE, heads=16), feedforward=replace(GEGLU, size=2816)
+        ),
+        BACK,
+    ),
+)
 
 V11_XL = replace(
     V11_SMALL,
     name="t5/v1.1-xl",
     published=replace(SMALL.published, parameters=2_800_000_000),  # t5.1.1.xl.gin: about 2.8B
-    model=gated(24, 2048, 5120, 32),
+    model=mirrored(  # t5.1.1.xl.gin
+        replace(
+            GATED, layers=24, hidden=2048, attention=replace(SPARE, heads=32), feedforward=replace(GEGLU, size=5120)
+        ),
+        BACK,
+    ),
 )
 
 V11_XXL = replace(
     V11_SMALL,
     name="t5/v1.1-xxl",
     published=replace(SMALL.published, parameters=11_000_000_000),  # t5.1.1.xxl.gin: about 11B
-    model=gated(24, 4096, 10_240, 64),
+    model=mirrored(  # t5.1.1.xxl.gin
+        replace(
+            GATED, layers=24, hidden=4096, attention=replace(SPARE, heads=64), feedforward=replace(GEGLU, size=10_240)
+        ),
+        BACK,
+    ),
 )
 
 MINI = replace(
     V11_SMALL,  # ours, and so is every number of this row
-    name="t5/mini",
-    tokens=Unigram(vocab_size=8_000, lowercase=False, plain=False, special_tokens=T5),
-    model=gated(4, 256, 512, 4),
-    optimizer=Adafactor(lr=0.01),
-    stages=(Stage(max_length=32, source_length=128, batch=64, micro_batch=16),),
-    budget=Budget(amount=20_000_000, unit="tokens"),
-    finetuning=replace(SMALL.finetuning, batch=16, max_length=128),
+    name="t5/mini",  # ours
+    tokens=Unigram(vocab_size=8_000, lowercase=False, plain=False, special_tokens=T5),  # ours
+    model=mirrored(  # ours
+        replace(GATED, layers=4, hidden=256, attention=replace(SPARE, heads=4), feedforward=replace(GEGLU, size=512)),
+        BACK,
+    ),
+    optimizer=Adafactor(lr=0.01),  # ours
+    stages=(Stage(max_length=32, source_length=128, batch=64, micro_batch=16),),  # ours
+    budget=Budget(amount=20_000_000, unit="tokens"),  # ours
+    finetuning=replace(SMALL.finetuning, batch=16, max_length=128),  # ours
 )
 
 TINY = replace(
     MINI,  # ours, and so is every number of this row
-    name="t5/tiny",
-    model=gated(2, 128, 256, 2),
-    stages=(Stage(max_length=32, source_length=128, batch=32, micro_batch=16),),
-    budget=Budget(amount=2_000_000, unit="tokens"),
+    name="t5/tiny",  # ours
+    model=mirrored(  # ours
+        replace(GATED, layers=2, hidden=128, attention=replace(SPARE, heads=2), feedforward=replace(GEGLU, size=256)),
+        BACK,
+    ),
+    stages=(Stage(max_length=32, source_length=128, batch=32, micro_batch=16),),  # ours
+    budget=Budget(amount=2_000_000, unit="tokens"),  # ours
 )

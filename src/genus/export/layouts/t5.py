@@ -14,11 +14,10 @@ from genus.export.layouts import Derived, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
 from genus.export.layouts.conventions import only, read_activation, without, write_activation
 from genus.model.activation import Gelu, Relu
-from genus.model.attention.masks import Causal
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import UnscaledPreNorm
 from genus.model.embedding import Embedding
-from genus.model.encoder_decoder import EncoderDecoder
+from genus.model.encoder_decoder import mirrored
 from genus.model.feedforward.gated import GatedMLP
 from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
@@ -118,31 +117,19 @@ def heads(output: LMHead) -> dict[str, HeadLayout]:
     }
 
 
-ATTENTION = MultiHeadAttention(heads=8, size=64, bias=False, scale=1.0)
 ENCODER = Transformer(
     layers=6,
     hidden=512,
-    attention=ATTENTION,
+    attention=MultiHeadAttention(heads=8, size=64, bias=False, scale=1.0),
     feedforward=MLP(size=2048, activation=Relu(), bias=False, dropout=0.1),
     embedding=Embedding(segments=0, position=RelativeBuckets(), norm=Identity()),
     norm=RMSNorm(),
     block=UnscaledPreNorm(),
     initialization=FanIn(),
 )
-MODEL = EncoderDecoder(
-    encoder=ENCODER,
-    decoder=replace(
-        ENCODER,
-        attention=replace(ATTENTION, mask=Causal()),
-        cross=ATTENTION,
-        embedding=replace(ENCODER.embedding, position=RelativeBuckets(both_directions=False)),
-    ),
-)
-GATED = replace(
-    MODEL,
-    encoder=replace(MODEL.encoder, feedforward=GatedMLP(size=2048, activation=Gelu(approximate="tanh"), dropout=0.1)),
-    decoder=replace(MODEL.decoder, feedforward=GatedMLP(size=2048, activation=Gelu(approximate="tanh"), dropout=0.1)),
-)
+MODEL = mirrored(ENCODER, RelativeBuckets(both_directions=False))
+GEGLU = GatedMLP(size=2048, activation=Gelu(approximate="tanh"), dropout=0.1)
+GATED = mirrored(replace(ENCODER, feedforward=GEGLU), RelativeBuckets(both_directions=False))
 
 PLAIN = Layout(
     model_type="t5",
