@@ -131,5 +131,5 @@ def test_two_at_once(command: str, place: Place, coder: Path, tmp_path: Path) ->
     for process, error in zip(processes, errors, strict=True):
         assert "Traceback" not in error
         if process.returncode:
-            assert f"genus: error: {out}: is in use by process " in error.splitlines()[-1]
+            assert f"genus: error: {out}: is in use by " in error.splitlines()[-1]
     assert content(out).keys() == alone.keys()

@@ -93,8 +93,8 @@ BAD = {
     "a name that is no name": "    class E(BaseException, metaclass=type('M', (type,), {{'__name__': 3}})): pass\n"
     "    raise E",
     "an endless recursion": "    return double(x)",
-    "children that outlive it": "    import os, time\n    for _ in range(2):\n        if not os.fork():\n"
-    "            os.setsid()\n            if os.fork(): os._exit(0)\n            time.sleep(100)",
+    "children that outlive it": "    import os, time\n    if not os.fork():\n"
+    "        os.setsid()\n        if os.fork(): os._exit(0)\n        time.sleep(100)",
     "children with pipes": "    import subprocess, sys\n"
     "    subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'], start_new_session=True)\n    exit()",
 }  # fmt: skip
