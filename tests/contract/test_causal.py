@@ -45,7 +45,7 @@ WITHOUT_CACHE = {"LSHAttention": "as published, which earlier tokens share a chu
 def causal() -> dict[str, Recipe]:
     """Return a row for every causal model that is made when the rows are made small, but those that read a source.
 
-    These are tested in `tests/generate/test_sources.py`.
+    These are tested in `tests/generate/test_from_a_source.py`.
     """
     found: dict[Transformer, Recipe] = {}
     for name in catalog.names():

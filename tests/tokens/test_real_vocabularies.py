@@ -183,7 +183,11 @@ def test_sentinels_come_after_the_pieces_of_t5(shared: Path, tmp_path: Path) -> 
     text = "Thank you <extra_id_0> me to <extra_id_1> party."
     assert released.encode([text])[0].count(32_099) == whole.encode([text])[0].count(32_099) == 1
     ids, _, fixed = whole.vocabulary.frame_target(np.array([5, 6]))
-    assert (ids.tolist(), fixed.tolist(), whole.vocabulary.target_framing) == ([5, 6, 1], [False, False, True], 1)
+    assert (ids.tolist(), fixed.tolist(), whole.vocabulary.target_framing) == (
+        [0, 5, 6, 1],
+        [True, False, False, True],
+        2,
+    )
     whole.save(tmp_path / "again")
     from genus.tokens.files.sentencepiece import read_model
 

@@ -108,10 +108,10 @@ def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> lis
     """Return the names of the heads whose tensors are present.
 
     A head without tensors of its own, as an output layer that is the token embedding, is there if a class that the
-    configuration names has it, or no class is named. Where several heads have the same tensor names, the candidates
-    are those of the class that the configuration names; if it names none, those that fit the network's modules (with a
-    pooler or without); of these, the first whose layout recognizes the configuration and tensors is chosen, else the
-    first.
+    configuration names has it, or no class is named, and its layout recognizes the folder. Where several heads have the
+    same tensor names, the candidates are those of the class that the configuration names; if it names none, those that
+    fit the network's modules (with a pooler or without); of these, the first whose layout recognizes the configuration
+    and tensors is chosen, else the first.
 
     Args:
         tensors: tensors as `clean` returns them.
@@ -123,7 +123,8 @@ def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> lis
     classes = config.get("architectures") or ()
     named = layout.named(classes)
     found = [head for head, names in own.items() if names <= modules | tensors.keys()]
-    found = [head for head in found if own[head] or head in named or not classes]
+    bare = {head for head in found if (head in named or not classes) and layout.heads[head].tells(config, tensors)}
+    found = [head for head in found if own[head] or head in bare]
     for head in tuple(found):
         rivals = [other for other in found if own[other] & own[head]]
         if rivals[1:]:

@@ -284,7 +284,8 @@ def layout_of(config: Json, names: Iterable[str]) -> Layout:
     """
     kind = config.get("model_type")
     if kind is None:
-        kind = next((one.model_type for one in layouts() if any(n.startswith(one.prefix) for n in names)), None)
+        named = (one for one in layouts() if one.prefix and any(name.startswith(one.prefix) for name in names))
+        kind = next((one.model_type for one in named), None)
     known = list(dict.fromkeys(layout.model_type for layout in layouts()))
     if kind is None:
         raise GenusError("config.json names no model_type, nor do the tensors' names; write one of these into it: "

@@ -52,8 +52,14 @@ def attentions(choice: str) -> tuple[str, ...]:
 
 
 def derived(config: Json) -> Json:
-    """Return a configuration with the number of decoder layers, as many as the encoder's where none is given."""
+    """Return a configuration with the number of decoder layers, as many as the encoder's where none is given.
+
+    Since version 5, transformers writes that the output matrix is the embedding whether it is or not, and beside it
+    whether its inputs are scaled (`scale_decoder_outputs`), which goes together with that.
+    """
     told = dict(config)
+    if (scaled := told.get("scale_decoder_outputs")) is not None:
+        told["tie_word_embeddings"] = scaled
     if told.get("num_decoder_layers") is None and "num_layers" in told:
         told["num_decoder_layers"] = told["num_layers"]
     return told
@@ -108,7 +114,8 @@ def heads(output: LMHead) -> dict[str, HeadLayout]:
 
     def layout(objective: Objective, *free: str) -> HeadLayout:
         own = {f"heads.{objective.name}.{ours}": theirs for ours, theirs in rows.items()}
-        return HeadLayout(objective=objective, tensors=own, free=frozenset(free))
+        assumed = objective.name == "denoising"  # which of them a model was trained with, no folder of theirs tells
+        return HeadLayout(objective=objective, tensors=own, free=frozenset(free), tells=lambda config, tensors: assumed)
 
     return {
         "denoising": layout(Denoising(output=output), "noise", "inputs", "outputs", "random"),
@@ -182,7 +189,7 @@ PLAIN = Layout(
 
 LAYOUT = replace(
     PLAIN,
-    variant={"tie_word_embeddings": False},
+    variant={"feed_forward_proj": "gated-gelu"},
     template=replace(PLAIN.template, model=GATED, objectives=(Denoising(output=APART),)),
     settings=(
         *without(PLAIN.settings, "tie_word_embeddings", "feed_forward_proj"),

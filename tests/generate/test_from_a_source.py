@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from genus import catalog, pipeline
+from genus import pipeline
 from genus.batch import Batch
 from genus.errors import UsageError
 from genus.export.folder import save
@@ -18,6 +18,7 @@ from genus.generate.engine import Engine
 from genus.generate.sampling import Greedy, Sampling
 from hand import equal_rows
 from small import documents
+from toys import t5
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +34,15 @@ SOURCES = [
     "a narrow bridge in winter " * 4,
     "Our neighbor answers.",
 ]
-ROWS = ["t5/tiny", "t5/small"]
+ROWS = [t5.TINY, t5.SMALL]
 
 
-@pytest.fixture(scope="module", params=ROWS)
+@pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
 def writer(request: pytest.FixtureRequest) -> tuple[Recipe, Learner, Tokenizer]:
     """Return a small model of random weights in float64, with its tokenizer."""
     small = {"layers": 2, "hidden": 32}
     changes = {"tokens": {"vocab_size": 300}, "model": {"encoder": small, "decoder": small}}
-    recipe = catalog.load(request.param).overlay(changes)
+    recipe = request.param.overlay(changes)
     tokenizer = recipe.tokens.train(documents())
     torch.manual_seed(0)
     recipe, learner = pipeline.new_learner(recipe, tokenizer)
