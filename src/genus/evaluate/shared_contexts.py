@@ -14,7 +14,7 @@ import torch
 from genus.batch import Batch, Targets
 from genus.examples.feed.pack import pack
 from genus.objectives import answering, device_of
-from genus.train.precision import autocast, number_format
+from genus.train.precision import autocast, kept_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,9 +76,8 @@ def after_contexts(
     """
     learner, device = predictor.learner, device_of(predictor.learner)
     numbers = [number for group in groups for number in group.spans]
-    format, weights = number_format(precision, device), next(learner.parameters()).dtype
     entries = sum(len(spans[number].ids) - 1 for number in numbers)
-    cache = learner.network.cache(entries, dtype=weights if format is torch.float32 else format)
+    cache = learner.network.cache(entries, dtype=kept_format(learner, precision))
     assert cache is not None
     for number in numbers:
         cache.open(number, len(spans[number].ids) - 1)
@@ -89,15 +88,14 @@ def after_contexts(
         label_M = torch.from_numpy(np.concatenate([spans[number].ids[spans[number].start :] for number in numbers]))
         targets = Targets(torch.arange(len(label_M), device=device), label_M.to(device))
         batch = Batch({"tokens": packed}, {predictor.head.target: targets}, frozenset({predictor.name}))
-        states = learner.network(batch, cache=cache)
-        logits_MV = predictor.head.outputs(learner.network, states, batch)["logits"]
+        logits_MV = learner.outputs(batch, cache=cache)[predictor.name]["logits"]
     return logits_MV, targets.label, np.repeat(numbers, [spans[number].tokens for number in numbers])
 
 
 def _read_contexts(predictor: Predictor, cache: Cache, groups: Sequence[Group], facts: Sequence[str]) -> None:
     """Read the context of each group once, and copy what is cached of it to all its spans."""
     packed = cache.packed({group.spans[0]: group.context for group in groups}, facts)
-    predictor.learner.network(Batch({"tokens": packed}, {}), cache=cache)
+    predictor.learner.outputs(Batch({"tokens": packed}, {}, heads=frozenset()), cache=cache)
     cache.reorder({number: group.spans[0] for group in groups for number in group.spans})
 
 

@@ -11,7 +11,7 @@ from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError
 from genus.model.cpu import without_onednn
 from genus.objectives import device_of
-from genus.train.precision import autocast, number_format
+from genus.train.precision import autocast, kept_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,9 +52,7 @@ class Reader:
                              "pretrained with CausalLM, such as gpt2 or llama")  # fmt: skip
         self.learner, self.name = found
         self.head = cast("Head", self.learner.heads[self.name])
-        format = number_format(precision, self.device)
-        weights = next(learner.parameters()).dtype
-        dtype = weights if format is torch.float32 else format
+        dtype = kept_format(learner, precision)
         self.cache = learner.network.cache(entries, dtype=dtype)
         self.source_cache: Cache | None = None
         if self.cache is not None and "source" in model.streams:

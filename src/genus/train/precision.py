@@ -9,6 +9,8 @@ import torch
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from torch import nn
+
 
 def number_format(precision: str, device: torch.device) -> torch.dtype:
     """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is native, else float32."""
@@ -21,6 +23,13 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     """Return the autocast context for the forward pass; it is disabled for float32."""
     wanted = number_format(precision, device)
     return torch.autocast(device.type, dtype=wanted, enabled=wanted is not torch.float32)
+
+
+def kept_format(module: nn.Module, precision: str) -> torch.dtype:
+    """Return the dtype of keys and values that a forward pass under `autocast` leaves in a cache."""
+    weight = next(module.parameters())
+    wanted = number_format(precision, weight.device)
+    return weight.dtype if wanted is torch.float32 else wanted
 
 
 def _native_bfloat16(device: torch.device) -> bool:
