@@ -12,9 +12,9 @@ from genus import pipeline
 from genus.batch import Batch, Targets
 from genus.export.folder import load, save
 from genus.export.verify import verify
+from genus.recipes import t5
 from hand import equal_rows
 from small import documents
-from toys import t5
 
 if TYPE_CHECKING:
     from pathlib import Path

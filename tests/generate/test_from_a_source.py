@@ -16,9 +16,9 @@ from genus.generate import Request
 from genus.generate.beam import BeamSearch
 from genus.generate.engine import Engine
 from genus.generate.sampling import Greedy, Sampling
+from genus.recipes import t5
 from hand import equal_rows
 from small import documents
-from toys import t5
 
 if TYPE_CHECKING:
     from pathlib import Path

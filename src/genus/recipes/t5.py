@@ -1,4 +1,4 @@
-"""Rows of T5, for tests of what they are made of (Raffel et al. 2019, arXiv:1910.10683): it restores spans of text.
+"""T5 (Raffel et al. 2019, arXiv:1910.10683): an encoder-decoder that restores spans of text, and answers in text.
 
 "Released code" is google-research/text-to-text-transfer-transformer: sizes are those of its t5/models/gin/models, the
 objective that of objectives/span.gin, all else that of test_data/operative_config.gin. `t5/small` to `t5/11b` were
