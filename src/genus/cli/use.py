@@ -8,7 +8,20 @@ import typer
 
 from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
-from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
+from genus.cli.options import (
+    AsJson,
+    Choices,
+    Codes,
+    Field,
+    Folder,
+    Out,
+    Running,
+    Settings,
+    SourceField,
+    Sources,
+    Title,
+    chosen_run,
+)
 from genus.cli.output import Counter, check_outputs, columns, document
 from genus.cli.prompts import (
     CutPrompts,
@@ -55,6 +68,7 @@ def evaluate(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     prompts: Prompts = None,
     tasks: TaskFolder = None,
     shots: ShotNumber = 0,
@@ -78,7 +92,7 @@ def evaluate(
     check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
-    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}
+    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings}
     of_tables: dict[str, object] = {"--text": text, "--label": label, "--choices": choices}
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
@@ -94,7 +108,8 @@ def evaluate(
         measure_words(model, data, stride, run, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    found = _measured(model, data, task, of_tables, answers, Fields(field, title, tuple(codes)), run, settings)
+    fields = Fields(field, title, tuple(codes), source)
+    found = _measured(model, data, task, of_tables, answers, fields, run, settings)
     if as_json:
         document(found)
     else:
@@ -212,7 +227,8 @@ def _on_text(
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
         store = token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
-        if line := row.examples.unfamiliar(store, source.tokenizer):
+        notices = pipeline.left_out(row, store, source.tokenizer, row.stages[0])
+        for line in filter(None, (row.examples.unfamiliar(store, source.tokenizer), *notices)):
             say(line)
         feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
