@@ -52,7 +52,7 @@ ENCODER = Transformer(
     norm=LayerNorm(eps=1e-6),  # released code: norm_epsilon
     block=PostNorm(),  # section 3.1; released code: layer_postprocess_sequence "dan"
     dropout=0.1,  # section 5.4
-    initialization=Glorot(embedding_std=0.044194),  # released code: uniform_unit_scaling, gain 1; 512^-0.5
+    initialization=Glorot(embedding_std=None),  # released code: uniform_unit_scaling, gain 1; SymbolModality
 )
 
 PAPER = Published(
@@ -117,7 +117,6 @@ BIG = replace(
             feedforward=replace(UNITS, size=4096),
             embedding=replace(EMBEDDING, dropout=0.3),
             dropout=0.3,
-            initialization=Glorot(embedding_std=0.03125),  # 1024^-0.5
         ),
         Sinusoidal(),
     ),
@@ -138,7 +137,6 @@ MINI = replace(
             hidden=256,
             attention=replace(ATTENTION, heads=4),
             feedforward=replace(UNITS, size=1024),
-            initialization=Glorot(embedding_std=0.0625),
         ),
         Sinusoidal(),
     ),
@@ -159,7 +157,6 @@ TINY = replace(
             hidden=128,
             attention=replace(ATTENTION, heads=2),
             feedforward=replace(UNITS, size=512),
-            initialization=Glorot(embedding_std=0.088388),
         ),
         Sinusoidal(),
     ),
