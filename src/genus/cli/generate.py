@@ -37,6 +37,12 @@ TopP = Annotated[float, typer.Option(help="Sample from the most probable tokens 
 MinP = Annotated[float, typer.Option(help="Sample from tokens of this share of the most probable one's.")]
 Beams = Annotated[int | None, typer.Option(help="Beam search with so many beams.")]
 LengthPenalty = Annotated[float, typer.Option(help="Of beam search: above 0, longer texts win.")]
+PenaltyForm = Annotated[
+    str,
+    typer.Option(
+        help="Of the length penalty a: length, for length^a as in transformers, or gnmt, for ((5 + length) / 6)^a."
+    ),
+]
 EarlyStopping = Annotated[str, typer.Option(help="Of beam search: no, yes, never.")]
 Repetition = Annotated[float | None, typer.Option(help="Above 1, tokens of the text so far become less probable.")]
 Penalized = Annotated[float | None, typer.Option(metavar="THETA", help="CTRL's penalized sampling; published: 1.2.")]
@@ -63,6 +69,7 @@ def generate(
     min_p: MinP = 0.0,
     beams: Beams = None,
     length_penalty: LengthPenalty = 1.0,
+    penalty_form: PenaltyForm = "length",
     early_stopping: EarlyStopping = "no",
     repetition_penalty: Repetition = None,
     penalized_sampling: Penalized = None,
@@ -86,7 +93,7 @@ def generate(
     asked = [*(prompts or []), *(_read(file) if file is not None else [])]
     if not asked:
         raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
-    decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, early_stopping)
+    decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, penalty_form, early_stopping)
     run = generating_run(running)
     source = read_model(model)
     source.learner.to(device_of_run(run))
@@ -156,6 +163,7 @@ def _decoding(
     min_p: float,
     beams: int | None,
     length_penalty: float,
+    penalty_form: str,
     early_stopping: str,
 ) -> "Decoding":
     """Return the decoding that the options ask for.
@@ -170,10 +178,16 @@ def _decoding(
     if beams is not None:
         if given := [name for name, there in {"--temperature": temperature != 0, **filters}.items() if there]:
             raise UsageError(f"{given[0]}: is for sampling, and --beams searches; leave one of them out")
-        stopping = {"no": "no", "yes": "yes", "never": "never"}.get(early_stopping)
-        if stopping is None:
+        if early_stopping not in ("no", "yes", "never"):
             raise UsageError(f"--early-stopping: expected no, yes or never, got {early_stopping!r}")
-        return BeamSearch(beams=beams, length_penalty=length_penalty, early_stopping=stopping)  # type: ignore[arg-type]
+        if penalty_form not in ("length", "gnmt"):
+            raise UsageError(f"--penalty-form: expected length or gnmt, got {penalty_form!r}")
+        return BeamSearch(
+            beams=beams,
+            length_penalty=length_penalty,
+            penalty_form=penalty_form,  # type: ignore[arg-type]
+            early_stopping=early_stopping,  # type: ignore[arg-type]
+        )
     if temperature == 0:
         if given := [name for name, there in filters.items() if there]:
             raise UsageError(f"{given[0]}: is for sampling; add --temperature 1")
