@@ -178,6 +178,30 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
         print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
 
 
+def average(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    out: Out,
+    last: Annotated[int, typer.Option(help="Checkpoints; a run has as many as its --run keep.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Write the mean of a run's last checkpoints as a model.
+
+    Only a model that genus wrote is written over.
+    """
+    from genus.export.average import average_checkpoints
+    from genus.export.files import replaced_by_model
+    from genus.run_folder import RunFolder
+
+    old = replaced_by_model(out)
+    with RunFolder(out).lock():
+        steps = average_checkpoints(run, last, out, replaced=old)
+    if as_json:
+        document({"folder": out, "steps": steps})
+    else:
+        named = ", ".join(f"{step:,}" for step in steps)
+        print(f"{out}: the mean of {len(steps)} checkpoint{'s' if len(steps) > 1 else ''}, of the steps {named}")
+
+
 def _refuse(whose: str, options: Mapping[str, object]) -> None:
     """Raise a UsageError if an option is given that only applies to another kind of model."""
     for option, value in options.items():
