@@ -38,7 +38,7 @@ ATTENTION = MultiHeadAttention(
 )
 UNITS = MLP(size=2048, activation=Relu())  # section 3.3; released code: relu_dropout 0
 EMBEDDING = ScaledEmbedding(  # section 3.4: times sqrt(d)
-    segments=0,
+    segments=0,  # section 3.4: tokens and positions alone
     position=Sinusoidal(),  # section 3.5
     norm=Identity(),
     dropout=0.1,  # section 5.4: of the sum
