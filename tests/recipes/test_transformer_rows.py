@@ -24,19 +24,18 @@ if TYPE_CHECKING:
 
     from genus.recipe import Recipe
 
-ROWS = [name for name in catalog.names() if name.startswith("transformer/")]
-WARMUP = {"transformer/base": 4_000, "transformer/big": 4_000, "transformer/mini": 2_000, "transformer/tiny": 1_000}
+WARMUP = 4_000
 ROUNDED = 1e-4
 """Relative: rates and shares are written with five or six digits."""
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ["transformer/base", "transformer/big"])
 def test_the_learning_rate_is_the_papers_formula(name: str) -> None:
     """Equation 3: d^-0.5 min(n^-0.5, n warmup^-1.5), here of the steps before an update, as everywhere in the house."""
     recipe = catalog.load(name)
-    size, warmup, steps = recipe.model.width, WARMUP[name], recipe.budget.amount
-    for n in [1, 10, warmup // 2, warmup, 2 * warmup, 5 * warmup]:
-        expected = size**-0.5 * min(n**-0.5, n * warmup**-1.5)
+    size, steps = recipe.model.width, recipe.budget.amount
+    for n in [1, 10, WARMUP // 2, WARMUP, 2 * WARMUP, 25 * WARMUP]:
+        expected = size**-0.5 * min(n**-0.5, n * WARMUP**-1.5)
         assert recipe.optimizer.lr * recipe.schedule.factor(n / steps) == pytest.approx(expected, rel=ROUNDED)
 
 
@@ -59,6 +58,15 @@ def test_parameters_are_those_of_the_papers_sizes(name: str, sizes: tuple[int, i
     assert sizes[1] / choices["heads"] == 64
     (stage,) = recipe.stages
     assert stage.batch * stage.max_length == stage.batch * (stage.source_length or 0) == pytest.approx(25_000, rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["transformer/mini", "transformer/tiny"])
+def test_a_small_row_trains_on_a_laptop(name: str) -> None:
+    """4 million target tokens: 20 minutes on one CPU core, which takes 3,500 a second for `transformer/mini`."""
+    recipe = catalog.load(name)
+    (stage,) = recipe.stages
+    assert recipe.budget.unit == "steps"
+    assert recipe.budget.amount * stage.batch * stage.max_length <= 4_200_000
 
 
 def test_logits_begin_with_variance_one() -> None:
