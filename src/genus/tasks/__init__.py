@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from genus.errors import UsageError
 from genus.evaluate.metrics import Metric, fitting_metrics
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.objectives import Objective
+    from genus.part import Json
     from genus.tasks.dataset import Label, LabeledRow
     from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
@@ -29,8 +30,8 @@ class Task(Part, ABC):
 
     learns: ClassVar[type[FineTuned]]
     """Class of the task's objective."""
-    judged: ClassVar[str]
-    """What its metrics compare: `classes`, `numbers` or `tags`."""
+    judged: ClassVar[tuple[str, ...]]
+    """What its metrics may compare; see `Metric.judges`."""
 
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""
@@ -75,6 +76,20 @@ class Task(Part, ABC):
     def texts_each(self) -> Literal[1, 2]:
         """Number of texts of an example: 2 for pairs."""
         return 1 if len(self.texts) == 1 else 2
+
+    @property
+    def chosen_by(self) -> tuple[Metric, ...]:
+        """The metrics of evaluations during training, of which the first one selects the weights."""
+        return self.metrics
+
+    @property
+    def generation(self) -> Json | None:
+        """How the model writes, as `generation_config.json` of its folder; None where it chooses among labels."""
+        return None
+
+    def generated(self, generation: Json) -> Self:
+        """Return the task with texts written as a model folder's `generation_config.json` says."""
+        return self
 
     @abstractmethod
     def objective(self, labels: Sequence[str]) -> FineTuned:

@@ -36,7 +36,7 @@ class Choice(Task):
     """
 
     learns: ClassVar = MultipleChoice
-    judged: ClassVar[str] = "classes"
+    judged: ClassVar[tuple[str, ...]] = ("classes",)
 
     texts: tuple[str, ...] = ("question",)
     choices: tuple[str, ...] = ("choices",)

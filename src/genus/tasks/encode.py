@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch, Targets
+    from genus.examples import Lengths
+    from genus.model import Model
+    from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
+    from genus.tasks.answer import Outputs
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
 
@@ -68,6 +72,11 @@ class EncodedTexts:
         """(sequences,) lengths in tokens, special tokens included."""
         return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
 
+    @property
+    def stream_lengths(self) -> Lengths:
+        """Lengths in tokens by stream, as `lengths`, which are those of `tokens`."""
+        return {"tokens": self.lengths}
+
     def example(self, index: int) -> Example:
         """Return one sequence with special tokens; its target is at the token that represents the whole sequence."""
         sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
@@ -110,15 +119,19 @@ class EncodedTexts:
         (found,) = outputs.values()
         return found
 
-    def for_metrics(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return truth and predictions of the labeled targets, as the metrics expect them."""
+    def written(self, learner: Learner, model: Model, precision: str) -> list[str] | None:
+        """Return what a learner of the model writes for each example; None where it chooses among labels."""
+        return None
+
+    def for_metrics(self, objective: FineTuned, outputs: Outputs, judges: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return truth and predictions of the labeled targets, as metrics expect them that judge such."""
         labels = self.labels
         labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
-        return objective.truth(labels[labeled]), objective.decide(outputs_MV)[labeled]
+        return objective.truth(labels[labeled]), objective.decide(outputs.values)[labeled]
 
-    def answers(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs: Outputs) -> list[tuple[Any, Any]]:
         """Return the prediction for each row, as the user writes labels, and its probabilities."""
-        return [objective.explain(outputs_V) for outputs_V in outputs_MV]
+        return [objective.explain(outputs_V) for outputs_V in outputs.values]
 
 
 def encode(

@@ -57,6 +57,8 @@ class CompletionLM(FineTuned):
         """
         for objective in objectives:
             if isinstance(objective, CausalLM):
+                if extra := objective.adds - self.adds:
+                    raise UsageError(f"task: this model reads a {min(extra)}; take --task text-to-text")
                 return replace(self, language_model=objective)
         raise UsageError("task: completions need a causal language model, and this model has no head of the kind "
                          "CausalLM; take a decoder, such as gpt2")  # fmt: skip
