@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 NAMES = {
-    "cats": "an animal",
-    "dogs": "an animal",
-    "birds": "an animal",
-    "saws": "one more tool",
-    "pliers": "one more tool",
+    "cats": "an animal of the farm",
+    "dogs": "an animal of the farm",
+    "birds": "an animal of the farm",
+    "saws": "one more tool of iron",
+    "pliers": "one more tool of iron",
 }
 ROWS = [(f"{name} carry {number} letters", target) for number in range(6) for name, target in NAMES.items()]
 RUN = Run(device="cpu", precision="float32", workers=0, tracker="none")
@@ -82,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(data: Path, recipe: Recipe, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned") / "out"
     task = TextToText(
-        metrics=(TokenLoss(), ExactMatch(), Bleu()), decoding=BeamSearch(beams=3, length_penalty=0.5), target_length=14
+        metrics=(TokenLoss(), ExactMatch(), Bleu()), decoding=BeamSearch(beams=3, length_penalty=0.5), target_length=30
     )
     finetune(Start(recipe, tokenizer), task, Files.find(data), folder, seeds=(0,), run=RUN)
     return folder
@@ -114,11 +114,11 @@ def test_it_learns_and_reports(tuned: Path) -> None:
 
 def test_the_folder_keeps_how_it_writes(tuned: Path, tmp_path: Path) -> None:
     config = json.loads((tuned / "model" / "generation_config.json").read_text())
-    asked = {"num_beams": 3, "length_penalty": 0.5, "early_stopping": False, "max_new_tokens": 14, "do_sample": False}
+    asked = {"num_beams": 3, "length_penalty": 0.5, "early_stopping": False, "max_new_tokens": 30, "do_sample": False}
     assert config == asked | {"eos_token_id": 2, "pad_token_id": 0, "decoder_start_token_id": 0}
     model = load(tuned / "model")
     assert Configuration.of(model.generation or {}, reads_source=True) == Configuration(
-        BeamSearch(beams=3, length_penalty=0.5), max_tokens=14
+        BeamSearch(beams=3, length_penalty=0.5), max_tokens=30
     )
     save(tmp_path / "again", model.recipe, model.learner, model.tokenizer, generation=model.generation)
     assert json.loads((tmp_path / "again" / "generation_config.json").read_text()) == config
@@ -142,7 +142,7 @@ def test_transformers_writes_the_same_from_the_folder(tuned: Path) -> None:
         with torch.no_grad():
             ids = theirs.generate(torch.tensor(framed)[None])[0].tolist()
         engine = Engine(model.learner, model.recipe.model, model.tokenizer)
-        ((ours,),) = engine.generate([Request(source, 14)], task.decoding)
+        ((ours,),) = engine.generate([Request(source, 30)], task.decoding)
         assert [*ours.ids] == [one for one in ids[1:] if one != 0][: len(ours.ids)]
         assert ours.text.strip() == answer.predicted
 
