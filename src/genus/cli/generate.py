@@ -90,15 +90,12 @@ def generate(
     from genus.generate.engine import Engine
     from genus.train.world import device_of_run
 
-    asked = [*(prompts or []), *(_read(file) if file is not None else [])]
-    if not asked:
-        raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
+    asked = _asked(prompts, file)
     decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, early_stopping)
     penalties = _penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams)
     run = generating_run(running)
     source = read_model(model)
-    reads_source = "source" in source.recipe.model.streams
-    own = Configuration.of(source.generation or {}, reads_source=reads_source)
+    own = Configuration.of(source.generation or {}, reads_source="source" in source.recipe.model.streams)
     if decoding is None:
         decoding, penalties = own.decoding, penalties or [*own.penalties]
     source.learner.to(device_of_run(run))
@@ -117,8 +114,7 @@ def generate(
     elif len(requests) == samples == 1:
         _print_growing(engine, requests, decoding)
     else:
-        told = [""] * len(asked) if engine.prompts.reads_source else asked
-        _print_each(engine.generate(requests, decoding), told)
+        _print_each(engine.generate(requests, decoding), [""] * len(asked) if engine.prompts.reads_source else asked)
 
 
 def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> None:
@@ -133,6 +129,14 @@ def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> No
         more = f" and of {len(dropped) - NAMED:,} more" if len(dropped) > NAMED else ""
         end = "last" if engine.prompts.reads_source else "first"
         say(f"longer than the model's positions: the {end} {told}{more} are dropped (--cut-prompt)")
+
+
+def _asked(prompts: list[str] | None, file: Path | None) -> list[str]:
+    """Return the prompts of the command line and of a file."""
+    found = [*(prompts or []), *(_read(file) if file is not None else [])]
+    if not found:
+        raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
+    return found
 
 
 def _read(file: Path) -> list[str]:

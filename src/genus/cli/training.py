@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from genus.cli.options import (
     chosen_run,
 )
 from genus.cli.output import Counter, columns, document
+
+if TYPE_CHECKING:
+    from genus.tasks.report import Report
 
 DEFAULT = "genus"
 """The recipe of a text without one."""
@@ -184,6 +187,11 @@ def finetune(
     if as_json:
         document(report.to_json())
         return
+    _print(report)
+
+
+def _print(report: "Report") -> None:
+    """Print the mean of each metric with its interval, and where the model is."""
     choice = "last" if math.isinf(report.best.rank(report.task.metrics[0])) else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
     found = report.summary()

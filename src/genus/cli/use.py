@@ -205,7 +205,7 @@ def _measured(
 
     source = read_model(model)
     objectives = source.recipe.objectives
-    able = task is not None and choose(task).pretrained(objectives) is not None
+    able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
         return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)

@@ -180,7 +180,7 @@ def assemble(
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
     tokenizer = _fitting_tokenizer(tokenizer, model, found.values())
-    padded = _padded(config, tokenizer, _rows(tensors, layout), own)
+    padded = _padded(config, tokenizer, _rows(tensors, layout, heads), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
         recipe = replace(started, padded_vocab_size=padded)
@@ -291,10 +291,10 @@ def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], mo
     return all(name in tensors for name in hf_names(f"{module}.weight", layout.table(heads)))
 
 
-def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
+def _rows(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str]) -> int:
     """Return the number of rows of the token embedding."""
     ours = next(name for name in layout.tensors if name.endswith("embed.tokens"))
-    (name,) = hf_names(f"{ours}.weight", layout.tensors)
+    (name,) = hf_names(f"{ours}.weight", layout.table(heads))
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from genus.model import Model
     from genus.objectives import Objective
     from genus.part import Json
     from genus.tasks.dataset import Label, LabeledRow
@@ -95,8 +96,8 @@ class Task(Part, ABC):
     def objective(self, labels: Sequence[str]) -> FineTuned:
         """Return the fine-tuning objective for the labels of the training rows."""
 
-    def pretrained(self, objectives: Sequence[Objective]) -> FineTuned | None:
-        """Return the objective by which a model with these of pretraining does the task; None: it must be fine-tuned.
+    def pretrained(self, objectives: Sequence[Objective], model: Model) -> FineTuned | None:
+        """Return the objective by which the model does the task as it was pretrained; None: it must be fine-tuned.
 
         Raises:
             UsageError: the task needs another model.
@@ -139,7 +140,9 @@ class Task(Part, ABC):
             GenusError: a label that is none of the objective's, or `max_length` leaves no room for text.
         """
         labels = targets(rows, objective, path)
-        found = encode(tokenizer, [row.texts for row in rows], labels, objective.name, max_length)
+        found = encode(
+            tokenizer, [row.texts for row in rows], labels, objective.name, max_length, repeated=bool(objective.adds)
+        )
         return both_orders(found) if objective.symmetric else found
 
 

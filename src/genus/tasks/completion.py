@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from genus.model import Model
     from genus.objectives import Objective
     from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import Label, LabeledRow
@@ -70,9 +71,9 @@ class Completion(Task):
         """Return the objective, which goes on with the language model's head."""
         return CompletionLM(texts=1)
 
-    def pretrained(self, objectives: Several[Objective]) -> CompletionLM:
+    def pretrained(self, objectives: Several[Objective], model: Model) -> CompletionLM:
         """Return the objective of a language model, which completes prompts without fine-tuning too."""
-        return CompletionLM(texts=1).continued(objectives)
+        return CompletionLM(texts=1).continued(objectives, model)
 
     def encode(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import Example, Sequence
+from genus.objectives.supervised import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Several
@@ -44,6 +45,8 @@ class EncodedTexts:
     """Maximum tokens of an example, special tokens included."""
     cut: int
     """Number of examples, or of words, that were longer and lost their end."""
+    repeated: bool = field(default=False, kw_only=True)
+    """Whether the encoder of an encoder-decoder reads each sequence too."""
 
     def __len__(self) -> int:
         """Return the number of examples N."""
@@ -75,13 +78,24 @@ class EncodedTexts:
     @property
     def stream_lengths(self) -> Lengths:
         """Lengths in tokens by stream, as `lengths`, which are those of `tokens`."""
-        return {"tokens": self.lengths}
+        return {"tokens": self.lengths} | ({SOURCE: self.lengths} if self.repeated else {})
 
     def example(self, index: int) -> Example:
-        """Return one sequence with special tokens; its target is at the token that represents the whole sequence."""
-        sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
-        whole = np.array([self.vocabulary.whole(len(sequence.ids))])
-        return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
+        """Return one sequence with special tokens; its target is at the token that represents the whole sequence.
+
+        Where it is read twice, the decoder reads it one token later, after the token with which it begins.
+        """
+        sequence, label = self._framed(index), self.labels[index : index + 1]
+        if not self.repeated:
+            whole = np.array([self.vocabulary.whole(len(sequence.ids))])
+            return Example({"tokens": sequence}, {self.target: (whole, label)})
+        ids = np.concatenate([self.vocabulary.decoder_start, sequence.ids[:-1]])
+        late, last = replace(sequence, ids=ids), np.array([len(ids) - 1])
+        return Example({SOURCE: sequence, "tokens": late}, {self.target: (last, label)})
+
+    def _framed(self, index: int) -> Sequence:
+        """Return one sequence with special tokens."""
+        return Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
 
     @property
     def is_empty(self) -> bool:
@@ -135,17 +149,23 @@ class EncodedTexts:
 
 
 def encode(
-    tokenizer: Tokenizer, texts: Several[tuple[str, ...]], labels: NDArray[Any], target: str, max_length: int
+    tokenizer: Tokenizer,
+    texts: Several[tuple[str, ...]],
+    labels: NDArray[Any],
+    target: str,
+    max_length: int,
+    *,
+    repeated: bool = False,
 ) -> EncodedTexts:
     """Tokenize single texts or text pairs, truncated to `max_length` tokens with special tokens.
 
-    The name of a special token in a text is treated as text.
+    The name of a special token in a text is treated as text. `repeated`: for an encoder-decoder, which reads it twice.
 
     Raises:
         GenusError: `max_length` leaves no room for text beside the special tokens.
     """
     found, over = tokenized(tokenizer, texts, max_length)
-    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, int(over.sum()))
+    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, int(over.sum()), repeated=repeated)
 
 
 def tokenized(

@@ -32,7 +32,7 @@ def objective_of(model: LoadedModel, task: Task | None = None) -> FineTuned:
     for objective in model.recipe.objectives:
         if isinstance(objective, FineTuned) and objective.name in model.learner.heads:
             return objective
-    if task is not None and (found := task.pretrained(model.recipe.objectives)) is not None:
+    if task is not None and (found := task.pretrained(model.recipe.objectives, model.recipe.model)) is not None:
         return found
     raise GenusError(f"{model.recipe.name}: this model was not fine-tuned; run `genus finetune` first")
 

@@ -20,7 +20,8 @@ from genus.generate import Decoding, Request  # a choice is read by its annotati
 from genus.generate.configuration import Configuration
 from genus.generate.engine import Engine
 from genus.generate.sampling import Greedy
-from genus.objectives.supervised.text_to_text import SOURCE, Seq2SeqLM
+from genus.objectives.supervised import SOURCE
+from genus.objectives.supervised.text_to_text import Seq2SeqLM
 from genus.part import Count, Positive
 from genus.tasks import Task
 from genus.tasks.cell import label_in, several_in, text_in, written
@@ -157,13 +158,13 @@ class TextToText(Task):
             return Seq2SeqLM(texts=1)
         return Seq2SeqLM(texts=1, labels=self.names or classes(labels, self.label))
 
-    def pretrained(self, objectives: Several[Objective]) -> Seq2SeqLM | None:
+    def pretrained(self, objectives: Several[Objective], model: Model) -> Seq2SeqLM | None:
         """Return the objective of an encoder-decoder, which writes without fine-tuning too.
 
         Raises:
             UsageError: the model reads no source.
         """
-        return Seq2SeqLM(texts=1, labels=self.names).continued(objectives)
+        return Seq2SeqLM(texts=1, labels=self.names).continued(objectives, model)
 
     def encode(
         self,

@@ -6,7 +6,7 @@ Legend: E texts, L tokens of a text.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,7 +32,10 @@ class TextToText(CausalLM):
     The special tokens around the text stay around the source; the template `target` frames the tokens.
     """
 
-    adds: ClassVar[frozenset[str]] = frozenset({"source"})
+    @property
+    def adds(self) -> frozenset[str]:
+        """The stream `source`."""
+        return frozenset({"source"})
 
     def build(self, model: Model, vocab_size: int) -> TextToTextHead:
         """Build the output layer as a head."""

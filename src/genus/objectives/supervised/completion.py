@@ -49,16 +49,16 @@ class CompletionLM(FineTuned):
         """Return the model without a pooler."""
         return model.unpooled()
 
-    def continued(self, objectives: Sequence[Objective]) -> Self:
+    def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
         """Return the objective with the language model's output layer.
 
         Raises:
-            UsageError: the model is no causal language model.
+            UsageError: the model is no causal language model, or reads what the objective does not give.
         """
+        if extra := model.streams - {"tokens"} - self.adds:
+            raise UsageError(f"task: this model reads a {min(extra)}; take --task text-to-text")
         for objective in objectives:
             if isinstance(objective, CausalLM):
-                if extra := objective.adds - self.adds:
-                    raise UsageError(f"task: this model reads a {min(extra)}; take --task text-to-text")
                 return replace(self, language_model=objective)
         raise UsageError("task: completions need a causal language model, and this model has no head of the kind "
                          "CausalLM; take a decoder, such as gpt2")  # fmt: skip

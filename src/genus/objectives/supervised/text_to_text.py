@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Self
 
 from genus.errors import UsageError
 from genus.objectives.pretraining.causal_lm import CausalLM
+from genus.objectives.supervised import SOURCE
 from genus.objectives.supervised.completion import CompletionLM
 
 if TYPE_CHECKING:
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from genus.examples import Example, Lengths, Limits
+    from genus.model import Model
     from genus.objectives import Objective
     from genus.tokens.vocabulary import Frames, Vocabulary
-
-SOURCE = "source"
 
 
 class Seq2SeqLM(CompletionLM):
@@ -28,24 +28,27 @@ class Seq2SeqLM(CompletionLM):
     Source: Sutskever et al. 2014, section 2; Raffel et al. 2019, section 3.1.2 (teacher forcing).
     """
 
-    adds: ClassVar[frozenset[str]] = frozenset({SOURCE})
-
     labels: tuple[str, ...] = ()
     """The texts of the classes, where a metric of classes is asked for; any other text is none of them."""
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The stream `source`."""
+        return frozenset({SOURCE})
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The texts of the classes."""
         return self.labels
 
-    def continued(self, objectives: Sequence[Objective]) -> Self:
+    def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
         """Return the objective with the output layer of pretraining.
 
         Raises:
             UsageError: the model reads no source.
         """
-        if any(SOURCE in objective.adds for objective in objectives):
-            return super().continued([one for one in objectives if SOURCE in one.adds])
+        if SOURCE in model.streams:
+            return super().continued(objectives, model)
         raise UsageError("task: text to text needs an encoder-decoder, such as t5, and this model reads no source; for "
                          "a decoder, such as gpt2, take --task completion")  # fmt: skip
 

@@ -96,7 +96,7 @@ def encoded(
     recipe: Recipe, tokenizer: Tokenizer, pairs: list[tuple[str, str | None]], **choices: object
 ) -> EncodedPairs:
     task = TextToText(**choices)  # type: ignore[arg-type]
-    objective = task.objective([]).continued(recipe.objectives)
+    objective = task.objective([]).continued(recipe.objectives, recipe.model)
     return task.encode(tokenizer, rows_of(pairs), objective, 48)
 
 
@@ -236,7 +236,7 @@ def test_a_label_without_a_name_is_refused(label: str, why: str) -> None:
 def test_an_answer_that_is_no_label_is_wrong(recipe: Recipe, tokenizer: Tokenizer) -> None:
     """F1 as T5 has it: such an answer is the class that is not true; Pearson: it is -1."""
     task = TextToText(names=("no", "yes"), metrics=(F1(), Accuracy()))
-    objective = task.objective(["no", "yes"]).continued(recipe.objectives)
+    objective = task.objective(["no", "yes"]).continued(recipe.objectives, recipe.model)
     rows = [LabeledRow(n, ("a",), (label,)) for n, label in enumerate(["yes", "yes", "no", "no"])]
     data = task.encode(tokenizer, rows, objective, 48)
     found = replace(
@@ -259,7 +259,7 @@ def test_entities_are_listed_with_their_types(recipe: Recipe, tokenizer: Tokeniz
     bare = {"tokens": ["he", "slept"], "ner_tags": ["O", "O"]}
     assert task.read(bare)[1] == ("",)
     rows = [LabeledRow(n, *task.read(one)) for n, one in enumerate((row, bare))]
-    data = task.encode(tokenizer, rows, task.objective([]).continued(recipe.objectives), 48)
+    data = task.encode(tokenizer, rows, task.objective([]).continued(recipe.objectives, recipe.model), 48)
     assert data.labels.all()
     assert data.warnings == []
     truth = np.empty(2, object)
@@ -289,9 +289,9 @@ def test_parallel_text_files_are_a_table(tmp_path: Path) -> None:
 
 def test_who_cannot_is_told_so(recipe: Recipe) -> None:
     with pytest.raises(UsageError, match="take --task completion"):
-        TextToText().objective([]).continued(catalog.load("gpt2/tiny").objectives)
+        TextToText().objective([]).continued((gpt2 := catalog.load("gpt2/tiny")).objectives, gpt2.model)
     with pytest.raises(UsageError, match="take --task text-to-text"):
-        Completion().objective([]).continued(recipe.objectives)
+        Completion().objective([]).continued(recipe.objectives, recipe.model)
     with pytest.raises(UsageError, match="read in this order alone"):
         TextToText(texts=("a", "b"), symmetric=True)
     with pytest.raises(UsageError, match="entity_f1 judges tags"):
