@@ -12,6 +12,7 @@ from genus.cli.options import (
     Codes,
     Field,
     Folder,
+    MetricName,
     Out,
     Prefix,
     Running,
@@ -124,17 +125,6 @@ Label = Annotated[
 ]
 Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
-]
-MetricName = Annotated[
-    list[str],
-    typer.Option(
-        "--metric",
-        metavar="NAME",
-        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
-        "word_accuracy; of completions and targets token_loss, perplexity, bits_per_byte, token_accuracy; of written "
-        "texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, answer_exact_match, answer_f1, span_f1; "
-        "the first decides.",
-    ),
 ]
 
 

@@ -14,6 +14,7 @@ from genus.cli.options import (
     Codes,
     Field,
     Folder,
+    MetricName,
     Out,
     Prefix,
     Running,
@@ -67,6 +68,7 @@ def evaluate(
     task: TaskName = None,
     choices: Choices = [],
     prefix: Prefix = None,
+    metric: MetricName = [],
     task_settings: TaskSettings = [],
     answers: Answers = None,
     field: Field = "text",
@@ -97,7 +99,8 @@ def evaluate(
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}
     of_tables: dict[str, object] = {
-        "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--task-set": task_settings,
+        "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
+        "--task-set": task_settings,
     }  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
@@ -113,7 +116,11 @@ def evaluate(
         measure_words(model, data, stride, run, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    found = _measured(model, data, task, of_tables, answers, Fields(field, title, tuple(codes)), run, settings)
+    _print(_measured(model, data, task, of_tables, answers, Fields(field, title, tuple(codes)), run, settings), as_json)
+
+
+def _print(found: "Metrics", as_json: bool) -> None:
+    """Print metrics as a table, or as JSON."""
     if as_json:
         document(found)
     else:
@@ -244,6 +251,7 @@ def _task(
     label: str | None,
     choices: list[str],
     prefix: str | None,
+    metrics: list[str],
     settings: list[str],
 ) -> Any:
     """Return the task to evaluate: by name, or by the objective of the model's head."""
@@ -252,7 +260,9 @@ def _task(
     from genus.tasks.predict import objective_of
 
     kind = name or kind_of(task_of(objective_of(source)))
-    found = choose(kind, text, label, choices=choices, prefix=prefix, settings=settings, generation=source.generation)
+    found = choose(
+        kind, text, label, metrics, choices=choices, prefix=prefix, settings=settings, generation=source.generation
+    )
     return found.resolved_for(objective_of(source, found))
 
 
