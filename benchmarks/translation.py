@@ -49,7 +49,7 @@ def main() -> None:
     try:
         version("sacrebleu")
     except PackageNotFoundError:
-        sys.exit("sacrebleu is not installed, which scores translations: pip install '.[metrics]'")
+        sys.exit("sacrebleu is not installed, which scores translations: pip install '.[eval]'")
     choose_waiting()  # of the processes that jobs start, as the command line's own
     jobs = plan(options)
     failed = carried_out(options, list(jobs.values()))

@@ -56,6 +56,8 @@ def test_a_row_is_refused_or_built(name: str) -> None:
                 recipe.optimizer.build(recipe.learner())
             factors = [recipe.schedule.factor(spent) for spent in (0.0, 0.5, 1.0)]
         except Exception as error:
+            if isinstance(error, UsageError) and "\n" not in str(error):
+                continue  # what is known only when it is built, as the states of a teacher
             pytest.fail(f"{told}: {type(error).__name__}: {error}")
         assert all(map(math.isfinite, factors)), told
 

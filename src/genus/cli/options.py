@@ -67,6 +67,29 @@ Choices = Annotated[
         "--choices", metavar="COLUMN", help="Of `--task choice`: the column of the list; repeated, a column per choice."
     ),
 ]
+Prefix = Annotated[
+    str | None,
+    typer.Option("--prefix", metavar="TEXT", help="Of text to text: what stands before every source."),
+]
+TaskSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--task-set",
+        metavar="PATH=VALUE",
+        help="Change one choice of the task, such as target_length=64 or decoding=BeamSearch; repeatable.",
+    ),
+]
+MetricName = Annotated[
+    list[str],
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
+        "word_accuracy; of completions and targets token_loss, perplexity, bits_per_byte, token_accuracy; of written "
+        "texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, answer_exact_match, answer_f1, span_f1; "
+        "the first decides.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
 Folder = Annotated[
     Path,

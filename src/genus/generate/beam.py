@@ -6,7 +6,7 @@ Legend: S beams that are read together, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -53,6 +53,15 @@ class BeamSearch(Decoding):
         """Return the score of a text of so many tokens, whose log-probabilities have this sum."""
         size = length if self.penalty_form == "length" else (5 + length) / 6
         return float(total / size**self.length_penalty)
+
+    def in_transformers(self) -> dict[str, Any]:
+        """Return beams, length penalty and when to stop, and the penalty's form where it is not theirs."""
+        stopping = {"no": False, "yes": True, "never": "never"}[self.early_stopping]
+        form = {} if self.penalty_form == "length" else {"penalty_form": self.penalty_form}
+        return {
+            "do_sample": False, "num_beams": self.beams, "length_penalty": self.length_penalty,
+            "early_stopping": stopping, **form,
+        }  # fmt: skip
 
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
         """Yield the best texts of each request, each in one piece.

@@ -35,10 +35,7 @@ Sums = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Outputs of a learner's forward pass on one micro-batch.
-
-    It is a pytree, so that hooks on modules (FSDP2, DDP) find its tensors.
-    """
+    """Outputs of a learner's forward pass on one micro-batch: a pytree, so that hooks (FSDP2, DDP) find its tensors."""
 
     sums: Sums
     """Every loss and metric, summed over its targets."""
@@ -118,8 +115,6 @@ class Objective(Part, ABC):
     """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
     """Names of the per-token features that it adds to an example (`Packed.facts`)."""
-    adds: ClassVar[frozenset[str]] = frozenset()
-    """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
     stream: ClassVar[str] = "tokens"
     """The stream in which its targets lie."""
 
@@ -185,6 +180,11 @@ class Objective(Part, ABC):
     @abstractmethod
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as the model gets it, with its targets added: a pure function of its arguments."""
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """Names of the streams that it adds to those of an example, such as the `source` of an encoder-decoder."""
+        return frozenset()
 
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.

@@ -6,7 +6,7 @@ Legend: E texts, L tokens of a text.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,7 +32,10 @@ class TextToText(CausalLM):
     The special tokens around the text stay around the source; the template `target` frames the tokens.
     """
 
-    adds: ClassVar[frozenset[str]] = frozenset({"source"})
+    @property
+    def adds(self) -> frozenset[str]:
+        """The stream `source`."""
+        return frozenset({"source"})
 
     def build(self, model: Model, vocab_size: int) -> TextToTextHead:
         """Build the output layer as a head."""
@@ -55,10 +58,15 @@ class TextToText(CausalLM):
 
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the length of the longest framed text for which both streams keep their limits."""
-        raw = np.arange(frames.framing(1), 2 * (limits["source"] + limits["tokens"]) + 2)
-        made = self.lengths({"tokens": raw}, frames)
-        over = np.logical_or.reduce([made[stream] > limits[stream] for stream in made])
-        return {"tokens": int(raw[over.argmax()]) - 1 if over.any() else int(raw[-1])}
+        least, most = frames.framing(1) - 1, 2 * (limits["source"] + limits["tokens"]) + 1
+        while least < most:  # lengths never fall
+            middle = (least + most + 1) // 2
+            made = self.lengths({"tokens": np.array([middle])}, frames)
+            if all(made[stream][0] <= limits[stream] for stream in made):
+                least = middle
+            else:
+                most = middle - 1
+        return {"tokens": least}
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
