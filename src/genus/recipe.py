@@ -268,10 +268,10 @@ class Recipe(Part):
         makers = ", ".join(type(part).__name__ for part in (examples, *learning))
         if missing := sorted(self.model.streams - given):
             raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
-        if twice := sorted(examples.streams & added):
-            raise ValueError(f"{where}: {makers} give the stream {twice[0]} twice; take SequenceToSequence for pairs")
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
+        if twice := sorted(examples.streams & added):
+            raise ValueError(f"{where}: {makers} give the stream {twice[0]} twice; take SequenceToSequence for pairs")
         raw: Limits = stage.limits
         for objective in reversed(learning):
             raw = objective.raw_limits(raw, specials)
