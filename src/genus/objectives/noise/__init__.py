@@ -28,7 +28,7 @@ class Noise(Part, ABC):
 
     @abstractmethod
     def spans(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return in how many spans (E,) they lie at most."""
+        """Return in how many spans (E,) they lie at most, in no longer text in fewer."""
 
     @abstractmethod
     def draw(self, length: int, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.objectives.noise import Noise
-from genus.part import Positive
+from genus.part import AtLeastOne
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class SpanNoise(Noise):
     random_spans_noise_mask.
     """
 
-    span: Positive = 3.0
+    span: AtLeastOne = 3.0
     """Mean number of tokens of a span."""
 
     @property

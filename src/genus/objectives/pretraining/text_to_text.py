@@ -5,6 +5,7 @@ Legend: E texts, L tokens of a text.
 
 from __future__ import annotations
 
+import bisect
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from genus.model import Model
     from genus.objectives import Prediction
     from genus.tokens.vocabulary import Frames, Vocabulary
+
+LONGEST = 1 << 40
+"""Length in tokens that no text has."""
 
 
 class TextToText(CausalLM):
@@ -55,10 +59,13 @@ class TextToText(CausalLM):
 
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the length of the longest framed text for which both streams keep their limits."""
-        raw = np.arange(frames.framing(1), 2 * (limits["source"] + limits["tokens"]) + 2)
-        made = self.lengths({"tokens": raw}, frames)
-        over = np.logical_or.reduce([made[stream] > limits[stream] for stream in made])
-        return {"tokens": int(raw[over.argmax()]) - 1 if over.any() else int(raw[-1])}
+
+        def over(raw: int) -> bool:
+            made = self.lengths({"tokens": np.array([raw])}, frames)
+            return any(made[stream][0] > limits[stream] for stream in made)
+
+        least, most = frames.framing(1), min(2 * (limits["source"] + limits["tokens"]) + 2, LONGEST)
+        return {"tokens": least + bisect.bisect_left(range(least, most), True, key=over) - 1}
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
@@ -108,7 +115,7 @@ class Denoising(TextToText):
         if "sentinel" not in self.inputs and self.outputs != "spans":
             return int(self.inputs.startswith("mask"))
         text = self.raw_limits(limits, frames)["tokens"] - frames.framing(1)
-        return int(self.noise.spans(np.arange(max(text, 0) + 1)).max())
+        return int(self.noise.spans(np.array([max(text, 0)]))[0])
 
     def divided(
         self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
