@@ -282,10 +282,10 @@ class Recipe(Part):
         if made.keys() != given or any(length > stage.limits[stream] for stream, length in made.items()):
             raise ValueError(f"{where}: {makers} make {_said(made)}, but a row holds {_said(stage.limits)}")
         needed = max(objective.needs_extra(stage.limits, specials) for objective in learning)
-        if needed > len(specials.extra):
+        if needed > (there := len(self.tokens.sentinels)):
             raise ValueError(
-                f"{where}: {makers} need {needed} further special tokens, of which tokens.special_tokens.extra names "
-                f"{len(specials.extra)}; name more, or take shorter rows"
+                f"{where}: {makers} need {needed} sentinels, and the vocabulary has {there}; name more of them "
+                "(tokens.special_tokens.extra), or take shorter rows"
             )
 
     def _check_tokens(self) -> None:

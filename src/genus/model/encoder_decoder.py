@@ -111,17 +111,19 @@ class EncoderDecoder(Model):
         return self.decoder.cost(vocab_size, lengths) + encoder.scaled(share) + twice
 
 
-def mirrored(encoder: Transformer, position: Position) -> EncoderDecoder:
+def mirrored(encoder: Transformer, position: Position, layers: int | None = None) -> EncoderDecoder:
     """Return the model whose decoder is the encoder made causal, with the same attention to the source as well.
 
     Args:
         encoder: its attention is `MultiHeadAttention`.
         position: the decoder's; relative positions look back only.
+        layers: the number of the decoder's layers; None: as many as the encoder's.
     """
     own = encoder.attention
     assert isinstance(own, MultiHeadAttention)
     decoder = replace(
         encoder,
+        layers=encoder.layers if layers is None else layers,
         attention=replace(own, mask=Causal()),
         cross=own,
         embedding=replace(encoder.embedding, position=position),
