@@ -102,13 +102,13 @@ def test_no_head_of_a_task_is_lost(name: str, tmp_path: Path) -> None:
     tokenizer = recipe.tokens.train(documents())
     stages, pooler = tuple(stage.whole() for stage in recipe.stages), recipe.finetuning.pooler
     model = recipe.model if pooler is None else recipe.model.pooled(pooler)
+    recipe = replace(recipe, tokens=tokenizer.tokens)
     for objective in TUNED:
-        try:
-            tuned = replace(recipe, tokens=tokenizer.tokens, model=model, objectives=(objective,), stages=stages)
-        except ValueError as refused:
-            assert "the model reads the stream source" in str(refused)
-            assert "source" in model.streams - objective.adds
+        if model.streams - objective.adds - recipe.examples.streams:
+            with pytest.raises(ValueError, match="the model reads the stream source, which none of"):
+                replace(recipe, model=model, objectives=(objective,), stages=stages)
             continue
+        tuned = replace(recipe, model=model, objectives=(objective,), stages=stages)
         save(tmp_path / objective.name, tuned, tuned.learner(), tokenizer)
         found = load(tmp_path / objective.name)
         assert [one.name for one in found.recipe.objectives] == [objective.name]

@@ -1,10 +1,9 @@
 """ByT5 (Xue et al. 2021, arXiv:2105.13626): T5 over bytes, with an encoder three times as deep as the decoder.
 
-"Released code" is google-research/byt5: sizes are those of its byt5/gin/models, each on the model of version 1.1 of that
-size in google-research/text-to-text-transfer-transformer, which has the heads (t5.1.1.*.gin); objective and lengths are
-those of byt5/tasks.py and README.md. All else is T5's. The authors trained on mC4, whose 101 languages they mixed by
-temperature; here a corpus is as it is. Sentinels are the last 100 bytes, as there. `byt5/mini` and `byt5/tiny` are ours.
-Left out: z_loss, as in T5's rows.
+"Released code" is google-research/byt5: sizes are those of its byt5/gin/models, each on T5's model of version 1.1 of
+that size, which has the heads (google-research/text-to-text-transfer-transformer, t5.1.1.*.gin); objective and lengths
+are those of byt5/tasks.py and README.md. All else is T5's. The authors trained on mC4, whose 101 languages they mixed
+by temperature; here a corpus is as it is. `byt5/mini` and `byt5/tiny` are ours. Left out: z_loss, as in T5's rows.
 """
 
 from dataclasses import replace

@@ -79,7 +79,7 @@ class Vocabulary:
     extra: Mapping[str, int] = field(default_factory=dict)
     """The ids of further special tokens by name, in the order of `SpecialTokens.extra`: sentinels, control codes."""
     sentinel_ids: tuple[int, ...] | None = None
-    """The ids of the pieces that stand for hidden spans, in their order; None: they are among `extra`, by their names."""
+    """The ids of the pieces that stand for hidden spans, in their order; None: they are among `extra`."""
 
     def id(self, role: str) -> int:
         """Return the id of the special token of a role.
