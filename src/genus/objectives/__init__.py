@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
-from genus.model.head import OutputLayer
+from genus.model.head import Output, OutputLayer
 from genus.part import Part
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class Objective(Part, ABC):
     """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
     stream: ClassVar[str] = "tokens"
     """The stream in which its targets lie."""
+    alone: ClassVar[bool] = False
+    """Whether it makes another text of an example, so that no further objective learns from the same one."""
 
     @property
     def name(self) -> str:
@@ -176,6 +178,11 @@ class Objective(Part, ABC):
     def counts_tokens(self) -> bool:
         """Whether its corruption needs the token counts of the corpus."""
         return False
+
+    @property
+    def next_token_output(self) -> Output | None:
+        """The output layer by which it predicts the next token: equal ones of a recipe are one layer; None: none."""
+        return None
 
     @property
     def exported(self) -> Objective:

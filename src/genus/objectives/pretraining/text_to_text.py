@@ -37,6 +37,15 @@ class TextToText(CausalLM):
     """
 
     adds: ClassVar[frozenset[str]] = frozenset({"source"})
+    alone: ClassVar[bool] = True
+
+    label: str | None = None
+    """Name of the loss and the head; None: that of the kind. A recipe's objectives have names of their own."""
+
+    @property
+    def name(self) -> str:
+        """Name of the head, of its loss and its targets."""
+        return super().name if self.label is None else self.label
 
     def build(self, model: Model, vocab_size: int) -> TextToTextHead:
         """Build the output layer as a head."""
