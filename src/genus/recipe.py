@@ -333,7 +333,7 @@ class Recipe(Part):
         known = [objective.name for objective in self.objectives]
         for name in turn.objectives:
             if name not in known:
-                raise ValueError(f"{where}: there is no objective {name!r}.{near(name, known)}")
+                raise ValueError(f"{where}: there is no objective {name!r} among objectives.{near(name, known)}")
         if not turn.objectives:
             raise ValueError(f"{where}: a task step needs an objective")
         learning = self.learning(turn)

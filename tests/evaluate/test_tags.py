@@ -149,7 +149,7 @@ def test_metrics_of_entities_are_undefined_where_there_are_none() -> None:
     for metric, _ in METRICS:
         assert not metric.defined(column([["O", "O"], ["O"]]))
         assert metric.defined(column([["O", "I-PER"]]))
-        assert "mark none with B- or I-" in metric.misfit("tags", ("NN", "VB"))
+        assert "mark none with B- or I-" in metric.misfit(("tags",), ("NN", "VB"))
 
 
 def test_names_counted_by_hand() -> None:

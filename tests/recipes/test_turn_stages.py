@@ -79,7 +79,7 @@ def test_tasks_join_kind_by_kind_and_stay(name: str) -> None:
 @pytest.mark.parametrize(
     ("turns", "message"),
     [
-        ([{"objectives": ["maskd"]}], "there is no objective 'maskd'. Did you mean 'masked_lm'"),
+        ([{"objectives": ["maskd"]}], "there is no objective 'maskd' among objectives. Did you mean 'masked_lm'"),
         ([{"objectives": ["masked_lm"], "steps": 0}], "tasks.0.steps: expected at least 1"),
         ([{"objectives": []}], "needs an objective"),
         (

@@ -94,6 +94,8 @@ def test_heads_answer_in_float32_whatever_the_precision(start: Start) -> None:
         learner.heads["sequence_regression"].classes.bias.fill_(100.0)  # bfloat16 has steps of a half here
     texts = [(" and ".join(np.random.default_rng(number).choice(["cat", "saw", "bird"], 5)),) for number in range(40)]
     encoded = encode(start.tokenizer, texts, np.zeros(40, np.float32), "sequence_regression", 32)
-    found = {precision: outputs(learner, encoded, precision) for precision in ("float32", "bfloat16")}
+    found = {
+        precision: outputs(learner, tuned.model, encoded, precision).values for precision in ("float32", "bfloat16")
+    }
     different = {precision: len(np.unique(values)) for precision, values in found.items()}
     assert different["bfloat16"] > different["float32"] / 2

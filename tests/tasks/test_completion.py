@@ -157,7 +157,7 @@ def test_it_learns_from_the_weights_it_was_given_and_stays_a_language_model(
     write(tmp_path / "validation.jsonl", PAIRS[:8])
     write(tmp_path / "test.jsonl", [*PAIRS[:4], ("Unanswered", None)])
     start = Start(row, byte_bpe, learner)
-    recipe = start.fine_tuned(Completion().objective([]).continued(row.objectives), row.finetuning)
+    recipe = start.fine_tuned(Completion().objective([]).continued(row.objectives, row.model), row.finetuning)
     built = start.build(recipe, 1)
     assert all(torch.equal(tensor, learner.state_dict()[name]) for name, tensor in built.state_dict().items())
 

@@ -14,6 +14,7 @@ from tokenizers import pre_tokenizers
 
 from genus.errors import GenusError
 from genus.objectives.supervised.token import TokenClassification
+from genus.tasks.answer import Outputs
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.feed import Shuffled, by_length
 from genus.tasks.words import EncodedWords, encode_words
@@ -193,11 +194,11 @@ def test_words_without_a_piece_have_the_usual_tag() -> None:
     assert ours.warnings == ["the tokenizer leaves nothing of 2 of 7 words, which get the usual tag"]
     tag = TokenClassification(labels=("X", "Y"), usual="Y")
     outputs = np.log(np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]], np.float32))
-    (first, chances), second = ours.answers(tag, outputs)
+    (first, chances), second = ours.answers(tag, Outputs(outputs))
     assert first == ["X", "Y", "Y", "X", "X", "Y"]
     assert chances == [pytest.approx(0.9), pytest.approx(0.8), None, *[pytest.approx(x) for x in (0.9, 0.9, 0.6)]]
     assert second == (["Y"], [None])
-    truth, predicted = ours.for_metrics(tag, outputs)
+    truth, predicted = ours.for_metrics(tag, Outputs(outputs), "tags")
     assert (truth.tolist(), predicted.tolist()) == ([rows[0].label], [first])
     assert json.dumps(first)
 
@@ -206,5 +207,8 @@ def test_no_sentences_at_all_have_no_targets() -> None:
     tokenizer, _ = trained("wordpiece")
     ours = encoded(tokenizer, [[NOTHING], [NOTHING, NOTHING]])
     assert (len(ours), len(ours.labels)) == (0, 0)
-    outputs = np.empty((0, 2), np.float32)
-    assert [tags for tags, _ in ours.answers(TokenClassification(labels=("A", "B")), outputs)] == [["O"], ["O", "O"]]
+    tag, outputs = TokenClassification(labels=("A", "B")), Outputs(np.empty((0, 2), np.float32))
+    assert [tags for tags, _ in ours.answers(tag, outputs)] == [
+        ["O"],
+        ["O", "O"],
+    ]

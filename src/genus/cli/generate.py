@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from genus.generate.engine import Engine
 
 
+MOST_TOKENS = 128
+"""Tokens of a text at most, where nobody says otherwise."""
 NAMED = 3
 """Most prompts that a notice names."""
 Prompts = Annotated[
@@ -27,10 +29,13 @@ PromptFile = Annotated[
     Path | None,
     typer.Option("--prompts", metavar="FILE", help='Prompts from a file: .jsonl with "prompt", else one a line.'),
 ]
-MaxTokens = Annotated[int, typer.Option(help="The most tokens of a text.")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(help="The most tokens of a text; by default as the model says, or 128.", show_default=False),
+]
 Samples = Annotated[int, typer.Option(help="Texts for each prompt.")]
 Temperature = Annotated[
-    float, typer.Option(help="Above 0: sample from softmax(logits / temperature); 0: the most probable token.")
+    float | None, typer.Option(help="Above 0: sample from softmax(logits / temperature); 0: the most probable token.")
 ]
 TopK = Annotated[int | None, typer.Option(help="Sample from the k most probable tokens.")]
 TopP = Annotated[float, typer.Option(help="Sample from the most probable tokens that sum to p (nucleus).")]
@@ -55,9 +60,9 @@ def generate(
     model: Folder,
     prompts: Prompts = None,
     file: PromptFile = None,
-    max_tokens: MaxTokens = 128,
+    max_tokens: MaxTokens = None,
     samples: Samples = 1,
-    temperature: Temperature = 0.0,
+    temperature: Temperature = None,
     top_k: TopK = None,
     top_p: TopP = 1.0,
     min_p: MinP = 0.0,
@@ -77,27 +82,31 @@ def generate(
 ) -> None:
     """Continue texts with a model that predicts the next token (gpt2, llama, ...), or answer sources (t5).
 
-    One prompt is printed as it grows. With --json, each token's id and log-probability are told.
+    What is not said is taken from the folder's generation_config.json, if it has one; else the most probable token is
+    taken. One prompt is printed as it grows. With --json, each token's id and log-probability are told.
     """
     from genus.generate import Request
+    from genus.generate.configuration import Configuration
     from genus.generate.engine import Engine
     from genus.train.world import device_of_run
 
-    asked = [*(prompts or []), *(_read(file) if file is not None else [])]
-    if not asked:
-        raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
+    asked = _asked(prompts, file)
     decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, early_stopping)
+    penalties = _penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams)
     run = generating_run(running)
     source = read_model(model)
+    own = Configuration.of(source.generation or {}, reads_source="source" in source.recipe.model.streams)
+    if decoding is None:
+        decoding, penalties = own.decoding, penalties or [*own.penalties]
     source.learner.to(device_of_run(run))
     for line in dict.fromkeys(filter(None, map(source.recipe.examples.unfamiliar_prompt, asked))):
         say(line)
     engine = Engine(
         source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=seed, precision=run.precision,
-        penalties=_penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams),
-        cut_prompts=cut_prompt, log_probabilities=as_json,
+        penalties=penalties, cut_prompts=cut_prompt, log_probabilities=as_json,
     )  # fmt: skip
-    requests = [Request(prompt, max_tokens, samples, tuple(stop), tuple(answer)) for prompt in asked]
+    most = (own.max_tokens or MOST_TOKENS) if max_tokens is None else max_tokens
+    requests = [Request(prompt, most, samples, tuple(stop), tuple(answer)) for prompt in asked]
     say_cut(engine, requests, [f"prompt {number}" for number in range(1, len(asked) + 1)])
     if as_json:
         found = engine.generate(requests, decoding)
@@ -105,8 +114,7 @@ def generate(
     elif len(requests) == samples == 1:
         _print_growing(engine, requests, decoding)
     else:
-        told = [""] * len(asked) if engine.prompts.reads_source else asked
-        _print_each(engine.generate(requests, decoding), told)
+        _print_each(engine.generate(requests, decoding), [""] * len(asked) if engine.prompts.reads_source else asked)
 
 
 def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> None:
@@ -121,6 +129,14 @@ def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> No
         more = f" and of {len(dropped) - NAMED:,} more" if len(dropped) > NAMED else ""
         end = "last" if engine.prompts.reads_source else "first"
         say(f"longer than the model's positions: the {end} {told}{more} are dropped (--cut-prompt)")
+
+
+def _asked(prompts: list[str] | None, file: Path | None) -> list[str]:
+    """Return the prompts of the command line and of a file."""
+    found = [*(prompts or []), *(_read(file) if file is not None else [])]
+    if not found:
+        raise UsageError("no prompt is given; write one behind the model's folder, or give --prompts FILE")
+    return found
 
 
 def _read(file: Path) -> list[str]:
@@ -150,15 +166,15 @@ def _read(file: Path) -> list[str]:
 
 
 def _decoding(
-    temperature: float,
+    temperature: float | None,
     top_k: int | None,
     top_p: float,
     min_p: float,
     beams: int | None,
     length_penalty: float,
     early_stopping: str,
-) -> "Decoding":
-    """Return the decoding that the options ask for.
+) -> "Decoding | None":
+    """Return the decoding that the options ask for; None where they ask for none.
 
     Raises:
         UsageError: options that contradict each other.
@@ -168,16 +184,16 @@ def _decoding(
 
     filters = {"--top-k": top_k is not None, "--top-p": top_p != 1, "--min-p": min_p != 0}
     if beams is not None:
-        if given := [name for name, there in {"--temperature": temperature != 0, **filters}.items() if there]:
+        if given := [name for name, there in {"--temperature": temperature, **filters}.items() if there]:
             raise UsageError(f"{given[0]}: is for sampling, and --beams searches; leave one of them out")
         stopping = {"no": "no", "yes": "yes", "never": "never"}.get(early_stopping)
         if stopping is None:
             raise UsageError(f"--early-stopping: expected no, yes or never, got {early_stopping!r}")
         return BeamSearch(beams=beams, length_penalty=length_penalty, early_stopping=stopping)  # type: ignore[arg-type]
-    if temperature == 0:
+    if not temperature:
         if given := [name for name, there in filters.items() if there]:
             raise UsageError(f"{given[0]}: is for sampling; add --temperature 1")
-        return Greedy()
+        return None if temperature is None else Greedy()
     return Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
 
 

@@ -59,6 +59,18 @@ Choices = Annotated[
         "--choices", metavar="COLUMN", help="Of `--task choice`: the column of the list; repeated, a column per choice."
     ),
 ]
+Prefix = Annotated[
+    str | None,
+    typer.Option("--prefix", metavar="TEXT", help="Of text to text: what stands before every source."),
+]
+TaskSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--task-set",
+        metavar="PATH=VALUE",
+        help="Change one choice of the task, such as target_length=64 or decoding=BeamSearch; repeatable.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
 Folder = Annotated[
     Path,

@@ -2,12 +2,28 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Title, chosen_run
+from genus.cli.options import (
+    AsJson,
+    Choices,
+    Codes,
+    Field,
+    Folder,
+    Out,
+    Prefix,
+    Running,
+    Settings,
+    TaskSettings,
+    Title,
+    chosen_run,
+)
 from genus.cli.output import Counter, columns, document
+
+if TYPE_CHECKING:
+    from genus.tasks.report import Report
 
 DEFAULT = "genus"
 """The recipe of a text without one."""
@@ -89,7 +105,9 @@ Data = Annotated[
 TaskName = Annotated[
     str,
     typer.Option(
-        "--task", help="classification, regression, tagging, choice, completion, or one of GLUE such as sst2."
+        "--task",
+        help="classification, regression, tagging, choice, completion, text-to-text, entities-to-text, or one of GLUE "
+        "such as sst2; as text to text, sst2-as-text.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -100,7 +118,8 @@ Text = Annotated[
 Label = Annotated[
     str | None,
     typer.Option(
-        metavar="COLUMN", help="The column of the label, of the tags, of the right choice, or of completions."
+        metavar="COLUMN",
+        help="The column of the label, of the tags, of the right choice, of completions or of targets.",
     ),
 ]
 Symmetric = Annotated[
@@ -112,7 +131,9 @@ MetricName = Annotated[
         "--metric",
         metavar="NAME",
         help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
-        "word_accuracy; of completions token_loss, perplexity, bits_per_byte, token_accuracy; the first decides.",
+        "word_accuracy; of completions and targets token_loss, perplexity, bits_per_byte, token_accuracy; of written "
+        "texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, answer_exact_match, answer_f1, span_f1; "
+        "the first decides.",
     ),
 ]
 
@@ -128,7 +149,9 @@ def finetune(
     label: Label = None,
     choices: Choices = [],
     symmetric: Symmetric = False,
+    prefix: Prefix = None,
     metric: MetricName = [],
+    task_settings: TaskSettings = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     settings: Settings = [],
@@ -149,10 +172,13 @@ def finetune(
     run = chosen_run(running)
     source = read_model(model)
     row = catalog.overridden(source.recipe, settings)
-    files = Files.find(data) if data.is_dir() else Files(data)
+    asked = choose(
+        task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
+    )
+    files = Files.find(data, (*asked.columns, asked.label)) if data.is_dir() else Files(data)
     report = finetune(
         Start(row, source.tokenizer, None if random else source.learner),
-        choose(task, text, label, metric, choices=choices, symmetric=symmetric),
+        asked,
         Files(files.train, validation or files.validation, test or files.test),
         out,
         seeds=range(seeds),
@@ -161,6 +187,11 @@ def finetune(
     if as_json:
         document(report.to_json())
         return
+    _print(report)
+
+
+def _print(report: "Report") -> None:
+    """Print the mean of each metric with its interval, and where the model is."""
     choice = "last" if math.isinf(report.best.rank(report.task.metrics[0])) else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
     found = report.summary()
@@ -171,4 +202,6 @@ def finetune(
     ]
     tried = len(report.trials)  # including those that the folder already had
     print(columns(["split", "metric", f"mean of {tried} seed{'s' if tried > 1 else ''} [95 % interval]"], rows))
+    for name, defined in report.best.signatures.items():
+        print(f"{name}: {defined}")
     print(f"the best seed's model is {report.model}")

@@ -8,7 +8,21 @@ import typer
 
 from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
-from genus.cli.options import AsJson, Choices, Codes, Field, Folder, Out, Running, Settings, Sources, Title, chosen_run
+from genus.cli.options import (
+    AsJson,
+    Choices,
+    Codes,
+    Field,
+    Folder,
+    Out,
+    Prefix,
+    Running,
+    Settings,
+    Sources,
+    TaskSettings,
+    Title,
+    chosen_run,
+)
 from genus.cli.output import Counter, check_outputs, columns, document
 from genus.cli.prompts import (
     CutPrompts,
@@ -37,7 +51,8 @@ Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: t
 TaskName = Annotated[
     str | None,
     typer.Option(
-        help="A task of GLUE, for its columns and metrics; `completion`: a language model on a table; `wikitext`: "
+        help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
+        "encoder-decoder on a table; `wikitext`: "
         "perplexity per word of wiki.test.tokens, from subwords."
     ),
 ]
@@ -51,6 +66,8 @@ def evaluate(
     label: Label = None,
     task: TaskName = None,
     choices: Choices = [],
+    prefix: Prefix = None,
+    task_settings: TaskSettings = [],
     answers: Answers = None,
     field: Field = "text",
     title: Title = None,
@@ -79,7 +96,9 @@ def evaluate(
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}
-    of_tables: dict[str, object] = {"--text": text, "--label": label, "--choices": choices}
+    of_tables: dict[str, object] = {
+        "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--task-set": task_settings,
+    }  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
         _refuse("evaluation without --prompts", {**of_tables, "--task": task, **of_text, "--stride": stride})
@@ -147,12 +166,12 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     with RunFolder(out).lock():
         with TemporaryDirectory(prefix="genus-") as work:
             trial = Path(work) / "model"
-            save(trial, source.recipe, source.learner, source.tokenizer)
+            save(trial, source.recipe, source.learner, source.tokenizer, generation=source.generation)
             try:
                 differences = verify(trial, source.learner)
             except GenusError as error:
                 raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
-        save(out, source.recipe, source.learner, source.tokenizer, replaced=old)
+        save(out, source.recipe, source.learner, source.tokenizer, replaced=old, generation=source.generation)
     config = read_json(out / "config.json")
     if as_json:
         document({"folder": out, "model_type": config["model_type"], "differences": differences})
@@ -186,7 +205,7 @@ def _measured(
 
     source = read_model(model)
     objectives = source.recipe.objectives
-    able = task is not None and choose(task).pretrained(objectives) is not None
+    able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
         return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)
@@ -218,13 +237,22 @@ def _on_text(
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _task(source: "LoadedModel", name: str | None, text: list[str], label: str | None, choices: list[str]) -> Any:
+def _task(
+    source: "LoadedModel",
+    name: str | None,
+    text: list[str],
+    label: str | None,
+    choices: list[str],
+    prefix: str | None,
+    settings: list[str],
+) -> Any:
     """Return the task to evaluate: by name, or by the objective of the model's head."""
     from genus.cli.task import choose, kind_of
     from genus.tasks import task_of
     from genus.tasks.predict import objective_of
 
-    found = choose(name or kind_of(task_of(objective_of(source))), text, label, choices=choices)
+    kind = name or kind_of(task_of(objective_of(source)))
+    found = choose(kind, text, label, choices=choices, prefix=prefix, settings=settings, generation=source.generation)
     return found.resolved_for(objective_of(source, found))
 
 

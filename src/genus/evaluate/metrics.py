@@ -16,16 +16,20 @@ import numpy as np
 from genus.part import Part, slots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
+
+
+LIKELIHOOD = "texts"
+"""What metrics judge that need no text to be written."""
 
 
 class Metric(Part, ABC):
     """A choice of evaluation metric."""
 
     judges: ClassVar[str] = "classes"
-    """What it compares: `classes`, `numbers`, the `tags` of words, or the likelihood of `texts`."""
+    """What it compares: `classes`, `numbers`, the `tags` of words, the likelihood of `texts`, or `written texts`."""
     larger_is_better: ClassVar[bool] = True
     """Whether larger values are better; otherwise smaller ones are, as of a loss."""
 
@@ -40,20 +44,24 @@ class Metric(Part, ABC):
             return -math.inf
         return value if self.larger_is_better else -value
 
-    def misfit(self, judged: str, classes: Sequence[str] = ()) -> str:
+    def misfit(self, judged: Collection[str], classes: Sequence[str] = ()) -> str:
         """Return why the metric says nothing of such labels, with these classes if they are known; empty if it does."""
-        return "" if judged == self.judges else f"judges {self.judges}, not {judged}"
+        return "" if self.judges in judged else f"judges {self.judges}, not {' or '.join(judged)}"
 
     def defined(self, truth: NDArray[Any]) -> bool:
         """Return whether the metric has a value for this truth (N,)."""
         return len(truth) > 0
+
+    def signature(self, truth: NDArray[Any]) -> str:
+        """Return which of several definitions is computed for this truth; empty where there is but one."""
+        return ""
 
     @abstractmethod
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return the metric of predictions (N,) for the truth (N,); 0 where it is undefined."""
 
 
-def fitting_metrics(judged: str, classes: Sequence[str] = ()) -> list[str]:
+def fitting_metrics(judged: Collection[str], classes: Sequence[str] = ()) -> list[str]:
     """Return the names of all metrics that fit such labels."""
     found: list[Any] = list(slots_of(Metric).values())  # type: ignore[type-abstract]  # a slot is abstract
     return sorted(kind().name for kind in found if not kind().misfit(judged, classes))
@@ -74,12 +82,16 @@ class Accuracy(Metric):
 
 
 class F1(Metric):
-    """F1 of one class: 2 TP / (2 TP + FP + FN)."""
+    """F1 of one class: 2 TP / (2 TP + FP + FN).
+
+    An answer that is neither of the two classes, as a text may be, counts as the wrong one (released code of T5,
+    t5/evaluation/metrics.py, f1_score_with_invalid).
+    """
 
     positive: int = 1
     """Index of the class: 1 is `paraphrase` in MRPC and QQP."""
 
-    def misfit(self, judged: str, classes: Sequence[str] = ()) -> str:
+    def misfit(self, judged: Collection[str], classes: Sequence[str] = ()) -> str:
         """Return why the metric does not fit: it is of one of two classes."""
         several = f"is of one class of two, and there are {len(classes)}" if len(classes) not in (0, 2) else ""
         return super().misfit(judged, classes) or several
@@ -90,6 +102,8 @@ class F1(Metric):
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return the harmonic mean of the class's precision and recall, 0 if the class does not occur."""
+        if truth.max(initial=0) < 2:
+            predicted = np.where(predicted > 1, 1 - truth, predicted)
         hit = int(((truth == self.positive) & (predicted == self.positive)).sum())
         either = int((truth == self.positive).sum() + (predicted == self.positive).sum())
         return 2 * hit / either if either else 0.0

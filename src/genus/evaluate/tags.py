@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genus.evaluate.metrics import Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,7 +51,7 @@ class WordAccuracy(TagMetric):
 class EntityMetric(TagMetric):
     """A ratio of the numbers of true, predicted and correctly predicted entities, read by the scheme of the truth."""
 
-    def misfit(self, judged: str, classes: Sequence[str] = ()) -> str:
+    def misfit(self, judged: Collection[str], classes: Sequence[str] = ()) -> str:
         """Return why the metric does not fit: it counts entities, which not all tags mark."""
         bare = "" if not classes or of_names(classes) else "counts entities, and these tags mark none with B- or I-"
         return super().misfit(judged, classes) or bare

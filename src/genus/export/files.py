@@ -14,6 +14,8 @@ from genus.tokens.tokenizer import CHOICES, Tokenizer
 
 BESIDE_THE_TOKENIZER = ("README.md", "config.json", "recipe.json")
 """Files of every genus model folder besides weights and tokenizer."""
+GENERATION = "generation_config.json"
+"""How a model writes texts, in the names of transformers; in the folders of some."""
 
 
 def replaced_by_model(folder: Path) -> set[Path]:
@@ -71,7 +73,7 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
         return set()
     if not ours or name not in (None, recipe.name):
         return set()
-    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weight_files(folder))))
+    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, GENERATION, *weight_files(folder))))
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found

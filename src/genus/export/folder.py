@@ -12,6 +12,7 @@ import torch
 from genus.errors import GenusError, UsageError, say
 from genus.export import gguf, native
 from genus.export.card import card
+from genus.export.files import GENERATION
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
@@ -41,6 +42,10 @@ OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipl
 """Suffixes of transformers class names whose heads are not supported, unless a layout names the class."""
 
 
+GENERATING = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+"""Keys of a configuration that its `generation_config.json` repeats."""
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A loaded model folder: recipe, learner and tokenizer."""
@@ -50,6 +55,8 @@ class LoadedModel:
     learner: Learner
     """The network with all heads of the folder, on the CPU."""
     tokenizer: Tokenizer
+    generation: Json | None = None
+    """Its `generation_config.json`: how it writes texts where nothing else is said."""
 
 
 def save(
@@ -61,6 +68,7 @@ def save(
     *,
     shard_bytes: int = SHARD_BYTES,
     replaced: Collection[Path] = (),
+    generation: Json | None = None,
 ) -> None:
     """Save a model folder: configuration, weights, tokenizer, recipe, model card.
 
@@ -75,14 +83,19 @@ def save(
         notes: Markdown for the model card, on the model's training.
         shard_bytes: the largest size in bytes of a weight file; a larger model is written in shards.
         replaced: further files of an older model there, relative to the folder, that do not stay.
+        generation: how the model writes texts where nothing else is said, for `generation_config.json`.
 
     Raises:
         GenusError: the vocabulary sizes of tokenizer and learner differ, weights are not finite, or the disk is full.
     """
     names = ("", *learner.auxiliary_models())
     weights = {Path(name, file) for name in names for file in weight_files(folder / name)}
-    with beside(folder, {*weights, *replaced}) as work:
+    with beside(folder, {*weights, Path(GENERATION), *replaced}) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
+        if generation is not None:
+            ids = read_json(work / "config.json")
+            named = {key: ids[key] for key in GENERATING if ids.get(key) is not None}
+            write_json(work / GENERATION, named | generation)
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
@@ -116,6 +129,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         found = read(config, weights, tokenizer, own, dtype)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
+    if (folder / GENERATION).is_file():
+        found = replace(found, generation=read_json(folder / GENERATION))
     return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
 
 
@@ -165,7 +180,7 @@ def assemble(
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
     tokenizer = _fitting_tokenizer(tokenizer, model, found.values())
-    padded = _padded(config, tokenizer, _rows(tensors, layout), own)
+    padded = _padded(config, tokenizer, _rows(tensors, layout, heads), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
         recipe = replace(started, padded_vocab_size=padded)
@@ -276,10 +291,10 @@ def _has(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str], mo
     return all(name in tensors for name in hf_names(f"{module}.weight", layout.table(heads)))
 
 
-def _rows(tensors: Mapping[str, Tensor], layout: Layout) -> int:
+def _rows(tensors: Mapping[str, Tensor], layout: Layout, heads: Sequence[str]) -> int:
     """Return the number of rows of the token embedding."""
     ours = next(name for name in layout.tensors if name.endswith("embed.tokens"))
-    (name,) = hf_names(f"{ours}.weight", layout.tensors)
+    (name,) = hf_names(f"{ours}.weight", layout.table(heads))
     if name not in tensors:
         raise GenusError(f"the weights lack {name}")
     return len(tensors[name])

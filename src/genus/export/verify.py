@@ -89,7 +89,8 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
 def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, streams: frozenset[str]) -> Batch:
     """Return two rows of random tokens, the second one sequence or two shorter ones, in two segments if there are two.
 
-    Sequences are framed by `cls` as texts are. Other streams than `tokens` have other tokens in sequences as long.
+    Sequences are framed by `cls` as texts are. Other streams than `tokens` have other tokens in sequences as long; they
+    end with `eos`, by which transformers finds the states that stand for whole sequences.
     """
     lengths = [longest, longest - longest // 3, longest // 3] if ragged and longest > 2 else [longest, longest]
     ends = torch.tensor(lengths).cumsum(0)
@@ -104,10 +105,12 @@ def _probe(vocabulary: Vocabulary, longest: int, ragged: bool, config: Json, str
     segments = torch.cat([torch.zeros(longest), *second]).long()
     told = not is_native(config) and config.get("type_vocab_size", 2) > 1
     tokens = Packed.laid(ids, [lengths[:1], lengths[1:]], longest, {"segment": segments * int(told)})
-    others = {
-        name: replace(tokens, ids=plain[torch.randint(len(plain), (2 * longest,), generator=generator)])
-        for name in sorted(streams - {"tokens"})
-    }
+    others = {}
+    for name in sorted(streams - {"tokens"}):
+        given = plain[torch.randint(len(plain), (2 * longest,), generator=generator)]
+        if "eos" in vocabulary.roles:
+            given[ends - 1] = vocabulary.roles["eos"]
+        others[name] = replace(tokens, ids=given)
     return Batch({"tokens": tokens, **others}, {WHOLE: _asked(whole)})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from genus.part import Part
 
@@ -34,6 +34,10 @@ class Penalty(Part, ABC):
 
 class Decoding(Part, ABC):
     """The slot of decoding strategies."""
+
+    @abstractmethod
+    def in_transformers(self) -> dict[str, Any]:
+        """Return the choices in the names of transformers' `GenerationConfig`."""
 
     @abstractmethod
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:

@@ -6,7 +6,7 @@ Legend: S beams that are read together, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -43,6 +43,14 @@ class BeamSearch(Decoding):
     early_stopping: Literal["no", "yes", "never"] = "no"
     """When to stop: `yes`: once there are `beams` ended texts; `no`: once the best beam, by its length now, cannot win;
     `never`: once none can, at its best possible length. (In transformers: True, False, "never".)"""
+
+    def in_transformers(self) -> dict[str, Any]:
+        """Return beams, length penalty and when to stop."""
+        stopping = {"no": False, "yes": True, "never": "never"}[self.early_stopping]
+        return {
+            "do_sample": False, "num_beams": self.beams, "length_penalty": self.length_penalty,
+            "early_stopping": stopping,
+        }  # fmt: skip
 
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
         """Yield the best texts of each request, each in one piece.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -48,6 +48,10 @@ class Greedy(TokenByToken):
             raise UsageError(f"samples: greedy decoding finds one text, got {several}; take a temperature above 0")
         yield from super().run(engine, requests)
 
+    def in_transformers(self) -> dict[str, Any]:
+        """Return that the most probable token is taken."""
+        return {"do_sample": False, "num_beams": 1}
+
     def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
         """Return the ids (S,) of the largest logits."""
         return logits_SV.argmax(-1)
@@ -68,6 +72,13 @@ class Sampling(TokenByToken):
     """The fewest most probable tokens whose probabilities sum to p: nucleus sampling (Holtzman et al. 2019, 3.1)."""
     min_p: Fraction = 0.0
     """Tokens of at least this share of the most probable one's probability (Nguyen et al. 2024, section 3)."""
+
+    def in_transformers(self) -> dict[str, Any]:
+        """Return temperature and filters; `top_k` 0 is none."""
+        if self.temperature == 0:
+            return Greedy().in_transformers()
+        filters = {"top_k": self.top_k or 0, "top_p": self.top_p, "min_p": self.min_p or None}
+        return {"do_sample": True, "num_beams": 1, "temperature": self.temperature, **filters}
 
     def choose(self, logits_SV: Tensor, draws_S: Tensor) -> Tensor:
         """Return drawn ids (S,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from genus.batch import Batch
 from genus.model import Model, Network, States
@@ -16,10 +16,11 @@ from genus.part import diff
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from genus.model.cache import Cache
     from genus.model.cost import ExampleLengths
+    from genus.model.pooler import Pooler
     from genus.model.position import Position
     from genus.model.transformer import TransformerNetwork
 
@@ -103,6 +104,23 @@ class EncoderDecoder(Model):
         """Number of segment embeddings of the encoder."""
         return self.encoder.num_segments
 
+    @property
+    def pooled_width(self) -> int:
+        """Size of the decoder's pooled vectors."""
+        return self.decoder.pooled_width
+
+    def pooled(self, pooler: Pooler) -> Model:
+        """Return the model with a pooler of the decoder's states: its own, else this one."""
+        return replace(self, decoder=cast("Transformer", self.decoder.pooled(pooler)))
+
+    def unpooled(self) -> Model:
+        """Return the model without a pooler."""
+        return replace(self, decoder=cast("Transformer", self.decoder.unpooled()))
+
+    def pool_flops(self) -> float:
+        """Return the FLOPs of the decoder's pooler per sequence."""
+        return self.decoder.pool_flops()
+
     def build(self, vocab_size: int) -> Network:
         """Return the network with initial weights."""
         return EncoderDecoderNetwork(self, vocab_size)
@@ -148,6 +166,8 @@ def mirrored(encoder: Transformer, position: Position, layers: int | None = None
 class EncoderDecoderNetwork(Network):
     """The module of an `EncoderDecoder`."""
 
+    task_modules: ClassVar[tuple[str, ...]] = ("decoder.pooler",)
+
     def __init__(self, choice: EncoderDecoder, vocab_size: int) -> None:
         super().__init__()
         self.hidden = choice.width
@@ -186,6 +206,10 @@ class EncoderDecoderNetwork(Network):
     def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
         """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`."""
         return self.decoder.cache(entries, cross=cross, dtype=dtype)
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Return the decoder's pooled vectors (N, H)."""
+        return self.decoder.pool(hidden)
 
     def layer_groups(self) -> list[nn.Module]:
         """Return the embeddings and each layer, the encoder's first, for layer-wise learning rates."""

@@ -35,10 +35,7 @@ Sums = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Outputs of a learner's forward pass on one micro-batch.
-
-    It is a pytree, so that hooks on modules (FSDP2, DDP) find its tensors.
-    """
+    """Outputs of a learner's forward pass on one micro-batch: a pytree, so that hooks (FSDP2, DDP) find its tensors."""
 
     sums: Sums
     """Every loss and metric, summed over its targets."""
@@ -118,8 +115,6 @@ class Objective(Part, ABC):
     """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
     """Names of the per-token features that it adds to an example (`Packed.facts`)."""
-    adds: ClassVar[frozenset[str]] = frozenset()
-    """Names of the streams that `prepare_example` adds to an example, such as the `source` of an encoder-decoder."""
     stream: ClassVar[str] = "tokens"
     """The stream in which its targets lie."""
     alone: ClassVar[bool] = False
@@ -193,11 +188,15 @@ class Objective(Part, ABC):
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example as the model gets it, with its targets added: a pure function of its arguments."""
 
+    @property
+    def adds(self) -> frozenset[str]:
+        """Names of the streams that it adds to those of an example, such as the `source` of an encoder-decoder."""
+        return frozenset()
+
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.
 
-        T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
-        2019, released code, random_spans_helper). By default `prepare_example` changes no length.
+        Here they are the same; T5's span corruption makes a source of 512 and a target of 114 tokens of 568 tokens.
 
         Args:
             limits: by stream, after `prepare_example`.
@@ -241,8 +240,7 @@ class Objective(Part, ABC):
 class Learner(nn.Module):
     """A network with the heads of its objectives: the module that is trained, in pretraining and fine-tuning.
 
-    Training, evaluation, tasks and generation call `learner(batch)`, so hooks, DDP and FSDP2 can be applied from
-    outside.
+    Training, evaluation, tasks and generation call `learner(batch)`, so hooks, DDP and FSDP2 apply from outside.
     """
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
@@ -294,7 +292,7 @@ class Learner(nn.Module):
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of targets of every loss in the batch, including the losses of the network's layers."""
-        counts = {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
+        counts = {name: count for head in self._learning(batch).values() for name, count in head.counts(batch).items()}
         return counts | self.network.counts(batch)
 
     def forward(self, batch: Batch, *, ask: Literal["precise", "rounded"] | None = None, **given: Any) -> Step:
@@ -305,7 +303,7 @@ class Learner(nn.Module):
         if ask is not None:
             return self._answer(self.network(batch, **given), batch, rounded=ask == "rounded")
         sums: Sums = {}
-        learning = self._each(batch)
+        learning = [*self._learning(batch).values()]
         for head in learning:
             batch, early = head.prepare(self.network, batch)
             sums |= early
@@ -356,10 +354,6 @@ class Learner(nn.Module):
         """Return the heads that learn from a batch, by name."""
         heads = cast("dict[str, Head]", dict(self.heads.items()))
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
-
-    def _each(self, batch: Batch) -> list[Head]:
-        """Return the heads that learn from a batch, in their order."""
-        return list(self._learning(batch).values())
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

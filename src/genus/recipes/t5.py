@@ -99,7 +99,6 @@ SMALL = Recipe(
         epochs=3,  # ours
         batch=128,  # section 3.1.2
         max_length=512,  # section 3.1.2
-        pooler=None,
     ),
 )
 

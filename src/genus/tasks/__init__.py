@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from genus.errors import UsageError
 from genus.evaluate.metrics import Metric, fitting_metrics
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from genus.model import Model
     from genus.objectives import Objective
+    from genus.part import Json
     from genus.tasks.dataset import Label, LabeledRow
     from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
@@ -29,8 +31,8 @@ class Task(Part, ABC):
 
     learns: ClassVar[type[FineTuned]]
     """Class of the task's objective."""
-    judged: ClassVar[str]
-    """What its metrics compare: `classes`, `numbers` or `tags`."""
+    judged: ClassVar[tuple[str, ...]]
+    """What its metrics may compare; see `Metric.judges`."""
 
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""
@@ -76,12 +78,26 @@ class Task(Part, ABC):
         """Number of texts of an example: 2 for pairs."""
         return 1 if len(self.texts) == 1 else 2
 
+    @property
+    def chosen_by(self) -> tuple[Metric, ...]:
+        """The metrics of evaluations during training, of which the first one selects the weights."""
+        return self.metrics
+
+    @property
+    def generation(self) -> Json | None:
+        """How the model writes, as `generation_config.json` of its folder; None where it chooses among labels."""
+        return None
+
+    def generated(self, generation: Json) -> Self:
+        """Return the task with texts written as a model folder's `generation_config.json` says."""
+        return self
+
     @abstractmethod
     def objective(self, labels: Sequence[str]) -> FineTuned:
         """Return the fine-tuning objective for the labels of the training rows."""
 
-    def pretrained(self, objectives: Sequence[Objective]) -> FineTuned | None:
-        """Return the objective by which a model with these of pretraining does the task; None: it must be fine-tuned.
+    def pretrained(self, objectives: Sequence[Objective], model: Model) -> FineTuned | None:
+        """Return the objective by which the model does the task as it was pretrained; None: it must be fine-tuned.
 
         Raises:
             UsageError: the task needs another model.
@@ -124,7 +140,9 @@ class Task(Part, ABC):
             GenusError: a label that is none of the objective's, or `max_length` leaves no room for text.
         """
         labels = targets(rows, objective, path)
-        found = encode(tokenizer, [row.texts for row in rows], labels, objective.name, max_length)
+        found = encode(
+            tokenizer, [row.texts for row in rows], labels, objective.name, max_length, repeated=bool(objective.adds)
+        )
         return both_orders(found) if objective.symmetric else found
 
 

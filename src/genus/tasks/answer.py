@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.evaluate.metrics import Metric
+    from genus.model import Model
     from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import LabeledRow
@@ -30,13 +31,37 @@ class Answer:
     """The prediction for one row."""
 
     predicted: str | float | list[str]
-    """A label as the user wrote it, a number, or a tag per word."""
+    """A label as the user wrote it, a number, a tag per word, or a text."""
     scores: dict[str, float] | list[float | None]
-    """The probability of each label, or of each word's tag; empty for a predicted number."""
+    """The probability of each label, or of each word's tag; empty for a predicted number. Of a text: the nats of the
+    labeled one, and its tokens."""
 
 
-def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
-    """Return the head's outputs (M, V) for all targets, in the order of the examples and without dropout."""
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a learner makes of encoded rows."""
+
+    values: NDArray[np.float32]
+    """(M, V) the head's outputs for all targets, in the order of the examples."""
+    texts: list[str] | None = None
+    """What it writes for each row; None where it writes nothing, or it was not asked."""
+
+
+def outputs(learner: Learner, model: Model, encoded: EncodedTexts, precision: str, *, texts: bool = True) -> Outputs:
+    """Return what the learner of a model makes of encoded rows, without dropout.
+
+    Args:
+        learner: with the head of the task, on its device.
+        model: the learner's.
+        encoded: the rows.
+        precision: dtype of the forward pass, as in `Run.precision`.
+        texts: whether texts are written, where the task is to write; they take a forward pass for each token.
+    """
+    return Outputs(_values(learner, encoded, precision), encoded.written(learner, model, precision) if texts else None)
+
+
+def _values(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
+    """Return the head's outputs (M, V) for all targets, in the order of the examples."""
     heads = frozenset({encoded.target})
     device = device_of(learner)
     places, found = [], []
@@ -50,17 +75,26 @@ def outputs(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[
     return ordered
 
 
-def measure(
-    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, outputs_MV: NDArray[np.float32]
-) -> Metrics:
+def measure(metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> Metrics:
     """Return each metric, by name, over the labeled targets; None if it is undefined for them."""
-    truth, predicted = encoded.for_metrics(objective, outputs_MV)
-    return {metric.name: metric(truth, predicted) if metric.defined(truth) else None for metric in metrics}
+    measured: Metrics = {}
+    for metric in metrics:
+        truth, predicted = encoded.for_metrics(objective, found, metric.judges)
+        measured[metric.name] = metric(truth, predicted) if metric.defined(truth) else None
+    return measured
 
 
-def answers(objective: FineTuned, encoded: EncodedTexts, outputs_MV: NDArray[np.float32]) -> list[Answer]:
-    """Return the prediction for every row, from the head's outputs (M, V)."""
-    return [Answer(*one) for one in encoded.answers(objective, outputs_MV)]
+def signatures(
+    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs
+) -> dict[str, str]:
+    """Return the signature of each metric that has one, by name."""
+    both = ((one.name, one.signature(encoded.for_metrics(objective, found, one.judges)[0])) for one in metrics)
+    return {name: signature for name, signature in both if signature}
+
+
+def answers(objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> list[Answer]:
+    """Return the prediction for every row."""
+    return [Answer(*one) for one in encoded.answers(objective, found)]
 
 
 def lines(rows: Iterable[LabeledRow], found: Iterable[Answer]) -> str:

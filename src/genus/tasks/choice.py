@@ -36,7 +36,7 @@ class Choice(Task):
     """
 
     learns: ClassVar = MultipleChoice
-    judged: ClassVar[str] = "classes"
+    judged: ClassVar[tuple[str, ...]] = ("classes",)
 
     texts: tuple[str, ...] = ("question",)
     choices: tuple[str, ...] = ("choices",)
@@ -116,7 +116,9 @@ class Choice(Task):
         texts, over = tokenized(tokenizer, pairs, max_length)
         offsets = np.cumsum([0, *(len(row.texts) - 1 for row in rows)])
         labels, vocabulary = targets(rows, objective, path), tokenizer.vocabulary
-        found = EncodedGroups(texts, labels, objective.name, vocabulary, max_length, 0, offsets)
+        found = EncodedGroups(
+            texts, labels, objective.name, vocabulary, max_length, 0, offsets, repeated=bool(objective.adds)
+        )
         return replace(found, cut=found.rows_with(over))
 
 

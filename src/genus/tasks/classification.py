@@ -23,7 +23,7 @@ class Classification(Task):
     """Sequence classification: each text or pair has one of the classes that occur in the training rows."""
 
     learns: ClassVar = SequenceClassification
-    judged: ClassVar[str] = "classes"
+    judged: ClassVar[tuple[str, ...]] = ("classes",)
 
     metrics: tuple[Metric, ...] = (Accuracy(),)
 

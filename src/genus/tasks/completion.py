@@ -1,6 +1,6 @@
 """Completion of prompts, as instruction data have them: a causal language model is fine-tuned on the completions.
 
-Legend: N rows, M targets.
+Legend: N rows.
 """
 
 from __future__ import annotations
@@ -10,27 +10,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch.nn import functional as F
 
 from genus.errors import GenusError, UsageError
 from genus.evaluate.metrics import Metric  # a choice is read by its annotation
 from genus.evaluate.text_metrics import BitsPerByte, Perplexity, TokenAccuracy, TokenLoss
 from genus.examples import Example, Sequence
-from genus.examples.keys import CORRUPT, generator
 from genus.objectives.supervised.completion import CompletionLM
 from genus.tasks import Task
 from genus.tasks.cell import text_in
-from genus.tasks.encode import EncodedTexts
+from genus.tasks.token_targets import EncodedTokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Several
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from genus.batch import Targets
+    from genus.model import Model
     from genus.objectives import Objective
     from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import Label, LabeledRow
@@ -45,7 +41,7 @@ class Completion(Task):
     """
 
     learns: ClassVar = CompletionLM
-    judged: ClassVar[str] = "texts"
+    judged: ClassVar[tuple[str, ...]] = ("texts",)
 
     texts: tuple[str, ...] = ("prompt",)
     label: str = "completion"
@@ -75,9 +71,9 @@ class Completion(Task):
         """Return the objective, which goes on with the language model's head."""
         return CompletionLM(texts=1)
 
-    def pretrained(self, objectives: Several[Objective]) -> CompletionLM:
+    def pretrained(self, objectives: Several[Objective], model: Model) -> CompletionLM:
         """Return the objective of a language model, which completes prompts without fine-tuning too."""
-        return CompletionLM(texts=1).continued(objectives)
+        return CompletionLM(texts=1).continued(objectives, model)
 
     def encode(
         self,
@@ -118,26 +114,17 @@ class Completion(Task):
 
 
 @dataclass(frozen=True)
-class EncodedCompletions(EncodedTexts):
+class EncodedCompletions(EncodedTokens):
     """Tokenized prompts with their completions. A target is each token of a completion, and the end token after it."""
-
-    tokens_at_once: ClassVar[int] = 1024
-    """A batch of inference has logits over the vocabulary at each of its targets."""
-
-    objective: FineTuned
-    size: NDArray[np.float64]
-    """(N,) UTF-8 bytes of each completion."""
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """(N,) lengths in tokens, special tokens included."""
         return np.array([len(self.sequence(index).ids) for index in range(len(self))])
 
-    @cached_property
-    def offsets(self) -> NDArray[np.int64]:
-        """(N + 1,) index of each row's first target."""
-        numbers = [len(self.example(index).targets[self.target][0]) for index in range(len(self))]
-        return np.cumsum([0, *numbers])
+    def streams(self, index: int) -> Example:
+        """Return a prompt with its completion."""
+        return Example({"tokens": self.sequence(index)}, {})
 
     def sequence(self, index: int) -> Sequence:
         """Return a prompt with its completion between special tokens, of which those before the completion are given.
@@ -154,11 +141,6 @@ class EncodedCompletions(EncodedTexts):
         fixed = (place < 0) | (place >= len(prompt) + len(completion))
         return Sequence(ids, np.zeros(len(ids), dtype=np.int64), fixed, learned=learned)
 
-    def example(self, index: int) -> Example:
-        """Return one row, with the tokens of its completion as targets."""
-        example = Example({"tokens": self.sequence(index)}, {})
-        return self.objective.prepare_example(example, self.vocabulary, generator(0, CORRUPT, 0, index))
-
     @property
     def warnings(self) -> list[str]:
         """Messages on rows that were too long; none if all fit."""
@@ -168,29 +150,6 @@ class EncodedCompletions(EncodedTexts):
             f"{self.cut:,} of {len(self):,} rows are longer than finetuning.max_length={self.max_length} tokens and "
             "lose the beginning of their prompts, or the end of longer completions; take more"
         ]
-
-    def max_targets(self, examples: int, tokens: int) -> int:
-        """Return the maximum number of targets of so many examples with so many tokens: a token each."""
-        return tokens
-
-    def target_slices(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the target indices of the chosen rows, concatenated."""
-        return np.concatenate([chosen[:0], *(np.arange(*self.offsets[i : i + 2]) for i in chosen)])
-
-    def answer(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
-        """Return (M, 2): -log p(target) in nats, and 1 where no token is more probable than the target, else 0."""
-        logits_MV = outputs["logits"].float()
-        loss_M = F.cross_entropy(logits_MV, targets.label, reduction="none")
-        return torch.stack([loss_M, (logits_MV.argmax(-1) == targets.label).float()], dim=1)
-
-    def for_metrics(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return (N, 2) tokens and bytes of the completions, and (N, 2) their nats and right tokens."""
-        found = np.array([outputs_MV[slice(*self.offsets[i : i + 2])].sum(0, np.float64) for i in range(len(self))])
-        return np.stack([np.diff(self.offsets), self.size], axis=1)[self.labels], found[self.labels]
-
-    def answers(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> list[tuple[Any, Any]]:
-        """Return the loss per token of each row's completion, with its nats and its number of tokens."""
-        return [objective.explain(outputs_MV[slice(*self.offsets[i : i + 2])]) for i in range(len(self))]
 
 
 def _around(vocabulary: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

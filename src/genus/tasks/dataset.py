@@ -10,7 +10,7 @@ import numpy as np
 from genus.errors import GenusError, UsageError, near, say
 from genus.examples.keys import PLAN, generator
 from genus.tasks.notices import Notices
-from genus.tasks.table import SUFFIXES, rows
+from genus.tasks.table import SUFFIXES, beside, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,13 +40,17 @@ class Files:
     test: Path | None = None
 
     @classmethod
-    def find(cls, folder: Path) -> Files:
+    def find(cls, folder: Path, columns: Sequence[str] = ()) -> Files:
         """Return the splits of a folder, from names such as `train.jsonl.gz`, `dev.tsv`, `validation_matched.parquet`.
+
+        Args:
+            folder: holds the files.
+            columns: those of the task; plain text files named after them, as `train.de` and `train.en`, are a table.
 
         Raises:
             UsageError: there is no training table, or more than one for a split.
         """
-        found = {split: _find(folder, names) for split, names in SPLITS.items()}
+        found = {split: _find(folder, names, columns) for split, names in SPLITS.items()}
         train = found.pop("train")
         if train is None:
             raise UsageError(f"{folder}: holds no training table, such as train.jsonl, train.csv or train.parquet")
@@ -138,10 +142,11 @@ def hold_out(rows: Sequence[LabeledRow], share: float) -> tuple[list[LabeledRow]
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 
 
-def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
+def _find(folder: Path, names: tuple[str, ...], columns: Sequence[str]) -> Path | None:
     """Return the one table with exactly such a name, otherwise the one whose name begins with it."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    tables = sorted(path for path in paths if any(ending in SUFFIXES for ending in path.suffixes[-2:]))
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    tables = [path for path in paths if any(ending in SUFFIXES for ending in path.suffixes[-2:])]
+    tables = tables or sorted({*filter(None, (beside(path, columns) for path in paths))})
     exact = [path for path in tables if path.name.split(".")[0] in names]
     starts = tuple(name + mark for name in names for mark in "_-")
     found = exact or [path for path in tables if path.name.startswith(starts)]

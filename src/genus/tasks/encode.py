@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import Example, Sequence
+from genus.objectives.supervised import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Several
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch, Targets
+    from genus.examples import Lengths
+    from genus.model import Model
+    from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
+    from genus.tasks.answer import Outputs
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
 
@@ -40,6 +45,8 @@ class EncodedTexts:
     """Maximum tokens of an example, special tokens included."""
     cut: int
     """Number of examples, or of words, that were longer and lost their end."""
+    repeated: bool = field(default=False, kw_only=True)
+    """Whether the encoder of an encoder-decoder reads each sequence too."""
 
     def __len__(self) -> int:
         """Return the number of examples N."""
@@ -68,11 +75,27 @@ class EncodedTexts:
         """(sequences,) lengths in tokens, special tokens included."""
         return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
 
+    @property
+    def stream_lengths(self) -> Lengths:
+        """Lengths in tokens by stream, as `lengths`, which are those of `tokens`."""
+        return {"tokens": self.lengths} | ({SOURCE: self.lengths} if self.repeated else {})
+
     def example(self, index: int) -> Example:
-        """Return one sequence with special tokens; its target is at the token that represents the whole sequence."""
-        sequence = Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
-        whole = np.array([self.vocabulary.whole(len(sequence.ids))])
-        return Example({"tokens": sequence}, {self.target: (whole, self.labels[index : index + 1])})
+        """Return one sequence with special tokens; its target is at the token that represents the whole sequence.
+
+        Where it is read twice, the decoder reads it one token later, after the token with which it begins.
+        """
+        sequence, label = self._framed(index), self.labels[index : index + 1]
+        if not self.repeated:
+            whole = np.array([self.vocabulary.whole(len(sequence.ids))])
+            return Example({"tokens": sequence}, {self.target: (whole, label)})
+        ids = np.concatenate([self.vocabulary.decoder_start, sequence.ids[:-1]])
+        late, last = replace(sequence, ids=ids), np.array([len(ids) - 1])
+        return Example({SOURCE: sequence, "tokens": late}, {self.target: (last, label)})
+
+    def _framed(self, index: int) -> Sequence:
+        """Return one sequence with special tokens."""
+        return Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
 
     @property
     def is_empty(self) -> bool:
@@ -110,29 +133,39 @@ class EncodedTexts:
         (found,) = outputs.values()
         return found
 
-    def for_metrics(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return truth and predictions of the labeled targets, as the metrics expect them."""
+    def written(self, learner: Learner, model: Model, precision: str) -> list[str] | None:
+        """Return what a learner of the model writes for each example; None where it chooses among labels."""
+        return None
+
+    def for_metrics(self, objective: FineTuned, outputs: Outputs, judges: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return truth and predictions of the labeled targets, as metrics expect them that judge such."""
         labels = self.labels
         labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
-        return objective.truth(labels[labeled]), objective.decide(outputs_MV)[labeled]
+        return objective.truth(labels[labeled]), objective.decide(outputs.values)[labeled]
 
-    def answers(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs: Outputs) -> list[tuple[Any, Any]]:
         """Return the prediction for each row, as the user writes labels, and its probabilities."""
-        return [objective.explain(outputs_V) for outputs_V in outputs_MV]
+        return [objective.explain(outputs_V) for outputs_V in outputs.values]
 
 
 def encode(
-    tokenizer: Tokenizer, texts: Several[tuple[str, ...]], labels: NDArray[Any], target: str, max_length: int
+    tokenizer: Tokenizer,
+    texts: Several[tuple[str, ...]],
+    labels: NDArray[Any],
+    target: str,
+    max_length: int,
+    *,
+    repeated: bool = False,
 ) -> EncodedTexts:
     """Tokenize single texts or text pairs, truncated to `max_length` tokens with special tokens.
 
-    The name of a special token in a text is treated as text.
+    The name of a special token in a text is treated as text. `repeated`: for an encoder-decoder, which reads it twice.
 
     Raises:
         GenusError: `max_length` leaves no room for text beside the special tokens.
     """
     found, over = tokenized(tokenizer, texts, max_length)
-    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, int(over.sum()))
+    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, int(over.sum()), repeated=repeated)
 
 
 def tokenized(

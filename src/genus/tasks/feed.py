@@ -49,17 +49,18 @@ class Shuffled:
         order = [_order(self.seed, epoch, len(self.encoded)) for epoch in epochs.tolist()]
         chosen = np.array([numbers[place] for numbers, place in zip(order, within.tolist(), strict=True)])
         encoded, sequences = self.encoded, self.encoded.sequences(chosen)
-        length = int(encoded.lengths.max())
-        rows = bin_pack({"tokens": encoded.lengths[sequences]}, {"tokens": length})
+        limits = {stream: int(lengths.max()) for stream, lengths in encoded.stream_lengths.items()}
+        lengths = {stream: lengths[sequences] for stream, lengths in encoded.stream_lengths.items()}
+        rows = bin_pack(lengths, limits)
         examples = [[self._example(i) for i in sequences[row].tolist()] for row in rows]
         if not self.few_shapes:
-            return encoded.gathered(pack(examples, length, encoded.vocabulary.pad, streams=False), chosen)
+            return encoded.gathered(pack(examples, limits, encoded.vocabulary.pad, streams=False), chosen)
         examples += [[]] * (-len(examples) % max(1, self.size // SHAPES))
-        most, cells = self.size * encoded.most, len(examples) * length
+        most, cells = self.size * encoded.most, len(examples) * limits["tokens"]
         targets = {encoded.target: encoded.max_targets(most, cells)}
         for transform in self.beside:
             targets |= transform.max_targets(cells, most)
-        batch = pack(examples, length, encoded.vocabulary.pad, len(examples) + most, targets, streams=False)
+        batch = pack(examples, limits, encoded.vocabulary.pad, len(examples) + most, targets, streams=False)
         return encoded.gathered(batch, chosen)
 
     def _example(self, index: int) -> Example:
@@ -83,8 +84,10 @@ def by_length(encoded: EncodedTexts) -> Iterator[tuple[NDArray[np.int64], Batch]
     while len(order):
         longest = int(lengths[order[0]])
         chosen, order = np.split(order, [max(1, encoded.tokens_at_once // (longest * encoded.most))])
-        rows = [[encoded.example(i)] for i in encoded.sequences(chosen).tolist()]
-        yield chosen, encoded.gathered(pack(rows, longest, encoded.vocabulary.pad, streams=False), chosen)
+        sequences = encoded.sequences(chosen)
+        limits = {stream: int(one[sequences].max()) for stream, one in encoded.stream_lengths.items()}
+        rows = [[encoded.example(i)] for i in sequences.tolist()]
+        yield chosen, encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), chosen)
 
 
 @lru_cache(maxsize=4)

@@ -68,7 +68,7 @@ def finetune(
     splits = read_splits(files, task)
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits)
-    objective = objective.continued(start.recipe.objectives)
+    objective = objective.continued(start.recipe.objectives, start.recipe.model)
     if "test" in splits:
         splits["test"] = splits["test"].without_placeholders(objective)
     recipe, tokenizer = start.fine_tuned(objective, settings), start.reader(objective, settings)

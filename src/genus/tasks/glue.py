@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genus.evaluate.metrics import F1, Accuracy, Matthews
+from genus.evaluate.metrics import F1, Accuracy, Matthews, Pearson, Spearman
 from genus.tasks.classification import Classification
 from genus.tasks.regression import Regression
+from genus.tasks.text_to_text import TextToText
 
 if TYPE_CHECKING:
     from genus.tasks import Task
@@ -26,3 +27,69 @@ GLUE: dict[str, Task] = {
     "rte": Classification(texts=("sentence1", "sentence2")),
     "wnli": Classification(texts=("sentence1", "sentence2")),
 }
+
+NLI = ("entailment", "neutral", "contradiction")
+GLUE_AS_TEXT: dict[str, TextToText] = {
+    "cola-as-text": TextToText(
+        texts=("sentence",),
+        prefix="cola sentence: ",
+        label="label",
+        names=("unacceptable", "acceptable"),
+        metrics=(Matthews(), Accuracy()),
+    ),
+    "sst2-as-text": TextToText(
+        texts=("sentence",),
+        prefix="sst2 sentence: ",
+        label="label",
+        names=("negative", "positive"),
+        metrics=(Accuracy(),),
+    ),
+    "mrpc-as-text": TextToText(
+        texts=("sentence1", "sentence2"),
+        prefix="mrpc ",
+        label="label",
+        names=("not_equivalent", "equivalent"),
+        metrics=(F1(), Accuracy()),
+    ),
+    "stsb-as-text": TextToText(
+        texts=("sentence1", "sentence2"),
+        prefix="stsb ",
+        label="label",
+        step=0.2,
+        metrics=(Spearman(), Pearson()),
+    ),
+    "qqp-as-text": TextToText(
+        texts=("question1", "question2"),
+        prefix="qqp ",
+        label="label",
+        names=("not_duplicate", "duplicate"),
+        metrics=(F1(), Accuracy()),
+    ),
+    "mnli-as-text": TextToText(
+        texts=("hypothesis", "premise"), prefix="mnli ", label="label", names=NLI, metrics=(Accuracy(),)
+    ),
+    "qnli-as-text": TextToText(
+        texts=("question", "sentence"),
+        prefix="qnli ",
+        label="label",
+        names=("entailment", "not_entailment"),
+        metrics=(Accuracy(),),
+    ),
+    "rte-as-text": TextToText(
+        texts=("sentence1", "sentence2"),
+        prefix="rte ",
+        label="label",
+        names=("entailment", "not_entailment"),
+        metrics=(Accuracy(),),
+    ),
+    "wnli-as-text": TextToText(
+        texts=("sentence1", "sentence2"),
+        prefix="wnli ",
+        label="label",
+        names=("not_entailment", "entailment"),
+        metrics=(Accuracy(),),
+    ),
+}
+"""The same as text to text: prefixes, columns in alphabetical order, labels in words, similarity in steps of 0.2; an
+answer that is no label is wrong (Raffel et al. 2019, appendix D; released code, t5/data/preprocessors.py: glue, stsb,
+and t5/data/glue_utils.py; the names of the labels are those of tensorflow_datasets)."""

@@ -26,7 +26,10 @@ def both_orders(pairs: EncodedTexts) -> EncodedGroups:
     """Return pairs as examples of two sequences: each pair, and the same pair with its texts exchanged."""
     texts = [order for pair in pairs.texts for order in (pair, pair[::-1])]
     offsets = np.arange(0, len(texts) + 1, 2)
-    return EncodedGroups(texts, pairs.labels, pairs.target, pairs.vocabulary, pairs.max_length, pairs.cut, offsets)
+    return EncodedGroups(
+        texts, pairs.labels, pairs.target, pairs.vocabulary, pairs.max_length, pairs.cut, offsets,
+        repeated=pairs.repeated,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

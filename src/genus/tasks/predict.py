@@ -32,7 +32,7 @@ def objective_of(model: LoadedModel, task: Task | None = None) -> FineTuned:
     for objective in model.recipe.objectives:
         if isinstance(objective, FineTuned) and objective.name in model.learner.heads:
             return objective
-    if task is not None and (found := task.pretrained(model.recipe.objectives)) is not None:
+    if task is not None and (found := task.pretrained(model.recipe.objectives, model.recipe.model)) is not None:
         return found
     raise GenusError(f"{model.recipe.name}: this model was not fine-tuned; run `genus finetune` first")
 
@@ -75,7 +75,7 @@ def score(
         say(f"{path or 'texts'}: {warning}")
     device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
-        found = outputs(model.learner, encoded, "float32" if run is None else run.precision)
+        found = outputs(model.learner, model.recipe.model, encoded, "float32" if run is None else run.precision)
     labeled = any(row.label is not None for row in rows)
     return answers(objective, encoded, found), measure(task.metrics, objective, encoded, found) if labeled else {}
 

@@ -26,7 +26,7 @@ class Regression(Task):
     """Sequence regression: each text or pair has one value, in the units of the labels."""
 
     learns: ClassVar = SequenceRegression
-    judged: ClassVar[str] = "numbers"
+    judged: ClassVar[tuple[str, ...]] = ("numbers",)
 
     metrics: tuple[Metric, ...] = (Spearman(), Pearson())
 

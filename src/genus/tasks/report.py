@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genus.evaluate.interval import Interval, interval
@@ -28,6 +28,8 @@ class SeedResult:
     """Validation metrics at each evaluation during training."""
     seconds: float
     """Training time in seconds, without evaluation."""
+    signatures: dict[str, str] = field(default_factory=dict)
+    """Which definition of a metric was computed, by its name, where there are several."""
 
     def rank(self, main: Metric) -> float:
         """Return how good the main metric is in validation, by which seeds are compared; the least where undefined."""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from genus.errors import GenusError, UsageError, say
+from genus.evaluate.metrics import LIKELIHOOD
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
 from genus.recipe import Budget
-from genus.tasks.answer import answers, lines, measure, outputs
+from genus.tasks.answer import answers, lines, measure, outputs, signatures
 from genus.tasks.feed import Shuffled
 from genus.tasks.report import Metrics, SeedResult
 from genus.train.data import TrainStage
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from genus.evaluate.metrics import Metric
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
+    from genus.tasks.answer import Outputs
     from genus.tasks.encode import EncodedTexts
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
@@ -97,13 +97,15 @@ class Experiment:
             say(f"seed {seed}: {main.name} is undefined for the labels of the validation rows, and cannot choose: the "
                 "last weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
-        trial = SeedResult(seed, self._answer(learner, self.folder / f"seed-{seed}"), best.history, seconds)
+        metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
+        trial = SeedResult(seed, metrics, best.history, seconds, defined)
         if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
             objective = self.objective.folded(cast("Head", learner.heads[self.objective.name]))
             recipe = replace(self.recipe, seed=seed, objectives=(objective,))
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
-            save(self.folder / "model", recipe, learner, self.tokenizer, self._notes(trial))
+            notes, generation = self._notes(trial), self.task.generation
+            save(self.folder / "model", recipe, learner, self.tokenizer, notes, generation=generation)
         found = asdict(trial)
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": found, "sha256": _digest(found)})
         return trial
@@ -137,28 +139,35 @@ class Experiment:
             f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in measured
         )
         columns = " and ".join(f"`{column}`" for column in self.task.texts)
-        return f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
+        defined = "".join(f" {name}: `{one}`." for name, one in trial.signatures.items())
+        told = f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
+        return told + defined
 
-    def _answer(self, learner: Learner, folder: Path) -> dict[str, Metrics]:
-        """Write the predictions on every split but `train`; return the metrics of the splits that have labels."""
-        metrics = {}
+    def _answer(self, learner: Learner, folder: Path) -> tuple[dict[str, Metrics], dict[str, str]]:
+        """Write the predictions on every split but `train`; return metrics where there are labels, and signatures."""
+        metrics: dict[str, Metrics] = {}
+        defined: dict[str, str] = {}
         for name, split in self.splits.items():
             if name == "train":
                 continue
             found = self._outputs(learner, name)
             write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, self.encoded[name], found)))
             if any(row.label is not None for row in split.rows):
-                metrics[name] = measure(self.task.metrics, self.objective, self.encoded[name], found)
-        return metrics
+                measured = self.task.metrics, self.objective, self.encoded[name], found
+                metrics[name] = measure(*measured)
+                defined |= signatures(*measured)
+        return metrics, defined
 
     def _validate(self, learner: Learner) -> Metrics:
-        found = self._outputs(learner, "validation")
-        return measure(self.task.metrics, self.objective, self.encoded["validation"], found)
+        """Return the metrics in validation: where the first is one of likelihood, no text is written for others."""
+        chosen = self.task.chosen_by
+        found = self._outputs(learner, "validation", texts=any(metric.judges != LIKELIHOOD for metric in chosen))
+        return measure(chosen, self.objective, self.encoded["validation"], found)
 
-    def _outputs(self, learner: Learner, split: str) -> NDArray[np.float32]:
-        """Return the outputs (M, V) for a split, computed uncompiled: its batches have a shape each."""
+    def _outputs(self, learner: Learner, split: str, *, texts: bool = True) -> Outputs:
+        """Return the outputs for a split, computed uncompiled: its batches have a shape each."""
         with torch.compiler.set_stance("force_eager") if self.run.compile else nullcontext():
-            return outputs(learner, self.encoded[split], self.run.precision)
+            return outputs(learner, self.recipe.model, self.encoded[split], self.run.precision, texts=texts)
 
     def _result(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / "result.json"

@@ -1,4 +1,4 @@
-"""Read tables row by row: JSON lines, CSV, TSV and Parquet, plain or compressed."""
+"""Read tables row by row: JSON lines, CSV, TSV, Parquet, and text files with a column each, plain or compressed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import json
 import lzma
 import sys
 import zlib
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TextIO
 
 from genus.errors import GenusError, UsageError
@@ -21,7 +22,7 @@ from genus.text.sources import COMPRESSIONS
 from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
@@ -38,7 +39,7 @@ def rows(
     Invalid UTF-8 is replaced and counted. TSV has no quoting, as in GLUE's own files.
 
     Args:
-        path: the table.
+        path: the table; of plain text files with a column each, what their names begin with (see `parallel`).
         notices: gets what was replaced, and what seems wrong.
         columns: the columns that are needed; others of Parquet, which may be large, are None.
 
@@ -46,10 +47,13 @@ def rows(
         GenusError: a missing, truncated or unreadable file, or a malformed row.
         UsageError: an unsupported file format.
     """
-    kind = suffix(path)
     notices = Notices() if notices is None else notices
+    sides = parallel(path, columns or ())
+    kind = "" if sides else suffix(path)
     try:
-        if kind == ".parquet":
+        if sides:
+            yield from _parallel(sides, notices)
+        elif kind == ".parquet":
             yield from _parquet(path, notices, columns)
         else:
             yield from (_jsonl if kind == ".jsonl" else _csv)(path, notices)
@@ -72,6 +76,49 @@ def suffix(path: Path) -> str:
         expected = f"{', '.join(SUFFIXES)}, plain or compressed as .gz, .xz or .zst"
         raise UsageError(f"{path}: not a kind of table that can be read; expected {expected}")
     return endings[-1]
+
+
+def parallel(path: Path, columns: Collection[str]) -> dict[str, Path]:
+    """Return the files of a table by column, where it is plain text with a line a row; empty where it is another.
+
+    Table `train` with the columns `de` and `en` is `train.de` and `train.en`, plain or compressed.
+
+    Raises:
+        GenusError: some of the columns have a file, and others none.
+    """
+    if path.suffix in (*SUFFIXES, *COMPRESSIONS) or path.exists():
+        return {}
+    found = {column: _side(path, column) for column in columns}
+    there = {column: file for column, file in found.items() if file is not None}
+    if there and (missing := [column for column in columns if column not in there]):
+        raise GenusError(f"{path}.{missing[0]}: there is no such file, beside {min(there.values())}")
+    return there
+
+
+def beside(path: Path, columns: Sequence[str]) -> Path | None:
+    """Return the table of which a plain text file is a column, None where it is none."""
+    plain = path.with_suffix("") if path.suffix in COMPRESSIONS else path
+    return plain.with_suffix("") if plain.suffix[1:] in columns else None
+
+
+def _side(path: Path, column: str) -> Path | None:
+    """Return the file of a column, None where there is none."""
+    names = (f"{path.name}.{column}{packed}" for packed in ("", *COMPRESSIONS))
+    return next((file for name in names if (file := path.with_name(name)).is_file()), None)
+
+
+def _parallel(sides: Mapping[str, Path], notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the lines of several files as rows."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(_open(path)) for path in sides.values()]
+        for number, lines in enumerate(zip_longest(*files), 1):
+            if None in lines:
+                short = next(path for path, line in zip(sides.values(), lines, strict=True) if line is None)
+                others = ", ".join(str(path) for path in sides.values() if path != short)
+                raise GenusError(f"{short}: ends after {number - 1:,} lines, and not so {others}; line n of all files "
+                                 "is one row, so give them as many lines")  # fmt: skip
+            texts = _clean([line.rstrip("\r\n") for line in lines], number, notices)
+            yield number, dict(zip(sides, texts, strict=True))
 
 
 @contextmanager

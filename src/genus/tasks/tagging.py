@@ -42,7 +42,7 @@ class Tagging(Task):
     """Token classification: each word of a column of word lists has one of the tags that occur in training."""
 
     learns: ClassVar = TokenClassification
-    judged: ClassVar[str] = "tags"
+    judged: ClassVar[tuple[str, ...]] = ("tags",)
 
     texts: tuple[str, ...] = ("tokens",)
     label: str = "ner_tags"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from genus.objectives.supervised import FineTuned
     from genus.objectives.supervised.token import TokenClassification
+    from genus.tasks.answer import Outputs
     from genus.tasks.dataset import LabeledRow
     from genus.tokens.tokenizer import Tokenizer
 
@@ -69,16 +70,16 @@ class EncodedWords(EncodedTexts):
         """Return the target indices of the chosen parts, concatenated."""
         return np.concatenate([chosen[:0], *(np.arange(*self._offsets[i : i + 2]) for i in chosen)])
 
-    def for_metrics(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def for_metrics(self, objective: FineTuned, outputs: Outputs, judges: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return true and predicted tags of each labeled sentence; words without a token get the usual tag."""
-        predicted = [tags for tags, _ in self.answers(objective, outputs_MV)]
+        predicted = [tags for tags, _ in self.answers(objective, outputs)]
         both = [(row.labels, tags) for row, tags in zip(self.rows, predicted, strict=True) if row.label is not None]
         truth, found = (np.fromiter((pair[side] for pair in both), object, len(both)) for side in (0, 1))
         return truth, found
 
-    def answers(self, objective: FineTuned, outputs_MV: NDArray[np.float32]) -> list[tuple[Any, Any]]:
+    def answers(self, objective: FineTuned, outputs: Outputs) -> list[tuple[Any, Any]]:
         """Return the tags of each sentence's words and their probabilities, None for words without a token."""
-        tag = cast("TokenClassification", objective)
+        tag, outputs_MV = cast("TokenClassification", objective), outputs.values
         raised = np.exp(outputs_MV - outputs_MV.max(-1, keepdims=True))
         chances = (raised.max(-1) / raised.sum(-1)).tolist()
         tags = [tag.labels[number] for number in tag.decide(outputs_MV).tolist()]

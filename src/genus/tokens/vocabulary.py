@@ -140,6 +140,11 @@ class Vocabulary:
         return _before_text(self.target or self.single)
 
     @property
+    def decoder_start(self) -> NDArray[np.int64]:
+        """(1,) the token with which a decoder begins (`decoder_start_token_id`): the first of the second stream's."""
+        return np.array([*self.target_begins, self.sep][:1], dtype=np.int64)
+
+    @property
     def sentinels(self) -> NDArray[np.int64]:
         """The ids of the pieces that stand for hidden spans, in their order."""
         known, extra = self.sentinel_ids, self.extra

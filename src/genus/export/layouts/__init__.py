@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +193,7 @@ class Layout:
         heads = frozenset(heads)
         objectives = {objective.name: objective for objective in recipe.exported.objectives if objective.name in heads}
         choices = {"model": recipe.model.to_json()} | {name: part.to_json() for name, part in objectives.items()}
-        absent = {choice for choice in self.optional if choices["model"].get(choice) is None}
+        absent = {choice for choice in self.optional if _is_null(choices, f"model.{choice}")}
         if heads not in self.architectures or objectives.keys() != heads:
             return None
         if any(absent & self.heads[head].needs or self.heads[head].lacks - absent for head in heads):
@@ -234,14 +234,16 @@ class Layout:
             LookupError: a key's value is not supported, such as an unknown activation.
         """
         config = self.derived.read(config)
-        changes: dict[str, Json] = {"model": dict.fromkeys(absent)} | {head: {} for head in heads}
+        changes: dict[str, Json] = {owner: {} for owner in ("model", *heads)}
+        for choice in absent:
+            _lay(changes["model"], _nested(choice.split("."), None))
         for setting in self.settings_for(heads):
             if config.get(setting.key) is None:
                 continue
             value = _read(setting, config[setting.key])
             for path in setting.present(changes, absent):
                 owner, *steps = path.split(".")
-                _lay(changes[owner], functools.reduce(lambda inner, step: {step: inner}, reversed(steps), value))
+                _lay(changes[owner], _nested(steps, value))
         model = self.template.model.overlay(changes.pop("model"))
         return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
 
@@ -318,6 +320,20 @@ def _at(choices: Json, path: str) -> Any:
             raise LookupError(path)
         value = value[step]
     return value
+
+
+def _is_null(choices: Json, path: str) -> bool:
+    """Return whether the choice at a dotted path is null, or there is none."""
+    try:
+        return _at(choices, path) is None
+    except LookupError:
+        return True
+
+
+def _nested(steps: Sequence[str], value: Any) -> Json:
+    """Return a table that holds a value at a path."""
+    found: Json = functools.reduce(lambda inner, step: {step: inner}, reversed(steps), value)
+    return found
 
 
 def _lay(table: Json, changes: Json) -> None:

@@ -139,6 +139,8 @@ def sequence_heads(
     only: Json | None = None,
     settings: tuple[Setting, ...] = (),
     free: frozenset[str] = frozenset(),
+    needs: frozenset[str] = POOLER,
+    repeated: bool = False,
 ) -> dict[str, HeadLayout]:
     """Return the layouts of `...ForSequenceClassification` heads, for classification and for regression.
 
@@ -148,10 +150,12 @@ def sequence_heads(
         only: configuration entries that the heads require.
         settings: additional settings of the network.
         free: choices that are not stored in a folder.
+        needs: choices of the model that must not be null.
+        repeated: whether encoder and decoder read each text.
     """
     kinds: tuple[tuple[Objective, Json], ...] = (
-        (SequenceClassification(labels=()), CLASSIFY),
-        (SequenceRegression(), REGRESS),
+        (SequenceClassification(labels=(), repeated=repeated), CLASSIFY),
+        (SequenceRegression(repeated=repeated), REGRESS),
     )
 
     def regresses(config: Json, tensors: Mapping[str, Tensor]) -> bool:
@@ -168,7 +172,7 @@ def sequence_heads(
             only=only or {},
             settings=settings,
             free=free | {"texts"},
-            needs=POOLER,
+            needs=needs,
             tells=tells[objective.name],
         )
         for objective, constants in kinds

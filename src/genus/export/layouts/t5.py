@@ -1,4 +1,6 @@
-"""Hugging Face's T5 classes: `T5ForConditionalGeneration` and `T5Model`, of T5, version 1.1 and ByT5.
+"""Hugging Face's T5 classes: `T5ForConditionalGeneration`, `T5ForSequenceClassification` and `T5Model`.
+
+They are of T5, version 1.1 and ByT5.
 
 `tie_word_embeddings` of a configuration says whether the output matrix is the token embedding, whose inputs are then
 divided by √E; in version 1.1 neither is so. `feed_forward_proj` says whether units are gated.
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.sentences import FullSentences
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
-from genus.export.layouts.conventions import only, read_activation, without, write_activation
+from genus.export.layouts.conventions import LABELS, only, read_activation, sequence_heads, without, write_activation
 from genus.model.activation import Gelu, Relu
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import UnscaledPreNorm
@@ -23,6 +25,7 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import FanIn
 from genus.model.norm import Identity, RMSNorm
+from genus.model.pooler import Pooler
 from genus.model.position.bias import RelativeBuckets
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.text_to_text import Denoising, Deshuffling, PrefixLM
@@ -32,13 +35,15 @@ from genus.recipe import Published, Stage
 from genus.tokens.algorithms.unigram import T5, Unigram
 
 if TYPE_CHECKING:
-    from genus.export.layouts.maps import Map
     from genus.objectives import Objective
     from genus.part import Json
 
 TIED, APART = LMHead(bias="none", scaled=True), LMHead(tied=False, bias="none")
 """Output layers of the first version and of version 1.1."""
 SIDES = ("encoder", "decoder")
+CLASSES, WITHIN = "classification_head", "transformer."
+"""The head that classifies, which has a pooler of its own, and the prefix of the network beside it."""
+DROPOUTS = ("sequence_classification.dropout", "sequence_regression.dropout")
 
 
 def both(*choices: str) -> tuple[str, ...]:
@@ -84,11 +89,11 @@ def read_gate(name: str) -> Json:
     return read_activation({"gelu": "gelu_new"}.get(function, function))
 
 
-def layers(side: str, *, gated: bool) -> dict[str, Map | tuple[str, ...]]:
+def layers(side: str, *, gated: bool) -> dict[str, tuple[str, ...]]:
     """Return the rows of a stack; the feed-forward network is the last of the sub-layers of a block."""
     theirs, ours = f"{side}.block.{{}}.layer", f"network.{side}.layers.{{}}"
     last = {"encoder": 1, "decoder": 2}[side]
-    rows: dict[str, Map | tuple[str, ...]] = {}
+    rows: dict[str, tuple[str, ...]] = {}
     for number, (name, module) in enumerate([("attention", "SelfAttention"), ("cross", "EncDecAttention")][:last]):
         for one, short in (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o")):
             rows[f"{ours}.{name}.{one}"] = (f"{theirs}.{number}.{module}.{short}",)
@@ -102,14 +107,18 @@ def layers(side: str, *, gated: bool) -> dict[str, Map | tuple[str, ...]]:
     return rows | {f"network.{side}.position_bias.table": (bias,)}
 
 
-def tensors(*, gated: bool) -> dict[str, Map | tuple[str, ...]]:
+def tensors(*, gated: bool) -> dict[str, tuple[str, ...]]:
     """Return the rows of the network."""
-    embedding: dict[str, Map | tuple[str, ...]] = {"network.encoder.embed.tokens": ("shared",)}
-    return embedding | layers("encoder", gated=gated) | layers("decoder", gated=gated)
+    ends = {"network.encoder.embed.tokens": ("shared",), "network.decoder.pooler.0": (f"{CLASSES}.dense",)}
+    return ends | layers("encoder", gated=gated) | layers("decoder", gated=gated)
 
 
-def heads(output: LMHead) -> dict[str, HeadLayout]:
-    """Return the heads of objectives that predict the decoder's next token, the first of them assumed in reading."""
+def heads(output: LMHead, *, gated: bool) -> dict[str, HeadLayout]:
+    """Return the heads: one that classifies, and objectives that predict the decoder's next token.
+
+    Of the latter the first is assumed in reading. The class that classifies has the network under another name.
+    """
+    network = {ours: theirs for ours, theirs in tensors(gated=gated).items() if not ours.endswith("pooler.0")}
     rows: dict[str, tuple[str, ...]] = {} if output.tied else {"lm_head": ("lm_head",)}
 
     def layout(objective: Objective, *free: str) -> HeadLayout:
@@ -118,6 +127,13 @@ def heads(output: LMHead) -> dict[str, HeadLayout]:
         return HeadLayout(objective=objective, tensors=own, free=frozenset(free), tells=lambda config, tensors: assumed)
 
     return {
+        **sequence_heads(
+            f"{CLASSES}.out_proj",
+            {ours: tuple(f"{WITHIN}{name}" for name in theirs) for ours, theirs in network.items()},
+            settings=(Setting("classifier_dropout", DROPOUTS), LABELS),
+            needs=frozenset({"decoder.pooler"}),
+            repeated=True,
+        ),
         "denoising": layout(Denoising(output=output), "noise", "inputs", "outputs", "random"),
         "prefix_lm": layout(PrefixLM(output=output)),
         "deshuffling": layout(Deshuffling(output=output)),
@@ -134,9 +150,9 @@ ENCODER = Transformer(
     block=UnscaledPreNorm(),
     initialization=FanIn(),
 )
-MODEL = mirrored(ENCODER, RelativeBuckets(both_directions=False))
+MODEL = mirrored(ENCODER, RelativeBuckets(both_directions=False)).pooled(Pooler())
 GEGLU = GatedMLP(size=2048, activation=Gelu(approximate="tanh"), dropout=0.1)
-GATED = mirrored(replace(ENCODER, feedforward=GEGLU), RelativeBuckets(both_directions=False))
+GATED = mirrored(replace(ENCODER, feedforward=GEGLU), RelativeBuckets(both_directions=False)).pooled(Pooler())
 
 PLAIN = Layout(
     model_type="t5",
@@ -154,7 +170,7 @@ PLAIN = Layout(
         optimizer=Adafactor(lr=0.001, relative=False),
         schedule=Constant(),
         stages=(Stage(max_length=115, source_length=512, batch=128, micro_batch=16),),
-        finetuning=replace(BERT.finetuning, pooler=None),
+        finetuning=BERT.finetuning,
     ),
     settings=(
         Setting("d_model", both("hidden")),
@@ -172,18 +188,20 @@ PLAIN = Layout(
     ),
     derived=Derived(read=derived),
     tensors=tensors(gated=False),
-    optional={},
-    heads=heads(TIED),
+    optional={"decoder.pooler": "network.decoder.pooler.0"},
+    heads=heads(TIED, gated=False),
     architectures={
         frozenset({"denoising"}): "T5ForConditionalGeneration",
         frozenset({"prefix_lm"}): "T5ForConditionalGeneration",
         frozenset({"deshuffling"}): "T5ForConditionalGeneration",
+        frozenset({"sequence_classification"}): "T5ForSequenceClassification",
+        frozenset({"sequence_regression"}): "T5ForSequenceClassification",
         frozenset(): "T5Model",
     },
     tied={
-        "encoder.embed_tokens.weight": "shared.weight",
-        "decoder.embed_tokens.weight": "shared.weight",
-        "lm_head.weight": "shared.weight",
+        f"{prefix}{copy}.weight": f"{prefix}shared.weight"
+        for prefix in ("", WITHIN)
+        for copy in ("encoder.embed_tokens", "decoder.embed_tokens", "lm_head")
     },
 )
 
@@ -197,7 +215,10 @@ LAYOUT = replace(
         Setting("tie_word_embeddings", (), read=only(False)),
     ),
     tensors=tensors(gated=True),
-    heads={name: replace(head, constants={"tie_word_embeddings": False}) for name, head in heads(APART).items()},
-    tied={name: "shared.weight" for name in PLAIN.tied if name != "lm_head.weight"},
+    heads={
+        name: replace(head, constants={**head.constants, "tie_word_embeddings": False})
+        for name, head in heads(APART, gated=True).items()
+    },
+    tied={copy: original for copy, original in PLAIN.tied.items() if "lm_head" not in copy},
 )
 """Version 1.1: gated units and an output matrix of its own."""

@@ -36,7 +36,6 @@ class TextToText(CausalLM):
     The special tokens around the text stay around the source; the template `target` frames the tokens.
     """
 
-    adds: ClassVar[frozenset[str]] = frozenset({"source"})
     alone: ClassVar[bool] = True
 
     label: str | None = None
@@ -46,6 +45,11 @@ class TextToText(CausalLM):
     def name(self) -> str:
         """Name of the head, of its loss and its targets."""
         return super().name if self.label is None else self.label
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The stream `source`."""
+        return frozenset({"source"})
 
     def build(self, model: Model, vocab_size: int) -> TextToTextHead:
         """Build the output layer as a head."""

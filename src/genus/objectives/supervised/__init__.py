@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from genus.errors import UsageError
 from genus.objectives import Objective
 from genus.objectives.linear_head import LinearObjective
 from genus.part import Fraction
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from genus.examples import Lengths, Limits
     from genus.model import Model
     from genus.model.pooler import Pooler
     from genus.objectives import Head
+    from genus.tokens.vocabulary import Frames
+
+SOURCE = "source"
+"""The stream that an encoder-decoder's encoder reads."""
 
 
 class FineTuned(Objective):
@@ -47,11 +53,11 @@ class FineTuned(Objective):
         """Return the objective with this dropout rate of the head's input; unchanged if the head has no dropout."""
         return self
 
-    def continued(self, objectives: Sequence[Objective]) -> Self:
-        """Return the objective with what it goes on with of the model's objectives in pretraining.
+    def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
+        """Return the objective for a model, with what it goes on with of the model's objectives in pretraining.
 
         Raises:
-            UsageError: what it needs is not among them.
+            UsageError: what it needs is not among them, or the model is of another kind.
         """
         return self
 
@@ -95,6 +101,35 @@ class LinearFineTuned(LinearObjective, FineTuned):
     """Dropout rate of the head's input (released code, run_classifier.py)."""
     bias: bool = True
     """Whether the linear layer has a bias; those of Hugging Face's decoders have none."""
+    repeated: bool = False
+    """Whether an encoder-decoder reads each text twice: the encoder, and the decoder one token later, whose last state
+    represents the whole (Lewis et al. 2019, section 3.1)."""
+
+    @property
+    def adds(self) -> frozenset[str]:
+        """The stream `source`, if texts are read twice."""
+        return frozenset({SOURCE}) if self.repeated else frozenset()
+
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
+        """Return the lengths, the same in both streams if texts are read twice."""
+        return {**raw, SOURCE: raw["tokens"]} if self.repeated else raw
+
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the limits, the least of both streams if texts are read twice."""
+        return {"tokens": min(limits.values())} if self.repeated else limits
+
+    def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
+        """Return the objective, with texts that are read twice by an encoder-decoder.
+
+        Raises:
+            UsageError: it is one of words, of which a decoder has seen the first ones only.
+        """
+        if SOURCE not in model.streams:
+            return self
+        if not self.pooled:
+            raise UsageError("task: an encoder-decoder tells no tags of words; take an encoder or a decoder, or "
+                             "--task entities-to-text")  # fmt: skip
+        return replace(self, repeated=True)
 
     @property
     def rate(self) -> float:

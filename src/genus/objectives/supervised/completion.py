@@ -49,12 +49,14 @@ class CompletionLM(FineTuned):
         """Return the model without a pooler."""
         return model.unpooled()
 
-    def continued(self, objectives: Sequence[Objective]) -> Self:
+    def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
         """Return the objective with the language model's output layer.
 
         Raises:
-            UsageError: the model is no causal language model.
+            UsageError: the model is no causal language model, or reads what the objective does not give.
         """
+        if extra := model.streams - {"tokens"} - self.adds:
+            raise UsageError(f"task: this model reads a {min(extra)}; take --task text-to-text")
         for objective in objectives:
             if isinstance(objective, CausalLM):
                 return replace(self, language_model=objective)
