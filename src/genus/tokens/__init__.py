@@ -96,6 +96,11 @@ class SpecialTokens(Part):
         """How many special tokens frame the second stream of a pair of streams."""
         return len(steps(self.target or self.single)) - 1
 
+    @property
+    def target_start(self) -> int:
+        """How many special tokens stand before the second stream of a pair of streams."""
+        return [step for step, _ in steps(self.target or self.single)].index("$A")
+
 
 class TaskTokens(Part):
     """Special tokens that fine-tuning adds to the vocabulary of a decoder: start, delimiter and extract token.

@@ -51,6 +51,10 @@ class Frames(Protocol):
     def target_framing(self) -> int:
         """How many special tokens frame the second stream of a pair of streams."""
 
+    @property
+    def target_start(self) -> int:
+        """How many of these stand before it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
@@ -158,6 +162,11 @@ class Vocabulary:
     def target_framing(self) -> int:
         """Number of special tokens that the template adds to the second stream of a pair of streams."""
         return sum(special is not None for special, _, _ in self.target or self.single)
+
+    @property
+    def target_start(self) -> int:
+        """Number of special tokens before the second stream of a pair of streams."""
+        return len(self.target_begins)
 
     def whole(self, length: int) -> int:
         """Return the position of the token that represents the whole of a sequence of `length` tokens."""

@@ -23,11 +23,25 @@ if TYPE_CHECKING:
 
     from genus.examples import Lengths, Limits
     from genus.model import Model
-    from genus.objectives import Prediction
+    from genus.objectives import Objective, Prediction
     from genus.tokens.vocabulary import Frames, Vocabulary
 
 LONGEST = 1 << 40
 """Length in tokens that no text has."""
+
+
+def longest_text(objective: Objective, limits: Limits, frames: Frames) -> Limits:
+    """Return the length of the longest framed text of which an objective makes streams that keep their limits.
+
+    Lengths of streams never fall where that of the text grows. Texts of twice the sum of the limits are the longest.
+    """
+
+    def over(raw: int) -> bool:
+        made = objective.lengths({"tokens": np.array([raw])}, frames)
+        return any(made[stream][0] > limits[stream] for stream in made)
+
+    least, most = frames.framing(1), min(2 * sum(limits.values()) + 2, LONGEST)
+    return {"tokens": least + bisect.bisect_left(range(least, most), True, key=over) - 1}
 
 
 class TextToText(CausalLM):
@@ -72,13 +86,7 @@ class TextToText(CausalLM):
 
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the length of the longest framed text for which both streams keep their limits."""
-
-        def over(raw: int) -> bool:
-            made = self.lengths({"tokens": np.array([raw])}, frames)
-            return any(made[stream][0] > limits[stream] for stream in made)
-
-        least, most = frames.framing(1), min(2 * (limits["source"] + limits["tokens"]) + 2, LONGEST)
-        return {"tokens": least + bisect.bisect_left(range(least, most), True, key=over) - 1}
+        return longest_text(self, limits, frames)
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
