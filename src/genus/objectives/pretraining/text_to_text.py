@@ -126,9 +126,9 @@ class Denoising(TextToText):
     """Share of random tokens, of "mask or random"."""
 
     def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the lengths (E,) of source and target: exact but for tokens drawn one by one."""
-        hidden, spans = self.noise.hidden(text), self.noise.spans(text)
-        source = {"sentinel": text - hidden + spans, "nothing": text - hidden}.get(self.inputs, text)
+        """Return the lengths (E,) of source and target, exact for spans of a mean length, else upper bounds."""
+        hidden, spans, shown = self.noise.hidden(text), self.noise.spans(text), text - self.noise.fewest(text)
+        source = {"sentinel": shown + spans, "nothing": shown}.get(self.inputs, text)
         return source, {"spans": hidden + spans, "hidden": hidden, "text": text}[self.outputs]
 
     def needs_extra(self, limits: Limits, frames: Frames) -> int:
@@ -142,7 +142,7 @@ class Denoising(TextToText):
         self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what is shown and what is written of a text."""
-        taken = self.noise.draw(len(text), rng)
+        taken = self.noise.taken(text, vocabulary, rng)
         first = taken & ~np.concatenate([[False], taken[:-1]])
         sentinels = vocabulary.sentinels[: int(first.sum())]
         source = text.copy()
