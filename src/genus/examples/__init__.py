@@ -52,6 +52,8 @@ class Sequence:
     """Index of its task, for models with task embeddings."""
     learned: NDArray[np.bool_] | None = None
     """(L,) false where the token is given, such as those of a prompt, and no target of `CausalLM`; None: all are."""
+    prefix: int | None = None
+    """Number of its first tokens that are a prefix, which prefix masks let all of them see; None: it has none."""
 
 
 @dataclass(slots=True)

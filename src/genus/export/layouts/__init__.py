@@ -267,10 +267,14 @@ def layouts() -> tuple[Layout, ...]:
 def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | None:
     """Return the first layout that can express a recipe's architecture, and its configuration; None if none can.
 
-    Heads that no layout supports are left out, but for those of a task: what was fine-tuned is not lost.
+    Heads that no layout supports are left out, but for those of a task and the last one that predicts the next token:
+    what was fine-tuned is not lost, nor the output layer. So are heads whose output layer is that of another one.
     """
     tuned = {objective.name for objective in recipe.objectives if isinstance(objective, FineTuned)}
-    heads = frozenset(head for head in heads if head in tuned or any(layout.kept([head]) for layout in layouts()))
+    own = frozenset(heads) - recipe.joined.keys()
+    heads = frozenset(head for head in own if head in tuned or any(layout.kept([head]) for layout in layouts()))
+    if not heads and any(one.next_token_output and one.name in own for one in recipe.objectives):
+        return None
     for layout in layouts():
         config = layout.config(recipe, heads)
         if config is not None:

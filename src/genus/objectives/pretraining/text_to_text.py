@@ -5,8 +5,9 @@ Legend: E texts, L tokens of a text.
 
 from __future__ import annotations
 
+import bisect
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -22,8 +23,25 @@ if TYPE_CHECKING:
 
     from genus.examples import Lengths, Limits
     from genus.model import Model
-    from genus.objectives import Prediction
+    from genus.objectives import Objective, Prediction
     from genus.tokens.vocabulary import Frames, Vocabulary
+
+LONGEST = 1 << 40
+"""Length in tokens that no text has."""
+
+
+def longest_text(objective: Objective, limits: Limits, frames: Frames) -> Limits:
+    """Return the length of the longest framed text of which an objective makes streams that keep their limits.
+
+    Lengths of streams never fall where that of the text grows. Texts of twice the sum of the limits are the longest.
+    """
+
+    def over(raw: int) -> bool:
+        made = objective.lengths({"tokens": np.array([raw])}, frames)
+        return any(made[stream][0] > limits[stream] for stream in made)
+
+    least, most = frames.framing(1), min(2 * sum(limits.values()) + 2, LONGEST)
+    return {"tokens": least + bisect.bisect_left(range(least, most), True, key=over) - 1}
 
 
 class TextToText(CausalLM):
@@ -31,6 +49,16 @@ class TextToText(CausalLM):
 
     The special tokens around the text stay around the source; the template `target` frames the tokens.
     """
+
+    alone: ClassVar[bool] = True
+
+    label: str | None = None
+    """Name of the loss and the head; None: that of the kind. A recipe's objectives have names of their own."""
+
+    @property
+    def name(self) -> str:
+        """Name of the head, of its loss and its targets."""
+        return super().name if self.label is None else self.label
 
     @property
     def adds(self) -> frozenset[str]:
@@ -58,15 +86,7 @@ class TextToText(CausalLM):
 
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the length of the longest framed text for which both streams keep their limits."""
-        least, most = frames.framing(1) - 1, 2 * (limits["source"] + limits["tokens"]) + 1
-        while least < most:  # lengths never fall
-            middle = (least + most + 1) // 2
-            made = self.lengths({"tokens": np.array([middle])}, frames)
-            if all(made[stream][0] <= limits[stream] for stream in made):
-                least = middle
-            else:
-                most = middle - 1
-        return {"tokens": least}
+        return longest_text(self, limits, frames)
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
@@ -106,9 +126,9 @@ class Denoising(TextToText):
     """Share of random tokens, of "mask or random"."""
 
     def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the lengths (E,) of source and target: exact but for tokens drawn one by one."""
-        hidden, spans = self.noise.hidden(text), self.noise.spans(text)
-        source = {"sentinel": text - hidden + spans, "nothing": text - hidden}.get(self.inputs, text)
+        """Return the lengths (E,) of source and target, exact for spans of a mean length, else upper bounds."""
+        hidden, spans, shown = self.noise.hidden(text), self.noise.spans(text), text - self.noise.fewest(text)
+        source = {"sentinel": shown + spans, "nothing": shown}.get(self.inputs, text)
         return source, {"spans": hidden + spans, "hidden": hidden, "text": text}[self.outputs]
 
     def needs_extra(self, limits: Limits, frames: Frames) -> int:
@@ -116,13 +136,13 @@ class Denoising(TextToText):
         if "sentinel" not in self.inputs and self.outputs != "spans":
             return int(self.inputs.startswith("mask"))
         text = self.raw_limits(limits, frames)["tokens"] - frames.framing(1)
-        return int(self.noise.spans(np.arange(max(text, 0) + 1)).max())
+        return int(self.noise.spans(np.array([max(text, 0)]))[0])
 
     def divided(
         self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what is shown and what is written of a text."""
-        taken = self.noise.draw(len(text), rng)
+        taken = self.noise.taken(text, vocabulary, rng)
         first = taken & ~np.concatenate([[False], taken[:-1]])
         sentinels = vocabulary.sentinels[: int(first.sum())]
         source = text.copy()
