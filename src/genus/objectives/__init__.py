@@ -178,6 +178,11 @@ class Objective(Part, ABC):
         return False
 
     @property
+    def needs_sentences(self) -> bool:
+        """Whether it needs to know which sentence each token is of (`Sequence.sentence`)."""
+        return False
+
+    @property
     def exported(self) -> Objective:
         """The objective as saved in a model folder: without what only training needs, such as a teacher."""
         return self

@@ -5,12 +5,13 @@ Legend: E texts, L tokens of a text.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from genus.examples import Example, Sequence
+from genus.objectives.corruption import Text
 from genus.objectives.masking import random_tokens
 from genus.objectives.noise import Noise  # a choice is read by its annotation
 from genus.objectives.noise.tokens import SpanNoise
@@ -26,11 +27,8 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Frames, Vocabulary
 
 
-class TextToText(CausalLM):
-    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
-
-    The special tokens around the text stay around the source; the template `target` frames the tokens.
-    """
+class FromSource(CausalLM, ABC):
+    """An objective whose examples have a `source`, and `tokens` that a decoder predicts, both made of one text."""
 
     adds: ClassVar[frozenset[str]] = frozenset({"source"})
 
@@ -39,8 +37,26 @@ class TextToText(CausalLM):
         return TextToTextHead(self, model, vocab_size)
 
     @abstractmethod
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
+        """Return upper bounds of the lengths of both streams, given those of framed texts, which never fall."""
+
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the length of the longest framed text for which both streams keep their limits."""
+        raw = np.arange(frames.framing(1), 2 * (limits["source"] + limits["tokens"]) + 2)
+        made = self.lengths({"tokens": raw}, frames)
+        over = np.logical_or.reduce([made[stream] > limits[stream] for stream in made])
+        return {"tokens": int(raw[over.argmax()]) - 1 if over.any() else int(raw[-1])}
+
+
+class TextToText(FromSource):
+    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
+
+    The special tokens around the text stay around the source; the template `target` frames the tokens.
+    """
+
+    @abstractmethod
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the source and the target of a text (L,), without special tokens of templates."""
 
@@ -53,19 +69,13 @@ class TextToText(CausalLM):
         source, target = self.sizes(np.maximum(raw["tokens"] - frames.framing(1), 0))
         return {"source": source + frames.framing(1), "tokens": target + frames.target_framing}
 
-    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
-        """Return the length of the longest framed text for which both streams keep their limits."""
-        raw = np.arange(frames.framing(1), 2 * (limits["source"] + limits["tokens"]) + 2)
-        made = self.lengths({"tokens": raw}, frames)
-        over = np.logical_or.reduce([made[stream] > limits[stream] for stream in made])
-        return {"tokens": int(raw[over.argmax()]) - 1 if over.any() else int(raw[-1])}
-
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
         framed = example.tokens
         inner = np.flatnonzero(~framed.fixed)
         first, last = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(framed.ids), len(framed.ids))
-        source, target = self.divided(framed.ids[first:last], vocabulary, rng)
+        sentence = None if framed.sentence is None else framed.sentence[first:last]
+        source, target = self.divided(Text(framed.ids[first:last], sentence), vocabulary, rng)
         ids = np.concatenate([framed.ids[:first], source, framed.ids[last:]])
         fixed = np.concatenate([framed.fixed[:first], np.zeros(len(source), np.bool_), framed.fixed[last:]])
         streams = {
@@ -111,13 +121,14 @@ class Denoising(TextToText):
         return int(self.noise.spans(np.arange(max(text, 0) + 1)).max())
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what is shown and what is written of a text."""
-        taken = self.noise.draw(len(text), rng)
+        ids = text.ids
+        taken = self.noise.draw(len(ids), rng)
         first = taken & ~np.concatenate([[False], taken[:-1]])
         sentinels = vocabulary.sentinels[: int(first.sum())]
-        source = text.copy()
+        source = ids.copy()
         if self.inputs == "sentinel":
             source[first] = sentinels
             source = source[~taken | first]
@@ -125,11 +136,11 @@ class Denoising(TextToText):
             source = source[~taken]
         else:
             source[taken] = vocabulary.sentinels[:1]
-            drawn = taken & (rng.random(len(text)) < (self.random if self.inputs == "mask or random" else 0.0))
+            drawn = taken & (rng.random(len(ids)) < (self.random if self.inputs == "mask or random" else 0.0))
             source[drawn] = random_tokens(int(drawn.sum()), vocabulary, rng)
         if self.outputs == "text":
-            return source, text
-        target = text[taken]
+            return source, ids
+        target = ids[taken]
         if self.outputs == "spans":
             target = np.insert(target, np.flatnonzero(first[taken]), sentinels)
         return source, target
@@ -148,11 +159,12 @@ class PrefixLM(TextToText):
         return np.maximum(text - 1, np.minimum(text, 1)), np.maximum(text - 1, 0)
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the beginning and the rest."""
-        cut = int(rng.integers(1, len(text))) if len(text) > 1 else len(text)
-        return text[:cut], text[cut:]
+        length = len(text.ids)
+        cut = int(rng.integers(1, length)) if length > 1 else length
+        return text.ids[:cut], text.ids[cut:]
 
 
 class Deshuffling(TextToText):
@@ -166,7 +178,7 @@ class Deshuffling(TextToText):
         return text, text
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the tokens in random order, and the text."""
-        return rng.permutation(text), text
+        return rng.permutation(text.ids), text.ids
