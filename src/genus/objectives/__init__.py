@@ -35,10 +35,7 @@ Sums = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Outputs of a learner's forward pass on one micro-batch.
-
-    It is a pytree, so that hooks on modules (FSDP2, DDP) find its tensors.
-    """
+    """Outputs of a learner's forward pass on one micro-batch: a pytree, whose tensors hooks on modules find (FSDP2)."""
 
     sums: Sums
     """Every loss and metric, summed over its targets."""
@@ -114,6 +111,8 @@ class Objective(Part, ABC):
 
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
+    needs_sentences: ClassVar[bool] = False
+    """Whether it needs to know which sentence each token is of (`Sequence.sentence`)."""
     causal: ClassVar[bool | None] = None
     """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
@@ -175,11 +174,6 @@ class Objective(Part, ABC):
     @property
     def counts_tokens(self) -> bool:
         """Whether its corruption needs the token counts of the corpus."""
-        return False
-
-    @property
-    def needs_sentences(self) -> bool:
-        """Whether it needs to know which sentence each token is of (`Sequence.sentence`)."""
         return False
 
     @property

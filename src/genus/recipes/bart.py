@@ -1,10 +1,10 @@
 """BART: an encoder-decoder that restores corrupted documents (Lewis et al. 2019, arXiv:1910.13461).
 
 "Released code" is fairseq: fairseq/models/bart/model.py, data/denoising_dataset.py, examples/bart. "Command" is the
-pretraining command that its authors give in issue 1899 of that repository. It masks 30 % of the words, as the code
-counts; the paper says tokens. It has spans of 3.5 words on average; these rows have 3, as the paper. The batch is the
-paper's. How `bart.base` was trained is not published: `bart/base` is the model of the paper's section 4. `bart/mini`
-and `bart/tiny` are ours.
+pretraining command that issue 1899 of that repository gives. It masks 30 % of the words, as the code counts; the paper
+says tokens. It has spans of 3.5 words on average; these rows have 3, as the paper. The batch is the paper's. How
+`bart.base` was trained is not published: `bart/base` is the model of the paper's section 4. `bart/mini` and `bart/tiny`
+are ours.
 
 Any mix of the five corruptions is an override, such as `objectives.0.corruptions=[{kind = 'DocumentRotation'}]`; so are
 the comparison objectives of section 4.1 but for the permuted language model, which is XLNet's here.
@@ -49,6 +49,13 @@ ENCODER = Transformer(
     initialization=Normal(std=0.02),  # section 2.1
 )
 
+FULL = Stage(
+    max_length=513,  # command: 512 with both ends, and the end token with which the decoder begins
+    source_length=513,  # the same, and the mask that infilling may add
+    batch=8000,  # section 5.1
+    micro_batch=16,  # ours
+)
+
 BASE = Recipe(
     name="bart/base",
     published=Published(
@@ -84,14 +91,7 @@ BASE = Recipe(
         clip_norm=0.1,  # command
     ),
     schedule=Linear(warmup=0.02),  # command: 10,000 of 500,000 steps
-    stages=(
-        Stage(
-            max_length=513,  # command: 512 with both ends, and the end token with which the decoder begins
-            source_length=513,  # the same, and the mask that infilling may add
-            batch=256,  # ours: BERT's, beside whose figures table 1 puts it
-            micro_batch=16,  # ours
-        ),
-    ),
+    stages=(replace(FULL, batch=256),),  # ours: BERT's, beside whose figures table 1 puts it
     budget=Budget(amount=1_000_000, unit="steps"),  # table 1
     finetuning=FineTuning(
         optimizer=AdamW(  # README.glue.md: 5e-6, 1e-5 or 2e-5 by task
@@ -124,19 +124,19 @@ LARGE = replace(
         PLACES,
     ),
     optimizer=replace(BASE.optimizer, lr=4e-4),  # command
-    stages=(replace(BASE.stages[0], batch=8000),),  # section 5.1
+    stages=(FULL,),
     budget=Budget(amount=500_000, unit="steps"),  # section 5.1; command
 )
 
 SHORT = LearnedPosition(length=160, offset=2)  # ours
 SMALL = replace(
     ENCODER,  # ours, and so is every number of this model
-    layers=4,  # ours
-    hidden=256,
-    attention=MultiHeadAttention(heads=4, dropout=0.0),
-    feedforward=MLP(size=1024),
-    embedding=replace(ENCODER.embedding, position=SHORT, dropout=0.0),
-    dropout=0.0,
+    layers=4,  # ours: as roberta/mini
+    hidden=256,  # ours
+    attention=MultiHeadAttention(heads=4, dropout=0.0),  # ours
+    feedforward=MLP(size=1024),  # ours
+    embedding=replace(ENCODER.embedding, position=SHORT, dropout=0.0),  # ours
+    dropout=0.0,  # ours
 )
 
 MINI = replace(

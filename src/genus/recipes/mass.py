@@ -1,4 +1,4 @@
-"""MASS: a decoder predicts a fragment of a text, of which the encoder sees the rest (Song et al. 2019, ICML).
+"""MASS: a decoder predicts a fragment of what an encoder reads without it (Song et al. 2019, arXiv:1905.02450).
 
 "Released code" is microsoft/MASS. `mass/base` and `mass/middle` are the models of its folder MASS-summarization, for
 English documents: one fragment is masked of every 64 tokens. `mass/1024` is the paper's model as the folder
@@ -175,12 +175,12 @@ M1024 = replace(
 SHORT = LearnedPosition(length=128, offset=1)  # ours
 SMALL = replace(
     ENCODER,  # ours, and so is every number of this model
-    layers=4,  # ours
-    hidden=256,
-    attention=MultiHeadAttention(heads=4, dropout=0.0),
-    feedforward=MLP(size=1024),
-    embedding=replace(ENCODER.embedding, position=SHORT, dropout=0.0),
-    dropout=0.0,
+    layers=4,  # ours: as bart/mini
+    hidden=256,  # ours
+    attention=MultiHeadAttention(heads=4, dropout=0.0),  # ours
+    feedforward=MLP(size=1024),  # ours
+    embedding=replace(ENCODER.embedding, position=SHORT, dropout=0.0),  # ours
+    dropout=0.0,  # ours
 )
 
 MINI = replace(

@@ -41,7 +41,7 @@ class DenoisingAutoencoder(TextToText):
         return frozenset({"mask"} if any(one.needs_mask for one in self.corruptions) else ())
 
     @property
-    def needs_sentences(self) -> bool:
+    def needs_sentences(self) -> bool:  # type: ignore[override]
         """Whether a corruption needs to know which sentence each token is of."""
         return any(one.needs_sentences for one in self.corruptions)
 
