@@ -154,7 +154,7 @@ def test_the_decoder_begins_as_labels_are_shifted(tmp_path: Path) -> None:
 
 
 def test_folders_without_the_bias_have_none(tmp_path: Path) -> None:
-    """A class that is named has its head; a bare model has none."""
+    """A class that is named has its head; a bare model has none. A bare model's own files have names without prefix."""
     recipe, learner, tokenizer = made(bart.TINY)
     theirs(tmp_path, recipe, learner, tokenizer)
     file, config = (tmp_path / "theirs" / name for name in ("model.safetensors", "config.json"))
@@ -163,6 +163,15 @@ def test_folders_without_the_bias_have_none(tmp_path: Path) -> None:
     assert not read.heads["denoising_autoencoder"].lm_head.bias.any()
     config.write_text(json.dumps(json.loads(config.read_text()) | {"architectures": ["BartModel"]}))
     assert not load(tmp_path / "theirs").learner.heads
+    bare = transformers.BartModel.from_pretrained(tmp_path / "theirs")
+    bare.save_pretrained(tmp_path / "bare")
+    tokenizer.save(tmp_path / "bare")
+    assert not load(tmp_path / "bare").learner.heads
+    config = tmp_path / "bare" / "config.json"
+    named = {"architectures": ["BartForConditionalGeneration"]}
+    config.write_text(json.dumps(json.loads(config.read_text()) | named))
+    again = load(tmp_path / "bare").learner.state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in read.state_dict().items())
 
 
 @pytest.mark.parametrize("key", ["scale_embedding", "normalize_before", "add_final_layer_norm"])

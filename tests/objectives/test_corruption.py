@@ -272,6 +272,13 @@ def test_corruptions_come_one_after_the_other() -> None:
     assert len([number for number, _ in itertools.groupby(text.sentence.tolist())]) == 3
 
 
+@pytest.mark.parametrize("span", [0.0, 1e-9, 17.0, 1e9])
+def test_spans_that_would_never_sum_up_are_refused(span: float) -> None:
+    with pytest.raises(ValueError, match=r"a mean length from 0\.1 to 16"):
+        TextInfilling(span=span)
+    assert TextInfilling(span=16.0).lengths(50, np.random.default_rng(0)).sum() == 50
+
+
 def test_only_what_puts_masks_in_needs_one() -> None:
     order = (SentencePermutation(), TokenDeletion(), DocumentRotation())
     assert DenoisingAutoencoder(corruptions=order).needs_tokens == frozenset()

@@ -11,8 +11,9 @@ import torch
 
 from genus.batch import Batch
 from genus.catalog import load
+from genus.model.attention.kernels import attend, attend_reference
 from genus.model.attention.masks import AttentionMask, Causal, Full, Ordered, Prefix
-from genus.model.attention.plan import Side
+from genus.model.attention.plan import Kernel, Side, choose, plan_attention
 from genus.model.attention.plan import allowed as allowed_pairs
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.pretraining.multitask_masked_lm import MultitaskMaskedLM
@@ -57,6 +58,19 @@ def test_an_order_is_the_mask_of_its_kind(name: str, mask: AttentionMask) -> Non
     networks[1].load_state_dict(networks[0].state_dict())
     states = [network(Batch({"tokens": packed}, {}))["tokens"] for network in networks]
     torch.testing.assert_close(*states, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["math", "sdpa"])
+@pytest.mark.parametrize("name", ORDERS)
+def test_kernels_agree_with_the_reference(name: str, kernel: Kernel) -> None:
+    """On CPUs; on GPUs it is FlexAttention's mask, made of the same rule."""
+    side = Side.of(
+        equal_rows(torch.ones(2, LENGTH, dtype=torch.long), {"order": torch.from_numpy(ORDERS[name]).repeat(2)})
+    )
+    q, k, v = (torch.randn(2 * LENGTH, 2, 8, dtype=torch.float64) for _ in range(3))
+    plan = plan_attention(side, side, Ordered(), torch.float64, kernel=kernel)
+    torch.testing.assert_close(attend(q, k, v, plan), attend_reference(q, k, v, side, side, Ordered()))
+    assert choose(torch.device("cuda"), torch.bfloat16, 512, 0.0, Ordered()) == "flex"
 
 
 def test_right_to_left_sees_nothing_before() -> None:

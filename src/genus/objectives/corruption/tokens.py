@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
 from genus.objectives.corruption import Corruption, Text, rounded_up
 from genus.objectives.masking import random_tokens
-from genus.part import Positive, Share
+from genus.part import Range, Share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,8 +86,8 @@ class TextInfilling(Corruption):
     needs_mask: ClassVar[bool] = True
 
     rate: Share = 0.3
-    span: Positive = 3.0
-    """λ, the mean length of a span, which begins at 0."""
+    span: Annotated[float, Range("a mean length from 0.1 to 16", lambda mean: 0.1 <= mean <= 16)] = 3.0
+    """λ, the mean length of a span; there are spans of length 0. Above 16 their probability is below `LEAST`."""
     unit: Literal["word", "token"] = "word"
     """What lengths and the rate are counted in."""
     random: Share = 0.0

@@ -53,10 +53,10 @@ class FragmentMasking(Masking):
 
     def choose(self, sequence: Sequence, vocabulary: Vocabulary, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the positions (K,) of the fragments."""
-        length = len(sequence.ids)
-        found = [np.zeros(0, dtype=np.int64)]
-        for first in range(1, length, self.block or length):
-            room = min(self.block or length, length - first)
+        length, found = len(sequence.ids), [np.zeros(0, dtype=np.int64)]
+        block = self.block or max(length, 1)
+        for first in range(1, length, block):
+            room = min(block, length - first)
             size = int(self.rate * room) if self.block else min(self.number(sequence, rng), room)
             found.append(first + self._begin(room - size, rng) + np.arange(size))
         return np.concatenate(found)

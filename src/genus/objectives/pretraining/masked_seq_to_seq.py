@@ -54,7 +54,7 @@ class MaskedSeqToSeq(FromSource):
         written, read = (model.max_length_of(stream) for stream in ("tokens", "source"))
         if written is not None and (read is None or read > written):
             raise ValueError(f"objectives: MaskedSeqToSeq keeps the positions of a source in the decoder, which has "
-                             f"{written}; take as many for it as for the encoder")  # fmt: skip
+                             f"{written}; take as many in model.decoder as in model.encoder")  # fmt: skip
 
     def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
         """Return the lengths of framed texts, and the largest numbers of their masked tokens."""
