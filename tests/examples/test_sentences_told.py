@@ -27,10 +27,11 @@ def test_every_token_is_of_its_sentence(documents: list[list[int]], room: int, e
     owner = np.repeat(np.arange(len(store.sentences) - 1), np.diff(store.sentences))
     for index in range(len(plan)):
         tokens = examples.read(plan, index, store, words).tokens
-        assert tokens.sentence is not None
-        assert tokens.sentence[[0, -1]].tolist() == [-1, -1]
+        assert tokens.sentences is not None
+        numbers = tokens.sentences()
+        assert numbers[[0, -1]].tolist() == [-1, -1]
         before = -1
-        for token, number in zip(tokens.ids[1:-1].tolist(), tokens.sentence[1:-1].tolist(), strict=True):
+        for token, number in zip(tokens.ids[1:-1].tolist(), numbers[1:-1].tolist(), strict=True):
             before = before if token == SEP else int(owner[token - SPECIALS])
             assert number == before
 

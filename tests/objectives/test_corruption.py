@@ -73,7 +73,7 @@ def test_any_mix_keeps_to_the_lengths_that_were_known(mix: list[Corruption], len
     """And the decoder writes the text as it was, after what it begins with."""
     objective, text = DenoisingAutoencoder(corruptions=tuple(mix)), text_of(length)
     raw = Sequence(*WORDS.frame(text.ids))
-    raw.sentence = np.pad(text.sentence, 1, constant_values=-1)
+    raw.sentences = lambda: np.pad(text.sentence, 1, constant_values=-1)
     example = objective.prepare_example(Example({"tokens": raw}, {}), WORDS, np.random.default_rng(seed))
     source, tokens = (example.streams[name].ids for name in ("source", "tokens"))
     told = objective.lengths({"tokens": np.array([length + 2])}, WORDS)

@@ -26,7 +26,7 @@ ORDERS = {
     "sequence to sequence": np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5]),
     "both": np.zeros(LENGTH, dtype=np.int64),
 }
-"""Of UniLM, section 2.3: what each token attends to, by the number of its first one."""
+"""Of ten tokens, for each of UniLM's masks: a token attends to those of no larger number."""
 
 
 def test_shares_are_those_of_the_paper() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -53,8 +53,9 @@ class Sequence:
     """Index of its task, for models with task embeddings."""
     learned: NDArray[np.bool_] | None = None
     """(L,) false where the token is given, such as those of a prompt, and no target of `CausalLM`; None: all are."""
-    sentence: NDArray[np.int64] | None = None
-    """(L,) a number for each token, the same for those of one sentence, -1 in the frame; None: it is not known."""
+    sentences: Callable[[], NDArray[np.int64]] | None = None
+    """Returns (L,) a number for each token, the same for those of one sentence, -1 in the frame; it is called where it
+    is needed. None: it is not known where sentences end."""
     positions: NDArray[np.int64] | None = None
     """(L,) ascending positions of the tokens, where they are not all tokens of a text; None: 0, 1, 2, ..."""
 
@@ -120,7 +121,7 @@ class ExampleFormat(Part, ABC):
     """Largest number of texts that an example is framed of: 2 for pairs."""
 
     tells_sentences: ClassVar[bool] = False
-    """Whether its examples tell which sentence each token is of (`Sequence.sentence`)."""
+    """Whether its examples tell which sentence each token is of (`Sequence.sentences`)."""
 
     stochastic: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; otherwise all epochs use one plan."""

@@ -108,25 +108,22 @@ def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json, known:
     """Return the names of the heads whose tensors are present.
 
     A head without tensors of its own, as an output layer that is the token embedding, or without any but `spare` ones,
-    is there if a class that the configuration names has it, or no class is named, and its layout recognizes the folder.
-    Where several heads have the
-    same tensor names, the candidates are those of the class that the configuration names; if it names none, those that
-    fit the network's modules (with a pooler or without); of these, the first whose layout recognizes the configuration
-    and tensors is chosen, else the first.
+    is there if a class that the configuration names has it, or no class is named, and it is recognized. Where several
+    heads have the same tensor names, the candidates are those of the class that the configuration names; if it names
+    none, those that fit the network's modules (with a pooler or without); of these, the first that is recognized is
+    chosen, else the first. A head is recognized by the recipe, where there is one, else by its layout.
 
     Args:
         tensors: tensors as `clean` returns them.
         layout: the layout of the tensors.
         config: the content of `config.json`.
-        known: names of the heads that the model had, where a recipe tells them; it then decides, not the layout.
+        known: names of the heads in the recipe.
     """
+    trained = frozenset(known) & layout.heads.keys()
 
     def told(head: str) -> bool:
-        if there := wanted & layout.heads.keys():
-            return head in there
-        return layout.heads[head].tells(config, tensors)
+        return head in trained if trained else layout.heads[head].tells(config, tensors)
 
-    wanted = frozenset(known)
     modules = {name.rpartition(".")[0] for name in tensors}
     own = {head: _theirs_of(choice) for head, choice in layout.heads.items() if choice.fits(config)}
     classes = config.get("architectures") or ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -77,7 +78,9 @@ def sentences(
         between = [np.full(separators, found[-1][-1])] if found else []
         found += [*between, plan.sentences(span, store)]
     inner, before = np.concatenate(found), len(vocabulary.begins)
-    return np.pad(inner, (before, length - before - len(inner)), constant_values=-1)
+    numbers = np.full(length, -1, dtype=np.int64)
+    numbers[before : before + len(inner)] = inner
+    return numbers
 
 
 def _cut(block: SentenceBlock, room: int) -> SentenceBlock:
@@ -138,7 +141,8 @@ class FullSentences(ExampleFormat):
         """Return the texts with special tokens and separators, without targets."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
         tokens = framed(texts, vocabulary, int(self.separate))
-        tokens.sentence = sentences(plan, index, store, vocabulary, len(tokens.ids), int(self.separate))
+        length, separators = len(tokens.ids), int(self.separate)
+        tokens.sentences = partial(sentences, plan, index, store, vocabulary, length, separators)
         return Example({"tokens": tokens}, {})
 
 
@@ -163,5 +167,5 @@ class DocSentences(ExampleFormat):
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the text with special tokens, without targets."""
         tokens = Sequence(*vocabulary.frame(plan.text(index, store)))
-        tokens.sentence = sentences(plan, index, store, vocabulary, len(tokens.ids))
+        tokens.sentences = partial(sentences, plan, index, store, vocabulary, len(tokens.ids))
         return Example({"tokens": tokens}, {})

@@ -85,7 +85,7 @@ class Ordered(AttentionMask):
     """Attention in an order of its own for each sequence: a token attends to those that come no later in the order.
 
     The order 0, 1, 2, ... is causal attention, 0 for all tokens is full attention, 0 for the first ones and then 1, 2,
-    ... is that of a prefix (UniLM's masks; Dong et al. 2019, section 2.3).
+    ... is that of a prefix (UniLM's masks; Dong et al. 2019).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"order"})

@@ -25,7 +25,7 @@ class FragmentMasking(Masking):
     It begins anywhere after the first token of the sequence, which has nothing before it; the last one, though it be a
     special token, may be in it. In a block, a fragment has rate x its tokens, rounded down.
 
-    Source: Song et al. 2019, sections 3.1 and 4.1; released code, MASS-unsupNMT/src/trainer.py, restricted_mask_sent
+    Source: Song et al. 2019, sections 3.2 and 4.1; released code, MASS-unsupNMT/src/trainer.py, restricted_mask_sent
     (`ends` 0.2), and MASS-summarization/mass/masked_dataset.py (blocks of 64). Deviation: random tokens are none of the
     special ones.
     """

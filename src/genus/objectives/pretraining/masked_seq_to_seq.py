@@ -30,7 +30,7 @@ class MaskedSeqToSeq(FromSource):
     that they have in the whole sequence; all others are left out of it. With `FragmentMasking` its input is
     x_{u-1} ... x_{v-1} for the fragment x_u ... x_v; other maskings are those of the paper's ablation.
 
-    Source: Song et al. 2019, sections 3.1 and 4.1; released code, masked_dataset.py, restricted_mask_sent. In the
+    Source: Song et al. 2019, sections 3.2 and 4.1; released code, masked_dataset.py, restricted_mask_sent. In the
     paper, the decoder's first input is a mask token. Deviation: in MASS-unsupNMT, cross-attention leaves masks out.
     """
 

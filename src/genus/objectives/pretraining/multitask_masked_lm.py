@@ -28,7 +28,7 @@ class MultitaskMaskedLM(MaskedLM):
     those before them), or in both directions. The masks are an order of factorization, which the model's attention
     reads.
 
-    Source: Lewis et al. 2019, section 4.1, for the shares; Dong et al. 2019 (UniLM), section 2.3.
+    Source: Lewis et al. 2019, section 4.1, for the shares; after Dong et al. 2019 (UniLM).
     """
 
     gives_facts: ClassVar[frozenset[str]] = frozenset({ORDER})

@@ -74,8 +74,9 @@ class TextToText(FromSource):
         framed = example.tokens
         inner = np.flatnonzero(~framed.fixed)
         first, last = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(framed.ids), len(framed.ids))
-        sentence = None if framed.sentence is None else framed.sentence[first:last]
-        source, target = self.divided(Text(framed.ids[first:last], sentence), vocabulary, rng)
+        known = framed.sentences if self.needs_sentences else None
+        text = Text(framed.ids[first:last], None if known is None else known()[first:last])
+        source, target = self.divided(text, vocabulary, rng)
         ids = np.concatenate([framed.ids[:first], source, framed.ids[last:]])
         fixed = np.concatenate([framed.fixed[:first], np.zeros(len(source), np.bool_), framed.fixed[last:]])
         streams = {
