@@ -265,6 +265,7 @@ class Recipe(Part):
                 self._check(turn, f"stages.{number}")
                 self._check_streams(turn, stage, f"stages.{number}")
                 self._check_segments(turn)
+                self._check_sentences(turn, f"stages.{number}")
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
 
@@ -327,6 +328,15 @@ class Recipe(Part):
         if there is not None and made > there:
             kind = type(examples).__name__
             raise ValueError(f"model: {there} segment vectors are too few for the {made} segments of {kind}")
+
+    def _check_sentences(self, turn: TaskStep, where: str) -> None:
+        """Raise a ValueError if an objective needs to know where sentences end, and the format does not tell."""
+        examples = self.format(turn)
+        for objective in self.learning(turn):
+            if objective.needs_sentences and not examples.tells_sentences:
+                kind, named = type(objective).__name__, type(examples).__name__
+                raise ValueError(f"{where}: {kind} needs to know where sentences end, which {named} does not tell; "
+                                 "take examples=DocSentences or FullSentences")  # fmt: skip
 
     def _check_names(self, turn: TaskStep, where: str) -> None:
         """Raise a ValueError for a task step of objectives that are not there, or of which one learns alone."""

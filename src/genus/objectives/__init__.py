@@ -111,6 +111,8 @@ class Objective(Part, ABC):
 
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
+    needs_sentences: ClassVar[bool] = False
+    """Whether it needs to know which sentence each token is of (`Sequence.sentences`)."""
     causal: ClassVar[bool | None] = None
     """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
