@@ -64,6 +64,8 @@ def shrunk(recipe: Recipe) -> Recipe:
 
 def _stage(recipe: Recipe) -> dict[str, Any]:
     stage = recipe.stages[-1].to_json() | STAGE
+    if "source" in recipe.model.streams and recipe.model.max_length_of("source") is not None:
+        stage["source_length"] = STAGE["max_length"]  # as its positions end too
     turns = {
         turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.task_steps(stage)
     }

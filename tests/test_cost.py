@@ -127,17 +127,18 @@ def streams(rows: int, length: int, vocabulary: int) -> Packed:
 
 @pytest.mark.parametrize("name", [name for name in names() if name.endswith("/mini")])
 def test_flops_of_every_member_agree_with_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of its network, memory and all; by the definition where short rows are computed otherwise."""
+    """Of its network, memory, source and all; by the definition where short rows are computed otherwise."""
     monkeypatch.setattr(block_sparse, "DENSE_LENGTH", 0)
     row, rows = load(name), 4
-    length, vocabulary = row.stages[-1].max_length, row.tokens.vocab_size
+    limits, vocabulary = row.stages[-1].limits, row.tokens.vocab_size
     network = row.model.build(vocabulary)
-    batch = Batch({"tokens": streams(rows, length, vocabulary)}, {}, memory=network.initial_memory(rows))
+    given = {stream: streams(rows, length, vocabulary) for stream, length in limits.items()}
+    batch = Batch(given, {}, memory=network.initial_memory(rows))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:  # the fused kernel is not counted
         network(batch)
-    wanted = row.model.cost(vocabulary, {"tokens": length})
+    wanted = row.model.cost(vocabulary, limits)
     assert counted.get_total_flops() == pytest.approx(
-        (wanted.flops + wanted.forward_only_flops) * rows * length + wanted.frozen_input_flops, rel=FLOPS
+        (wanted.flops + wanted.forward_only_flops) * rows * limits["tokens"] + wanted.frozen_input_flops, rel=FLOPS
     )
 
 
@@ -196,7 +197,7 @@ def test_flops_by_length_are_those_of_the_stage_where_rows_are_full(name: str) -
     row = load(name)
     for stage in row.stages:
         full = stage_cost(row, stage)
-        found = StageFlops(row, stage)({"tokens": [stage.max_length] * stage.micro_batch})
+        found = StageFlops(row, stage)({name: [length] * stage.micro_batch for name, length in stage.limits.items()})
         assert found == pytest.approx(full.flops_training * stage.micro_batch * stage.max_length)
 
 

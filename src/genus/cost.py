@@ -7,7 +7,7 @@ Bytes are for training in float32 with float32 moments, which autocast also uses
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -88,12 +88,15 @@ def _ones(recipe: Recipe) -> ExampleLengths:
 
 def component_cost(recipe: Recipe, lengths: ExampleLengths, turns: Sequence[TaskStep] = ()) -> ComponentCost:
     """Return what network and heads demand, per token of `tokens` in examples of these lengths, as a mean of turns."""
-    vocab_size = recipe.vocab_rows
+    vocab_size, joined = recipe.vocab_rows, recipe.joined
     total = recipe.model.cost(vocab_size, lengths)
     for objective in recipe.objectives:
+        own = objective.cost(recipe.model, vocab_size, lengths)
+        if objective.name in joined:
+            own = replace(own, parameters=0)
         steps = sum(turn.steps for turn in turns if objective.name in turn.objectives)
         share = steps / sum(turn.steps for turn in turns) if turns else 1.0
-        total = total + objective.cost(recipe.model, vocab_size, lengths).scaled(share)
+        total = total + own.scaled(share)
     return total
 
 

@@ -20,6 +20,7 @@ from genus.tokens import TaskTokens, TokenizerConfig
 
 if TYPE_CHECKING:
     from genus.examples import Lengths, Limits
+    from genus.model.head import Output
 
 
 class Budget(Part):
@@ -189,8 +190,20 @@ class Recipe(Part):
         vocab_size = self.vocab_rows
         network = self.model.build(vocab_size)
         heads = {objective.name: objective.build(self.model, vocab_size) for objective in self.objectives}
+        for name, first in self.joined.items():
+            heads[name].lm_head = heads[first].lm_head
         weights = {name: weight for objective in self.objectives for name, weight in objective.weights().items()}
         return Learner(network, heads, weights)
+
+    @property
+    def joined(self) -> dict[str, str]:
+        """Names of objectives whose head has the output layer of an earlier one's, and the name of that one."""
+        first: dict[Output, str] = {}
+        found = {}
+        for objective in self.objectives:
+            if (output := objective.next_token_output) is not None:
+                found[objective.name] = first.setdefault(output, objective.name)
+        return {name: earlier for name, earlier in found.items() if name != earlier}
 
     def with_tokens(self, tokens: TokenizerConfig) -> Recipe:
         """Return the recipe with another tokenizer configuration.
@@ -232,19 +245,27 @@ class Recipe(Part):
             ValueError: no stage or no objective, shares that do not sum to 1, a batch that is no multiple of its
                 micro-batch, a stage longer than the positions or without the length of a stream that the model reads,
                 an objective whose special tokens the vocabulary lacks or whose targets the format does not give,
-                a turn of objectives that are not there, bring different formats, or make other streams or lengths.
+                two objectives of one name, a stage without turns, a turn of objectives that are not there, bring
+                different formats, do not learn from one example, or make other streams or lengths.
         """
         if not self.objectives or not self.stages:
             raise ValueError("a recipe needs at least one objective and one stage")
+        names = [objective.name for objective in self.objectives]
+        if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+            raise ValueError(f"objectives: two are named {twice[0]!r}; give one a label of its own, or leave it out")
         if abs(sum(stage.share for stage in self.stages) - 1) > 1e-6:
             raise ValueError(f"stages: the shares sum to {sum(stage.share for stage in self.stages):g}, not 1")
         self._check_tokens()
         for number, stage in enumerate(self.stages):
             self._check_lengths(stage, f"stages.{number}")
+            if not self.task_steps(stage):
+                raise ValueError(f"stages.{number}: tasks is empty; name the objectives that learn in this stage")
             for turn in self.task_steps(stage):
+                self._check_names(turn, f"stages.{number}")
                 self._check(turn, f"stages.{number}")
                 self._check_streams(turn, stage, f"stages.{number}")
                 self._check_segments(turn)
+                self._check_sentences(turn, f"stages.{number}")
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
 
@@ -270,6 +291,9 @@ class Recipe(Part):
             raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
+        if (alone := [type(one).__name__ for one in learning if one.alone]) and len(examples.streams) > 1:
+            raise ValueError(f"{where}: {alone[0]} makes its examples of single texts, and {type(examples).__name__} "
+                             "gives pairs; take SequenceToSequence for them")  # fmt: skip
         raw: Limits = stage.limits
         for objective in reversed(learning):
             raw = objective.raw_limits(raw, specials)
@@ -283,10 +307,10 @@ class Recipe(Part):
         if made.keys() != given or any(length > stage.limits[stream] for stream, length in made.items()):
             raise ValueError(f"{where}: {makers} make {_said(made)}, but a row holds {_said(stage.limits)}")
         needed = max(objective.needs_extra(stage.limits, specials) for objective in learning)
-        if needed > len(specials.extra):
+        if needed > (there := len(self.tokens.sentinels)):
             raise ValueError(
-                f"{where}: {makers} need {needed} further special tokens, of which tokens.special_tokens.extra names "
-                f"{len(specials.extra)}; name more, or take shorter rows"
+                f"{where}: {makers} need {needed} sentinels, and the vocabulary has {there}; name more of them "
+                "(tokens.special_tokens.extra), or take shorter rows"
             )
 
     def _check_tokens(self) -> None:
@@ -309,19 +333,37 @@ class Recipe(Part):
             kind = type(examples).__name__
             raise ValueError(f"model: {there} segment vectors are too few for the {made} segments of {kind}")
 
-    def _check(self, turn: TaskStep, where: str) -> None:
-        """Raise a ValueError if the objectives of a task step do not fit each other, the format or the model."""
+    def _check_sentences(self, turn: TaskStep, where: str) -> None:
+        """Raise a ValueError if an objective needs to know where sentences end, and the format does not tell."""
+        examples = self.format(turn)
+        for objective in self.learning(turn):
+            if objective.needs_sentences and not examples.tells_sentences:
+                kind, named = type(objective).__name__, type(examples).__name__
+                raise ValueError(f"{where}: {kind} needs to know where sentences end, which {named} does not tell; "
+                                 "take examples=DocSentences or FullSentences")  # fmt: skip
+
+    def _check_names(self, turn: TaskStep, where: str) -> None:
+        """Raise a ValueError for a task step of objectives that are not there, or of which one learns alone."""
         known = [objective.name for objective in self.objectives]
         for name in turn.objectives:
             if name not in known:
                 raise ValueError(f"{where}: there is no objective {name!r} among objectives.{near(name, known)}")
         if not turn.objectives:
             raise ValueError(f"{where}: a task step needs an objective")
+        learning = self.learning(turn)
+        if learning[1:] and (alone := [type(one).__name__ for one in learning if one.alone]):
+            raise ValueError(
+                f"{where}: {alone[0]} makes a text of its own of each example, from which no other objective learns; "
+                "give each a task step of its own, in a MultiTaskStage or a MixtureStage"
+            )
+
+    def _check(self, turn: TaskStep, where: str) -> None:
+        """Raise a ValueError if the objectives of a task step do not fit each other, the format or the model."""
         if (tasks := self.model.num_tasks) is not None and self.task(turn) >= tasks:
-            raise ValueError(f"model: {tasks} task vectors are too few for {len(known)} objectives")
-        examples = self.format(turn)
+            raise ValueError(f"model: {tasks} task vectors are too few for {len(self.objectives)} objectives")
+        examples, learning = self.format(turn), self.learning(turn)
         given, named = examples.provides, type(examples).__name__
-        for objective in self.learning(turn):
+        for objective in learning:
             kind = type(objective).__name__
             if objective.format not in (None, examples):
                 other = type(objective.format).__name__
@@ -332,7 +374,7 @@ class Recipe(Part):
                 raise ValueError(f"{where}: {kind} gives {', '.join(sorted(twice))}, which is given already; take one")
             given |= objective.provides
             objective.check(self.model)
-        told = examples.facts.union({"task"}, *(objective.gives_facts for objective in self.learning(turn)))
+        told = examples.facts.union({"task"}, *(objective.gives_facts for objective in learning))
         if untold := sorted(self.model.facts - told):
             raise ValueError(f"model: it reads {', '.join(untold)} of every token, which {named} does not give")
 

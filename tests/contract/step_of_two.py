@@ -42,8 +42,9 @@ def make(recipe: Recipe) -> Learner:
 
 
 def sharded(learner: Learner) -> Learner:
-    """Return the learner with its parameters spread over the processes, layer by layer."""
-    for layer in dict.fromkeys(getattr(learner.network, "layers", torch.nn.ModuleList()).children()):
+    """Return the learner with its parameters spread over the processes, layer by layer of every stack."""
+    stacks = [module for name, module in learner.network.named_modules() if name.rpartition(".")[2] == "layers"]
+    for layer in dict.fromkeys(layer for stack in stacks for layer in stack.children()):
         fully_shard(layer)
     fully_shard(learner)
     return learner

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Small
+    from genus.model import Network
     from genus.objectives import Learner
     from genus.recipe import Recipe
 
@@ -71,12 +72,17 @@ def step(learner: Learner, it: Small) -> tuple[list[float], dict[str, Tensor | N
     return found, {name.replace(".linear.", "."): weight.grad for name, weight in learner.named_parameters()}
 
 
+def stacks(network: Network) -> list[nn.Module]:
+    """Return the stacks of layers: one, or an encoder's and a decoder's."""
+    return [module for name, module in network.named_modules() if name.rpartition(".")[2] == "layers"]
+
+
 @rows
 def test_linear_maps_of_the_layers_can_be_wrapped(name: str, small: Callable[[str], Small]) -> None:
     """The step is the same, bit for bit."""
     it = small(name)
     plain, wrapped = fresh(it.recipe), fresh(it.recipe)
-    assert wrap(wrapped.network.get_submodule("layers"))
+    assert all(wrap(layers) for layers in stacks(wrapped.network))
     (losses, gradients), (found, after) = step(plain, it), step(wrapped, it)
     assert found == losses
     assert after.keys() == gradients.keys()
@@ -94,10 +100,12 @@ def fresh(recipe: Recipe) -> Learner:
 @pytest.mark.parametrize("name", [next(iter(sizes)) for sizes in catalog.members().values()])
 def test_weights_of_the_layers_are_in_linear_maps(name: str) -> None:
     with torch.device("meta"):
-        layers = catalog.load(name).learner().network.get_submodule("layers")
-    linear = {weight for module in layers.modules() if type(module) is nn.Linear for weight in module.parameters()}
-    total = sum(weight.numel() for weight in layers.parameters())
-    assert sum(weight.numel() for weight in linear) >= LINEAR * total
+        found = stacks(catalog.load(name).learner().network)
+    assert found
+    for layers in found:
+        linear = {weight for module in layers.modules() if type(module) is nn.Linear for weight in module.parameters()}
+        total = sum(weight.numel() for weight in layers.parameters())
+        assert sum(weight.numel() for weight in linear) >= LINEAR * total
 
 
 @pytest.fixture
@@ -140,5 +148,5 @@ def test_every_parameter_is_drawn_with_another_attention(name: str, attention: R
     except ValueError:
         pytest.skip("has a stack for one kind of attention")
     drawn_alike(recipe)
-    layers = recipe.learner().network.get_submodule("layers")
+    (layers,) = stacks(recipe.learner().network)
     assert all(bool(weight.any()) for key, weight in layers.named_parameters() if "attention." in key)

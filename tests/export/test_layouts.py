@@ -10,7 +10,7 @@ import pytest
 from folders import SIZE, tiny
 
 from genus import catalog
-from genus.errors import GenusError
+from genus.errors import GenusError, UsageError
 from genus.export.folder import load, save
 from genus.export.layouts import layout_for, layouts
 from genus.model.activation import Relu
@@ -20,7 +20,6 @@ from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.objectives.supervised.token import TokenClassification
-from genus.recipe import Stage
 from small import documents, shrunk
 
 if TYPE_CHECKING:
@@ -95,13 +94,19 @@ TUNED = (
 
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name.endswith("/tiny")])
 def test_no_head_of_a_task_is_lost(name: str, tmp_path: Path) -> None:
-    """Where no class of Hugging Face has it, the folder is one that only genus reads."""
+    """Where no class of Hugging Face has it, the folder is one that only genus reads; with a source there are no tags."""
     recipe = shrunk(catalog.load(name))
     tokenizer = recipe.tokens.train(documents())
-    stages = (Stage(max_length=32, batch=16, micro_batch=16),)
-    model = replace(recipe.model, pooler=recipe.model.pooler or recipe.finetuning.pooler)
+    stages, pooler = tuple(stage.whole() for stage in recipe.stages), recipe.finetuning.pooler
+    model = recipe.model if pooler is None else recipe.model.pooled(pooler)
+    recipe = replace(recipe, tokens=tokenizer.tokens)
     for objective in TUNED:
-        tuned = replace(recipe, tokens=tokenizer.tokens, model=model, objectives=(objective,), stages=stages)
+        if "source" in model.streams and not objective.pooled:
+            with pytest.raises(UsageError, match="an encoder-decoder tells no tags of words"):
+                objective.continued(recipe.objectives, model)
+            continue
+        going_on = objective.continued(recipe.objectives, model)
+        tuned = replace(recipe, model=model, objectives=(going_on,), stages=stages)
         save(tmp_path / objective.name, tuned, tuned.learner(), tokenizer)
         found = load(tmp_path / objective.name)
         assert [one.name for one in found.recipe.objectives] == [objective.name]

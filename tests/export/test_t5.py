@@ -1,4 +1,4 @@
-"""T5's folders: states, logits, loss and gradients of transformers' classes, both ways, and their parameters."""
+"""T5's and ByT5's folders: states, logits, loss and gradients of transformers' classes, both ways, and parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from genus import pipeline
 from genus.batch import Batch, Targets
 from genus.export.folder import load, save
 from genus.export.verify import verify
-from genus.recipes import t5
+from genus.recipes import byt5, t5
+from genus.tokens.algorithms.byt5 import ByT5Bytes
 from hand import equal_rows
 from small import documents
 
@@ -25,16 +26,17 @@ if TYPE_CHECKING:
 
 transformers = pytest.importorskip("transformers")
 
-ROWS = [t5.SMALL, t5.V11_SMALL, t5.TINY]
+ROWS = [t5.SMALL, t5.V11_SMALL, t5.TINY, byt5.SMALL]
 SINGLE = 1e-6
 """Of losses, which are computed in float32."""
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
 def made(row: Recipe) -> tuple[Recipe, Learner, Tokenizer]:
-    """Return the row with two narrow layers on either side, built with random weights."""
-    small = {"layers": 2, "hidden": 32}
-    recipe = row.overlay({"tokens": {"vocab_size": 300}, "model": {"encoder": small, "decoder": small}})
+    """Return the row with two narrow layers in the decoder and as many or twice as many in the encoder, drawn anew."""
+    deeper = row.model.encoder.layers > row.model.decoder.layers  # type: ignore[attr-defined]
+    sides = {"encoder": {"layers": 4 if deeper else 2, "hidden": 32}, "decoder": {"layers": 2, "hidden": 32}}
+    recipe = row.overlay({"model": sides, "tokens": {"vocab_size": 384 if isinstance(row.tokens, ByT5Bytes) else 300}})
     tokenizer = recipe.tokens.train(documents())
     torch.manual_seed(0)
     return *pipeline.new_learner(recipe, tokenizer), tokenizer
@@ -83,13 +85,36 @@ def test_loss_and_gradients(row: Recipe, tmp_path: Path) -> None:
 
 
 def test_parameters_are_those_of_the_released_sizes() -> None:
-    """60,506,624 of the released small one are in 28 rows more than it has pieces."""
+    """60,506,624 of T5's released small one are in 28 rows more than it has pieces; ByT5's have a row for each."""
     from genus.cost import cost
 
     assert cost(t5.SMALL).parameters + 28 * 512 == 60_506_624
-    for row in (t5.BASE, t5.T3B, t5.T11B, t5.V11_XL, t5.V11_XXL):
+    for row in (t5.BASE, t5.T3B, t5.T11B, t5.V11_XL, t5.V11_XXL, byt5.SMALL, byt5.BASE, byt5.LARGE, byt5.XL, byt5.XXL):
         assert row.published.parameters is not None
         assert abs(cost(row).parameters / row.published.parameters - 1) < 0.03, row.name
+
+
+def test_a_folder_of_transformers_is_read_with_its_tokenizer(tmp_path: Path) -> None:
+    """ByT5's, of their classes alone: the depths of both sides, bytes and sentinels; and it goes out as it came."""
+    config = transformers.T5Config(
+        vocab_size=384, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_decoder_layers=1, num_heads=4,
+        feed_forward_proj="gated-gelu", tie_word_embeddings=False, tokenizer_class="ByT5Tokenizer",
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "theirs")
+    transformers.ByT5Tokenizer().save_pretrained(tmp_path / "theirs")
+    read = load(tmp_path / "theirs")
+    model = read.recipe.model
+    assert (model.encoder.layers, model.decoder.layers) == (3, 1)  # type: ignore[attr-defined]
+    assert read.recipe.tokens == byt5.SMALL.tokens
+    save(tmp_path / "ours", read.recipe, read.learner, read.tokenizer)
+    assert max(verify(tmp_path / "ours", read.learner).values()) < 1e-5
+    again = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    before = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "theirs")
+    assert again.state_dict().keys() == before.state_dict().keys()
+    assert all(torch.equal(one, before.state_dict()[name]) for name, one in again.state_dict().items())
+    assert type(transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")) is transformers.ByT5Tokenizer
 
 
 def test_rows_of_the_papers_tables_are_overrides() -> None:

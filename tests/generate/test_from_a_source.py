@@ -16,7 +16,8 @@ from genus.generate import Request
 from genus.generate.beam import BeamSearch
 from genus.generate.engine import Engine
 from genus.generate.sampling import Greedy, Sampling
-from genus.recipes import t5
+from genus.recipes import byt5, t5
+from genus.tokens.algorithms.byt5 import ByT5Bytes
 from hand import equal_rows
 from small import documents
 
@@ -34,14 +35,15 @@ SOURCES = [
     "a narrow bridge in winter " * 4,
     "Our neighbor answers.",
 ]
-ROWS = [t5.TINY, t5.SMALL]
+ROWS = [t5.TINY, t5.SMALL, byt5.TINY]
 
 
 @pytest.fixture(scope="module", params=ROWS, ids=lambda row: row.name)
 def writer(request: pytest.FixtureRequest) -> tuple[Recipe, Learner, Tokenizer]:
     """Return a small model of random weights in float64, with its tokenizer."""
     small = {"layers": 2, "hidden": 32}
-    changes = {"tokens": {"vocab_size": 300}, "model": {"encoder": small, "decoder": small}}
+    pieces = 384 if isinstance(request.param.tokens, ByT5Bytes) else 300
+    changes = {"tokens": {"vocab_size": pieces}, "model": {"encoder": small, "decoder": small}}
     recipe = request.param.overlay(changes)
     tokenizer = recipe.tokens.train(documents())
     torch.manual_seed(0)

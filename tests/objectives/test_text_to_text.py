@@ -190,7 +190,7 @@ def test_streams_and_row_lengths_that_do_not_fit_are_refused() -> None:
     refused("source_length 48 is past the model's 40 positions", model=replace(ROW.model, encoder=short))  # type: ignore[call-arg]
     refused("reads the stream source, which none of DocSentences, CausalLM gives", objectives=(CausalLM(),))
     refused("rows of 36 tokens and 1 source leave no text", stages=staged(source_length=1))
-    refused("need 10 further special tokens", stages=staged(source_length=80, max_length=80))
+    refused("need 10 sentinels, and the vocabulary has 8", stages=staged(source_length=80, max_length=80))
     with pytest.raises(ValueError, match="Transformer reads no stream source; leave source_length out"):
         replace(bert, stages=(replace(bert.stages[0], source_length=32, share=1.0),))
     with pytest.raises(ValueError, match="Denoising give the stream source, which the model does not read"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -60,6 +61,8 @@ class Reader:
         self.entries = entries
         self.texts: dict[int, list[int]] = {}
         """Without a cache: what each text has so far, by slot."""
+        self.prompts: dict[int, int] = {}
+        """Without a cache: the number of tokens of each text's prompt, by slot."""
         self.sources: dict[int, list[int]] = {}
         """The source of each text, by slot; with a cache, of those that are not read yet."""
         self.capacities: dict[int, int] = {}
@@ -77,7 +80,7 @@ class Reader:
         if source:
             self.sources[slot] = list(source)
         if self.cache is None:
-            self.texts[slot], self.capacities[slot] = [], capacity
+            self.texts[slot], self.prompts[slot], self.capacities[slot] = [], 0, capacity
             return
         self.cache.open(slot, capacity)
         if self.source_cache is not None:
@@ -87,7 +90,7 @@ class Reader:
         """End a text; others can take its place."""
         self.sources.pop(slot, None)
         if self.cache is None:
-            del self.texts[slot], self.capacities[slot]
+            del self.texts[slot], self.prompts[slot], self.capacities[slot]
             return
         self.cache.close(slot)
         if self.source_cache is not None:
@@ -117,16 +120,19 @@ class Reader:
     def _anew(self, new: Mapping[int, Sequence[int]]) -> dict[str, Packed]:
         """Return whole texts, with the new tokens at their ends, and their sources."""
         for slot, ids in new.items():
+            self.prompts[slot] = self.prompts[slot] or len(ids)
             self.texts[slot] += ids
         streams = {"tokens": [self.texts[slot] for slot in new]}
         if self.sources:
             streams["source"] = [self.sources[slot] for slot in new]
-        return {name: _packed(texts, self.facts).to(self.device) for name, texts in streams.items()}
+        prompts = [self.prompts[slot] for slot in new]
+        return {name: _packed(texts, prompts, self.facts).to(self.device) for name, texts in streams.items()}
 
     def reorder(self, parents: Mapping[int, int]) -> None:
         """Replace texts by copies of others: parent by slot."""
         if self.cache is None:
             self.texts |= {slot: list(self.texts[parent]) for slot, parent in parents.items()}
+            self.prompts |= {slot: self.prompts[parent] for slot, parent in parents.items()}
             return
         self.cache.reorder(parents)
         if self.source_cache is not None:
@@ -135,8 +141,11 @@ class Reader:
                 self.sources.pop(slot, None)
 
 
-def _packed(texts: Sequence[Sequence[int]], facts: frozenset[str]) -> Packed:
-    """Return whole texts as one row of packed sequences."""
+def _packed(texts: Sequence[Sequence[int]], prompts: Sequence[int], facts: frozenset[str]) -> Packed:
+    """Return whole texts as one row of packed sequences, with facts that are 0 but for `prefix` of prompts."""
     ids = torch.tensor([one for ids in texts for one in ids])
-    zeros = {name: torch.zeros_like(ids) for name in facts}
-    return Packed.laid(ids, [[len(text) for text in texts]], len(ids), zeros)
+    found = Packed.laid(ids, [[len(text) for text in texts]], len(ids), {name: torch.zeros_like(ids) for name in facts})
+    if "prefix" not in facts:
+        return found
+    lengths = torch.tensor([number for number, text in zip(prompts, texts, strict=True) for _ in text])
+    return replace(found, facts={**found.facts, "prefix": (found.positions < lengths).long()})

@@ -140,6 +140,11 @@ class Model(Part, ABC):
         return False
 
     @property
+    def causal_after_prefix(self) -> bool:
+        """Whether attention is causal but for prefixes (`Packed.facts`), so that it can predict what follows one."""
+        return self.causal
+
+    @property
     def one_way(self) -> Model | None:
         """The model of one direction, where the states are those of two side by side (ELMo); None: they are not."""
         return None

@@ -130,12 +130,14 @@ class Cache:
 
         Args:
             new: ids by slot, in the order in which they are packed.
-            facts: names of the facts that the model reads; they are 0 for all tokens.
+            facts: names of the facts that the model reads; they are 0 for all tokens, but `prefix` is 1 for the first
+                ones of a slot, which are its prompt.
 
         Raises:
             ValueError: a slot's tokens are more than it has room for.
         """
         ids, positions, sequence, offsets, turns = list[int](), list[int](), list[int](), [0], list[Turn]()
+        prompt: list[int] = []
         for number, tokens in new.items():
             slot = self.slots[number]
             if slot.length + len(tokens) > slot.capacity:
@@ -144,6 +146,7 @@ class Cache:
             ids += tokens
             positions += range(slot.length, slot.length + len(tokens))
             sequence += [len(offsets) - 1] * len(tokens)
+            prompt += [int(not slot.length)] * len(tokens)
             offsets.append(len(ids))
         self.turns, total = tuple(turns), len(ids)
         packed = Packed(
@@ -153,7 +156,7 @@ class Cache:
             offsets=torch.tensor([*offsets, total], dtype=torch.int32),  # and an empty entry of padding
             row_length=total,
             tokens=total,
-            facts={name: torch.zeros(total, dtype=torch.int64) for name in facts},
+            facts={name: torch.tensor(prompt if name == "prefix" else [0] * total) for name in facts},
         )
         return packed if self.device.type == "cpu" else packed.to(self.device)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from genus.batch import Batch
 from genus.model import Model, Network, States
@@ -12,6 +12,7 @@ from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.cost import ComponentCost
 from genus.model.transformer import Transformer  # a choice is read by its annotation
+from genus.part import diff
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +35,10 @@ class EncoderDecoder(Model):
 
     encoder: Transformer
     decoder: Transformer
-    shared: bool = True
-    """Whether one token embedding serves both (Vaswani et al. 2017, section 3.4)."""
+    shared: Literal["nothing", "embeddings", "layers"] = "embeddings"
+    """The weights that serve both: none; the token embedding (Vaswani et al. 2017, section 3.4); or all weights of the
+    encoder, beside which the decoder has its cross-attention (Raffel et al. 2019, section 3.2.2; released code,
+    bi_v1_shared.gin)."""
 
     def __post_init__(self) -> None:
         """Check that both fit together (ValueError)."""
@@ -47,15 +50,20 @@ class EncoderDecoder(Model):
         if self.encoder.width != self.decoder.width:
             raise ValueError(f"encoder.hidden: cross-attention takes states as wide as the decoder's "
                              f"{self.decoder.width}, not {self.encoder.width}")  # fmt: skip
-        if self.shared and self.encoder.embedding_width != self.decoder.embedding_width:
+        if self.shared != "nothing" and self.encoder.embedding_width != self.decoder.embedding_width:
             raise ValueError(f"shared: token embeddings of {self.encoder.embedding_width} and "
-                             f"{self.decoder.embedding_width} dimensions cannot be one; set shared=false")  # fmt: skip
+                             f"{self.decoder.embedding_width} dimensions cannot be one; set it to nothing")  # fmt: skip
+        unlike = [path for path, _, _ in diff(self.encoder, self.decoder) if not of_one_side(path)]
+        if self.shared == "layers" and unlike:
+            raise ValueError(f"shared: encoder and decoder differ in {unlike[0]}, so their layers cannot be one; take "
+                             "shared=embeddings")  # fmt: skip
 
     @property
     def in_words(self) -> str:
-        """Both, and whether each has a token embedding of its own."""
+        """Both, and what they share where it is not the token embedding."""
         told = f"encoder-decoder: {self.encoder.in_words}; {self.decoder.in_words}"
-        return told if self.shared else f"{told}; token embeddings apart"
+        unusual = {"nothing": "; token embeddings apart", "layers": "; layers shared"}
+        return told + unusual.get(self.shared, "")
 
     @property
     def streams(self) -> frozenset[str]:
@@ -125,21 +133,29 @@ class EncoderDecoder(Model):
         """Return the cost per token of `tokens`, on which the work on the source is shared out."""
         source, share = lengths["source"], lengths["source"] / lengths["tokens"]
         encoder = self.encoder.cost(vocab_size, {"tokens": source}) + ComponentCost(activations=self.encoder.width)
-        twice = ComponentCost(-vocab_size * self.decoder.embedding_width * self.shared)
-        return self.decoder.cost(vocab_size, lengths) + encoder.scaled(share) + twice
+        twice = {"embeddings": vocab_size * self.decoder.embedding_width, "layers": encoder.parameters}
+        counted = ComponentCost(-twice.get(self.shared, 0))
+        return self.decoder.cost(vocab_size, lengths) + encoder.scaled(share) + counted
 
 
-def mirrored(encoder: Transformer, position: Position) -> EncoderDecoder:
+def of_one_side(path: str) -> bool:
+    """Return whether a choice may differ between encoder and decoder whose layers share their weights."""
+    return path.startswith("cross") or "mask" in path.split(".") or path == "embedding.position.both_directions"
+
+
+def mirrored(encoder: Transformer, position: Position, layers: int | None = None) -> EncoderDecoder:
     """Return the model whose decoder is the encoder made causal, with the same attention to the source as well.
 
     Args:
         encoder: its attention is `MultiHeadAttention`.
         position: the decoder's; relative positions look back only.
+        layers: the number of the decoder's layers; None: as many as the encoder's.
     """
     own = encoder.attention
     assert isinstance(own, MultiHeadAttention)
     decoder = replace(
         encoder,
+        layers=encoder.layers if layers is None else layers,
         attention=replace(own, mask=Causal()),
         cross=own,
         embedding=replace(encoder.embedding, position=position),
@@ -157,8 +173,12 @@ class EncoderDecoderNetwork(Network):
         self.hidden = choice.width
         self.encoder = cast("TransformerNetwork", choice.encoder.build(vocab_size))
         self.decoder = cast("TransformerNetwork", choice.decoder.build(vocab_size))
-        if choice.shared:
+        if choice.shared != "nothing":
             self.decoder.embed.tokens = self.encoder.embed.tokens
+        if choice.shared == "layers":
+            for name, weight in self.encoder.named_parameters():
+                module, _, own = name.rpartition(".")
+                setattr(self.decoder.get_submodule(module), own, weight)
 
     @property
     def token_embedding(self) -> nn.Embedding:

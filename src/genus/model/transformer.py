@@ -6,6 +6,8 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
+
 from genus.model import Model, Network, States
 from genus.model.attention import Attention
 from genus.model.attention.masks import AttentionMask
@@ -26,7 +28,6 @@ from genus.part import Count, Depth, Fraction, parts_within
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from torch import Tensor, nn
 
     from genus.batch import Batch
@@ -87,6 +88,12 @@ class Transformer(Model):
         """Whether the attention masks of all layers are causal."""
         rules = parts_within(self.attention, AttentionMask)  # type: ignore[type-abstract]  # a slot is abstract
         return bool(rules) and all(rule.causal for rule in rules)
+
+    @property
+    def causal_after_prefix(self) -> bool:
+        """Whether the attention masks of all layers are causal, or prefix masks."""
+        rules = parts_within(self.attention, AttentionMask)  # type: ignore[type-abstract]  # a slot is abstract
+        return bool(rules) and all(rule.causal or rule.prefix is not None for rule in rules)
 
     @property
     def facts(self) -> frozenset[str]:
@@ -183,7 +190,7 @@ class TransformerNetwork(Network):
         self.layers = choice.stack.build(choice.layers, choice.layer_factory())
         self.norm = choice.block.final_norm(choice).build(choice.width)
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
-        position, self.choice = choice.embedding.position, choice
+        position, self.choice, self.prefixed = choice.embedding.position, choice, "prefix" in choice.facts
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
         self.position_bias, self.rotation = position.bias(taken[0], choice.hidden), position.rotation(taken[1])
         initialize(self, choice.initialization)
@@ -205,7 +212,7 @@ class TransformerNetwork(Network):
         """Forward pass: return `tokens`, the last layer's hidden states (T, H).
 
         Args:
-            batch: the batch, whose stream `tokens` is read.
+            batch: the batch, whose stream `tokens` is read; without the fact `prefix` it has no prefixes.
             layers: also return the hidden states of every layer.
             source: the stream that cross-attention attends to.
             cache: key-value cache of self-attention: read, and extended by the batch.
@@ -213,6 +220,8 @@ class TransformerNetwork(Network):
         """
         kept: list[Tensor] | None = [] if layers else None
         packed, x = batch.tokens, self.embed(batch.tokens)
+        if self.prefixed and "prefix" not in packed.facts:
+            packed = replace(packed, facts={**packed.facts, "prefix": torch.zeros_like(packed.ids)})
         given: dict[str, Any] = {"source": source, "cache": cache, "source_cache": source_cache}
         given |= {"rotation": self.rotation, "bias": self.position_bias}
         x = self.layers(x, Context.of(packed, x, self.training, **given), kept)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
-from genus.model.head import OutputLayer
+from genus.model.head import Output, OutputLayer
 from genus.part import Part
 
 if TYPE_CHECKING:
@@ -111,12 +111,16 @@ class Objective(Part, ABC):
 
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
+    needs_sentences: ClassVar[bool] = False
+    """Whether it needs to know which sentence each token is of (`Sequence.sentences`)."""
     causal: ClassVar[bool | None] = None
     """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
     """Names of the per-token features that it adds to an example (`Packed.facts`)."""
     stream: ClassVar[str] = "tokens"
     """The stream in which its targets lie."""
+    alone: ClassVar[bool] = False
+    """Whether it makes another text of an example, so that no further objective learns from the same one."""
 
     @property
     def name(self) -> str:
@@ -173,6 +177,11 @@ class Objective(Part, ABC):
         return False
 
     @property
+    def next_token_output(self) -> Output | None:
+        """The output layer by which it predicts the next token: equal ones of a recipe are one layer; None: none."""
+        return None
+
+    @property
     def exported(self) -> Objective:
         """The objective as saved in a model folder: without what only training needs, such as a teacher."""
         return self
@@ -189,8 +198,7 @@ class Objective(Part, ABC):
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
         """Return the limits of examples before `prepare_example`, for which the lengths after it keep these limits.
 
-        T5's span corruption fills a source of 512 and a target of 114 tokens from 568 tokens of text (Raffel et al.
-        2019, released code, random_spans_helper). By default `prepare_example` changes no length.
+        Here they are the same; T5's span corruption makes a source of 512 and a target of 114 tokens of 568 tokens.
 
         Args:
             limits: by stream, after `prepare_example`.
@@ -234,8 +242,7 @@ class Objective(Part, ABC):
 class Learner(nn.Module):
     """A network with the heads of its objectives: the module that is trained, in pretraining and fine-tuning.
 
-    Training, evaluation, tasks and generation call `learner(batch)`, so hooks, DDP and FSDP2 can be applied from
-    outside.
+    Training, evaluation, tasks and generation call `learner(batch)`, so hooks, DDP and FSDP2 apply from outside.
     """
 
     def __init__(self, network: Network, heads: dict[str, Head], weights: dict[str, float] | None = None) -> None:
@@ -287,7 +294,7 @@ class Learner(nn.Module):
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of targets of every loss in the batch, including the losses of the network's layers."""
-        counts = {name: count for head in self._each(batch) for name, count in head.counts(batch).items()}
+        counts = {name: count for head in self._learning(batch).values() for name, count in head.counts(batch).items()}
         return counts | self.network.counts(batch)
 
     def forward(self, batch: Batch, *, ask: Literal["precise", "rounded"] | None = None, **given: Any) -> Step:
@@ -298,7 +305,7 @@ class Learner(nn.Module):
         if ask is not None:
             return self._answer(self.network(batch, **given), batch, rounded=ask == "rounded")
         sums: Sums = {}
-        learning = self._each(batch)
+        learning = [*self._learning(batch).values()]
         for head in learning:
             batch, early = head.prepare(self.network, batch)
             sums |= early
@@ -349,10 +356,6 @@ class Learner(nn.Module):
         """Return the heads that learn from a batch, by name."""
         heads = cast("dict[str, Head]", dict(self.heads.items()))
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
-
-    def _each(self, batch: Batch) -> list[Head]:
-        """Return the heads that learn from a batch, in their order."""
-        return list(self._learning(batch).values())
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -17,10 +17,23 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 from genus.errors import ChoiceError, near, shown
 from genus.part.choices import choices_of
-from genus.part.ranges import Count, Depth, Fraction, Natural, NotNegative, Positive, Range, Share, SomeShare, VocabSize
+from genus.part.ranges import (
+    AtLeastOne,
+    Count,
+    Depth,
+    Fraction,
+    Natural,
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    SomeShare,
+    VocabSize,
+)
 from genus.part.slots import slots_of
 
 __all__ = [
+    "AtLeastOne",
     "Count",
     "Depth",
     "Fraction",

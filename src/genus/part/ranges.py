@@ -21,6 +21,7 @@ Depth = Annotated[Count, Range("at most 10,000", lambda number: number <= 10_000
 VocabSize = Annotated[Count, Range("at most 16,777,216", lambda number: number <= 1 << 24)]
 """Number of pieces: memory for as many is taken before a vocabulary is trained."""
 Natural = Annotated[int, Range("at least 0", lambda number: number >= 0)]
+AtLeastOne = Annotated[float, Range("at least 1", lambda number: number >= 1)]
 Positive = Annotated[float, Range("more than 0", lambda number: number > 0)]
 NotNegative = Annotated[float, Range("at least 0", lambda number: number >= 0)]
 Share = Annotated[float, Range("a share from 0 to 1", lambda number: 0 <= number <= 1)]

@@ -3,7 +3,9 @@
 "Released code" is google-research/text-to-text-transfer-transformer: sizes are those of its t5/models/gin/models, the
 objective that of objectives/span.gin, all else that of test_data/operative_config.gin. `t5/small` to `t5/11b` were
 released after training on supervised tasks as well; these rows are the pretraining on text alone. `t5/v1.1-*` have
-gated units, an output matrix of their own and no dropout in pretraining (t5.1.1.base.gin). `t5/mini` and `t5/tiny` are
+gated units, an output matrix of their own and no dropout in pretraining (t5.1.1.base.gin). `t5/base-shared`,
+`base-6-layers`, `base-lm` and `base-prefix-lm` are the architectures of table 2 with the denoising objective, trained
+as `t5/base`; the authors compared them after 524,288 steps of 128 rows (section 3.1.2). `t5/mini` and `t5/tiny` are
 ours, in the form of version 1.1. Texts are cut at the ends of sentences here, not within them. Left out: z_loss, 1e-4
 times the squared log normalizer of the softmax.
 """
@@ -12,6 +14,7 @@ from dataclasses import replace
 
 from genus.examples.formats.sentences import FullSentences
 from genus.model.activation import Gelu, Relu
+from genus.model.attention.masks import Causal, Prefix
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import UnscaledPreNorm
 from genus.model.embedding import Embedding
@@ -24,10 +27,11 @@ from genus.model.norm import Identity, RMSNorm
 from genus.model.position.bias import RelativeBuckets
 from genus.model.transformer import Transformer
 from genus.objectives.noise.tokens import SpanNoise
+from genus.objectives.pretraining.concatenated_lm import ConcatenatedLM
 from genus.objectives.pretraining.text_to_text import Denoising
 from genus.optim.adafactor import Adafactor
 from genus.optim.schedule import Constant
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
 from genus.tokens.algorithms.unigram import T5, Unigram
 
 SPANS = Denoising(
@@ -102,26 +106,34 @@ SMALL = Recipe(
     ),
 )
 
+TWELVE = replace(ATTENTION, heads=12)  # bi_bert_base.gin
+STACK = replace(
+    ENCODER,
+    layers=12,  # bi_bert_base.gin
+    hidden=768,  # bi_bert_base.gin
+    attention=TWELVE,
+    feedforward=replace(UNITS, size=3072),  # bi_bert_base.gin
+)
+
 BASE = replace(
     SMALL,
     name="t5/base",
     published=replace(SMALL.published, parameters=220_000_000),  # section 3.7
-    model=mirrored(
-        replace(
-            ENCODER,
-            layers=12,
-            hidden=768,
-            attention=replace(ATTENTION, heads=12),
-            feedforward=replace(UNITS, size=3072),
-        ),
-        BACK,
-    ),  # bi_bert_base.gin
+    model=mirrored(STACK, BACK),
 )
 
 LARGE = replace(
     SMALL,
     name="t5/large",
-    published=replace(SMALL.published, parameters=770_000_000),  # section 3.7
+    published=Explained(
+        title=SMALL.published.title,
+        paper=SMALL.published.paper,
+        year=SMALL.published.year,
+        parameters=770_000_000,  # section 3.7
+        data=SMALL.published.data,
+        reason="transformers' class of these sizes has 737,668,096, as ours but for 28 rows of padding; with a second "
+        "matrix of 32,128 x 1,024 it would have 770.6 million",
+    ),
     model=mirrored(
         replace(
             ENCODER,
@@ -223,6 +235,37 @@ V11_XXL = replace(
         ),
         BACK,
     ),
+)
+
+SHARED = replace(
+    BASE,
+    name="t5/base-shared",
+    published=replace(SMALL.published, parameters=None),  # section 3.2.2 says half of the base's, but for a tenth
+    model=replace(mirrored(STACK, BACK), shared="layers"),  # bi_v1_shared.gin
+)
+
+HALF = replace(
+    SHARED,
+    name="t5/base-6-layers",
+    model=mirrored(replace(STACK, layers=6), BACK),  # bi_v1_l6.gin
+)
+
+DECODER = replace(
+    SHARED,
+    name="t5/base-lm",
+    model=replace(
+        STACK, attention=replace(TWELVE, mask=Causal()), embedding=replace(STACK.embedding, position=BACK)
+    ),  # lm_v1.gin
+    objectives=(ConcatenatedLM(objective=SPANS, learned="all"),),  # section 3.2.1
+    stages=(Stage(max_length=626, batch=2048, micro_batch=16),),  # span.gin: 512 and 114; section 3.7
+    finetuning=replace(SMALL.finetuning, pooler=None),
+)
+
+PREFIX = replace(
+    DECODER,
+    name="t5/base-prefix-lm",
+    model=replace(STACK, attention=replace(TWELVE, mask=Prefix())),  # lm_v1_ifa.gin; compute_bias: both directions
+    objectives=(ConcatenatedLM(objective=SPANS),),  # section 3.2.1
 )
 
 MINI = replace(

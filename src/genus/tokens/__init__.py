@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from genus.part import Part, VocabSize
+from genus.tokens.vocabulary import sentinels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,6 +96,11 @@ class SpecialTokens(Part):
         """How many special tokens frame the second stream of a pair of streams."""
         return len(steps(self.target or self.single)) - 1
 
+    @property
+    def target_start(self) -> int:
+        """How many special tokens stand before the second stream of a pair of streams."""
+        return [step for step, _ in steps(self.target or self.single)].index("$A")
+
 
 class TaskTokens(Part):
     """Special tokens that fine-tuning adds to the vocabulary of a decoder: start, delimiter and extract token.
@@ -155,6 +161,14 @@ class TokenizerConfig(Part, ABC):
         """Raise a ValueError if the unknown token is missing where one is needed."""
         if self.needs_unknown and self.special_tokens.unk is None:
             raise ValueError(f"special_tokens: {type(self).__name__} needs an unknown token; name it as unk")
+
+    @property
+    def sentinels(self) -> tuple[str, ...]:
+        """The pieces that stand for hidden spans, in their order: `<extra_id_0>`, `<extra_id_1>`, ...
+
+        Where no further special token is named so, they are all of those.
+        """
+        return sentinels_of(self.special_tokens.extra)
 
     @property
     def unknown(self) -> str:

@@ -116,6 +116,7 @@ class Tokenizer:
             summary=specials.summary,
             texts=self._texts(special),
             extra={name: ids[name] for name in specials.extra},
+            sentinel_ids=tuple(ids[name] for name in self.tokens.sentinels),
         )
 
     def _texts(self, special: NDArray[np.bool_]) -> tuple[str, ...]:

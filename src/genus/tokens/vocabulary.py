@@ -12,7 +12,7 @@ import numpy as np
 from genus.errors import GenusError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -24,6 +24,13 @@ SENTINEL = re.compile(r"<extra_id_(\d+)>")
 """Names of sentinels, as in T5's vocabulary."""
 MOST_UNKNOWN = 0.02
 """Share of unknown tokens in a corpus above which it is said."""
+
+
+def sentinels_of(extra: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the further special tokens that are named as sentinels, in their order; all, if none is."""
+    extra = tuple(extra)
+    named = {int(found[1]): name for name in extra if (found := SENTINEL.fullmatch(name))}
+    return tuple(name for _, name in sorted(named.items())) or extra
 
 
 def unknown_share(unknown: int, tokens: int) -> str:
@@ -43,6 +50,10 @@ class Frames(Protocol):
     @property
     def target_framing(self) -> int:
         """How many special tokens frame the second stream of a pair of streams."""
+
+    @property
+    def target_start(self) -> int:
+        """How many of these stand before it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +82,8 @@ class Vocabulary:
     """(V,) number of occurrences of each id in the corpus; None: not counted."""
     extra: Mapping[str, int] = field(default_factory=dict)
     """The ids of further special tokens by name, in the order of `SpecialTokens.extra`: sentinels, control codes."""
+    sentinel_ids: tuple[int, ...] | None = None
+    """The ids of the pieces that stand for hidden spans, in their order; None: they are among `extra`."""
 
     def id(self, role: str) -> int:
         """Return the id of the special token of a role.
@@ -137,10 +150,9 @@ class Vocabulary:
 
     @property
     def sentinels(self) -> NDArray[np.int64]:
-        """The ids of `<extra_id_0>`, `<extra_id_1>`, ...; of all further special tokens, where none is named so."""
-        named = {int(found[1]): number for name, number in self.extra.items() if (found := SENTINEL.fullmatch(name))}
-        ids = [number for _, number in sorted(named.items())] or [*self.extra.values()]
-        return np.array(ids, dtype=np.int64)
+        """The ids of the pieces that stand for hidden spans, in their order."""
+        known, extra = self.sentinel_ids, self.extra
+        return np.array([extra[name] for name in sentinels_of(extra)] if known is None else known, dtype=np.int64)
 
     def framing(self, segments: int) -> int:
         """Return the number of special tokens that the template adds to one segment or two."""
@@ -150,6 +162,11 @@ class Vocabulary:
     def target_framing(self) -> int:
         """Number of special tokens that the template adds to the second stream of a pair of streams."""
         return sum(special is not None for special, _, _ in self.target or self.single)
+
+    @property
+    def target_start(self) -> int:
+        """Number of special tokens before the second stream of a pair of streams."""
+        return len(self.target_begins)
 
     def whole(self, length: int) -> int:
         """Return the position of the token that represents the whole of a sequence of `length` tokens."""

@@ -69,6 +69,9 @@ def _lay(
     ids, real = np.full(len(sequence), pad, dtype=np.int64), sequence >= 0
     every = [each for row in rows for each in row]
     ids[real] = np.concatenate([ids[:0], *(each.ids for each in every)])
+    if any(each.positions is not None for each in every):
+        given = [np.arange(len(each.ids)) if each.positions is None else each.positions for each in every]
+        positions[real] = np.concatenate(given)
     spare = _spare("sequences", len(offsets) - 1, max_sequences)
     return Packed(
         ids=torch.from_numpy(ids),
@@ -84,12 +87,14 @@ def _lay(
 
 
 def _facts(sequences: Sequence[Tokens], real: NDArray[np.bool_]) -> dict[str, NDArray[np.int64]]:
-    """Return per-token features (T,) by name, 0 for padding: segment; task and order if any sequence has one."""
+    """Return per-token features (T,) by name, 0 for padding: segment; task, order, prefix if any sequence has one."""
     known = {"segment": [each.segments for each in sequences]}
     if any(each.task is not None for each in sequences):
         known["task"] = [np.full(len(each.ids), each.task or 0) for each in sequences]
     if any(each.order is not None for each in sequences):
         known["order"] = [np.zeros(len(each.ids), np.int64) if each.order is None else each.order for each in sequences]
+    if any(each.prefix is not None for each in sequences):
+        known["prefix"] = [(np.arange(len(each.ids)) < (each.prefix or 0)).astype(np.int64) for each in sequences]
     facts = {}
     for name, parts in known.items():
         facts[name] = np.zeros(len(real), dtype=np.int64)

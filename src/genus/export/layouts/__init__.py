@@ -110,6 +110,8 @@ class HeadLayout:
     """Choices of the model that must not be null with this head."""
     lacks: frozenset[str] = frozenset()
     """Choices of the model that are null with this head; a folder's tensors of them are ignored."""
+    spare: frozenset[str] = frozenset()
+    """Hugging Face's names of tensors that a folder may lack; they are 0 then."""
     tells: Callable[[Json, Mapping[str, Tensor]], bool] = always
     """Returns whether these tensors are this head's, where other heads of the layout have the same tensor names."""
 
@@ -267,10 +269,14 @@ def layouts() -> tuple[Layout, ...]:
 def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | None:
     """Return the first layout that can express a recipe's architecture, and its configuration; None if none can.
 
-    Heads that no layout supports are left out, but for those of a task: what was fine-tuned is not lost.
+    Heads that no layout supports are left out, but for those of a task and the last one that predicts the next token:
+    what was fine-tuned is not lost, nor the output layer. So are heads whose output layer is that of another one.
     """
     tuned = {objective.name for objective in recipe.objectives if isinstance(objective, FineTuned)}
-    heads = frozenset(head for head in heads if head in tuned or any(layout.kept([head]) for layout in layouts()))
+    own = frozenset(heads) - recipe.joined.keys()
+    heads = frozenset(head for head in own if head in tuned or any(layout.kept([head]) for layout in layouts()))
+    if not heads and any(one.next_token_output and one.name in own for one in recipe.objectives):
+        return None
     for layout in layouts():
         config = layout.config(recipe, heads)
         if config is not None:

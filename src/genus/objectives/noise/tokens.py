@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.objectives.noise import Noise
-from genus.part import Positive
+from genus.objectives.noise import RandomNoise
+from genus.part import AtLeastOne
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class TokenNoise(Noise):
+class TokenNoise(RandomNoise):
     """Tokens hidden independently of each other: every choice of their number is equally likely.
 
     Deviation: in the released code each token is hidden with probability `rate`, so that the number varies.
@@ -43,7 +43,7 @@ SHORTEST = 1e-6
 """Of mean lengths below it no more is asked: spans have a token at least."""
 
 
-class SpanNoise(Noise):
+class SpanNoise(RandomNoise):
     """Spans of a given mean length: all divisions into as many seen and hidden spans, a seen one first, are as likely.
 
     There are round(hidden / span) spans. A text of 568 tokens becomes a source of 512 and a target of 114 with their
@@ -53,7 +53,7 @@ class SpanNoise(Noise):
     random_spans_noise_mask.
     """
 
-    span: Positive = 3.0
+    span: AtLeastOne = 3.0
     """Mean number of tokens of a span."""
 
     @property

@@ -12,6 +12,7 @@ from genus.objectives.pretraining.language_model import LanguageModel, LanguageM
 if TYPE_CHECKING:
     from genus.model import Model
     from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.model.head import Output
     from genus.objectives import Prediction
     from genus.tokens.vocabulary import Vocabulary
 
@@ -24,6 +25,11 @@ class CausalLM(LanguageModel):
     """
 
     causal: ClassVar[bool | None] = True
+
+    @property
+    def next_token_output(self) -> Output:
+        """The output layer."""
+        return self.output
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with the next token as the target of each token."""

@@ -5,12 +5,14 @@ Legend: E texts, L tokens of a text.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+import bisect
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from genus.examples import Example, Sequence
+from genus.objectives.corruption import Text
 from genus.objectives.masking import random_tokens
 from genus.objectives.noise import Noise  # a choice is read by its annotation
 from genus.objectives.noise.tokens import SpanNoise
@@ -22,15 +24,39 @@ if TYPE_CHECKING:
 
     from genus.examples import Lengths, Limits
     from genus.model import Model
-    from genus.objectives import Prediction
+    from genus.objectives import Objective, Prediction
     from genus.tokens.vocabulary import Frames, Vocabulary
 
+LONGEST = 1 << 40
+"""Length in tokens that no text has."""
 
-class TextToText(CausalLM):
-    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
 
-    The special tokens around the text stay around the source; the template `target` frames the tokens.
+def longest_text(objective: Objective, limits: Limits, frames: Frames) -> Limits:
+    """Return the length of the longest framed text of which an objective makes streams that keep their limits.
+
+    Lengths of streams never fall where that of the text grows. Texts of twice the sum of the limits are the longest.
     """
+
+    def over(raw: int) -> bool:
+        made = objective.lengths({"tokens": np.array([raw])}, frames)
+        return any(made[stream][0] > limits[stream] for stream in made)
+
+    least, most = frames.framing(1), min(2 * sum(limits.values()) + 2, LONGEST)
+    return {"tokens": least + bisect.bisect_left(range(least, most), True, key=over) - 1}
+
+
+class FromSource(CausalLM, ABC):
+    """An objective whose examples have a `source`, and `tokens` that a decoder predicts, both made of one text."""
+
+    alone: ClassVar[bool] = True
+
+    label: str | None = None
+    """Name of the loss and the head; None: that of the kind. A recipe's objectives have names of their own."""
+
+    @property
+    def name(self) -> str:
+        """Name of the head, of its loss and its targets."""
+        return super().name if self.label is None else self.label
 
     @property
     def adds(self) -> frozenset[str]:
@@ -42,8 +68,23 @@ class TextToText(CausalLM):
         return TextToTextHead(self, model, vocab_size)
 
     @abstractmethod
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
+        """Return upper bounds of the lengths of both streams, given those of framed texts, which never fall."""
+
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the length of the longest framed text for which both streams keep their limits."""
+        return longest_text(self, limits, frames)
+
+
+class TextToText(FromSource):
+    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
+
+    The special tokens around the text stay around the source; the template `target` frames the tokens.
+    """
+
+    @abstractmethod
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the source and the target of a text (L,), without special tokens of templates."""
 
@@ -56,24 +97,14 @@ class TextToText(CausalLM):
         source, target = self.sizes(np.maximum(raw["tokens"] - frames.framing(1), 0))
         return {"source": source + frames.framing(1), "tokens": target + frames.target_framing}
 
-    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
-        """Return the length of the longest framed text for which both streams keep their limits."""
-        least, most = frames.framing(1) - 1, 2 * (limits["source"] + limits["tokens"]) + 1
-        while least < most:  # lengths never fall
-            middle = (least + most + 1) // 2
-            made = self.lengths({"tokens": np.array([middle])}, frames)
-            if all(made[stream][0] <= limits[stream] for stream in made):
-                least = middle
-            else:
-                most = middle - 1
-        return {"tokens": least}
-
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
         framed = example.tokens
         inner = np.flatnonzero(~framed.fixed)
         first, last = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(framed.ids), len(framed.ids))
-        source, target = self.divided(framed.ids[first:last], vocabulary, rng)
+        known = framed.sentences if self.needs_sentences else None
+        text = Text(framed.ids[first:last], None if known is None else known()[first:last])
+        source, target = self.divided(text, vocabulary, rng)
         ids = np.concatenate([framed.ids[:first], source, framed.ids[last:]])
         fixed = np.concatenate([framed.fixed[:first], np.zeros(len(source), np.bool_), framed.fixed[last:]])
         streams = {
@@ -117,9 +148,9 @@ class Denoising(TextToText):
     """Share of random tokens, of "mask or random"."""
 
     def sizes(self, text: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the lengths (E,) of source and target: exact but for tokens drawn one by one."""
-        hidden, spans = self.noise.hidden(text), self.noise.spans(text)
-        source = {"sentinel": text - hidden + spans, "nothing": text - hidden}.get(self.inputs, text)
+        """Return the lengths (E,) of source and target, exact for spans of a mean length, else upper bounds."""
+        hidden, spans, shown = self.noise.hidden(text), self.noise.spans(text), text - self.noise.fewest(text)
+        source = {"sentinel": shown + spans, "nothing": shown}.get(self.inputs, text)
         return source, {"spans": hidden + spans, "hidden": hidden, "text": text}[self.outputs]
 
     def needs_extra(self, limits: Limits, frames: Frames) -> int:
@@ -127,16 +158,17 @@ class Denoising(TextToText):
         if "sentinel" not in self.inputs and self.outputs != "spans":
             return int(self.inputs.startswith("mask"))
         text = self.raw_limits(limits, frames)["tokens"] - frames.framing(1)
-        return int(self.noise.spans(np.arange(max(text, 0) + 1)).max())
+        return int(self.noise.spans(np.array([max(text, 0)]))[0])
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what is shown and what is written of a text."""
-        taken = self.noise.draw(len(text), rng)
+        ids = text.ids
+        taken = self.noise.taken(ids, vocabulary, rng)
         first = taken & ~np.concatenate([[False], taken[:-1]])
         sentinels = vocabulary.sentinels[: int(first.sum())]
-        source = text.copy()
+        source = ids.copy()
         if self.inputs == "sentinel":
             source[first] = sentinels
             source = source[~taken | first]
@@ -144,11 +176,11 @@ class Denoising(TextToText):
             source = source[~taken]
         else:
             source[taken] = vocabulary.sentinels[:1]
-            drawn = taken & (rng.random(len(text)) < (self.random if self.inputs == "mask or random" else 0.0))
+            drawn = taken & (rng.random(len(ids)) < (self.random if self.inputs == "mask or random" else 0.0))
             source[drawn] = random_tokens(int(drawn.sum()), vocabulary, rng)
         if self.outputs == "text":
-            return source, text
-        target = text[taken]
+            return source, ids
+        target = ids[taken]
         if self.outputs == "spans":
             target = np.insert(target, np.flatnonzero(first[taken]), sentinels)
         return source, target
@@ -167,11 +199,12 @@ class PrefixLM(TextToText):
         return np.maximum(text - 1, np.minimum(text, 1)), np.maximum(text - 1, 0)
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the beginning and the rest."""
-        cut = int(rng.integers(1, len(text))) if len(text) > 1 else len(text)
-        return text[:cut], text[cut:]
+        length = len(text.ids)
+        cut = int(rng.integers(1, length)) if length > 1 else length
+        return text.ids[:cut], text.ids[cut:]
 
 
 class Deshuffling(TextToText):
@@ -185,7 +218,7 @@ class Deshuffling(TextToText):
         return text, text
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the tokens in random order, and the text."""
-        return rng.permutation(text), text
+        return rng.permutation(text.ids), text.ids

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, pre_tokenizers
 
 from genus.part import Count
 from genus.tokens import SpecialTokens, TokenizerConfig
@@ -87,9 +87,13 @@ class Bytes(TokenizerConfig):
         backend = Backend(models.BPE(pieces, []))
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.decoder = decoders.ByteLevel()
-        backend.add_special_tokens([*special, *extra, *spare])
+        backend.add_special_tokens([*map(self.added, special), *extra, *spare])
         frame(backend, self.special_tokens)
         return backend
+
+    def added(self, name: str) -> str | AddedToken:
+        """Return a special token with a role as it is found in a text: its name alone."""
+        return name
 
     def _special(self) -> list[str]:
         """Return the distinct special tokens with a role: padding, end of sequence, then the others."""
