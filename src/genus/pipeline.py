@@ -25,7 +25,7 @@ from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
 from genus.objectives.learnable import check_learning
 from genus.part import diff
-from genus.preparation import held_out_of, token_store, tokenizer_for
+from genus.preparation import held_out_of, prepared, token_store, tokenizer_for
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.sources import skipped
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.batch import Batch
+    from genus.examples import Limits
     from genus.examples.feed.mixture import Mixture
     from genus.objectives import Learner
     from genus.recipe import Recipe, Stage, TaskStep
@@ -111,6 +112,8 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
+        if prepared(corpus) is None:
+            recipe.examples.check_fields(corpus.fields)
         if is_rank_zero() and (line := skipped(corpus.sources)):
             say(line)
         tokenizer = tokenizer_for(recipe, corpus, where, words or start)
@@ -121,6 +124,8 @@ def _pretrain(
             say(change)
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
+        for line in left_out(recipe, store, tokenizer, *recipe.stages) if is_rank_zero() else ():
+            say(line)
     training, validation = held_out_of(store, run.held_out)
     planned = stages(recipe, training, tokenizer)
     losses = [name for objective in recipe.objectives for name in objective.losses]
@@ -203,6 +208,19 @@ def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: b
     line = teaching.init_student(learner) if inherit else ""
     if teaching.remember(folder) and line:
         say(line)
+
+
+def left_out(recipe: Recipe, store: Store, tokenizer: Tokenizer, *stages: Stage) -> list[str]:
+    """Return notices of the documents of which some stages make no example, each once."""
+    vocabulary = tokenizer.read_by(causal=recipe.model.causal).vocabulary
+    found: list[str] = []
+    for stage in stages:
+        for turn in recipe.task_steps(stage):
+            limits: Limits = stage.limits
+            for objective in reversed(recipe.learning(turn)):
+                limits = objective.raw_limits(limits, vocabulary)
+            found.append(recipe.format(turn).left_out(store, vocabulary, limits))
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:

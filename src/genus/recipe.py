@@ -284,12 +284,15 @@ class Recipe(Part):
     def _check_streams(self, turn: TaskStep, stage: Stage, where: str) -> None:
         """Refuse a turn whose format and objectives give other streams than the model reads, or rows of nothing."""
         examples, learning, specials = self.format(turn), self.learning(turn), self.tokens.special_tokens
-        given = examples.streams.union(*(objective.adds for objective in learning))
+        added = frozenset[str]().union(*(objective.adds for objective in learning))
+        given = examples.streams | added
         makers = ", ".join(type(part).__name__ for part in (examples, *learning))
         if missing := sorted(self.model.streams - given):
             raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
+        if twice := sorted(examples.streams & added):
+            raise ValueError(f"{where}: {makers} give the stream {twice[0]} twice; take SequenceToSequence for pairs")
         raw: Limits = stage.limits
         for objective in reversed(learning):
             raw = objective.raw_limits(raw, specials)

@@ -53,6 +53,14 @@ Codes = Annotated[
         "folder; repeatable, in the order in which they stand in front.",
     ),
 ]
+SourceField = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help="A field or column with the source of which each text is the target, as a translation.",
+    ),
+]
 Choices = Annotated[
     list[str],
     typer.Option(

@@ -17,6 +17,7 @@ from genus.cli.options import (
     Prefix,
     Running,
     Settings,
+    SourceField,
     TaskSettings,
     Title,
     chosen_run,
@@ -65,6 +66,7 @@ def pretrain(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,10 +83,10 @@ def pretrain(
     run = chosen_run(running)
     recipe, texts = catalog.split(what, DEFAULT)
     row = catalog.load(recipe, settings)
-    source, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
-    fields, counter = Fields(field, title, tuple(codes)), Counter("tokenizing", "B")
+    first, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
+    fields, counter = Fields(field, title, tuple(codes), source), Counter("tokenizing", "B")
     summary = pipeline.pretrain(
-        row, texts, out, run, fields=fields, words=words, start=source, teacher=guide, resume=resume, progress=counter
+        row, texts, out, run, fields=fields, words=words, start=first, teacher=guide, resume=resume, progress=counter
     )
     reached = summary.progress
     if as_json:

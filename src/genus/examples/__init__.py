@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.examples.blocks import Documents
+    from genus.text import Fields
     from genus.tokens.store import Store
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
@@ -142,6 +143,17 @@ class ExampleFormat(Part, ABC):
     def of_corpus(self, store: Store, tokenizer: Tokenizer) -> Self:
         """Return the format with what it keeps of the training corpus in the recipe; by default itself."""
         return self
+
+    def check_fields(self, fields: Fields) -> None:
+        """Check that the fields of a text, before it is read, give what the format needs; by default any do.
+
+        Raises:
+            UsageError: they do not.
+        """
+
+    def left_out(self, store: Store, vocabulary: Vocabulary, limits: Limits) -> str:
+        """Return a notice of the documents of which no example of these limits is made; "" where all are used."""
+        return ""
 
     def unfamiliar(self, store: Store, tokenizer: Tokenizer) -> str:
         """Return a notice of what a text has that the training corpus of the format had not; "" if there is nothing."""

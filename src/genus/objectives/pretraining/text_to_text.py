@@ -121,6 +121,17 @@ class TextToTextHead(CausalLMHead):
     predicts: Prediction | None = "written"
 
 
+class SequenceToSequence(CausalLM):
+    """Learning from given pairs: -Σ log p(y_t | y_1 ... y_{t-1}, x), with the source x and the target y of a format.
+
+    Source: Vaswani et al. 2017, section 3 (after Sutskever et al. 2014), of translation.
+    """
+
+    def build(self, model: Model, vocab_size: int) -> TextToTextHead:
+        """Build the output layer as a head."""
+        return TextToTextHead(self, model, vocab_size)
+
+
 class Denoising(TextToText):
     """Denoising: the decoder writes what noise has hidden from the encoder, or the whole text.
 
