@@ -162,6 +162,11 @@ def test_a_run_on_pairs_from_text_to_translation(tmp_path: Path, capfd: pytest.C
                 assert main(["generate", model, row["de"], "--run", "device=cpu", *beams]) == 0
                 right += capfd.readouterr().out.strip() == row["en"]
             assert right >= 6, f"{right} of 7"
+    for name, some in (("train", rows), ("validation", rows[::3])):
+        (tmp_path / "table").mkdir(exist_ok=True)
+        (tmp_path / "table" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    task = ["--task", "text-to-text", "--text", "de", "--label", "en", "--seeds", "1", "--set", "finetuning.epochs=1"]
+    assert main(["finetune", out, str(tmp_path / "table"), *task, *run, "--out", str(tmp_path / "tuned")]) == 0
 
 
 def test_the_text_must_have_sources_before_a_tokenizer_is_trained(
