@@ -291,15 +291,16 @@ class Recipe(Part):
             raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
-        if twice := sorted(examples.streams & added):
-            raise ValueError(f"{where}: {makers} give the stream {twice[0]} twice; take SequenceToSequence for pairs")
+        if (alone := [type(one).__name__ for one in learning if one.alone]) and len(examples.streams) > 1:
+            raise ValueError(f"{where}: {alone[0]} makes its examples of single texts, and {type(examples).__name__} "
+                             "gives pairs; take SequenceToSequence for them")  # fmt: skip
         raw: Limits = stage.limits
         for objective in reversed(learning):
             raw = objective.raw_limits(raw, specials)
-        for stream in examples.streams:
+        for stream in examples.streams - added:
             if raw.get(stream, 0) <= specials.framing(1):
                 raise ValueError(f"{where}: rows of {_said(stage.limits)} leave no text to {makers}; take longer ones")
-        lengths: Lengths = {stream: np.array([raw[stream]]) for stream in examples.streams}
+        lengths: Lengths = {stream: np.array([raw[stream]]) for stream in examples.streams & raw.keys()}
         for objective in learning:
             lengths = objective.lengths(lengths, specials)
         made = {stream: int(length[0]) for stream, length in lengths.items()}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from genus.errors import GenusError, UsageError
-from genus.examples.formats.sentences import FullSentences
 from genus.export.starting.transplant import by_vocabulary
 from genus.export.weights import fingerprint
 
@@ -56,12 +55,10 @@ class Start:
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
             raise GenusError(f"the tokenizer has {pieces} pieces, the weights {rows}: they do not belong together")
-        examples = self.recipe.examples if self.recipe.examples.streams == {"tokens"} else FullSentences()
         beside = () if objective.token_losses or not settings.language_model else (self._language_model(),)
         try:
             return replace(
                 self.recipe,
-                examples=examples,  # a task's objective makes the source of its own texts
                 model=objective.reads(model, settings.pooler),
                 tokens=self.reader(objective, settings).tokens,
                 objectives=(objective, *beside),
