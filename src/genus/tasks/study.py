@@ -16,7 +16,6 @@ from genus.errors import GenusError, UsageError, say
 from genus.evaluate.metrics import LIKELIHOOD
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
-from genus.objectives.supervised import FineTuned
 from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, outputs, signatures
 from genus.tasks.feed import Shuffled
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from genus.evaluate.metrics import Metric
     from genus.objectives import Head, Learner
+    from genus.objectives.supervised import FineTuned
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.answer import Outputs
@@ -101,8 +101,7 @@ class Experiment:
         trial = SeedResult(seed, metrics, best.history, seconds, defined)
         if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
             objective = self.objective.folded(cast("Head", learner.heads[self.objective.name]))
-            examples = (self.recipe if isinstance(objective, FineTuned) else self.start.recipe).examples
-            recipe = replace(self.recipe, seed=seed, objectives=(objective,), examples=examples)
+            recipe = replace(self.recipe, seed=seed, objectives=(objective,))
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
             notes, generation = self._notes(trial), self.task.generation
