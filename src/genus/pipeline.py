@@ -186,9 +186,24 @@ def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[
     if tokenizer.hash() == source.tokenizer.hash():
         recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
     recipe, learner = new_learner(replace(recipe, objectives=objectives), tokenizer)
-    if parts := sorted({".".join(name.split(".")[:2]) for name in init_from(source, learner, tokenizer)}):
+    fresh = init_from(source, learner, tokenizer)
+    if parts := parts_of(fresh, [name for name in learner.tensors() if name not in fresh]):
         say(f"{start}: has no weights for {', '.join(parts)}, which start from random numbers")
     return recipe, learner
+
+
+def parts_of(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the parts of a learner that hold these tensors and none of the others, such as `heads.masked_lm`.
+
+    Parts of all layers are told once, as `network.decoder.layers.*.cross`.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        steps = name.split(".")
+        prefixes = (".".join(steps[:number]) for number in range(2, len(steps) + 1))
+        part = next(one for one in prefixes if not any(other.startswith(f"{one}.") or other == one for other in others))
+        found[".".join("*" if step.isdecimal() else step for step in part.split("."))] = None
+    return sorted(found)
 
 
 def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
@@ -199,7 +214,10 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
         say(f"{start}: its architecture is taken, not the recipe's: {', '.join(changes[:MOST])}{more}")
     if model.parameters(pieces) != recipe.model.parameters(pieces):
         recipe = replace(recipe, name=source.name, published=source.published)
-    return replace(recipe, model=model)
+    try:
+        return replace(recipe, model=model)
+    except ValueError as error:
+        raise UsageError(f"{start}: its architecture does not fit the recipe: {error}") from None
 
 
 def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: bool) -> None:

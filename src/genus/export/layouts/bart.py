@@ -1,4 +1,4 @@
-"""Hugging Face's BART classes: `BartForConditionalGeneration` and `BartModel`.
+"""Hugging Face's BART classes: `BartForConditionalGeneration`, `BartForSequenceClassification` and `BartModel`.
 
 The decoder begins with the end token, and the first token that it writes is the one that begins a text
 (`forced_bos_token_id`), which here is given with it. `final_logits_bias` is no parameter of theirs; it is 0 in what
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.sentences import DocSentences
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
-from genus.export.layouts.conventions import activation, only, under
+from genus.export.layouts.conventions import LABELS, activation, only, sequence_heads, under
 from genus.export.layouts.maps import Map, Unflatten
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
@@ -22,6 +22,7 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.head.lm_head import LMHead
 from genus.model.initialization import Normal
 from genus.model.norm import LayerNorm
+from genus.model.pooler import Pooler
 from genus.model.position.learned import LearnedPosition
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.denoising_autoencoder import DenoisingAutoencoder
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 OUTPUT = LMHead(bias="constant")
 SIDES = ("encoder", "decoder")
+DROPOUTS = ("sequence_classification.dropout", "sequence_regression.dropout")
 NORM = LayerNorm(eps=1e-5)
 """PyTorch's default, which the classes do not change."""
 PLACES = LearnedPosition(length=1024, offset=2)
@@ -85,7 +87,16 @@ def layers(side: str) -> dict[str, tuple[str, ...]]:
 
 
 def heads() -> dict[str, HeadLayout]:
-    """Return the heads of objectives that predict the decoder's next token, the first of them assumed in reading."""
+    """Return the heads: one that classifies, and objectives that predict the decoder's next token.
+
+    Of the latter the first is assumed in reading.
+    """
+    classes = sequence_heads(
+        "classification_head.out_proj",
+        settings=(Setting("classifier_dropout", DROPOUTS), LABELS),
+        needs=frozenset({"decoder.pooler"}),
+        repeated=True,
+    )
 
     def layout(objective: Objective, *free: str) -> HeadLayout:
         bias = f"heads.{objective.name}.lm_head.bias"
@@ -105,7 +116,14 @@ def heads() -> dict[str, HeadLayout]:
         layout(Deshuffling(output=OUTPUT)),
         layout(MaskedSeqToSeq(output=OUTPUT), "masking"),
     )
-    return {head.objective.name: head for head in found}
+    return {**classes, **{head.objective.name: head for head in found}}
+
+
+def architectures() -> dict[frozenset[str], str]:
+    """Return the classes by their heads."""
+    named = {name: "BartForConditionalGeneration" for name in heads()}
+    named |= dict.fromkeys(("sequence_classification", "sequence_regression"), "BartForSequenceClassification")
+    return {**{frozenset({name}): kind for name, kind in named.items()}, frozenset(): "BartModel"}
 
 
 MODEL = mirrored(
@@ -119,7 +137,7 @@ MODEL = mirrored(
         initialization=Normal(std=0.02),
     ),
     PLACES,
-)
+).pooled(Pooler())
 
 LAYOUT = Layout(
     model_type="bart",
@@ -169,10 +187,13 @@ LAYOUT = Layout(
         Setting("static_position_embeddings", (), read=only(False)),
         Setting("tie_word_embeddings", (), read=only(True)),
     ),
-    tensors=under("model.", {"network.encoder.embed.tokens": ("shared",), **layers("encoder"), **layers("decoder")}),
-    optional={},
+    tensors={
+        **under("model.", {"network.encoder.embed.tokens": ("shared",), **layers("encoder"), **layers("decoder")}),
+        "network.decoder.pooler.0": ("classification_head.dense",),
+    },
+    optional={"decoder.pooler": "network.decoder.pooler.0"},
     heads=heads(),
-    architectures={**{frozenset({name}): "BartForConditionalGeneration" for name in heads()}, frozenset(): "BartModel"},
+    architectures=architectures(),
     tied={
         "model.encoder.embed_tokens.weight": "model.shared.weight",
         "model.decoder.embed_tokens.weight": "model.shared.weight",
