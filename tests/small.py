@@ -26,6 +26,8 @@ tokens: Reformer's, drawn 50 times as large, take more than a few steps to see p
 SIZES |= {"block_size": 4, "num_global_tokens": 4}
 """Eight blocks in 32 tokens, so that not all see each other: BigBird's."""
 STAGE = {"max_length": 32, "batch": 16, "micro_batch": 16, "share": 1.0}
+SOURCE = 64
+"""Longest rows of a source."""
 WORDS = {"connectives": ["every", "our"]}
 """Lists of words, as the made-up text has them."""
 VOCABULARY = 400
@@ -64,8 +66,9 @@ def shrunk(recipe: Recipe) -> Recipe:
 
 def _stage(recipe: Recipe) -> dict[str, Any]:
     stage = recipe.stages[-1].to_json() | STAGE
-    if "source" in recipe.model.streams and recipe.model.max_length_of("source") is not None:
-        stage["source_length"] = STAGE["max_length"]  # as its positions end too
+    if stage["source_length"] is not None:
+        ends = recipe.model.max_length_of("source") is not None  # made as short as a row is
+        stage["source_length"] = STAGE["max_length"] if ends else min(stage["source_length"], SOURCE)
     turns = {
         turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.task_steps(stage)
     }
