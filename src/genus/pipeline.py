@@ -112,10 +112,10 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
-        if prepared(corpus) is None:
-            recipe.examples.check_fields(corpus.fields)
         if is_rank_zero() and (line := skipped(corpus.sources)):
             say(line)
+        if prepared(corpus) is None:
+            recipe.examples.check_fields(corpus.fields)
         tokenizer = tokenizer_for(recipe, corpus, where, words or start)
         store = token_store(corpus, tokenizer, folder / "store", progress)
         recipe = replace(recipe, examples=recipe.examples.of_corpus(store, tokenizer))

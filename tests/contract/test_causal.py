@@ -22,9 +22,11 @@ from genus.generate.engine import Engine
 from genus.generate.reader import Reader
 from genus.generate.sampling import Greedy
 from genus.model.cache import Cache, LayerCache
+from genus.model.head.lm_head import LMHead
 from genus.model.lstm import LSTM
 from genus.model.transformer import Transformer
 from genus.objectives import evaluating
+from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from small import VOCABULARY, shrunk
 
@@ -199,14 +201,16 @@ def needed(model: Model, tokens: int, texts: int) -> int:
         return 4 * texts * model.layers * sum(model.state_sizes)
     assert isinstance(model, Transformer)
     heads = model.attention.of_layer(0).to_json()
-    return 4 * model.layers * tokens * 2 * (heads.get("key_heads") or heads["heads"]) * model.hidden // heads["heads"]
+    size = heads.get("size") or model.hidden // heads["heads"]
+    return 4 * model.layers * tokens * 2 * (heads.get("key_heads") or heads["heads"]) * size
 
 
 @pytest.mark.parametrize("name", CACHED)
 def test_a_cache_has_the_bytes_of_keys_and_values_and_little_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """32 texts with prompts of 4 to 48 tokens, as the engine decodes them together."""
     tokenizer = ByteBPE(vocab_size=VOCABULARY).train(TEXTS)
-    recipe = CACHED[name].overlay({"tokens": tokenizer.tokens.to_json()})
+    plain = CausalLM(output=LMHead(tied=False))  # whatever tokens the row's own objective needs
+    recipe = CACHED[name].overlay({"tokens": tokenizer.tokens.to_json(), "objectives": [plain.to_json()]})
     engine, made = Engine(recipe.learner(), recipe.model, tokenizer), list[Reader]()
     reader = engine.reader
     monkeypatch.setattr(engine, "reader", lambda *given: made.append(reader(*given)) or made[-1])

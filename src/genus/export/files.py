@@ -73,7 +73,9 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
         return set()
     if not ours or name not in (None, recipe.name):
         return set()
-    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, GENERATION, *weight_files(folder))))
+    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weight_files(folder))))
+    if (folder / GENERATION).is_file():
+        found.add(Path(GENERATION))
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found
