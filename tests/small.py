@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from genus.examples.formats.coded import CodedDocuments
+from genus.examples.formats.source_target import SourceTargetPairs
 from genus.text.fields import Fields
 from genus.train.run import Run
 
@@ -67,6 +68,8 @@ def _stage(recipe: Recipe) -> dict[str, Any]:
     stage = recipe.stages[-1].to_json() | STAGE
     if stage["source_length"] is not None:
         stage["source_length"] = min(stage["source_length"], SOURCE)
+    if "source" in recipe.model.streams and recipe.model.max_length_of("source") is not None:
+        stage["source_length"] = STAGE["max_length"]  # as its positions end too
     turns = {
         turn.objectives: turn.to_json() | {"steps": 1} for stage in recipe.stages for turn in recipe.task_steps(stage)
     }
@@ -92,14 +95,23 @@ def _sentence(draw: random.Random) -> str:
 
 
 def fields(recipe: Recipe) -> Fields:
-    """Return the fields of the text for a recipe: the file's name is the code where texts are written under codes."""
+    """Return the fields of the text for a recipe.
+
+    The file's name is the code where texts are written under codes; pairs are short ones, of fields of their own.
+    """
+    if isinstance(recipe.examples, SourceTargetPairs):
+        return Fields(text="target", source="source")
     return Fields(codes=("@file",) if isinstance(recipe.examples, CodedDocuments) else ())
 
 
 def write_corpus(folder: Path) -> Path:
-    """Write the documents as JSON lines and return the file."""
+    """Write the documents as JSON lines and return the file; a document's first sentence and its reverse are a pair."""
     path = folder / "corpus.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents()), encoding="utf-8")
+    firsts = [text.partition(".")[0] for text in documents()]
+    sources = [" ".join(reversed(first.split())) for first in firsts]
+    rows = zip(documents(), sources, firsts, strict=True)
+    lines = [json.dumps({"text": text, "source": source, "target": target}) for text, source, target in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

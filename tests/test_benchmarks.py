@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -152,19 +153,69 @@ def test_our_rows_beside_the_trainer_and_again_from_the_runs_that_are_there(
     assert all(len(row["ag_news"]["accuracy"]) == 3 for row in found[0].values())
 
 
+@pytest.mark.slow
+def test_translations_of_both_sides_are_scored_and_not_made_twice(shared: Path, tmp_path: Path) -> None:
+    results = tmp_path / "translation.json"
+    command: list[str | Path] = [sys.executable, BENCHMARKS / "translation.py", "--data", shared / "data"]
+    command += ["--size", "tiny", "--pieces", "500", "--seconds", "3", "--limit", "4", "--checkpoint-every", "1"]
+    command += ["--out", tmp_path / "runs", "--results", results]
+    found = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(results.read_text(encoding="utf-8"))["contenders"])
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+    for row in found[0].values():
+        assert row["training"]["tokens"] >= row["training"]["steps"] > 0
+        assert 0 <= row["test_2016"]["bleu"] <= 100
+        assert "tok:13a" in row["test_2016"]["signature"]
+        assert row["test_2016"]["sentences"] == len(row["test_2016"]["shown"]) == 4
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_the_tutorials_network_reads_packed_pairs_as_each_alone() -> None:
+    """Padded for the time of the forward pass, so that one engine translates by it."""
+    from genus.batch import Batch, Packed
+    from genus.recipes import transformer
+
+    peer = module("translation_peer")
+    small = {"layers": 1, "hidden": 16}
+    recipe = transformer.TINY.overlay({"model": {"encoder": small, "decoder": small}})
+    network = peer.learner(recipe, 40).network.eval()
+    ids = {"source": torch.randint(1, 40, (12,)), "tokens": torch.randint(1, 40, (14,))}
+    lengths = {"source": [[3, 2], [6]], "tokens": [[1, 5], [4]]}
+    rows = {"source": 6, "tokens": 7}
+    whole = Batch({name: Packed.laid(ids[name], lengths[name], rows[name]) for name in ids}, {})
+    with torch.no_grad():
+        together = network(whole)["tokens"]
+        spans = {name: packed.spans() for name, packed in whole.streams.items()}
+        for (a, b), (c, d) in zip(spans["source"], spans["tokens"], strict=True):
+            one = {"source": ids["source"][a:b], "tokens": ids["tokens"][c:d]}
+            alone = network(
+                Batch({name: Packed.laid(one[name], [[len(one[name])]], len(one[name])) for name in one}, {})
+            )
+            torch.testing.assert_close(together[c:d], alone["tokens"], rtol=1e-4, atol=1e-5)
+
+
 LENGTHS = [512, 1024, 2048, 4096, 8192, 16_384]
+
+
+def module(name: str) -> ModuleType:
+    """Return a script as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[name] = found  # where its dataclasses look for the names in their annotations
+    spec.loader.exec_module(found)
+    return found
 
 
 @pytest.fixture(scope="module")
 def long() -> ModuleType:
     """The script that finds crossovers, as a module."""
-    spec = importlib.util.spec_from_file_location("long", BENCHMARKS / "long.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["long"] = module  # where its dataclasses look for the names in their annotations
-    spec.loader.exec_module(module)
-    return module
+    return module("long")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
     from genus.evaluate.word_perplexity import word_perplexity
+    from genus.export.average import average_checkpoints
     from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.generate import Request
@@ -54,6 +55,7 @@ __all__ = [
     "Tokenizer",
     "UsageError",
     "attribute",
+    "average_checkpoints",
     "diff",
     "evaluate_prompts",
     "fill_mask",
@@ -83,6 +85,7 @@ _HOMES = {
     "Tokenizer": "tokens.tokenizer:Tokenizer",
     "UsageError": "errors:UsageError",
     "attribute": "evaluate.attribution:attribute",
+    "average_checkpoints": "export.average:average_checkpoints",
     "diff": "part:diff",
     "evaluate_prompts": "prompts.evaluation:evaluate_prompts",
     "fill_mask": "evaluate.fill:fill_mask",

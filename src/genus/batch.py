@@ -58,7 +58,8 @@ class Packed:
     ids: Tensor
     """(T,) int64 token ids; T is a multiple of `row_length`."""
     positions: Tensor
-    """(T,) int64 positions within the sequence; in decoding steps they do not begin at 0."""
+    """(T,) int64 positions within the sequence, ascending; in decoding steps they do not begin at 0, and they need not
+    be neighbors where a sequence says its own (`examples.Sequence.positions`)."""
     sequence: Tensor
     """(T,) int32 index of the entry of `offsets` that each token belongs to; -1 for padding."""
     offsets: Tensor

@@ -25,7 +25,7 @@ from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
 from genus.objectives.learnable import check_learning
 from genus.part import diff
-from genus.preparation import held_out_of, token_store, tokenizer_for
+from genus.preparation import held_out_of, prepared, token_store, tokenizer_for
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.sources import skipped
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from genus.batch import Batch
+    from genus.examples import Limits
     from genus.examples.feed.mixture import Mixture
     from genus.objectives import Learner
     from genus.recipe import Recipe, Stage, TaskStep
@@ -111,6 +112,8 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
+        if prepared(corpus) is None:
+            recipe.examples.check_fields(corpus.fields)
         if is_rank_zero() and (line := skipped(corpus.sources)):
             say(line)
         tokenizer = tokenizer_for(recipe, corpus, where, words or start)
@@ -121,6 +124,8 @@ def _pretrain(
             say(change)
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
+        for line in left_out(recipe, store, tokenizer, *recipe.stages) if is_rank_zero() else ():
+            say(line)
     training, validation = held_out_of(store, run.held_out)
     planned = stages(recipe, training, tokenizer)
     losses = [name for objective in recipe.objectives for name in objective.losses]
@@ -181,9 +186,24 @@ def from_pretrained(recipe: Recipe, tokenizer: Tokenizer, start: Path) -> tuple[
     if tokenizer.hash() == source.tokenizer.hash():
         recipe = replace(recipe, padded_vocab_size=source.recipe.padded_vocab_size)
     recipe, learner = new_learner(replace(recipe, objectives=objectives), tokenizer)
-    if parts := sorted({".".join(name.split(".")[:2]) for name in init_from(source, learner, tokenizer)}):
+    fresh = init_from(source, learner, tokenizer)
+    if parts := parts_of(fresh, [name for name in learner.tensors() if name not in fresh]):
         say(f"{start}: has no weights for {', '.join(parts)}, which start from random numbers")
     return recipe, learner
+
+
+def parts_of(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Return the parts of a learner that hold these tensors and none of the others, such as `heads.masked_lm`.
+
+    Parts of all layers are told once, as `network.decoder.layers.*.cross`.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        steps = name.split(".")
+        prefixes = (".".join(steps[:number]) for number in range(2, len(steps) + 1))
+        part = next(one for one in prefixes if not any(other.startswith(f"{one}.") or other == one for other in others))
+        found[".".join("*" if step.isdecimal() else step for step in part.split("."))] = None
+    return sorted(found)
 
 
 def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
@@ -194,7 +214,10 @@ def _of_architecture(recipe: Recipe, source: Recipe, start: Path) -> Recipe:
         say(f"{start}: its architecture is taken, not the recipe's: {', '.join(changes[:MOST])}{more}")
     if model.parameters(pieces) != recipe.model.parameters(pieces):
         recipe = replace(recipe, name=source.name, published=source.published)
-    return replace(recipe, model=model)
+    try:
+        return replace(recipe, model=model)
+    except ValueError as error:
+        raise UsageError(f"{start}: its architecture does not fit the recipe: {error}") from None
 
 
 def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: bool) -> None:
@@ -203,6 +226,19 @@ def teach(teaching: TeacherFolder, learner: Learner, folder: Path, *, inherit: b
     line = teaching.init_student(learner) if inherit else ""
     if teaching.remember(folder) and line:
         say(line)
+
+
+def left_out(recipe: Recipe, store: Store, tokenizer: Tokenizer, *stages: Stage) -> list[str]:
+    """Return notices of the documents of which some stages make no example, each once."""
+    vocabulary = tokenizer.read_by(causal=recipe.model.causal).vocabulary
+    found: list[str] = []
+    for stage in stages:
+        for turn in recipe.task_steps(stage):
+            limits: Limits = stage.limits
+            for objective in reversed(recipe.learning(turn)):
+                limits = objective.raw_limits(limits, vocabulary)
+            found.append(recipe.format(turn).left_out(store, vocabulary, limits))
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:

@@ -41,13 +41,13 @@ def tokenizer_for(recipe: Recipe, corpus: Corpus, run: RunFolder, given: Path | 
         if run.has_started():
             raise UsageError(f"{folder}: {why}; take another folder")
         say(f"{folder}: {why}; made anew")
-    if not given and (store := _prepared(corpus)):
+    if not given and (store := prepared(corpus)):
         raise UsageError(f"{store}: is a prepared store, which needs the tokenizer that made it: --tokenizer FOLDER")
     tokenizer = load_tokenizer(given) if given else recipe.tokens.train(corpus)
     recipe.with_tokens(tokenizer.tokens)  # raises for an unsuitable tokenizer, before the corpus is tokenized
     if found is not None and tokenizer.hash() != found.hash():
         shutil.rmtree(folder)
-        if not _prepared(corpus):  # a prepared store may itself be in the run folder
+        if not prepared(corpus):  # a prepared store may itself be in the run folder
             shutil.rmtree(folder.with_name("store"), ignore_errors=True)
     if not given:
         write_json(folder / ASKED, recipe.tokens.written())
@@ -82,9 +82,8 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
     Raises:
         GenusError: the store is damaged, as the checksums of one up to a gigabyte tell, or the text cannot be read.
     """
-    prepared = _prepared(corpus)
-    if prepared is not None:
-        folder, store = prepared, Store.open(prepared, tokenizer)
+    if (found := prepared(corpus)) is not None:
+        folder, store = found, Store.open(found, tokenizer)
     else:
         store = prepare(corpus.sources, tokenizer, folder, fields=corpus.fields, progress=progress)
         if is_rank_zero() and (line := dropped_marks(tokenizer, corpus)):
@@ -115,7 +114,7 @@ def held_out_of(store: Store, share: float) -> tuple[Store, Store]:
     return training, validation
 
 
-def _prepared(corpus: Corpus) -> Path | None:
+def prepared(corpus: Corpus) -> Path | None:
     """Return the folder of the prepared store if the corpus is one, else None."""
     folders = [Path(source) for source in corpus.sources]
     return folders[0] if len(folders) == 1 and Store.is_at(folders[0]) else None

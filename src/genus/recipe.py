@@ -265,6 +265,7 @@ class Recipe(Part):
                 self._check(turn, f"stages.{number}")
                 self._check_streams(turn, stage, f"stages.{number}")
                 self._check_segments(turn)
+                self._check_sentences(turn, f"stages.{number}")
             if stage.batch % stage.micro_batch:
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
 
@@ -283,19 +284,23 @@ class Recipe(Part):
     def _check_streams(self, turn: TaskStep, stage: Stage, where: str) -> None:
         """Refuse a turn whose format and objectives give other streams than the model reads, or rows of nothing."""
         examples, learning, specials = self.format(turn), self.learning(turn), self.tokens.special_tokens
-        given = examples.streams.union(*(objective.adds for objective in learning))
+        added = frozenset[str]().union(*(objective.adds for objective in learning))
+        given = examples.streams | added
         makers = ", ".join(type(part).__name__ for part in (examples, *learning))
         if missing := sorted(self.model.streams - given):
             raise ValueError(f"{where}: the model reads the stream {missing[0]}, which none of {makers} gives")
         if unread := sorted(given - self.model.streams):
             raise ValueError(f"{where}: {makers} give the stream {unread[0]}, which the model does not read")
+        if (alone := [type(one).__name__ for one in learning if one.alone]) and len(examples.streams) > 1:
+            raise ValueError(f"{where}: {alone[0]} makes its examples of single texts, and {type(examples).__name__} "
+                             "gives pairs; take SequenceToSequence for them")  # fmt: skip
         raw: Limits = stage.limits
         for objective in reversed(learning):
             raw = objective.raw_limits(raw, specials)
-        for stream in examples.streams:
+        for stream in examples.streams - added:
             if raw.get(stream, 0) <= specials.framing(1):
                 raise ValueError(f"{where}: rows of {_said(stage.limits)} leave no text to {makers}; take longer ones")
-        lengths: Lengths = {stream: np.array([raw[stream]]) for stream in examples.streams}
+        lengths: Lengths = {stream: np.array([raw[stream]]) for stream in examples.streams & raw.keys()}
         for objective in learning:
             lengths = objective.lengths(lengths, specials)
         made = {stream: int(length[0]) for stream, length in lengths.items()}
@@ -327,6 +332,15 @@ class Recipe(Part):
         if there is not None and made > there:
             kind = type(examples).__name__
             raise ValueError(f"model: {there} segment vectors are too few for the {made} segments of {kind}")
+
+    def _check_sentences(self, turn: TaskStep, where: str) -> None:
+        """Raise a ValueError if an objective needs to know where sentences end, and the format does not tell."""
+        examples = self.format(turn)
+        for objective in self.learning(turn):
+            if objective.needs_sentences and not examples.tells_sentences:
+                kind, named = type(objective).__name__, type(examples).__name__
+                raise ValueError(f"{where}: {kind} needs to know where sentences end, which {named} does not tell; "
+                                 "take examples=DocSentences or FullSentences")  # fmt: skip
 
     def _check_names(self, turn: TaskStep, where: str) -> None:
         """Raise a ValueError for a task step of objectives that are not there, or of which one learns alone."""

@@ -17,6 +17,8 @@ from genus.export.layouts import layout_for
 from genus.export.translate import foreign
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from genus.export.layouts import Layout
     from genus.objectives import Learner
     from genus.recipe import Recipe
@@ -45,7 +47,8 @@ def same_parameters(recipe: Recipe, learner: Learner) -> bool:
     if fitting is None:
         return False
     layout, config = fitting
-    ours, official = placed(learner, layout, config), official_shapes(config, recipe.vocab_rows)
+    ours = placed(learner, layout, config)
+    official = official_shapes(config, recipe.vocab_rows, constants=ours.keys())
     free = tuple(f"{row}." for module in layout.optional.values() for row in layout.tensors[module])
     for name in [name for name in ours.keys() ^ official.keys() if name.startswith(free)]:
         (ours if name in ours else official).pop(name)
@@ -53,15 +56,16 @@ def same_parameters(recipe: Recipe, learner: Learner) -> bool:
     return True
 
 
-def official_shapes(config: dict[str, Any], vocab_size: int) -> Shapes:
-    """Return the shape of every parameter of the class that an exported configuration names."""
+def official_shapes(config: dict[str, Any], vocab_size: int, constants: Collection[str] = ()) -> Shapes:
+    """Return the shape of every parameter of the class that an exported configuration names, and of these constants."""
     (architecture,) = config["architectures"]
     settings = transformers.AutoConfig.for_model(**config, vocab_size=vocab_size, pad_token_id=0)
     with torch.device("meta"):
         model = getattr(transformers, architecture)(settings)
     if not config.get("tie_word_embeddings", True) and model.get_output_embeddings() is not None:
         model.set_output_embeddings(copy.deepcopy(model.get_output_embeddings()))  # T5's classes tie it at first
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    kept = {name: buffer for name, buffer in model.named_buffers() if name in constants}
+    return {name: tuple(tensor.shape) for name, tensor in [*model.named_parameters(), *kept.items()]}
 
 
 def placed(learner: Learner, layout: Layout, config: dict[str, Any]) -> Shapes:

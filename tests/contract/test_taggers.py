@@ -1,4 +1,4 @@
-"""Every member's smallest row tags words, and its tagger goes out and comes back."""
+"""Every member's smallest row tags words, and its tagger goes out and comes back; one with a source lists names."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from genus import catalog
 from genus.export.folder import load
 from genus.export.verify import verify
 from genus.tasks.dataset import Files
+from genus.tasks.entities_to_text import EntitiesToText
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.tasks.tagging import Tagging
@@ -34,8 +35,10 @@ def test_words_are_tagged(member: str, tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = replace(recipe.finetuning, epochs=1, batch=8)
     start = Start(recipe, tokenizer, learner)
-    report = finetune(
-        start, Tagging(), Files.find(tmp_path), tmp_path / "tuned", settings=settings, seeds=(0,), run=RUN
-    )
-    assert report.trials[0].metrics["validation"].keys() >= {"entity_f1", "word_accuracy"}
-    assert "token_classification" in verify(tmp_path / "tuned" / "model", load(tmp_path / "tuned" / "model").learner)
+    reads_source = "source" in recipe.model.streams
+    task = EntitiesToText(target_length=8) if reads_source else Tagging()
+    report = finetune(start, task, Files.find(tmp_path), tmp_path / "tuned", settings=settings, seeds=(0,), run=RUN)
+    found = report.trials[0].metrics["validation"].keys()
+    assert found >= ({"span_f1", "token_loss"} if reads_source else {"entity_f1", "word_accuracy"})
+    heads = verify(tmp_path / "tuned" / "model", load(tmp_path / "tuned" / "model").learner).keys()
+    assert heads >= ({objective.name for objective in recipe.objectives} if reads_source else {"token_classification"})

@@ -94,7 +94,7 @@ TUNED = (
 
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name.endswith("/tiny")])
 def test_no_head_of_a_task_is_lost(name: str, tmp_path: Path) -> None:
-    """Where no class of Hugging Face has it, the folder is one that only genus reads; with a source there are no tags."""
+    """Where no class of Hugging Face has it, genus alone reads the folder; with a source there are no tags."""
     recipe = shrunk(catalog.load(name))
     tokenizer = recipe.tokens.train(documents())
     stages, pooler = tuple(stage.whole() for stage in recipe.stages), recipe.finetuning.pooler

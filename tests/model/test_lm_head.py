@@ -18,7 +18,7 @@ from genus.model.embedding.tables import FactorizedEmbedding
 from genus.model.feedforward.mlp import MLP
 from genus.model.head import Output, OutputLayer, chunked_loss
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
-from genus.model.head.lm_head import LMHead, Transform
+from genus.model.head.lm_head import LabelSmoothedLMHead, LMHead, Transform
 from genus.model.initialization import Normal
 from genus.model.transformer import Transformer
 from genus.objectives import Learner
@@ -35,6 +35,7 @@ OUTPUTS: dict[str, Output] = {
     "transformed": LMHead(transform=Transform()),
     "without bias": LMHead(bias="none"),
     "constant bias": LMHead(tied=False, bias="constant"),
+    "smoothed": LabelSmoothedLMHead(),
     "adaptive": AdaptiveSoftmax(),
 }
 outputs = pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 SINGLE = 1e-5
 """Float32 sums in another order."""
 TEXTS = ["The old river carries the long letter.", "Seven stones", "a narrow bridge in winter " * 3]
+CLASSES = {"t5": "T5ForSequenceClassification", "bart": "BartForSequenceClassification"}
 RUN = Run(device="cpu", precision="float32", workers=0, tracker="none")
 
 
-@pytest.fixture(scope="module", params=["t5/tiny", "t5/small"])
+@pytest.fixture(scope="module", params=["t5/tiny", "t5/small", "bart/tiny"])
 def made(request: pytest.FixtureRequest) -> tuple[Recipe, Tokenizer]:
     """Return a narrow row, with its tokenizer."""
     small = {"layers": 2, "hidden": 32}
@@ -66,7 +67,7 @@ def test_logits_are_those_of_transformers(
     save(tmp_path / "model", recipe, learner, start.reader(objective, row.finetuning))
     verify(tmp_path / "model", learner)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
-    assert type(theirs).__name__ == "T5ForSequenceClassification"
+    assert type(theirs).__name__ == CLASSES[row.name.split("/")[0]]
     data = encode(tokenizer, [(text,) for text in TEXTS], np.zeros(3, np.float32), objective.name, 200, repeated=True)
     ours = outputs(learner, recipe.model, data, "float32").values
     for number, text in enumerate(TEXTS):
@@ -88,11 +89,12 @@ def test_it_is_fine_tuned_and_published(made: tuple[Recipe, Tokenizer], tmp_path
     for split in ("train", "validation"):
         rows = [{"text": f"{name} sleep", "label": kind} for kind, name in (("x", "dogs"), ("y", "saws")) * 8]
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    settings = replace(row.finetuning, epochs=8)
+    optimizer = replace(row.finetuning.optimizer, lr=1e-3)  # from random weights
+    settings = replace(row.finetuning, epochs=12, optimizer=optimizer)
     task, files = Classification(metrics=(Accuracy(),)), Files.find(tmp_path)
     report = finetune(Start(row, tokenizer), task, files, tmp_path / "out", settings=settings, seeds=(0,), run=RUN)
     assert report.trials[0].metrics["validation"]["accuracy"] == 1
-    assert "T5ForSequenceClassification" in (tmp_path / "out" / "model" / "config.json").read_text()
+    assert CLASSES[row.name.split("/")[0]] in (tmp_path / "out" / "model" / "config.json").read_text()
 
 
 def test_choices_are_read_twice_too(made: tuple[Recipe, Tokenizer]) -> None:

@@ -45,6 +45,7 @@ app.command("evaluate-code")(code.evaluate_code)
 app.command("fill")(use.fill)
 app.command("generate")(generate.generate)
 app.command("attribute")(likelihoods.attribute)
+app.command("average")(use.average)
 app.command("export")(use.export)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Codes, Field, Out, RecipeName, Settings, Sources, Title
+from genus.cli.options import AsJson, Codes, Field, Out, RecipeName, Settings, SourceField, Sources, Title
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import say
 from genus.processes import cores
@@ -21,6 +21,7 @@ def train_tokenizer(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the tokenizer of a recipe on text. Only a tokenizer that genus wrote is written over."""
@@ -33,7 +34,7 @@ def train_tokenizer(
 
     if line := skipped(texts):
         say(line)
-    corpus, old = Corpus(texts, Fields(field, title, tuple(codes))), replaced_by_tokenizer(out)
+    corpus, old = Corpus(texts, Fields(field, title, tuple(codes), source)), replaced_by_tokenizer(out)
     with RunFolder(out).lock():
         tokenizer = catalog.load(recipe, settings).tokens.train(corpus)
         tokenizer.save(out, replaced=old)
@@ -53,6 +54,7 @@ def prepare(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,7 +71,7 @@ def prepare(
     if line := skipped(texts):
         say(line)
     begun = time.perf_counter()
-    fields, progress = Fields(field, title, tuple(codes)), Counter("tokenizing", "B")
+    fields, progress = Fields(field, title, tuple(codes), source), Counter("tokenizing", "B")
     tokenizer = Tokenizer.load(words)
     prepare(texts, tokenizer, out, workers=workers, fields=fields, progress=progress)
     if check:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Codes, Field, Title
+from genus.cli.options import AsJson, Codes, Field, SourceField, Title
 from genus.cli.output import document
 from genus.errors import UsageError
 
@@ -30,6 +30,7 @@ def doctor(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     as_json: AsJson = False,
 ) -> None:
     """Examine a text before training, or a run during and after it.
@@ -50,7 +51,7 @@ def doctor(
                 raise UsageError(f"{name}: holds {content}; {INSTEAD[content]}. Examined are text (name its files) and "
                                  "the folder of one pretraining run")  # fmt: skip
         tokenizer = None if words is None else Tokenizer.load(words)
-        findings = examine_text(Corpus(what, Fields(field, title, tuple(codes))), tokenizer)
+        findings = examine_text(Corpus(what, Fields(field, title, tuple(codes), source)), tokenizer)
     if as_json:
         document([asdict(finding) for finding in findings])
         return

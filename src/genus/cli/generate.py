@@ -42,6 +42,12 @@ TopP = Annotated[float, typer.Option(help="Sample from the most probable tokens 
 MinP = Annotated[float, typer.Option(help="Sample from tokens of this share of the most probable one's.")]
 Beams = Annotated[int | None, typer.Option(help="Beam search with so many beams.")]
 LengthPenalty = Annotated[float, typer.Option(help="Of beam search: above 0, longer texts win.")]
+PenaltyForm = Annotated[
+    str,
+    typer.Option(
+        help="Of the length penalty a: length, for length^a as in transformers, or gnmt, for ((5 + length) / 6)^a."
+    ),
+]
 EarlyStopping = Annotated[str, typer.Option(help="Of beam search: no, yes, never.")]
 Repetition = Annotated[float | None, typer.Option(help="Above 1, tokens of the text so far become less probable.")]
 Penalized = Annotated[float | None, typer.Option(metavar="THETA", help="CTRL's penalized sampling; published: 1.2.")]
@@ -68,6 +74,7 @@ def generate(
     min_p: MinP = 0.0,
     beams: Beams = None,
     length_penalty: LengthPenalty = 1.0,
+    penalty_form: PenaltyForm = "length",
     early_stopping: EarlyStopping = "no",
     repetition_penalty: Repetition = None,
     penalized_sampling: Penalized = None,
@@ -91,7 +98,7 @@ def generate(
     from genus.train.world import device_of_run
 
     asked = _asked(prompts, file)
-    decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, early_stopping)
+    decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, penalty_form, early_stopping)
     penalties = _penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams)
     run = generating_run(running)
     source = read_model(model)
@@ -172,6 +179,7 @@ def _decoding(
     min_p: float,
     beams: int | None,
     length_penalty: float,
+    penalty_form: str,
     early_stopping: str,
 ) -> "Decoding | None":
     """Return the decoding that the options ask for; None where they ask for none.
@@ -186,10 +194,16 @@ def _decoding(
     if beams is not None:
         if given := [name for name, there in {"--temperature": temperature, **filters}.items() if there]:
             raise UsageError(f"{given[0]}: is for sampling, and --beams searches; leave one of them out")
-        stopping = {"no": "no", "yes": "yes", "never": "never"}.get(early_stopping)
-        if stopping is None:
+        if early_stopping not in ("no", "yes", "never"):
             raise UsageError(f"--early-stopping: expected no, yes or never, got {early_stopping!r}")
-        return BeamSearch(beams=beams, length_penalty=length_penalty, early_stopping=stopping)  # type: ignore[arg-type]
+        if penalty_form not in ("length", "gnmt"):
+            raise UsageError(f"--penalty-form: expected length or gnmt, got {penalty_form!r}")
+        return BeamSearch(
+            beams=beams,
+            length_penalty=length_penalty,
+            penalty_form=penalty_form,  # type: ignore[arg-type]
+            early_stopping=early_stopping,  # type: ignore[arg-type]
+        )
     if not temperature:
         if given := [name for name, there in filters.items() if there]:
             raise UsageError(f"{given[0]}: is for sampling; add --temperature 1")

@@ -53,6 +53,14 @@ Codes = Annotated[
         "folder; repeatable, in the order in which they stand in front.",
     ),
 ]
+SourceField = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="NAME",
+        help="A field or column with the source of which each text is the target, as a translation.",
+    ),
+]
 Choices = Annotated[
     list[str],
     typer.Option(
@@ -69,6 +77,17 @@ TaskSettings = Annotated[
         "--task-set",
         metavar="PATH=VALUE",
         help="Change one choice of the task, such as target_length=64 or decoding=BeamSearch; repeatable.",
+    ),
+]
+MetricName = Annotated[
+    list[str],
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
+        "word_accuracy; of completions and targets token_loss, perplexity, bits_per_byte, token_accuracy; of written "
+        "texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, answer_exact_match, answer_f1, span_f1; "
+        "the first decides.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]

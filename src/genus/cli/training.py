@@ -12,10 +12,12 @@ from genus.cli.options import (
     Codes,
     Field,
     Folder,
+    MetricName,
     Out,
     Prefix,
     Running,
     Settings,
+    SourceField,
     TaskSettings,
     Title,
     chosen_run,
@@ -64,6 +66,7 @@ def pretrain(
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,10 +83,10 @@ def pretrain(
     run = chosen_run(running)
     recipe, texts = catalog.split(what, DEFAULT)
     row = catalog.load(recipe, settings)
-    source, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
-    fields, counter = Fields(field, title, tuple(codes)), Counter("tokenizing", "B")
+    first, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
+    fields, counter = Fields(field, title, tuple(codes), source), Counter("tokenizing", "B")
     summary = pipeline.pretrain(
-        row, texts, out, run, fields=fields, words=words, start=source, teacher=guide, resume=resume, progress=counter
+        row, texts, out, run, fields=fields, words=words, start=first, teacher=guide, resume=resume, progress=counter
     )
     reached = summary.progress
     if as_json:
@@ -124,17 +127,6 @@ Label = Annotated[
 ]
 Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
-]
-MetricName = Annotated[
-    list[str],
-    typer.Option(
-        "--metric",
-        metavar="NAME",
-        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
-        "word_accuracy; of completions and targets token_loss, perplexity, bits_per_byte, token_accuracy; of written "
-        "texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, answer_exact_match, answer_f1, span_f1; "
-        "the first decides.",
-    ),
 ]
 
 

@@ -14,10 +14,12 @@ from genus.cli.options import (
     Codes,
     Field,
     Folder,
+    MetricName,
     Out,
     Prefix,
     Running,
     Settings,
+    SourceField,
     Sources,
     TaskSettings,
     Title,
@@ -67,11 +69,13 @@ def evaluate(
     task: TaskName = None,
     choices: Choices = [],
     prefix: Prefix = None,
+    metric: MetricName = [],
     task_settings: TaskSettings = [],
     answers: Answers = None,
     field: Field = "text",
     title: Title = None,
     codes: Codes = [],
+    source: SourceField = None,
     prompts: Prompts = None,
     tasks: TaskFolder = None,
     shots: ShotNumber = 0,
@@ -95,9 +99,10 @@ def evaluate(
     check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
-    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--set": settings}
+    of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings}
     of_tables: dict[str, object] = {
-        "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--task-set": task_settings,
+        "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
+        "--task-set": task_settings,
     }  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
@@ -113,7 +118,12 @@ def evaluate(
         measure_words(model, data, stride, run, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    found = _measured(model, data, task, of_tables, answers, Fields(field, title, tuple(codes)), run, settings)
+    fields = Fields(field, title, tuple(codes), source)
+    _print(_measured(model, data, task, of_tables, answers, fields, run, settings), as_json)
+
+
+def _print(found: "Metrics", as_json: bool) -> None:
+    """Print metrics as a table, or as JSON."""
     if as_json:
         document(found)
     else:
@@ -182,6 +192,30 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
         print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
 
 
+def average(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    out: Out,
+    last: Annotated[int, typer.Option(help="Checkpoints; a run has as many as its --run keep.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Write the mean of a run's last checkpoints as a model.
+
+    Only a model that genus wrote is written over.
+    """
+    from genus.export.average import average_checkpoints
+    from genus.export.files import replaced_by_model
+    from genus.run_folder import RunFolder
+
+    old = replaced_by_model(out)
+    with RunFolder(out).lock():
+        steps = average_checkpoints(run, last, out, replaced=old)
+    if as_json:
+        document({"folder": out, "steps": steps})
+    else:
+        named = ", ".join(f"{step:,}" for step in steps)
+        print(f"{out}: the mean of {len(steps)} checkpoint{'s' if len(steps) > 1 else ''}, of the steps {named}")
+
+
 def _refuse(whose: str, options: Mapping[str, object]) -> None:
     """Raise a UsageError if an option is given that only applies to another kind of model."""
     for option, value in options.items():
@@ -231,7 +265,8 @@ def _on_text(
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
         store = token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
-        if line := row.examples.unfamiliar(store, source.tokenizer):
+        notices = pipeline.left_out(row, store, source.tokenizer, row.stages[0])
+        for line in filter(None, (row.examples.unfamiliar(store, source.tokenizer), *notices)):
             say(line)
         feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
@@ -244,6 +279,7 @@ def _task(
     label: str | None,
     choices: list[str],
     prefix: str | None,
+    metrics: list[str],
     settings: list[str],
 ) -> Any:
     """Return the task to evaluate: by name, or by the objective of the model's head."""
@@ -252,7 +288,9 @@ def _task(
     from genus.tasks.predict import objective_of
 
     kind = name or kind_of(task_of(objective_of(source)))
-    found = choose(kind, text, label, choices=choices, prefix=prefix, settings=settings, generation=source.generation)
+    found = choose(
+        kind, text, label, metrics, choices=choices, prefix=prefix, settings=settings, generation=source.generation
+    )
     return found.resolved_for(objective_of(source, found))
 
 

@@ -11,15 +11,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
+import numpy as np
+
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from genus.examples.blocks import Documents
+    from genus.text import Fields
     from genus.tokens.store import Store
     from genus.tokens.tokenizer import Tokenizer
     from genus.tokens.vocabulary import Vocabulary
@@ -54,6 +56,11 @@ class Sequence:
     """(L,) false where the token is given, such as those of a prompt, and no target of `CausalLM`; None: all are."""
     prefix: int | None = None
     """Number of its first tokens that are a prefix, which prefix masks let all of them see; None: it has none."""
+    sentences: Callable[[], NDArray[np.int64]] | None = None
+    """Returns (L,) a number for each token, the same for those of one sentence, -1 in the frame; it is called where it
+    is needed. None: it is not known where sentences end."""
+    positions: NDArray[np.int64] | None = None
+    """(L,) ascending positions of the tokens, where they are not all tokens of a text; None: 0, 1, 2, ..."""
 
 
 @dataclass(slots=True)
@@ -93,6 +100,14 @@ class EpochPlan:
         """Return the token ids (tokens,) int64 of a span."""
         return store.ids[self.start[span] : self.stop[span]].astype("int64")
 
+    def sentences(self, span: int, store: Store) -> NDArray[np.int64]:
+        """Return (tokens,) the number in the store of the sentence of each token of a span."""
+        start, stop = int(self.start[span]), int(self.stop[span])
+        first = int(np.searchsorted(store.sentences, start, side="right"))
+        last = int(np.searchsorted(store.sentences, stop))
+        ends = np.concatenate([[start], store.sentences[first:last], [stop]])
+        return np.repeat(np.arange(first - 1, last), np.diff(ends))
+
 
 class ExampleFormat(Part, ABC):
     """An example format: it cuts a corpus into training examples (sequences, segments, labels)."""
@@ -107,6 +122,9 @@ class ExampleFormat(Part, ABC):
 
     texts: ClassVar[int] = 1
     """Largest number of texts that an example is framed of: 2 for pairs."""
+
+    tells_sentences: ClassVar[bool] = False
+    """Whether its examples tell which sentence each token is of (`Sequence.sentences`)."""
 
     stochastic: ClassVar[bool] = True
     """Whether the plan depends on seed and epoch; otherwise all epochs use one plan."""
@@ -125,6 +143,17 @@ class ExampleFormat(Part, ABC):
     def of_corpus(self, store: Store, tokenizer: Tokenizer) -> Self:
         """Return the format with what it keeps of the training corpus in the recipe; by default itself."""
         return self
+
+    def check_fields(self, fields: Fields) -> None:
+        """Check that the fields of a text, before it is read, give what the format needs; by default any do.
+
+        Raises:
+            UsageError: they do not.
+        """
+
+    def left_out(self, store: Store, vocabulary: Vocabulary, limits: Limits) -> str:
+        """Return a notice of the documents of which no example of these limits is made; "" where all are used."""
+        return ""
 
     def unfamiliar(self, store: Store, tokenizer: Tokenizer) -> str:
         """Return a notice of what a text has that the training corpus of the format had not; "" if there is nothing."""

@@ -22,6 +22,7 @@ from genus.files import beside, read_json, write_json
 from genus.objectives.supervised import FineTuned
 from genus.part import diff
 from genus.recipe import Recipe
+from genus.tokens import steps
 from genus.tokens.tokenizer import CHOICES, Tokenizer
 
 if TYPE_CHECKING:
@@ -164,8 +165,9 @@ def assemble(
     """
     layout = layout_of(config, weights)
     _check(config, layout)
+    tokenizer = _with_target(tokenizer, layout)
     tensors = clean(weights, layout)
-    heads = heads_in(tensors, layout, config)
+    heads = heads_in(tensors, layout, config, () if own is None else [one.name for one in own.exported.objectives])
     tensors = serving(tensors, layout, heads)
     absent = [choice for choice, module in layout.optional.items() if not _has(tensors, layout, heads, module)]
     try:
@@ -234,6 +236,16 @@ def _fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[
     if any(one.of_words for one in tasks):
         return tokenizer.of_words()
     return tokenizer.read_by(causal=model.causal and any(one.pooled for one in tasks))
+
+
+def _with_target(tokenizer: Tokenizer, layout: Layout) -> Tokenizer:
+    """Return the tokenizer with the layout's template of what a decoder writes, where tokenizer files tell none."""
+    own, usual = tokenizer.tokens.special_tokens, layout.template.tokens.special_tokens
+    told = {step for step, _ in steps(usual.target or "")} - {"$A"}
+    if own.target is not None or not told or not told <= {*own.names()}:
+        return tokenizer
+    specials = replace(own, target=usual.target, summary=usual.summary)
+    return replace(tokenizer, tokens=replace(tokenizer.tokens, special_tokens=specials))
 
 
 def _written(
@@ -329,8 +341,13 @@ def _continued(layout: Layout, model: Model, objectives: list[Objective], tokeni
     needs: frozenset[str] = frozenset().union(*(objective.requires for objective in objectives))
     objectives = [*(one for one in template.objectives if one.provides & needs), *objectives]
     longest, told = model.max_length, None if layout.positions is None else config.get(layout.positions)
+    source = model.max_length_of("source")
     stages = tuple(
-        replace(stage, max_length=told or min(stage.max_length, longest or stage.max_length))
+        replace(
+            stage,
+            max_length=told or min(stage.max_length, longest or stage.max_length),
+            source_length=stage.source_length and min(stage.source_length, source or stage.source_length),
+        )
         for stage in template.stages
     )
     length = min(template.finetuning.max_length, longest or template.finetuning.max_length)

@@ -104,32 +104,39 @@ def clean(tensors: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]
     return Renamed(tensors, found)
 
 
-def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json) -> list[str]:
+def heads_in(tensors: Mapping[str, Tensor], layout: Layout, config: Json, known: Collection[str] = ()) -> list[str]:
     """Return the names of the heads whose tensors are present.
 
-    A head without tensors of its own, as an output layer that is the token embedding, is there if a class that the
-    configuration names has it, or no class is named, and its layout recognizes the folder. Where several heads have the
-    same tensor names, the candidates are those of the class that the configuration names; if it names none, those that
-    fit the network's modules (with a pooler or without); of these, the first whose layout recognizes the configuration
-    and tensors is chosen, else the first.
+    A head without tensors of its own, as an output layer that is the token embedding, or without any but `spare` ones,
+    is there if a class that the configuration names has it, or no class is named, and it is recognized. Where several
+    heads have the same tensor names, the candidates are those of the class that the configuration names; if it names
+    none, those that fit the network's modules (with a pooler or without); of these, the first that is recognized is
+    chosen, else the first. A head is recognized by the recipe, where there is one, else by its layout.
 
     Args:
         tensors: tensors as `clean` returns them.
         layout: the layout of the tensors.
         config: the content of `config.json`.
+        known: names of the heads in the recipe.
     """
+    trained = frozenset(known) & layout.heads.keys()
+
+    def told(head: str) -> bool:
+        return head in trained if trained else layout.heads[head].tells(config, tensors)
+
     modules = {name.rpartition(".")[0] for name in tensors}
     own = {head: _theirs_of(choice) for head, choice in layout.heads.items() if choice.fits(config)}
     classes = config.get("architectures") or ()
     named = layout.named(classes)
-    found = [head for head, names in own.items() if names <= modules | tensors.keys()]
-    bare = {head for head in found if (head in named or not classes) and layout.heads[head].tells(config, tensors)}
-    found = [head for head in found if own[head] or head in bare]
+    there = modules | tensors.keys()
+    found = [head for head, names in own.items() if names - layout.heads[head].spare <= there]
+    bare = {head for head in found if (head in named or not classes) and told(head)}
+    found = [head for head in found if own[head] & there or head in bare]
     for head in tuple(found):
         rivals = [other for other in found if own[other] & own[head]]
         if rivals[1:]:
             fitting = [one for one in rivals if one in named] or _pooled_alike(rivals, tensors, layout) or rivals
-            chosen = [one for one in fitting if layout.heads[one].tells(config, tensors)] or fitting
+            chosen = [one for one in fitting if told(one)] or fitting
             found = [one for one in found if one not in rivals or one == chosen[0]]
     return found
 
@@ -157,6 +164,7 @@ def to_ours(
         GenusError: tensors are missing, of the wrong shape, not finite, or have no place in the learner.
     """
     table, expected = layout.table(learner.heads), learner.tensors()
+    spare = frozenset().union(*(layout.heads[head].spare for head in layout.kept(learner.heads))) - tensors.keys()
     found: dict[str, Tensor] = {}
     missing, wrong = [], []
     used: set[str] = set()
@@ -165,6 +173,9 @@ def to_ours(
         if name != there.ours[0]:
             continue
         used.update(there.theirs)
+        if spare.issuperset(there.theirs):
+            found |= {one: torch.zeros(expected[one].shape, dtype=dtype) for one in there.ours}
+            continue
         absent = [one for one in there.theirs if one not in tensors]
         missing += absent
         if not absent:

@@ -91,4 +91,4 @@ class Result:
     """Of each id, in nats, given all before it: those of the model, before temperature, filters and penalties."""
     reason: Reason
     score: float | None = None
-    """Of a beam search: the sum of log-probabilities by which it chose, over length ** length_penalty."""
+    """Of a beam search: the sum of log-probabilities by which it chose, over its length penalty."""

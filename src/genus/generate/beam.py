@@ -1,4 +1,4 @@
-"""Beam search, with the length penalty and the ways to stop of transformers.
+"""Beam search, with the length penalty of transformers or of GNMT, and transformers' ways to stop.
 
 Legend: S beams that are read together, V vocabulary.
 """
@@ -33,6 +33,9 @@ class BeamSearch(Decoding):
 
         score = Σ log p / length ** length_penalty,   length in generated tokens, the end token included
 
+    or, in the form `gnmt`, Σ log p / ((5 + length) / 6) ** length_penalty, which favors long texts less (Wu et al.
+    2016, arXiv:1609.08144, with the power 0.6 in Vaswani et al. 2017, section 6.1; tensor2tensor, beam_search.py).
+
     The best 2 `beams` candidates of all beams are taken; those of the first `beams` that end are kept as ended, the
     best `beams` that do not end go on. Source: transformers' `generate(num_beams=...)`, whose results these are.
     """
@@ -40,16 +43,24 @@ class BeamSearch(Decoding):
     beams: Count = 4
     length_penalty: float = 1.0
     """Above 0, longer texts win; 0: the plain sum."""
+    penalty_form: Literal["length", "gnmt"] = "length"
+    """What is raised to the power `length_penalty`: the length, or (5 + length) / 6."""
     early_stopping: Literal["no", "yes", "never"] = "no"
     """When to stop: `yes`: once there are `beams` ended texts; `no`: once the best beam, by its length now, cannot win;
     `never`: once none can, at its best possible length. (In transformers: True, False, "never".)"""
 
+    def score(self, total: float, length: int) -> float:
+        """Return the score of a text of so many tokens, whose log-probabilities have this sum."""
+        size = length if self.penalty_form == "length" else (5 + length) / 6
+        return float(total / size**self.length_penalty)
+
     def in_transformers(self) -> dict[str, Any]:
-        """Return beams, length penalty and when to stop."""
+        """Return beams, length penalty and when to stop, and the penalty's form where it is not theirs."""
         stopping = {"no": False, "yes": True, "never": "never"}[self.early_stopping]
+        form = {} if self.penalty_form == "length" else {"penalty_form": self.penalty_form}
         return {
             "do_sample": False, "num_beams": self.beams, "length_penalty": self.length_penalty,
-            "early_stopping": stopping,
+            "early_stopping": stopping, **form,
         }  # fmt: skip
 
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
@@ -186,7 +197,7 @@ class Search:
     def _keep(self, new: list[Ended]) -> None:
         """Let texts that have just ended compete with those before, unless the search is decided."""
         if self._open():
-            scored = [replace(one, score=one.score / len(one.ids) ** self.choice.length_penalty) for one in new]
+            scored = [replace(one, score=self.choice.score(one.score, len(one.ids))) for one in new]
             self.ended = sorted([*self.ended, *scored], key=lambda one: -one.score)[: len(self.texts)]
 
     def _open(self) -> bool:
@@ -200,4 +211,4 @@ class Search:
         text, penalty = self.texts[0], self.choice.length_penalty
         longest = self.choice.early_stopping == "never" and penalty > 0
         length = text.most if longest else len(text.ids)
-        return bool(float(self.sums[0]) / length**penalty > self.ended[-1].score)
+        return self.choice.score(float(self.sums[0]), length) > self.ended[-1].score

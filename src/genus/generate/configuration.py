@@ -19,8 +19,8 @@ STOPPING = {False: "no", True: "yes", "never": "never"}
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 """Keys that say what the vocabulary and the configuration say too."""
 READ = {
-    *IDS, "do_sample", "num_beams", "length_penalty", "early_stopping", "temperature", "top_k", "top_p", "min_p",
-    "repetition_penalty", "no_repeat_ngram_size", "max_new_tokens", "max_length", "transformers_version",
+    *IDS, "do_sample", "num_beams", "length_penalty", "penalty_form", "early_stopping", "temperature", "top_k", "top_p",
+    "min_p", "repetition_penalty", "no_repeat_ngram_size", "max_new_tokens", "max_length", "transformers_version",
 }  # fmt: skip
 """Keys that are read, or say nothing of the texts."""
 
@@ -84,4 +84,9 @@ def _decoding(config: dict[str, Any]) -> Decoding:
     if beams == 1:
         return Greedy()
     stopping = STOPPING[config.get("early_stopping", False)]
-    return BeamSearch(beams=beams, length_penalty=float(config.get("length_penalty", 1.0)), early_stopping=stopping)  # type: ignore[arg-type]
+    return BeamSearch(
+        beams=beams,
+        length_penalty=float(config.get("length_penalty", 1.0)),
+        penalty_form=config.get("penalty_form", "length"),
+        early_stopping=stopping,  # type: ignore[arg-type]
+    )

@@ -12,6 +12,8 @@ from torch.utils._pytree import register_dataclass
 from genus.part import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from genus.batch import Batch, Memory
@@ -96,6 +98,10 @@ class Network(nn.Module, ABC):
     def compile_units(self) -> list[nn.Module]:
         """Return the modules for regional compilation: each is compiled by itself, those that are alike once."""
         return [self]
+
+    def adopted(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of another network under the names of this one's; by default they have the same."""
+        return dict(given)
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Pooler: map the hidden states (N, H) of one token per sequence to sequence vectors (N, H)."""

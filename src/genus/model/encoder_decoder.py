@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from genus.batch import Batch
+from genus.errors import UsageError
 from genus.model import Model, Network, States
-from genus.model.attention.masks import Causal
+from genus.model.attention.masks import Causal, Full
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.attention.plan import Source
 from genus.model.cost import ComponentCost
@@ -15,6 +16,8 @@ from genus.model.transformer import Transformer  # a choice is read by its annot
 from genus.part import diff
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
     from torch import Tensor, nn
 
@@ -121,6 +124,24 @@ class EncoderDecoder(Model):
         """Return the FLOPs of the decoder's pooler per sequence."""
         return self.decoder.pool_flops()
 
+    def merge_pretrained(self, source: Model) -> Model:
+        """Return the source's architecture; of an encoder or a decoder, an encoder-decoder of two such (Rothe et al.).
+
+        The encoder's attention is bidirectional then, the decoder's causal, and cross-attention is new.
+
+        Raises:
+            UsageError: its attention cannot attend to another stream.
+
+        Source: Rothe et al. 2020, Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, section 3.
+        """
+        if isinstance(source, EncoderDecoder):
+            return source
+        if not isinstance(source, Transformer) or not isinstance(source.attention, MultiHeadAttention):
+            raise UsageError("--start: an encoder-decoder begins with an encoder or a decoder of MultiHeadAttention, "
+                             "as bert or gpt2, or with another encoder-decoder; take one")  # fmt: skip
+        encoder = replace(source, attention=replace(source.attention, mask=Full()), pooler=None)
+        return mirrored(encoder, source.embedding.position)
+
     def build(self, vocab_size: int) -> Network:
         """Return the network with initial weights."""
         return EncoderDecoderNetwork(self, vocab_size)
@@ -202,6 +223,13 @@ class EncoderDecoderNetwork(Network):
             streams["source"] = source.states
         found: States = self.decoder(batch, layers=layers, source=source, cache=cache, source_cache=source_cache)
         return replace(found, streams={**found.streams, **streams})
+
+    def adopted(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of another encoder-decoder, or those of one network for both sides."""
+        sides = ("encoder.", "decoder.")
+        if any(name.startswith(sides) for name in given):
+            return dict(given)
+        return {f"{side}{name}": tensor for side in sides for name, tensor in given.items()}
 
     def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
         """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`."""

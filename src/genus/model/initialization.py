@@ -50,15 +50,17 @@ class Glorot(Initialization):
     Source: Glorot and Bengio 2010, equation 16; TensorFlow's default, with which LSTMs were published.
     """
 
-    embedding_std: NotNegative = 0.02
-    """Standard deviation of embeddings and vectors."""
+    embedding_std: NotNegative | None = 0.02
+    """Standard deviation of embeddings and vectors; None: 1 / √E for E dimensions, so that the logits of an output tied
+    with it have variance 1 (tensor2tensor, layers/modalities.py)."""
 
     def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
         """Initialize linear maps from U(-scale a, scale a), all others from N(0, (scale embedding_std)²)."""
         if role in ("hidden", "output"):
             nn.init.xavier_uniform_(weight, gain=scale)
         else:
-            nn.init.normal_(weight, std=scale * self.embedding_std)
+            std = weight.shape[-1] ** -0.5 if self.embedding_std is None else self.embedding_std
+            nn.init.normal_(weight, std=scale * std)
 
 
 class FanIn(Initialization):

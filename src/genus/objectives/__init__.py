@@ -111,6 +111,8 @@ class Objective(Part, ABC):
 
     needs_tokens: ClassVar[frozenset[str]] = frozenset()
     """Roles of special tokens that the vocabulary must have, such as `mask`."""
+    needs_sentences: ClassVar[bool] = False
+    """Whether it needs to know which sentence each token is of (`Sequence.sentences`)."""
     causal: ClassVar[bool | None] = None
     """Whether the attention mask must be causal (True), must not be (False), or may be either (None)."""
     gives_facts: ClassVar[frozenset[str]] = frozenset()
@@ -258,13 +260,11 @@ class Learner(nn.Module):
     def outputs(self, batch: Batch, *, rounded: bool = False, **given: Any) -> dict[str, dict[str, Tensor]]:
         """Return the outputs of the heads that learn from the batch, by head name; see `Head.outputs`.
 
-        Heads answer in the format of their weights, and at least in float32, whatever the network's precision: the 8
-        significant bits of bfloat16 are too few, different texts would get the same numbers.
+        Heads answer in the format of their weights, and at least in float32: bfloat16 gives texts equal numbers.
 
         Args:
             batch: the batch.
-            rounded: let heads compute in autocast's dtype too, as for the logits of a vocabulary; the outputs are in
-                float32 at least even so.
+            rounded: let heads compute in autocast's dtype too, as of a vocabulary; outputs are in float32 even so.
             given: what the network reads beside the batch, such as a key-value cache.
         """
         step: Step = self(batch, ask="rounded" if rounded else "precise", **given)

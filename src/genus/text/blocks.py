@@ -36,7 +36,7 @@ class Documents:
     cut: int = 0
     """Documents that were cut at the longest length of one (see `genus.text.read`); the rest is the next document."""
     codes: list[tuple[str, ...]] = field(default_factory=list)
-    """Control codes of each text, none empty."""
+    """Control codes of each text, none empty; or its source alone, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,18 @@ class Fields:
     """Field of the title, which precedes the text as its own sentence; None: no title."""
     codes: tuple[str, ...] = ()
     """Fields of control codes, or `PLACES`, in their order in front of a text: they are no part of the text."""
+    source: str | None = None
+    """Field of the source of which the text is the target, such as the same sentence in another language; None: texts
+    have none. It is kept where codes are kept."""
 
     def __post_init__(self) -> None:
         """Check the names of codes.
 
         Raises:
-            UsageError: one begins with `@` and is no place.
+            UsageError: one begins with `@` and is no place; or there are codes and a source.
         """
+        if self.codes and self.source is not None:
+            raise UsageError("--source: a text has a source or control codes, not both; leave --codes out")
         for name in self.codes:
             if name.startswith("@") and name not in PLACES:
                 raise UsageError(f"--codes: {name!r} is no place of a text; expected {' or '.join(PLACES)}, or a field")
@@ -43,6 +48,7 @@ class Fields:
     def _options(self) -> dict[str, str]:
         """The option by which each field is named, the text first."""
         named = {name: "--codes" for name in self.codes if name not in PLACES}
+        named |= {} if self.source is None else {self.source: "--source"}
         return {self.text: "--field"} | ({} if self.title is None else {self.title: "--title"}) | named
 
     @property
@@ -51,8 +57,8 @@ class Fields:
         return list(self._options)
 
     def __str__(self) -> str:
-        """Return the quoted names in the order of the document: codes, title, text."""
-        named = [*self.codes, *([] if self.title is None else [self.title]), self.text]
+        """Return the quoted names in the order of the document: codes or source, title, text."""
+        named = [*self.codes, *(name for name in (self.source, self.title) if name is not None), self.text]
         return " and ".join(map(repr, named))
 
     def require(self, there: Iterable[str], where: str) -> None:
@@ -70,19 +76,26 @@ class Fields:
     def document(self, row: Mapping[str, object], source: str, where: str) -> Document:
         """Return title, text and codes of a row that has the fields; null gives an empty string, and no code.
 
+        The source of a text, if it has one, comes as its only code.
+
         Raises:
             GenusError: a field is not text, or a code neither text nor a number.
         """
         title = "" if self.title is None else _text(row, self.title, where)
-        codes = (_place(name, source) if name in PLACES else _code(row, name, where) for name in self.codes)
+        codes = [_place(name, source) if name in PLACES else _code(row, name, where) for name in self.codes]
+        if self.source is not None:
+            codes = [_text(row, self.source, where).strip()]
         return title, _text(row, self.text, where), tuple(filter(None, codes))
 
     def codes_of_file(self, source: str) -> tuple[str, ...]:
         """Return the codes of a plain-text file, which all of its documents have.
 
         Raises:
-            UsageError: a code is a field, which such a file has not.
+            UsageError: a code is a field, which such a file has not; or texts have sources.
         """
+        if self.source is not None:
+            raise UsageError(f"{source}: --source {self.source}: text without fields has no source beside it; make it "
+                             ".jsonl or .parquet with a field for each side")  # fmt: skip
         if fields := [name for name in self.codes if name not in PLACES]:
             raise UsageError(f"{source}: --codes {fields[0]}: text without fields has codes by {' and '.join(PLACES)}")
         return tuple(_place(name, source) for name in self.codes)
@@ -98,7 +111,9 @@ def _text(row: Mapping[str, object], name: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         found = reprlib.repr(value)[:40]
-        raise GenusError(f"{where}: field {name!r} is not text but {found!r}; name another with --field or --title")
+        raise GenusError(
+            f"{where}: field {name!r} is not text but {found!r}; name another with --field, --title or --source"
+        )
     return value
 
 

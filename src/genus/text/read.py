@@ -53,7 +53,7 @@ class Corpus:
 def read_documents(sources: Iterable[Path | str], fields: Fields = TEXT) -> Iterator[str]:
     """Yield the documents of .txt, .jsonl and .parquet files, folders of such files, and Hugging Face dataset ids.
 
-    The control codes of a document come before it, each as a text of its own.
+    The control codes of a document, or its source, come before it, each as a text of its own.
 
     Args:
         sources: paths, or ids such as `org/name` or `org/name:config`.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-MEMORY = "memory.safetensors"
+MODEL, MEMORY = "model.safetensors", "memory.safetensors"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Checkpoints:
         for number, values in whole["state"].items():
             moments |= {f"{number}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
             plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        tensors = {"model.safetensors": _copied(learner.tensors()), "optimizer.safetensors": _copied(moments)}
+        tensors = {MODEL: _copied(learner.tensors()), "optimizer.safetensors": _copied(moments)}
         if memory:
             tensors[MEMORY] = _copied(memory)
         kept = {"state": plain, "param_groups": copy.deepcopy(whole["param_groups"])}
@@ -123,10 +123,10 @@ class Checkpoints:
             GenusError: there are checkpoints, and none of them is intact.
         """
         for step in reversed(self.steps()):
-            fault = _fault(self.path(step))
-            if fault is None:
+            why = fault(self.path(step))
+            if why is None:
                 return self.path(step)
-            log(f"warning: {self.path(step)}: {fault}; taking the one before")
+            log(f"warning: {self.path(step)}: {why}; taking the one before")
         if self.steps():
             raise GenusError(f"{self.folder}: none of the checkpoints is whole; start anew in another folder")
         return None
@@ -151,7 +151,7 @@ class Checkpoints:
         if state["text"] != self.text:
             raise UsageError(f"{path}: made on other text; resume with what it began with, or start in another folder")
         own = learner.tensors()
-        saved = load_file(path / "model.safetensors")
+        saved = load_file(path / MODEL)
         if saved.keys() != own.keys():
             names = ", ".join(sorted(saved.keys() ^ own.keys())[:3])
             raise UsageError(f"{path}: holds another model; only one of the two has {names}; start in another folder")
@@ -188,7 +188,7 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
 
-def _fault(path: Path) -> str | None:
+def fault(path: Path) -> str | None:
     """Return how a checkpoint is damaged, None if all files match the manifest."""
     try:
         manifest: dict[str, str] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))

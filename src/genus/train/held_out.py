@@ -37,7 +37,8 @@ def evaluate(
 
     The metrics are each loss `name` in nats per target, its further sums per target (`masked_lm/correct` is the masked
     accuracy), and `loss`, the training objective. Token losses also have `name/perplexity` = exp(name) and
-    `name/bits_per_byte` = total nats / (ln 2 x total bytes of the predicted text). Every process evaluates all batches.
+    `name/bits_per_byte` = total nats / (ln 2 x total bytes of the predicted text), both of `name/nll` where the loss is
+    label-smoothed. Every process evaluates all batches.
 
     Recurrent memory is carried from batch to batch. Random draws of the forward pass, such as a generator's samples,
     are seeded by the batch number, so that they are equal in every call; the global random state is restored.
@@ -69,8 +70,9 @@ def evaluate(
     totals, numbers = _tensors(sums), _tensors(counts)
     found = {"loss": learner.objective(totals, numbers).item()} | means(totals, numbers)
     for name, size in sizes.items():
-        found[f"{name}/perplexity"] = math.exp(min(found[name], LARGEST))
-        found[f"{name}/bits_per_byte"] = sums[name] / (math.log(2) * max(1.0, size))
+        nats = f"{name}/nll" if f"{name}/nll" in sums else name
+        found[f"{name}/perplexity"] = math.exp(min(found[nats], LARGEST))
+        found[f"{name}/bits_per_byte"] = sums[nats] / (math.log(2) * max(1.0, size))
     return found
 
 

@@ -69,6 +69,9 @@ def _lay(
     ids, real = np.full(len(sequence), pad, dtype=np.int64), sequence >= 0
     every = [each for row in rows for each in row]
     ids[real] = np.concatenate([ids[:0], *(each.ids for each in every)])
+    if any(each.positions is not None for each in every):
+        given = [np.arange(len(each.ids)) if each.positions is None else each.positions for each in every]
+        positions[real] = np.concatenate(given)
     spare = _spare("sequences", len(offsets) - 1, max_sequences)
     return Packed(
         ids=torch.from_numpy(ids),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -65,6 +66,23 @@ def framed(texts: list[NDArray[np.int64]], vocabulary: Vocabulary, separators: i
     return Sequence(ids, segments, fixed | (ids == vocabulary.sep))
 
 
+def sentences(
+    plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary, length: int, separators: int = 0
+) -> NDArray[np.int64]:
+    """Return (L,) the number of the sentence of each token of an example of L = `length`, -1 in the frame.
+
+    A separator between two texts is of the sentence before it.
+    """
+    found: list[NDArray[np.int64]] = []
+    for span in range(plan.offsets[index], plan.offsets[index + 1]):
+        between = [np.full(separators, found[-1][-1])] if found else []
+        found += [*between, plan.sentences(span, store)]
+    inner, before = np.concatenate(found), len(vocabulary.begins)
+    numbers = np.full(length, -1, dtype=np.int64)
+    numbers[before : before + len(inner)] = inner
+    return numbers
+
+
 def _cut(block: SentenceBlock, room: int) -> SentenceBlock:
     """Return the block with every sentence longer than `room` cut into pieces."""
     length = block.stop - block.start
@@ -108,6 +126,7 @@ class FullSentences(ExampleFormat):
     """
 
     stochastic: ClassVar[bool] = False
+    tells_sentences: ClassVar[bool] = True
 
     separate: bool = True
     """Whether an extra separator token is put between two documents of one sequence."""
@@ -121,7 +140,10 @@ class FullSentences(ExampleFormat):
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the texts with special tokens and separators, without targets."""
         texts = [plan.text(span, store) for span in range(plan.offsets[index], plan.offsets[index + 1])]
-        return Example({"tokens": framed(texts, vocabulary, int(self.separate))}, {})
+        tokens = framed(texts, vocabulary, int(self.separate))
+        length, separators = len(tokens.ids), int(self.separate)
+        tokens.sentences = partial(sentences, plan, index, store, vocabulary, length, separators)
+        return Example({"tokens": tokens}, {})
 
 
 class DocSentences(ExampleFormat):
@@ -134,6 +156,7 @@ class DocSentences(ExampleFormat):
     """
 
     stochastic: ClassVar[bool] = False
+    tells_sentences: ClassVar[bool] = True
 
     def plan(
         self, documents: Documents, store: Store, vocabulary: Vocabulary, limits: Limits, seed: int, epoch: int
@@ -143,4 +166,6 @@ class DocSentences(ExampleFormat):
 
     def read(self, plan: EpochPlan, index: int, store: Store, vocabulary: Vocabulary) -> Example:
         """Return the text with special tokens, without targets."""
-        return Example({"tokens": Sequence(*vocabulary.frame(plan.text(index, store)))}, {})
+        tokens = Sequence(*vocabulary.frame(plan.text(index, store)))
+        tokens.sentences = partial(sentences, plan, index, store, vocabulary, len(tokens.ids))
+        return Example({"tokens": tokens}, {})

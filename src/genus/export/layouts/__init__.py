@@ -110,6 +110,8 @@ class HeadLayout:
     """Choices of the model that must not be null with this head."""
     lacks: frozenset[str] = frozenset()
     """Choices of the model that are null with this head; a folder's tensors of them are ignored."""
+    spare: frozenset[str] = frozenset()
+    """Hugging Face's names of tensors that a folder may lack; they are 0 then."""
     tells: Callable[[Json, Mapping[str, Tensor]], bool] = always
     """Returns whether these tensors are this head's, where other heads of the layout have the same tensor names."""
 

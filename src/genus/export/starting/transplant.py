@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
     from genus.tokens.tokenizer import Tokenizer
 
+NETWORK = "network."
+"""Prefix of the network's tensors in a learner."""
 ROLES = ("bos", "eos", "pad", "unk", "cls", "sep", "mask")
 
 
@@ -50,6 +52,9 @@ def init_from(source: LoadedModel, learner: Learner, tokenizer: Tokenizer) -> li
         given |= {
             name: _filled(means(given[name][:size], origin), own.get(name)) for name in by_vocabulary(source.learner)
         }
+    inner = {name.removeprefix(NETWORK): tensor for name, tensor in given.items() if name.startswith(NETWORK)}
+    given = {name: tensor for name, tensor in given.items() if not name.startswith(NETWORK)}
+    given |= {f"{NETWORK}{name}": tensor for name, tensor in learner.network.adopted(inner).items()}
     for name, tensor in given.items():
         if name in own and own[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"

@@ -81,6 +81,20 @@ class Causal(AttentionMask):
         return key.position <= query.position
 
 
+class Ordered(AttentionMask):
+    """Attention in an order of its own for each sequence: a token attends to those that come no later in the order.
+
+    The order 0, 1, 2, ... is causal attention, 0 for all tokens is full attention, 0 for the first ones and then 1, 2,
+    ... is that of a prefix (UniLM's masks; Dong et al. 2019).
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"order"})
+
+    def allowed(self, query: Place, key: Place) -> Tensor | None:
+        """Return the mask order of key <= order of query."""
+        return key.facts["order"] <= query.facts["order"]
+
+
 class Banded(AttentionMask):
     """Locally banded causal attention: to itself and the `width` - 1 tokens before (Child et al. 2019; GPT-3, 2.1)."""
 

@@ -26,6 +26,11 @@ class Output(Part, ABC):
             ValueError: it does not.
         """
 
+    @property
+    def label_smoothing(self) -> float:
+        """ε of its loss, for losses that compute logits themselves and cannot smooth."""
+        return 0.0
+
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
         """Return the module; weights that it shares with the network are set by `OutputLayer.tie`.
@@ -71,6 +76,7 @@ class OutputLayer(nn.Module, ABC):
             sample: whether to sample a token from the softmax per target; the samples have no gradient.
 
         Returns:
-            `loss`, the summed negative log-likelihood in nats; `correct`, the number of labels with the highest logit,
-            if it is cheap to compute; `sampled` (M,) if requested.
+            `loss`, the summed negative log-likelihood in nats; `nll`, the same without label smoothing, if the loss has
+            it; `correct`, the number of labels with the highest logit, if it is cheap to compute; `sampled` (M,) if
+            requested.
         """

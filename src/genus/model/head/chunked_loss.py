@@ -29,9 +29,18 @@ def chunk_rows(rows: int, width: int) -> int:
 
 
 def likelihood(
-    states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None, targets: Targets, *, sample: bool = False
+    states_ME: Tensor,
+    weight_VE: Tensor,
+    bias_V: Tensor | None,
+    targets: Targets,
+    *,
+    sample: bool = False,
+    smoothing: float = 0.0,
+    classes: int | None = None,
 ) -> dict[str, Tensor]:
     """Return the cross-entropy loss: the summed negative log-likelihood of the labels under softmax(x Wᵀ + b).
+
+    With label smoothing, the loss of a target is (1 - smoothing) nll + smoothing · mean over the classes of -log p.
 
     If all logits fit into one chunk they are kept for the backward pass. Else the gradients of each chunk are computed
     in the forward pass: three products per chunk in all, as without chunks, and no tensor of size (M, V) is kept.
@@ -42,22 +51,45 @@ def likelihood(
         bias_V: the output bias.
         targets: labels, and their weights, if any.
         sample: whether to sample a token from the softmax per target; the samples have no gradient.
+        smoothing: the weight of the mean over all classes; 0 for none.
+        classes: the number of classes, the first rows of the matrix; None: all of its rows.
 
     Returns:
-        `loss` in nats, `correct`, the number of labels that are the argmax, and `sampled` (M,) if requested.
+        `loss` in nats, `correct`, the number of labels that are the argmax, and `sampled` (M,) if requested; with label
+        smoothing also `nll`, the negative log-likelihood without it, which has no gradient.
     """
+    classes = len(weight_VE) if classes is None else classes
     rows = chunk_rows(len(states_ME), len(weight_VE))
     if rows < len(states_ME):
         share_M = targets.counted().float() if targets.weight is None else targets.weight.float()
         graded = torch.is_grad_enabled()
-        loss, correct, sampled = ChunkedLikelihood.apply(  # type: ignore[no-untyped-call]
-            states_ME, weight_VE, bias_V, targets.label, share_M, rows, graded, sample
+        loss, nll, correct, sampled = ChunkedLikelihood.apply(  # type: ignore[no-untyped-call]
+            states_ME, weight_VE, bias_V, targets.label, share_M, rows, graded, sample, smoothing, classes
         )
         correct = correct if targets.weight is not None else correct.long()
-        return {"loss": loss, "correct": correct} | ({"sampled": sampled} if sample else {})
+        found = {"loss": loss, "correct": correct} | ({"nll": nll} if smoothing else {})
+        return found | ({"sampled": sampled} if sample else {})
     logits_MV = F.linear(states_ME, weight_VE, bias_V)
-    found = dict(zip(("loss", "correct"), classified(logits_MV, targets), strict=True))
+    if smoothing:
+        found = smoothed(logits_MV[:, :classes], targets, smoothing)
+    else:
+        found = dict(zip(("loss", "correct"), classified(logits_MV, targets), strict=True))
     return found | ({"sampled": drawn(logits_MV)} if sample else {})
+
+
+def smoothed(logits_MV: Tensor, targets: Targets, smoothing: float) -> dict[str, Tensor]:
+    """Return `loss`, the summed cross-entropy of smoothed labels in nats, and `nll` and `correct` of the labels.
+
+    The smoothed label is 1 - smoothing + smoothing / V at the label, and smoothing / V at every other class.
+
+    Source: Szegedy et al. 2016, section 7.
+    """
+    logs_MV = logits_MV.float().log_softmax(-1)
+    nll_M = -logs_MV.gather(1, targets.label.clamp(min=0)[:, None])[:, 0]
+    loss_M = (1 - smoothing) * nll_M - smoothing * logs_MV.mean(-1)
+    hit_M = logs_MV.detach().argmax(-1) == targets.label
+    correct = hit_M.sum() if targets.weight is None else (hit_M * targets.weight).sum()
+    return {"loss": targets.total(loss_M), "nll": targets.total(nll_M.detach()), "correct": correct}
 
 
 def classified(logits_MV: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -100,12 +132,17 @@ class ChunkedLikelihood(torch.autograd.Function):
         rows: int,
         graded: bool,
         sample: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, the weight of correct labels, and samples; products are in autocast's dtype."""
+        smoothing: float,
+        classes: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss, that without smoothing, the weight of correct labels, and samples.
+
+        Products are in autocast's dtype.
+        """
         kind = states_ME.device.type
         rounded = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VE.dtype
         weight, bias = weight_VE.to(rounded), None if bias_V is None else bias_V.to(rounded)
-        loss, correct = share_M.new_zeros(()), share_M.new_zeros(())
+        nll, even, correct = (share_M.new_zeros(()) for _ in range(3))
         sampled_M = torch.empty_like(label_M)
         gradients = _zeros(states_ME, weight_VE, bias_V) if graded else None
         with torch.autocast(kind, enabled=False):
@@ -119,22 +156,26 @@ class ChunkedLikelihood(torch.autograd.Function):
                 correct += (share * (logits.argmax(-1) == label[:, 0])).sum()
                 logs = logits.log_softmax(-1)
                 del logits
-                loss -= (share * logs.gather(1, label)[:, 0]).sum()
+                nll -= (share * logs.gather(1, label)[:, 0]).sum()
+                if smoothing:
+                    even -= (share * logs[:, :classes].mean(-1)).sum()
                 if gradients is not None:
                     slope = logs.exp_()
-                    slope.scatter_add_(1, label, slope.new_full((), -1.0).expand(label.shape)).mul_(share[:, None])
-                    _accumulate(gradients, at, slope.to(rounded), states, weight)
+                    slope.scatter_add_(1, label, slope.new_full((), smoothing - 1.0).expand(label.shape))
+                    if smoothing:
+                        slope[:, :classes] -= smoothing / classes
+                    _accumulate(gradients, at, slope.mul_(share[:, None]).to(rounded), states, weight)
         ctx.save_for_backward(*(gradients or ()))
-        ctx.mark_non_differentiable(correct, sampled_M)
-        return loss, correct, sampled_M
+        ctx.mark_non_differentiable(nll, correct, sampled_M)
+        return (1 - smoothing) * nll + smoothing * even, nll, correct, sampled_M
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, loss: Tensor, correct: Tensor, sampled_M: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients that the forward pass computed, times that of the loss."""
         states_ME, weight_VE, bias_V = ctx.saved_tensors
         wanted = (states_ME, weight_VE, bias_V if ctx.needs_input_grad[2] else None)
-        return (*(None if one is None else one * loss.to(one.dtype) for one in wanted), *[None] * 5)
+        return (*(None if one is None else one * loss.to(one.dtype) for one in wanted), *[None] * 7)
 
 
 def _zeros(states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from genus.model.cpu import few_rows_linear
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
 from genus.model.norm import LayerNorm, Norm
-from genus.part import Part
+from genus.part import Fraction, Part
 
 if TYPE_CHECKING:
     from genus.batch import Targets
@@ -83,7 +83,7 @@ class LMHead(Output):
                 f"{model.width} wide: give LMHead a transform, or a matrix of its own (tied=false)"
             )
 
-    def build(self, model: Model, vocab_size: int) -> OutputLayer:
+    def build(self, model: Model, vocab_size: int) -> LMHeadLayer:
         """Return the module.
 
         Raises:
@@ -103,6 +103,33 @@ class LMHead(Output):
         return product if self.transform is None else self.transform.cost(model.width, size) + product
 
 
+class LabelSmoothedLMHead(LMHead):
+    """Language-model head whose loss is label-smoothed: (1 - ε) nll + ε · mean over the vocabulary of -log p.
+
+    It takes ε from the label and gives ε / V to each of the V tokens (rows of padding included, see
+    `Recipe.padded_vocab_size`). Metrics have the unsmoothed negative log-likelihood as `nll`, of which perplexity and
+    bits per byte are computed.
+
+    Source: Szegedy et al. 2016, section 7; Vaswani et al. 2017, section 5.4. Deviation: tensor2tensor
+    (layers/common_layers.py, smoothing_cross_entropy) gives ε / (V - 1) to each token but the label, which is ε (V - 1)
+    / V here, and subtracts a constant, the smallest possible loss.
+    """
+
+    smoothing: Fraction = 0.1
+    """ε."""
+
+    @property
+    def label_smoothing(self) -> float:
+        """ε."""
+        return self.smoothing
+
+    def build(self, model: Model, vocab_size: int) -> LMHeadLayer:
+        """Return the module."""
+        made = super().build(model, vocab_size)
+        made.smoothing = self.smoothing
+        return made
+
+
 class LMHeadLayer(OutputLayer):
     """The module of an `LMHead`."""
 
@@ -110,6 +137,8 @@ class LMHeadLayer(OutputLayer):
     weight: Tensor
     """(V, E) output matrix; with tied weights it is the token embedding's parameter itself, set by `tie`."""
     bias: Tensor | None
+    smoothing: float = 0.0
+    """ε of label smoothing."""
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
         super().__init__()
@@ -138,8 +167,10 @@ class LMHeadLayer(OutputLayer):
         return few_rows_linear(self.states(hidden_MH), self.weight, self.bias)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
-        """Return `loss` and `correct` of the cross-entropy, and `sampled` if requested."""
-        return likelihood(self.states(hidden_MH), *self.filled(hidden_MH), targets, sample=sample)
+        """Return `loss` and `correct` of the cross-entropy, `nll` if labels are smoothed, `sampled` if requested."""
+        smoothing, classes = self.smoothing, len(self.weight)
+        states_ME, filled = self.states(hidden_MH), self.filled(hidden_MH)
+        return likelihood(states_ME, *filled, targets, sample=sample, smoothing=smoothing, classes=classes)
 
     def states(self, hidden_MH: Tensor) -> Tensor:
         """Return the inputs (M, E) of the output matrix."""

@@ -133,6 +133,13 @@ class DistilledMaskedLM(MaskedLM, Distillation):
         """The masked language model without the teacher."""
         return MaskedLM(masking=self.masking, output=self.output)
 
+    def check(self, model: Model) -> None:
+        """Check that the masked language model fits the model, and that its labels are not smoothed (ValueError)."""
+        super().check(model)
+        if self.output.label_smoothing:
+            raise ValueError("objectives: DistilledMaskedLM does not smooth labels, which its teacher's distributions "
+                             "take the place of; take output=LMHead")  # fmt: skip
+
     def with_teacher(self, model: Model, objectives: Sequence[Objective]) -> Self:
         """Return the objective with a masked language model as its teacher.
 

@@ -6,13 +6,14 @@ Legend: E texts, L tokens of a text.
 from __future__ import annotations
 
 import bisect
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from torch import nn
 
 from genus.examples import Example, Sequence
+from genus.objectives.corruption import Text
 from genus.objectives.masking import random_tokens
 from genus.objectives.noise import Noise  # a choice is read by its annotation
 from genus.objectives.noise.tokens import SpanNoise
@@ -45,11 +46,8 @@ def longest_text(objective: Objective, limits: Limits, frames: Frames) -> Limits
     return {"tokens": least + bisect.bisect_left(range(least, most), True, key=over) - 1}
 
 
-class TextToText(CausalLM):
-    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
-
-    The special tokens around the text stay around the source; the template `target` frames the tokens.
-    """
+class FromSource(CausalLM, ABC):
+    """An objective whose examples have a `source`, and `tokens` that a decoder predicts, both made of one text."""
 
     alone: ClassVar[bool] = True
 
@@ -77,8 +75,23 @@ class TextToText(CausalLM):
         return TextToTextHead(self, model, vocab_size)
 
     @abstractmethod
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
+        """Return upper bounds of the lengths of both streams, given those of framed texts, which never fall."""
+
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the length of the longest framed text for which both streams keep their limits."""
+        return longest_text(self, limits, frames)
+
+
+class TextToText(FromSource):
+    """An objective whose `source` and `tokens` are made of one text; the decoder predicts each of its tokens.
+
+    The special tokens around the text stay around the source; the template `target` frames the tokens.
+    """
+
+    @abstractmethod
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the source and the target of a text (L,), without special tokens of templates."""
 
@@ -91,16 +104,14 @@ class TextToText(CausalLM):
         source, target = self.sizes(np.maximum(raw["tokens"] - frames.framing(1), 0))
         return {"source": source + frames.framing(1), "tokens": target + frames.target_framing}
 
-    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
-        """Return the length of the longest framed text for which both streams keep their limits."""
-        return longest_text(self, limits, frames)
-
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both streams, and a target for each token of the decoder's but the first."""
         framed = example.tokens
         inner = np.flatnonzero(~framed.fixed)
         first, last = (int(inner[0]), int(inner[-1]) + 1) if len(inner) else (len(framed.ids), len(framed.ids))
-        source, target = self.divided(framed.ids[first:last], vocabulary, rng)
+        known = framed.sentences if self.needs_sentences else None
+        text = Text(framed.ids[first:last], None if known is None else known()[first:last])
+        source, target = self.divided(text, vocabulary, rng)
         ids = np.concatenate([framed.ids[:first], source, framed.ids[last:]])
         fixed = np.concatenate([framed.fixed[:first], np.zeros(len(source), np.bool_), framed.fixed[last:]])
         streams = {
@@ -115,6 +126,17 @@ class TextToTextHead(CausalLMHead):
     """The head of these objectives: a token of the decoder predicts its next one."""
 
     predicts: Prediction | None = "written"
+
+
+class SequenceToSequence(CausalLM):
+    """Learning from given pairs: -Σ log p(y_t | y_1 ... y_{t-1}, x), with the source x and the target y of a format.
+
+    Source: Vaswani et al. 2017, section 3 (after Sutskever et al. 2014), of translation.
+    """
+
+    def build(self, model: Model, vocab_size: int) -> TextToTextHead:
+        """Build the output layer as a head."""
+        return TextToTextHead(self, model, vocab_size)
 
 
 class Denoising(TextToText):
@@ -146,13 +168,14 @@ class Denoising(TextToText):
         return int(self.noise.spans(np.array([max(text, 0)]))[0])
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return what is shown and what is written of a text."""
-        taken = self.noise.taken(text, vocabulary, rng)
+        ids = text.ids
+        taken = self.noise.taken(ids, vocabulary, rng)
         first = taken & ~np.concatenate([[False], taken[:-1]])
         sentinels = vocabulary.sentinels[: int(first.sum())]
-        source = text.copy()
+        source = ids.copy()
         if self.inputs == "sentinel":
             source[first] = sentinels
             source = source[~taken | first]
@@ -160,11 +183,11 @@ class Denoising(TextToText):
             source = source[~taken]
         else:
             source[taken] = vocabulary.sentinels[:1]
-            drawn = taken & (rng.random(len(text)) < (self.random if self.inputs == "mask or random" else 0.0))
+            drawn = taken & (rng.random(len(ids)) < (self.random if self.inputs == "mask or random" else 0.0))
             source[drawn] = random_tokens(int(drawn.sum()), vocabulary, rng)
         if self.outputs == "text":
-            return source, text
-        target = text[taken]
+            return source, ids
+        target = ids[taken]
         if self.outputs == "spans":
             target = np.insert(target, np.flatnonzero(first[taken]), sentinels)
         return source, target
@@ -183,11 +206,12 @@ class PrefixLM(TextToText):
         return np.maximum(text - 1, np.minimum(text, 1)), np.maximum(text - 1, 0)
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the beginning and the rest."""
-        cut = int(rng.integers(1, len(text))) if len(text) > 1 else len(text)
-        return text[:cut], text[cut:]
+        length = len(text.ids)
+        cut = int(rng.integers(1, length)) if length > 1 else length
+        return text.ids[:cut], text.ids[cut:]
 
 
 class Deshuffling(TextToText):
@@ -201,7 +225,7 @@ class Deshuffling(TextToText):
         return text, text
 
     def divided(
-        self, text: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator
+        self, text: Text, vocabulary: Vocabulary, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the tokens in random order, and the text."""
-        return rng.permutation(text), text
+        return rng.permutation(text.ids), text.ids

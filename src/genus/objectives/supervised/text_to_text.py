@@ -57,9 +57,9 @@ class Seq2SeqLM(CompletionLM):
         return CausalLM.prepare_example(self.language_model, example, vocabulary, rng)
 
     def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
-        """Return the lengths that pretraining makes, by which a recipe is checked."""
-        return self.language_model.lengths(raw, frames)
+        """Return the lengths, of both streams alike: a recipe is checked by them, tasks have pairs of their own."""
+        return {**raw, SOURCE: raw["tokens"]}
 
     def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
-        """Return the limits of pretraining, by which a recipe is checked."""
-        return self.language_model.raw_limits(limits, frames)
+        """Return the limits, the least of both streams."""
+        return {"tokens": min(limits.values())}

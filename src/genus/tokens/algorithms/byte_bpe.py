@@ -35,6 +35,8 @@ ROBERTA = SpecialTokens(
     single="<s> $A </s>",
     pair="<s> $A </s> </s> $B </s>",
 )
+BART = replace(ROBERTA, target="</s> <s> $A </s>", summary="last")
+"""RoBERTa's special tokens; the decoder begins with the end token (fairseq, denoising_dataset.py, collate)."""
 GPT2 = SpecialTokens(unk="<|endoftext|>", bos="<|endoftext|>", eos="<|endoftext|>", summary="last")
 WHITE_SPACE = tuple("\u0120\u010a\u0109\u010d\u010b\u010c")
 """Space, line feed, tab, carriage return, vertical tab and form feed in the byte-level alphabet."""

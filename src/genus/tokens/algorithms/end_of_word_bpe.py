@@ -33,6 +33,18 @@ GPT1 = SpecialTokens(unk="<unk>", eos="\n</w>", in_text=False, summary="last")
 """GPT-1's unknown token, and the end of a line, its last piece, which no text has here and which ends documents."""
 CTRL = SpecialTokens(unk="<unk>", eos="</s>", summary="last")
 """CTRL's unknown token; the end of documents is ours. Its control codes are words of its vocabulary."""
+XLM = SpecialTokens(
+    bos="<s>",
+    eos="</s>",
+    pad="<pad>",
+    unk="<unk>",
+    mask="<special1>",
+    single="</s> $A </s>",
+    pair="</s> $A </s> $B </s>",
+    target="</s> $A </s>",
+    summary="last",
+)
+"""XLM's special tokens, as MASS has them for sentences: the end token begins them too (released code, dataset.py)."""
 CTRL_WORDS = r"\S+\n?"
 """CTRL's words: what is between white space, with the end of the line, if it follows (transformers, CTRLTokenizer)."""
 

@@ -48,6 +48,17 @@ DEFAULTS = SpecialTokens(
 )
 """sentencepiece's default special tokens; it has no padding token, so `<unk>` pads."""
 
+TRANSLATION = SpecialTokens(
+    pad="<pad>",
+    unk="<unk>",
+    eos="</s>",
+    single="$A </s>",
+    pair="$A </s> $B </s>",
+    target="<pad> $A </s>",
+    summary="last",
+)
+"""Special tokens of pairs of source and target: both end with `</s>`, and the decoder begins with padding, as T5's."""
+
 RUNS = rf"{SPACE}?[\p{{L}}\p{{M}}]+|{SPACE}?[^\p{{L}}\p{{M}}{SPACE}]+"
 """Pre-tokenization pattern in training: runs of letters or of other characters, with the space before them."""
 

@@ -36,6 +36,8 @@ BERT = SpecialTokens(
     single="[CLS] $A [SEP]",
     pair="[CLS] $A [SEP] $B:1 [SEP]:1",
 )
+MASS = replace(BERT, single="$A [SEP]", pair="$A [SEP] $B [SEP]", target="[SEP] $A [SEP]", summary="last")
+"""BERT's special tokens as MASS frames texts: the end token alone, with which the decoder begins too (fairseq)."""
 CONTINUED = "##"
 """Continuation prefix of pieces that do not start a word."""
 

@@ -77,13 +77,17 @@ class Store:
     """Folder of an opened store; None for a store in memory."""
     codes: NDArray[np.int64] | None = None
     """(documents, 2) first and past-the-last sentence of each document's control codes; None: the store has none."""
+    sources: NDArray[np.int64] | None = None
+    """(documents, 2) the same of each document's source, of which the document is the target: one sentence, or none
+    where it has no source; None: the store has none."""
     splits: tuple[tuple[float, bool], ...] = ()
     """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder of an opened store instead of its arrays."""
         if self.folder is None:
-            return Store, (self.ids, self.sentences, self.documents, self.document_bytes, None, self.codes)
+            arrays = self.ids, self.sentences, self.documents, self.document_bytes, None, self.codes, self.sources
+            return Store, arrays
         return _reopen, (self.folder, self.splits)
 
     @staticmethod
@@ -142,11 +146,16 @@ class Store:
         Documents are held out whole, chosen by a hash of their indices. Unless the fraction is 0, each side gets at
         least two documents if there are four, since pairs of segments need two, otherwise at least one. Where this
         takes over `LARGEST_EXCESS` more of the text than asked, as of a few books, the last sentences of every
-        document are held out instead: at most the fraction of its tokens, of some document at least one sentence.
+        document are held out instead: at most the fraction of its tokens, of some document at least one sentence. A
+        document with a source stays whole.
 
         Raises:
-            GenusError: the store has one document of one sentence, and the fraction is not 0.
+            GenusError: the store has one document of one sentence, or one pair, and the fraction is not 0.
         """
+        if held_out > 0 and len(self.documents) < 2 and self.sources is not None:
+            raise GenusError(
+                "the corpus is one source with its target, so none can be held out: give more, or take --run held_out=0"
+            )
         if held_out > 0 and len(self.documents) < 2 and np.diff(self.documents).sum() < 2:
             raise GenusError(
                 "the corpus has one document of one sentence, so none can be held out: "
@@ -159,7 +168,8 @@ class Store:
         tokens = self._document_tokens()
         first, last = self.documents.T
         cut = last
-        if len(chosen) < 2 or tokens[chosen].sum() > (held_out + LARGEST_EXCESS) * tokens.sum():
+        few = len(chosen) < 2 or tokens[chosen].sum() > (held_out + LARGEST_EXCESS) * tokens.sum()
+        if few and self.sources is None:
             cut = self._last_sentences(held_out)
         if (cut == last).all():
             rows = chosen == is_held_out
@@ -169,8 +179,9 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        codes, splits = None if self.codes is None else self.codes[rows], (*self.splits, (held_out, is_held_out))
-        return replace(self, documents=documents, document_bytes=text, codes=codes, splits=splits)
+        codes, sources = (None if before is None else before[rows] for before in (self.codes, self.sources))
+        splits = (*self.splits, (held_out, is_held_out))
+        return replace(self, documents=documents, document_bytes=text, codes=codes, sources=sources, splits=splits)
 
     def _chosen(self, held_out: float) -> NDArray[np.bool_]:
         """Return (documents,) which documents are held out if they are held out whole."""
@@ -214,7 +225,7 @@ def prepare(
         tokenizer: a trained tokenizer.
         folder: the folder of the store; a finished store of the same text and tokenizer is opened unchanged.
         workers: number of processes, by default one per processor; the store does not depend on it.
-        fields: names of the fields or columns of text, title and control codes, if the format has fields.
+        fields: names of the fields or columns of text, title, control codes or source, if the format has fields.
         progress: called after every block.
 
     Raises:
@@ -237,6 +248,7 @@ def prepare(
             "field": fields.text,
             "title": fields.title,
             "codes": list(fields.codes),
+            "source": fields.source,
             "text": fingerprints(found, workers),
         }
         try:
@@ -297,11 +309,16 @@ def _check_same(
         why = f"written in format {known['format']}, not {FORMAT}"
     elif known["tokenizer"] != tokenizer.hash():
         why = f"made with another tokenizer ({known['tokenizer']}, not {tokenizer.hash()})"
-    elif (made_from := Fields(known["field"], known.get("title"), tuple(known.get("codes", ())))) != fields:
+    elif (made_from := _fields(known)) != fields:
         why = f"made from the field {made_from}, not {fields}"
     why = why or changed(known["text"], sources)
     if why:
         raise GenusError(f"{folder}: was {why}; delete the folder, or prepare into another")
+
+
+def _fields(known: dict[str, Any]) -> Fields:
+    """Return the fields that a store was made from."""
+    return Fields(known["field"], known.get("title"), tuple(known.get("codes", ())), known.get("source"))
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:
@@ -326,8 +343,10 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
     )
     rows = documents.reshape(-1, 3)
     first, last, size = rows.T
-    codes = np.stack([np.append(0, last[:-1]), first], axis=1) if meta.get("codes") else None
-    return Store(ids, sentences, rows[:, :2], size, folder.absolute(), codes)
+    coded, paired = bool(meta.get("codes")), meta.get("source") is not None
+    before = np.stack([np.append(0, last[:-1]), first], axis=1) if coded or paired else None
+    documents, folder = rows[:, :2], folder.absolute()
+    return Store(ids, sentences, documents, size, folder, before if coded else None, before if paired else None)
 
 
 def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:

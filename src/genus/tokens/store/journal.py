@@ -32,7 +32,8 @@ META = "meta.json"
 JOURNAL = "journal.jsonl"
 FILES = ("ids.bin", "sentences.bin", "documents.bin")
 """Token ids; int64 offsets of every sentence's first token, and the end; int64 (first sentence, past the last, bytes)
-of every document. Control codes of a document are sentences between the document before it and its first sentence."""
+of every document. Control codes of a document, or its source, are sentences between the document before it and its
+first sentence."""
 READ_BYTES = 1 << 24
 
 
@@ -193,7 +194,8 @@ def check_identity(identity: dict[str, Any]) -> None:
     Raises:
         LookupError, TypeError or ValueError: it does not.
     """
-    for name, kind in {"tokenizer": str, "field": str, "title": str | None, "text": list}.items():
+    kinds = {"tokenizer": str, "field": str, "title": str | None, "source": str | None, "text": list}
+    for name, kind in kinds.items():
         if not isinstance(identity.get(name), kind):
             raise TypeError(f"{name} is {identity.get(name)!r}")
     if identity["dtype"] not in ("uint16", "uint32"):

@@ -43,8 +43,8 @@ class EncodedBlock:
     sentences: NDArray[np.int64]
     """(sentences,) number of tokens, at least 1."""
     documents: NDArray[np.int64]
-    """(documents, 3) number of codes, which stand before the sentences as sentences of their own, number of sentences,
-    at least 1, and UTF-8 bytes of the text."""
+    """(documents, 3) number of codes (or sources), which stand before the sentences as sentences of their own, number
+    of sentences, at least 1, and UTF-8 bytes of the text."""
     empty: int
     """Documents dropped because they have no token."""
     replaced: int
