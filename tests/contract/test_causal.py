@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,11 +22,9 @@ from genus.generate.engine import Engine
 from genus.generate.reader import Reader
 from genus.generate.sampling import Greedy
 from genus.model.cache import Cache, LayerCache
-from genus.model.head.lm_head import LMHead
 from genus.model.lstm import LSTM
 from genus.model.transformer import Transformer
 from genus.objectives import evaluating
-from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from small import VOCABULARY, shrunk
 
@@ -208,9 +206,10 @@ def needed(model: Model, tokens: int, texts: int) -> int:
 @pytest.mark.parametrize("name", CACHED)
 def test_a_cache_has_the_bytes_of_keys_and_values_and_little_else(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """32 texts with prompts of 4 to 48 tokens, as the engine decodes them together."""
-    tokenizer = ByteBPE(vocab_size=VOCABULARY).train(TEXTS)
-    plain = CausalLM(output=LMHead(tied=False))  # whatever tokens the row's own objective needs
-    recipe = CACHED[name].overlay({"tokens": tokenizer.tokens.to_json(), "objectives": [plain.to_json()]})
+    tokens = ByteBPE(vocab_size=VOCABULARY)
+    with_sentinels = replace(tokens.special_tokens, extra=("<extra_id_0>", "<extra_id_1>"))
+    tokenizer = replace(tokens, special_tokens=with_sentinels).train(TEXTS)
+    recipe = CACHED[name].overlay({"tokens": tokenizer.tokens.to_json()})
     engine, made = Engine(recipe.learner(), recipe.model, tokenizer), list[Reader]()
     reader = engine.reader
     monkeypatch.setattr(engine, "reader", lambda *given: made.append(reader(*given)) or made[-1])

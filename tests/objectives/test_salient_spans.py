@@ -147,7 +147,7 @@ def test_rows_learn_it(row: Recipe, tmp_path: Path) -> None:
     """Pieces and bytes: the target is a sentinel and a name or a date of the sentence that is its source."""
     corpus = tmp_path / "corpus.txt"
     sentences = [
-        f"so it was in {name} on May {day}, {1900 + day}." for day in range(1, 29) for name in ("Oslo", "Rome")
+        f"So it was in {name} on May {day}, {1900 + day}." for day in range(1, 29) for name in ("Oslo", "Rome")
     ]
     corpus.write_text("\n\n".join(" ".join(sentences[n : n + 4]) for n in range(0, 56, 4)), encoding="utf-8")
     recipe = small(row)

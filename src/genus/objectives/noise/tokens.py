@@ -39,10 +39,6 @@ class TokenNoise(RandomNoise):
         return taken
 
 
-SHORTEST = 1e-6
-"""Of mean lengths below it no more is asked: spans have a token at least."""
-
-
 class SpanNoise(RandomNoise):
     """Spans of a given mean length: all divisions into as many seen and hidden spans, a seen one first, are as likely.
 
@@ -64,7 +60,7 @@ class SpanNoise(RandomNoise):
     def spans(self, text: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of spans, for each of which there is a seen token."""
         hidden = self.hidden(text)
-        wanted: NDArray[np.float64] = np.clip(np.rint(hidden / max(self.span, SHORTEST)), 1, None)
+        wanted: NDArray[np.float64] = np.maximum(np.rint(hidden / self.span), 1)
         found: NDArray[np.int64] = np.minimum(wanted.astype(np.int64), np.minimum(hidden, text - hidden))
         return found
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+from torch import nn
 
 from genus.examples import Example, Sequence
 from genus.objectives.corruption import Text
@@ -52,6 +53,12 @@ class FromSource(CausalLM, ABC):
 
     label: str | None = None
     """Name of the loss and the head; None: that of the kind. A recipe's objectives have names of their own."""
+
+    def __post_init__(self) -> None:
+        """Check that a module can have the label as its name (ValueError)."""
+        if self.label is not None and (not self.label.isidentifier() or hasattr(nn.ModuleDict(), self.label)):
+            raise ValueError(f"label: expected a name of letters, digits and underscores that PyTorch does not use, "
+                             f"got {self.label!r}")  # fmt: skip
 
     @property
     def name(self) -> str:

@@ -89,7 +89,8 @@ class ByT5Bytes(Bytes):
         config = read_config(folder)
         if config.get("tokenizer_class") != CLASS:
             return None
-        further = further_in(config) or extra(config.get("extra_ids", EXTRA))
+        number = config.get("extra_ids")
+        further = further_in(config) or extra(number if isinstance(number, int) else EXTRA)
         names = [(BYT5.roles() | named_in(config))[role] for role in ("pad", "eos", "unk")]
         pieces = {piece: number for number, piece in enumerate([*names, *WRITTEN, *further])}
         specials = read_specials(config, (BYT5,), pieces, folder, further=further)
