@@ -55,7 +55,7 @@ def test_distillation_then_the_family_from_the_same_runs(shared: Path, tmp_path:
 
     table = study("family.py", tmp_path / "table" / "here", *where, "--members", "distilbert", "xlnet", "--report")
     assert {f"{member} tokens {seed}" for member in ("bert", "distilbert") for seed in (0, 1)} <= table["runs"].keys()
-    assert {name.split()[0] for name in table["missing"]} == {"xlnet"}
+    assert {name.split()[0] for name in table["missing"] if "tokens" in name} == {"xlnet"}
     page = (tmp_path / "table" / "here" / "README.md").read_text(encoding="utf-8")
     assert page.count("| distilbert |") == 4  # scores, differences, losses and costs; none from random weights yet
     assert "* xlnet tokens 0: not finished" in page
