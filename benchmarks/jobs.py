@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from genus.errors import GenusError
 from genus.files import write_json
 from genus.model.cpu import tune_cpu_process
+from genus.openmp import choose_waiting
 from genus.train.display import clock
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def carry_out(
     """
     open_jobs = {job.name: job for job in jobs if job.done() is None}
     print(f"{len(jobs) - len(open_jobs)} of {len(jobs)} jobs are finished already", flush=True)
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the libraries of a new process
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the libraries of a new process, as is how threads wait:
+    choose_waiting()  # on a machine with other work, threads that spin made fine-tuning 20 times as slow
     left, begun = sum(job.cost for job in open_jobs.values()), time.monotonic()
     clockwork = Clockwork(len(open_jobs), left, ended)
     running: dict[str, tuple[SpawnProcess, float]] = {}

@@ -29,7 +29,6 @@ from translation_runs import SEARCH, Trained, Training, Translation, Words
 from genus import catalog
 from genus.errors import GenusError
 from genus.files import write_json
-from genus.openmp import choose_waiting
 from genus.recipe import Budget, Recipe, Stage
 from genus.train.provenance import surroundings
 
@@ -50,7 +49,6 @@ def main() -> None:
         version("sacrebleu")
     except PackageNotFoundError:
         sys.exit("sacrebleu is not installed, which scores translations: pip install '.[eval]'")
-    choose_waiting()  # of the processes that jobs start, as the command line's own
     jobs = plan(options)
     failed = carried_out(options, list(jobs.values()))
     found = results(options, jobs)
