@@ -53,8 +53,8 @@ def init_from(source: LoadedModel, learner: Learner, tokenizer: Tokenizer) -> li
             name: _filled(means(given[name][:size], origin), own.get(name)) for name in by_vocabulary(source.learner)
         }
     inner = {name.removeprefix(NETWORK): tensor for name, tensor in given.items() if name.startswith(NETWORK)}
-    given = {name: tensor for name, tensor in given.items() if not name.startswith(NETWORK)}
-    given |= {f"{NETWORK}{name}": tensor for name, tensor in learner.network.adopted(inner).items()}
+    heads = {name: tensor for name, tensor in given.items() if not name.startswith(NETWORK)}
+    given = {f"{NETWORK}{name}": tensor for name, tensor in learner.network.adopted(inner).items()} | heads
     for name, tensor in given.items():
         if name in own and own[name].shape != tensor.shape:
             shapes = f"{tuple(tensor.shape)}, not {tuple(own[name].shape)}"
