@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+from abc import abstractmethod
 from collections import Counter
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -41,44 +42,48 @@ class ExactMatch(Written):
         return _mean(text.strip() in {one.strip() for one in several} for several, text in _pairs(truth, predicted))
 
 
-class Bleu(Written):
+class CorpusScore(Written):
+    """A score of the whole corpus in percent, by sacrebleu."""
+
+    @abstractmethod
+    def scorer(self) -> Any:
+        """Return sacrebleu's metric."""
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the score from 0 to 100."""
+        return float(self.scorer().corpus_score(predicted.tolist(), _streams(truth)).score)
+
+    def signature(self, truth: NDArray[Any]) -> str:
+        """Return sacrebleu's signature of a score for so many references."""
+        scorer = self.scorer()
+        scorer.corpus_score([""] * len(truth), _streams(truth))  # which it knows when it has counted them
+        return str(scorer.get_signature())
+
+
+class Bleu(CorpusScore):
     """BLEU of the corpus in percent, by sacrebleu with its defaults (Papineni et al. 2002; Post 2018)."""
 
     tokenize: Literal["13a", "intl", "char", "none", "zh"] = "13a"
     """How sacrebleu cuts words: `13a` as in WMT; T5 reports `intl`."""
 
-    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the score from 0 to 100."""
-        return float(self._scorer().corpus_score(predicted.tolist(), _streams(truth)).score)
-
-    def signature(self, truth: NDArray[Any]) -> str:
-        """Return sacrebleu's signature."""
-        return _signature(self._scorer(), truth)
-
-    def _scorer(self) -> Any:
+    def scorer(self) -> Any:
+        """Return sacrebleu's BLEU."""
         return _sacrebleu(self.name).BLEU(tokenize=self.tokenize)
 
 
-class ChrF(Written):
+class ChrF(CorpusScore):
     """chrF of the corpus in percent, by sacrebleu: F2 of n-grams of characters (Popović 2015)."""
 
     words: Literal[0, 2] = 0
     """Longest n-grams of words that count too; 2: chrF++ (Popović 2017)."""
-
-    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the score from 0 to 100."""
-        return float(self._scorer().corpus_score(predicted.tolist(), _streams(truth)).score)
-
-    def signature(self, truth: NDArray[Any]) -> str:
-        """Return sacrebleu's signature."""
-        return _signature(self._scorer(), truth)
 
     @property
     def name(self) -> str:
         """The metric's key in results: `chrf`."""
         return "chrf"
 
-    def _scorer(self) -> Any:
+    def scorer(self) -> Any:
+        """Return sacrebleu's chrF."""
         return _sacrebleu(self.name).CHRF(word_order=self.words)
 
 
@@ -208,12 +213,6 @@ def _sacrebleu(name: str) -> Any:
     except ImportError:
         raise GenusError(MISSING.format(name=name, library="sacrebleu")) from None
     return metrics
-
-
-def _signature(scorer: Any, truth: NDArray[Any]) -> str:
-    """Return sacrebleu's signature of a score for so many references."""
-    scorer.corpus_score([""] * len(truth), _streams(truth))  # it knows how many there are when it has counted them
-    return str(scorer.get_signature())
 
 
 def referenced(texts: Sequence[tuple[str, ...]]) -> NDArray[Any]:

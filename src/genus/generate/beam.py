@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from genus.generate.engine import Engine, Running
 
 
+STOPPING = {False: "no", True: "yes", "never": "never"}
+"""transformers' values of `early_stopping`, and ours."""
 UNLIKELIEST, IMPOSSIBLE = -1e9, -1e8
 """Σ log p of a beam that fills a place until there is a real one, and below which a text is none."""
 
@@ -56,7 +58,7 @@ class BeamSearch(Decoding):
 
     def in_transformers(self) -> dict[str, Any]:
         """Return beams, length penalty and when to stop, and the penalty's form where it is not theirs."""
-        stopping = {"no": False, "yes": True, "never": "never"}[self.early_stopping]
+        stopping = next(theirs for theirs, ours in STOPPING.items() if ours == self.early_stopping)
         form = {} if self.penalty_form == "length" else {"penalty_form": self.penalty_form}
         return {
             "do_sample": False, "num_beams": self.beams, "length_penalty": self.length_penalty,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError, say
-from genus.generate.beam import BeamSearch
+from genus.generate.beam import STOPPING, BeamSearch
 from genus.generate.penalties import NoRepeatedNgrams, RepetitionPenalty
 from genus.generate.sampling import Greedy, Sampling
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from genus.generate import Decoding, Penalty
     from genus.part import Json
 
-STOPPING = {False: "no", True: "yes", "never": "never"}
-"""transformers' values of `early_stopping`."""
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 """Keys that say what the vocabulary and the configuration say too."""
 READ = {

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from genus.tokens.vocabulary import Frames, Vocabulary
 
 Prediction = Literal["masked", "permuted", "following", "written"]
-"""How a head predicts tokens: those replaced by the mask token, those that come last in the order of factorization
-(from the query stream), the one that follows each target, or the same of what a decoder writes for a source."""
+"""How a head predicts tokens: those masked, those last in the order of factorization (from the query stream), the one
+after each target, or the same of what a decoder writes for a source."""
 Sums = dict[str, Tensor]
 """Scalars by name: losses summed over their targets, and metrics summed over them, such as `masked_lm/correct`."""
 
@@ -50,12 +50,11 @@ register_dataclass(Step)
 
 @dataclass(frozen=True)
 class AuxiliaryModel:
-    """A complete model inside a head, such as ELECTRA's generator; it is saved in its own folder beside the model."""
+    """A complete model inside a head, as ELECTRA's generator, which shares its tensors; it has a folder of its own."""
 
     model: Model
     objectives: tuple[Objective, ...]
     learner: Learner
-    """It shares its tensors with the head and the network."""
 
 
 class Head(nn.Module, ABC):
@@ -292,8 +291,8 @@ class Learner(nn.Module):
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of targets of every loss in the batch, including the losses of the network's layers."""
-        counts = {name: count for head in self._learning(batch).values() for name, count in head.counts(batch).items()}
-        return counts | self.network.counts(batch)
+        heads = self._learning(batch).values()
+        return {key: one for head in heads for key, one in head.counts(batch).items()} | self.network.counts(batch)
 
     def forward(self, batch: Batch, *, ask: Literal["precise", "rounded"] | None = None, **given: Any) -> Step:
         """Run the forward pass; return every loss and metric, summed over its targets, and the recurrence memory.

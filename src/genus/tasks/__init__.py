@@ -56,8 +56,6 @@ class Task(Part, ABC):
             raise UsageError(f"texts: expected one column, or two for pairs, got {len(self.texts)}")
         if self.symmetric and len(self.texts) != 2:
             raise UsageError("symmetric: pairs are read in both orders; name the two columns of a pair")
-        if not self.metrics:
-            raise UsageError("metrics: expected at least one, by which the best weights are chosen")
         self._check_metrics(())
 
     @property
@@ -120,7 +118,9 @@ class Task(Part, ABC):
         return ""
 
     def _check_metrics(self, classes: Sequence[str]) -> None:
-        """Refuse metrics of other labels than the task's, or of other classes than these, if they are known."""
+        """Refuse none, or metrics of other labels than the task's, or of other classes than these, if any are known."""
+        if not self.metrics:
+            raise UsageError("metrics: expected at least one, by which the best weights are chosen")
         for metric in self.metrics:
             if why := metric.misfit(self.judged, classes):
                 fitting = ", ".join(fitting_metrics(self.judged, classes))

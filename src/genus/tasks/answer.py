@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,19 +77,25 @@ def _values(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[
 
 def measure(metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> Metrics:
     """Return each metric, by name, over the labeled targets; None if it is undefined for them."""
-    measured: Metrics = {}
-    for metric in metrics:
-        truth, predicted = encoded.for_metrics(objective, found, metric.judges)
-        measured[metric.name] = metric(truth, predicted) if metric.defined(truth) else None
-    return measured
+    metrics = tuple(metrics)
+    sides = _sides(metrics, objective, encoded, found)
+    return {one.name: one(*sides[one.judges]) if one.defined(sides[one.judges][0]) else None for one in metrics}
 
 
 def signatures(
     metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs
 ) -> dict[str, str]:
     """Return the signature of each metric that has one, by name."""
-    both = ((one.name, one.signature(encoded.for_metrics(objective, found, one.judges)[0])) for one in metrics)
-    return {name: signature for name, signature in both if signature}
+    metrics = tuple(metrics)
+    sides = _sides(metrics, objective, encoded, found)
+    return {one.name: told for one in metrics if (told := one.signature(sides[one.judges][0]))}
+
+
+def _sides(
+    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Return truth and predictions by what metrics judge, each made once for all that judge it."""
+    return {judges: encoded.for_metrics(objective, found, judges) for judges in {one.judges for one in metrics}}
 
 
 def answers(objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> list[Answer]:

@@ -82,8 +82,6 @@ class TextToText(Task):
         """
         if not self.texts or self.symmetric:
             raise UsageError("texts: name the columns of the source; they are read in this order alone")
-        if not self.metrics:
-            raise UsageError("metrics: expected at least one, by which the best weights are chosen")
         self._check_metrics(())
 
     @property
@@ -273,15 +271,12 @@ class EncodedPairs(EncodedTokens):
     def written(self, learner: Learner, model: Model, precision: str) -> list[str]:
         """Return what the decoder writes for each source."""
         engine = Engine(learner, model, self.tokenizer, precision=precision)
-        requests = [Request(self._source(index), self.target_length) for index in range(len(self))]
+        sources = (self.streams(index).streams[SOURCE].ids for index in range(len(self)))
+        requests = [Request(ids.tolist(), self.target_length) for ids in sources]
         order = np.argsort([len(request.prompt) for request in requests], kind="stable")[::-1]
         found = engine.generate([requests[index] for index in order], self.decoding)
         texts = dict(zip(order.tolist(), (results[0].text.strip() for results in found), strict=True))
         return [texts[index] for index in range(len(self))]
-
-    def _source(self, index: int) -> list[int]:
-        """Return the ids of a row's source, special tokens included."""
-        return [int(one) for one in self.vocabulary.frame(self.texts[index][0].astype(np.int64))[0]]
 
     def for_metrics(self, objective: FineTuned, outputs: Outputs, judges: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return truth and predictions of the labeled rows: likelihoods, texts, their classes, or their numbers."""

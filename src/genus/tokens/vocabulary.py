@@ -146,7 +146,7 @@ class Vocabulary:
     @property
     def decoder_start(self) -> NDArray[np.int64]:
         """(1,) the token with which a decoder begins (`decoder_start_token_id`): the first of the second stream's."""
-        return np.array([*self.target_begins, self.sep][:1], dtype=np.int64)
+        return np.array((self.target_begins or (self.sep,))[:1], dtype=np.int64)
 
     @property
     def sentinels(self) -> NDArray[np.int64]:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.sentences import DocSentences
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
-from genus.export.layouts.conventions import LABELS, activation, only, sequence_heads, under
+from genus.export.layouts.conventions import (
+    CLASSIFIER_DROPOUT,
+    LABELS,
+    activation,
+    both_sides,
+    only,
+    sequence_heads,
+    under,
+)
 from genus.export.layouts.maps import Map, Unflatten
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.embedding import Embedding
@@ -37,17 +45,10 @@ if TYPE_CHECKING:
     from genus.objectives import Objective
 
 OUTPUT = LMHead(bias="constant")
-SIDES = ("encoder", "decoder")
-DROPOUTS = ("sequence_classification.dropout", "sequence_regression.dropout")
 NORM = LayerNorm(eps=1e-5)
 """PyTorch's default, which the classes do not change."""
 PLACES = LearnedPosition(length=1024, offset=2)
 """Two rows of the table are unused (BartLearnedPositionalEmbedding)."""
-
-
-def both(*choices: str) -> tuple[str, ...]:
-    """Return the paths of choices in encoder and decoder."""
-    return tuple(f"model.{side}.{choice}" for choice in choices for side in SIDES)
 
 
 def attentions(side: str, choice: str) -> tuple[str, ...]:
@@ -93,7 +94,7 @@ def heads() -> dict[str, HeadLayout]:
     """
     classes = sequence_heads(
         "classification_head.out_proj",
-        settings=(Setting("classifier_dropout", DROPOUTS), LABELS),
+        settings=(CLASSIFIER_DROPOUT, LABELS),
         needs=frozenset({"decoder.pooler"}),
         repeated=True,
     )
@@ -171,15 +172,15 @@ LAYOUT = Layout(
         ),
     ),
     settings=(
-        Setting("d_model", both("hidden")),
+        Setting("d_model", both_sides("hidden")),
         *sizes("encoder"),
         *sizes("decoder"),
-        activation(*both("feedforward.activation"), key="activation_function"),
-        Setting("max_position_embeddings", both("embedding.position.length")),
-        Setting("dropout", both("dropout", "embedding.dropout")),
+        activation(*both_sides("feedforward.activation"), key="activation_function"),
+        Setting("max_position_embeddings", both_sides("embedding.position.length")),
+        Setting("dropout", both_sides("dropout", "embedding.dropout")),
         Setting("attention_dropout", (*attentions("encoder", "dropout"), *attentions("decoder", "dropout"))),
-        Setting("activation_dropout", both("feedforward.dropout")),
-        Setting("init_std", both("initialization.std")),
+        Setting("activation_dropout", both_sides("feedforward.dropout")),
+        Setting("init_std", both_sides("initialization.std")),
         Setting("scale_embedding", (), read=only(False)),
         Setting("normalize_before", (), read=only(False)),
         Setting("add_final_layer_norm", (), read=only(False)),

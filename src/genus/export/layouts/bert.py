@@ -5,6 +5,7 @@ from __future__ import annotations
 from genus.examples.formats.segment_pairs import SegmentPairs
 from genus.export.layouts import Layout, Setting
 from genus.export.layouts.conventions import (
+    CLASSIFIER_DROPOUT,
     LABELS,
     POSITIONS,
     activation,
@@ -46,10 +47,7 @@ WIDTHS = (
     Setting("hidden_dropout_prob", ("model.dropout", "model.embedding.dropout")),
     Setting("layer_norm_eps", ("model.norm.eps", "model.embedding.norm.eps", "masked_lm.output.transform.norm.eps")),
     Setting("initializer_range", ("model.initialization.std",)),
-    Setting(
-        "classifier_dropout",
-        ("sequence_classification.dropout", "sequence_regression.dropout", "token_classification.dropout"),
-    ),
+    CLASSIFIER_DROPOUT,
     LABELS,
 )
 """Settings that BERT and the architectures made of its parts share."""

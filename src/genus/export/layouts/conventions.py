@@ -94,6 +94,11 @@ def _under(prefix: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 POOLER = frozenset({"pooler"})
+CLASSIFIER_DROPOUT = Setting(
+    "classifier_dropout",
+    ("sequence_classification.dropout", "sequence_regression.dropout", "token_classification.dropout"),
+)
+"""Dropout of the input of the last layer, of whichever of these heads there are."""
 CLASSIFY = {"problem_type": "single_label_classification"}
 REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
 
@@ -130,6 +135,11 @@ def transposed(ours: str, theirs: str) -> Table:
 def pooled_head(objective: Objective, classes: str) -> HeadLayout:
     """Return the layout of a pretraining head over the pooled first token, by the name of its linear layer."""
     return HeadLayout(objective=objective, tensors={f"heads.{objective.name}.classes": (classes,)}, needs=POOLER)
+
+
+def both_sides(*choices: str) -> tuple[str, ...]:
+    """Return the paths of choices in the encoder and the decoder of an encoder-decoder."""
+    return tuple(f"model.{side}.{choice}" for choice in choices for side in ("encoder", "decoder"))
 
 
 def sequence_heads(

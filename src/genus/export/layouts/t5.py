@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.sentences import FullSentences
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE as BERT
-from genus.export.layouts.conventions import LABELS, only, read_activation, sequence_heads, without, write_activation
+from genus.export.layouts.conventions import (
+    CLASSIFIER_DROPOUT,
+    LABELS,
+    both_sides,
+    only,
+    read_activation,
+    sequence_heads,
+    without,
+    write_activation,
+)
 from genus.model.activation import Gelu, Relu
 from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.block.residual import UnscaledPreNorm
@@ -40,20 +49,13 @@ if TYPE_CHECKING:
 
 TIED, APART = LMHead(bias="none", scaled=True), LMHead(tied=False, bias="none")
 """Output layers of the first version and of version 1.1."""
-SIDES = ("encoder", "decoder")
 CLASSES, WITHIN = "classification_head", "transformer."
 """The head that classifies, which has a pooler of its own, and the prefix of the network beside it."""
-DROPOUTS = ("sequence_classification.dropout", "sequence_regression.dropout")
-
-
-def both(*choices: str) -> tuple[str, ...]:
-    """Return the paths of choices in encoder and decoder."""
-    return tuple(f"model.{side}.{choice}" for choice in choices for side in SIDES)
 
 
 def attentions(choice: str) -> tuple[str, ...]:
     """Return the paths of a choice of all attention, cross-attention too."""
-    return (*both(f"attention.{choice}"), f"model.decoder.cross.{choice}")
+    return (*both_sides(f"attention.{choice}"), f"model.decoder.cross.{choice}")
 
 
 def derived(config: Json) -> Json:
@@ -130,7 +132,7 @@ def heads(output: LMHead, *, gated: bool) -> dict[str, HeadLayout]:
         **sequence_heads(
             f"{CLASSES}.out_proj",
             {ours: tuple(f"{WITHIN}{name}" for name in theirs) for ours, theirs in network.items()},
-            settings=(Setting("classifier_dropout", DROPOUTS), LABELS),
+            settings=(CLASSIFIER_DROPOUT, LABELS),
             needs=frozenset({"decoder.pooler"}),
             repeated=True,
         ),
@@ -173,17 +175,19 @@ PLAIN = Layout(
         finetuning=BERT.finetuning,
     ),
     settings=(
-        Setting("d_model", both("hidden")),
+        Setting("d_model", both_sides("hidden")),
         Setting("d_kv", attentions("size")),
-        Setting("d_ff", both("feedforward.size")),
+        Setting("d_ff", both_sides("feedforward.size")),
         Setting("num_layers", ("model.encoder.layers",)),
         Setting("num_decoder_layers", ("model.decoder.layers",)),
         Setting("num_heads", attentions("heads")),
-        Setting("relative_attention_num_buckets", both("embedding.position.buckets")),
-        Setting("relative_attention_max_distance", both("embedding.position.longest")),
-        Setting("dropout_rate", (*both("dropout", "embedding.dropout", "feedforward.dropout"), *attentions("dropout"))),
-        Setting("layer_norm_epsilon", both("norm.eps")),
-        Setting("feed_forward_proj", both("feedforward.activation"), ungated, read_activation),
+        Setting("relative_attention_num_buckets", both_sides("embedding.position.buckets")),
+        Setting("relative_attention_max_distance", both_sides("embedding.position.longest")),
+        Setting(
+            "dropout_rate", (*both_sides("dropout", "embedding.dropout", "feedforward.dropout"), *attentions("dropout"))
+        ),
+        Setting("layer_norm_epsilon", both_sides("norm.eps")),
+        Setting("feed_forward_proj", both_sides("feedforward.activation"), ungated, read_activation),
         Setting("tie_word_embeddings", (), read=only(True)),
     ),
     derived=Derived(read=derived),
@@ -211,7 +215,7 @@ LAYOUT = replace(
     template=replace(PLAIN.template, model=GATED, objectives=(Denoising(output=APART),)),
     settings=(
         *without(PLAIN.settings, "tie_word_embeddings", "feed_forward_proj"),
-        Setting("feed_forward_proj", both("feedforward.activation"), gate, read_gate),
+        Setting("feed_forward_proj", both_sides("feedforward.activation"), gate, read_gate),
         Setting("tie_word_embeddings", (), read=only(False)),
     ),
     tensors=tensors(gated=True),

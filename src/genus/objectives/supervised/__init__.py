@@ -44,6 +44,14 @@ class FineTuned(Objective):
     def reads(self, model: Model, pooler: Pooler | None) -> Model:
         """Return the model that the head reads, which may get a pooler, or lose its own."""
 
+    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
+        """Return the lengths, of a source that it adds the same: a recipe is checked by them, rows of tasks vary."""
+        return {**raw, SOURCE: raw["tokens"]} if SOURCE in self.adds else raw
+
+    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
+        """Return the limits, the least of both streams where it adds a source."""
+        return {"tokens": min(limits.values())} if SOURCE in self.adds else limits
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; empty if its labels are numbers."""
@@ -109,14 +117,6 @@ class LinearFineTuned(LinearObjective, FineTuned):
     def adds(self) -> frozenset[str]:
         """The stream `source`, if texts are read twice."""
         return frozenset({SOURCE}) if self.repeated else frozenset()
-
-    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
-        """Return the lengths, the same in both streams if texts are read twice."""
-        return {**raw, SOURCE: raw["tokens"]} if self.repeated else raw
-
-    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
-        """Return the limits, the least of both streams if texts are read twice."""
-        return {"tokens": min(limits.values())} if self.repeated else limits
 
     def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
         """Return the objective, with texts that are read twice by an encoder-decoder.

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from genus.examples import Example, Lengths, Limits
+    from genus.examples import Example
     from genus.model import Model
     from genus.objectives import Objective
-    from genus.tokens.vocabulary import Frames, Vocabulary
+    from genus.tokens.vocabulary import Vocabulary
 
 
 class Seq2SeqLM(CompletionLM):
@@ -55,11 +55,3 @@ class Seq2SeqLM(CompletionLM):
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with the next token as the target of each of the decoder's tokens."""
         return CausalLM.prepare_example(self.language_model, example, vocabulary, rng)
-
-    def lengths(self, raw: Lengths, frames: Frames) -> Lengths:
-        """Return the lengths, of both streams alike: a recipe is checked by them, tasks have pairs of their own."""
-        return {**raw, SOURCE: raw["tokens"]}
-
-    def raw_limits(self, limits: Limits, frames: Frames) -> Limits:
-        """Return the limits, the least of both streams."""
-        return {"tokens": min(limits.values())}
