@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from contenders import NATIVE_HALF
 
 from genus import catalog
 from genus.examples.feed.bins import bin_pack
@@ -36,6 +37,7 @@ from genus.generate import Request
 from genus.generate.beam import BeamSearch
 from genus.generate.engine import Engine
 from genus.model.cpu import tune_cpu_process
+from genus.optim.adamw import AdamW
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.text_to_text import EncodedPairs, TextToText
 from genus.train.provenance import surroundings
@@ -134,12 +136,13 @@ def ours_trains(model: LoadedModel, data: EncodedPairs) -> Contender:
         limits = {stream: int(each.max()) for stream, each in data.stream_lengths.items()}
         rows = [[data.example(first + i) for i in row.tolist()] for row in bin_pack(lengths, limits)]
         batches.append(pack(rows, limits, data.vocabulary.pad, streams=False))
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=RATE)
+    optimizer = AdamW(lr=RATE).build(learner)
 
     def work() -> None:
         for batch in batches:
-            step = learner(batch)
-            (step.sums[data.target] / batch.targets[data.target].count()).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=NATIVE_HALF):
+                sums = learner(batch).sums
+            learner.objective(sums, learner.counts(batch)).backward()
             optimizer.step()
             optimizer.zero_grad()
 

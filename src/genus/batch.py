@@ -127,6 +127,21 @@ class Packed:
         length = self.on_cpu().lengths_of_entries()
         return length[length > 0].tolist()
 
+    def parts(self, most: int) -> list[Packed]:
+        """Return whole sequences, neighbors together up to `most` tokens, as rows of their own; of no padding."""
+        groups: list[list[int]] = [[]]
+        for length in self.lengths():
+            if groups[-1] and sum(groups[-1]) + length > most:
+                groups.append([])
+            groups[-1].append(length)
+        found, first = [], 0
+        for group in groups:
+            at = slice(first, first := first + sum(group))
+            facts = {name: fact[at] for name, fact in self.facts.items()}
+            part = Packed.laid(self.ids[at], [group], sum(group), facts)
+            found.append(replace(part, positions=self.positions[at]))
+        return found
+
     def to(self, device: torch.device) -> Packed:
         """Return a copy on another device, without waiting for the transfer."""
         return replace(

@@ -109,6 +109,46 @@ def test_generation_equals_transformers(writer: tuple[Recipe, Learner, Tokenizer
         assert not any(found[len(result.ids) :])
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_beams_share_a_source(
+    writer: tuple[Recipe, Learner, Tokenizer], cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several searches at once give what each gives alone; a source is kept once for all of its beams."""
+    if not cached:
+        monkeypatch.setattr(type(writer[1].network), "cache", lambda *_, **__: None)
+    search = BeamSearch(beams=3)
+    requests = [Request(source, max_tokens=4 + number, samples=3) for number, source in enumerate(SOURCES)]
+    readers: list[Any] = []
+    original = Engine.reader
+    monkeypatch.setattr(
+        Engine, "reader", lambda *given, **named: readers.append(original(*given, **named)) or readers[-1]
+    )
+    one = engine(writer, slots=100)
+    together = one.generate(requests, search)
+    if cached:
+        assert readers[0].source_cache.entries == sum(len(one.prompts.source(request)) for request in requests)
+    alone = [engine(writer).generate([request], search)[0] for request in requests]
+    assert [[one.ids for one in results] for results in together] == [[one.ids for one in found] for found in alone]
+
+
+def test_many_sources_are_read_some_at_a_time(
+    writer: tuple[Recipe, Learner, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row of the encoder is longer than the longest source or the limit; the texts are those of a whole row."""
+    sources = [engine(writer).prompts.source(Request(source)) for source in SOURCES]
+    requests = [Request(source, max_tokens=6) for source in SOURCES]
+    whole = engine(writer).generate(requests, Greedy())
+    read: list[int] = []
+    encoder = cast("nn.Module", writer[1].network.encoder)
+    hook = encoder.register_forward_pre_hook(lambda _, given: read.append(given[0].streams["tokens"].row_length))
+    monkeypatch.setattr("genus.model.encoder_decoder.MATH_LENGTH", 16)
+    found = engine(writer).generate(requests, Greedy())
+    hook.remove()
+    assert len(read) > 1
+    assert max(read) <= max(16, *map(len, sources))
+    assert [[one.ids for one in results] for results in found] == [[one.ids for one in results] for results in whole]
+
+
 def test_a_source_past_the_encoders_positions(writer: tuple[Recipe, Learner, Tokenizer]) -> None:
     """Refused, or cut at its right end; the end token stays."""
     one = engine(writer)

@@ -109,8 +109,8 @@ def test_a_hopeless_search_stops_before_all_tokens_are_read(tiny: Tiny, monkeypa
     steps = itertools.count()
     engine, reader = tiny.engine(), Engine.reader
 
-    def counted(*given: Any) -> Any:
-        made = reader(*given)
+    def counted(*given: Any, **named: Any) -> Any:
+        made = reader(*given, **named)
         read = made.read
         monkeypatch.setattr(made, "read", lambda new: (next(steps), read(new))[1])
         return made

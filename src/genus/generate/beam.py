@@ -89,10 +89,10 @@ class BeamSearch(Decoding):
     def _together(self, engine: Engine, searches: Sequence[Search]) -> None:
         """Carry out several searches in one batch."""
         texts = [text for search in searches for text in search.texts]
-        reader = engine.reader(texts, len(texts))
+        reader = engine.reader(texts, len(texts), sharing=self.beams)
         for search in searches:
-            for text in search.texts:
-                reader.open(text.slot, text.capacity, text.source)
+            for beam, text in enumerate(search.texts):
+                reader.open(text.slot, text.capacity, () if beam else text.source)
         logits = reader.read({search.texts[0].slot: search.texts[0].prompt for search in searches})
         reader.reorder({text.slot: search.texts[0].slot for search in searches for text in search.texts})
         logits = logits.repeat_interleave(self.beams, 0)

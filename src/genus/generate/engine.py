@@ -157,10 +157,10 @@ class Engine:
             for sample in range(request.samples)
         ]  # fmt: skip
 
-    def reader(self, texts: Sequence[Running], together: int) -> Reader:
-        """Return a reader with room for the `together` largest of so many texts."""
-        sizes = (sorted(text.capacity for text in texts), sorted(len(text.source) for text in texts))
-        entries, sources = (sum(each[-together:]) for each in sizes)
+    def reader(self, texts: Sequence[Running], together: int, *, sharing: int = 1) -> Reader:
+        """Return a reader with room for the `together` largest of so many texts, of which `sharing` share a source."""
+        entries = sum(sorted(text.capacity for text in texts)[-together:])
+        sources = sum(sorted(len(text.source) for text in [*texts][::sharing])[-together:])
         return Reader(self.learner, self.model, entries, self.precision, sources=sources)
 
     def token_by_token(self, decoding: TokenByToken, requests: Sequence[Request]) -> Iterator[Piece]:

@@ -133,12 +133,11 @@ class Reader:
         if self.cache is None:
             self.texts |= {slot: list(self.texts[parent]) for slot, parent in parents.items()}
             self.prompts |= {slot: self.prompts[parent] for slot, parent in parents.items()}
+            self.sources |= {slot: self.sources[parent] for slot, parent in parents.items() if parent in self.sources}
             return
         self.cache.reorder(parents)
         if self.source_cache is not None:
-            self.source_cache.reorder(parents)
-            for slot in parents:
-                self.sources.pop(slot, None)
+            self.source_cache.share(parents)
 
 
 def _packed(texts: Sequence[Sequence[int]], prompts: Sequence[int], facts: frozenset[str]) -> Packed:

@@ -174,6 +174,10 @@ class Cache:
             self.slots[turn.slot].length += turn.tokens
         self.turns = ()
 
+    def share(self, parents: Mapping[int, int]) -> None:
+        """Let slots be those of others, parent by slot, where nothing is written any more, as for sources."""
+        self.slots |= {number: self.slots[parent] for number, parent in parents.items()}
+
     def reorder(self, parents: Mapping[int, int]) -> None:
         """Replace the content of slots by copies of others, as beam search needs: parent by slot.
 

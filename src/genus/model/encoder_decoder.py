@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
+import torch
+
 from genus.batch import Batch
 from genus.errors import UsageError
 from genus.model import Model, Network, States
 from genus.model.attention.masks import Causal, Full
 from genus.model.attention.multi_head import MultiHeadAttention
-from genus.model.attention.plan import Source
+from genus.model.attention.plan import MATH_LENGTH, Source
 from genus.model.cost import ComponentCost
 from genus.model.transformer import Transformer  # a choice is read by its annotation
 from genus.part import diff
@@ -18,9 +20,9 @@ from genus.part import diff
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
     from torch import Tensor, nn
 
+    from genus.batch import Packed
     from genus.model.cache import Cache
     from genus.model.cost import ExampleLengths
     from genus.model.pooler import Pooler
@@ -219,10 +221,20 @@ class EncoderDecoderNetwork(Network):
         """
         source, streams = None, {}
         if (packed := batch.streams.get("source")) is not None:
-            source = Source(packed, self.encoder(Batch({"tokens": packed}, {}))["tokens"])
+            source = Source(packed, self._encoded(packed))
             streams["source"] = source.states
         found: States = self.decoder(batch, layers=layers, source=source, cache=cache, source_cache=source_cache)
         return replace(found, streams={**found.streams, **streams})
+
+    def _encoded(self, packed: Packed) -> Tensor:
+        """Return the states (T, H) of sources; of a long row of many, as prompts come, some at a time.
+
+        A mask or a position bias over such a row would have its length squared.
+        """
+        whole = torch.is_grad_enabled() or packed.row_length <= MATH_LENGTH or packed.tokens < packed.ids.numel()
+        parts = [packed] if whole or packed.rows > 1 else packed.parts(MATH_LENGTH)
+        states = [self.encoder(Batch({"tokens": part}, {}))["tokens"] for part in parts]
+        return states[0] if len(states) == 1 else torch.cat(states)
 
     def adopted(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of another encoder-decoder, or those of one network for both sides."""

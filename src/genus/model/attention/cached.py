@@ -50,7 +50,7 @@ class Piece:
     sequences: int = 1
     """N"""
     stride: int = 0
-    """Entries from one sequence's keys to the next one's."""
+    """Entries from one sequence's keys to the next one's; 0: they share their keys, as beams do those of a source."""
     mask: Tensor | None = None
     """(Q, K) bool, true where attention is allowed, or (N or 1, A, Q, K) a bias with -inf elsewhere; None: no mask."""
     causal: bool = False
@@ -61,7 +61,8 @@ class Piece:
         alike = (self.tokens, self.keys, self.causal) == (other.tokens, other.keys, other.causal)
         stride = self.entry - (other.entry + (other.sequences - 1) * other.stride)
         adjacent = self.first == other.first + other.sequences * other.tokens
-        return alike and self.mask is other.mask and adjacent and stride > 0 and stride == (other.stride or stride)
+        even = stride >= 0 and (other.sequences == 1 or stride == other.stride)
+        return alike and self.mask is other.mask and adjacent and even
 
 
 def pieces(
@@ -157,6 +158,10 @@ def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None)
     k, v = cached_keys(state.keys, piece), cached_keys(state.values, piece)
     if piece.tokens == 1 and piece.mask is None:  # the queries of a group are those of one head
         q = q_TAD.view(piece.sequences, -1, group, size)
+        if piece.stride == 0:  # and so are those of all sequences: keys are read once
+            q = q.transpose(0, 1).flatten(1, 2)[None]
+            found = F.scaled_dot_product_attention(q, k[:1], v[:1], scale=scale)[0]
+            return found.unflatten(1, (-1, group)).transpose(0, 1).reshape(-1, heads, size)
         return F.scaled_dot_product_attention(q, k, v, scale=scale).reshape(-1, heads, size)
     q = q_TAD.view(piece.sequences, piece.tokens, heads, size).transpose(1, 2)
     mask = piece.mask if piece.mask is None or piece.mask.dtype == torch.bool else piece.mask.to(q.dtype)
