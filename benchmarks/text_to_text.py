@@ -37,7 +37,8 @@ from genus.optim.adafactor import Adafactor
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
 from genus.processes import cores
-from genus.recipe import Budget, Recipe, Stage
+from genus.recipe import Budget, Recipe
+from genus.stages import Stage
 from genus.tasks import text_to_text
 from genus.train.provenance import surroundings
 

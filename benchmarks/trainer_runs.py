@@ -15,7 +15,7 @@ from genus import pipeline
 from genus.errors import GenusError
 from genus.examples.formats.sentences import FullSentences
 from genus.export.folder import load
-from genus.recipe import Stage
+from genus.stages import Stage
 from genus.tasks.classification import Classification
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start

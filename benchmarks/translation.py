@@ -29,7 +29,8 @@ from translation_runs import SEARCH, Trained, Training, Translation, Words
 from genus import catalog
 from genus.errors import GenusError
 from genus.files import write_json
-from genus.recipe import Budget, Recipe, Stage
+from genus.recipe import Budget, Recipe
+from genus.stages import Stage
 from genus.train.provenance import surroundings
 
 RESULTS = Path(__file__).parent / "results"

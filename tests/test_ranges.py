@@ -15,7 +15,8 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.transformer import Transformer
 from genus.optim.adamw import AdamW
 from genus.part import Part
-from genus.recipe import Budget, Stage
+from genus.recipe import Budget
+from genus.stages import Stage
 from genus.train.run import Run
 
 if TYPE_CHECKING:

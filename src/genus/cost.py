@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from genus.model.cost import ComponentCost, ExampleLengths
-    from genus.recipe import Recipe, Stage, TaskStep
+    from genus.recipe import Recipe
+    from genus.stages import Stage, TaskStep
 
 TRAINING = 3.0
 """FLOPs of forward and backward pass, as a multiple of those of the forward pass."""

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from genus.examples import Limits
     from genus.examples.feed.mixture import Mixture
     from genus.objectives import Learner
-    from genus.recipe import Recipe, Stage, TaskStep
+    from genus.recipe import Recipe
+    from genus.stages import Stage, TaskStep
     from genus.tokens.store import ProgressCallback, Store
     from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
@@ -300,6 +301,7 @@ def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStag
             flops=StageFlops(recipe, stage),
             text=text,
             batch_ratio=stage.batch / recipe.stages[0].batch,
+            updated=stage.updated,
         )
         for number, stage in enumerate(recipe.stages)
     ]

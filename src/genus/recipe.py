@@ -9,13 +9,12 @@ import numpy as np
 
 from genus.errors import UsageError, near
 from genus.examples import ExampleFormat
-from genus.examples.feed.mixture import Mixture
-from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.model import Model
 from genus.model.pooler import Pooler
 from genus.objectives import Learner, Objective
 from genus.optim import Optimizer, Schedule
-from genus.part import Count, Fraction, Natural, NotNegative, Part, Positive, Share
+from genus.part import Count, Fraction, Natural, NotNegative, Part, Positive
+from genus.stages import Stage, TaskStep
 from genus.tokens import TaskTokens, TokenizerConfig
 
 if TYPE_CHECKING:
@@ -28,90 +27,6 @@ class Budget(Part):
 
     amount: Positive
     unit: Literal["steps", "tokens", "flops", "seconds", "epochs"] = "steps"
-
-
-class TaskStep(Part):
-    """One task of multi-task training: objectives that share training steps, and their number of steps per round."""
-
-    objectives: tuple[str, ...]
-    """Names of objectives, such as `masked_lm`."""
-    steps: Count = 1
-
-
-class Stage(Part):
-    """A period of pretraining at one sequence length, such as BERT's 90 % of steps at 128 and 10 % at 512."""
-
-    max_length: Count
-    """Row length: the longest sequence, special tokens included."""
-    batch: Count
-    """Batch size: rows of `max_length` tokens per update, over all processes and accumulation steps."""
-    micro_batch: Count
-    """Rows per forward pass of one process; `batch` is a multiple of it. It bounds memory and changes no result."""
-    share: Share = 1.0
-    """Fraction of the budget; the shares of a recipe's stages sum to 1."""
-    source_length: Count | None = None
-    """Row length of the stream `source`, for models that read one."""
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """Row length in tokens, by stream."""
-        source = {} if self.source_length is None else {"source": self.source_length}
-        return {"tokens": self.max_length} | source
-
-    def whole(self) -> Stage:
-        """Return the stage without task steps: all objectives learn from every step."""
-        return Stage(
-            max_length=self.max_length,
-            batch=self.batch,
-            micro_batch=self.micro_batch,
-            share=self.share,
-            source_length=self.source_length,
-        )
-
-    def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
-        """Return the task steps of a round, for objectives of these names: here one task step with all of them."""
-        return (TaskStep(objectives=names),)
-
-    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
-        """Return the feed of the stage from those of its task steps, which here alternate step by step."""
-        return TaskSchedule(feeds, self.batch // self.micro_batch, seed)
-
-
-class MultiTaskStage(Stage):
-    """A multi-task stage: each step trains the objectives of one task; objectives without a task do not learn here.
-
-    The objectives of any member can be trained one after the other (continual), side by side (multi-task), or with new
-    ones joining the old (continual multi-task; Sun et al. 2019, ERNIE 2.0, section 3.1).
-    """
-
-    tasks: tuple[TaskStep, ...]
-
-    def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
-        """Return the task steps of a round, as `tasks` lists them."""
-        return self.tasks
-
-
-class MixtureStage(Stage):
-    """Temperature-scaled mixing: each batch mixes rows of all tasks, in proportion to min(size, limit)^(1/temperature).
-
-    The size of a task is the number of examples that its format makes of the corpus; its `steps` are not read.
-
-    Source: Raffel et al. 2019, section 3.5.2.
-    """
-
-    tasks: tuple[TaskStep, ...]
-    limit: Count | None = None
-    """K, the artificial limit on the size of a task, in examples."""
-    temperature: Positive = 1.0
-    """T: 1 mixes in proportion to size, a large T mixes equally."""
-
-    def cycle(self, names: tuple[str, ...]) -> tuple[TaskStep, ...]:
-        """Return the tasks."""
-        return self.tasks
-
-    def feed(self, feeds: tuple[TaskFeed, ...], seed: int) -> TaskSchedule | Mixture:
-        """Return the mixture of the tasks' feeds."""
-        return Mixture.by_size(feeds, seed, self.limit, self.temperature)
 
 
 class FineTuning(Part):

@@ -19,7 +19,10 @@ def layers(name: str) -> int:
     """Return the number of parameters without embeddings."""
     recipe = catalog.load(name)
     assert isinstance(recipe.model, Transformer)
-    return cost(recipe).network - recipe.model.embedding.cost(recipe.vocab_rows, recipe.model.hidden).parameters
+    return (
+        cost(recipe).network
+        - recipe.model.embedding.cost(recipe.vocab_rows, recipe.model.hidden, {"tokens": 1}).parameters
+    )
 
 
 def tokens(name: str, share: float) -> float:

@@ -14,7 +14,7 @@ from genus import catalog, pipeline
 from genus.cost import cost
 from genus.errors import UsageError
 from genus.export.folder import load
-from genus.recipe import MultiTaskStage
+from genus.stages import MultiTaskStage
 from small import RUN as SHORT
 from small import losses, rows, shrunk
 

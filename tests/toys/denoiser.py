@@ -10,7 +10,8 @@ from genus.objectives.noise.tokens import SpanNoise
 from genus.objectives.pretraining.text_to_text import Denoising
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, Stage
+from genus.recipe import Budget
+from genus.stages import Stage
 from genus.tokens import SpecialTokens
 from genus.tokens.algorithms.wordpiece import WordPiece
 from toys.encoder_decoder import MODEL

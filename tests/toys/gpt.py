@@ -10,7 +10,8 @@ from genus.model.head.lm_head import LMHead
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, Stage
+from genus.recipe import Budget
+from genus.stages import Stage
 from genus.tokens import TaskTokens
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 from toys.decoder import DECODER

@@ -22,7 +22,7 @@ from genus.export.folder import load
 from genus.export.verify import verify
 from genus.objectives.noise.tokens import SpanNoise
 from genus.objectives.pretraining.text_to_text import Denoising
-from genus.recipe import MixtureStage, TaskStep
+from genus.stages import MixtureStage, TaskStep
 from genus.tasks.classification import Classification
 from genus.tasks.start import Start
 from genus.tokens.store import Store

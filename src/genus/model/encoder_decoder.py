@@ -129,7 +129,8 @@ class EncoderDecoder(Model):
     def merge_pretrained(self, source: Model) -> Model:
         """Return the source's architecture; of an encoder or a decoder, an encoder-decoder of two such (Rothe et al.).
 
-        The encoder's attention is bidirectional then, the decoder's causal, and cross-attention is new.
+        Of two such, the encoder's attention is bidirectional, the decoder's causal, and cross-attention is new. Of an
+        encoder-decoder all is the source's, but for an encoder that makes the embeddings of what is read.
 
         Raises:
             UsageError: its attention cannot attend to another stream.
@@ -137,7 +138,10 @@ class EncoderDecoder(Model):
         Source: Rothe et al. 2020, Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, section 3.
         """
         if isinstance(source, EncoderDecoder):
-            return source
+            embedding = self.encoder.embedding.continuing(source.encoder.embedding)
+            if embedding == source.encoder.embedding:
+                return source
+            return replace(source, encoder=replace(source.encoder, embedding=embedding), shared="nothing")
         if not isinstance(source, Transformer) or not isinstance(source.attention, MultiHeadAttention):
             raise UsageError("--start: an encoder-decoder begins with an encoder or a decoder of MultiHeadAttention, "
                              "as bert or gpt2, or with another encoder-decoder; take one")  # fmt: skip

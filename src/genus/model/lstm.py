@@ -154,7 +154,7 @@ class LSTM(Model):
 
     def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of embeddings and layers; of the pooler, which heads call, only the parameters."""
-        total = self.embedding.cost(vocab_size, self.embedding_width)
+        total = self.embedding.cost(vocab_size, self.embedding_width, lengths)
         for layer in range(self.layers):
             total = total + self._layer_cost(self.inputs_of(layer)).repeated(self.directions)
         if self.mixed:

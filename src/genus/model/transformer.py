@@ -57,6 +57,7 @@ class Transformer(Model):
     def __post_init__(self) -> None:
         """Check that sizes, positions, attention and stack fit together (ValueError)."""
         self.attention.check(self.hidden)
+        self.embedding.check(self.hidden)
         self.embedding.position.check(self.embedding_width)
         if self.cross is not None:
             self.cross.check(self.hidden)
@@ -167,7 +168,7 @@ class Transformer(Model):
         """Return the cost per token of embeddings and layers; of the pooler, which heads call, only the parameters."""
         pooler = ComponentCost() if self.pooler is None else self.pooler.cost(self.width).scaled(0)
         layers = self.stack.cost(self, lengths)
-        ends = self.embedding.cost(vocab_size, self.hidden) + self.block.final_norm(self).cost(self.width)
+        ends = self.embedding.cost(vocab_size, self.hidden, lengths) + self.block.final_norm(self).cost(self.width)
         return ends + self.bias_cost() + layers + pooler
 
     def bias_cost(self) -> ComponentCost:

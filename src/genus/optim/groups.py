@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 from typing import TYPE_CHECKING, Any, Literal
+
+from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +35,25 @@ def groups(
         for own, decay, matrices in made
         if own
     ]
+
+
+def frozen(module: nn.Module, updated: Sequence[str] | None) -> list[nn.Parameter]:
+    """Return the parameters that are not updated where only those of some names are.
+
+    Args:
+        module: holds the parameters.
+        updated: names, with * for any text; None: all are updated.
+
+    Raises:
+        UsageError: no parameter has a name of one of the patterns.
+    """
+    if updated is None:
+        return []
+    names = dict(module.named_parameters())
+    if unknown := [pattern for pattern in updated if not fnmatch.filter(names, pattern)]:
+        raise UsageError(f"stages.trainable: no parameter is called {unknown[0]!r}; names are such as "
+                         f"{', '.join([*names][:3])}")  # fmt: skip
+    return [weight for name, weight in names.items() if not any(fnmatch.fnmatchcase(name, one) for one in updated)]
 
 
 def by_depth(optimizer: TorchOptimizer, levels: Sequence[nn.Module], decay: float) -> None:

@@ -28,7 +28,8 @@ from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.lamb import LAMB
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")

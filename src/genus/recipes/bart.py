@@ -29,7 +29,8 @@ from genus.objectives.corruption.tokens import TextInfilling
 from genus.objectives.pretraining.denoising_autoencoder import DenoisingAutoencoder
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.byte_bpe import BART, ByteBPE
 
 PLACES = LearnedPosition(length=1024, offset=2)  # model.py: max_source_positions; counted from the padding id, 1, + 1

@@ -27,7 +27,8 @@ from genus.objectives.masking.tokens import WholeWordMasking
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.unigram import Unigram
 
 GELU = Gelu(approximate="tanh")  # appendix, table 8: gelu; released code, utils.py: its tanh form

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from genus.model.encoder_decoder import mirrored
 from genus.objectives.noise.tokens import SpanNoise
-from genus.recipe import Budget, Published, Stage
+from genus.recipe import Budget, Published
 from genus.recipes import t5
+from genus.stages import Stage
 from genus.tokens.algorithms.byt5 import ByT5Bytes
 
 SMALL = replace(

@@ -11,8 +11,9 @@ tokens (openai/tiktoken, p50k_base) are GPT-2's and 24 more; which runs of space
 from dataclasses import replace
 
 from genus.optim.schedule import Cosine
-from genus.recipe import Budget, Explained, Published, Stage
+from genus.recipe import Budget, Explained, Published
 from genus.recipes import gpt3
+from genus.stages import Stage
 from genus.tokens.algorithms.code_bpe import CodeBPE
 
 M300 = replace(

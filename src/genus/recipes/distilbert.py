@@ -23,8 +23,9 @@ from genus.objectives.masking.rare import RareMasking
 from genus.objectives.pretraining.distillation import DistilledMaskedLM, Teacher
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
 from genus.recipes import bert
+from genus.stages import Stage
 from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Transformer(

@@ -24,7 +24,8 @@ from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.pretraining.replaced_token_detection import ReplacedTokenDetection
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.wordpiece import WordPiece
 
 MASKED = MaskedLM(

@@ -24,7 +24,8 @@ from genus.objectives.pretraining.bidirectional_lm import BidirectionalLM
 from genus.optim.adagrad import Adagrad
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Constant, Cosine, Linear
-from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.word_level import WordLevel
 
 NETWORK = LSTM(

@@ -33,7 +33,8 @@ from genus.objectives.pretraining.labels import CapitalPrediction, SequenceLabel
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import InverseSquareRoot, Linear
-from genus.recipe import Budget, FineTuning, MultiTaskStage, Published, Recipe, TaskStep
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import MultiTaskStage, TaskStep
 from genus.tokens.algorithms.wordpiece import WordPiece
 
 ENCODER = Transformer(

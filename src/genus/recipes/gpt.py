@@ -22,7 +22,8 @@ from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens import TaskTokens
 from genus.tokens.algorithms.end_of_word_bpe import EndOfWordBPE
 

@@ -20,8 +20,9 @@ from genus.model.feedforward.mlp import MLP
 from genus.model.position.learned import LearnedPosition
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import CosineThenConstant
-from genus.recipe import Budget, Published, Stage
+from genus.recipe import Budget, Published
 from genus.recipes import gpt2
+from genus.stages import Stage
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 
 DECODER = replace(

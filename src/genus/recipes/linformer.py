@@ -16,8 +16,9 @@ from genus.model.position.learned import LearnedPosition
 from genus.model.stack.sharing import SharedProjection
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, Published, Stage
+from genus.recipe import Budget, Published
 from genus.recipes import roberta
+from genus.stages import Stage
 
 HEADS = LinformerAttention(
     heads=12,  # table 2

@@ -25,7 +25,8 @@ from genus.model.position import NoPosition
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Exponential, Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.end_of_word_bpe import EndOfWordBPE
 from genus.tokens.algorithms.word_level import WordLevel
 

@@ -27,7 +27,8 @@ from genus.objectives.masking.fragments import FragmentMasking
 from genus.objectives.pretraining.masked_seq_to_seq import MaskedSeqToSeq
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import InverseSquareRoot, Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.end_of_word_bpe import XLM, ContinuedBPE
 from genus.tokens.algorithms.wordpiece import MASS, WordPiece
 

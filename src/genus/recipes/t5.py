@@ -31,7 +31,8 @@ from genus.objectives.pretraining.concatenated_lm import ConcatenatedLM
 from genus.objectives.pretraining.text_to_text import Denoising
 from genus.optim.adafactor import Adafactor
 from genus.optim.schedule import Constant
-from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.unigram import T5, Unigram
 
 SPANS = Denoising(

@@ -28,7 +28,8 @@ from genus.model.transformer import Transformer
 from genus.objectives.pretraining.text_to_text import SequenceToSequence
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import InverseSquareRoot, Linear
-from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.sentencepiece_bpe import TRANSLATION, SentencePieceBPE
 
 ATTENTION = MultiHeadAttention(

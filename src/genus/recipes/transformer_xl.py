@@ -23,7 +23,8 @@ from genus.model.segment_recurrence import SegmentRecurrentTransformer
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine, Linear
-from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.word_level import WordLevel
 
 EMBEDDING = AdaptiveEmbedding(

@@ -13,8 +13,9 @@ from genus.model.attention.multi_head import MultiHeadAttention
 from genus.model.feedforward.mlp import MLP
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Cosine
-from genus.recipe import Budget, Published, Stage
+from genus.recipe import Budget, Published
 from genus.recipes import gpt2
+from genus.stages import Stage
 
 B17 = replace(
     gpt2.SMALL,

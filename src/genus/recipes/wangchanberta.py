@@ -17,8 +17,9 @@ from genus.model.position.learned import LearnedPosition
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, FineTuning, Published, Recipe
 from genus.recipes import roberta
+from genus.stages import Stage
 from genus.text.normalization import ThaiNormalization, ThaiWikipediaNormalization
 from genus.text.segment import DictionaryWords
 from genus.tokens.algorithms.presegmented_words import PresegmentedWords

@@ -24,7 +24,8 @@ from genus.objectives.masking.targets import ContextSpans
 from genus.objectives.pretraining.permutation_lm import PermutationLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import Budget, Explained, FineTuning, Published, Recipe, Stage
+from genus.recipe import Budget, Explained, FineTuning, Published, Recipe
+from genus.stages import Stage
 from genus.tokens.algorithms.unigram import XLNET, Unigram
 
 ENCODER = SegmentRecurrentTransformer(

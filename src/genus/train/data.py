@@ -47,6 +47,8 @@ class TrainStage:
     """Fingerprint of the text, so that a run is not resumed on another; empty where this is not checked."""
     batch_ratio: float = 1.0
     """Batch size divided by that of the first stage."""
+    updated: tuple[str, ...] | None = None
+    """Patterns of the names of the parameters that are updated; None: all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def train(
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")
     learner.to(world.device)
-    train_step = TrainStep(learner, optimizer, run, world, seed)
+    train_step = TrainStep(learner, optimizer, run, world, seed, [stage.updated for stage in stages])
     progress = _resumed(checkpoints, train_step, world) if checkpoints and resume else Progress()
     with (
         Interruption() as interruption,

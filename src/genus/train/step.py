@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from genus.model.compile import compile_learner
 from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
-from genus.optim.groups import by_depth
+from genus.optim.groups import by_depth, frozen
 from genus.train.memory import Memories
 from genus.train.precision import autocast
 
@@ -97,7 +97,29 @@ class TrainStep:
     all later updates on the device (`found_inf` of fused optimizers) until the result is read.
     """
 
-    def __init__(self, learner: Learner, choice: Optimizer, run: Run, world: World, seed: int) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        choice: Optimizer,
+        run: Run,
+        world: World,
+        seed: int,
+        updated: Sequence[Sequence[str] | None] = (None,),
+    ) -> None:
+        """Build the optimizer.
+
+        Args:
+            learner: network and heads, on the world's device.
+            choice: the update rule.
+            run: run settings.
+            world: the processes.
+            seed: of random draws of the forward pass.
+            updated: patterns of the names of the parameters that are updated, by stage; None: all.
+
+        Raises:
+            UsageError: no parameter has a name of one of the patterns.
+        """
+        self.frozen = [frozen(learner, patterns) for patterns in updated]
         self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
         self.optimizer = choice.build(learner)
         self.memories = Memories()
@@ -140,6 +162,8 @@ class TrainStep:
         """
         self.learner.train()
         sums = self._gradients(batches, stage, counts)
+        for parameter in self.frozen[stage]:
+            parameter.grad = None  # optimizers pass over it, whatever kind they are
         norm = clip_gradients(self.parameters, self.choice)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         loss = self.learner.objective(sums, counts)

@@ -38,7 +38,8 @@ from genus.objectives.pretraining.masked_seq_to_seq import MaskedSeqToSeq
 from genus.objectives.pretraining.text_to_text import Denoising, Deshuffling, PrefixLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import FineTuning, Published, Stage
+from genus.recipe import FineTuning, Published
+from genus.stages import Stage
 from genus.tokens.algorithms.byte_bpe import BART, ByteBPE
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ from genus.objectives.pretraining.labels import SequenceLabels
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import FineTuning, Published, Stage
+from genus.recipe import FineTuning, Published
+from genus.stages import Stage
 from genus.tokens.algorithms.unigram import Unigram
 
 if TYPE_CHECKING:

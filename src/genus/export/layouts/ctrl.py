@@ -18,7 +18,8 @@ from genus.model.norm import Identity, LayerNorm
 from genus.model.position.sinusoidal import Sinusoidal
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
-from genus.recipe import Published, Stage
+from genus.recipe import Published
+from genus.stages import Stage
 from genus.tokens.algorithms.end_of_word_bpe import ContinuedBPE
 
 EPS = 1e-6

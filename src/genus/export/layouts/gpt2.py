@@ -32,7 +32,8 @@ from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.supervised.token import TokenClassification
 from genus.optim.adamw import AdamW
-from genus.recipe import Published, Stage
+from genus.recipe import Published
+from genus.stages import Stage
 from genus.tokens.algorithms.byte_bpe import GPT2, ByteBPE
 
 if TYPE_CHECKING:

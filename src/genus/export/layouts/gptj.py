@@ -19,7 +19,8 @@ from genus.model.norm import Identity, LayerNorm
 from genus.model.position.rotary import Rotary
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
-from genus.recipe import Published, Stage
+from genus.recipe import Published
+from genus.stages import Stage
 
 if TYPE_CHECKING:
     from genus.part import Json

@@ -24,7 +24,8 @@ from genus.model.position.rotary import RescaledRotary, Rotary
 from genus.model.transformer import Transformer
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.supervised.token import TokenClassification
-from genus.recipe import Published, Stage
+from genus.recipe import Published
+from genus.stages import Stage
 from genus.tokens.algorithms.byte_fallback_bpe import ByteFallbackBPE
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from genus.export.layouts.conventions import causal_head, only, read_activation,
 from genus.export.layouts.gpt2 import DECODER, LAYERS, LENGTH, RATES, SIZES, TEMPLATE, TIED
 from genus.model.block.residual import PostNorm
 from genus.model.position.learned import LearnedPosition
-from genus.recipe import Published, Stage
+from genus.recipe import Published
+from genus.stages import Stage
 from genus.tokens.algorithms.end_of_word_bpe import EndOfWordBPE
 
 if TYPE_CHECKING:

@@ -34,7 +34,8 @@ from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.optim.adamw import AdamW
 from genus.optim.schedule import Linear
-from genus.recipe import FineTuning, Published, Stage
+from genus.recipe import FineTuning, Published
+from genus.stages import Stage
 from genus.tokens.algorithms.bytes import Bytes
 
 if TYPE_CHECKING:

@@ -40,7 +40,8 @@ from genus.model.transformer import Transformer
 from genus.objectives.pretraining.text_to_text import Denoising, Deshuffling, PrefixLM
 from genus.optim.adafactor import Adafactor
 from genus.optim.schedule import Constant
-from genus.recipe import Published, Stage
+from genus.recipe import Published
+from genus.stages import Stage
 from genus.tokens.algorithms.unigram import T5, Unigram
 
 if TYPE_CHECKING:

@@ -161,7 +161,7 @@ def _attend(q_TAD: Tensor, state: LayerCache, piece: Piece, scale: float | None)
         if piece.stride == 0:  # and so are those of all sequences: keys are read once
             q = q.transpose(0, 1).flatten(1, 2)[None]
             found = F.scaled_dot_product_attention(q, k[:1], v[:1], scale=scale)[0]
-            return found.unflatten(1, (-1, group)).transpose(0, 1).reshape(-1, heads, size)
+            return torch.unflatten(found, 1, (-1, group)).transpose(0, 1).reshape(-1, heads, size)
         return F.scaled_dot_product_attention(q, k, v, scale=scale).reshape(-1, heads, size)
     q = q_TAD.view(piece.sequences, piece.tokens, heads, size).transpose(1, 2)
     mask = piece.mask if piece.mask is None or piece.mask.dtype == torch.bool else piece.mask.to(q.dtype)

@@ -14,6 +14,7 @@ from genus.part import Fraction, Natural, Part
 
 if TYPE_CHECKING:
     from genus.batch import Packed
+    from genus.model.cost import ExampleLengths
 
 
 class Embedding(Part):
@@ -53,7 +54,15 @@ class Embedding(Part):
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return EmbeddingModule(self, vocab_size, hidden)
 
-    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
+    def check(self, hidden: int) -> None:
+        """Check that the embedding fits a model of this size (ValueError)."""
+        return
+
+    def continuing(self, source: Embedding) -> Embedding:
+        """Return the embedding of a model that starts from the weights of one with the embedding `source`."""
+        return source
+
+    def cost(self, vocab_size: int, hidden: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of the tables and the norm."""
         size = self.width(hidden)
         return ComponentCost((vocab_size + self.segments) * size) + self.position.cost(size) + self.norm.cost(size)

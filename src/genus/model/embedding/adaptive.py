@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from genus.model.cost import ComponentCost
 from genus.model.embedding import Embedding
 from genus.part import Count
+
+if TYPE_CHECKING:
+    from genus.model.cost import ExampleLengths
 
 
 class AdaptiveEmbedding(Embedding):
@@ -38,9 +41,9 @@ class AdaptiveEmbedding(Embedding):
         """Return the tables of all clusters as one token embedding."""
         return cast("nn.Embedding", Clusters(self.clusters(vocab_size), size, self.ratio))  # it has the same interface
 
-    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
+    def cost(self, vocab_size: int, hidden: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of the tables and their projections W_c."""
-        plain = super().cost(vocab_size, hidden)
+        plain = super().cost(vocab_size, hidden, lengths)
         if self.ratio == 1:
             return plain
         widths = [hidden // self.ratio**c for c in range(len(self.clusters(vocab_size)))]

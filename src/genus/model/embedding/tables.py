@@ -13,6 +13,7 @@ from genus.part import Count
 
 if TYPE_CHECKING:
     from genus.batch import Packed
+    from genus.model.cost import ExampleLengths
 
 
 class FactorizedEmbedding(Embedding):
@@ -45,9 +46,9 @@ class FactorizedEmbedding(Embedding):
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return FactorizedEmbeddingModule(self, vocab_size, hidden)
 
-    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
+    def cost(self, vocab_size: int, hidden: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of the tables, the norm and the projection."""
-        return super().cost(vocab_size, hidden) + self.projecting(hidden)
+        return super().cost(vocab_size, hidden, lengths) + self.projecting(hidden)
 
 
 class FactorizedEmbeddingModule(EmbeddingModule):
@@ -87,9 +88,9 @@ class TaskEmbedding(Embedding):
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return TaskEmbeddingModule(self, vocab_size, hidden)
 
-    def cost(self, vocab_size: int, hidden: int) -> ComponentCost:
+    def cost(self, vocab_size: int, hidden: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of the tables and the norm."""
-        return super().cost(vocab_size, hidden) + ComponentCost(self.tasks * self.width(hidden))
+        return super().cost(vocab_size, hidden, lengths) + ComponentCost(self.tasks * self.width(hidden))
 
 
 class TaskEmbeddingModule(EmbeddingModule):
