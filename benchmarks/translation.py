@@ -67,7 +67,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--size", default="mini", help="row of which size")
     parser.add_argument("--pieces", type=int, default=8_000, help="of the vocabulary")
     parser.add_argument("--length", type=int, default=64, help="of a row of ours; longer pairs are left out for all")
-    parser.add_argument("--batch", type=int, default=64, help="rows of a batch of ours")
+    parser.add_argument("--batch", type=int, default=16, help="rows of a batch of ours")
     parser.add_argument("--checkpoint-every", type=int, default=100, help="steps, of which the last 5 are averaged")
     parser.add_argument("--contenders", nargs="+", choices=get_args(Trained), default=list(get_args(Trained)))
     parser.add_argument("--limit", type=int, help="translate only the first so many captions")

@@ -122,7 +122,9 @@ class Engine:
         self.learner, self.model, self.tokenizer = learner, model, tokenizer
         self.penalties, self.slots, self.seed = tuple(penalties), slots, seed
         self.precision, self.told = precision, log_probabilities
-        self.prompts = Prompts(tokenizer, model, cut=cut_prompts)
+        found = learner.predicting("following", "written")
+        whole = found is not None and found[0].heads[found[1]].predicts == "written"
+        self.prompts = Prompts(tokenizer, model, cut=cut_prompts, whole=whole)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Result]]:
         """Return the texts of each request, sample by sample."""

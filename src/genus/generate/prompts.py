@@ -21,7 +21,7 @@ class Prompts:
     A model that reads a source gets the prompt as that, and continues the tokens with which its decoder begins.
     """
 
-    def __init__(self, tokenizer: Tokenizer, model: Model, *, cut: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, model: Model, *, cut: bool = False, whole: bool = False) -> None:
         """Prepare for prompts.
 
         Args:
@@ -29,7 +29,10 @@ class Prompts:
             model: its positions, and whether it reads a source.
             cut: whether the left end of a prompt that is too long is dropped, of a source the right one; else it is
                 refused.
+            whole: whether a prompt is a text of its own, with the special tokens after it: a source, of which a decoder
+                writes the target in the same sequence.
         """
+        self.whole = whole
         self.tokenizer, self.max_length, self.cut = tokenizer, model.max_length, cut
         self.reads_source = "source" in model.streams
         self.source_length = model.max_length_of("source") if self.reads_source else None
@@ -72,6 +75,10 @@ class Prompts:
         """Return the ids of a source of any length; none where the model reads no source."""
         if not self.reads_source:
             return []
+        return self._framed(request)
+
+    def _framed(self, request: Request) -> list[int]:
+        """Return the ids of a prompt that is a text of its own."""
         if not isinstance(request.prompt, str):
             return [int(one) for one in request.prompt]
         text = np.array(self.tokenizer.encode([request.prompt], specials=False)[0], dtype=np.int64)
@@ -88,6 +95,8 @@ class Prompts:
         """Return the ids of a prompt of any length; see `ids`."""
         if self.reads_source:
             ids = [*self.tokenizer.vocabulary.target_begins]
+        elif self.whole:
+            ids = self._framed(request)
         elif isinstance(request.prompt, str):
             ids = [*self.tokenizer.vocabulary.begins, *self.tokenizer.encode([request.prompt], specials=False)[0]]
         else:

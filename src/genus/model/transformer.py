@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from genus.model.cost import ExampleLengths
 
 
+WITHOUT_ORDER = frozenset({"prefix", "order"})
+"""Facts that are 0 for every token where a batch has none: no prefix, and under `Ordered` attention to all tokens."""
+
+
 class Transformer(Model):
     """A Transformer encoder, or with causal masks a decoder (Vaswani et al. 2017; Devlin et al. 2018, section 3)."""
 
@@ -191,7 +195,7 @@ class TransformerNetwork(Network):
         self.layers = choice.stack.build(choice.layers, choice.layer_factory())
         self.norm = choice.block.final_norm(choice).build(choice.width)
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
-        position, self.choice, self.prefixed = choice.embedding.position, choice, "prefix" in choice.facts
+        position, self.choice, self.untold = choice.embedding.position, choice, choice.facts & WITHOUT_ORDER
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
         self.position_bias, self.rotation = position.bias(taken[0], choice.hidden), position.rotation(taken[1])
         initialize(self, choice.initialization)
@@ -213,7 +217,8 @@ class TransformerNetwork(Network):
         """Forward pass: return `tokens`, the last layer's hidden states (T, H).
 
         Args:
-            batch: the batch, whose stream `tokens` is read; without the fact `prefix` it has no prefixes.
+            batch: the batch, whose stream `tokens` is read; without the fact `prefix` it has no prefixes, without
+                `order` no order.
             layers: also return the hidden states of every layer.
             source: the stream that cross-attention attends to.
             cache: key-value cache of self-attention: read, and extended by the batch.
@@ -221,8 +226,8 @@ class TransformerNetwork(Network):
         """
         kept: list[Tensor] | None = [] if layers else None
         packed, x = batch.tokens, self.embed(batch.tokens)
-        if self.prefixed and "prefix" not in packed.facts:
-            packed = replace(packed, facts={**packed.facts, "prefix": torch.zeros_like(packed.ids)})
+        if missing := self.untold - packed.facts.keys():
+            packed = replace(packed, facts={**packed.facts, **dict.fromkeys(missing, torch.zeros_like(packed.ids))})
         given: dict[str, Any] = {"source": source, "cache": cache, "source_cache": source_cache}
         given |= {"rotation": self.rotation, "bias": self.position_bias}
         x = self.layers(x, Context.of(packed, x, self.training, **given), kept)

@@ -157,7 +157,7 @@ class TextToText(Task):
         return Seq2SeqLM(texts=1, labels=self.names or classes(labels, self.label))
 
     def pretrained(self, objectives: Several[Objective], model: Model) -> Seq2SeqLM | None:
-        """Return the objective of an encoder-decoder, which writes without fine-tuning too.
+        """Return the objective of a model that writes without fine-tuning too.
 
         Raises:
             UsageError: the model reads no source.
@@ -174,28 +174,32 @@ class TextToText(Task):
     ) -> EncodedPairs:
         """Tokenize sources and targets, each by itself; of one that is too long the end is cut.
 
+        Where both are one sequence, this has `max_length`; the target gets `target_length` of it, by default a half.
+
         Raises:
             GenusError: the lengths leave no room for text beside the special tokens.
         """
-        vocabulary, longest = tokenizer.vocabulary, self.target_length or max_length
-        rooms = max_length - vocabulary.framing(1), longest - vocabulary.target_framing
+        vocabulary, apart = tokenizer.vocabulary, SOURCE in objective.adds
+        longest = self.target_length or (max_length if apart else max_length // 2)
+        whole = max_length if apart else max_length - longest + vocabulary.target_start
+        rooms = whole - vocabulary.framing(1), longest - vocabulary.target_framing
         if min(rooms) < 1:
-            raise GenusError(f"max_length: {max_length} of a source, {longest} of a target leave no room for text "
+            raise GenusError(f"max_length: {whole} of a source, {longest} of a target leave no room for text "
                              "between the special tokens; take more")  # fmt: skip
         targets = [row.labels[0] if row.labels else "" for row in rows]
         sources = tokenizer.encode([text for row in rows for text in row.texts], specials=False)
-        whole = tokenizer.encode(targets, specials=False)
-        over = [[len(ids) > room for ids in side] for side, room in zip((sources, whole), rooms, strict=True)]
-        kept = [min(len(ids), rooms[1]) / max(1, len(ids)) for ids in whole]
+        wanted = tokenizer.encode(targets, specials=False)
+        over = [[len(ids) > room for ids in side] for side, room in zip((sources, wanted), rooms, strict=True)]
+        kept = [min(len(ids), rooms[1]) / max(1, len(ids)) for ids in wanted]
         return EncodedPairs(
             texts=[
                 (np.array(source[: rooms[0]], np.int32), np.array(target[: rooms[1]], np.int32))
-                for source, target in zip(sources, whole, strict=True)
+                for source, target in zip(sources, wanted, strict=True)
             ],
             labels=np.array([row.label is not None for row in rows]),
             target=objective.target,
             vocabulary=vocabulary,
-            max_length=max_length,
+            max_length=whole,
             cut=sum(over[0]),
             objective=objective,
             size=np.array([len(target.encode()) for target in targets]) * np.array(kept),
@@ -222,19 +226,29 @@ class EncodedPairs(EncodedTokens):
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(N,) lengths of the decoder's sequences in tokens, special tokens included."""
-        return np.array([len(target) for _, target in self.texts]) + self.vocabulary.target_framing
+        """(N,) lengths of the decoder's sequences in tokens, special tokens included; of one sequence all of it."""
+        target = np.array([len(target) for _, target in self.texts]) + self.vocabulary.target_framing
+        return target if self.of_two_streams else self._sources + target - self.vocabulary.target_start
 
     @cached_property
     def stream_lengths(self) -> Lengths:
         """Lengths in tokens by stream."""
-        source = np.array([len(source) for source, _ in self.texts]) + self.vocabulary.framing(1)
-        return {"tokens": self.lengths, SOURCE: source}
+        return {"tokens": self.lengths} | ({SOURCE: self._sources} if self.of_two_streams else {})
 
     @property
     def longest(self) -> NDArray[np.int64]:
         """(N,) tokens of each row, on both sides."""
-        return self.lengths + self.stream_lengths[SOURCE]
+        return np.array(sum(self.stream_lengths.values()))
+
+    @property
+    def of_two_streams(self) -> bool:
+        """Whether the model reads sources as a stream of their own."""
+        return SOURCE in self.objective.adds
+
+    @property
+    def _sources(self) -> NDArray[np.int64]:
+        """(N,) lengths of the sources in tokens, special tokens included."""
+        return np.array([len(source) for source, _ in self.texts]) + self.vocabulary.framing(1)
 
     def streams(self, index: int) -> Example:
         """Return what the encoder and the decoder read of a row; without a target, no token is learned."""
@@ -260,8 +274,9 @@ class EncodedPairs(EncodedTokens):
         for number, what in ((empty, "source"), (wordless, "target")):
             if number:
                 found.append(f"{number:,} of {rows} have an empty {what}, or one of which the tokenizer leaves nothing")
+        source = f"finetuning.max_length={self.max_length}" if self.of_two_streams else str(self.max_length)
         for number, what, most in (
-            (self.cut, "source", f"finetuning.max_length={self.max_length}"),
+            (self.cut, "source", source),
             (self.cut_targets, "target", f"target_length={self.target_length}"),
         ):
             if number:

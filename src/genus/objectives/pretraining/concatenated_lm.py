@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from genus.examples import Example, Sequence
 from genus.objectives import Objective
-from genus.objectives.pretraining.causal_lm import CausalLM, CausalLMHead
+from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.text_to_text import (
     Denoising,
     TextToText,  # a choice is read by its annotation
+    TextToTextHead,
     longest_text,
 )
 
@@ -88,25 +90,33 @@ class ConcatenatedLM(Objective):
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with both as one sequence, whose tokens have their next one as target where it counts."""
-        made, begin = self.objective.prepare_example(example, vocabulary, rng), len(vocabulary.target_begins)
-        source, target = made.streams["source"], made.tokens
+        made = self.objective.prepare_example(example, vocabulary, rng)
+        return self.joined(replace(made, targets=example.targets), vocabulary, rng)
+
+    def joined(self, pair: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
+        """Return a pair as one sequence, whose tokens have their next one as target where it counts."""
+        source, target, begin = pair.streams["source"], pair.tokens, len(vocabulary.target_begins)
         ids, length = np.concatenate([source.ids, target.ids[begin:]]), len(source.ids)
+        learned = (np.arange(len(ids)) >= length) | (self.learned == "all")
+        if target.learned is not None:
+            learned[length:] &= target.learned[begin:]
+            learned[:length] &= target.learned.any()
         tokens = Sequence(
             ids,
             np.zeros(len(ids), dtype=np.int64),
             np.concatenate([source.fixed, target.fixed[begin:]]),
-            learned=(np.arange(len(ids)) >= length) | (self.learned == "all"),
+            learned=learned,
             prefix=length,
         )
-        return CausalLM.prepare_example(self.objective, Example({"tokens": tokens}, example.targets), vocabulary, rng)
+        return CausalLM.prepare_example(self.objective, Example({"tokens": tokens}, pair.targets), vocabulary, rng)
 
     def max_targets(self, tokens: int, sequences: int) -> dict[str, int]:
         """Return one target per token."""
         return {self.target: tokens}
 
-    def build(self, model: Model, vocab_size: int) -> CausalLMHead:
+    def build(self, model: Model, vocab_size: int) -> TextToTextHead:
         """Build the output layer as a head."""
-        return CausalLMHead(self.objective, model, vocab_size)
+        return TextToTextHead(self.objective, model, vocab_size)
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost of the output layer at the share of the tokens that are learned."""

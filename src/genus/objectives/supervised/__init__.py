@@ -30,6 +30,9 @@ SOURCE = "source"
 class FineTuned(Objective):
     """A supervised fine-tuning objective: it learns from annotated rows of a table."""
 
+    gives_facts: ClassVar[frozenset[str]] = frozenset({"prefix", "order"})
+    """A text of a task has no prefix and no order but where an objective says so: networks take both for 0."""
+
     pooled: ClassVar[bool] = False
     """Whether its targets are whole sequences."""
     of_words: ClassVar[bool] = False
