@@ -7,7 +7,7 @@ says tokens. It has spans of 3.5 words on average; these rows have 3, as the pap
 are ours.
 
 Any mix of the five corruptions is an override, such as `objectives.0.corruptions=[{kind = 'DocumentRotation'}]`; so are
-the comparison objectives of section 4.1 but for the permuted language model, which is XLNet's here.
+the comparison objectives of section 4.1 (tests/recipes/test_bart_objectives.py).
 
 Left out: the last 10 % of the steps are without dropout (section 5.1).
 """

@@ -95,6 +95,19 @@ class Ordered(AttentionMask):
         return key.facts["order"] <= query.facts["order"]
 
 
+class OrderedQueries(Ordered):
+    """Attention in an order of its own for each sequence, where tokens with an odd number are seen by themselves alone.
+
+    So they ask for what stands at their place given what comes before, as a query stream does, and tell nobody
+    (`PermutedLM`).
+    """
+
+    def allowed(self, query: Place, key: Place) -> Tensor | None:
+        """Return the mask: the same number, or an even one that comes before."""
+        asked, given = query.facts["order"], key.facts["order"]
+        return (given == asked) | ((given < asked) & (given % 2 == 0))
+
+
 class Banded(AttentionMask):
     """Locally banded causal attention: to itself and the `width` - 1 tokens before (Child et al. 2019; GPT-3, 2.1)."""
 
