@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -42,10 +43,16 @@ def make(recipe: Recipe) -> Learner:
 
 
 def sharded(learner: Learner) -> Learner:
-    """Return the learner with its parameters spread over the processes, layer by layer of every stack."""
+    """Return the learner with its parameters spread over the processes, layer by layer of every stack.
+
+    Layers that share weights, as those of an encoder and its decoder can, are spread together, as PyTorch asks for.
+    """
     stacks = [module for name, module in learner.network.named_modules() if name.rpartition(".")[2] == "layers"]
+    together: dict[int, list[nn.Module]] = {}
     for layer in dict.fromkeys(layer for stack in stacks for layer in stack.children()):
-        fully_shard(layer)
+        together.setdefault(id(next(layer.parameters())), []).append(layer)
+    for layers in together.values():
+        fully_shard(layers)
     fully_shard(learner)
     return learner
 

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.recipe import Recipe
 
-MEMBERS = sorted(catalog.members())
+MEMBERS = {member: next(iter(rows)) for member, rows in sorted(catalog.members().items())}
+MEMBERS["t5, layers shared"] = "t5/base-shared"
+"""The row of each member, and one whose encoder and decoder have the same layers."""
 SUMMATION = 1e-5
 """Float32 losses and gradients of numbers near 1, summed in another order."""
 
 
 def made(member: str, corpus: Path, folder: Path) -> tuple[Recipe, list[Batch]]:
     """Return a member made small, and the two micro-batches of its first step."""
-    recipe = shrunk(catalog.load(next(iter(catalog.members()[member])))).override("stages.0.micro_batch", 8)
+    recipe = shrunk(catalog.load(MEMBERS[member])).override("stages.0.micro_batch", 8)
     tokenizer = recipe.tokens.train([line for line in corpus.read_text().splitlines()])
     store = prepare([corpus], tokenizer, folder / f"store-{member}", workers=1, fields=fields(recipe))
     recipe = replace(recipe, tokens=tokenizer.tokens)

@@ -60,8 +60,8 @@ class Sequence:
     """Returns (L,) a number for each token, the same for those of one sentence, -1 in the frame; it is called where it
     is needed. None: it is not known where sentences end."""
     positions: NDArray[np.int64] | None = None
-    """(L,) positions of the tokens, where they are not all tokens of a text, or some are asked for behind it; None: 0, 1,
-    2, ..."""
+    """(L,) positions of the tokens, where they are not all tokens of a text, or some are asked for behind it; None: 0,
+    1, 2, ..."""
 
 
 @dataclass(slots=True)
