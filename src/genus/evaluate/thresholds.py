@@ -36,7 +36,8 @@ def one_threshold(truth: NDArray[np.bool_], chances: NDArray[np.float64], metric
     def value(threshold: float) -> float:
         return metric.rank(metric(truth, chances > threshold))
 
-    return max(candidates(truth, chances), key=lambda threshold: (value(threshold), -abs(threshold - HALF)))
+    options: list[float] = candidates(truth, chances).tolist()
+    return max(options, key=lambda threshold: (value(threshold), -abs(threshold - HALF)))
 
 
 def threshold_of_each(
@@ -55,7 +56,7 @@ def threshold_of_each(
     tried = [candidates(truth[:, label], chances[:, label]) for label in range(len(found))]
     for _ in range(ROUNDS):
         before = found.copy()
-        for label in np.flatnonzero(truth.any(0)):
+        for label in np.flatnonzero(truth.any(0)).tolist():
             options = np.append(found[label], tried[label])  # of equal ones the first: it stays
             true, chance = truth[:, label], chances[:, label]
             changed = [counts.changed(label, true, chance > found[label], chance > one) for one in options]
