@@ -108,10 +108,7 @@ def test_whether_a_label_metric_is_defined(metric: Metric, none: bool, every: bo
 
 
 def test_what_a_mean_leaves_out_or_counts_as_nothing_is_said() -> None:
-    assert (
-        LabelMacroF1().signature(SOME)
-        == "1 of 2 labels are of no text, and count as 0 (scikit-learn's zero_division=0)"
-    )
+    assert LabelMacroF1().signature(SOME) == "1 of 2 labels are of no text, and count as 0 (zero_division=0)"
     assert SampleF1().signature(SOME).startswith("1 of 3 texts have no label, and count as 0")
     assert MacroAuroc().signature(SOME) == "over 1 of 2 labels; all or none of the texts have others"
     assert [metric.signature(SOME[[0, 1]][:, :1]) for metric in (LabelMacroF1(), MacroAuroc())] == ["", ""]

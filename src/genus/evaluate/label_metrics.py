@@ -202,4 +202,4 @@ def _mean_f1(counts: LabelCounts) -> float:
 
 
 def _absent(number: int, total: int, what: str) -> str:
-    return f"{number:,} of {total:,} {what}, and count as 0 (scikit-learn's zero_division=0)" if number else ""
+    return f"{number:,} of {total:,} {what}, and count as 0 (zero_division=0)" if number else ""

@@ -91,8 +91,8 @@ def repeated(table: Checked) -> str:
     if not number:
         return ""
     return (
-        f"{number:,} of {len(table.train):,} training rows repeat the text and the label of another one, which stands "
-        f"there up to {max(rows.values()):,} times"
+        f"{number:,} of {len(table.train):,} training rows repeat an earlier one, label included; the commonest stands "
+        f"there {max(rows.values()):,} times"
     )
 
 

@@ -30,7 +30,7 @@ from genus.tasks.dataset import UNLABELED
 from genus.tasks.table import rows as rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -103,17 +103,17 @@ class MultiLabel(Task):
         if self.separator != "auto" or len(self.label_columns) > 1:
             return self
         read = (row.get(self.label) for _, row in rows_of(path, columns=self.label_columns))
-        cells = {cell for cell in read if isinstance(cell, str)} - {*MISSING}
+        cells = [*dict.fromkeys(cell for cell in read if isinstance(cell, str) and cell not in MISSING)]
         if not cells:
             return self
         found = separator_of(cells, known)
         if found is None:
-            say(f"{path}: no cell of column {self.label!r} has {', '.join(map(repr, SEPARATORS))} in it: each is one "
-                "label")  # fmt: skip
+            marks = " or ".join(map(repr, SEPARATORS))
+            say(f"{path}: no cell of column {self.label!r} is separated by {marks}: each is one label")
             return replace(self, separator="none")
-        example = min((cell for cell in cells if found in cell), key=lambda cell: (len(cell), cell))
-        say(f"{path}: the labels in column {self.label!r} are separated by {found!r}, as in {example!r:.80}; where "
-            f"it is another, name it: --task-set 'separator={';' if found != ';' else '|'}', or none")  # fmt: skip
+        example, other = next(cell for cell in cells if found in cell), ";" if found != ";" else "|"
+        say(f"{path}: labels in column {self.label!r} are separated by {found!r}, as in {example!r:.80}; if that is "
+            f"wrong, say --task-set 'separator={other}' or separator=none")  # fmt: skip
         return replace(self, separator=found)
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
@@ -174,7 +174,7 @@ class MultiLabel(Task):
         several = len({label for row in rows for label in row.labels})
         mean = sum(number * times for number, times in counts.items()) / len(rows)
         twice = sum(len({*row.labels}) < len(row.labels) for row in rows)
-        told = f"{several:,} labels, {mean:.2f} of a text in the mean; {counts[0]:,} of {len(rows):,} texts have none"
+        told = f"{several:,} labels, {mean:.2f} per text on average; {counts[0]:,} of {len(rows):,} texts have none"
         told += f"; {twice:,} name one twice, which counts once" if twice else ""
         told += "; all have one, for which there is --task classification" if counts.keys() == {1} else ""
         return f"column {self.label!r}: {told}"
@@ -219,12 +219,11 @@ class MultiLabel(Task):
         return replace(cast("MultiLabelClassification", objective), thresholds=tuple(values))
 
 
-def separator_of(cells: Iterable[str], known: Collection[str] = ()) -> Mark | None:
+def separator_of(cells: Sequence[str], known: Collection[str] = ()) -> Mark | None:
     """Return what separates labels in cells; None if each is one label.
 
     Where labels are known, it is the first way of reading in which all cells hold such; else the first mark there is.
     """
-    cells = [*cells]
     if known and all(label in known for cell in cells for label in split(cell, "none")):
         return None
     for mark in SEPARATORS:
