@@ -115,7 +115,7 @@ def test_long_rows_lose_the_beginning_of_the_prompt(byte_bpe: Tokenizer) -> None
     kept = found.example(0).tokens.ids.tolist()
     assert kept[-1 - len(completion) : -1] == completion
     assert kept[: -1 - len(completion)] == prompt[len(completion) - 11 :]
-    assert found.cut == 2
+    assert len(found.cut) == 2
     assert "2 of 2 rows are longer than finetuning.max_length=12" in found.warnings[0]
     assert found.size[1] == pytest.approx(150 * 10 / len(byte_bpe.encode(["cats " * 30])[0]))
     with pytest.raises(GenusError, match="max_length: 2 leaves no room for text"):

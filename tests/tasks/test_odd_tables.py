@@ -229,8 +229,11 @@ def test_said_in_one_line(
         ("jsonl", each(ROWS, label=lambda n: [1, "1", 1.0, "one"][n % 4])),
         ("jsonl", each(ROWS, text=lambda n: n / 2)),
         ("jsonl", each(ROWS, label=lambda n: 10**30 + n % 2)),
-        ("parquet", lambda: parquet(text=["a", "b"] * 6, label=[datetime.date(2024, 1, 1 + n % 2) for n in range(12)])),
-        ("parquet", lambda: parquet(text=["a", "b"] * 6, label=[0.0, 1.0] * 6, other=[{"a": [1]}] * 12)),
+        (
+            "parquet",
+            lambda: parquet(text=[*"abcdefghijkl"], label=[datetime.date(2024, 1, 1 + n % 2) for n in range(12)]),
+        ),
+        ("parquet", lambda: parquet(text=[*"abcdefghijkl"], label=[0.0, 1.0] * 6, other=[{"a": [1]}] * 12)),
     ],
 )
 def test_read_without_a_word(tune: Callable, capfd: pytest.CaptureFixture[str], kind: str, content: Any) -> None:

@@ -84,10 +84,11 @@ MetricName = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of tags entity_f1, entity_precision, entity_recall, "
-        "word_accuracy; of completions and targets token_loss, perplexity, bits_per_byte, token_accuracy; of written "
-        "texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, answer_exact_match, answer_f1, span_f1; "
-        "the first decides.",
+        help="accuracy, f1, macro_f1, matthews, pearson, spearman; of several labels label_micro_f1, label_macro_f1, "
+        "sample_f1, subset_accuracy, hamming_loss, label_ranking_average_precision, macro_auroc; of tags entity_f1, "
+        "entity_precision, entity_recall, word_accuracy; of completions and targets token_loss, perplexity, "
+        "bits_per_byte, token_accuracy; of written texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, "
+        "answer_exact_match, answer_f1, span_f1; the first decides.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]

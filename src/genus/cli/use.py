@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 Texts = Annotated[
     list[str], typer.Option("--text", metavar="COLUMN", help="Of a table: the column of the text; twice, of a pair.")
 ]
-Label = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label.")]
+Label = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="Of a table: the column of the label; a,b,c: of labels.")
+]
 TaskName = Annotated[
     str | None,
     typer.Option(
@@ -303,10 +305,11 @@ def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path |
 
     if len(data) != 1:
         raise UsageError(f"a fine-tuned model is measured on one table, not on {len(data)}; name one")
-    path = Path(data[0])
+    path, objective = Path(data[0]), objective_of(source, task)
+    task = task.told_by(path, objective.classes)
     rows = read(path, task, labeled=answers is None)
     if answers is not None:
-        rows = without_placeholders(rows, objective_of(source, task), path)
+        rows = without_placeholders(rows, objective, path)
     found, metrics = score(source, task, rows, run, path)
     if answers is not None:
         write_text(answers, lines(rows, found))

@@ -29,7 +29,8 @@ class Metric(Part, ABC):
     """A choice of evaluation metric."""
 
     judges: ClassVar[str] = "classes"
-    """What it compares: `classes`, `numbers`, the `tags` of words, the likelihood of `texts`, or `written texts`."""
+    """What it compares: `classes`, `numbers`, the `tags` of words, several `labels` of a text or the `label scores` of
+    all, the likelihood of `texts`, or `written texts`."""
     larger_is_better: ClassVar[bool] = True
     """Whether larger values are better; otherwise smaller ones are, as of a loss."""
 

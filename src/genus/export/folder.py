@@ -291,8 +291,6 @@ def _check(config: Json, layout: Layout) -> None:
             continue
         if config.get(key) not in (None, value):
             raise GenusError(f"config.json: {key} = {config[key]!r} cannot be read, only {value!r}")
-    if config.get("problem_type") == "multi_label_classification":
-        raise GenusError("config.json: a classifier with several labels at once cannot be read")
     if layout.pad is not None and config.get("pad_token_id", layout.pad) != layout.pad:
         raise GenusError(f"config.json: pad_token_id = {config['pad_token_id']}, from which positions are counted; "
                          f"only {layout.pad} can be read")  # fmt: skip

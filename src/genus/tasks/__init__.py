@@ -10,17 +10,21 @@ from genus.evaluate.metrics import Metric, fitting_metrics
 from genus.objectives.supervised import FineTuned
 from genus.part import Fraction, Part, slots_of
 from genus.tasks.cell import label_in, text_in
+from genus.tasks.checks import Check, Checked, overlap, repeated, told
 from genus.tasks.dataset import targets
 from genus.tasks.encode import encode
 from genus.tasks.groups import both_orders
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from genus.model import Model
     from genus.objectives import Objective
     from genus.part import Json
+    from genus.tasks.answer import Outputs
     from genus.tasks.dataset import Label, LabeledRow
     from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
@@ -33,6 +37,8 @@ class Task(Part, ABC):
     """Class of the task's objective."""
     judged: ClassVar[tuple[str, ...]]
     """What its metrics may compare; see `Metric.judges`."""
+    checks: ClassVar[tuple[Check, ...]] = (overlap, repeated)
+    """What its tables are checked for before training."""
 
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""
@@ -60,8 +66,22 @@ class Task(Part, ABC):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
+        """The columns of what is given, which every row must have."""
         return self.texts
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of what is to be told, which every labeled row must have."""
+        return (self.label,)
+
+    def told_by(self, path: Path, known: Collection[str] = ()) -> Self:
+        """Return the task with what a table shows of how its labels are written, which is said.
+
+        Args:
+            path: the table.
+            known: labels that it may have, if they are known.
+        """
+        return self
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return texts and label of a row of a table; the row must have the columns of the texts.
@@ -113,6 +133,10 @@ class Task(Part, ABC):
         self._check_metrics(objective.classes)
         return self
 
+    def checked(self, splits: Mapping[str, Sequence[LabeledRow]], objective: FineTuned) -> list[str]:
+        """Return what its checks tell of the rows of the splits, a line each."""
+        return told(Checked(splits, self.texts, objective.classes), self.checks)
+
     def remark(self, rows: Sequence[LabeledRow]) -> str:
         """Return a line on how the labels of the rows are understood; empty if there is nothing to say."""
         return ""
@@ -125,6 +149,18 @@ class Task(Part, ABC):
             if why := metric.misfit(self.judged, classes):
                 fitting = ", ".join(fitting_metrics(self.judged, classes))
                 raise UsageError(f"metrics: {metric.name} {why}; those that fit: {fitting}")
+
+    def tuned(self, objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> FineTuned:
+        """Return the objective with decisions tuned in validation, on the outputs for its rows; by default itself."""
+        return objective
+
+    def targets(self, rows: Sequence[LabeledRow], objective: FineTuned, path: Path | None = None) -> NDArray[Any]:
+        """Return the training targets of the rows of a table.
+
+        Raises:
+            GenusError: a label that is none of the objective's.
+        """
+        return targets(rows, objective, path)
 
     def encode(
         self,
@@ -139,7 +175,7 @@ class Task(Part, ABC):
         Raises:
             GenusError: a label that is none of the objective's, or `max_length` leaves no room for text.
         """
-        labels = targets(rows, objective, path)
+        labels = self.targets(rows, objective, path)
         found = encode(
             tokenizer, [row.texts for row in rows], labels, objective.name, max_length, repeated=bool(objective.adds)
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +11,7 @@ from genus.evaluate.metrics import Accuracy, Metric
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.tasks import Task
 from genus.tasks.cell import label_in, several_in, text_in, written
+from genus.tasks.checks import contradictory, overlap, repeated, skewed
 from genus.tasks.dataset import targets
 from genus.tasks.encode import tokenized
 from genus.tasks.groups import EncodedGroups
@@ -37,6 +37,7 @@ class Choice(Task):
 
     learns: ClassVar = MultipleChoice
     judged: ClassVar[tuple[str, ...]] = ("classes",)
+    checks: ClassVar = (overlap, repeated, contradictory, skewed)
 
     texts: tuple[str, ...] = ("question",)
     choices: tuple[str, ...] = ("choices",)
@@ -113,13 +114,13 @@ class Choice(Task):
             if len(row.texts) < 2:
                 raise GenusError(f"row {row.line}: a question without choices; give the question, then its choices")
         pairs = [(row.texts[0], choice) for row in rows for choice in row.texts[1:]]
-        texts, over = tokenized(tokenizer, pairs, max_length)
+        texts, lost = tokenized(tokenizer, pairs, max_length)
         offsets = np.cumsum([0, *(len(row.texts) - 1 for row in rows)])
-        labels, vocabulary = targets(rows, objective, path), tokenizer.vocabulary
-        found = EncodedGroups(
-            texts, labels, objective.name, vocabulary, max_length, 0, offsets, repeated=bool(objective.adds)
-        )
-        return replace(found, cut=found.rows_with(over))
+        labels, most = targets(rows, objective, path), np.maximum.reduceat(lost, offsets[:-1])
+        return EncodedGroups(
+            texts, labels, objective.name, tokenizer.vocabulary, max_length, most[most > 0], offsets,
+            repeated=bool(objective.adds),
+        )  # fmt: skip
 
 
 def number_of(label: str, names: list[str], choices: list[str], column: str) -> int:

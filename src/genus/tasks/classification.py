@@ -8,6 +8,7 @@ from genus.errors import GenusError
 from genus.evaluate.metrics import Accuracy, Metric
 from genus.objectives.supervised.sequence import SequenceClassification
 from genus.tasks import Task
+from genus.tasks.checks import contradictory, leak, mostly_once, overlap, rare, repeated, skewed, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,15 +16,12 @@ if TYPE_CHECKING:
     from genus.tasks.dataset import LabeledRow
 
 
-MANY = 20
-"""Number of classes that nothing is said of."""
-
-
 class Classification(Task):
     """Sequence classification: each text or pair has one of the classes that occur in the training rows."""
 
     learns: ClassVar = SequenceClassification
     judged: ClassVar[tuple[str, ...]] = ("classes",)
+    checks: ClassVar = (overlap, repeated, contradictory, skewed, rare, spellings, leak)
 
     metrics: tuple[Metric, ...] = (Accuracy(),)
 
@@ -39,7 +37,7 @@ class Classification(Task):
     def remark(self, rows: Sequence[LabeledRow]) -> str:
         """Return a line on labels that seem to be numbers or names of rows: most have a class of their own."""
         found = {label for row in rows for label in row.labels}
-        if len(found) <= max(MANY, len(rows) / 2):
+        if not mostly_once(found, len(rows)):
             return ""
         return (
             f"column {self.label!r}: {len(found):,} classes in {len(rows):,} rows, so that most occur once; "
@@ -48,15 +46,20 @@ class Classification(Task):
 
 
 def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:
-    """Return the distinct labels: numbers in numerical order, then other labels in alphabetical order.
+    """Return the distinct labels in their order.
 
     Raises:
         GenusError: there is only one.
     """
-    found = set(labels)
+    found = in_order(labels)
     if len(found) < 2:
-        raise GenusError(f"column {column!r}: all rows have the label {min(found)!r}; nothing is to be learned")
-    return tuple(sorted(found, key=_in_order))
+        raise GenusError(f"column {column!r}: all rows have the label {found[0]!r}; nothing is to be learned")
+    return found
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return the distinct labels: numbers in numerical order, then other labels in alphabetical order."""
+    return tuple(sorted(set(labels), key=_in_order))
 
 
 def _in_order(label: str) -> tuple[bool, float, str]:

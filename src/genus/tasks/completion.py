@@ -18,6 +18,7 @@ from genus.examples import Example, Sequence
 from genus.objectives.supervised.completion import CompletionLM
 from genus.tasks import Task
 from genus.tasks.cell import text_in
+from genus.tasks.encode import in_the_median
 from genus.tasks.token_targets import EncodedTokens
 
 if TYPE_CHECKING:
@@ -101,13 +102,14 @@ class Completion(Task):
             over = max(0, len(prompt) + len(completed) - room)
             texts.append((np.array(prompt[over:], np.int32), completed))
         kept = [len(own) / max(1, len(ids)) for (_, own), ids in zip(texts, completions, strict=True)]
+        lost = np.array([len(ids) + len(own) - room for ids, own in zip(prompts, completions, strict=True)], np.int64)
         return EncodedCompletions(
             texts=texts,
             labels=np.array([row.label is not None for row in rows]),
             target=objective.target,
             vocabulary=tokenizer.vocabulary,
             max_length=max_length,
-            cut=sum(len(ids) + len(own) > room for ids, own in zip(prompts, completions, strict=True)),
+            cut=lost[lost > 0],
             objective=objective,
             size=np.array([len("".join(row.labels).encode()) for row in rows]) * np.array(kept),
         )
@@ -144,11 +146,12 @@ class EncodedCompletions(EncodedTokens):
     @property
     def warnings(self) -> list[str]:
         """Messages on rows that were too long; none if all fit."""
-        if not self.cut:
+        if not len(self.cut):
             return []
         return [
-            f"{self.cut:,} of {len(self):,} rows are longer than finetuning.max_length={self.max_length} tokens and "
-            "lose the beginning of their prompts, or the end of longer completions; take more"
+            f"{len(self.cut):,} of {len(self):,} rows are longer than finetuning.max_length={self.max_length} tokens "
+            f"and lose the beginning of their prompts, or the end of longer completions, {in_the_median(self.cut)}; "
+            "take more"
         ]
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genus.tasks import Task
 
 Label = str | tuple[str, ...]
-"""The label of a row, or the labels of its words."""
+"""The label of a row; or its labels, of which there may be none, or those of its words."""
 SPLITS = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 """How the name of each split's file begins."""
 UNLABELED = ("-1", "-100")
@@ -65,11 +65,11 @@ class LabeledRow:
     texts: tuple[str, ...]
     """The text, the two texts of a pair, or the words."""
     label: Label | None
-    """None if the row has no label."""
+    """None if the row has no label, and is not known to have none."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The row's label, or the labels of its words; empty if it has none."""
+        """The row's label or labels, or those of its words; empty if it has none."""
         return self.label if isinstance(self.label, tuple) else tuple(filter(None, [self.label]))
 
 
@@ -85,16 +85,16 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
         GenusError: the file cannot be read or has no rows; a column is missing or holds something else.
     """
     found, notices = [], Notices()
-    for line, row in rows(path, notices, (*task.columns, task.label)):
-        for column in task.columns + ((task.label,) if labeled else ()):
+    for line, row in rows(path, notices, (*task.columns, *task.label_columns)):
+        for column in task.columns + (task.label_columns if labeled else ()):
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
         try:
             found.append(LabeledRow(line, *task.read(row)))
         except ValueError as error:
             raise GenusError(f"{path}, line {line}: {error}") from None
-        if found[-1].label in WRITTEN_MISSING:
-            notices.add(f"the label {found[-1].label!r} is a class; leave the cell empty if it means none", line)
+        if (several := found[-1].labels) and len(several) == 1 and several[0] in WRITTEN_MISSING:
+            notices.add(f"the label {several[0]!r} is a class; leave the cell empty if it means none", line)
     if not found:
         raise GenusError(f"{path}: holds no rows")
     for notice in notices.lines(path):
@@ -105,12 +105,16 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
 def without_placeholders(rows: Sequence[LabeledRow], objective: FineTuned, path: Path) -> list[LabeledRow]:
     """Return the rows of a table that may have no labels: where every label is -1, or -100, and no class, it has none.
 
-    It is said, as is how many of the rows have no label.
+    So has a table in which every row is said to have no label of several. It is said, as is how many of the rows have
+    no label.
     """
     given = {label for row in rows for label in row.labels}
     placeholder = len(given) == 1 and given <= {*UNLABELED} and not objective.can_be(*given)
     if placeholder:
         say(f"{path}: all labels are {min(given)}, which none is in training: taken as rows without a label")
+    elif not given and any(row.label is not None for row in rows):
+        placeholder = True
+        say(f"{path}: the cells of the labels are empty in all rows: taken as rows without a label")
     found = [replace(row, label=None) if placeholder else row for row in rows]
     blind = sum(row.label is None for row in found)
     if 0 < blind < len(found):

@@ -37,14 +37,14 @@ class EncodedTexts:
 
     texts: list[tuple[NDArray[np.int32], ...]]
     labels: NDArray[Any]
-    """(M,) int64 class indices or float32 values."""
+    """(M,) int64 class indices or float32 values; (M, V) float32 of V labels, 1 for each that an example has."""
     target: str
     """Name of the target that the labels belong to."""
     vocabulary: Vocabulary
     max_length: int
     """Maximum tokens of an example, special tokens included."""
-    cut: int
-    """Number of examples, or of words, that were longer and lost their end."""
+    cut: NDArray[np.int64]
+    """(K,) how many tokens each of those examples, or words, lost that were too long."""
     repeated: bool = field(default=False, kw_only=True)
     """Whether the encoder of an encoder-decoder reads each sequence too."""
 
@@ -109,10 +109,10 @@ class EncodedTexts:
         empty = self.rows_with(np.array([not all(map(len, texts)) for texts in self.texts], dtype=np.bool_))
         if empty:
             found.append(f"{empty:,} of {rows} have an empty text, or one of which the tokenizer leaves nothing")
-        if self.cut:
+        if len(self.cut):
             found.append(
-                f"{self.cut:,} of {rows} are longer than finetuning.max_length={self.max_length} tokens and lose "
-                "their end; take more, or shorter texts"
+                f"{len(self.cut):,} of {rows} are longer than finetuning.max_length={self.max_length} tokens and lose "
+                f"their end, {in_the_median(self.cut)}; take more, or shorter texts"
             )
         return found
 
@@ -140,8 +140,9 @@ class EncodedTexts:
     def for_metrics(self, objective: FineTuned, outputs: Outputs, judges: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return truth and predictions of the labeled targets, as metrics expect them that judge such."""
         labels = self.labels
-        labeled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
-        return objective.truth(labels[labeled]), objective.decide(outputs.values)[labeled]
+        known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != objective.label_of(None)
+        labeled = known.reshape(len(labels), -1).all(1)
+        return objective.truth(labels[labeled]), objective.judged(outputs.values, judges)[labeled]
 
     def answers(self, objective: FineTuned, outputs: Outputs) -> list[tuple[Any, Any]]:
         """Return the prediction for each row, as the user writes labels, and its probabilities."""
@@ -164,14 +165,14 @@ def encode(
     Raises:
         GenusError: `max_length` leaves no room for text beside the special tokens.
     """
-    found, over = tokenized(tokenizer, texts, max_length)
-    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, int(over.sum()), repeated=repeated)
+    found, lost = tokenized(tokenizer, texts, max_length)
+    return EncodedTexts(found, labels, target, tokenizer.vocabulary, max_length, lost[lost > 0], repeated=repeated)
 
 
 def tokenized(
     tokenizer: Tokenizer, texts: Several[tuple[str, ...]], max_length: int
-) -> tuple[list[tuple[NDArray[np.int32], ...]], NDArray[np.bool_]]:
-    """Return the ids of single texts or text pairs as `encode` does, and which (texts,) were too long.
+) -> tuple[list[tuple[NDArray[np.int32], ...]], NDArray[np.int64]]:
+    """Return the ids of single texts or text pairs as `encode` does, and how many tokens (texts,) each lost.
 
     Raises:
         GenusError: `max_length` leaves no room for text beside the special tokens.
@@ -181,8 +182,13 @@ def tokenized(
     if room < len(columns):
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
     rows = list(zip(*columns, strict=True))
-    over = np.array([sum(map(len, several)) > room for several in rows], dtype=np.bool_)
-    return [_cut(several, room) for several in rows], over
+    over = np.array([sum(map(len, several)) - room for several in rows], dtype=np.int64)
+    return [_cut(several, room) for several in rows], np.maximum(over, 0)
+
+
+def in_the_median(lost: NDArray[np.int64]) -> str:
+    """Return how many tokens those that lost some have lost in the median, in words."""
+    return f"{np.median(lost):,.0f} tokens in the median"
 
 
 def _cut(texts: Several[list[int]], room: int) -> tuple[NDArray[np.int32], ...]:

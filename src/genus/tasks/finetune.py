@@ -65,6 +65,7 @@ def finetune(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
     RunFolder(folder).check("fine-tuning")
+    task = task.told_by(files.train)
     splits = read_splits(files, task)
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits)
@@ -97,4 +98,6 @@ def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task,
     objective = task.objective([label for row in training for label in row.labels]).dropped(task.dropout)
     if remark := task.remark(training):
         say(remark)
+    for line in task.checked({name: split.rows for name, split in splits.items()}, objective):
+        say(line)
     return task.resolved_for(objective), objective

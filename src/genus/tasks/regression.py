@@ -11,6 +11,7 @@ from genus.errors import GenusError
 from genus.evaluate.metrics import Metric, Pearson, Spearman
 from genus.objectives.supervised.sequence import SequenceRegression
 from genus.tasks import Task
+from genus.tasks.checks import contradictory, leak, overlap, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ class Regression(Task):
 
     learns: ClassVar = SequenceRegression
     judged: ClassVar[tuple[str, ...]] = ("numbers",)
+    checks: ClassVar = (overlap, repeated, contradictory, leak)
 
     metrics: tuple[Metric, ...] = (Spearman(), Pearson())
 

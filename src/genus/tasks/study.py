@@ -74,8 +74,8 @@ class Experiment:
         length, splits = self.recipe.finetuning.max_length, self.splits.items()
         found = {name: split.encode(self.task, self.tokenizer, self.objective, length) for name, split in splits}
         for name, encoded in found.items():
-            for warning in encoded.warnings:
-                say(f"{name}: {warning}")
+            if warnings := encoded.warnings:
+                say(f"{name}: {'; '.join(warnings)}")
         if found["train"].is_empty:
             raise GenusError(f"{self.splits['train'].path}: no row has a text of which the tokenizer leaves something")
         return found
@@ -97,11 +97,11 @@ class Experiment:
             say(f"seed {seed}: {main.name} is undefined for the labels of the validation rows, and cannot choose: the "
                 "last weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
-        metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
-        trial = SeedResult(seed, metrics, best.history, seconds, defined)
+        objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
+        trial = SeedResult(seed, metrics, best.history, seconds, defined, objective.thresholds_by_label)
         if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
-            objective = self.objective.folded(cast("Head", learner.heads[self.objective.name]))
-            recipe = replace(self.recipe, seed=seed, objectives=(objective,))
+            published = objective.folded(cast("Head", learner.heads[objective.name]))
+            recipe = replace(self.recipe, seed=seed, objectives=(published,))
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
             notes, generation = self._notes(trial), self.task.generation
@@ -140,29 +140,35 @@ class Experiment:
         )
         columns = " and ".join(f"`{column}`" for column in self.task.texts)
         defined = "".join(f" {name}: `{one}`." for name, one in trial.signatures.items())
-        told = f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
+        over = f"; {trial.told_over}" if trial.thresholds else ""
+        told = (
+            f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}{over}."
+        )
         return told + defined
 
-    def _answer(self, learner: Learner, folder: Path) -> tuple[dict[str, Metrics], dict[str, str]]:
-        """Write the predictions on every split but `train`; return metrics where there are labels, and signatures."""
+    def _answer(self, learner: Learner, folder: Path) -> tuple[FineTuned, dict[str, Metrics], dict[str, str]]:
+        """Write the predictions on every split but `train`.
+
+        Returns:
+            The objective with decisions tuned in validation; metrics of splits with labels; signatures by metric.
+        """
+        found = {name: self._outputs(learner, name) for name in self.splits if name != "train"}
+        objective = self.task.tuned(self.objective, self.encoded["validation"], found["validation"])
         metrics: dict[str, Metrics] = {}
-        defined: dict[str, str] = {}
-        for name, split in self.splits.items():
-            if name == "train":
-                continue
-            found = self._outputs(learner, name)
-            write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, self.encoded[name], found)))
-            if any(row.label is not None for row in split.rows):
-                measured = self.task.metrics, self.objective, self.encoded[name], found
-                metrics[name] = measure(*measured)
-                defined |= signatures(*measured)
-        return metrics, defined
+        defined: dict[str, dict[str, str]] = {}
+        for name, made in found.items():
+            rows, encoded = self.splits[name].rows, self.encoded[name]
+            write_text(folder / f"{name}.jsonl", lines(rows, answers(objective, encoded, made)))
+            if any(row.label is not None for row in rows):
+                metrics[name] = measure(self.task.metrics, objective, encoded, made)
+                defined[name] = signatures(self.task.metrics, objective, encoded, made)
+        return objective, metrics, _by_metric(defined)
 
     def _validate(self, learner: Learner) -> Metrics:
         """Return the metrics in validation: where the first is one of likelihood, no text is written for others."""
-        chosen = self.task.chosen_by
+        chosen, encoded = self.task.chosen_by, self.encoded["validation"]
         found = self._outputs(learner, "validation", texts=any(metric.judges != LIKELIHOOD for metric in chosen))
-        return measure(chosen, self.objective, self.encoded["validation"], found)
+        return measure(chosen, self.task.tuned(self.objective, encoded, found), encoded, found)
 
     def _outputs(self, learner: Learner, split: str, *, texts: bool = True) -> Outputs:
         """Return the outputs for a split, computed uncompiled: its batches have a shape each."""
@@ -204,6 +210,16 @@ class Experiment:
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
         return _digest(choices)
+
+
+def _by_metric(defined: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return the signatures by metric, given those of each split; where splits differ, each with its split."""
+    found = {}
+    for name in dict.fromkeys(name for several in defined.values() for name in several):
+        told = {split: several.get(name, "") for split, several in defined.items()}
+        alike = len({*told.values()}) == 1
+        found[name] = told.popitem()[1] if alike else "; ".join(f"{split}: {one}" for split, one in told.items() if one)
+    return found
 
 
 def _digest(value: object) -> str:

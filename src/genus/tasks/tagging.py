@@ -21,6 +21,7 @@ from genus.evaluate.tags import (
 from genus.objectives.supervised.token import OUTSIDE, TokenClassification
 from genus.tasks import Task
 from genus.tasks.cell import several_in, written
+from genus.tasks.checks import contradictory, overlap, rare, repeated, spellings
 from genus.tasks.classification import classes
 from genus.tasks.dataset import Label, LabeledRow, targets
 from genus.tasks.words import encode_words
@@ -43,6 +44,7 @@ class Tagging(Task):
 
     learns: ClassVar = TokenClassification
     judged: ClassVar[tuple[str, ...]] = ("tags",)
+    checks: ClassVar = (overlap, repeated, contradictory, rare, spellings)
 
     texts: tuple[str, ...] = ("tokens",)
     label: str = "ner_tags"

@@ -26,6 +26,7 @@ from genus.part import Count, Positive
 from genus.tasks import Task
 from genus.tasks.cell import label_in, several_in, text_in, written
 from genus.tasks.classification import classes
+from genus.tasks.encode import in_the_median
 from genus.tasks.token_targets import EncodedTokens
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ class TextToText(Task):
         targets = [row.labels[0] if row.labels else "" for row in rows]
         sources = tokenizer.encode([text for row in rows for text in row.texts], specials=False)
         wanted = tokenizer.encode(targets, specials=False)
-        over = [[len(ids) > room for ids in side] for side, room in zip((sources, wanted), rooms, strict=True)]
+        over = [
+            np.array([len(ids) - room for ids in side]) for side, room in zip((sources, wanted), rooms, strict=True)
+        ]
         kept = [min(len(ids), rooms[1]) / max(1, len(ids)) for ids in wanted]
         return EncodedPairs(
             texts=[
@@ -200,14 +203,14 @@ class TextToText(Task):
             target=objective.target,
             vocabulary=vocabulary,
             max_length=whole,
-            cut=sum(over[0]),
+            cut=over[0][over[0] > 0],
             objective=objective,
             size=np.array([len(target.encode()) for target in targets]) * np.array(kept),
             references=tuple(row.labels for row in rows),
             tokenizer=tokenizer,
             decoding=self.decoding,
             target_length=longest,
-            cut_targets=sum(over[1]),
+            cut_targets=over[1][over[1] > 0],
         )
 
 
@@ -221,8 +224,8 @@ class EncodedPairs(EncodedTokens):
     decoding: Decoding
     target_length: int
     """The most tokens that are written."""
-    cut_targets: int
-    """Number of targets that were longer and lost their end."""
+    cut_targets: NDArray[np.int64]
+    """(K,) how many tokens each of those targets lost that were too long."""
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -275,12 +278,13 @@ class EncodedPairs(EncodedTokens):
             if number:
                 found.append(f"{number:,} of {rows} have an empty {what}, or one of which the tokenizer leaves nothing")
         source = f"finetuning.max_length={self.max_length}" if self.of_two_streams else str(self.max_length)
-        for number, what, most in (
+        for lost, what, most in (
             (self.cut, "source", source),
             (self.cut_targets, "target", f"target_length={self.target_length}"),
         ):
-            if number:
-                found.append(f"{number:,} of {rows} have a {what} over {most} tokens, which loses its end; take more")
+            if len(lost):
+                found.append(f"{len(lost):,} of {rows} have a {what} over {most} tokens, which loses its end, "
+                             f"{in_the_median(lost)}; take more")  # fmt: skip
         return found
 
     def written(self, learner: Learner, model: Model, precision: str) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.examples import Example, Sequence
-from genus.tasks.encode import EncodedTexts
+from genus.tasks.encode import EncodedTexts, in_the_median
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,10 +51,10 @@ class EncodedWords(EncodedTexts):
         lost, found = words - len(self.seen), []
         if lost:
             found.append(f"the tokenizer leaves nothing of {lost:,} of {words:,} words, which get the usual tag")
-        if self.cut:
+        if len(self.cut):
             found.append(
-                f"{self.cut:,} of {words:,} words are longer than finetuning.max_length={self.max_length} tokens and "
-                "lose their end; take more"
+                f"{len(self.cut):,} of {words:,} words are longer than finetuning.max_length={self.max_length} tokens "
+                f"and lose their end, {in_the_median(self.cut)}; take more"
             )
         return found
 
@@ -115,10 +115,11 @@ def encode_words(
         raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
     known = _pieces(tokenizer, {word for row in rows for word in row.texts})
     texts: list[tuple[NDArray[np.int32], ...]] = []
-    firsts, seen, at, cut = [], [], 0, 0
+    firsts, seen, at = [], [], 0
+    lost: list[int] = []
     for row in rows:
         pieces = [known[word][:room] for word in row.texts]
-        cut += sum(len(known[word]) > room for word in row.texts)
+        lost += [len(known[word]) - room for word in row.texts if len(known[word]) > room]
         present = [number for number, ids in enumerate(pieces) if ids]
         for part in _parts([len(pieces[number]) for number in present], room):
             several = [pieces[number] for number in present[part]]
@@ -127,6 +128,7 @@ def encode_words(
         seen += [at + number for number in present]
         at += len(row.texts)
     places = np.array(seen, np.int64)
+    cut = np.array(lost, np.int64)
     return EncodedWords(texts, labels[places], target, vocabulary, max_length, cut, firsts, places, rows)
 
 

@@ -9,6 +9,7 @@ from genus.export.layouts import Layout, Setting
 from genus.export.layouts.bert import TEMPLATE, WIDTHS
 from genus.export.layouts.conventions import (
     POSITIONS,
+    SEQUENCE_DROPOUT,
     activation,
     architectures,
     masked_head,
@@ -78,10 +79,7 @@ LAYOUT = Layout(
     ),
     settings=(
         *without(WIDTHS, "classifier_dropout"),
-        Setting(
-            "classifier_dropout_prob",
-            ("sequence_classification.dropout", "sequence_regression.dropout", "token_classification.dropout"),
-        ),
+        Setting("classifier_dropout_prob", (*SEQUENCE_DROPOUT, "token_classification.dropout")),
         Setting("embedding_size", ("model.embedding.size",)),
         Setting("num_hidden_groups", ("model.stack.groups",)),
         Setting("inner_group_num", (), read=read_inner),

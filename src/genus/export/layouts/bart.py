@@ -16,6 +16,7 @@ from genus.export.layouts.bert import TEMPLATE as BERT
 from genus.export.layouts.conventions import (
     CLASSIFIER_DROPOUT,
     LABELS,
+    SEQUENCE_HEADS,
     activation,
     both_sides,
     only,
@@ -124,7 +125,7 @@ def heads() -> dict[str, HeadLayout]:
 def architectures() -> dict[frozenset[str], str]:
     """Return the classes by their heads."""
     named = {name: "BartForConditionalGeneration" for name in heads()}
-    named |= dict.fromkeys(("sequence_classification", "sequence_regression"), "BartForSequenceClassification")
+    named |= dict.fromkeys(SEQUENCE_HEADS, "BartForSequenceClassification")
     return {**{frozenset({name}): kind for name, kind in named.items()}, frozenset(): "BartModel"}
 
 

@@ -11,6 +11,7 @@ from genus.export.layouts.maps import Map, Stack, Transpose
 from genus.model.activation import Activation, Gelu, Relu, Silu, Tanh
 from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.masked_lm import MaskedLM
+from genus.objectives.supervised.multi_label import MultiLabelClassification
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.objectives.supervised.token import TokenClassification
 
@@ -73,9 +74,16 @@ def activation(*paths: str, key: str = "hidden_act") -> Setting:
     return Setting(key, paths, write_activation, read_activation)
 
 
+SEQUENCE_HEADS = ("sequence_classification", "multi_label_classification", "sequence_regression")
+"""The heads of `...ForSequenceClassification`, which `problem_type` tells apart."""
 LABELS = Setting(
-    "id2label", ("sequence_classification.labels", "token_classification.labels"), write_labels, read_labels
+    "id2label",
+    ("sequence_classification.labels", "multi_label_classification.labels", "token_classification.labels"),
+    write_labels,
+    read_labels,
 )
+THRESHOLDS = Setting("multi_label_thresholds", ("multi_label_classification.thresholds",))
+"""A key of genus: the probability over which each label is told. Folders that transformers writes again keep it."""
 POSITIONS = Setting("max_position_embeddings", ("model.embedding.position.length",))
 
 
@@ -94,12 +102,11 @@ def _under(prefix: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 POOLER = frozenset({"pooler"})
-CLASSIFIER_DROPOUT = Setting(
-    "classifier_dropout",
-    ("sequence_classification.dropout", "sequence_regression.dropout", "token_classification.dropout"),
-)
+SEQUENCE_DROPOUT = tuple(f"{head}.dropout" for head in SEQUENCE_HEADS)
+CLASSIFIER_DROPOUT = Setting("classifier_dropout", (*SEQUENCE_DROPOUT, "token_classification.dropout"))
 """Dropout of the input of the last layer, of whichever of these heads there are."""
 CLASSIFY = {"problem_type": "single_label_classification"}
+LABEL = {"problem_type": "multi_label_classification"}
 REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
 
 
@@ -152,7 +159,7 @@ def sequence_heads(
     needs: frozenset[str] = POOLER,
     repeated: bool = False,
 ) -> dict[str, HeadLayout]:
-    """Return the layouts of `...ForSequenceClassification` heads, for classification and for regression.
+    """Return the layouts of `...ForSequenceClassification` heads: of one label, of several, and of regression.
 
     Args:
         classes: the name of the linear output layer.
@@ -165,25 +172,32 @@ def sequence_heads(
     """
     kinds: tuple[tuple[Objective, Json], ...] = (
         (SequenceClassification(labels=(), repeated=repeated), CLASSIFY),
+        (MultiLabelClassification(labels=(), repeated=repeated), LABEL),
         (SequenceRegression(repeated=repeated), REGRESS),
     )
 
-    def regresses(config: Json, tensors: Mapping[str, Tensor]) -> bool:
-        """Return whether `problem_type` is regression, or is missing and the head has one output."""
+    def kind(config: Json, tensors: Mapping[str, Tensor]) -> str:
+        """Return the head that `problem_type` means; where it is missing, one output is a regression's."""
         problem = config.get("problem_type")
-        return len(tensors[f"{classes}.weight"]) == 1 if problem is None else bool(problem == "regression")
+        if problem == "regression" or (problem is None and len(tensors[f"{classes}.weight"]) == 1):
+            return "sequence_regression"
+        several = problem == "multi_label_classification"
+        return "multi_label_classification" if several else "sequence_classification"
 
-    tells = {"sequence_classification": lambda *given: not regresses(*given), "sequence_regression": regresses}
+    def told(name: str) -> Callable[[Json, Mapping[str, Tensor]], bool]:
+        return lambda *given: kind(*given) == name
+
+    of_labels = {"multi_label_classification": (THRESHOLDS,)}
     return {
         objective.name: HeadLayout(
             objective=objective,
             tensors={**rows, f"heads.{objective.name}.classes": (classes,)},
             constants=constants,
             only=only or {},
-            settings=settings,
+            settings=(*settings, *of_labels.get(objective.name, ())),
             free=free | {"texts"},
             needs=needs,
-            tells=tells[objective.name],
+            tells=told(objective.name),
         )
         for objective, constants in kinds
     }
@@ -217,8 +231,7 @@ def word_head(free: frozenset[str] = frozenset()) -> dict[str, HeadLayout]:
 
 
 FINE_TUNED: dict[tuple[str, ...], str] = {
-    ("sequence_classification",): "ForSequenceClassification",
-    ("sequence_regression",): "ForSequenceClassification",
+    **{(head,): "ForSequenceClassification" for head in SEQUENCE_HEADS},
     ("token_classification",): "ForTokenClassification",
 }
 

@@ -13,6 +13,7 @@ from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import (
     LABELS,
     POSITIONS,
+    SEQUENCE_DROPOUT,
     activation,
     architectures,
     masked_head,
@@ -72,7 +73,7 @@ LAYOUT = Layout(
         Setting("hidden_dim", ("model.feedforward.size",)),
         Setting("attention_dropout", ("model.attention.dropout",)),
         Setting("dropout", ("model.dropout", "model.embedding.dropout")),
-        Setting("seq_classif_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
+        Setting("seq_classif_dropout", SEQUENCE_DROPOUT),
         POSITIONS,
         activation("model.feedforward.activation", "masked_lm.output.transform.activation", key="activation"),
     ),

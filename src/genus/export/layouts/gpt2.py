@@ -11,6 +11,7 @@ from genus.export.layouts.bert import TEMPLATE as BERT
 from genus.export.layouts.conventions import (
     LABELS,
     POSITIONS,
+    SEQUENCE_HEADS,
     activation,
     causal_head,
     fused,
@@ -135,8 +136,7 @@ LAYOUT = Layout(
     },
     architectures={
         frozenset({"causal_lm"}): "GPT2LMHeadModel",
-        frozenset({"sequence_classification"}): "GPT2ForSequenceClassification",
-        frozenset({"sequence_regression"}): "GPT2ForSequenceClassification",
+        **{frozenset({head}): "GPT2ForSequenceClassification" for head in SEQUENCE_HEADS},
         frozenset({"token_classification"}): "GPT2ForTokenClassification",
         frozenset(): "GPT2Model",
     },

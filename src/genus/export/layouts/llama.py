@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
-from genus.export.layouts.conventions import LABELS, activation, causal_head, last_token_heads, only, under, without
+from genus.export.layouts.conventions import (
+    LABELS,
+    SEQUENCE_HEADS,
+    activation,
+    causal_head,
+    last_token_heads,
+    only,
+    under,
+    without,
+)
 from genus.export.layouts.gpt2 import TEMPLATE
 from genus.model.activation import Silu
 from genus.model.attention.masks import Causal
@@ -146,8 +155,7 @@ LAYOUT = Layout(
     },
     architectures={
         frozenset({"causal_lm"}): "LlamaForCausalLM",
-        frozenset({"sequence_classification"}): "LlamaForSequenceClassification",
-        frozenset({"sequence_regression"}): "LlamaForSequenceClassification",
+        **{frozenset({head}): "LlamaForSequenceClassification" for head in SEQUENCE_HEADS},
         frozenset({"token_classification"}): "LlamaForTokenClassification",
         frozenset(): "LlamaModel",
     },

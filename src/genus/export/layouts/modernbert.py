@@ -14,6 +14,7 @@ from genus.export.layouts import ROLES, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
 from genus.export.layouts.conventions import (
     LABELS,
+    SEQUENCE_DROPOUT,
     activation,
     architectures,
     masked_head,
@@ -118,7 +119,7 @@ LAYOUT = Layout(
         # Of attention and its output, and within the feed-forward network: other places than ours, but for 0.
         Setting("attention_dropout", ("model.attention.dropout", "model.dropout"), only(0.0), only(0.0)),
         Setting("mlp_dropout", ("model.dropout",), only(0.0), only(0.0)),
-        Setting("classifier_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
+        Setting("classifier_dropout", SEQUENCE_DROPOUT),
         Setting(
             "norm_eps",
             (

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.contiguous import Contiguous
 from genus.export.layouts import HeadLayout, Layout, ReferenceOptions, Setting
 from genus.export.layouts.bert import TEMPLATE
-from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
+from genus.export.layouts.conventions import (
+    LABELS,
+    SEQUENCE_DROPOUT,
+    activation,
+    architectures,
+    only,
+    sequence_heads,
+    under,
+)
 from genus.model.attention.alternating import AlternatingAttention, shortest
 from genus.model.attention.chunked.local import ChunkedLocalAttention
 from genus.model.attention.chunked.lsh import SEED, LSHAttention
@@ -182,7 +190,7 @@ LAYOUT = Layout(
         Setting("axial_pos_embds_dim", (f"{POSITION}.widths",), read=list),
         Setting("axial_norm_std", (f"{POSITION}.std",)),
         Setting("max_position_embeddings", ("model",), write_longest, read_longest),
-        Setting("classifier_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
+        Setting("classifier_dropout", SEQUENCE_DROPOUT),
         LABELS,
     ),
     tensors=under("reformer.", LAYERS) | DENSE,

@@ -17,6 +17,7 @@ from genus.export.layouts.bert import TEMPLATE as BERT
 from genus.export.layouts.conventions import (
     CLASSIFIER_DROPOUT,
     LABELS,
+    SEQUENCE_HEADS,
     both_sides,
     only,
     read_activation,
@@ -199,8 +200,7 @@ PLAIN = Layout(
         frozenset({"denoising"}): "T5ForConditionalGeneration",
         frozenset({"prefix_lm"}): "T5ForConditionalGeneration",
         frozenset({"deshuffling"}): "T5ForConditionalGeneration",
-        frozenset({"sequence_classification"}): "T5ForSequenceClassification",
-        frozenset({"sequence_regression"}): "T5ForSequenceClassification",
+        **{frozenset({head}): "T5ForSequenceClassification" for head in SEQUENCE_HEADS},
         frozenset(): "T5Model",
     },
     tied={

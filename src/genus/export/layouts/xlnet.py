@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
-from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
+from genus.export.layouts.conventions import (
+    LABELS,
+    SEQUENCE_DROPOUT,
+    activation,
+    architectures,
+    only,
+    sequence_heads,
+    under,
+    word_head,
+)
 from genus.export.layouts.maps import Map, Op, Permute, Transpose, Unflatten
 from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
@@ -114,7 +123,7 @@ LAYOUT = Layout(
         Setting("initializer_range", ("model.initialization.std",)),
         Setting("mem_len", ("model.memory",)),
         Setting("clamp_len", ("model.attention.clamp_len",), write_longest, read_longest),
-        Setting("summary_last_dropout", ("sequence_classification.dropout", "sequence_regression.dropout")),
+        Setting("summary_last_dropout", SEQUENCE_DROPOUT),
         LABELS,
         Setting("attn_type", (), read=only("bi")),
         Setting("same_length", (), read=only(False)),

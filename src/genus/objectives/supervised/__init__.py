@@ -60,6 +60,11 @@ class FineTuned(Objective):
         """The names of the classes; empty if its labels are numbers."""
         return ()
 
+    @property
+    def thresholds_by_label(self) -> dict[str, float]:
+        """Thresholds that were tuned in validation: the probability over which a label is told, by label."""
+        return {}
+
     def dropped(self, rate: float) -> Self:
         """Return the objective with this dropout rate of the head's input; unchanged if the head has no dropout."""
         return self
@@ -100,8 +105,12 @@ class FineTuned(Objective):
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the predictions (M,), class indices or regression values, of the head's outputs (M, V)."""
 
+    def judged(self, outputs: NDArray[np.float32], judges: str) -> NDArray[Any]:
+        """Return what metrics compare with the truth that judge such: by default the predictions (M,)."""
+        return self.decide(outputs)
+
     @abstractmethod
-    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return one target's predicted label or value and the class probabilities by label, of its outputs (V,)."""
 
 

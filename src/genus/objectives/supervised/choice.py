@@ -48,7 +48,7 @@ class MultipleChoice(LinearFineTuned):
         """Return the number (M,) of the choice with the largest score."""
         return np.asarray(outputs.argmax(-1))
 
-    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return the number of the choice with the largest score, and the softmax probability of each choice."""
         raised = np.exp(outputs[np.isfinite(outputs)] - outputs.max())
         chances = (raised / raised.sum()).tolist()

@@ -95,7 +95,7 @@ class CompletionLM(FineTuned):
         """Return nats and right tokens (N, 2) of each completion."""
         return outputs
 
-    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return a completion's loss per token in nats, and its nats and tokens, of the outputs (tokens, 2).
 
         Without a completion there is nothing to be told.

@@ -68,7 +68,7 @@ class SequenceClassification(LinearFineTuned):
         """Return the index (M,) of the most probable class."""
         return np.asarray(outputs.argmax(-1))
 
-    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return the most probable label, and the softmax probability of each label."""
         raised = np.exp(outputs - outputs.max())
         chances = (raised / raised.sum()).tolist()
@@ -138,6 +138,6 @@ class SequenceRegression(LinearFineTuned):
         """Return the regression values (M,) in the units of the labels."""
         return self.truth(outputs[:, 0])
 
-    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
+    def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float | list[str], dict[str, float]]:
         """Return the regression value, and no class probabilities."""
         return float(self.decide(outputs[None])[0]), {}
