@@ -109,8 +109,8 @@ TaskName = Annotated[
     str,
     typer.Option(
         "--task",
-        help="classification, regression, tagging, choice, completion, text-to-text, entities-to-text, or one of GLUE "
-        "such as sst2; as text to text, sst2-as-text.",
+        help="classification, regression, tagging, choice, question-answering, completion, text-to-text, "
+        "entities-to-text, or one of GLUE such as sst2; as text to text, sst2-as-text.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -122,7 +122,7 @@ Label = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="The column of the label, of the tags, of the right choice, of completions or of targets.",
+        help="The column of the label, of the tags, of the right choice, of answers, of completions or of targets.",
     ),
 ]
 Symmetric = Annotated[

@@ -10,7 +10,7 @@ from genus.evaluate.metrics import Metric, fitting_metrics
 from genus.objectives.supervised import FineTuned
 from genus.part import Fraction, Part, slots_of
 from genus.tasks.cell import label_in, text_in
-from genus.tasks.dataset import targets
+from genus.tasks.dataset import LabeledRow, targets
 from genus.tasks.encode import encode
 from genus.tasks.groups import both_orders
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from genus.model import Model
     from genus.objectives import Objective
     from genus.part import Json
-    from genus.tasks.dataset import Label, LabeledRow
+    from genus.tasks.answer import Outputs
+    from genus.tasks.dataset import Label
     from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
 
@@ -62,6 +63,19 @@ class Task(Part, ABC):
     def columns(self) -> tuple[str, ...]:
         """The columns that every row must have."""
         return self.texts
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The columns that are read where a row has them."""
+        return (self.label,)
+
+    def row(self, line: int, row: dict[str, Any]) -> LabeledRow:
+        """Return a row of a table, which must have `columns`, with the number of its line.
+
+        Raises:
+            ValueError: a column holds something else.
+        """
+        return LabeledRow(line, *self.read(row))
 
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return texts and label of a row of a table; the row must have the columns of the texts.
@@ -112,6 +126,14 @@ class Task(Part, ABC):
             raise UsageError(f"task: {type(self).__name__} is not what the model learned: {type(objective).__name__}")
         self._check_metrics(objective.classes)
         return self
+
+    def chosen(self, objective: FineTuned) -> FineTuned:
+        """Return a model's objective with what the task chooses otherwise; by default itself."""
+        return objective
+
+    def tuned(self, objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> FineTuned:
+        """Return the objective with the thresholds that are best for these outputs in validation; it may have none."""
+        return objective
 
     def remark(self, rows: Sequence[LabeledRow]) -> str:
         """Return a line on how the labels of the rows are understood; empty if there is nothing to say."""

@@ -29,7 +29,7 @@ class SeedResult:
     seconds: float
     """Training time in seconds, without evaluation."""
     signatures: dict[str, str] = field(default_factory=dict)
-    """Which definition of a metric was computed, by its name, where there are several."""
+    """Which definition of a metric was computed, by its name, where there are several; thresholds of validation."""
 
     def rank(self, main: Metric) -> float:
         """Return how good the main metric is in validation, by which seeds are compared; the least where undefined."""

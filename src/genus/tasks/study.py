@@ -77,7 +77,7 @@ class Experiment:
             for warning in encoded.warnings:
                 say(f"{name}: {warning}")
         if found["train"].is_empty:
-            raise GenusError(f"{self.splits['train'].path}: no row has a text of which the tokenizer leaves something")
+            raise GenusError(f"{self.splits['train'].path}: {found['train'].nothing_left}")
         return found
 
     def trials(self, seeds: Sequence[int]) -> list[SeedResult]:
@@ -97,11 +97,11 @@ class Experiment:
             say(f"seed {seed}: {main.name} is undefined for the labels of the validation rows, and cannot choose: the "
                 "last weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
-        metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
+        objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
         trial = SeedResult(seed, metrics, best.history, seconds, defined)
         if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
-            objective = self.objective.folded(cast("Head", learner.heads[self.objective.name]))
-            recipe = replace(self.recipe, seed=seed, objectives=(objective,))
+            folded = objective.folded(cast("Head", learner.heads[objective.name]))
+            recipe = replace(self.recipe, seed=seed, objectives=(folded,))
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
             notes, generation = self._notes(trial), self.task.generation
@@ -143,26 +143,31 @@ class Experiment:
         told = f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}."
         return told + defined
 
-    def _answer(self, learner: Learner, folder: Path) -> tuple[dict[str, Metrics], dict[str, str]]:
-        """Write the predictions on every split but `train`; return metrics where there are labels, and signatures."""
+    def _answer(self, learner: Learner, folder: Path) -> tuple[FineTuned, dict[str, Metrics], dict[str, str]]:
+        """Write the predictions on every split but `train`.
+
+        Returns:
+            The objective with its thresholds, metrics where there are labels, and how they are defined.
+        """
+        found = {name: self._outputs(learner, name) for name in self.splits if name != "train"}
+        objective = self.task.tuned(self.objective, self.encoded["validation"], found["validation"])
         metrics: dict[str, Metrics] = {}
-        defined: dict[str, str] = {}
-        for name, split in self.splits.items():
-            if name == "train":
-                continue
-            found = self._outputs(learner, name)
-            write_text(folder / f"{name}.jsonl", lines(split.rows, answers(self.objective, self.encoded[name], found)))
-            if any(row.label is not None for row in split.rows):
-                measured = self.task.metrics, self.objective, self.encoded[name], found
+        defined = {name: f"{value:.6g}" for name, value in objective.thresholds.items()}
+        for name, answered in found.items():
+            rows, encoded = self.splits[name].rows, self.encoded[name]
+            write_text(folder / f"{name}.jsonl", lines(rows, answers(objective, encoded, answered)))
+            if any(row.label is not None for row in rows):
+                measured = self.task.metrics, objective, encoded, answered
                 metrics[name] = measure(*measured)
                 defined |= signatures(*measured)
-        return metrics, defined
+        return objective, metrics, defined
 
     def _validate(self, learner: Learner) -> Metrics:
         """Return the metrics in validation: where the first is one of likelihood, no text is written for others."""
         chosen = self.task.chosen_by
+        encoded = self.encoded["validation"]
         found = self._outputs(learner, "validation", texts=any(metric.judges != LIKELIHOOD for metric in chosen))
-        return measure(chosen, self.objective, self.encoded["validation"], found)
+        return measure(chosen, self.task.tuned(self.objective, encoded, found), encoded, found)
 
     def _outputs(self, learner: Learner, split: str, *, texts: bool = True) -> Outputs:
         """Return the outputs for a split, computed uncompiled: its batches have a shape each."""
@@ -200,7 +205,7 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that a result depends on, except the seed."""
-        rows = {name: [(row.texts, row.label) for row in split.rows] for name, split in self.splits.items()}
+        rows = {name: [row.content for row in split.rows] for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
         return _digest(choices)

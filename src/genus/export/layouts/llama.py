@@ -1,4 +1,4 @@
-"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaFor{Sequence,Token}Classification`.
+"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaFor{Sequence,Token}Classification`, and others.
 
 Rotary positions are of the usual form, or rescaled as Llama 3.1's; folders of others are refused by the key that says
 so. The output matrix is one of its own, or the token embedding (`tie_word_embeddings`), which is a layout of its own.
@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from genus.export.layouts import Derived, HeadLayout, Layout, Setting
-from genus.export.layouts.conventions import LABELS, activation, causal_head, last_token_heads, only, under, without
+from genus.export.layouts.conventions import (
+    LABELS,
+    activation,
+    causal_head,
+    last_token_heads,
+    only,
+    span_head,
+    under,
+    without,
+)
 from genus.export.layouts.gpt2 import TEMPLATE
 from genus.model.activation import Silu
 from genus.model.attention.masks import Causal
@@ -75,6 +84,21 @@ def derived(config: Json) -> Json:
     return told
 
 
+NETWORK = {
+    "network.embed.tokens": ("embed_tokens",),
+    "network.layers.{}.attention.query": ("layers.{}.self_attn.q_proj",),
+    "network.layers.{}.attention.key": ("layers.{}.self_attn.k_proj",),
+    "network.layers.{}.attention.value": ("layers.{}.self_attn.v_proj",),
+    "network.layers.{}.attention.out": ("layers.{}.self_attn.o_proj",),
+    "network.layers.{}.attention_norm": ("layers.{}.input_layernorm",),
+    "network.layers.{}.feedforward.gate": ("layers.{}.mlp.gate_proj",),
+    "network.layers.{}.feedforward.inner": ("layers.{}.mlp.up_proj",),
+    "network.layers.{}.feedforward.out": ("layers.{}.mlp.down_proj",),
+    "network.layers.{}.feedforward_norm": ("layers.{}.post_attention_layernorm",),
+    "network.norm": ("norm",),
+}
+"""Rows of the network's tensors, without the prefix of Hugging Face names, which is another one in one class."""
+
 LAYOUT = Layout(
     model_type="llama",
     prefix="model.",
@@ -116,22 +140,7 @@ LAYOUT = Layout(
     ),
     derived=Derived(read=derived),
     positions="max_position_embeddings",
-    tensors=under(
-        "model.",
-        {
-            "network.embed.tokens": ("embed_tokens",),
-            "network.layers.{}.attention.query": ("layers.{}.self_attn.q_proj",),
-            "network.layers.{}.attention.key": ("layers.{}.self_attn.k_proj",),
-            "network.layers.{}.attention.value": ("layers.{}.self_attn.v_proj",),
-            "network.layers.{}.attention.out": ("layers.{}.self_attn.o_proj",),
-            "network.layers.{}.attention_norm": ("layers.{}.input_layernorm",),
-            "network.layers.{}.feedforward.gate": ("layers.{}.mlp.gate_proj",),
-            "network.layers.{}.feedforward.inner": ("layers.{}.mlp.up_proj",),
-            "network.layers.{}.feedforward.out": ("layers.{}.mlp.down_proj",),
-            "network.layers.{}.feedforward_norm": ("layers.{}.post_attention_layernorm",),
-            "network.norm": ("norm",),
-        },
-    ),
+    tensors=under("model.", NETWORK),
     optional={},
     heads={
         "causal_lm": causal_head(OUTPUT, {"heads.causal_lm.lm_head": ("lm_head",)}),
@@ -143,12 +152,14 @@ LAYOUT = Layout(
             free=frozenset({"usual", "texts"}),
             tells=lambda config, tensors: "score.bias" in tensors,
         ),
+        **span_head(under("transformer.", NETWORK), lacks=frozenset()),
     },
     architectures={
         frozenset({"causal_lm"}): "LlamaForCausalLM",
         frozenset({"sequence_classification"}): "LlamaForSequenceClassification",
         frozenset({"sequence_regression"}): "LlamaForSequenceClassification",
         frozenset({"token_classification"}): "LlamaForTokenClassification",
+        frozenset({"span_extraction"}): "LlamaForQuestionAnswering",
         frozenset(): "LlamaModel",
     },
     tied={},

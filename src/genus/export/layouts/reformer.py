@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.contiguous import Contiguous
 from genus.export.layouts import HeadLayout, Layout, ReferenceOptions, Setting
 from genus.export.layouts.bert import TEMPLATE
-from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under
+from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, span_head, under
 from genus.model.attention.alternating import AlternatingAttention, shortest
 from genus.model.attention.chunked.local import ChunkedLocalAttention
 from genus.model.attention.chunked.lsh import SEED, LSHAttention
@@ -198,6 +198,7 @@ LAYOUT = Layout(
             free=frozenset({"masking"}),
         ),
         **sequence_heads("classifier.out_proj", only={"is_decoder": False}),
+        **span_head(),
     },
     architectures=architectures(
         "Reformer",

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from genus.examples.formats.carried_pairs import CarriedPairs
 from genus.export.layouts import HeadLayout, Layout, Setting
 from genus.export.layouts.bert import TEMPLATE
-from genus.export.layouts.conventions import LABELS, activation, architectures, only, sequence_heads, under, word_head
+from genus.export.layouts.conventions import (
+    LABELS,
+    activation,
+    architectures,
+    only,
+    sequence_heads,
+    span_head,
+    under,
+    word_head,
+)
 from genus.export.layouts.maps import Map, Op, Permute, Transpose, Unflatten
 from genus.model.attention.two_stream import TwoStreamAttention
 from genus.model.embedding import Embedding
@@ -133,7 +142,10 @@ LAYOUT = Layout(
         ),
         **sequence_heads("logits_proj"),
         **word_head(free=frozenset({"dropout"})),  # the class has no dropout
+        **span_head(),
     },
-    architectures=architectures("XLNet", {("permutation_lm",): "LMHeadModel"}),
+    architectures=architectures("XLNet", {("permutation_lm",): "LMHeadModel"})
+    # the class without this end searches for the end of an answer given its beginning
+    | {frozenset({"span_extraction"}): "XLNetForQuestionAnsweringSimple"},
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
 )

@@ -60,6 +60,11 @@ class FineTuned(Objective):
         """The names of the classes; empty if its labels are numbers."""
         return ()
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """What its decisions depend on beside weights, chosen in validation, by name; by default nothing."""
+        return {}
+
     def dropped(self, rate: float) -> Self:
         """Return the objective with this dropout rate of the head's input; unchanged if the head has no dropout."""
         return self
