@@ -95,7 +95,7 @@ class LearnedSpans:
             self._say(row, f"answers have over {self.objective.answer_length} tokens, and are never given; take a "
                       "larger answer_length")  # fmt: skip
         if stripped(context, int(starts[first]), int(stops[last])) != (start, stop):
-            self._say(row, "answers begin or end within a token, so that what is learned is longer")
+            self._say(row, "answers begin or end where no token does: the nearest tokens are learned")
         return first, last
 
     def _stands(self, row: LabeledRow, text: str, start: int) -> bool:

@@ -33,16 +33,18 @@ class BestSpans:
     """The logits of the null position, summed, the least of all windows."""
 
     @classmethod
-    def of(cls, context: str, found: Iterable[Span], null: float) -> BestSpans:
-        """Return the best of the spans that were found; of those with the same text, the best one.
+    def of(cls, context: str, ranked: Iterable[Span], null: float) -> BestSpans:
+        """Return the best of the spans, which come best first; of those with the same text, the first one.
 
         White space at both ends of a span is left out.
         """
         best: dict[str, Span] = {}
-        for span in sorted(found, key=lambda span: -span.score):
+        for span in ranked:
             start, stop = stripped(context, span.start, span.stop)
-            if start < stop and len(best) < N_BEST:
+            if start < stop:
                 best.setdefault(context[start:stop], Span(start, stop, span.score))
+            if len(best) == N_BEST:
+                break
         return cls(context, tuple(best.values()), null)
 
     @property

@@ -175,10 +175,11 @@ def _nested(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]
             articles = json.load(file)["data"]
         for article in articles:
             for paragraph in article["paragraphs"]:
+                above = {"title": article.get("title"), "context": paragraph["context"]}
                 for question in paragraph["qas"]:
+                    row = _clean(above | question, number + 1, notices)
                     number += 1
-                    above = {"title": article.get("title"), "context": paragraph["context"]}
-                    yield number, _clean(above | question, number, notices)
+                    yield number, row
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GenusError(
             f"{path}, question {number + 1}: not JSON as SQuAD's, whose `data` hold `paragraphs`, and these `qas` "

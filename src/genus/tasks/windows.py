@@ -6,6 +6,7 @@ Legend: N windows, C candidates of a window: the null position, then its tokens 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from genus.tasks.encode import EncodedTexts
 from genus.tasks.spans import BestSpans, Span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
@@ -130,19 +132,25 @@ class EncodedWindows(EncodedTexts):
 
     def best(self, objective: FineTuned, outputs: Outputs) -> list[BestSpans]:
         """Return the best spans of each row, over all of its windows (released code, run_squad.py)."""
-        spans = cast("SpanExtraction", objective)
-        null_N = outputs.values[:, 0].astype(np.float64).sum(-1)
-        found: list[list[Span]] = [[] for _ in self.rows]
-        for window, row in enumerate(self.owner.tolist()):
-            begins, before = self.begins[window], self.first[window] - 1
-            starts, stops = self.places[row].T
-            found[row] += (
-                Span(int(starts[before + first]), int(stops[before + last]), score)
-                for first, last, score in spans.ranked(outputs.values[window, : len(begins)], begins)
-            )
-        least = np.minimum.reduceat(null_N, np.searchsorted(self.owner, np.arange(len(self.rows))))
-        pairs = zip(self.rows, found, least.tolist(), strict=True)
-        return [BestSpans.of(row.texts[1], several, null) for row, several, null in pairs]
+        spans, logits_NC2 = cast("SpanExtraction", objective), outputs.values
+        null_N = logits_NC2[:, 0].astype(np.float64).sum(-1)
+        bounds = np.searchsorted(self.owner, np.arange(len(self.rows) + 1))
+        found = []
+        for row, (some, end) in enumerate(pairwise(bounds.tolist())):
+            ranked = [spans.ranked(logits_NC2[n, : len(self.begins[n])], self.begins[n]) for n in range(some, end)]
+            tokens = np.concatenate([pairs + self.first[some + n] - 1 for n, (pairs, _) in enumerate(ranked)])
+            scores = np.concatenate([sums for _, sums in ranked])
+            best = self._spans(row, tokens, scores, np.argsort(-scores, kind="stable"))
+            found.append(BestSpans.of(self.rows[row].texts[1], best, float(null_N[some:end].min())))
+        return found
+
+    def _spans(
+        self, row: int, tokens: NDArray[np.int64], scores: NDArray[np.float64], order: NDArray[np.int64]
+    ) -> Iterator[Span]:
+        """Yield spans of tokens of a row's context as characters."""
+        for one in order.tolist():
+            (start, _), (_, stop) = self.places[row][tokens[one]].tolist()
+            yield Span(start, stop, float(scores[one]))
 
     def references(self, *, able: bool) -> list[tuple[str, ...]]:
         """Return the right answers of each labeled row; none is the empty text.

@@ -19,8 +19,8 @@ RUNS = re.compile(r"\s+|[^\s]+")
 def aligned(text: str, cleaned: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return spans [start, stop) of a normalized text as spans of the text from which it was made.
 
-    Equal characters, but for case, correspond by a longest common subsequence of words, then of characters between
-    those; of what was replaced, every character corresponds to the whole that it replaces.
+    Words that are equal but for case correspond, then characters between those, as `difflib` finds them; of what was
+    replaced, every character corresponds to the whole that it replaces, and what was put in to no character.
     """
     if text == cleaned:
         return list(spans)

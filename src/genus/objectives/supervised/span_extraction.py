@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from genus.objectives import Objective, Sums
 
 N_BEST = 20
-"""Spans of a sequence, and of a question, that are compared (released code, run_squad.py: n_best_size)."""
+"""Spans of a question with different texts that are compared (released code, run_squad.py: n_best_size)."""
 
 
 class SpanExtraction(LinearFineTuned):
@@ -100,11 +100,11 @@ class SpanExtraction(LinearFineTuned):
 
     def ranked(
         self, outputs_C2: NDArray[np.float32], begins_C: NDArray[np.bool_] | None = None
-    ) -> list[tuple[int, int, float]]:
-        """Return the best spans of a sequence, best first: first and last candidate, and the sum of their logits.
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the best spans of a sequence, best first: first and last candidates (K, 2), sums (K,) of their logits.
 
-        Deviation from the released code, which ranks the spans between its `N_BEST` best begins and ends: here the best
-        of all spans are found, so that there always is one.
+        There are up to `N_BEST`² of them, as many as the released code has between its `N_BEST` best begins and ends.
+        Deviation: here they are the best of all spans, so that there always is one.
 
         Args:
             outputs_C2: logits of the candidates, of which the first is the null position, and no span.
@@ -118,19 +118,21 @@ class SpanExtraction(LinearFineTuned):
         sums = np.full((count, min(self.answer_length, count)), -np.inf)  # by begin and number of further tokens
         for further in range(sums.shape[1]):
             sums[: count - further, further] = begin_C[: count - further] + end_C[further:]
-        top = np.argpartition(-sums, min(N_BEST, sums.size) - 1, axis=None)[:N_BEST]
+        top = np.argpartition(-sums, min(N_BEST**2, sums.size) - 1, axis=None)[: N_BEST**2]
         top = top[np.lexsort((top, -sums.flat[top]))]
-        found = zip(*np.unravel_index(top, sums.shape), sums.flat[top], strict=True)
-        return [(int(first), int(first + further), float(total)) for first, further, total in found if total > -np.inf]
+        top = top[sums.flat[top] > -np.inf]
+        begin, rest = np.unravel_index(top, sums.shape)
+        return np.stack([begin, begin + rest], axis=1), sums.flat[top]
 
     def decide(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the first and last candidate (M, 2) of the best span of each sequence, the null position without."""
-        best = [(self.ranked(outputs_C2) or [(0, 0, 0.0)])[0][:2] for outputs_C2 in outputs]
+        best = [(*self.ranked(outputs_C2)[0], (0, 0))[0] for outputs_C2 in outputs]
         return np.array(best, np.int64).reshape(len(outputs), 2)
 
     def explain(self, outputs: NDArray[np.float32]) -> tuple[str | float, dict[str, float]]:
         """Return the best span of one sequence as its first and last candidate, and the sums of the best spans."""
-        spans = {f"{first}-{last}": total for first, last, total in self.ranked(outputs)}
+        pairs = zip(*(side[:N_BEST].tolist() for side in self.ranked(outputs)), strict=True)
+        spans = {f"{first}-{last}": total for (first, last), total in pairs}
         return next(iter(spans), ""), spans
 
 
