@@ -69,6 +69,42 @@ class Shape:
         return make(**self.settings(), **more)
 
 
+@dataclass(frozen=True)
+class OfStem(Shape):
+    """A model of any architecture; the tokenizer is BERT's or RoBERTa's, which are as good as any here."""
+
+    stem: str = "Bert"
+    own: tuple[tuple[str, Any], ...] = ()
+    """Settings beside the usual ones; of these classes that have others, all."""
+
+    def config(self, **more: Any) -> Any:
+        make = getattr(transformers, f"{self.stem}Config")
+        usual = {} if "vocab_size" in dict(self.own) else self.settings()
+        return make(**(usual | dict(self.own) | more))
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """Return the padded sequences; DistilBERT knows no segments."""
+        return {k: v for k, v in padded(self).items() if k != "token_type_ids" or self.stem != "DistilBert"}
+
+
+SIZES = ("bert", 2, 24, 3, 40, 101, 40, "gelu_new", 2, 1e-12)
+DISTIL = (("vocab_size", 101), ("n_layers", 2), ("dim", 24), ("n_heads", 3), ("hidden_dim", 40))
+XLNET = (("vocab_size", 101), ("n_layer", 2), ("d_model", 24), ("n_head", 3), ("d_inner", 40), ("mem_len", 6))
+OF_STEMS = [
+    OfStem(*SIZES, "Bert", (("classifier_dropout", 0.2),)),
+    OfStem("roberta", 2, 24, 3, 40, 300, 40, "gelu", 2, 1e-5, "Roberta"),
+    OfStem("roberta", 2, 24, 3, 40, 300, 40, "gelu", 2, 1e-5, "Camembert"),
+    OfStem(*SIZES, "Albert", (("embedding_size", 8), ("num_hidden_groups", 2))),
+    OfStem(*SIZES, "DistilBert", DISTIL),
+    OfStem(*SIZES, "Electra", (("embedding_size", 12),)),
+    OfStem(*SIZES, "XLNet", XLNET),
+    OfStem(*SIZES, "BigBird", (("block_size", 4), ("num_random_blocks", 1))),
+    OfStem(*SIZES, "BigBird", (("attention_type", "original_full"),)),
+    OfStem(*SIZES, "Ernie", (("use_task_id", True), ("task_type_vocab_size", 3))),
+    OfStem(*SIZES, "MegatronBert"),
+]
+"""One of every architecture with classes for tokens."""
+
 BERT = [
     Shape("bert", 1, 8, 1, 16, 30, 12, "gelu", 2, 1e-12),
     Shape("bert", 2, 24, 3, 40, 101, 40, "gelu_new", 2, 1e-12),

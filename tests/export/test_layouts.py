@@ -19,6 +19,7 @@ from genus.model.norm import LayerNorm
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
+from genus.objectives.supervised.span_extraction import SpanExtraction
 from genus.objectives.supervised.token import TokenClassification
 from small import documents, shrunk
 
@@ -88,13 +89,14 @@ TUNED = (
     SequenceClassification(labels=("a", "b")),
     SequenceRegression(),
     TokenClassification(labels=("a", "b")),
+    SpanExtraction(null_threshold=0.5),
     MultipleChoice(),
 )
 
 
 @pytest.mark.parametrize("name", [name for name in catalog.names() if name.endswith("/tiny")])
 def test_no_head_of_a_task_is_lost(name: str, tmp_path: Path) -> None:
-    """Where no class of Hugging Face has it, genus alone reads the folder; with a source there are no tags."""
+    """Where no class of Hugging Face has it, genus alone reads the folder; with a source, no tags or spans."""
     recipe = shrunk(catalog.load(name))
     tokenizer = recipe.tokens.train(documents())
     stages, pooler = tuple(stage.whole() for stage in recipe.stages), recipe.finetuning.pooler
@@ -102,7 +104,7 @@ def test_no_head_of_a_task_is_lost(name: str, tmp_path: Path) -> None:
     recipe = replace(recipe, tokens=tokenizer.tokens)
     for objective in TUNED:
         if "source" in model.streams and not objective.pooled:
-            with pytest.raises(UsageError, match="an encoder-decoder tells no tags of words"):
+            with pytest.raises(UsageError, match=r"an encoder-decoder tells no (tags of words|spans of a text)"):
                 objective.continued(recipe.objectives, model)
             continue
         going_on = objective.continued(recipe.objectives, model)

@@ -47,8 +47,8 @@ WRONG: list[tuple[Callable[[Path], Any], str]] = [
     (code, "pytorch_model.bin: is damaged, or holds more than tensors"),
     (lambda folder: edit(folder / "config.json", model_type="albrt"), "config.json: model_type 'albrt' cannot be read"),
     (
-        lambda folder: edit(folder / "config.json", architectures=["BertForQuestionAnswering"]),
-        "config.json: BertForQuestionAnswering cannot be read; known are BertForMaskedLM",
+        lambda folder: edit(folder / "config.json", architectures=["BertForMultipleChoice"]),
+        "config.json: BertForMultipleChoice cannot be read; known are BertForMaskedLM",
     ),
     (
         lambda folder: edit(folder / "config.json", position_embedding_type="relative_key"),

@@ -220,7 +220,7 @@ def test_the_published_model_tells_what_its_seed_told_and_transformers_gives_the
     report = json.loads((tuned / "report.json").read_text())
     (objective,) = model.recipe.objectives
     assert isinstance(objective, MultiLabelClassification)
-    assert objective.thresholds_by_label == report["seeds"][0]["thresholds"] != {}
+    assert objective.tuned_thresholds == report["seeds"][0]["thresholds"] != {}
     assert "; labels are told over a probability " in (tuned / "model" / "README.md").read_text()
     asked = [(row["text"],) for row in lines(folder / "test.jsonl")]
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tuned / "model").eval()

@@ -76,7 +76,8 @@ TaskSettings = Annotated[
     typer.Option(
         "--task-set",
         metavar="PATH=VALUE",
-        help="Change one choice of the task, such as target_length=64 or decoding=BeamSearch; repeatable.",
+        help="Change one choice of the task, such as target_length=64, decoding=BeamSearch or answer_length=50; "
+        "repeatable.",
     ),
 ]
 MetricName = Annotated[

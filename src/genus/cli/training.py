@@ -109,8 +109,8 @@ TaskName = Annotated[
     str,
     typer.Option(
         "--task",
-        help="classification, multi-label, regression, tagging, choice, completion, text-to-text, entities-to-text, or "
-        "one of GLUE such as sst2; as text to text, sst2-as-text.",
+        help="classification, multi-label, regression, tagging, choice, question-answering, completion, text-to-text, "
+        "entities-to-text, or one of GLUE such as sst2; as text to text, sst2-as-text.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -122,8 +122,8 @@ Label = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="The column of the label, of several labels, of the tags, of the right choice, of completions or of "
-        "targets; a,b,c: columns of 0 and 1, one for each of several labels.",
+        help="The column of the label, of several labels, of the tags, of the right choice, of answers, of completions "
+        "or of targets; a,b,c: columns of 0 and 1, one for each of several labels.",
     ),
 ]
 Symmetric = Annotated[
@@ -197,6 +197,6 @@ def _print(report: "Report") -> None:
     print(columns(["split", "metric", f"mean of {tried} seed{'s' if tried > 1 else ''} [95 % interval]"], rows))
     for name, defined in report.best.signatures.items():
         print(f"{name}: {defined}")
-    if report.best.thresholds:
+    if report.best.told_over:
         print(f"{report.best.told_over}; scores in validation are the best of those tried")
     print(f"the best seed's model is {report.model}")

@@ -136,7 +136,11 @@ class AnswerExactMatch(Written):
 
 
 class AnswerF1(Written):
-    """F1 of the words of short answers, compared as by `AnswerExactMatch`; the best reference counts."""
+    """F1 of the words of short answers, compared as by `AnswerExactMatch`; the best reference counts.
+
+    As in evaluate-v2.0.py, an answer and a reference of which nothing is compared are equal, and have 1; in
+    evaluate-v1.1.py they have 0, though they are an exact match.
+    """
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return the mean F1 over the texts."""

@@ -16,6 +16,8 @@ TASKS = {
     "ElectraForPreTraining": "feature-extraction",  # a discriminator detects replaced tokens and predicts no words
     "ForMaskedLM": "fill-mask",
     "ForPreTraining": "fill-mask",
+    "ForQuestionAnswering": "question-answering",
+    "ForQuestionAnsweringSimple": "question-answering",
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
 }

@@ -11,7 +11,7 @@ from genus.objectives.supervised import FineTuned
 from genus.part import Fraction, Part, slots_of
 from genus.tasks.cell import label_in, text_in
 from genus.tasks.checks import Check, Checked, overlap, repeated, told
-from genus.tasks.dataset import targets
+from genus.tasks.dataset import LabeledRow, targets
 from genus.tasks.encode import encode
 from genus.tasks.groups import both_orders
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from genus.objectives import Objective
     from genus.part import Json
     from genus.tasks.answer import Outputs
-    from genus.tasks.dataset import Label, LabeledRow
+    from genus.tasks.dataset import Label
     from genus.tasks.encode import EncodedTexts
     from genus.tokens.tokenizer import Tokenizer
 
@@ -83,6 +83,19 @@ class Task(Part, ABC):
         """
         return self
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Further columns, which are read where a row has them."""
+        return ()
+
+    def row(self, line: int, row: dict[str, Any]) -> LabeledRow:
+        """Return a row of a table, which must have `columns`, with the number of its line.
+
+        Raises:
+            ValueError: a column holds something else.
+        """
+        return LabeledRow(line, *self.read(row))
+
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return texts and label of a row of a table; the row must have the columns of the texts.
 
@@ -136,6 +149,10 @@ class Task(Part, ABC):
     def checked(self, splits: Mapping[str, Sequence[LabeledRow]], objective: FineTuned) -> list[str]:
         """Return what its checks tell of the rows of the splits, a line each."""
         return told(Checked(splits, self.texts, objective.classes), self.checks)
+
+    def chosen(self, objective: FineTuned) -> FineTuned:
+        """Return a model's objective with what the task chooses otherwise; by default itself."""
+        return objective
 
     def remark(self, rows: Sequence[LabeledRow]) -> str:
         """Return a line on how the labels of the rows are understood; empty if there is nothing to say."""

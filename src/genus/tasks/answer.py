@@ -34,7 +34,7 @@ class Answer:
     """A label as the user wrote it, a number, a tag per word, or a text."""
     scores: dict[str, float] | list[float | None]
     """The probability of each label, or of each word's tag; empty for a predicted number. Of a text: the nats of the
-    labeled one, and its tokens."""
+    labeled one, and its tokens. Of a span: its place in the context, the sum of its logits and its probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,9 @@ def answers(objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> list
 
 
 def lines(rows: Iterable[LabeledRow], found: Iterable[Answer]) -> str:
-    """Return predictions as JSON lines, in the order of the rows, each with the row's line number in its file."""
-    pairs = zip(rows, found, strict=True)
-    return "".join(json.dumps({"line": row.line, "label": row.label, **asdict(answer)}) + "\n" for row, answer in pairs)
+    """Return predictions as JSON lines, in the order of the rows, each with its line number in its file, and its id."""
+    told = []
+    for row, answer in zip(rows, found, strict=True):
+        named = {"line": row.line} | ({} if row.id is None else {"id": row.id})
+        told.append(json.dumps(named | {"label": row.label} | asdict(answer)) + "\n")
+    return "".join(told)

@@ -47,6 +47,44 @@ def several_in(row: dict[str, Any], column: str, what: str) -> list[Any] | None:
     return value
 
 
+def answers_in(row: dict[str, Any], column: str) -> list[tuple[str, int]] | None:
+    """Return the answers of a column with the characters at which they begin, as SQuAD's tables have them.
+
+    They are `{"text": [...], "answer_start": [...]}`, or a list of objects with a text and a start each. An empty text
+    is no answer.
+
+    Returns:
+        The answers; empty: there is none; None: the column has no value.
+
+    Raises:
+        ValueError: the column holds something else.
+    """
+    value = row.get(column)
+    if value is TWICE:
+        raise ValueError(_twice(column))
+    if value is None or _is_nan(value) or value == "":
+        return None
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, dict) and {"text", "answer_start"} <= one.keys() for one in several):
+        raise ValueError(
+            f'column {column!r} holds no answers; expected {{"text": [...], "answer_start": [...]}}, got {value!r:.60}'
+        )
+    found: list[tuple[str, int]] = []
+    for one in several:
+        texts, starts = (side if isinstance(side, list) else [side] for side in (one["text"], one["answer_start"]))
+        if len(texts) != len(starts):
+            raise ValueError(f"column {column!r} holds {len(texts)} answers, but {len(starts)} of answer_start")
+        found += [(written(text, column), _start(start, column)) for text, start in zip(texts, starts, strict=True)]
+    return [(text, start) for text, start in found if text.strip()]
+
+
+def _start(value: Any, column: str) -> int:
+    """Return where an answer begins."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
+        raise ValueError(f"column {column!r}: answer_start {value!r:.40} is no number of characters")
+    return int(value)
+
+
 def written(value: Any, column: str) -> str:
     """Return a value as text; 1 and 1.0 are the same, None and NaN are an empty text.
 

@@ -66,6 +66,15 @@ class LabeledRow:
     """The text, the two texts of a pair, or the words."""
     label: Label | None
     """None if the row has no label, and is not known to have none."""
+    starts: tuple[int, ...] = ()
+    """Where labels that stand in the last text begin there, in characters."""
+    id: str | None = None
+    """The row's own name, where it has one."""
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that results depend on."""
+        return (self.texts, self.label, self.starts) if self.starts else (self.texts, self.label)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -85,12 +94,12 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
         GenusError: the file cannot be read or has no rows; a column is missing or holds something else.
     """
     found, notices = [], Notices()
-    for line, row in rows(path, notices, (*task.columns, *task.label_columns)):
+    for line, row in rows(path, notices, (*task.columns, *task.label_columns, *task.others)):
         for column in task.columns + (task.label_columns if labeled else ()):
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
         try:
-            found.append(LabeledRow(line, *task.read(row)))
+            found.append(task.row(line, row))
         except ValueError as error:
             raise GenusError(f"{path}, line {line}: {error}") from None
         if (several := found[-1].labels) and len(several) == 1 and several[0] in WRITTEN_MISSING:

@@ -34,6 +34,8 @@ class EncodedTexts:
 
     tokens_at_once: ClassVar[int] = 8192
     """Token positions of an inference batch: enough to keep a processor busy, few enough for its memory."""
+    nothing_left: ClassVar[str] = "no row has a text of which the tokenizer leaves something"
+    """What is wrong with a training table that `is_empty`."""
 
     texts: list[tuple[NDArray[np.int32], ...]]
     labels: NDArray[Any]

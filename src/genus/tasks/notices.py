@@ -18,6 +18,10 @@ class Notices:
             before, first = self.found.get(what, (0, line))
             self.found[what] = before + count, first
 
+    def sentences(self) -> list[str]:
+        """Return a sentence for each kind."""
+        return [f"{what} ({count:,}, first in line {line})" for what, (count, line) in self.found.items()]
+
     def lines(self, where: object) -> list[str]:
         """Return one line for each kind."""
-        return [f"{where}: {what} ({count:,}, first in line {line})" for what, (count, line) in self.found.items()]
+        return [f"{where}: {sentence}" for sentence in self.sentences()]

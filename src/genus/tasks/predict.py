@@ -68,7 +68,7 @@ def score(
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
         UsageError: the model learned from pairs and is given single texts, or the reverse.
     """
-    objective = objective_of(model, task)
+    objective = task.chosen(objective_of(model, task))
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
     for warning in encoded.warnings:

@@ -31,15 +31,9 @@ class SeedResult:
     signatures: dict[str, str] = field(default_factory=dict)
     """Which definition of a metric was computed, by its name, where there are several."""
     thresholds: dict[str, float] = field(default_factory=dict)
-    """Thresholds tuned in validation, by label; none where labels are told over a probability of 0.5."""
-
-    @property
-    def told_over(self) -> str:
-        """A sentence on the thresholds."""
-        several = ", ".join(f"{label} {value:.3g}" for label, value in self.thresholds.items())
-        one = {*self.thresholds.values()}
-        over = f"of {min(one):.3g}" if len(one) == 1 else f"that is tuned for each: {several}"
-        return f"labels are told over a probability {over}"
+    """Thresholds tuned in validation, by name."""
+    told_over: str = ""
+    """A sentence on the thresholds."""
 
     def rank(self, main: Metric) -> float:
         """Return how good the main metric is in validation, by which seeds are compared; the least where undefined."""

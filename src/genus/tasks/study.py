@@ -77,7 +77,7 @@ class Experiment:
             if warnings := encoded.warnings:
                 say(f"{name}: {'; '.join(warnings)}")
         if found["train"].is_empty:
-            raise GenusError(f"{self.splits['train'].path}: no row has a text of which the tokenizer leaves something")
+            raise GenusError(f"{self.splits['train'].path}: {found['train'].nothing_left}")
         return found
 
     def trials(self, seeds: Sequence[int]) -> list[SeedResult]:
@@ -98,7 +98,8 @@ class Experiment:
                 "last weights are kept; take other rows, or another --metric")  # fmt: skip
         learner.load_state_dict(best.weights)
         objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
-        trial = SeedResult(seed, metrics, best.history, seconds, defined, objective.thresholds_by_label)
+        told = objective.tuned_thresholds, objective.told_over
+        trial = SeedResult(seed, metrics, best.history, seconds, defined, *told)
         if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
             published = objective.folded(cast("Head", learner.heads[objective.name]))
             recipe = replace(self.recipe, seed=seed, objectives=(published,))
@@ -140,7 +141,7 @@ class Experiment:
         )
         columns = " and ".join(f"`{column}`" for column in self.task.texts)
         defined = "".join(f" {name}: `{one}`." for name, one in trial.signatures.items())
-        over = f"; {trial.told_over}" if trial.thresholds else ""
+        over = f"; {trial.told_over}" if trial.told_over else ""
         told = (
             f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}{over}."
         )
@@ -206,7 +207,7 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that a result depends on, except the seed."""
-        rows = {name: [(row.texts, row.label) for row in split.rows] for name, split in self.splits.items()}
+        rows = {name: [row.content for row in split.rows] for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
         return _digest(choices)

@@ -1,4 +1,7 @@
-"""Read tables row by row: JSON lines, CSV, TSV, Parquet, and text files with a column each, plain or compressed."""
+"""Read tables row by row: JSON lines, CSV, TSV, Parquet, SQuAD's JSON, and text files with a column each.
+
+All may be plain or compressed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 TWICE: Final = object()
 """The cell of a column whose name stands twice in its row."""
 INVALID = f"what is no UTF-8 is replaced by {REPLACEMENT}; convert the file to UTF-8"
@@ -56,7 +59,7 @@ def rows(
         elif kind == ".parquet":
             yield from _parquet(path, notices, columns)
         else:
-            yield from (_jsonl if kind == ".jsonl" else _csv)(path, notices)
+            yield from {".jsonl": _jsonl, ".json": _nested}.get(kind, _csv)(path, notices)
     except FileNotFoundError:
         raise GenusError(f"{path}: there is no such file") from None
     except PermissionError as error:
@@ -162,6 +165,26 @@ def _named(columns: Sequence[str], cells: Iterable[Any]) -> dict[str, Any]:
     """Return cells by column; those of a name that stands twice become `TWICE`."""
     row = dict(zip(columns, cells, strict=True))
     return row if len(row) == len(columns) else row | {name: TWICE for name in row if columns.count(name) > 1}
+
+
+def _nested(path: Path, notices: Notices) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the questions of SQuAD's own JSON, numbered from 1: articles hold paragraphs, and these questions."""
+    number = 0
+    try:
+        with _open(path) as file:
+            articles = json.load(file)["data"]
+        for article in articles:
+            for paragraph in article["paragraphs"]:
+                above = {"title": article.get("title"), "context": paragraph["context"]}
+                for question in paragraph["qas"]:
+                    row = _clean(above | question, number + 1, notices)
+                    number += 1
+                    yield number, row
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise GenusError(
+            f"{path}, question {number + 1}: not JSON as SQuAD's, whose `data` hold `paragraphs`, and these `qas` "
+            f"({reason(error)}); write other tables as .jsonl, a row a line"
+        ) from None
 
 
 def _clean(value: Any, line: int, notices: Notices) -> Any:

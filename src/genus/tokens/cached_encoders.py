@@ -62,6 +62,9 @@ class TextEncoder(Protocol):
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
         """Encode a text whole and split its ids at the cuts: a token belongs to the part where its text begins."""
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the characters [start, stop) of the text that each of its ids stands for."""
+
 
 class WholeText:
     """The backend itself, one text at a time: the reference for the other encoders."""
@@ -86,6 +89,11 @@ class WholeText:
         bounds = [0, *np.searchsorted(starts, cuts).tolist(), len(encoding.ids)]
         ids = array(self.typecode, encoding.ids)
         return [ids[start:stop].tobytes() for start, stop in itertools.pairwise(bounds)]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the backend's character offsets of tokens; of a character's bytes each has all of it."""
+        found: list[tuple[int, int]] = self.backend.encode(text, add_special_tokens=False).offsets
+        return found
 
 
 class CutAtSpaces(WholeText):
@@ -122,7 +130,7 @@ class SpacedWords:
 
     def __init__(self, whole: CutAtSpaces) -> None:
         self.whole = whole
-        self.apart, self.placed = whole.apart, whole.placed
+        self.apart, self.placed, self.offsets = whole.apart, whole.placed, whole.offsets
         self.word_ids = _Table(whole)
 
     def __call__(self, text: str) -> bytes:
@@ -144,7 +152,7 @@ class _Pieces(ABC):
 
     def __init__(self, whole: WholeText) -> None:
         self.whole = whole
-        self.placed = whole.placed
+        self.placed, self.offsets = whole.placed, whole.offsets
         self.model = whole.backend.model
         added = [token.content for token in whole.backend.get_added_tokens_decoder().values()]
         self.has_added = re.compile("|".join(map(re.escape, added)) or r"(?!)").search

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import unicodedata
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,6 +158,22 @@ class Tokenizer:
         """
         encode = self.encoder if specials is True else self.plain_encoder(specials or ())
         return [np.frombuffer(encode(text), dtype=self.dtype).tolist() for text in texts]
+
+    def encode_with_offsets(self, text: str) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+        """Return the ids (T,) of a text, whose names of special tokens are text, and the characters of each (T, 2).
+
+        Characters [start, stop) are ascending. Combining marks of which the tokenizer leaves nothing are those of the
+        token before them.
+        """
+        encode = self.plain_encoder()
+        ids = np.frombuffer(encode(text), self.dtype)
+        spans = np.array(encode.offsets(text), np.int64).reshape(len(ids), 2)
+        starts, stops = np.maximum.accumulate(spans, axis=0).T
+        following = [*starts[1:].tolist(), len(text)]
+        for token in np.flatnonzero(stops < following).tolist():
+            while stops[token] < following[token] and unicodedata.category(text[stops[token]]).startswith("M"):
+                stops[token] += 1
+        return ids, np.stack([starts, stops], axis=1)
 
     def encode_document(self, text: str, cuts: Sequence[int]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         """Tokenize a document whole, and return the offsets of its parts in tokens.

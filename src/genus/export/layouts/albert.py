@@ -15,6 +15,7 @@ from genus.export.layouts.conventions import (
     masked_head,
     pooled_head,
     sequence_heads,
+    span_head,
     tied_decoder,
     under,
     without,
@@ -116,6 +117,7 @@ LAYOUT = Layout(
         "sentence_order": pooled_head(SequenceLabels(label="sentence_order"), "sop_classifier.classifier"),
         **sequence_heads("classifier"),
         **word_head(),
+        **span_head(),
     },
     architectures=architectures(
         "Albert", {("masked_lm", "sentence_order"): "ForPreTraining", ("masked_lm",): "ForMaskedLM"}

@@ -13,6 +13,7 @@ from genus.export.layouts.conventions import (
     masked_head,
     pooled_head,
     sequence_heads,
+    span_head,
     tied_decoder,
     under,
     word_head,
@@ -118,6 +119,7 @@ LAYOUT = Layout(
         "next_sentence": pooled_head(SequenceLabels(label="next_sentence"), "cls.seq_relationship"),
         **sequence_heads("classifier"),
         **word_head(),
+        **span_head(),
     },
     architectures=architectures(
         "Bert",

@@ -139,7 +139,9 @@ LAYOUT = Layout(
         **word_head(),
     },
     architectures=architectures(
-        "BigBird", {("masked_lm", "next_sentence"): "ForPreTraining", ("masked_lm",): "ForMaskedLM"}
+        "BigBird",
+        {("masked_lm", "next_sentence"): "ForPreTraining", ("masked_lm",): "ForMaskedLM"},
+        missing=frozenset({"span_extraction"}),  # the class has a feed-forward network of its own
     ),
     witness=ReferenceOptions(max_equal_length=seen_in_full),
     tied=tied_decoder("cls.predictions", "bert."),

@@ -13,6 +13,7 @@ from genus.objectives.pretraining.causal_lm import CausalLM
 from genus.objectives.pretraining.masked_lm import MaskedLM
 from genus.objectives.supervised.multi_label import MultiLabelClassification
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
+from genus.objectives.supervised.span_extraction import SpanExtraction
 from genus.objectives.supervised.token import TokenClassification
 
 if TYPE_CHECKING:
@@ -230,9 +231,35 @@ def word_head(free: frozenset[str] = frozenset()) -> dict[str, HeadLayout]:
     }
 
 
+def span_head(
+    rows: Table = MappingProxyType({}),
+    *,
+    free: frozenset[str] = frozenset({"dropout"}),
+    lacks: frozenset[str] = POOLER,
+) -> dict[str, HeadLayout]:
+    """Return the layout of the `...ForQuestionAnswering` head that is a linear layer over the hidden states.
+
+    Args:
+        rows: rows of network modules that have other names in that class.
+        free: choices that are not stored in a folder, besides those of windows and answers; the classes have no
+            dropout.
+        lacks: choices of the model that are null.
+    """
+    own = frozenset({"stride", "question_length", "answer_length", "null_threshold"})
+    return {
+        "span_extraction": HeadLayout(
+            objective=SpanExtraction(),
+            tensors={**rows, "heads.span_extraction.classes": ("qa_outputs",)},
+            free=free | own,
+            lacks=lacks,
+        )
+    }
+
+
 FINE_TUNED: dict[tuple[str, ...], str] = {
     **{(head,): "ForSequenceClassification" for head in SEQUENCE_HEADS},
     ("token_classification",): "ForTokenClassification",
+    ("span_extraction",): "ForQuestionAnswering",
 }
 
 

@@ -18,6 +18,7 @@ from genus.export.layouts.conventions import (
     architectures,
     masked_head,
     sequence_heads,
+    span_head,
     under,
     word_head,
 )
@@ -74,6 +75,7 @@ LAYOUT = Layout(
         Setting("attention_dropout", ("model.attention.dropout",)),
         Setting("dropout", ("model.dropout", "model.embedding.dropout")),
         Setting("seq_classif_dropout", SEQUENCE_DROPOUT),
+        Setting("qa_dropout", ("span_extraction.dropout",)),
         POSITIONS,
         activation("model.feedforward.activation", "masked_lm.output.transform.activation", key="activation"),
     ),
@@ -101,6 +103,7 @@ LAYOUT = Layout(
         "masked_lm": masked_head("vocab_projector", "vocab_transform", "vocab_layer_norm"),
         **sequence_heads("classifier"),
         **word_head(free=frozenset({"dropout"})),  # the head has the dropout of the layers
+        **span_head(free=frozenset()),
     },
     architectures=architectures("DistilBert", {("masked_lm",): "ForMaskedLM"}),
     tied={"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},

@@ -16,6 +16,7 @@ from genus.export.layouts.conventions import (
     architectures,
     masked_head,
     sequence_heads,
+    span_head,
     under,
     word_head,
 )
@@ -87,6 +88,7 @@ LAYOUT = Layout(
         "masked_lm": masked_head("generator_lm_head", "generator_predictions.dense", "generator_predictions.LayerNorm"),
         **sequence_heads("classifier.out_proj", {"network.pooler.0": ("classifier.dense",)}),
         **word_head(),
+        **span_head(),
     },
     architectures=architectures(
         "Electra", {("replaced_token_detection",): "ForPreTraining", ("masked_lm",): "ForMaskedLM"}

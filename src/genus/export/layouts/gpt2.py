@@ -17,6 +17,7 @@ from genus.export.layouts.conventions import (
     fused,
     last_token_heads,
     only,
+    span_head,
     transposed,
     under,
 )
@@ -133,11 +134,13 @@ LAYOUT = Layout(
             settings=(Setting("classifier_dropout", ("token_classification.dropout",)),),
             free=frozenset({"usual", "texts"}),
         ),
+        **span_head(lacks=frozenset()),
     },
     architectures={
         frozenset({"causal_lm"}): "GPT2LMHeadModel",
         **{frozenset({head}): "GPT2ForSequenceClassification" for head in SEQUENCE_HEADS},
         frozenset({"token_classification"}): "GPT2ForTokenClassification",
+        frozenset({"span_extraction"}): "GPT2ForQuestionAnswering",
         frozenset(): "GPT2Model",
     },
     tied={"lm_head.weight": "transformer.wte.weight"},

@@ -1,4 +1,4 @@
-"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaFor{Sequence,Token}Classification`.
+"""Hugging Face's Llama classes: `LlamaModel`, `LlamaForCausalLM`, `LlamaFor{Sequence,Token}Classification`, and others.
 
 Rotary positions are of the usual form, or rescaled as Llama 3.1's; folders of others are refused by the key that says
 so. The output matrix is one of its own, or the token embedding (`tie_word_embeddings`), which is a layout of its own.
@@ -17,6 +17,7 @@ from genus.export.layouts.conventions import (
     causal_head,
     last_token_heads,
     only,
+    span_head,
     under,
     without,
 )
@@ -84,6 +85,21 @@ def derived(config: Json) -> Json:
     return told
 
 
+NETWORK = {
+    "network.embed.tokens": ("embed_tokens",),
+    "network.layers.{}.attention.query": ("layers.{}.self_attn.q_proj",),
+    "network.layers.{}.attention.key": ("layers.{}.self_attn.k_proj",),
+    "network.layers.{}.attention.value": ("layers.{}.self_attn.v_proj",),
+    "network.layers.{}.attention.out": ("layers.{}.self_attn.o_proj",),
+    "network.layers.{}.attention_norm": ("layers.{}.input_layernorm",),
+    "network.layers.{}.feedforward.gate": ("layers.{}.mlp.gate_proj",),
+    "network.layers.{}.feedforward.inner": ("layers.{}.mlp.up_proj",),
+    "network.layers.{}.feedforward.out": ("layers.{}.mlp.down_proj",),
+    "network.layers.{}.feedforward_norm": ("layers.{}.post_attention_layernorm",),
+    "network.norm": ("norm",),
+}
+"""Rows of the network's tensors, without the prefix of Hugging Face names, which is another one in one class."""
+
 LAYOUT = Layout(
     model_type="llama",
     prefix="model.",
@@ -125,22 +141,7 @@ LAYOUT = Layout(
     ),
     derived=Derived(read=derived),
     positions="max_position_embeddings",
-    tensors=under(
-        "model.",
-        {
-            "network.embed.tokens": ("embed_tokens",),
-            "network.layers.{}.attention.query": ("layers.{}.self_attn.q_proj",),
-            "network.layers.{}.attention.key": ("layers.{}.self_attn.k_proj",),
-            "network.layers.{}.attention.value": ("layers.{}.self_attn.v_proj",),
-            "network.layers.{}.attention.out": ("layers.{}.self_attn.o_proj",),
-            "network.layers.{}.attention_norm": ("layers.{}.input_layernorm",),
-            "network.layers.{}.feedforward.gate": ("layers.{}.mlp.gate_proj",),
-            "network.layers.{}.feedforward.inner": ("layers.{}.mlp.up_proj",),
-            "network.layers.{}.feedforward.out": ("layers.{}.mlp.down_proj",),
-            "network.layers.{}.feedforward_norm": ("layers.{}.post_attention_layernorm",),
-            "network.norm": ("norm",),
-        },
-    ),
+    tensors=under("model.", NETWORK),
     optional={},
     heads={
         "causal_lm": causal_head(OUTPUT, {"heads.causal_lm.lm_head": ("lm_head",)}),
@@ -152,11 +153,13 @@ LAYOUT = Layout(
             free=frozenset({"usual", "texts"}),
             tells=lambda config, tensors: "score.bias" in tensors,
         ),
+        **span_head(under("transformer.", NETWORK), lacks=frozenset()),
     },
     architectures={
         frozenset({"causal_lm"}): "LlamaForCausalLM",
         **{frozenset({head}): "LlamaForSequenceClassification" for head in SEQUENCE_HEADS},
         frozenset({"token_classification"}): "LlamaForTokenClassification",
+        frozenset({"span_extraction"}): "LlamaForQuestionAnswering",
         frozenset(): "LlamaModel",
     },
     tied={},

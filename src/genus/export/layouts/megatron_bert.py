@@ -14,6 +14,7 @@ from genus.export.layouts.conventions import (
     masked_head,
     pooled_head,
     sequence_heads,
+    span_head,
     tied_decoder,
     under,
     without,
@@ -85,6 +86,7 @@ LAYOUT = Layout(
         # These heads have the dropout of the layers.
         **sequence_heads("classifier", free=frozenset({"dropout"})),
         **word_head(free=frozenset({"dropout"})),
+        **span_head(),
     },
     architectures=architectures(
         "MegatronBert",

@@ -169,7 +169,9 @@ LAYOUT = Layout(
         **sequence_heads("classifier", {"network.pooler.0": ("head.dense",), "network.pooler.2": ("head.norm",)}),
     },
     architectures=architectures(
-        "ModernBert", {("masked_lm",): "ForMaskedLM"}, missing=frozenset({"token_classification"})
+        "ModernBert",
+        {("masked_lm",): "ForMaskedLM"},
+        missing=frozenset({"token_classification", "span_extraction"}),  # these classes have a dense layer and a norm
     ),
     tied={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

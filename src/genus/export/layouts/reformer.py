@@ -23,6 +23,7 @@ from genus.export.layouts.conventions import (
     architectures,
     only,
     sequence_heads,
+    span_head,
     under,
 )
 from genus.model.attention.alternating import AlternatingAttention, shortest
@@ -206,6 +207,7 @@ LAYOUT = Layout(
             free=frozenset({"masking"}),
         ),
         **sequence_heads("classifier.out_proj", only={"is_decoder": False}),
+        **span_head(),
     },
     architectures=architectures(
         "Reformer",

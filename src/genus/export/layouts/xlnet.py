@@ -15,6 +15,7 @@ from genus.export.layouts.conventions import (
     architectures,
     only,
     sequence_heads,
+    span_head,
     under,
     word_head,
 )
@@ -142,7 +143,10 @@ LAYOUT = Layout(
         ),
         **sequence_heads("logits_proj"),
         **word_head(free=frozenset({"dropout"})),  # the class has no dropout
+        **span_head(),
     },
-    architectures=architectures("XLNet", {("permutation_lm",): "LMHeadModel"}),
+    architectures=architectures("XLNet", {("permutation_lm",): "LMHeadModel"})
+    # the class without this end searches for the end of an answer given its beginning
+    | {frozenset({"span_extraction"}): "XLNetForQuestionAnsweringSimple"},
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
 )

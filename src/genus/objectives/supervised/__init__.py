@@ -61,9 +61,14 @@ class FineTuned(Objective):
         return ()
 
     @property
-    def thresholds_by_label(self) -> dict[str, float]:
-        """Thresholds that were tuned in validation: the probability over which a label is told, by label."""
+    def tuned_thresholds(self) -> dict[str, float]:
+        """Thresholds of its decisions that were tuned in validation, by name; by default none."""
         return {}
+
+    @property
+    def told_over(self) -> str:
+        """A sentence on these thresholds; empty if there are none."""
+        return ""
 
     def dropped(self, rate: float) -> Self:
         """Return the objective with this dropout rate of the head's input; unchanged if the head has no dropout."""

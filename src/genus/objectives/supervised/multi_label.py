@@ -47,9 +47,19 @@ class MultiLabelClassification(SequenceClassification):
                              f"got {len(self.thresholds)}")  # fmt: skip
 
     @property
-    def thresholds_by_label(self) -> dict[str, float]:
+    def tuned_thresholds(self) -> dict[str, float]:
         """The thresholds by label; empty if none is tuned."""
         return dict(zip(self.labels, self.thresholds, strict=True)) if self.thresholds else {}
+
+    @property
+    def told_over(self) -> str:
+        """A sentence on the thresholds; empty if none is tuned."""
+        if not self.thresholds:
+            return ""
+        several = ", ".join(f"{label} {value:.3g}" for label, value in self.tuned_thresholds.items())
+        one = {*self.thresholds}
+        over = f"of {min(one):.3g}" if len(one) == 1 else f"that is tuned for each: {several}"
+        return f"labels are told over a probability {over}"
 
     def sums(self, outputs_MV: Tensor, targets: Targets) -> Sums:
         """Return the loss, and the number of texts of which all labels are right, summed over targets."""

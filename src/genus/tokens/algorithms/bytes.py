@@ -160,6 +160,10 @@ class _BytesPlus:
         """Return the backend's ids of each part."""
         return self.whole.placed(text, cuts)
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the character of each byte."""
+        return self.whole.offsets(text)
+
     def __call__(self, text: str) -> bytes:
         """Return the ids of a text without adding special tokens."""
         if self.has_added(text):

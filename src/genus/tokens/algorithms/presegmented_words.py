@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from genus.part import Natural, VocabSize
+from genus.text.alignment import aligned
 from genus.text.normalization import SPACE, Normalization
 from genus.text.segment import DictionaryWords, Segmenter
 from genus.tokens import SpecialTokens  # a choice is read by its annotation
@@ -119,12 +120,20 @@ class Cutter:
 
     def __call__(self, text: str) -> Iterator[str]:
         """Yield the words of a text, and `<_>` for each run of spaces."""
-        cleaned = text if self.choice.normalization is None else self.choice.normalization.clean(text)
+        return map(self.named, self.written(self.cleaned(text)))
+
+    def named(self, word: str) -> str:
+        """Return a word as the vocabulary has it: `<_>` for spaces."""
+        return SPACE if word.isspace() and word not in self.names else word
+
+    def cleaned(self, text: str) -> str:
+        """Return the normalized text."""
+        return text if self.choice.normalization is None else self.choice.normalization.clean(text)
+
+    def written(self, cleaned: str) -> Iterator[str]:
+        """Yield the words of a normalized text as they stand there; joined, they are the text."""
         for part in filter(None, self.parts.split(cleaned)):
-            if part in self.names:
-                yield part
-            else:
-                yield from (SPACE if word.isspace() else word for word in self.choice.segmenter.words(part))
+            yield from (part,) if part in self.names else self.choice.segmenter.words(part)
 
 
 class WordIds:
@@ -149,6 +158,14 @@ class WordIds:
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
         """Return the ids of each part, encoded separately."""
         return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the characters of each word in the text as it was before it was normalized."""
+        cleaned = self.cutter.cleaned(text)
+        words = list(self.cutter.written(cleaned))
+        ends = itertools.pairwise(itertools.accumulate(map(len, words), initial=0))
+        known = (bool(self.unknown) or self.cutter.named(word) in self.ids for word in words)
+        return aligned(text, cleaned, list(itertools.compress(ends, known)))
 
 
 def ordered(specials: SpecialTokens) -> list[str]:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from genus.part import Count
+from genus.text.alignment import aligned
 from genus.text.normalization import SPACE as NORMALIZATION_SPACE
 from genus.text.normalization import Normalization
 from genus.tokens import SpecialTokens
@@ -109,3 +110,8 @@ class NormalizedTexts:
     def placed(self, text: str, cuts: Sequence[int]) -> list[bytes]:
         """Return the ids of each part, encoded separately."""
         return [self(text[start:stop]) for start, stop in itertools.pairwise([0, *cuts, len(text)])]
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the characters of the text as it was before it was normalized."""
+        cleaned = self.cleaning.clean(text)
+        return aligned(text, cleaned, self.encode.offsets(cleaned))
