@@ -99,7 +99,7 @@ def test_what_transformers_writes_again_keeps_the_thresholds(tmp_path: Path) -> 
     oracle.reading(tmp_path / "one", model, oracle.BERT[0])
     edit(tmp_path / "one" / "config.json", multi_label_thresholds=list(CUTS))
     again = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "one")
-    assert load(tmp_path / "one").recipe.objectives[0].thresholds_by_label == {
+    assert load(tmp_path / "one").recipe.objectives[0].tuned_thresholds == {
         label: cut for label, cut in zip(["LABEL_0", "LABEL_1", "LABEL_2"], CUTS, strict=True)
     }
     oracle.reading(tmp_path / "two", again, oracle.BERT[0])
