@@ -286,7 +286,7 @@ def test_rows_without_annotation_are_answered_and_not_measured(
     [
         (
             ["tool", "rare"],
-            "line 1: 1 labels, with 2 occurrences in the table, do not occur in training.*'rare'; leave",
+            "line 1: here and below, 2 labels do not occur in training.*: 'rare'; leave",
         ),
         (None, "line 1: there is no label in column 'labels'"),
     ],

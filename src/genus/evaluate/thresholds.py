@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from genus.evaluate.label_metrics import LabelMetric
 
 HALF = 0.5
-CANDIDATES = 256
-"""The most thresholds that are tried at once; more differ by less than validation tells."""
+CANDIDATES, OF_EACH = 256, 64
+"""The most thresholds that are tried for all labels, and for one; more differ by less than validation tells."""
 ROUNDS = 10
 """The most rounds over the labels; after two or three nothing changes."""
 
@@ -36,7 +36,7 @@ def one_threshold(truth: NDArray[np.bool_], chances: NDArray[np.float64], metric
     def value(threshold: float) -> float:
         return metric.rank(metric(truth, chances > threshold))
 
-    options: list[float] = candidates(truth, chances).tolist()
+    options: list[float] = candidates(truth, chances, CANDIDATES).tolist()
     return max(options, key=lambda threshold: (value(threshold), -abs(threshold - HALF)))
 
 
@@ -53,7 +53,7 @@ def threshold_of_each(
     """
     found = np.full(truth.shape[1], one_threshold(truth, chances, metric))
     counts = LabelCounts.of(truth, chances > found, metric.per)
-    tried = [candidates(truth[:, label], chances[:, label]) for label in range(len(found))]
+    tried = [candidates(truth[:, label], chances[:, label], OF_EACH) for label in range(len(found))]
     for _ in range(ROUNDS):
         before = found.copy()
         for label in np.flatnonzero(truth.any(0)).tolist():
@@ -67,15 +67,15 @@ def threshold_of_each(
     return found
 
 
-def candidates(truth: NDArray[np.bool_], chances: NDArray[np.float64]) -> NDArray[np.float64]:
+def candidates(truth: NDArray[np.bool_], chances: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """Return thresholds of which the best is one: 0.5, over all probabilities, and below that of each true label.
 
-    Below means halfway to the next smaller probability. Of many, evenly spaced ones are kept.
+    Below means halfway to the next smaller probability. Of more than `most`, evenly spaced ones in order are kept.
     """
     known = np.unique(np.append(chances, 0.0))
     at = np.searchsorted(known, np.unique(chances[truth]))
     below = (known[at] + known[np.maximum(at - 1, 0)]) / 2
-    if len(below) > CANDIDATES:
-        below = below[np.linspace(0, len(below) - 1, CANDIDATES).round().astype(np.int64)]
+    if len(below) > most:
+        below = below[np.linspace(0, len(below) - 1, most).round().astype(np.int64)]
     found = np.append(below, [HALF, (known[-1] + 1) / 2])
     return found[found < 1]

@@ -185,7 +185,7 @@ class MultiLabel(Task):
         """Return which labels the rows have (rows, labels): 1 or 0, NaN for all labels of one without annotation.
 
         Raises:
-            GenusError: labels that do not occur in training, with how many rows have such.
+            GenusError: labels that do not occur in training, with how many there are.
         """
         names, strange = {label: number for number, label in enumerate(objective.classes)}, Counter[str]()
         found = np.zeros((len(rows), len(names)), np.float32)
@@ -200,9 +200,9 @@ class MultiLabel(Task):
             where = f"row {first.line}" if path is None else f"{path}, line {first.line}"
             some = ", ".join(repr(label)[:80] for label, _ in strange.most_common(SHOWN))
             more = ", ..." if len(strange) > SHOWN else ""
-            raise GenusError(f"{where}: {len(strange):,} labels, with {strange.total():,} occurrences in the table, do "
-                             f"not occur in training, so that no answer can have them: {some}{more}; leave them out, "
-                             "or add rows with them to the training table")  # fmt: skip
+            raise GenusError(f"{where}: here and below, {strange.total():,} labels do not occur in training, so that "
+                             f"no answer has them: {some}{more}; leave them out, or add rows with them to the training "
+                             "table")  # fmt: skip
         return found
 
     def tuned(self, objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> FineTuned:
@@ -224,10 +224,8 @@ def separator_of(cells: Sequence[str], known: Collection[str] = ()) -> Mark | No
 
     Where labels are known, it is the first way of reading in which all cells hold such; else the first mark there is.
     """
-    if known and all(label in known for cell in cells for label in split(cell, "none")):
-        return None
-    for mark in SEPARATORS:
-        if known and all(label in known for cell in cells for label in split(cell, mark)):
+    for mark in (None, *SEPARATORS):
+        if known and all(label in known for cell in cells for label in split(cell, mark or "none")):
             return mark
     return next((mark for mark in SEPARATORS if any(mark in cell for cell in cells)), None)
 
