@@ -111,7 +111,7 @@ def test_a_class_of_fewer_heads_than_its_file_keeps_them(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "architecture",
-    ["BertForMultipleChoice", "OurBertForMultipleChoice", "BertLMHeadModel", "BertForQuestionAnswering"],
+    ["BertForMultipleChoice", "OurBertForMultipleChoice", "BertLMHeadModel", "BertForQuestionAnsweringSimple"],
 )
 def test_a_class_whose_head_is_another_is_refused(folder: Path, architecture: str) -> None:
     """The map of multiple choice looks like a regression's, and would be read as one."""

@@ -149,6 +149,12 @@ def test_a_pooler_in_an_old_file_is_left_out(tmp_path: Path) -> None:
     assert load(tmp_path).recipe == expected.recipe
 
 
+def test_a_laboratory_s_own_class_is_told_by_the_end_of_its_name(tmp_path: Path) -> None:
+    expected = reading(tmp_path, reader(SHAPES[0]), SHAPES[0])
+    edit(tmp_path / "config.json", architectures=["OurBertForQuestionAnswering"])
+    assert load(tmp_path).recipe == expected.recipe
+
+
 @pytest.mark.parametrize(("stem", "named"), [("XLNet", "XLNetForQuestionAnswering"), ("Bert", "BertForMultipleChoice")])
 def test_a_class_with_another_head_is_refused(tmp_path: Path, stem: str, named: str) -> None:
     (shape,) = [shape for shape in SHAPES if shape.stem == stem]

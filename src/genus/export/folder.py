@@ -40,7 +40,7 @@ FIXED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_
 
 
 OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipleChoice", "ForCausalLM", "LMHeadModel")
-"""Suffixes of transformers class names whose heads are not supported, unless a layout names the class."""
+"""Suffixes of transformers class names whose heads are not supported, unless the layout has such a class."""
 
 
 GENERATING = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -284,7 +284,7 @@ def _check(config: Json, layout: Layout) -> None:
     if not isinstance(named, list) or not all(isinstance(architecture, str) for architecture in named):
         raise GenusError(f"config.json: architectures: expected a list of names, got {named!r}")
     for architecture in named:
-        if architecture not in known and architecture.endswith(OTHER_HEADS):
+        if architecture.endswith(OTHER_HEADS) and not layout.named([architecture]):
             raise GenusError(f"config.json: {architecture} cannot be read; known are {', '.join(known)}")
     for key, value in FIXED.items():
         if key in {setting.key for setting in layout.settings}:
