@@ -57,7 +57,7 @@ class LearnedSpans:
         first, last = span
         whole = [start <= first and last < start + count for start, count in cut]
         if not any(whole):
-            self._say(row, "answers have more tokens than a window of their context; they are no targets")
+            self._say(row, "answers are in no window of their context whole; they are no targets")
             return [UNLEARNED] * len(cut)
         labels = zip(whole, cut, strict=True)
         return [(first - start + 1, last - start + 1) if held else NULL for held, (start, _) in labels]
