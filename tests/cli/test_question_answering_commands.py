@@ -57,7 +57,7 @@ def test_answers_are_learned_and_the_model_goes_everywhere(capsys: Captured, pla
     )
     assert report["summary"]["validation"]["answer_exact_match"]["mean"] > 0.9
     assert report["task"]["kind"] == "QuestionAnswering"
-    threshold = float(report["seeds"][0]["signatures"]["null_threshold"])
+    threshold = float(report["seeds"][0]["thresholds"]["null_threshold"])
     model, answers = tmp_path / "out" / "model", tmp_path / "answers.jsonl"
     found = document(capsys, "evaluate", model, table, *COLUMNS, "--answers", answers, "--run", "device=cpu")
     assert found == report["seeds"][0]["metrics"]["validation"]

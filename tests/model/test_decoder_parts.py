@@ -68,7 +68,8 @@ def test_a_scaled_embedding_multiplies_tokens_alone() -> None:
     positions = plain.positions(ids.positions).float()
     torch.testing.assert_close(scaled(ids) - positions, 4 * (plain(ids) - positions))
     assert ScaledEmbedding().in_words.startswith("scaled token")
-    assert Embedding().cost(VOCABULARY, 16) == ScaledEmbedding().cost(VOCABULARY, 16)
+    lengths = {"tokens": 8}
+    assert Embedding().cost(VOCABULARY, 16, lengths) == ScaledEmbedding().cost(VOCABULARY, 16, lengths)
 
 
 def test_maps_that_end_a_parallel_branch_start_from_two_over_the_layers() -> None:

@@ -129,5 +129,5 @@ def test_it_is_a_part_with_a_target_a_sequence() -> None:
         again: Any = SpanExtraction.from_json(objective.to_json())
         assert again == objective
         assert objective.max_targets(512, 4) == {SPAN: 4}
-    assert SpanExtraction().thresholds == {}
-    assert SpanExtraction(null_threshold=-0.5).thresholds == {"null_threshold": -0.5}
+    assert SpanExtraction().tuned_thresholds == {}
+    assert SpanExtraction(null_threshold=-0.5).tuned_thresholds == {"null_threshold": -0.5}
