@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from genus.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 SMALL = [
     "--set", "tokens.vocab_size=300", "--set", "model.layers=1", "--set", "model.hidden=32",
@@ -55,3 +59,16 @@ def write_text(folder: Path) -> None:
     for name, number, seed in (("train", 40, 2), ("validation", 20, 3)):
         lines = (json.dumps({"text": text[:40], "label": label}) + "\n" for text, label in texts(number, seed))
         (folder / "task" / f"{name}.jsonl").write_text("".join(lines))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write a table as JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    """Return what a command prints as JSON."""
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)

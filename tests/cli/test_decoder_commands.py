@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from small_run import WORDS
+from small_run import WORDS, document, write
 
 from genus.cli import main
 
@@ -22,17 +22,6 @@ SMALL = [
     "--run", "device=cpu", "--run", "workers=0", "--run", "held_out=0.1", "--run", "tracker=none",
 ]  # fmt: skip
 QUICK = ["--seeds", "1", "--run", "device=cpu", "--set", "finetuning.epochs=1", "--set", "finetuning.max_length=32"]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def document(capsys: Captured, *arguments: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from small_run import WORDS
+from small_run import WORDS, document
 
 from genus.cli import main
 
@@ -37,12 +37,6 @@ def tables(folder: Path) -> tuple[Path, Path]:
         listed += f"{words},{'; '.join(kinds)}\n"
         marked += f"{'kitchen' in kinds:d},{words},{'sea' in kinds:d}\n"
     return write(folder / "train.csv", listed), write(folder / "marked.csv", marked)
-
-
-def document(capsys: Captured, *arguments: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_labels_are_learned_and_the_model_goes_everywhere(capsys: Captured, place: Place, tmp_path: Path) -> None:

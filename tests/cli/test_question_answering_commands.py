@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_run import WORDS
+from small_run import WORDS, document, write
 
 from genus.cli import main
 
@@ -37,17 +37,6 @@ def questions() -> list[dict[str, Any]]:
 
 
 COLUMNS = ["--text", "q", "--text", "passage", "--label", "spans", "--task-set", "id=key"]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def document(capsys: Captured, *arguments: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_answers_are_learned_and_the_model_goes_everywhere(capsys: Captured, place: Place, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from small_run import WORDS
+from small_run import WORDS, document, write
 
 from genus.cli import main
 
@@ -29,17 +29,6 @@ def sentences() -> list[dict[str, Any]]:
     pairs = [[draw.choice([*((w, "B-SEA") for w in WORDS["sea"]), *((w, "O") for w in WORDS["kitchen"])])
               for _ in range(6)] for _ in range(16)]  # fmt: skip
     return [{"words": [word for word, _ in pair], "pos": [tag for _, tag in pair]} for pair in pairs]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def document(capsys: Captured, *arguments: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_sentences_are_learned_by_heart_and_the_model_goes_everywhere(

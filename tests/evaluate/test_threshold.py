@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from genus.evaluate.threshold import best_threshold
+from genus.evaluate.thresholds import best_threshold
 
 pairs = st.lists(st.tuples(st.integers(-3, 3), st.integers(-4, 4)), min_size=1, max_size=12)
 

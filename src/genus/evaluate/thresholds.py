@@ -1,4 +1,4 @@
-"""Thresholds of multi-label decisions, tuned for a metric: one for all labels, or one for each.
+"""Thresholds of decisions, tuned on examples of which the truth is known: of a choice to answer, of several labels.
 
 Legend: N texts, C labels.
 """
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genus.evaluate.label_metrics import LabelCounts
+from genus.objectives.supervised.multi_label import HALF
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.evaluate.label_metrics import LabelMetric
 
-HALF = 0.5
 CANDIDATES, OF_EACH = 256, 64
 """The most thresholds that are tried for all labels, and for one; more differ by less than validation tells."""
 ROUNDS = 10
@@ -79,3 +79,23 @@ def candidates(truth: NDArray[np.bool_], chances: NDArray[np.float64], most: int
         below = below[np.linspace(0, len(below) - 1, most).round().astype(np.int64)]
     found = np.append(below, [HALF, (known[-1] + 1) / 2])
     return found[found < 1]
+
+
+def best_threshold(scores_N: NDArray[np.float64], gains_N: NDArray[np.float64]) -> float:
+    """Return the least threshold t for which the sum of gains over examples with score <= t is largest.
+
+    That is a score, or 1 below the least one where it is best to take none.
+
+    Source: released code of SQuAD 2.0, evaluate-v2.0.py: find_best_thresh, with scores as `na_prob` and gains over no
+    answer. Deviations: examples of equal scores are taken together, as a threshold does, and where it is best to take
+    none the threshold is such (there 0, whatever scores are).
+
+    Args:
+        scores_N: by which examples are taken or left; at least one.
+        gains_N: what is gained by an example if it is taken.
+    """
+    order = np.argsort(scores_N, kind="stable")
+    scores, sums = scores_N[order], gains_N[order].cumsum()
+    last = np.append(scores[1:] > scores[:-1], True)
+    best = int(np.where(last, sums, -np.inf).argmax())
+    return float(scores[best]) if sums[best] > 0 else float(scores[0]) - 1

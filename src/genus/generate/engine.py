@@ -18,7 +18,7 @@ from genus.examples.keys import generator
 from genus.generate import Piece, Request, Result
 from genus.generate.answers import Answers
 from genus.generate.prompts import Prompts
-from genus.generate.reader import Reader
+from genus.generate.reader import Reader, writing
 from genus.generate.text import Text
 from genus.model.cpu import single_rows
 from genus.objectives import evaluating
@@ -122,7 +122,7 @@ class Engine:
         self.learner, self.model, self.tokenizer = learner, model, tokenizer
         self.penalties, self.slots, self.seed = tuple(penalties), slots, seed
         self.precision, self.told = precision, log_probabilities
-        found = learner.predicting("following", "written")
+        found = writing(learner)
         whole = found is not None and found[0].heads[found[1]].predicts == "written"
         self.prompts = Prompts(tokenizer, model, cut=cut_prompts, whole=whole)
 

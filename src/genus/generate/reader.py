@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from genus.objectives import Head, Learner
 
 
+def writing(learner: Learner) -> tuple[Learner, str] | None:
+    """Return the learner and the name of the head that predicts the next token; None: there is none."""
+    return learner.predicting("following", "written")
+
+
 class Reader:
     """Reads texts in slots, token by token, and tells what may follow.
 
@@ -47,7 +52,7 @@ class Reader:
         """
         self.precision, self.device = precision, device_of(learner)
         self.facts = model.facts
-        found = learner.predicting("following", "written")
+        found = writing(learner)
         if found is None:
             raise GenusError("this model does not predict the next token, so it cannot generate; take one that was "
                              "pretrained with CausalLM, such as gpt2 or llama")  # fmt: skip

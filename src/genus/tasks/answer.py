@@ -77,25 +77,27 @@ def _values(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[
 
 def measure(metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> Metrics:
     """Return each metric, by name, over the labeled targets; None if it is undefined for them."""
-    metrics = tuple(metrics)
-    sides = _sides(metrics, objective, encoded, found)
-    return {one.name: one(*sides[one.judges]) if one.defined(sides[one.judges][0]) else None for one in metrics}
+    return measure_and_sign(metrics, objective, encoded, found)[0]
 
 
-def signatures(
+def measure_and_sign(
     metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs
-) -> dict[str, str]:
-    """Return the signature of each metric that has one, by name."""
-    metrics = tuple(metrics)
-    sides = _sides(metrics, objective, encoded, found)
-    return {one.name: told for one in metrics if (told := one.signature(sides[one.judges][0]))}
+) -> tuple[Metrics, dict[str, str]]:
+    """Return what `measure` returns, and the signature of each metric that has one, by name.
 
-
-def _sides(
-    metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs
-) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Return truth and predictions by what metrics judge, each made once for all that judge it."""
-    return {judges: encoded.for_metrics(objective, found, judges) for judges in {one.judges for one in metrics}}
+    Truth and predictions are made once for all metrics that judge the same.
+    """
+    measured: Metrics = {}
+    signed: dict[str, str] = {}
+    sides: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+    for one in metrics:
+        if one.judges not in sides:
+            sides[one.judges] = encoded.for_metrics(objective, found, one.judges)
+        truth, predicted = sides[one.judges]
+        measured[one.name] = one(truth, predicted) if one.defined(truth) else None
+        if told := one.signature(truth):
+            signed[one.name] = told
+    return measured, signed
 
 
 def answers(objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> list[Answer]:

@@ -37,14 +37,20 @@ def several_in(row: dict[str, Any], column: str, what: str) -> list[Any] | None:
     Raises:
         ValueError: the column holds something else.
     """
-    value = row.get(column)
-    if value is TWICE:
-        raise ValueError(_twice(column))
-    if value is None or _is_nan(value) or value == "":
+    value = _given(row, column)
+    if value is None:
         return None
     if not isinstance(value, list):
         raise ValueError(f"column {column!r} holds no list of {what}, which .jsonl and .parquet can; got {value!r:.40}")
     return value
+
+
+def _given(row: dict[str, Any], column: str) -> Any:
+    """Return what a column holds; None if it has no value."""
+    value = row.get(column)
+    if value is TWICE:
+        raise ValueError(_twice(column))
+    return None if value is None or _is_nan(value) or value == "" else value
 
 
 def answers_in(row: dict[str, Any], column: str) -> list[tuple[str, int]] | None:
@@ -59,10 +65,8 @@ def answers_in(row: dict[str, Any], column: str) -> list[tuple[str, int]] | None
     Raises:
         ValueError: the column holds something else.
     """
-    value = row.get(column)
-    if value is TWICE:
-        raise ValueError(_twice(column))
-    if value is None or _is_nan(value) or value == "":
+    value = _given(row, column)
+    if value is None:
         return None
     several = value if isinstance(value, list) else [value]
     if not all(isinstance(one, dict) and {"text", "answer_start"} <= one.keys() for one in several):

@@ -8,7 +8,7 @@ from genus.errors import GenusError, UsageError, say
 from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
-from genus.tasks.answer import Answer, answers, measure, outputs, signatures
+from genus.tasks.answer import Answer, answers, measure_and_sign, outputs
 from genus.tasks.dataset import LabeledRow
 from genus.train.world import device_of_run
 
@@ -76,11 +76,13 @@ def score(
     device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
         found = outputs(model.learner, model.recipe.model, encoded, "float32" if run is None else run.precision)
+    answered = answers(objective, encoded, found)
     if not any(row.label is not None for row in rows):
-        return answers(objective, encoded, found), {}
-    for name, told in signatures(task.metrics, objective, encoded, found).items():
+        return answered, {}
+    metrics, signed = measure_and_sign(task.metrics, objective, encoded, found)
+    for name, told in signed.items():
         say(f"{name}: {told}")
-    return answers(objective, encoded, found), measure(task.metrics, objective, encoded, found)
+    return answered, metrics
 
 
 def _check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:

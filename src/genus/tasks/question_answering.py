@@ -9,7 +9,7 @@ import numpy as np
 
 from genus.errors import GenusError, UsageError
 from genus.evaluate.metrics import Metric  # a choice is read by its annotation
-from genus.evaluate.threshold import best_threshold
+from genus.evaluate.thresholds import best_threshold
 from genus.evaluate.written import AnswerExactMatch, AnswerF1, referenced
 from genus.objectives.supervised.span_extraction import SpanExtraction
 from genus.part import Count, Fraction

@@ -17,7 +17,7 @@ from genus.evaluate.metrics import LIKELIHOOD
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
 from genus.recipe import Budget
-from genus.tasks.answer import answers, lines, measure, outputs, signatures
+from genus.tasks.answer import answers, lines, measure, measure_and_sign, outputs
 from genus.tasks.feed import Shuffled
 from genus.tasks.report import Metrics, SeedResult
 from genus.train.data import TrainStage
@@ -161,8 +161,7 @@ class Experiment:
             rows, encoded = self.splits[name].rows, self.encoded[name]
             write_text(folder / f"{name}.jsonl", lines(rows, answers(objective, encoded, made)))
             if any(row.label is not None for row in rows):
-                metrics[name] = measure(self.task.metrics, objective, encoded, made)
-                defined[name] = signatures(self.task.metrics, objective, encoded, made)
+                metrics[name], defined[name] = measure_and_sign(self.task.metrics, objective, encoded, made)
         return objective, metrics, _by_metric(defined)
 
     def _validate(self, learner: Learner) -> Metrics:
