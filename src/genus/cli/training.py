@@ -185,7 +185,8 @@ def finetune(
 
 def _print(report: "Report") -> None:
     """Print the mean of each metric with its interval, and where the model is."""
-    choice = "last" if math.isinf(report.best.rank(report.task.metrics[0])) else "best"
+    last = report.settings.keep == "last" or math.isinf(report.best.rank(report.task.metrics[0]))
+    choice = "last" if last else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
     found = report.summary()
     rows = [
