@@ -58,6 +58,8 @@ class Experiment:
     folder: Path
     run: Run
     accumulate: int
+    publish: bool = True
+    """Whether the best seed's model is written."""
 
     @property
     def objective(self) -> FineTuned:
@@ -100,7 +102,7 @@ class Experiment:
         objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
         told = objective.tuned_thresholds, objective.told_over
         trial = SeedResult(seed, metrics, best.history, seconds, defined, *told)
-        if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
+        if self.publish and all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
             published = objective.folded(cast("Head", learner.heads[objective.name]))
             recipe = replace(self.recipe, seed=seed, objectives=(published,))
             for other in learner.heads.keys() - {self.objective.name}:
