@@ -4,10 +4,10 @@
     python benchmarks/text_to_text.py objectives --data ../shared/data    # t5/tiny with seven objectives
 
 All are pretrained on books for the same FLOPs, and fine-tuned to write one-sentence summaries of papers (SciTLDR) and,
-members, topics of news (AG News); the model, the tokenizer, the objective and the optimizer of pretraining are the row's own.
-`members` has one pretraining a row and three fine-tunings from it, and three from random weights; `objectives`, as
-Raffel et al. 2019, tables 4 and 5, three pretrainings with a fine-tuning each. What is finished is not done again: stop
-it at any moment and run the same command. `--report` writes what there is.
+members, topics of news (AG News); the model, the tokenizer, the objective and the optimizer of pretraining are the
+row's own. `members` has one pretraining a row and three fine-tunings from it, and three from random weights;
+`objectives`, as Raffel et al. 2019, tables 4 and 5, three pretrainings with a fine-tuning each. What is finished is not
+done again: stop it at any moment and run the same command. `--report` writes what there is.
 """
 
 from __future__ import annotations
