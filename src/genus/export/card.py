@@ -78,6 +78,11 @@ from the recipe `{recipe.name}` ({recipe.hash()}), which lies beside this card a
 {use}{f"{chr(10)}{notes.strip()}{chr(10)}" if notes else ""}"""
 
 
+def notes_in(card: str) -> str:
+    """Return the notes at the end of a card that `card` wrote: what follows its last block of code."""
+    return card.rpartition("```\n")[2].strip()
+
+
 def _library(config: Json, architecture: str) -> str:
     """Return the model hub's metadata: the library that reads the folder, and the task."""
     if is_native(config):

@@ -86,6 +86,17 @@ class FineTuned(Objective):
         """Return the objective for the head as it is published, changed in place to answer in the user's units."""
         return self
 
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective for a head changed in place so that its logits are divided by the temperature.
+
+        What is told stays the same: the largest logit, and what is over a threshold.
+
+        Raises:
+            UsageError: it has no probabilities of classes.
+        """
+        kind = type(self).__name__
+        raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
+
     def sized(self, outputs: int) -> Self:
         """Return the objective for a loaded head with that many outputs per target; by default itself."""
         return self

@@ -1,0 +1,101 @@
+"""Analysis of answers that are one of several: a class of a text, a choice of a question."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from genus.analysis import Analysis, Decisions, Likelihoods, Told
+from genus.analysis.findings import Classes, Confusion
+from genus.analysis.gradients import log_odds
+from genus.batch import IGNORE
+from genus.evaluate.calibration import log_probabilities
+from genus.evaluate.class_report import ClassReport
+from genus.evaluate.metrics import confusion
+from genus.tasks.choice import Choice
+from genus.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from genus.analysis import Answered
+
+
+class OneOfSeveral(Analysis, ABC):
+    """Analysis of a softmax over classes for each row."""
+
+    def likelihoods(self, given: Answered) -> Likelihoods:
+        """Return the logits of the classes."""
+        labels_U = given.encoded.labels
+        return Likelihoods(given.outputs.values.astype(np.float64), np.where(labels_U == IGNORE, -1, labels_U))
+
+    def owners(self, given: Answered) -> NDArray[np.int64]:
+        """Return the row (U,) of each decision; here each is a row's."""
+        return np.arange(len(given.rows))
+
+    def decisions(self, given: Answered) -> Decisions:
+        """Return the most probable class of each, with its probability."""
+        found, told_U = self.likelihoods(given), given.objective.decide(given.outputs.values)
+        chance_U = np.exp(log_probabilities(found.logits_UC)[np.arange(len(told_U)), told_U])
+        return Decisions(self.owners(given), found.truth_U >= 0, told_U == found.truth_U, chance_U)
+
+    def names(self, given: Answered) -> Sequence[str]:
+        """Return the names of the classes."""
+        return given.objective.classes
+
+    def classes(self, given: Answered) -> Classes | None:
+        """Return confusion matrix, scores of each class, and which classes do not occur."""
+        known_U = (truth_U := self.likelihoods(given).truth_U) >= 0
+        told_U, names = given.objective.decide(given.outputs.values), self.names(given)
+        return confused("class", names, truth_U[known_U], told_U[known_U]) if known_U.any() else None
+
+    def told(self, given: Answered, decision: int) -> Told:
+        """Return the class that is told, explained by its log-odds."""
+        names, truth = self.names(given), int(self.likelihoods(given).truth_U[decision])
+        told = int(given.objective.decide(given.outputs.values)[decision])
+
+        def odds(outputs: dict[str, Tensor]) -> Tensor:
+            (logits_1C,) = outputs.values()
+            return log_odds(logits_1C[0], told)
+
+        return Told("" if truth < 0 else names[truth], names[told], f"log-odds of {names[told]}", decision, odds, {})
+
+
+def confused(what: str, names: Sequence[str], truth: NDArray[np.int64], told: NDArray[np.int64]) -> Classes:
+    """Return the classes, with those in the confusion matrix that occur."""
+    table = np.zeros((len(names), len(names)), np.int64)
+    counted = confusion(truth, told)
+    table[: len(counted), : len(counted)] = counted
+    occurs = np.flatnonzero(table.sum(0) + table.sum(1))
+    counts = table[np.ix_(occurs, occurs)].tolist()
+    unseen = [name for place, name in enumerate(names) if place not in {*occurs.tolist()}]
+    shown = Confusion([names[place] for place in occurs.tolist()], counts)
+    return Classes(what, ClassReport.of_confusion(names, table), shown, unseen=unseen)
+
+
+class ClassificationAnalysis(OneOfSeveral):
+    """Analysis of the classes of texts or pairs."""
+
+    of: ClassVar = Classification
+
+
+class ChoiceAnalysis(OneOfSeveral):
+    """Analysis of multiple choice; its classes are the places of the choices, which should not matter."""
+
+    of: ClassVar = Choice
+    unit: ClassVar[str] = "question"
+
+    def names(self, given: Answered) -> Sequence[str]:
+        """Return the numbers of the choices."""
+        return [str(number) for number in range(given.outputs.values.shape[1])]
+
+    def pieces(self, given: Answered, row: int, sequence: int) -> list[tuple[int, int, int]]:
+        """Return the pieces of the question and of one choice."""
+        question, choice = (len(ids) for ids in given.encoded.texts[sequence])
+        number = 1 + sequence - int(given.encoded.sequences(np.array([row]))[0])
+        return self.cut_pieces(given, row, 0, question) + self.cut_pieces(given, row, number, choice)
