@@ -14,14 +14,17 @@ import numpy as np
 
 from genus.errors import UsageError
 from genus.evaluate.calibration import BINS
+from genus.objectives import device_of
 from genus.part import Count, Natural, Part, slots_of
 from genus.tasks import Task
 from genus.tasks.answer import Answer, answers
+from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.tasks.answer import Outputs
     from genus.tasks.dataset import LabeledRow
+    from genus.train.run import Run
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,13 @@ class Answered:
     outputs: Outputs
     rows: Sequence[LabeledRow]
     path: Path
+    run: Run | None = None
+    """Device and precision of the answers; None: the model's device, in float32."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the answers."""
+        return device_of(self.model.learner) if self.run is None else device_of_run(self.run)
 
     @cached_property
     def labeled(self) -> NDArray[np.bool_]:

@@ -20,9 +20,8 @@ from genus.evaluate.calibration import (
 )
 from genus.evaluate.groups import equal_count
 from genus.evaluate.interval import Interval, bootstrap, of_chosen
-from genus.objectives import device_of, on
+from genus.objectives import on
 from genus.tasks.predict import asked
-from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,23 +40,10 @@ GROUPED = 2
 """Metrics of a task that are told by groups, the first ones."""
 
 
-def answered(model: LoadedModel, task: Task, rows: Sequence[LabeledRow], path: Path, run: Run | None) -> Answered:
-    """Return a table with the model's answers; see `tasks.predict.score`."""
-    objective, encoded, found = asked(model, task, rows, run, path)
-    return Answered(model, task, objective, encoded, found, rows, path)
-
-
-def analyze(
-    model: LoadedModel,
-    task: Task,
-    rows: Sequence[LabeledRow],
-    path: Path,
-    run: Run | None = None,
-    *,
-    analysis: Analysis | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> Findings:
-    """Return the error analysis of a fine-tuned model on a table.
+def answered(
+    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], path: Path, run: Run | None = None
+) -> Answered:
+    """Return a table with what a fine-tuned model answers to its rows.
 
     Args:
         model: a fine-tuned model; its device and its train or eval mode are restored.
@@ -65,25 +51,38 @@ def analyze(
         rows: of the table, labeled or not.
         path: the table.
         run: device and precision; None: the model's device, in float32.
-        analysis: how much is shown; None: what is usual for the task.
-        progress: is told of each answer that is explained, and how many there are.
 
     Raises:
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
-        UsageError: the task writes texts, or the model reads pairs and is given single texts, or the reverse.
+        UsageError: the model reads pairs and is given single texts, or the reverse.
     """
-    analysis = analysis or analysis_for(task)
-    given = answered(model, task, rows, path, run)
-    device = device_of(model.learner) if run is None else device_of_run(run)
-    with on(model.learner, device):
+    objective, encoded, found = asked(model, task, rows, run, path)
+    return Answered(model, task, objective, encoded, found, rows, path, run)
+
+
+def analyze(
+    given: Answered, analysis: Analysis | None = None, progress: Callable[[int, int | None], None] | None = None
+) -> Findings:
+    """Return the error analysis of a table that a fine-tuned model answered.
+
+    Args:
+        given: the table.
+        analysis: how much is shown; None: what is usual for the task.
+        progress: is told how many of the answers that are shown are explained, and how many there are.
+
+    Raises:
+        UsageError: the task writes texts.
+    """
+    model, task, analysis = given.model, given.task, analysis or analysis_for(given.task)
+    with on(model.learner, given.device):
         shown = examples(analysis, given, analysis.decisions(given), progress)
     scores = Scores(given, analysis.draws)
     return Findings(
         model=model.recipe.name,
-        table=str(path),
+        table=str(given.path),
         task=type(task).__name__,
         unit=analysis.unit,
-        rows=len(rows),
+        rows=len(given.rows),
         unlabeled=int((~given.labeled).sum()),
         cut=len(given.encoded.cut),
         notes=[*given.encoded.warnings, *_unknown(given, analysis)],
@@ -185,4 +184,4 @@ def _calibration(
 ) -> Calibration:
     wide, even = equal_width(confidence, right, bins), equal_mass(confidence, right, bins)
     ece, ece_equal_mass = map(expected_calibration_error, (wide, even))
-    return Calibration(of, len(right), ece, ece_equal_mass, nll, brier, wide, even)
+    return Calibration(of, len(right), bins, ece, ece_equal_mass, nll, brier, wide, even)

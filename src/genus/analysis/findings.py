@@ -101,6 +101,8 @@ class Calibration:
     of: str
     """What the probabilities are of."""
     decisions: int
+    number: int
+    """Of bins, those that hold no decision included."""
     ece: float
     """Expected calibration error in bins of equal width."""
     ece_equal_mass: float

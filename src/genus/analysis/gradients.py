@@ -9,6 +9,7 @@ Shrikumar et al. 2016, Not Just a Black Box (arXiv:1605.01713), which compares t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def gradient_times_input(
     hooks = [module.register_forward_hook(taken) for module in learner.network.token_embeddings]
     try:
         with evaluating(learner), torch.enable_grad():
-            y = number(learner.outputs(batch)[target])
+            y = number(learner.outputs(replace(batch, heads=frozenset({target})))[target])
             gradients = torch.autograd.grad(y, [leaf for _, leaf in found], allow_unused=True)
     finally:
         for hook in hooks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     from genus.analysis import Answered
 
 
-class OneOfSeveral(Analysis, ABC):
-    """Analysis of a softmax over classes for each row."""
+class ClassificationAnalysis(Analysis):
+    """Analysis of the classes of texts or pairs, of each row the most probable one."""
+
+    of: ClassVar = Classification
 
     def likelihoods(self, given: Answered) -> Likelihoods:
         """Return the logits of the classes."""
@@ -78,13 +79,7 @@ def confused(what: str, names: Sequence[str], truth: NDArray[np.int64], told: ND
     return Classes(what, ClassReport.of_confusion(names, table), shown, unseen=unseen)
 
 
-class ClassificationAnalysis(OneOfSeveral):
-    """Analysis of the classes of texts or pairs."""
-
-    of: ClassVar = Classification
-
-
-class ChoiceAnalysis(OneOfSeveral):
+class ChoiceAnalysis(ClassificationAnalysis):
     """Analysis of multiple choice; its classes are the places of the choices, which should not matter."""
 
     of: ClassVar = Choice

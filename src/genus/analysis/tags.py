@@ -10,7 +10,7 @@ import numpy as np
 from genus.analysis import Told
 from genus.analysis.findings import Classes
 from genus.analysis.gradients import log_odds
-from genus.analysis.one_of_several import OneOfSeveral, confused
+from genus.analysis.one_of_several import ClassificationAnalysis, confused
 from genus.evaluate.class_report import ClassReport
 from genus.evaluate.tags import of_names
 from genus.tasks.tagging import Tagging
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genus.analysis import Answered
 
 
-class TaggingAnalysis(OneOfSeveral):
+class TaggingAnalysis(ClassificationAnalysis):
     """Analysis of tags: a decision is a word of which the tokenizer leaves a token."""
 
     of: ClassVar = Tagging

@@ -2,106 +2,109 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from genus.analysis import analysis_for
-from genus.analysis.analyze import answered, of_likelihoods
+from genus.analysis.analyze import of_likelihoods
 from genus.analysis.findings import Calibrated
 from genus.errors import GenusError, UsageError, say
 from genus.evaluate.calibration import fit_temperature
 from genus.export.folder import save
+from genus.objectives import on
+from genus.tasks.answer import outputs
 from genus.tasks.predict import objective_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
     from pathlib import Path
 
     from genus.analysis import Analysis, Answered, Likelihoods
-    from genus.export.folder import LoadedModel
     from genus.objectives import Head
-    from genus.tasks import Task
-    from genus.tasks.dataset import LabeledRow
-    from genus.train.run import Run
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table with labeled rows."""
+class Scaling:
+    """Temperature scaling of a fine-tuned model.
 
-    path: Path
-    rows: Sequence[LabeledRow]
-
-
-def calibrate(
-    model: LoadedModel,
-    task: Task,
-    fitted_on: Table,
-    measured_on: Table,
-    folder: Path,
-    run: Run | None = None,
-    *,
-    analysis: Analysis | None = None,
-    notes: str = "",
-    replaced: Collection[Path] = (),
-) -> Calibrated:
-    """Fit a temperature on a table, divide the last layer by it, and write the model to a folder.
-
-    Whoever reads the folder gets the calibrated probabilities: logits are W h / T + b / T. What is told stays the same.
+    The logits, W h + b of the last layer, are divided by the temperature with the least negative log-likelihood of a
+    table's labels. What is told stays the same. Published weights hold it: W / T and b / T.
 
     Source: Guo et al. 2017, section 4.2.
-
-    Args:
-        model: a fine-tuned model, whose head is changed in place.
-        task: names labels and metrics, as resolved for the model.
-        fitted_on: the table that the temperature is fitted on; of rows that the model did not learn from.
-        measured_on: the table whose calibration is told.
-        folder: where the model is written.
-        run: device and precision; None: the model's device, in float32.
-        analysis: how finely calibration is measured; None: as usual.
-        notes: Markdown for the model card, on the model's training.
-        replaced: files of an older model in the folder that do not stay.
-
-    Raises:
-        GenusError: no row of a table has a label, or no temperature is best.
-        UsageError: the task tells no classes.
     """
-    analysis, objective = analysis or analysis_for(task), objective_of(model, task)
-    for table in (fitted_on, measured_on):
-        if not any(row.label is not None for row in table.rows):
-            raise GenusError(f"calibration: {table.path}: no row has a label, by which probabilities are judged")
-    known = _likelihoods(analysis, answered(model, task, fitted_on.rows, fitted_on.path, run)).known()
-    before = answered(model, task, measured_on.rows, measured_on.path, run)
-    try:
-        temperature = fit_temperature(known.logits_UC, known.truth_U)
-    except GenusError as error:
-        raise GenusError(f"calibration: {fitted_on.path}: {error}") from None
-    tempered = objective.tempered(cast("Head", model.learner.heads[objective.name]), temperature)
-    objectives = tuple(tempered if one is objective else one for one in model.recipe.objectives)
-    scaled = replace(model, recipe=replace(model.recipe, objectives=objectives))
-    found = answered(scaled, task, measured_on.rows, measured_on.path, run)
-    told = [one.objective.decide(one.outputs.values) for one in (before, found)]
-    if moved := int((told[0] != told[1]).sum()):
-        say(f"calibration: {moved:,} of {told[0].size:,} answers changed, whose logits differed by their rounding only")
-    after = of_likelihoods(_likelihoods(analysis, found), analysis.bins)
-    assert after is not None
-    said = (
-        f"Calibrated: the logits are divided by the temperature {temperature:.4g}, which was fitted on "
-        f"{len(known.truth_U):,} decisions of `{fitted_on.path.name}` (Guo et al. 2017, section 4.2)."
-    )
-    card = f"{notes}\n\n{said}".strip()
-    save(folder, scaled.recipe, scaled.learner, scaled.tokenizer, card, replaced=replaced, generation=scaled.generation)
-    return Calibrated(temperature, str(fitted_on.path), len(known.truth_U), after, str(folder))
 
+    def __init__(self, fitted_on: Answered, analysis: Analysis) -> None:
+        """Fit the temperature.
 
-def _likelihoods(analysis: Analysis, given: Answered) -> Likelihoods:
-    """Return the logits of a table's decisions.
+        Args:
+            fitted_on: a table of rows that the model did not learn from, with its answers.
+            analysis: the task's.
 
-    Raises:
-        UsageError: there are none.
-    """
-    found = analysis.likelihoods(given)
-    if found is None:
-        kind = type(given.objective).__name__
-        raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
-    return found
+        Raises:
+            GenusError: no row of the table has a label, or no temperature is best.
+            UsageError: the task tells no classes.
+        """
+        self.fitted_on, self.analysis = fitted_on, analysis
+        self.check(fitted_on)
+        known = self._likelihoods(fitted_on).known()
+        try:
+            self.temperature, self.decisions = fit_temperature(known.logits_UC, known.truth_U), len(known.truth_U)
+        except GenusError as error:
+            raise GenusError(f"calibration: {fitted_on.path}: {error}") from None
+
+    def applied(
+        self, measured_on: Answered, folder: Path, notes: str = "", replaced: Collection[Path] = ()
+    ) -> Calibrated:
+        """Divide the last layer by the temperature, in place, and write the model; return its calibration.
+
+        Args:
+            measured_on: the table whose calibration is told, with the model's answers before.
+            folder: where the model is written.
+            notes: Markdown for the model card, on the model's training.
+            replaced: files of an older model in the folder that do not stay.
+
+        Raises:
+            GenusError: no row of the table has a label, or the model cannot be written.
+        """
+        self.check(measured_on)
+        model, own = self.fitted_on.model, objective_of(self.fitted_on.model, self.fitted_on.task)
+        tempered = own.tempered(cast("Head", model.learner.heads[own.name]), self.temperature)
+        objectives = tuple(tempered if one is own else one for one in model.recipe.objectives)
+        scaled = replace(model, recipe=replace(model.recipe, objectives=objectives))
+        precision = "float32" if measured_on.run is None else measured_on.run.precision
+        with on(model.learner, measured_on.device):
+            found = outputs(model.learner, model.recipe.model, measured_on.encoded, precision)
+        after = replace(measured_on, model=scaled, objective=tempered, outputs=found)
+        told, now = (one.objective.decide(one.outputs.values) for one in (measured_on, after))
+        if moved := int((told != now).sum()):
+            say(f"calibration: {moved:,} of {told.size:,} answers changed, whose logits were equal but for rounding")
+        calibration = of_likelihoods(self._likelihoods(after), self.analysis.bins)
+        assert calibration is not None
+        path = self.fitted_on.path
+        said = (
+            f"Calibrated: the logits are divided by the temperature {self.temperature:.4g}, which was fitted on "
+            f"{self.decisions:,} decisions of `{path.name}` (Guo et al. 2017, section 4.2)."
+        )
+        card = f"{notes}\n\n{said}".strip()
+        save(folder, scaled.recipe, scaled.learner, scaled.tokenizer, card, replaced=replaced,
+             generation=scaled.generation)  # fmt: skip
+        return Calibrated(self.temperature, str(path), self.decisions, calibration, str(folder))
+
+    def check(self, given: Answered) -> None:
+        """Refuse a table without labels.
+
+        Raises:
+            GenusError: no row has a label.
+        """
+        if not given.labeled.any():
+            raise GenusError(f"calibration: {given.path}: no row has a label, by which probabilities are judged")
+
+    def _likelihoods(self, given: Answered) -> Likelihoods:
+        """Return the logits of what is decided.
+
+        Raises:
+            UsageError: there are none.
+        """
+        found = self.analysis.likelihoods(given)
+        if found is None:
+            kind = type(given.objective).__name__
+            raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
+        return found

@@ -244,7 +244,7 @@ def _measured(
     able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
-        return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)
+        return _on_table(source, data, chosen_task(source, task, *of_tables.values()), answers, run)
     of_tables = {**of_tables, "--task": task, "--answers": answers}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
     return {**_on_text(source, data, fields, run, settings)}
@@ -274,7 +274,7 @@ def _on_text(
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _task(
+def chosen_task(
     source: "LoadedModel",
     name: str | None,
     text: list[str],
