@@ -98,31 +98,31 @@ def test_log_odds() -> None:
 
 
 SENTENCE = "The old river carries seven stones."
-CASES = {
+PAIR = [{"one": SENTENCE, "two": "A train.", "label": "a"}]
+ANSWER = {"text": ["river"], "answer_start": [8]}
+CASES: dict[str, tuple[Any, list[str], list[dict[str, Any]], dict[str, Any]]] = {
     "a text": (Classification(), ["a", "b"], [{"text": SENTENCE, "label": "a"}], {}),
-    "a pair": (Classification(texts=("one", "two")), ["a", "b"], [{"one": SENTENCE, "two": "A train.", "label": "a"}], {}),
-    "a pair in both orders": (
-        Classification(texts=("one", "two"), symmetric=True), ["a", "b"],
-        [{"one": SENTENCE, "two": "A train.", "label": "a"}], {},
-    ),
+    "a pair": (Classification(texts=("one", "two")), ["a", "b"], PAIR, {}),
+    "a pair in both orders": (Classification(texts=("one", "two"), symmetric=True), ["a", "b"], PAIR, {}),
     "a text read twice": (Classification(), ["a", "b"], [{"text": SENTENCE, "label": "a"}], {"member": "bart/tiny"}),
     "a choice": (
-        Choice(), [], [{"question": "who waits", "choices": ["a river", "the train near the harbor", "x"], "label": 1}], {},
+        Choice(), [], [{"question": "who waits", "choices": ["a river", "the train near the harbor", "x"], "label": 1}],
+        {},
     ),
     "words": (
-        Tagging(), ["O", "B-X"], [{"tokens": SENTENCE.split() * 9, "ner_tags": ["O", "B-X", "O", "O", "O", "O"] * 9}], {},
+        Tagging(), ["O", "B-X"],
+        [{"tokens": SENTENCE.split() * 9, "ner_tags": ["O", "B-X", "O", "O", "O", "O"] * 9}], {},
     ),
     "an answer": (
         QuestionAnswering(), ["x"],
-        [{"question": "who carries", "context": (SENTENCE + " ") * 9, "answers": {"text": ["river"], "answer_start": [8]}}],
-        {"stride": 8},
+        [{"question": "who carries", "context": (SENTENCE + " ") * 9, "answers": ANSWER}], {"stride": 8},
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_words_and_special_tokens_have_all_of_it(case: str, asked: Callable[..., Any]) -> None:
-    """A piece's number is that of the token at its place: the sums agree, and so does a word's with its own scaled."""
+    """A piece's number is that of the token at its place: sums agree, and so does a word's with its own scaled."""
     task, labels, rows, changes = CASES[case]
     given = asked(task, labels, rows, **changes)
     given.model.learner.double()

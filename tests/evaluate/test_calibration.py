@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -62,12 +63,14 @@ def test_ece_is_as_it_is_defined(pairs: list[tuple[float, bool]], bins: int) -> 
 def test_bins_of_equal_mass_do_not_depend_on_the_order(pairs: list[tuple[float, bool]], random: object) -> None:
     shuffled = list(pairs)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    one, other = (equal_mass(np.array([p for p, _ in side]), np.array([r for _, r in side])) for side in (pairs, shuffled))
+    one, other = (
+        equal_mass(np.array([p for p, _ in side]), np.array([r for _, r in side])) for side in (pairs, shuffled)
+    )
     assert [(bin.low, bin.high, bin.count, bin.accuracy) for bin in one] == [
         (bin.low, bin.high, bin.count, bin.accuracy) for bin in other
     ]
     assert sum(bin.count for bin in one) == len(pairs)
-    assert all(before.high < after.low for before, after in zip(one, one[1:], strict=False))
+    assert all(before.high < after.low for before, after in pairwise(one))
 
 
 def test_bins_of_equal_mass_hold_as_many() -> None:

@@ -53,8 +53,10 @@ def test_classes(pairs: list[tuple[int, int]]) -> None:
     agree(found, expected(known))
 
 
-@given(st.lists(st.tuples(st.lists(st.booleans(), min_size=3, max_size=3), st.lists(st.booleans(), min_size=3, max_size=3)),
-                min_size=1))  # fmt: skip
+THREE = st.lists(st.booleans(), min_size=3, max_size=3)
+
+
+@given(st.lists(st.tuples(THREE, THREE), min_size=1))
 def test_labels(pairs: list[tuple[list[bool], list[bool]]]) -> None:
     truth, told = (np.array(side) for side in zip(*pairs, strict=True))
     found = plain(ClassReport.of_labels(NAMES[:3], truth, told))
@@ -77,7 +79,8 @@ TAGS = {"IOB2": (IOB2, ["O", "B-X", "I-X", "B-Y", "I-Y"]), "BIOES": (IOBES, ["O"
 def test_entities(data: st.DataObject, scheme: str) -> None:
     """The truth is well-formed, so that its scheme is known; what is told need not be."""
     theirs, tags = TAGS[scheme]
-    chunks = [["O"], ["B-X", "I-X"], ["B-Y"]] if scheme == "IOB2" else [["O"], ["B-X", "E-X"], ["S-Y"], ["B-X", "I-X", "E-X"]]
+    of_two = [["O"], ["B-X", "I-X"], ["B-Y"]]
+    chunks = of_two if scheme == "IOB2" else [["O"], ["B-X", "E-X"], ["S-Y"], ["B-X", "I-X", "E-X"]]
     sentences = data.draw(st.lists(st.lists(st.sampled_from(chunks), min_size=1, max_size=4), min_size=1, max_size=4))
     always = [chunks[1], chunks[2]] if scheme == "IOB2" else chunks[1:]
     truth = [[tag for chunk in chunks for tag in chunk] for chunks in [*sentences, always]]

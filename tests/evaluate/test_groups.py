@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_groups(values: list[int], groups: int, random: object) -> None:
     assert sorted(np.concatenate(found).tolist()) == [*range(len(values))]
     assert 1 <= len(found) <= groups
     parts = [[values[place] for place in group.tolist()] for group in found]
-    assert all(max(one) < min(other) for one, other in zip(parts, parts[1:], strict=False))
+    assert all(max(one) < min(other) for one, other in pairwise(parts))
     shuffled = list(values)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     again = [[shuffled[place] for place in group.tolist()] for group in equal_count(np.array(shuffled), groups)]

@@ -43,7 +43,7 @@ class Scaling:
             UsageError: the task tells no classes.
         """
         self.fitted_on, self.analysis = fitted_on, analysis
-        self.check(fitted_on)
+        check_labels(fitted_on)
         known = self._likelihoods(fitted_on).known()
         try:
             self.temperature, self.decisions = fit_temperature(known.logits_UC, known.truth_U), len(known.truth_U)
@@ -64,7 +64,7 @@ class Scaling:
         Raises:
             GenusError: no row of the table has a label, or the model cannot be written.
         """
-        self.check(measured_on)
+        check_labels(measured_on)
         model, own = self.fitted_on.model, objective_of(self.fitted_on.model, self.fitted_on.task)
         tempered = own.tempered(cast("Head", model.learner.heads[own.name]), self.temperature)
         objectives = tuple(tempered if one is own else one for one in model.recipe.objectives)
@@ -88,15 +88,6 @@ class Scaling:
              generation=scaled.generation)  # fmt: skip
         return Calibrated(self.temperature, str(path), self.decisions, calibration, str(folder))
 
-    def check(self, given: Answered) -> None:
-        """Refuse a table without labels.
-
-        Raises:
-            GenusError: no row has a label.
-        """
-        if not given.labeled.any():
-            raise GenusError(f"calibration: {given.path}: no row has a label, by which probabilities are judged")
-
     def _likelihoods(self, given: Answered) -> Likelihoods:
         """Return the logits of what is decided.
 
@@ -108,3 +99,13 @@ class Scaling:
             kind = type(given.objective).__name__
             raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
         return found
+
+
+def check_labels(given: Answered) -> None:
+    """Check that a table has labels, without which nothing is known of probabilities.
+
+    Raises:
+        GenusError: no row has one.
+    """
+    if not given.labeled.any():
+        raise GenusError(f"calibration: {given.path}: no row has a label, by which probabilities are judged")

@@ -42,17 +42,17 @@ article p { margin: .35rem 0 }
 .text span { border-radius: .2rem } .text .for { background: rgba(var(--for), calc(var(--s) * .55)) }
 .text .against { background: rgba(var(--against), calc(var(--s) * .55)); border-bottom: 2px dotted var(--second) }
 .text .weak { border-bottom: none } .text .unread { color: var(--faint) }
-.text mark { background: none; color: inherit; border-radius: .2rem; outline: 2px solid var(--ink);
-  outline-offset: 1px }
+.text mark { background: none; color: inherit; border-radius: .2rem; padding: 0 .15rem;
+  box-shadow: inset 0 0 0 1.5px var(--ink) }
 .told { display: flex; flex-wrap: wrap; gap: 0 1.2rem } .told b { font-weight: 600 } .told bdi, bdi {
   overflow-wrap: anywhere }
 .key span { padding: 0 .4rem; border-radius: .2rem; color: var(--ink) } .key .for { background: rgba(var(--for), .4) }
 .key .against { background: rgba(var(--against), .4); border-bottom: 2px dotted var(--second) }
-@media (max-width: 34rem) { .shares { display: none } }
+@media (max-width: 34rem) { .shares { display: none } table { font-size: .9rem } td { min-width: 4.5rem } }
 """
 UNDERLINED = 0.25
 """Share of the largest number of a text under which a word below 0 is not underlined."""
-LONG = 700
+LONG = 300
 """Characters of a text that may need scrolling, and so the keyboard."""
 
 
@@ -147,7 +147,7 @@ def _calibration(found: Findings) -> str:
 
 def _key() -> str:
     """Return what colors of words mean."""
-    colors = '<span class="for">above 0</span> <span class="against">below 0</span>'
+    colors = '<span class="for">above 0</span> <span class="against">below 0</span>, faint: not read'
     return f'<p class="key note">Words: {colors}. {_text(tables.METHOD["examples"])}</p>'
 
 

@@ -61,7 +61,7 @@ def analyze(
     from genus import catalog
     from genus.analysis import analysis_for
     from genus.analysis.analyze import analyze
-    from genus.analysis.temperature import Scaling
+    from genus.analysis.temperature import Scaling, check_labels
     from genus.run_folder import RunFolder
 
     run = chosen_run(running, precision="float32")
@@ -70,13 +70,13 @@ def analyze(
     analysis = catalog.overridden(analysis_for(chosen), settings, "--set")
     _check_out(out, model, writes_model=calibrate is not None)
     given = _answered(source, chosen, table, run)
-    scaling = None if calibrate is None else Scaling(_answered(source, chosen, calibrate, run), analysis)
-    if scaling is not None:
-        scaling.check(given)
-        if calibrate is not None and calibrate.resolve() == table.resolve():
+    if calibrate is not None:
+        check_labels(given)
+        if calibrate.resolve() == table.resolve():
             say(
                 f"--calibrate: {table} is the table that is analyzed, on which calibration then looks better than it is"
             )
+    scaling = None if calibrate is None else Scaling(_answered(source, chosen, calibrate, run), analysis)
     with RunFolder(out).lock():
         found = analyze(given, analysis, Counter("explaining", ""))
         if scaling is not None:
