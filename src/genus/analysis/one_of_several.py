@@ -13,6 +13,7 @@ from genus.batch import IGNORE
 from genus.evaluate.calibration import log_probabilities
 from genus.evaluate.class_report import ClassReport
 from genus.evaluate.metrics import confusion
+from genus.tasks import Task
 from genus.tasks.choice import Choice
 from genus.tasks.classification import Classification
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class ClassificationAnalysis(Analysis):
     """Analysis of the classes of texts or pairs, of each row the most probable one."""
 
-    of: ClassVar = Classification
+    of: ClassVar[type[Task]] = Classification
 
     def likelihoods(self, given: Answered) -> Likelihoods:
         """Return the logits of the classes."""

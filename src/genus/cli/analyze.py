@@ -11,7 +11,7 @@ from genus.cli.folders import model_folder, read_model
 from genus.cli.options import AsJson, Choices, Folder, MetricName, Out, Running, TaskSettings, chosen_run
 from genus.cli.output import Counter, columns, document
 from genus.cli.use import Label, TaskName, Texts, chosen_task
-from genus.errors import UsageError, say
+from genus.errors import UsageError
 from genus.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -72,10 +72,6 @@ def analyze(
     given = _answered(source, chosen, table, run)
     if calibrate is not None:
         check_labels(given)
-        if calibrate.resolve() == table.resolve():
-            say(
-                f"--calibrate: {table} is the table that is analyzed, on which calibration then looks better than it is"
-            )
     scaling = None if calibrate is None else Scaling(_answered(source, chosen, calibrate, run), analysis)
     with RunFolder(out).lock():
         found = analyze(given, analysis, Counter("explaining", ""))
@@ -84,7 +80,12 @@ def analyze(
         _write(out, found)
     if as_json:
         document(found.to_json())
-        return
+    else:
+        _print(found, out)
+
+
+def _print(found: "Findings", out: Path) -> None:
+    """Print the metrics, or what there is without labels, and where the rest is written."""
     for note in found.notes if not found.metrics else []:
         print(note)
     if found.metrics:
