@@ -14,7 +14,7 @@ from genus.examples import Example, Sequence
 from genus.tasks.encode import EncodedTexts, in_the_median
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def encode_words(
         pieces = [known[word][:room] for word in row.texts]
         lost += [len(known[word]) - room for word in row.texts if len(known[word]) > room]
         present = [number for number, ids in enumerate(pieces) if ids]
-        for part in _parts([len(pieces[number]) for number in present], room):
+        for part in word_parts([len(pieces[number]) for number in present], room):
             several = [pieces[number] for number in present[part]]
             texts.append((np.array([id for ids in several for id in ids], np.int32),))
             firsts.append(np.cumsum([0, *map(len, several[:-1])]))
@@ -150,7 +150,14 @@ def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
     )
 
 
-def _parts(lengths: Several[int], room: int) -> list[slice]:
+def parts(lengths: Several[int], room: int) -> Iterator[slice]:
+    """Yield the parts of a text of words with so many tokens, in tokens: as many whole words each as `room` holds."""
+    ends = np.cumsum([0, *lengths])
+    for part in word_parts(lengths, room):
+        yield slice(int(ends[part.start]), int(ends[part.stop]))
+
+
+def word_parts(lengths: Several[int], room: int) -> list[slice]:
     """Cut a sequence of lengths greedily into parts whose sums are at most `room`."""
     cuts, held = [0], 0
     for number, length in enumerate(lengths):

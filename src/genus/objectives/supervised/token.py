@@ -28,3 +28,17 @@ class TokenClassification(SequenceClassification):
         """Return the probability (M,) of the tag that is decided on."""
         raised = np.exp(outputs - outputs.max(-1, keepdims=True))
         return np.asarray(raised.max(-1) / raised.sum(-1))
+
+
+class SpanTagging(TokenClassification):
+    """Token classification of all tokens of a plain text, in IOB2, by which spans of characters are marked.
+
+    Its head is that of `TokenClassification`, and a folder's the same.
+    """
+
+    of_words: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Name of the head: that of token classification."""
+        return "token_classification"
