@@ -20,14 +20,16 @@ from genus.analysis.analyze import analyze
 from genus.analysis.examples import DOUBTFUL, FAR, SURE, WRONG
 from genus.analysis.span_answers import question_word, words_of
 from genus.errors import GenusError, UsageError
+from genus.evaluate.tags import EntityF1
 from genus.evaluate.written import AnswerF1, referenced
+from genus.tasks.character_spans import CharacterSpans
 from genus.tasks.choice import Choice
 from genus.tasks.classification import Classification
 from genus.tasks.completion import Completion
 from genus.tasks.multi_label import MultiLabel
 from genus.tasks.question_answering import QuestionAnswering
 from genus.tasks.regression import Regression
-from genus.tasks.tagging import Tagging
+from genus.tasks.tagging import RecurrentTagging, Tagging
 from small import documents
 
 if TYPE_CHECKING:
@@ -152,7 +154,9 @@ def test_a_class_that_training_lacks(asked: Callable[..., Any]) -> None:
 
 
 def test_a_task_that_writes_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"Completion writes texts.*known are Choice, Classification, MultiLabel"):
+    with pytest.raises(
+        UsageError, match=r"there is none of Completion, only of CharacterSpans, Choice, Classification"
+    ):
         analysis_for(Completion())
 
 
@@ -249,6 +253,52 @@ def test_tags(asked: Callable[..., Any]) -> None:
         assert passage.text[start:end] == row["tokens"][place]
         assert (one.truth, one.predicted) == (row["ner_tags"][place], given.answers[one.line - 1].predicted[place])
         assert one.probability == pytest.approx(given.answers[one.line - 1].scores[place], abs=1e-6)
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_tags_of_an_lstm(crf: bool, asked: Callable[..., Any]) -> None:
+    """Those of a random field are of the best path, their probabilities marginal."""
+    draw = random.Random(5)
+    rows = [
+        {"tokens": text.split()[:9], "ner_tags": [draw.choice(["O", "B-X"]) for _ in range(9)]} for text in TEXTS[:8]
+    ]
+    given = asked(RecurrentTagging(layers=1, size=16, crf=crf), ["O", "B-X"], rows)
+    result = found(given)
+    scores = np.array([score for answer in given.answers for score in answer.scores])
+    right = [tag == told for row, answer in zip(rows, given.answers, strict=True)
+             for tag, told in zip(row["ner_tags"], answer.predicted, strict=True)]  # fmt: skip
+    assert result.calibration is not None
+    shares = np.array([(one.confidence * one.count, one.accuracy * one.count) for one in result.calibration.bins])
+    assert shares.sum(0) == pytest.approx([scores.sum(), sum(right)], rel=1e-5)
+    wrong = sorted((score for score, hit in zip(scores.tolist(), right, strict=True) if not hit), reverse=True)
+    assert [one.probability for one in result.examples[WRONG]] == pytest.approx(wrong[:20], abs=1e-6)
+
+
+def test_spans_of_characters(asked: Callable[..., Any]) -> None:
+    rows: list[dict[str, Any]] = []
+    for number, text in enumerate(TEXTS[:12]):
+        word = text.split()[number % 3]
+        start = text.index(word)
+        rows.append({"text": text, "spans": [{"start": start, "end": start + len(word), "label": "AB"[number % 2]}]})
+    rows[2]["spans"], rows[3]["spans"] = None, []
+    given = asked(CharacterSpans(), ["A", "B"], rows)
+    result = found(given)
+    truth, told = given.sides(EntityF1())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = seqeval.metrics.classification_report(
+            truth.tolist(), told.tolist(), mode="strict", scheme=IOB2, output_dict=True, zero_division=0
+        )
+    assert result.classes is not None
+    for one in result.classes.report.classes:
+        assert [one.precision, one.recall, one.f1, one.support] == pytest.approx([*expected[one.name].values()])
+    assert result.calibration is not None
+    known = [n for n in range(12) if n != 2]
+    assert result.calibration.decisions == sum(len(given.encoded.places[n]) for n in known)
+    for one in result.examples[WRONG]:
+        ((start, end),) = one.passages[0].marks
+        inside = [span["label"] for span in rows[one.line - 1]["spans"] if span["start"] < end and start < span["end"]]
+        assert one.truth.removeprefix("B-").removeprefix("I-") == (inside[0] if inside else "O")
 
 
 def test_choices(asked: Callable[..., Any]) -> None:

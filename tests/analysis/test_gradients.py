@@ -19,13 +19,14 @@ from genus.analysis import Told, analysis_for
 from genus.analysis.examples import contributions, example
 from genus.analysis.gradients import gradient_times_input, log_odds
 from genus.objectives import answering
+from genus.tasks.character_spans import CharacterSpans
 from genus.tasks.choice import Choice
 from genus.tasks.classification import Classification
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.feed import batch_of
 from genus.tasks.question_answering import QuestionAnswering
 from genus.tasks.start import Start
-from genus.tasks.tagging import Tagging
+from genus.tasks.tagging import RecurrentTagging, Tagging
 from small import documents, shrunk
 
 if TYPE_CHECKING:
@@ -112,6 +113,14 @@ CASES: dict[str, tuple[Any, list[str], list[dict[str, Any]], dict[str, Any]]] = 
     "words": (
         Tagging(), ["O", "B-X"],
         [{"tokens": SENTENCE.split() * 9, "ner_tags": ["O", "B-X", "O", "O", "O", "O"] * 9}], {},
+    ),
+    "words over an LSTM": (
+        RecurrentTagging(layers=1, size=16), ["O", "B-X"],
+        [{"tokens": SENTENCE.split(), "ner_tags": ["O", "B-X", "O", "O", "O", "O"]}], {},
+    ),
+    "characters": (
+        CharacterSpans(), ["X"],
+        [{"text": (SENTENCE + " ") * 9, "spans": [{"start": 8, "end": 13, "label": "X"}]}], {},
     ),
     "an answer": (
         QuestionAnswering(), ["x"],

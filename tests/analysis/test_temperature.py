@@ -19,7 +19,7 @@ from genus.tasks.multi_label import MultiLabel
 from genus.tasks.predict import predict
 from genus.tasks.question_answering import QuestionAnswering
 from genus.tasks.regression import Regression
-from genus.tasks.tagging import Tagging
+from genus.tasks.tagging import RecurrentTagging, Tagging
 from small import documents
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def tables() -> dict[str, tuple[Any, list[str], list[dict[str, Any]], dict[str, 
         "tags": (
             Tagging(), ["O", "B-X"], [{"tokens": each, "ner_tags": ["O"] * len(each)} for each in words], {},
         ),
+        "tags of an LSTM": (
+            RecurrentTagging(layers=1, size=16), ["O", "B-X"],
+            [{"tokens": each, "ner_tags": ["O"] * len(each)} for each in words], {},
+        ),
         "choices": (Choice(), [], several, {}),
     }  # fmt: skip
 
@@ -68,7 +72,7 @@ def given_of(asked: Callable[..., Any]) -> Callable[[str], Answered]:
                     row["label"] = CLASSES[next(drawn)]
                 case "labels":
                     row["labels"] = [name for name in CLASSES if next(drawn)]
-                case "tags":
+                case "tags" | "tags of an LSTM":
                     row["ner_tags"] = [first.objective.classes[next(drawn)] for _ in row["tokens"]]
                 case "choices":
                     row["label"] = next(drawn)
@@ -83,7 +87,7 @@ def logits(given: Answered) -> np.ndarray:
     return found.logits_UC
 
 
-@pytest.mark.parametrize("kind", ["classes", "labels", "tags", "choices"])
+@pytest.mark.parametrize("kind", ["classes", "labels", "tags", "tags of an LSTM", "choices"])
 def test_probabilities_change_and_answers_do_not(
     kind: str, given_of: Callable[[str], Answered], tmp_path: Path
 ) -> None:
@@ -164,4 +168,11 @@ def test_what_is_no_class_is_refused(
     with pytest.raises(UsageError, match="tells no classes whose probabilities a temperature changes"):
         Scaling(given, analysis_for(given.task))
     with pytest.raises(UsageError, match="tells no classes"):
+        given.objective.tempered(given.model.learner.heads[given.objective.name], 2.0)
+
+
+def test_a_random_field_is_refused(asked: Callable[..., Any]) -> None:
+    rows = [{"tokens": ["the", "old"], "ner_tags": ["O", "B-X"]}]
+    given = asked(RecurrentTagging(layers=1, size=16, crf=True), ["O", "B-X"], rows)
+    with pytest.raises(UsageError, match="random field tells tags together"):
         given.objective.tempered(given.model.learner.heads[given.objective.name], 2.0)

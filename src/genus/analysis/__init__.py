@@ -92,6 +92,7 @@ class Likelihoods:
     """The logits of decisions among classes, and which class is true."""
 
     logits_UC: NDArray[np.float64]
+    told_U: NDArray[np.int64]
     truth_U: NDArray[np.int64]
     """-1 where it is not known."""
     of: str = "the class that is told"
@@ -101,7 +102,8 @@ class Likelihoods:
     def known(self) -> Likelihoods:
         """Return those whose truth is known."""
         known_U = self.truth_U >= 0
-        return Likelihoods(self.logits_UC[known_U], self.truth_U[known_U], self.of, self.binary)
+        sides = self.logits_UC[known_U], self.told_U[known_U], self.truth_U[known_U]
+        return Likelihoods(*sides, self.of, self.binary)
 
 
 @dataclass(frozen=True)
@@ -199,5 +201,5 @@ def analysis_for(task: Task) -> Analysis:
         if kind.of is type(task):
             return kind()  # type: ignore[no-any-return]
     known = ", ".join(sorted(kind.of.__name__ for kind in kinds))
-    raise UsageError(f"analysis: {type(task).__name__} writes texts, and its errors are not told apart; known are "
-                     f"{known}; measure it with `genus evaluate --answers`")  # fmt: skip
+    raise UsageError(f"analysis: there is none of {type(task).__name__}, only of {known}; `genus evaluate --answers` "
+                     "measures it, and writes the answer to each row")  # fmt: skip

@@ -173,8 +173,8 @@ def of_likelihoods(found: Likelihoods, bins: int) -> Calibration | None:
     if not len(known.truth_U):
         return None
     chances = np.exp(log_probabilities(known.logits_UC))
-    told = np.ones(len(chances), np.int64) if known.binary else known.logits_UC.argmax(1)
-    confidence, right = chances[np.arange(len(told)), told], told == known.truth_U
+    looked_at = np.ones(len(chances), np.int64) if known.binary else known.told_U
+    confidence, right = chances[np.arange(len(looked_at)), looked_at], looked_at == known.truth_U
     nll, brier = (measure(known.logits_UC, known.truth_U) for measure in (negative_log_likelihood, brier_score))
     return _calibration(known.of, confidence, right, bins, nll, brier)
 

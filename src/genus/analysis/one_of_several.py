@@ -33,8 +33,13 @@ class ClassificationAnalysis(Analysis):
 
     def likelihoods(self, given: Answered) -> Likelihoods:
         """Return the logits of the classes."""
-        labels_U = given.encoded.labels
-        return Likelihoods(given.outputs.values.astype(np.float64), np.where(labels_U == IGNORE, -1, labels_U))
+        labels_U, values_UC = given.encoded.labels, given.outputs.values
+        truth_U = np.where(labels_U == IGNORE, -1, labels_U)
+        return Likelihoods(self.logits(given).astype(np.float64), given.objective.decide(values_UC), truth_U)
+
+    def logits(self, given: Answered) -> NDArray[np.float32]:
+        """Return the logits (U, C), here all outputs."""
+        return given.outputs.values
 
     def owners(self, given: Answered) -> NDArray[np.int64]:
         """Return the row (U,) of each decision; here each is a row's."""
@@ -42,9 +47,9 @@ class ClassificationAnalysis(Analysis):
 
     def decisions(self, given: Answered) -> Decisions:
         """Return the most probable class of each, with its probability."""
-        found, told_U = self.likelihoods(given), given.objective.decide(given.outputs.values)
-        chance_U = np.exp(log_probabilities(found.logits_UC)[np.arange(len(told_U)), told_U])
-        return Decisions(self.owners(given), found.truth_U >= 0, told_U == found.truth_U, chance_U)
+        found = self.likelihoods(given)
+        chance_U = np.exp(log_probabilities(found.logits_UC)[np.arange(len(found.told_U)), found.told_U])
+        return Decisions(self.owners(given), found.truth_U >= 0, found.told_U == found.truth_U, chance_U)
 
     def names(self, given: Answered) -> Sequence[str]:
         """Return the names of the classes."""
@@ -52,20 +57,25 @@ class ClassificationAnalysis(Analysis):
 
     def classes(self, given: Answered) -> Classes | None:
         """Return confusion matrix, scores of each class, and which classes do not occur."""
-        known_U = (truth_U := self.likelihoods(given).truth_U) >= 0
-        told_U, names = given.objective.decide(given.outputs.values), self.names(given)
-        return confused("class", names, truth_U[known_U], told_U[known_U]) if known_U.any() else None
+        known = self.likelihoods(given).known()
+        return confused("class", self.names(given), known.truth_U, known.told_U) if len(known.truth_U) else None
 
     def told(self, given: Answered, decision: int) -> Told:
         """Return the class that is told, explained by its log-odds."""
-        names, truth = self.names(given), int(self.likelihoods(given).truth_U[decision])
-        told = int(given.objective.decide(given.outputs.values)[decision])
+        return self.explained(given, decision, decision, 0, {})
+
+    def explained(
+        self, given: Answered, decision: int, example: int, place: int, marks: dict[int, list[tuple[int, int]]]
+    ) -> Told:
+        """Return the class that is told at a target of an encoded example."""
+        found, names = self.likelihoods(given), self.names(given)
+        told, truth = int(found.told_U[decision]), int(found.truth_U[decision])
 
         def odds(outputs: dict[str, Tensor]) -> Tensor:
-            (logits_1C,) = outputs.values()
-            return log_odds(logits_1C[0], told)
+            return log_odds(outputs["logits"][place], told)
 
-        return Told("" if truth < 0 else names[truth], names[told], f"log-odds of {names[told]}", decision, odds, {})
+        name = names[told]
+        return Told("" if truth < 0 else names[truth], name, f"log-odds of {name}", example, odds, marks)
 
 
 def confused(what: str, names: Sequence[str], truth: NDArray[np.int64], told: NDArray[np.int64]) -> Classes:

@@ -31,7 +31,9 @@ class MultiLabelAnalysis(Analysis):
         """Return the logits 0 and z of each decision, whose softmax is 1 - sigmoid(z) and sigmoid(z)."""
         logits_U = given.outputs.values.astype(np.float64).ravel()
         truth_U = np.where(np.isnan(given.encoded.labels), -1, given.encoded.labels).astype(np.int64).ravel()
-        return Likelihoods(np.stack([np.zeros_like(logits_U), logits_U], 1), truth_U, "each label", binary=True)
+        told_U = given.objective.decide(given.outputs.values).ravel().astype(np.int64)
+        pairs_U2 = np.stack([np.zeros_like(logits_U), logits_U], 1)
+        return Likelihoods(pairs_U2, told_U, truth_U, "each label", binary=True)
 
     def decisions(self, given: Answered) -> Decisions:
         """Return each decision, with the probability of what is told: that the label holds, or that it does not."""
@@ -58,8 +60,7 @@ class MultiLabelAnalysis(Analysis):
         told = HELD[int(given.objective.decide(given.outputs.values[row])[label])]
 
         def odds(outputs: dict[str, Tensor]) -> Tensor:
-            (logits_1C,) = outputs.values()
-            return logits_1C[0, label]
+            return outputs["logits"][0, label]
 
         held = "" if truth < 0 else f"{name}: {HELD[truth]}"
         return Told(held, f"{name}: {told}", f"log-odds of {name}", row, odds, {})

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from genus.analysis import Told
 from genus.analysis.findings import Classes
-from genus.analysis.gradients import log_odds
 from genus.analysis.one_of_several import ClassificationAnalysis, confused
 from genus.evaluate.class_report import ClassReport
-from genus.evaluate.tags import of_names
-from genus.tasks.tagging import Tagging
+from genus.evaluate.tags import EntityF1, of_names
+from genus.tasks.character_spans import CharacterSpans
+from genus.tasks.tagging import RecurrentTagging, Tagging
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from genus.analysis import Answered
+    from genus.analysis import Answered, Told
 
 
 class TaggingAnalysis(ClassificationAnalysis):
@@ -32,6 +30,10 @@ class TaggingAnalysis(ClassificationAnalysis):
         """Return the row (U,) of each word."""
         sizes = [len(row.texts) for row in given.rows]
         return np.asarray(np.repeat(np.arange(len(sizes)), sizes)[given.encoded.seen])
+
+    def logits(self, given: Answered) -> NDArray[np.float32]:
+        """Return the logits (U, C) of the tags, of a random field the logarithms of their probabilities."""
+        return given.outputs.values[:, : len(given.objective.classes)]
 
     def lengths(self, given: Answered) -> NDArray[np.int64]:
         """Return the tokens (N,) of the words of each row, without special tokens."""
@@ -56,20 +58,12 @@ class TaggingAnalysis(ClassificationAnalysis):
 
     def told(self, given: Answered, decision: int) -> Told:
         """Return the tag of a word, explained by its log-odds, with the word marked."""
-        names, truth = given.objective.classes, int(self.likelihoods(given).truth_U[decision])
-        tag = int(given.objective.decide(given.outputs.values[decision : decision + 1])[0])
         ends = [*accumulate(map(len, given.encoded.firsts))]
         part = int(np.searchsorted(ends, decision, side="right"))
         place = decision - (ends[part] - len(given.encoded.firsts[part]))
-
-        def odds(outputs: dict[str, Tensor]) -> Tensor:
-            (logits_MC,) = outputs.values()
-            return log_odds(logits_MC[place], tag)
-
         row = int(self.owners(given)[decision])
         _, spans = self.texts(given, row)[0]
-        marks = {0: [spans[self.word(given, row, decision)]]}
-        return Told("" if truth < 0 else names[truth], names[tag], f"log-odds of {names[tag]}", part, odds, marks)
+        return self.explained(given, decision, part, place, {0: [spans[self.word(given, row, decision)]]})
 
     def word(self, given: Answered, row: int, decision: int) -> int:
         """Return the number of the word in its row."""
@@ -93,3 +87,50 @@ class TaggingAnalysis(ClassificationAnalysis):
             for decision, (start, stop) in zip(decisions, sizes, strict=True)
             for _ in range(stop - start)
         ]
+
+
+class RecurrentTaggingAnalysis(TaggingAnalysis):
+    """Analysis of tags that an LSTM over the words tells."""
+
+    of: ClassVar = RecurrentTagging
+
+
+class CharacterSpansAnalysis(ClassificationAnalysis):
+    """Analysis of spans of characters: a decision is the tag of a token, and spans are scored whole."""
+
+    of: ClassVar = CharacterSpans
+    unit: ClassVar[str] = "token"
+
+    def owners(self, given: Answered) -> NDArray[np.int64]:
+        """Return the row (U,) of each token."""
+        return np.repeat(np.arange(len(given.rows)), self.lengths(given))
+
+    def lengths(self, given: Answered) -> NDArray[np.int64]:
+        """Return the tokens (N,) of each row, without special tokens."""
+        return np.array([len(places) for places in given.encoded.places], np.int64)
+
+    def classes(self, given: Answered) -> Classes | None:
+        """Return the confusion matrix of the tags of tokens, and the scores of whole spans by label."""
+        if not given.labeled.any() or (found := super().classes(given)) is None:
+            return None
+        report = ClassReport.of_entities(*(side.tolist() for side in given.sides(EntityF1())))
+        return Classes("label of a span", report, found.confusion, unseen=found.unseen)
+
+    def told(self, given: Answered, decision: int) -> Told:
+        """Return the tag of a token, explained by its log-odds, with the token marked."""
+        ends = [*accumulate(len(ids) for (ids,) in given.encoded.texts)]
+        part = int(np.searchsorted(ends, decision, side="right"))
+        place = decision - (ends[part] - len(given.encoded.texts[part][0]))
+        row = int(self.owners(given)[decision])
+        start, stop = given.encoded.places[row][decision - self.first(given, row)].tolist()
+        return self.explained(given, decision, part, place, {0: [(start, stop)]})
+
+    def first(self, given: Answered, row: int) -> int:
+        """Return the index of the first token of a row."""
+        return int(self.lengths(given)[:row].sum())
+
+    def pieces(self, given: Answered, row: int, sequence: int) -> list[tuple[int, int, int]]:
+        """Return the tokens of a part of a row."""
+        begin = int(given.encoded.target_slices(np.array([sequence]))[0]) - self.first(given, row)
+        places = given.encoded.places[row][begin : begin + len(given.encoded.texts[sequence][0])].tolist()
+        return [(0, start, stop) for start, stop in places]

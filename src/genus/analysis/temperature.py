@@ -66,9 +66,7 @@ class Scaling:
         """
         check_labels(measured_on)
         if measured_on.path.resolve() == self.fitted_on.path.resolve():
-            say(
-                f"calibration: {measured_on.path}: is the table that is analyzed too, where it looks better than it is"
-            )
+            say(f"calibration: {measured_on.path}: is the table that is analyzed too, where it looks better than it is")
         model, own = self.fitted_on.model, objective_of(self.fitted_on.model, self.fitted_on.task)
         tempered = own.tempered(cast("Head", model.learner.heads[own.name]), self.temperature)
         objectives = tuple(tempered if one is own else one for one in model.recipe.objectives)
