@@ -68,6 +68,6 @@ def _labeled(path: Path, task: Task) -> list[LabeledRow]:
     for row in rows:
         if row.label is None:
             raise GenusError(
-                f"{path}, line {row.line}: there is no label in column {task.label!r}; leave the row out, or give one"
+                f"{path}, line {row.line}: there is no label in column {','.join(task.label_columns)!r}; leave the row out, or give one"
             )
     return rows
