@@ -21,9 +21,7 @@ def vectors() -> tuple[torch.Tensor, torch.Tensor, list[list[int]]]:
     """Random vectors; a query has up to twelve relevant passages, and is near to some of them."""
     draw = torch.Generator().manual_seed(0)
     passages = torch.randn(PASSAGES, SIZE, generator=draw)
-    relevant = [
-        sorted(torch.randperm(PASSAGES, generator=draw)[: 1 + query % 12].tolist()) for query in range(QUERIES)
-    ]
+    relevant = [sorted(torch.randperm(PASSAGES, generator=draw)[: 1 + query % 12].tolist()) for query in range(QUERIES)]
     near = torch.stack([passages[few].mean(0) for few in relevant])
     return near + 0.7 * torch.randn(QUERIES, SIZE, generator=draw), passages, relevant
 

@@ -10,7 +10,7 @@ import torch
 from genus.batch import IGNORE
 from genus.objectives.similarity import EmbeddedRows, SimilarityLoss
 from genus.objectives.similarity.info_nce import InfoNCE
-from genus.objectives.similarity.scores import CosineRegression, CoSENT
+from genus.objectives.similarity.scores import CoSENT, CosineRegression
 from genus.objectives.similarity.triplet import Triplet
 
 ROWS, SIZE = 7, 5

@@ -110,7 +110,7 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         help="classification, multi-label, regression, tagging, choice, question-answering, completion, text-to-text, "
-        "entities-to-text, or one of GLUE such as sst2; as text to text, sst2-as-text.",
+        "entities-to-text, sentence-embedding, reranking, or one of GLUE such as sst2; as text to text, sst2-as-text.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genus.cli.embed import Passages, evaluate_retrieval
 from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
@@ -56,10 +57,12 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
-        "encoder-decoder on a table; `wikitext`: "
+        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `wikitext`: "
         "perplexity per word of wiki.test.tokens, from subwords."
     ),
 ]
+EMBEDDING = "sentence-embedding"
+"""The task for which a model needs no fine-tuning: the means of its hidden states are vectors too."""
 Answers = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")]
 
 
@@ -73,6 +76,7 @@ def evaluate(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
+    passages: Passages = None,
     answers: Answers = None,
     field: Field = "text",
     title: Title = None,
@@ -104,7 +108,7 @@ def evaluate(
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings}
     of_tables: dict[str, object] = {
         "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
-        "--task-set": task_settings,
+        "--task-set": task_settings, "--passages": passages,
     }  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
@@ -239,12 +243,18 @@ def _measured(
     from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned
 
-    source = read_model(model)
+    source, (*named, passages) = read_model(model), of_tables.values()
+    if passages is not None or task == EMBEDDING:
+        from genus.tasks.embed import as_embedder
+
+        source = as_embedder(source)
+    if passages is not None:
+        return evaluate_retrieval(source, data, passages, *named, run=run)
     objectives = source.recipe.objectives
     able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
-        return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)
+        return _on_table(source, data, _task(source, task, *named), answers, run)
     of_tables = {**of_tables, "--task": task, "--answers": answers}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
     return {**_on_text(source, data, fields, run, settings)}

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
 from genus.errors import GenusError, say
 from genus.export.weights import converted, read_weights
 from genus.files import expecting, read_json, write_json, write_tensors
@@ -21,6 +19,8 @@ from genus.objectives.supervised import FineTuned
 from genus.objectives.supervised.embedding import Projection, Prompt, SentenceEmbedder
 
 if TYPE_CHECKING:
+    import torch
+
     from genus.export.folder import LoadedModel
     from genus.objectives import Learner
     from genus.part import Json
@@ -115,12 +115,14 @@ def with_modules(folder: Path, found: LoadedModel, dtype: torch.dtype) -> Loaded
         known = embedder
     same = (known.pooling or Mean(), bool(known.normalize), known.projection)
     if same != (embedder.pooling, embedder.normalize, embedder.projection):
-        raise GenusError(f"{folder}: recipe.json and {MODULES} describe different poolings or layers after them: they do "
-                         "not belong together")  # fmt: skip
+        raise GenusError(f"{folder}: recipe.json and {MODULES} have different poolings, or layers after them: they do not "
+                         "belong together")  # fmt: skip
     head = known.build(found.recipe.model, 0).to(dtype)
     if dense is not None:
         weights = read_weights(dense)
-        taken = {f"projection.0.{name}": converted(weights[f"linear.{name}"], dtype, name) for name in _parameters(known)}
+        taken = {
+            f"projection.0.{name}": converted(weights[f"linear.{name}"], dtype, name) for name in _parameters(known)
+        }
         head.load_state_dict(taken)
     found.learner.heads[known.name] = head
     return found

@@ -53,17 +53,16 @@ class EmbeddedRows(EncodedGroups):
             known = ~np.isnan(self.labels)
             return self.labels[known].astype(np.float64), cosines(vectors_NKE)[known]
         first: dict[int, tuple[int, int]] = {}
-        for place in np.argwhere(self.labels[:, 1:] != IGNORE) + [0, 1]:
-            first.setdefault(int(self.labels[*place]), (int(place[0]), int(place[1])))
+        for row, column in np.argwhere(self.labels[:, 1:] != IGNORE).tolist():
+            first.setdefault(int(self.labels[row, column + 1]), (row, column + 1))
         candidates = {text: number for number, text in enumerate(first)}
-        queries, relevant = {}, dict[int, set[int]]()
+        queries, relevant = dict[int, int](), dict[int, set[int]]()
         for row, (anchor, positive) in enumerate(self.labels[:, :2].tolist()):
             queries.setdefault(anchor, row)
             relevant.setdefault(anchor, set()).add(candidates[positive])
-        rows, columns = np.array([*first.values()]).T
         found = ranked(
-            torch.from_numpy(vectors_NKE[[*queries.values()], 0]),
-            torch.from_numpy(vectors_NKE[rows, columns]),
+            torch.from_numpy(vectors_NKE[np.array([*queries.values()]), 0]),
+            torch.from_numpy(vectors_NKE[tuple(np.array([*first.values()]).T)]),
             [sorted(relevant[anchor] - {candidates.get(anchor, -1)}) for anchor in queries],
             [candidates.get(anchor) for anchor in queries],
         )

@@ -68,8 +68,8 @@ def finetune(
     task = task.told_by(files.train)
     splits = read_splits(files, task)
     if (rows := min(settings.batch, len(splits["train"].rows))) < task.least_rows:
-        raise UsageError(f"finetuning.batch: an update of {rows} has nothing to compare; take {task.least_rows} or more, "
-                         "and as many training rows")  # fmt: skip
+        raise UsageError(f"finetuning.batch: an update of {rows} row has nothing to compare; take {task.least_rows} or "
+                         "more, and as many training rows")  # fmt: skip
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)

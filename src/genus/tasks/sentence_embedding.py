@@ -137,7 +137,9 @@ class SentenceEmbedding(Task):
         if self.label:
             scores = [made.label_of(label) for label in labels]
             if len({*scores}) == 1:
-                raise GenusError(f"column {self.label!r}: all rows have the score {labels[0]}; nothing is to be learned")
+                raise GenusError(
+                    f"column {self.label!r}: all rows have the score {labels[0]}; nothing is to be learned"
+                )
             try:
                 self.learned.check(scores)
             except ValueError as error:
@@ -148,7 +150,10 @@ class SentenceEmbedding(Task):
         """Return the prompts that the model is to remember, and the usual one, where all texts have the same."""
         if self.prefix is None and self.document_prefix is None:
             return None, None
-        query, document = self.prefix or "", (self.prefix or "") if self.document_prefix is None else self.document_prefix
+        query, document = (
+            self.prefix or "",
+            (self.prefix or "") if self.document_prefix is None else self.document_prefix,
+        )
         named = (Prompt(name=QUERY, text=query), Prompt(name=DOCUMENTS[0], text=document))
         return named, QUERY if query == document and query else None
 
@@ -198,7 +203,9 @@ class SentenceEmbedding(Task):
         return EmbeddedRows(found, labels, objective.name, tokenizer.vocabulary, max_length, most[most > 0], offsets)
 
 
-def _numbers(texts: Sequence[tuple[NDArray[np.int32], ...]], offsets: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+def _numbers(
+    texts: Sequence[tuple[NDArray[np.int32], ...]], offsets: NDArray[np.int64], most: int
+) -> NDArray[np.int64]:
     """Return (N, K) a number for each text of each row, the same for the same tokens; `IGNORE` where there is none."""
     known: dict[bytes, int] = {}
     each = np.array([known.setdefault(ids.tobytes(), len(known)) for (ids,) in texts], np.int64)
