@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Folder, Running, chosen_run
+from genus.cli.options import AsJson, Folder, Running, chosen_run, ranking_run
 from genus.cli.output import Counter, check_outputs, document
 from genus.errors import GenusError, UsageError
 
@@ -60,7 +60,7 @@ def embed(
         raise UsageError("--prefix: the prompt is given by name already; give one of the two")
     check_outputs({"--out": out}, [texts])
     given = _texts(texts, text)
-    run = chosen_run(running)
+    run = ranking_run(chosen_run(running))
     source = as_embedder(read_model(model))
     before = prompt_of(source, prompt) if prefix is None else prefix
     counter, shape = Counter("embedding", ""), (0, 0)

@@ -118,6 +118,13 @@ def chosen_run(running: list[str], **defaults: Any) -> "Run":
     return catalog.overridden(Run(**defaults), running, "--run")
 
 
+def ranking_run(run: "Run") -> "Run":
+    """Return the settings for vectors that are compared or kept: `auto` is float32, as what is ranked differs little."""
+    from dataclasses import replace
+
+    return replace(run, precision="float32") if run.precision == "auto" else run
+
+
 def generating_run(running: list[str]) -> "Run":
     """Return `chosen_run` of a command that generates: on CPUs its `auto` is float32, in which decoding is faster."""
     from dataclasses import replace

@@ -146,6 +146,9 @@ def finetune(
     metric: MetricName = [],
     task_settings: TaskSettings = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
+    accumulate: Annotated[
+        int, typer.Option(help="Forward passes that the examples of an update are divided into, to need less memory.")
+    ] = 1,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     settings: Settings = [],
     running: Running = [],
@@ -176,6 +179,7 @@ def finetune(
         out,
         seeds=range(seeds),
         run=run,
+        accumulate=accumulate,
     )
     if as_json:
         document(report.to_json())

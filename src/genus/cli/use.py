@@ -25,6 +25,7 @@ from genus.cli.options import (
     TaskSettings,
     Title,
     chosen_run,
+    ranking_run,
 )
 from genus.cli.output import Counter, check_outputs, columns, document
 from genus.cli.prompts import (
@@ -244,10 +245,11 @@ def _measured(
     from genus.objectives.supervised import FineTuned
 
     source, (*named, passages) = read_model(model), of_tables.values()
-    if passages is not None or task == EMBEDDING:
+    tasks = [one for one in source.recipe.objectives if isinstance(one, FineTuned)]
+    if passages is not None or task == EMBEDDING or any(one.embeds for one in tasks):
         from genus.tasks.embed import as_embedder
 
-        source = as_embedder(source)
+        source, run = as_embedder(source), ranking_run(run)
     if passages is not None:
         return evaluate_retrieval(source, data, passages, *named, run=run)
     objectives = source.recipe.objectives

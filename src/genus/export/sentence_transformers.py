@@ -115,8 +115,8 @@ def with_modules(folder: Path, found: LoadedModel, dtype: torch.dtype) -> Loaded
         known = embedder
     same = (known.pooling or Mean(), bool(known.normalize), known.projection)
     if same != (embedder.pooling, embedder.normalize, embedder.projection):
-        raise GenusError(f"{folder}: recipe.json and {MODULES} have different poolings, or layers after them: they do not "
-                         "belong together")  # fmt: skip
+        raise GenusError(f"{folder}: recipe.json and {MODULES} have different poolings, or layers after them: they do "
+                         "not belong together")  # fmt: skip
     head = known.build(found.recipe.model, 0).to(dtype)
     if dense is not None:
         weights = read_weights(dense)

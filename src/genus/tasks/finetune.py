@@ -60,7 +60,7 @@ def finetune(
     settings = settings or start.recipe.finetuning
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
-    if settings.batch % accumulate:
+    if accumulate < 1 or settings.batch % accumulate:
         raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")

@@ -129,7 +129,7 @@ def retrieve(
     Raises:
         GenusError: a table cannot be read or lacks a column, or a passage that is relevant is not there.
     """
-    texts, relevant = read_queries(queries, task.texts[0], task.label)
+    texts, relevant = read_queries(queries, *task.texts)
     before, table = task.prefixes(embedder_of(model)), Passages(passages)
     known = table.texts_of({name for few in relevant for name in few})
     asked_QE, known_CE = (

@@ -93,8 +93,8 @@ class SentenceEmbedder(FineTuned):
         return {prompt.name: prompt.text for prompt in self.prompts or ()}
 
     def reads(self, model: Model, pooler: Pooler | None) -> Model:
-        """Return the model without a pooler, which is another layer than its own."""
-        return model.unpooled()
+        """Return the model as it is: a pooler that it has is not read, and stays for classes that have one."""
+        return model
 
     def continued(self, objectives: Sequence[Objective], model: Model) -> Self:
         """Return the objective with what is left open as the model had it that it starts from.
