@@ -119,7 +119,7 @@ def chosen_run(running: list[str], **defaults: Any) -> "Run":
 
 
 def ranking_run(run: "Run") -> "Run":
-    """Return the settings for vectors that are compared or kept: `auto` is float32, as what is ranked differs little."""
+    """Return the settings of a command that ranks or keeps vectors: `auto` is float32, as what is ranked is close."""
     from dataclasses import replace
 
     return replace(run, precision="float32") if run.precision == "auto" else run
