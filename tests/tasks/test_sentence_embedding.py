@@ -19,7 +19,7 @@ from genus.objectives.similarity.info_nce import InfoNCE
 from genus.objectives.similarity.scores import CosineRegression
 from genus.objectives.similarity.triplet import Triplet
 from genus.objectives.supervised.embedding import Projection, Prompt, SentenceEmbedder
-from genus.tasks import sentence_embedding
+from genus.objectives.supervised.sequence import SequenceRegression
 from genus.tasks.answer import Outputs, measure, outputs
 from genus.tasks.dataset import Files, LabeledRow, read
 from genus.tasks.embed import as_embedder, embed, prompt_of
@@ -300,7 +300,7 @@ def test_metrics_of_other_tables_are_refused() -> None:
     with pytest.raises(UsageError, match="judges rankings, not numbers, of a table with scores"):
         SentenceEmbedding(label="score", metrics=usual.metrics)
     with pytest.raises(UsageError, match="is not what the model learned"):
-        SentenceEmbedding().resolved_for(sentence_embedding.SentenceEmbedder.__base__)  # type: ignore[arg-type]
+        SentenceEmbedding().resolved_for(SequenceRegression())
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,13 @@ def test_metrics_of_other_tables_are_refused() -> None:
     ],
 )  # fmt: skip
 def test_bad_tables_are_refused(
-    start: Start, run: Run, tmp_path: Path, rows: list[dict], task: Any, settings: dict, message: str
+    start: Start,
+    run: Run,
+    tmp_path: Path,
+    rows: list[dict[str, Any]],
+    task: Any,
+    settings: dict[str, Any],
+    message: str,
 ) -> None:
     files = Files(write(tmp_path / "train.jsonl", rows), write(tmp_path / "validation.jsonl", rows))
     chosen = replace(start.recipe.finetuning, **settings)

@@ -144,18 +144,32 @@ def fill(
         str, typer.Argument(help="Text with [MASK], <mask> or ___ where words are missing.", show_default=False)
     ],
     top: Annotated[int, typer.Option(help="Completions of each mask.")] = 5,
+    among: Annotated[
+        list[str],
+        typer.Option("--among", metavar="WORD", help="Score this word for the mask, of any number of tokens; repeat."),
+    ] = [],
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
-    """Complete masked words."""
+    """Complete masked words, or score given ones for a masked place."""
     from dataclasses import asdict
 
+    from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
     from genus.train.world import device_of_run
 
     run = chosen_run(running)
     source = read_model(model)
     source.learner.to(device_of_run(run))
+    if among:
+        longest = source.recipe.model.max_length
+        scored = score_candidates(source.learner, source.tokenizer, text, among, longest, run.precision)
+        if as_json:
+            document([asdict(one) for one in scored])
+        else:
+            rows = [[f"{one.probability:.3f}", one.word, f"{one.nats:.3f}", str(one.tokens)] for one in scored]
+            print(columns(["", "word", "nats", "tokens"], rows))
+        return
     found = fill_mask(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])

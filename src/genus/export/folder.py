@@ -219,7 +219,7 @@ def _write(
     tokenizer.save(work, recipe.model.max_length, segments=segmented)
     parameters = write_weights(work, tensors, target, shard_bytes)
     if not native.is_native(config):
-        write_modules(work, recipe, learner)
+        kept = {*kept, *write_modules(work, recipe, learner)}
     write_json(work / "recipe.json", recipe.written())
     for name, one in learner.auxiliary_models().items():
         stages = tuple(stage.whole() for stage in recipe.stages)

@@ -58,11 +58,15 @@ def module_files(folder: Path) -> set[Path]:
     return {path for path in named if (folder / path).is_file()}
 
 
-def write_modules(folder: Path, recipe: Recipe, learner: Learner) -> None:
-    """Write the modules of the recipe's embedder into a folder in the Hugging Face layout, where it has one."""
+def write_modules(folder: Path, recipe: Recipe, learner: Learner) -> set[str]:
+    """Write the modules of the recipe's embedder into a folder in the Hugging Face layout, where it has one.
+
+    Returns:
+        The name of its head, if it is written.
+    """
     embedder = embedder_of(recipe)
     if embedder is None or embedder.name not in learner.heads:
-        return
+        return set()
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     chosen, width = embedder.pooling or Mean(), recipe.model.width
     modes = {key: MODES[mode] == chosen for mode, key in KEYS.items()} | dict.fromkeys(OTHER_KEYS, False)
@@ -81,6 +85,7 @@ def write_modules(folder: Path, recipe: Recipe, learner: Learner) -> None:
     write_json(folder / LENGTH, {"max_seq_length": recipe.finetuning.max_length, "do_lower_case": False})
     told = {"prompts": embedder.named_prompts, "default_prompt_name": embedder.default_prompt}
     write_json(folder / PROMPTS, {"__version__": {}, **told, "similarity_fn_name": "cosine"})
+    return {embedder.name}
 
 
 def _write_dense(folder: Path, width: int, choice: Projection, tensors: dict[str, torch.Tensor]) -> None:
