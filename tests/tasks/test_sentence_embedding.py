@@ -110,6 +110,10 @@ def test_sentence_transformers_reads_the_folder(
     assert reference.max_seq_length == model.recipe.finetuning.max_length == 32
     found = embed(model, [*TEXTS, " ".join(TEXTS * 3)])
     np.testing.assert_allclose(found, reference.encode([*TEXTS, " ".join(TEXTS * 3)]), rtol=0, atol=1e-5)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "library_name: sentence-transformers\npipeline_tag: sentence-similarity" in card
+    assert "SentenceTransformer(" in card
+    assert "not in this folder" not in card
     again = load(tmp_path / "model")
     assert again.recipe.objectives == model.recipe.objectives
     np.testing.assert_array_equal(embed(again, TEXTS), embed(model, TEXTS))
