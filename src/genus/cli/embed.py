@@ -63,8 +63,7 @@ def embed(
     run = ranking_run(chosen_run(running))
     source = as_embedder(read_model(model))
     before = prompt_of(source, prompt) if prefix is None else prefix
-    counter, shape = Counter("embedding", ""), (0, 0)
-    vectors = _counted(embed_blocks(source, given, before, run), counter, len(given))
+    vectors = _counted(embed_blocks(source, given, before, run), Counter("embedding", ""), len(given))
     shape = _write_npy(out, vectors, len(given)) if out.suffix == ".npy" else _write_parquet(out, vectors)
     if as_json:
         document({"file": out, "texts": shape[0], "size": shape[1], "prefix": before})
