@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
     from genus.evaluate.attribution import attribute
+    from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
     from genus.evaluate.word_perplexity import word_perplexity
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from genus.pipeline import pretrain
     from genus.prompts.evaluation import evaluate_prompts
     from genus.recipe import Recipe
+    from genus.tasks.embed import embed
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
     from genus.text import Fields
@@ -57,6 +59,7 @@ __all__ = [
     "attribute",
     "average_checkpoints",
     "diff",
+    "embed",
     "evaluate_prompts",
     "fill_mask",
     "finetune",
@@ -67,6 +70,7 @@ __all__ = [
     "prepare",
     "pretrain",
     "save_model",
+    "score_candidates",
     "word_perplexity",
 ]
 
@@ -87,6 +91,7 @@ _HOMES = {
     "attribute": "evaluate.attribution:attribute",
     "average_checkpoints": "export.average:average_checkpoints",
     "diff": "part:diff",
+    "embed": "tasks.embed:embed",
     "evaluate_prompts": "prompts.evaluation:evaluate_prompts",
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
@@ -97,6 +102,7 @@ _HOMES = {
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",
     "save_model": "export.folder:save",
+    "score_candidates": "evaluate.candidates:score_candidates",
     "word_perplexity": "evaluate.word_perplexity:word_perplexity",
 }
 

@@ -37,6 +37,10 @@ class FineTuned(Objective):
     """Whether its targets are whole sequences."""
     of_words: ClassVar[bool] = False
     """Whether a text is given as its words, which are tokenized one by one."""
+    embeds: ClassVar[bool] = False
+    """Whether it gives vectors of texts; its head is then sentence-transformers' modules in a model folder."""
+    keeps_head: ClassVar[bool] = False
+    """Whether its head goes on with the weights of the same head, where the model has one that it starts from."""
 
     texts: Literal[1, 2] | None = None
     """Number of texts of an example in training: 2 for pairs; None if it is unknown."""
