@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
     from genus.evaluate.word_perplexity import word_perplexity
+    from genus.export.adapted.folder import load as load_model
     from genus.export.average import average_checkpoints
-    from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.generate import Request
     from genus.generate.beam import BeamSearch
@@ -91,7 +91,7 @@ _HOMES = {
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
-    "load_model": "export.folder:load",
+    "load_model": "export.adapted.folder:load",
     "log_likelihoods": "evaluate.likelihood:log_likelihoods",
     "names": "catalog:names",
     "prepare": "tokens.store:prepare",

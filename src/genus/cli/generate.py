@@ -84,6 +84,7 @@ def generate(
     cut_prompt: CutPrompt = False,
     slots: Slots = 32,
     seed: Seed = 0,
+    base: BaseFolder = None,
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +102,7 @@ def generate(
     decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, penalty_form, early_stopping)
     penalties = _penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams)
     run = generating_run(running)
-    source = read_model(model)
+    source = read_model(model, base)
     own = Configuration.of(source.generation or {}, reads_source="source" in source.recipe.model.streams)
     if decoding is None:
         decoding, penalties = own.decoding, penalties or [*own.penalties]

@@ -147,6 +147,18 @@ def finetune(
     task_settings: TaskSettings = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
+    adapt: Annotated[
+        str | None,
+        typer.Option(
+            "--adapt",
+            metavar="KIND",
+            help="Train few parameters: lora, adapters, prefix-tuning, prompt-tuning, biases, last-layers or ia3.",
+        ),
+    ] = None,
+    adapt_settings: Annotated[
+        list[str],
+        typer.Option("--adapt-set", metavar="PATH=VALUE", help="Change one choice of it, such as rank=8; repeatable."),
+    ] = [],
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -156,21 +168,21 @@ def finetune(
     The mean of each metric is reported with its 95 % interval.
     """
     from genus import catalog
-    from genus.cli.folders import read_model
-    from genus.cli.task import choose
+    from genus.cli.folders import model_folder, read_model
+    from genus.cli.task import choose, with_adaptation
     from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
 
     run = chosen_run(running)
     source = read_model(model)
-    row = catalog.overridden(source.recipe, settings)
+    row = with_adaptation(catalog.overridden(source.recipe, settings), adapt, adapt_settings)
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
     files = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
     report = finetune(
-        Start(row, source.tokenizer, None if random else source.learner),
+        Start(row, source.tokenizer, None if random else source.learner, model_folder(model)),
         asked,
         Files(files.train, validation or files.validation, test or files.test),
         out,

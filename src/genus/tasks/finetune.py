@@ -58,6 +58,9 @@ def finetune(
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
     settings = settings or start.recipe.finetuning
+    if settings.adaptation is not None and settings.task_tokens is not None:
+        settings = replace(settings, task_tokens=None)
+        say("finetuning.task_tokens: none are added, as the token embedding is frozen; texts have their usual template")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
     if settings.batch % accumulate:

@@ -13,6 +13,7 @@ from genus.export.weights import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -30,6 +31,8 @@ class Start:
     tokenizer: Tokenizer
     learner: Learner | None = None
     """None: random weights, drawn for every seed."""
+    path: Path | None = None
+    """The folder that they were read from, which adapters name as their base; None: unknown."""
 
     def reader(self, objective: FineTuned, settings: FineTuning) -> Tokenizer:
         """Return the tokenizer that reads the task's texts, to which tasks of sequences may add special tokens."""
@@ -49,8 +52,12 @@ class Start:
                 such as one that reads a source.
         """
         model, longest = self.recipe.model, self.recipe.model.max_length
-        if longest is not None and settings.max_length > longest:
-            raise UsageError(f"finetuning.max_length: {settings.max_length} is over the model's {longest} positions")
+        ahead = self._check_adaptation(settings)
+        if longest is not None and settings.max_length + ahead > longest:
+            told = f" and {ahead} in front" if ahead else ""
+            raise UsageError(
+                f"finetuning.max_length: {settings.max_length}{told} is over the model's {longest} positions"
+            )
         pieces = self.tokenizer.vocabulary.size
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
@@ -90,8 +97,31 @@ class Start:
             of_tasks = tuple(f"{name}." for name in learner.network.task_modules)
             if lost := sorted(name for name in sides if not name.startswith(of_tasks)):
                 raise GenusError(f"the weights do not belong to {recipe.name}: {', '.join(lost[:3])} on one side only")
-            learner.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
+            given = {name: tensor for name, tensor in given.items() if name in own}
+            learner.load_state_dict(given, strict=False)
+            if recipe.finetuning.adaptation is not None:
+                recipe.finetuning.adaptation.apply(learner, given.keys())
         return learner
+
+    def _check_adaptation(self, settings: FineTuning) -> int:
+        """Return how many positions the adaptation takes in front of each text.
+
+        Raises:
+            UsageError: it has no pretrained weights to adapt, adds tokens, or its positions are over the source's.
+        """
+        adaptation, learner = settings.adaptation, self.learner
+        if learner is not None and not all(weight.requires_grad for weight in learner.parameters()):
+            raise UsageError("the model is an adapter on a base; fine-tune the base, or merge both first (genus export "
+                             "--merge)")  # fmt: skip
+        if adaptation is None:
+            return 0
+        if learner is None:
+            raise UsageError("finetuning.adaptation: few parameters are trained of a pretrained model; leave --random "
+                             "out")  # fmt: skip
+        if settings.task_tokens is not None:
+            raise UsageError("finetuning.task_tokens: these are new rows of a token embedding, which is frozen; set it "
+                             "to null")  # fmt: skip
+        return adaptation.in_front
 
     def fingerprint(self) -> str:
         """Return a hash of the pretrained weights, `random` if there are none."""
