@@ -22,9 +22,10 @@ class Biases(Adaptation):
         Raises:
             UsageError: the network has none.
         """
-        found = [weight for name, weight in learner.network.named_parameters() if name.endswith("bias")]
+        frozen = {name: weight for name, weight in learner.network.named_parameters() if not weight.requires_grad}
+        found = [weight for name, weight in frozen.items() if name.endswith("bias")]
         if not found:
-            raise UsageError("the network has no biases")
+            raise UsageError("the pretrained network has no biases")
         for bias in found:
             bias.requires_grad_(True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Folder, Running, generating_run
+from genus.cli.options import AsJson, BaseFolder, Folder, Running, generating_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
 from genus.files import reason

@@ -38,6 +38,10 @@ WRAPPED, IN_FRONT = "base_model.model.", "base_model."
 """Prefixes of the names of a base's tensors, where its modules are wrapped, and where something stands before it."""
 PROMPT = "prompt_embeddings"
 """Name of the tensor of vectors, or of keys and values."""
+SIDES = 2
+"""Of an encoder-decoder, peft lays the keys and values of all layers end to end twice, and gives each layer of the
+decoder four tensors in turn: of the first two are its keys and values, the next two (of cross-attention) are not read.
+So layer i has pair 2 i, and here as many pairs are written as that takes, every second one of zeros."""
 
 
 def write(adaptation: Adaptation, learner: Learner, where: Architecture) -> Written | None:
@@ -233,11 +237,14 @@ def write_prefix(adaptation: PrefixTuning, learner: Learner, where: Architecture
         return None
     if not all(keeps_order(row.row.op(where.config)) for row in rows.values()):
         return None
-    sides = 1 if host is learner.network else 2
+    table, sizes = host.prefix.flat().detach(), _sizes(host)
     config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": adaptation.length, "prefix_projection": False}
-    config |= {"num_transformer_submodules": sides, **_sizes(host)}
-    config["encoder_hidden_size"] = config["token_dim"]
-    return config, {PROMPT: host.prefix.flat().detach()}
+    config |= {"num_transformer_submodules": 1, **sizes, "encoder_hidden_size": sizes["token_dim"]}
+    if host is not learner.network:
+        pairs = table.unflatten(1, (len(host.key_shapes()), -1))
+        table = torch.stack([pairs, torch.zeros_like(pairs)], 2).flatten(1)
+        config |= {"num_transformer_submodules": 2, "num_layers": SIDES * sizes["num_layers"]}
+    return config, {PROMPT: table}
 
 
 def read_prefix(
@@ -246,9 +253,12 @@ def read_prefix(
     """Return a prefix of keys and values and their tensor."""
     host: Any = learner.network.prefix_host()
     name = next(name for name, module in learner.named_modules() if module is host)
-    length = len(tensors[PROMPT])
-    adaptation = replace(known, projection=None) if known else PrefixTuning(length=length, projection=None)
-    return adaptation, {f"{name}.prefix.table": tensors[PROMPT]}
+    table = tensors[PROMPT]
+    if host is not learner.network:
+        pairs = table.unflatten(1, (int(config["num_layers"]), -1))
+        table = torch.cat([pairs, pairs], 1)[:, ::SIDES][:, : len(host.key_shapes())].flatten(1)
+    adaptation = replace(known, projection=None) if known else PrefixTuning(length=len(table), projection=None)
+    return adaptation, {f"{name}.prefix.table": table}
 
 
 def write_prompt(adaptation: PromptTuning, learner: Learner, where: Architecture) -> Written | None:

@@ -28,8 +28,10 @@ class Attention(Part, ABC):
     crosses: ClassVar[bool] = False
     """Whether it can attend to another stream (cross-attention)."""
 
-    takes_prefix: ClassVar[bool] = False
-    """Whether trained keys and values can stand in front of those of every sequence (prefix tuning)."""
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether trained keys and values can stand in front of those of every sequence (prefix tuning)."""
+        return False
 
     @property
     def max_length(self) -> int | None:

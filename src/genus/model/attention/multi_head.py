@@ -33,7 +33,6 @@ class MultiHeadAttention(Attention):
 
     takes_positions: ClassVar[bool] = True
     crosses: ClassVar[bool] = True
-    takes_prefix: ClassVar[bool] = True
 
     heads: Count
     bias: bool = True
@@ -53,6 +52,11 @@ class MultiHeadAttention(Attention):
         """The numbers of heads, and the attention mask."""
         groups = f"{self.key_heads} heads of keys" if self.key_heads else ""
         return ", ".join(part for part in ("softmax", f"{self.heads} heads", groups, self.mask.in_words) if part)
+
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether trained keys and values can stand in front: they can."""
+        return True
 
     def head_sizes(self, hidden: int) -> tuple[int, int]:
         """Return A and D, the number of heads and the head size."""
