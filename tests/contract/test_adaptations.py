@@ -27,8 +27,7 @@ from genus.tasks.start import Start
 from small import documents, shrunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from collections.abc import Set
+    from collections.abc import Callable, Set
 
     from genus.adapt import Adaptation
     from genus.batch import Batch

@@ -231,7 +231,7 @@ def config_of_peft(name: str, what: str, kind: str) -> Any:
 def test_what_peft_writes_is_read_here(
     name: str, what: str, kind: str, bases: Callable[[str], Made], tmp_path: Path
 ) -> None:
-    start, base = bases(name)
+    _, base = bases(name)
     more = {"num_labels": len(LABELS)} if what == "classes" else {}
     model = peft.get_peft_model(
         getattr(transformers, CLASSES[what]).from_pretrained(base, **more), config_of_peft(name, what, kind)

@@ -117,8 +117,7 @@ def generate(
     requests = [Request(prompt, most, samples, tuple(stop), tuple(answer)) for prompt in asked]
     say_cut(engine, requests, [f"prompt {number}" for number in range(1, len(asked) + 1)])
     if as_json:
-        found = engine.generate(requests, decoding)
-        document([_told(prompt, results) for prompt, results in zip(asked, found, strict=True)])
+        document([_told(*pair) for pair in zip(asked, engine.generate(requests, decoding), strict=True)])
     elif len(requests) == samples == 1:
         _print_growing(engine, requests, decoding)
     else:

@@ -130,6 +130,19 @@ Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
 ]
 
+Adapt = Annotated[
+    str | None,
+    typer.Option(
+        "--adapt",
+        metavar="KIND",
+        help="Train few parameters: lora, adapters, prefix-tuning, prompt-tuning, biases, last-layers or ia3.",
+    ),
+]
+AdaptSettings = Annotated[
+    list[str],
+    typer.Option("--adapt-set", metavar="PATH=VALUE", help="Change one choice of it, such as rank=8; repeatable."),
+]
+
 
 def finetune(
     model: Folder,
@@ -147,18 +160,8 @@ def finetune(
     task_settings: TaskSettings = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
-    adapt: Annotated[
-        str | None,
-        typer.Option(
-            "--adapt",
-            metavar="KIND",
-            help="Train few parameters: lora, adapters, prefix-tuning, prompt-tuning, biases, last-layers or ia3.",
-        ),
-    ] = None,
-    adapt_settings: Annotated[
-        list[str],
-        typer.Option("--adapt-set", metavar="PATH=VALUE", help="Change one choice of it, such as rank=8; repeatable."),
-    ] = [],
+    adapt: Adapt = None,
+    adapt_settings: AdaptSettings = [],
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -189,10 +192,7 @@ def finetune(
         seeds=range(seeds),
         run=run,
     )
-    if as_json:
-        document(report.to_json())
-        return
-    _print(report)
+    document(report.to_json()) if as_json else _print(report)
 
 
 def _print(report: "Report") -> None:

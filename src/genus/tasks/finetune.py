@@ -57,10 +57,7 @@ def finetune(
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
-    settings = settings or start.recipe.finetuning
-    if settings.adaptation is not None and settings.task_tokens is not None:
-        settings = replace(settings, task_tokens=None)
-        say("finetuning.task_tokens: none are added, as the token embedding is frozen; texts have their usual template")
+    settings = _adapting(settings or start.recipe.finetuning)
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
     if settings.batch % accumulate:
@@ -89,6 +86,14 @@ def finetune(
         )
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _adapting(settings: FineTuning) -> FineTuning:
+    """Return the settings without tokens of tasks where few parameters are trained, which is said."""
+    if settings.adaptation is None or settings.task_tokens is None:
+        return settings
+    say("finetuning.task_tokens: none are added, as the token embedding is frozen; texts have their usual template")
+    return replace(settings, task_tokens=None)
 
 
 def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task, FineTuned]:

@@ -174,7 +174,7 @@ class MultiHeadAttentionLayer(AttentionLayer):
             given = x if plan.source is None else plan.source
             k_TGD, v_TGD = self._turned(self.key(given), plan), self.by_head(self.value(given))
         if not cached:
-            front = cast("KeysAndValues", state) if plan.front else None
+            front = state if isinstance(state, tuple) else None
             return self.out(attend(q_TAD, k_TGD, v_TGD, plan, front=front).flatten(1))  # type: ignore[no-any-return]
         state = cast("LayerCache", state)
         if plan.written is not None:

@@ -147,8 +147,6 @@ class AttentionPlan:
     """Rotary positions of the new tokens' queries and keys."""
     source: Tensor | None = None
     """(T, H) hidden states from which keys and values are projected; None: those of the queries."""
-    front: int = 0
-    """The number of keys in front of those of the tokens, to which every query attends."""
     pieces: tuple[Piece, ...] = ()
     """What each sequence attends to, where keys and values are read from the key-value cache (`cached`)."""
     written: Tensor | None = None
@@ -239,7 +237,7 @@ def plan_after_prefix(
     device, rows = side.position.device, side.rows(side.position)
     keys = length + side.row_length
     on_cpu = device.type == "cpu" and (dropout > 0 or keys <= MATH_LENGTH)
-    plan = AttentionPlan("math" if on_cpu else "sdpa", side, side, dropout, scale, front=length)
+    plan = AttentionPlan("math" if on_cpu else "sdpa", side, side, dropout, scale)
     seen = allowed(side, side, rule)
     seen = torch.cat([seen.new_ones(*seen.shape[:2], length), seen], -1)[:, None]
     if bias is None:
