@@ -19,7 +19,7 @@ from genus.adapt.prefix_tuning import PrefixTuning
 from genus.adapt.prompt_tuning import PromptTuning
 from genus.errors import GenusError, UsageError
 from genus.export import folder as models
-from genus.export.adapted.folder import load, load_on, merged
+from genus.export.adapted.folder import load, load_adapter, merged
 from genus.model.pooler import Pooler
 from genus.recipe import Recipe
 from genus.tasks import study
@@ -141,7 +141,7 @@ def test_what_is_no_change_of_weights_is_not_merged(kind: str, tuned: dict[str, 
 def test_several_adapters_share_a_base_and_each_text_names_its_own(tuned: dict[str, Path], base: Start) -> None:
     assert base.path is not None
     source = models.load(base.path)
-    adapters = {kind: load_on(path, source) for kind, path in tuned.items()}
+    adapters = {kind: load_adapter(path, source) for kind, path in tuned.items()}
     names = [*KINDS]
     found = predict_by(adapters, names, TEXTS)
     for place, name in enumerate(names):

@@ -57,7 +57,7 @@ def predict_by(
 ) -> list[Answer]:
     """Return the prediction for every text by the model that it names, such as one of several adapters on one base.
 
-    Texts of one model are predicted together. Adapters may have different heads; those that `load_on` reads share the
+    Texts of one model are predicted together. Adapters may have different heads; those that `load_adapter` reads share the
     weights of their base.
 
     Args:

@@ -114,14 +114,14 @@ def load(folder: Path, base: Path | None = None, dtype: torch.dtype = torch.floa
     config = read_json(folder / CONFIG)
     where = base or _named(folder, config)
     if (folder / "recipe.json").exists():
-        return load_on(folder, models.load(where), where)
+        return load_adapter(folder, models.load(where), where)
     try:
         return _of_peft(folder, config, where)
     except UsageError as error:
         raise GenusError(f"{folder}: {error}") from None
 
 
-def load_on(folder: Path, source: LoadedModel, where: object = "the base") -> LoadedModel:
+def load_adapter(folder: Path, source: LoadedModel, where: object = "the base") -> LoadedModel:
     """Load an adapter of genus on a base that is there, whose weights it shares: several adapters take little memory.
 
     Args:
