@@ -1,7 +1,7 @@
 """Peak memory of fine-tuning a BERT base with all parameters, or few: `python benchmarks/adaptation_memory.py`.
 
-Each kind is a process of its own: 3 updates of 8 texts of 128 tokens in float32 on the CPU, with AdamW. What the process
-needed before its first update is taken off, so that weights and libraries are not counted.
+Each kind is a process of its own: 3 updates of 8 texts of 128 tokens in float32 on the CPU, with AdamW. What it needed
+before its first update is taken off, so that weights and libraries are not counted.
 """
 
 from __future__ import annotations

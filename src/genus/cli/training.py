@@ -23,6 +23,7 @@ from genus.cli.options import (
     chosen_run,
 )
 from genus.cli.output import Counter, columns, document
+from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from genus.tasks.report import Report
@@ -109,8 +110,9 @@ TaskName = Annotated[
     str,
     typer.Option(
         "--task",
-        help="classification, multi-label, regression, tagging, choice, question-answering, completion, text-to-text, "
-        "entities-to-text, or one of GLUE such as sst2; as text to text, sst2-as-text.",
+        help="classification, multi-label, regression, tagging, recurrent-tagging, character-spans, choice, "
+        "question-answering, completion, text-to-text, entities-to-text; a dataset: one of GLUE such as sst2 (as text "
+        "to text, sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -125,6 +127,18 @@ Label = Annotated[
         help="The column of the label, of several labels, of the tags, of the right choice, of answers, of completions "
         "or of targets; a,b,c: columns of 0 and 1, one for each of several labels.",
     ),
+]
+Sweep = Annotated[
+    list[str],
+    typer.Option(
+        "--sweep",
+        metavar="PATH=A,B,C",
+        help="Try these values of a setting first, in all combinations with one seed, and take the best in validation; "
+        "or a paper's grid: bert, bert-miniatures, roberta.",
+    ),
+]
+FromMnli = Annotated[
+    bool, typer.Option("--from-mnli", help="With --task glue: RTE, MRPC and STS-B start from the model of MNLI.")
 ]
 Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
@@ -158,6 +172,8 @@ def finetune(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
+    sweep: Sweep = [],
+    from_mnli: FromMnli = False,
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     adapt: Adapt = None,
@@ -170,34 +186,44 @@ def finetune(
 
     The mean of each metric is reported with its 95 % interval.
     """
-    from genus import catalog
     from genus.cli.folders import model_folder, read_model
+    from genus.cli.suite import published, refuse, run_all, settled
     from genus.cli.task import choose, with_adaptation
     from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
+    from genus.tasks.suite import SUITES
+    from genus.tasks.sweep import grid
+    from genus.tasks.sweep import sweep as swept
 
-    run = chosen_run(running)
+    run, values = chosen_run(running), grid(sweep)
     source = read_model(model)
-    row = with_adaptation(catalog.overridden(source.recipe, settings), adapt, adapt_settings)
+    row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
+    start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
+    if task in SUITES:
+        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings)
+        run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
+        return
+    if from_mnli:
+        raise UsageError("--from-mnli: only with --task glue")
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    files = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
-    report = finetune(
-        Start(row, source.tokenizer, None if random else source.learner, model_folder(model)),
-        asked,
-        Files(files.train, validation or files.validation, test or files.test),
-        out,
-        seeds=range(seeds),
-        run=run,
-    )
-    document(report.to_json()) if as_json else _print(report)
+    found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
+    files = Files(found.train, validation or found.validation, test or found.test)
+    best = swept(start, asked, files, out / "sweep", values, run=run).finetuning if values else None
+    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run)
+    if as_json:
+        document(report.to_json())
+        return
+    _print(report)
+    published(task)
 
 
 def _print(report: "Report") -> None:
     """Print the mean of each metric with its interval, and where the model is."""
-    choice = "last" if math.isinf(report.best.rank(report.task.metrics[0])) else "best"
+    last = report.settings.keep == "last" or math.isinf(report.best.rank(report.task.metrics[0]))
+    choice = "last" if last else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
     found = report.summary()
     rows = [

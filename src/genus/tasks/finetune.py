@@ -36,6 +36,7 @@ def finetune(
     seeds: Sequence[int] = (0, 1, 2),
     run: Run | None = None,
     accumulate: int = 1,
+    publish: bool = True,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
@@ -52,18 +53,14 @@ def finetune(
         seeds: distinct seeds.
         run: device, precision and other settings of the run.
         accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
+        publish: whether the best seed's model is written.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
     settings = _adapting(settings or start.recipe.finetuning)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
-    if settings.batch % accumulate:
-        raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
+    _check(settings, seeds, accumulate)
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train)
     splits = read_splits(files, task)
@@ -73,6 +70,7 @@ def finetune(
     if "test" in splits:
         splits["test"] = splits["test"].without_placeholders(objective)
     recipe, tokenizer = start.fine_tuned(objective, settings), start.reader(objective, settings)
+    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run or Run(), accumulate, publish)
     with RunFolder(folder).lock():
         report = Report(
             recipe=recipe.name,
@@ -81,8 +79,8 @@ def finetune(
             objective=objective,
             settings=settings,
             data={name: split.data() for name, split in splits.items()},
-            trials=Experiment(start, task, recipe, tokenizer, splits, folder, run or Run(), accumulate).trials(seeds),
-            model=str(folder / "model"),
+            trials=experiment.trials(seeds),
+            model=str(folder / "model") if publish else None,
         )
         write_json(folder / "report.json", report.to_json())
     return report
@@ -94,6 +92,16 @@ def _adapting(settings: FineTuning) -> FineTuning:
         return settings
     say("finetuning.task_tokens: none are added, as the token embedding is frozen; texts have their usual template")
     return replace(settings, task_tokens=None)
+
+
+def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:
+    """Refuse seeds that are not distinct, passes that do not divide the batch, and several processes."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
+    if settings.batch % accumulate:
+        raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
 
 
 def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task, FineTuned]:

@@ -57,8 +57,8 @@ def predict_by(
 ) -> list[Answer]:
     """Return the prediction for every text by the model that it names, such as one of several adapters on one base.
 
-    Texts of one model are predicted together. Adapters may have different heads; those that `load_adapter` reads share the
-    weights of their base.
+    Texts of one model are predicted together. Adapters may have different heads; those that `load_adapter` reads share
+    the weights of their base.
 
     Args:
         models: fine-tuned models by name.

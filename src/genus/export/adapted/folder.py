@@ -138,16 +138,17 @@ def load_adapter(folder: Path, source: LoadedModel, where: object = "the base") 
     _check_base(folder, source, where)
     with torch.device("meta"):  # weights are loaded next
         learner = recipe.exported.learner()
-    kept = tuple(f"heads.{one.name}." for one in recipe.objectives if one.token_losses)
-    own = learner.state_dict()
-    state = source.learner.state_dict()
-    given = {name: state[name] for name in own if name in state and name.startswith(("network.", *kept))}
     config, tensors = read_json(folder / CONFIG), read_tensors(folder / WEIGHTS)
     found = _read(config, tensors, recipe, learner, adaptation)
+    kept = tuple(f"heads.{one.name}." for one in recipe.objectives if one.token_losses)
+    own, state = learner.state_dict(), source.learner.state_dict()
+    given = {name: state[name] for name in own if name in state and name.startswith(("network.", *kept))}
     try:
         adaptation.apply(learner, given.keys())
     except UsageError as error:
         raise GenusError(f"{folder}: {error}") from None
+    for name, parameter in learner.named_parameters():  # also layers that fine-tuning drew anew
+        parameter.requires_grad_(parameter.requires_grad or name in found)
     _fill(folder, learner, given, found)
     tokenizer = models.fitting_tokenizer(source.tokenizer, recipe.model, recipe.objectives)
     told = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else source.generation

@@ -241,7 +241,7 @@ def write_prefix(adaptation: PrefixTuning, learner: Learner, where: Architecture
     config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": adaptation.length, "prefix_projection": False}
     config |= {"num_transformer_submodules": 1, **sizes, "encoder_hidden_size": sizes["token_dim"]}
     if host is not learner.network:
-        pairs = table.unflatten(1, (len(host.key_shapes()), -1))
+        pairs = torch.unflatten(table, 1, (len(host.key_shapes()), -1))
         table = torch.stack([pairs, torch.zeros_like(pairs)], 2).flatten(1)
         config |= {"num_transformer_submodules": 2, "num_layers": SIDES * sizes["num_layers"]}
     return config, {PROMPT: table}
@@ -255,7 +255,7 @@ def read_prefix(
     name = next(name for name, module in learner.named_modules() if module is host)
     table = tensors[PROMPT]
     if host is not learner.network:
-        pairs = table.unflatten(1, (int(config["num_layers"]), -1))
+        pairs = torch.unflatten(table, 1, (int(config["num_layers"]), -1))
         table = torch.cat([pairs, pairs], 1)[:, ::SIDES][:, : len(host.key_shapes())].flatten(1)
     adaptation = replace(known, projection=None) if known else PrefixTuning(length=len(table), projection=None)
     return adaptation, {f"{name}.prefix.table": table}
