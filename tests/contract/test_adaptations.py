@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -94,8 +94,10 @@ def _begin(name: str) -> tuple[Start, Recipe, Batch]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", MEMBERS)
-def test_what_it_counts_is_trained_and_nothing_else(name: str, kind: str, begun: Callable[..., object]) -> None:
-    start, recipe, batch = begun(name)  # type: ignore[misc]
+def test_what_it_counts_is_trained_and_nothing_else(
+    name: str, kind: str, begun: Callable[[str], tuple[Start, Recipe, Batch]]
+) -> None:
+    start, recipe, batch = begun(name)
     adaptation = KINDS[kind]
     adapted = replace(recipe, finetuning=replace(recipe.finetuning, adaptation=adaptation))
     if (line := REFUSALS.get(name.split("/")[0], {}).get(kind)) is not None:
@@ -110,14 +112,14 @@ def test_what_it_counts_is_trained_and_nothing_else(name: str, kind: str, begun:
     new = own_of_the_task(plain, known)
     assert sum(weight.numel() for weight in trained) == new + FORMULAS[kind](plain, adaptation, known)
     before = {name: tensor.clone() for name, tensor in learner.named_parameters()}
-    optimizer = recipe.finetuning.optimizer.build(learner)
+    optimizer: Any = recipe.finetuning.optimizer.build(learner)
     assert {id(weight) for group in optimizer.param_groups for weight in group["params"]} == {id(w) for w in trained}
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
     learner.train()
     for _ in range(STEPS):
         step = learner(batch)
-        learner.objective(step.sums, learner.counts(batch)).backward()
+        learner.objective(step.sums, learner.counts(batch)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     for where, weight in learner.named_parameters():
@@ -162,18 +164,18 @@ def adapters(plain: Learner, adaptation: Adapters, known: Set[str]) -> int:
 
 
 def prefix(plain: Learner, adaptation: PrefixTuning, known: Set[str]) -> int:
-    host = getattr(plain.network, "decoder", plain.network)
+    host: Any = getattr(plain.network, "decoder", plain.network)
     choice, hidden = host.choice, host.hidden
     attention = choice.attention.of_layer(0)
     heads, size = attention.head_sizes(choice.hidden)
     keys = (attention.key_heads or heads) * size
     inner = adaptation.projection or 0
-    return adaptation.length * hidden + (hidden + 1) * inner + (inner + 1) * choice.layers * 2 * keys
+    return int(adaptation.length * hidden + (hidden + 1) * inner + (inner + 1) * choice.layers * 2 * keys)
 
 
 def prompt(plain: Learner, adaptation: PromptTuning, known: Set[str]) -> int:
-    host = getattr(plain.network, "encoder", plain.network)
-    return adaptation.length * host.choice.embedding_width
+    host: Any = getattr(plain.network, "encoder", plain.network)
+    return int(adaptation.length * host.choice.embedding_width)
 
 
 def biases(plain: Learner, adaptation: Biases, known: Set[str]) -> int:
@@ -182,7 +184,7 @@ def biases(plain: Learner, adaptation: Biases, known: Set[str]) -> int:
 
 
 def last(plain: Learner, adaptation: LastLayers, known: Set[str]) -> int:
-    host = getattr(plain.network, "decoder", plain.network)
+    host: Any = getattr(plain.network, "decoder", plain.network)
     modules = [list(host.layers.children())[-1], getattr(host, "norm", None), getattr(host, "pooler", None)]
     own = {id(weight): weight.numel() for one in modules if one is not None for weight in one.parameters()}
     fresh = {id(weight) for name, weight in plain.named_parameters() if name not in known}

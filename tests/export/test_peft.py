@@ -97,7 +97,7 @@ def adapted(start: Start, what: str, adaptation: Adaptation) -> tuple[Any, Learn
     """Return a recipe of a task with an adaptation, and its learner, in which all that is trained is random."""
     settings = replace(start.recipe.finetuning, adaptation=adaptation, task_tokens=None, max_length=16)
     settings = replace(settings, language_model=0.0)
-    objective = TASKS[what].objective(LABELS).continued(start.recipe.objectives, start.recipe.model)
+    objective: Any = TASKS[what].objective(LABELS).continued(start.recipe.objectives, start.recipe.model)
     if what == "classes" and start.recipe.model.causal:
         objective = replace(objective, bias=False, dropout=0.0)  # as Hugging Face's classes have it
     recipe = start.fine_tuned(objective, settings)
@@ -106,7 +106,7 @@ def adapted(start: Start, what: str, adaptation: Adaptation) -> tuple[Any, Learn
         for weight in learner.parameters():
             if weight.requires_grad:
                 weight.add_(SPREAD * torch.randn_like(weight))
-    (head,) = learner.heads.values()
+    head: Any = next(iter(learner.heads.values()))
     return replace(recipe, objectives=(objective.folded(head),)), learner
 
 
@@ -123,7 +123,7 @@ def batch_of(learner: Learner, what: str, first: bool) -> Batch:
     index = torch.arange(len(ids))
     if what == "classes":
         index = ends - torch.tensor(LENGTHS) if first else ends - 1
-    (head,) = learner.heads.values()
+    head: Any = next(iter(learner.heads.values()))
     targets = {head.target: Targets(index, torch.full_like(index, IGNORE))}
     return Batch({"tokens": packed} | ({"source": packed} if what == "texts" else {}), targets)
 

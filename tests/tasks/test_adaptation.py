@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -220,7 +220,7 @@ def test_other_shapes_are_refused_in_a_line(tuned: dict[str, Path], base: Start,
     assert "\n" not in str(error.value)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Adaptation, dict[str, Any], str]] = {
     "random weights": (LoRA(), {}, "few parameters are trained of a pretrained model; leave --random out"),
     "no room in front": (PrefixTuning(length=500), {"max_length": 32}, "32 and 500 in front is over the model's 512"),
     "more layers than there are": (LastLayers(layers=3), {}, "layers: the network has 2 with weights of their own"),
