@@ -62,3 +62,14 @@ def best(learner: Learner, ids: list[int], source: list[int]) -> int:
 
 def one(ids: list[int]) -> Packed:
     return Packed.laid(torch.tensor(ids), [[len(ids)]], len(ids))
+
+
+def test_prompts_leave_room_for_what_stands_in_front() -> None:
+    recipe = replace(shrunk(catalog.load("gpt2")), padded_vocab_size=None)
+    tokenizer = recipe.tokens.train(documents())
+    recipe = replace(recipe, tokens=tokenizer.tokens)
+    learner = recipe.learner()
+    PrefixTuning(length=10).apply(learner, learner.state_dict().keys())
+    (result,) = Engine(learner, recipe.model, tokenizer).generate([Request("The", 10_000)], Greedy())[0]
+    prompt = Engine(learner, recipe.model, tokenizer).prompts.ids(Request("The", 1))[0]
+    assert len(prompt) + len(result.ids) <= (recipe.model.max_length or 0) - 10

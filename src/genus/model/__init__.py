@@ -106,6 +106,10 @@ class Network(nn.Module, ABC):
         """
         raise UsageError(f"{type(self).__name__} takes no vectors in front of the text")
 
+    def ahead(self, stream: str) -> int:
+        """Return the number of positions of a stream that what is trained in front of every sequence takes."""
+        return 0
+
     def initial_memory(self, rows: int) -> Memory:
         """Return the memory for `rows` rows before the first batch; empty without segment-level recurrence."""
         return {}

@@ -254,6 +254,10 @@ class EncoderDecoderNetwork(Network):
             return None
         return self.decoder.cache(entries, cross=cross, dtype=dtype)
 
+    def ahead(self, stream: str) -> int:
+        """Return the number of positions of the encoder's prompt, or of the decoder's prefix."""
+        return (self.encoder if stream == "source" else self.decoder).ahead("tokens")
+
     def prefix_host(self) -> Network:
         """Return the decoder."""
         return self.decoder.prefix_host()

@@ -261,6 +261,11 @@ class TransformerNetwork(Network):
         """Return the network."""
         return self
 
+    def ahead(self, stream: str) -> int:
+        """Return the number of positions of prefix and prompt."""
+        prompt = cast("PromptVectors | None", self.embed.prompt)
+        return (0 if self.prefix is None else self.prefix.length) + (0 if prompt is None else len(prompt.vectors))
+
     def key_shapes(self) -> list[tuple[int, int]]:
         """Return G and D, heads and head size of keys and values, of each layer from the first to the last."""
         layers: list[Any] = list(self.layers.children())
