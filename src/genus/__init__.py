@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
     from genus.evaluate.word_perplexity import word_perplexity
+    from genus.export.adapted.folder import load as load_model
+    from genus.export.adapted.folder import load_adapter
     from genus.export.average import average_checkpoints
-    from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.generate import Request
     from genus.generate.beam import BeamSearch
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tasks.embed import embed
     from genus.tasks.finetune import finetune
+    from genus.tasks.predict import predict_by
     from genus.tasks.start import Start
     from genus.text import Fields
     from genus.tokens.store import Store, prepare
@@ -64,9 +66,11 @@ __all__ = [
     "fill_mask",
     "finetune",
     "load",
+    "load_adapter",
     "load_model",
     "log_likelihoods",
     "names",
+    "predict_by",
     "prepare",
     "pretrain",
     "save_model",
@@ -96,9 +100,11 @@ _HOMES = {
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
-    "load_model": "export.folder:load",
+    "load_adapter": "export.adapted.folder:load_adapter",
+    "load_model": "export.adapted.folder:load",
     "log_likelihoods": "evaluate.likelihood:log_likelihoods",
     "names": "catalog:names",
+    "predict_by": "tasks.predict:predict_by",
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",
     "save_model": "export.folder:save",

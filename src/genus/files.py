@@ -172,8 +172,13 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file with checksums, and with the permissions of the umask (the library alone: its owner's).
+
+    Args:
+        path: the file.
+        tensors: by name.
+        about: further metadata.
 
     Raises:
         OSError or SafetensorError: the file cannot be written.
@@ -183,7 +188,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.touch()
     mode = path.stat().st_mode  # permissions by the umask
     checksums = json.dumps({name: checksum(tensor) for name, tensor in sorted(tensors.items())})
-    save_file(dict(tensors), path, metadata={"format": "pt", CHECKSUMS: checksums})
+    save_file(dict(tensors), path, metadata={**(about or {}), "format": "pt", CHECKSUMS: checksums})
     _sort_metadata(path)
     path.chmod(mode)
 

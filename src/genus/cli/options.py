@@ -108,6 +108,14 @@ Folder = Annotated[
 ]
 
 
+BaseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--base", metavar="MODEL", help="Of an adapter: the model that it was trained on, if not where it was."
+    ),
+]
+
+
 def chosen_run(running: list[str], **defaults: Any) -> "Run":
     """Return the run settings, `--run` over the command's defaults, and tune this process for CPU computation."""
     from genus import catalog

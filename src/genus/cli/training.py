@@ -145,6 +145,19 @@ Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
 ]
 
+Adapt = Annotated[
+    str | None,
+    typer.Option(
+        "--adapt",
+        metavar="KIND",
+        help="Train few parameters: lora, adapters, prefix-tuning, prompt-tuning, biases, last-layers or ia3.",
+    ),
+]
+AdaptSettings = Annotated[
+    list[str],
+    typer.Option("--adapt-set", metavar="PATH=VALUE", help="Change one choice of it, such as rank=8; repeatable."),
+]
+
 
 Accumulate = Annotated[
     int, typer.Option(help="Forward passes that the examples of an update are divided into, which need less memory.")
@@ -170,6 +183,8 @@ def finetune(
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     accumulate: Accumulate = 1,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
+    adapt: Adapt = None,
+    adapt_settings: AdaptSettings = [],
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -178,9 +193,9 @@ def finetune(
 
     The mean of each metric is reported with its 95 % interval.
     """
-    from genus.cli.folders import read_model
+    from genus.cli.folders import model_folder, read_model
     from genus.cli.suite import published, refuse, run_all, settled
-    from genus.cli.task import choose
+    from genus.cli.task import choose, with_adaptation
     from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
@@ -190,7 +205,8 @@ def finetune(
 
     run, values = chosen_run(running), grid(sweep)
     source = read_model(model)
-    start = Start(settled(source.recipe, task, settings), source.tokenizer, None if random else source.learner)
+    row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
+    start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
         refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, accumulate > 1)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)

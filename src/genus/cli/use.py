@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.embed import Passages, evaluate_retrieval
-from genus.cli.folders import read_model
+from genus.cli.folders import model_folder, read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
     AsJson,
+    BaseFolder,
     Choices,
     Codes,
     Field,
@@ -92,6 +93,7 @@ def evaluate(
     cut_prompts: CutPrompts = False,
     results: Results = None,
     stride: Stride = None,
+    base: BaseFolder = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -126,7 +128,7 @@ def evaluate(
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
     fields = Fields(field, title, tuple(codes), source)
-    _print(_measured(model, data, task, of_tables, answers, fields, run, settings), as_json)
+    _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
 
 
 def _print(found: "Metrics", as_json: bool) -> None:
@@ -178,13 +180,22 @@ def fill(
         print(columns(["", "token", "text"], [[f"{one.probability:.3f}", one.token, one.text] for one in mask]))
 
 
-def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
+def export(
+    model: Folder,
+    out: Out,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Of an adapter: fold it into its base, and write a plain model.")
+    ] = False,
+    base: BaseFolder = None,
+    as_json: AsJson = False,
+) -> None:
     """Write a model in the Hugging Face layout, or in ours where no class of theirs fits.
 
     Refused unless it gives the same logits when it is read again. Only a model that genus wrote is written over.
     """
     from tempfile import TemporaryDirectory
 
+    from genus.export.adapted.folder import is_adapter, merged
     from genus.export.files import replaced_by_model
     from genus.export.folder import save
     from genus.export.native import is_native
@@ -193,7 +204,11 @@ def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
     from genus.run_folder import RunFolder
 
     old = replaced_by_model(out)
-    source = read_model(model)
+    source = read_model(model, base)
+    if merge:
+        source = merged(source)
+    elif source.recipe.finetuning.adaptation is not None and is_adapter(model_folder(model)):
+        raise UsageError(f"{model}: is an adapter, in the layout of peft already; give --merge for a plain model")
     with RunFolder(out).lock():
         with TemporaryDirectory(prefix="genus-") as work:
             trial = Path(work) / "model"
@@ -246,6 +261,7 @@ def _refuse(whose: str, options: Mapping[str, object]) -> None:
 
 def _measured(
     model: Path,
+    base: Path | None,
     data: list[str],
     task: str | None,
     of_tables: Mapping[str, Any],
@@ -258,7 +274,7 @@ def _measured(
     from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned
 
-    source, (*named, passages) = read_model(model), of_tables.values()
+    source, (*named, passages) = read_model(model, base), of_tables.values()
     tasks = [one for one in source.recipe.objectives if isinstance(one, FineTuned)]
     if passages is not None or task == EMBEDDING or any(one.embeds for one in tasks):
         from genus.tasks.embed import as_embedder

@@ -122,7 +122,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         raise GenusError(f"{folder}: there is no such folder")
     else:
         config = read_json(folder / "config.json")
-        tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
+        tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), recipe_of(folder)
         read = _rebuild if native.is_native(config) else assemble
         if own is None and read is assemble and (folder / CHOICES).exists():
             say(f"{folder / 'recipe.json'}: is missing, which genus writes beside {CHOICES}; the model is read by its "
@@ -184,7 +184,7 @@ def assemble(
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    tokenizer = _fitting_tokenizer(tokenizer, model, found.values() if own is None else own.exported.objectives)
+    tokenizer = fitting_tokenizer(tokenizer, model, found.values() if own is None else own.exported.objectives)
     padded = _padded(config, tokenizer, _rows(tensors, layout, heads), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
@@ -207,7 +207,7 @@ def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
     """Write all files of a model into the folder `work`, which will replace `target`."""
-    tokenizer = _fitting_tokenizer(tokenizer, recipe.model, recipe.objectives)
+    tokenizer = fitting_tokenizer(tokenizer, recipe.model, recipe.objectives)
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
@@ -232,7 +232,7 @@ def _write(
     write_json(work / "config.json", config)
 
 
-def _fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
+def fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
     """Return the tokenizer, for texts that are given as words if an objective reads such.
 
     If one reads whole sequences of a causal model, their state is that of the last token.
@@ -377,7 +377,7 @@ def _fitting(layout: Layout, model: Model) -> tuple[Objective, ...]:
     return layout.template.objectives
 
 
-def _recipe(folder: Path) -> Recipe | None:
+def recipe_of(folder: Path) -> Recipe | None:
     """Return the recipe in a folder's `recipe.json`, None where there is no such file."""
     path = folder / "recipe.json"
     if not path.exists():

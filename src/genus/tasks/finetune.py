@@ -59,7 +59,7 @@ def finetune(
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
-    settings = settings or start.recipe.finetuning
+    settings = _adapting(settings or start.recipe.finetuning)
     _check(settings, seeds, accumulate)
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train)
@@ -85,6 +85,14 @@ def finetune(
         )
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _adapting(settings: FineTuning) -> FineTuning:
+    """Return the settings without tokens of tasks where few parameters are trained, which is said."""
+    if settings.adaptation is None or settings.task_tokens is None:
+        return settings
+    say("finetuning.task_tokens: none are added, as the token embedding is frozen; texts have their usual template")
+    return replace(settings, task_tokens=None)
 
 
 def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:

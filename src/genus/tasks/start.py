@@ -14,6 +14,7 @@ from genus.objectives.supervised import FineTuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -31,6 +32,8 @@ class Start:
     tokenizer: Tokenizer
     learner: Learner | None = None
     """None: random weights, drawn for every seed."""
+    path: Path | None = None
+    """The folder that they were read from, which adapters name as their base; None: unknown."""
 
     def reader(self, objective: FineTuned, settings: FineTuning) -> Tokenizer:
         """Return the tokenizer that reads the task's texts, to which tasks of sequences may add special tokens."""
@@ -50,8 +53,12 @@ class Start:
                 such as one that reads a source.
         """
         model, longest = self.recipe.model, self.recipe.model.max_length
-        if longest is not None and settings.max_length > longest:
-            raise UsageError(f"finetuning.max_length: {settings.max_length} is over the model's {longest} positions")
+        ahead = self._check_adaptation(settings)
+        if longest is not None and settings.max_length + ahead > longest:
+            told = f" and {ahead} in front" if ahead else ""
+            raise UsageError(
+                f"finetuning.max_length: {settings.max_length}{told} is over the model's {longest} positions"
+            )
         pieces = self.tokenizer.vocabulary.size
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
@@ -96,7 +103,29 @@ class Start:
             kept_new = _reinitialized(learner.network, recipe.finetuning.reinitialize)
             taken = {name: tensor for name, tensor in given.items() if name in own and name not in kept_new}
             learner.load_state_dict(taken, strict=False)
+            if recipe.finetuning.adaptation is not None:
+                recipe.finetuning.adaptation.apply(learner, taken.keys())
         return learner
+
+    def _check_adaptation(self, settings: FineTuning) -> int:
+        """Return how many positions the adaptation takes in front of each text.
+
+        Raises:
+            UsageError: it has no pretrained weights to adapt, adds tokens, or its positions are over the source's.
+        """
+        adaptation, learner = settings.adaptation, self.learner
+        if learner is not None and not all(weight.requires_grad for weight in learner.parameters()):
+            raise UsageError("the model is an adapter on a base; fine-tune the base, or merge both first (genus export "
+                             "--merge)")  # fmt: skip
+        if adaptation is None:
+            return 0
+        if learner is None:
+            raise UsageError("finetuning.adaptation: few parameters are trained of a pretrained model; leave --random "
+                             "out")  # fmt: skip
+        if settings.task_tokens is not None:
+            raise UsageError("finetuning.task_tokens: these are new rows of a token embedding, which is frozen; set it "
+                             "to null")  # fmt: skip
+        return adaptation.in_front
 
     def fingerprint(self) -> str:
         """Return a hash of the pretrained weights, `random` if there are none."""

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from genus.adapt import of_all, trained
 from genus.errors import GenusError, UsageError, say
 from genus.evaluate.metrics import LIKELIHOOD
+from genus.export.adapted.folder import Base
+from genus.export.adapted.folder import save as save_adapter
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
 from genus.recipe import Budget
@@ -94,11 +97,13 @@ class Experiment:
         """Fine-tune with one seed; write its predictions, its model if it is the best so far, and last its result."""
         main = self.task.metrics[0]
         learner, best = self.start.build(self.recipe, seed), self._checkpoint(main)
+        if not others and (line := of_all(learner)):
+            say(line)
         seconds = self._train(learner, best, seed)
         if best.history[0][main.name] is None:
             say(f"seed {seed}: {main.name} is undefined for the labels of the validation rows, and cannot choose: the "
                 "last weights are kept; take other rows, or another --metric")  # fmt: skip
-        learner.load_state_dict(best.weights)
+        learner.load_state_dict(best.weights, strict=False)
         objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
         told = objective.tuned_thresholds, objective.told_over
         trial = SeedResult(seed, metrics, best.history, seconds, defined, *told)
@@ -107,11 +112,19 @@ class Experiment:
             recipe = replace(self.recipe, seed=seed, objectives=(published,))
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
-            notes, generation = self._notes(trial), self.task.generation
-            save(self.folder / "model", recipe, learner, self.tokenizer, notes, generation=generation)
+            self._save(recipe, learner, self._notes(trial))
         found = asdict(trial)
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": found, "sha256": _digest(found)})
         return trial
+
+    def _save(self, recipe: Recipe, learner: Learner, notes: str) -> None:
+        """Save the model, or where few parameters were trained, these alone."""
+        folder, generation = self.folder / "model", self.task.generation
+        if recipe.finetuning.adaptation is None:
+            save(folder, recipe, learner, self.tokenizer, notes, generation=generation)
+        else:
+            base = Base(self.start.path, self.start.fingerprint())
+            save_adapter(folder, recipe, learner, base, notes, generation=generation)
 
     def _checkpoint(self, main: Metric) -> BestCheckpoint:
         """Return what evaluates a learner and keeps its weights, as the settings say."""
@@ -232,7 +245,7 @@ def _digest(value: object) -> str:
 
 
 class BestCheckpoint:
-    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the best main metric.
+    """The best checkpoint: evaluates a learner and keeps a copy of the trained weights with the best main metric.
 
     Of equal ones it keeps the later, which have learned more; where the metric is undefined, so the last.
     """
@@ -266,7 +279,7 @@ class BestCheckpoint:
         self.waited = 0 if value is None or rank > self.best else self.waited + 1
         if self.last or value is None or rank >= self.best:
             self.best = max(self.best, rank)
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in trained(learner).items()}
         self.history.append(found)
         return {name: value for name, value in found.items() if value is not None}
 
