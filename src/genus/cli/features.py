@@ -1,6 +1,6 @@
 """The command `features`: hidden states of a model in a file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +15,11 @@ from genus.errors import UsageError
 if TYPE_CHECKING:
     from genus.objectives.pooling import Pooling
     from genus.tasks.features import Features
+    from genus.tasks.report import Metrics
+    from genus.train.run import Run
+
+WORD_SIMILARITY = "word-similarity"
+"""The `--task` of pairs of words."""
 
 
 def features(
@@ -95,6 +100,17 @@ def chosen_pooling(name: str) -> "Pooling":
         raise UsageError(f"--pooling: there is no {name!r}.{near(name, list(kinds))}")
     pooling: Pooling = kinds[name]()
     return pooling
+
+
+def word_similarity(model: Path, base: Path | None, data: Sequence[str], settings: list[str], run: "Run") -> "Metrics":
+    """Return the correlations of a model's cosines of words with the judgements of a table."""
+    from genus.catalog import overridden
+    from genus.tasks.word_similarity import WordSimilarity, read_pairs
+
+    if len(data) != 1:
+        raise UsageError(f"--task {WORD_SIMILARITY}: expected one table of pairs, got {len(data)}")
+    choice = overridden(WordSimilarity(), settings, "--task-set")
+    return choice.measure(read_model(model, base), read_pairs(Path(data[0])), ranking_run(run))
 
 
 def _counted(blocks: "Iterable[Features]", total: int) -> "Iterator[Features]":
