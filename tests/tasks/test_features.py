@@ -49,9 +49,8 @@ def test_states_of_layers_equal_transformers(row: str, tmp_path: Path, monkeypat
     reference = transformers.AutoModel.from_pretrained(tmp_path, local_files_only=True).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     width = model.recipe.model.width
-    tokens, pooled, first, last = (
-        read(model, *asked[:1], pooling=asked[1]) for asked in (("token", None), ("text", None), ("text", First()), ("text", Last()))
-    )  # fmt: skip
+    tokens, pooled = read(model, "token"), read(model)
+    first, last = (read(model, pooling=one) for one in (First(), Last()))
     for number, text in enumerate(TEXTS):
         inputs = tokenizer(text, return_tensors="pt")
         mine = tokens.vectors[tokens.rows == number]

@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from genus.cli import analyze, code, data, doctor, embed, features, generate, likelihoods, quickstart, rows, training, use, vectors
+from genus.cli import (
+    analyze,
+    code,
+    data,
+    doctor,
+    embed,
+    features,
+    generate,
+    likelihoods,
+    quickstart,
+    rows,
+    training,
+    use,
+    vectors,
+)
 from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
 from genus.files import FULL
 from genus.openmp import choose_waiting

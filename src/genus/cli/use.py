@@ -60,8 +60,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
-        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs of "
-        "words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords."
+        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
+        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords."
     ),
 ]
 EMBEDDING = "sentence-embedding"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from genus.recipe import Published
     from genus.vectors import WordVectors
 
+    Made = tuple[WordVectors, str, Published, int]
 TITLE = "Distributed Representations of Words and Phrases and their Compositionality"
 
 
@@ -62,7 +63,7 @@ def vectors(
         print(f"{out}: {number:,} words of {size}{case}; others {others}")
 
 
-def _read(path: Path) -> tuple["WordVectors", str, "Published", int]:
+def _read(path: Path) -> "Made":
     """Return the vectors of a file, and what a recipe says of them."""
     from genus.recipe import Published
     from genus.vectors.read import read_vectors
@@ -71,7 +72,7 @@ def _read(path: Path) -> tuple["WordVectors", str, "Published", int]:
     return read_vectors(path), "static-vectors", made, 1
 
 
-def _trained(sources: list[str], settings: list[str], field: str, workers: int) -> tuple["WordVectors", str, "Published", int]:
+def _trained(sources: list[str], settings: list[str], field: str, workers: int) -> "Made":
     """Return vectors trained on text, and what a recipe says of them."""
     from genus.catalog import overridden
     from genus.recipe import Published

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genus.model import Model, Network, States
 from genus.model.embedding import Embedding
+from genus.model.initialization import Glorot, Initialization, initialize
 from genus.model.norm import Identity
 from genus.model.position import NoPosition
 from genus.part import Count
@@ -32,6 +33,8 @@ class StaticVectors(Model):
 
     size: Count
     """E, the dimension of the vectors."""
+    initialization: Initialization = Glorot(embedding_std=0.1)
+    """Distribution of vectors that are not read, and of the weights of heads: ours."""
 
     @property
     def in_words(self) -> str:
@@ -49,8 +52,12 @@ class StaticVectors(Model):
         return None
 
     def build(self, vocab_size: int) -> Network:
-        """Return the network, with vectors from a normal distribution of standard deviation 1."""
+        """Return the network with initial weights."""
         return VectorLookup(self, vocab_size)
+
+    def initialize(self, module: nn.Module) -> None:
+        """Initialize the weights of a head from the model's distribution."""
+        initialize(module, self.initialization)
 
     def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the parameters of the table; a lookup and a mean have no multiplications that are counted."""
@@ -64,6 +71,7 @@ class VectorLookup(Network):
         super().__init__()
         self.hidden = choice.size
         self.embed = LOOKUP.build(vocab_size, choice.size)
+        choice.initialize(self)
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -91,7 +99,7 @@ def _means(x_TE: Tensor, packed: Packed) -> Tensor:
     """Return (T, E) the mean of the vectors of a sequence's tokens but the first, for each of its tokens."""
     entry_T = packed.sequence.clamp(min=0).long()
     other_T = (packed.sequence >= 0) & ~_first(packed)
-    sums_JE = x_TE.new_zeros(len(packed.offsets) - 1, x_TE.shape[1], dtype=torch.promote_types(x_TE.dtype, torch.float32))
-    sums_JE = sums_JE.index_add(0, entry_T, (x_TE * other_T[:, None]).to(sums_JE.dtype))
+    given_TE = (x_TE * other_T[:, None]).to(torch.promote_types(x_TE.dtype, torch.float32))
+    sums_JE = given_TE.new_zeros(len(packed.offsets) - 1, x_TE.shape[1]).index_add(0, entry_T, given_TE)
     means_JE = sums_JE / (packed.offsets.diff() - 1).clamp(min=1)[:, None]
     return means_JE[entry_T].to(x_TE.dtype)

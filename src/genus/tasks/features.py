@@ -41,6 +41,8 @@ VALUES = 1 << 26
 """Numbers of a block of texts that are in memory at once: 256 MiB in float32."""
 TARGET = "features"
 NOTHING = np.zeros(0, np.int64)
+Placed = tuple[list["Place"], "NDArray[np.int64]"]
+"""What of a text has a vector, and which word each token is of, -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class _Reader:
         there = np.flatnonzero(encoded.lengths)
         width = len(self.layers) * self.model.recipe.model.width
         found: list[NDArray[np.float32]] = [np.zeros((int(self.per == "text"), width), np.float32)] * len(texts)
-        places = [_places(self.model.tokenizer, text, ids, self.per) for text, (ids,) in zip(texts, encoded.texts, strict=True)]
+        known = zip(texts, encoded.texts, strict=True)
+        places = [_places(self.model.tokenizer, text, ids, self.per) for text, (ids,) in known]
         if self.per == "word":
             self.lost += sum(len(text.split()) - len(few) for text, (few, _) in zip(texts, places, strict=True))
         some = replace(encoded, texts=[encoded.texts[i] for i in there], labels=encoded.labels[there])
@@ -151,13 +154,13 @@ class _Reader:
         return Features(len(texts), rows, np.concatenate(found), [place for few, _ in places for place in few])
 
     def _vectors(
-        self, states_TE: Tensor, batch: Batch, numbers: Sequence[int], places: Sequence[tuple[list[Place], NDArray[np.int64]]]
+        self, states_TE: Tensor, batch: Batch, numbers: Sequence[int], places: Sequence[Placed]
     ) -> Sequence[Tensor]:
         """Return the vectors (n, E) of each text of a batch."""
         packed, index = batch.tokens, batch.targets[TARGET].index
         entry_N = packed.sequence[index].long()
         if self.per == "text":
-            return self.pooling(states_TE, packed, entry_N).split(1)
+            return [*self.pooling(states_TE, packed, entry_N)[:, None]]
         starts, ends = packed.offsets[entry_N].tolist(), packed.offsets[entry_N + 1].tolist()
         each = [states_TE[start:end] for start, end in zip(starts, ends, strict=True)]
         if self.per == "token":
@@ -194,9 +197,7 @@ def layer_states(network: Network, batch: Batch, layers: Sequence[int]) -> Tenso
     return torch.cat([every[number].float() for number in layers], -1)
 
 
-def _places(
-    tokenizer: Tokenizer, text: str, ids: NDArray[np.int32], per: Unit
-) -> tuple[list[Place], NDArray[np.int64]]:
+def _places(tokenizer: Tokenizer, text: str, ids: NDArray[np.int32], per: Unit) -> Placed:
     """Return what of a text has a vector, and which word each token is of, -1 for none; nothing where a text has one.
 
     A token is of the word in which its text begins, as is the space right before a word that is a token by itself.

@@ -45,9 +45,7 @@ def as_model(table: WordVectors, name: str, published: Published, epochs: int = 
     names = SPECIALS.names()
     own = [word for word in table.words if word not in {*names, *UNKNOWN}]
     lowercase = all(word == word.lower() for word in own)
-    tokens = WordLevel(
-        vocab_size=len(names) + len(own), lowercase=lowercase, min_frequency=1, special_tokens=SPECIALS
-    )
+    tokens = WordLevel(vocab_size=len(names) + len(own), lowercase=lowercase, min_frequency=1, special_tokens=SPECIALS)
     tokenizer = Tokenizer.of(tokens, tokens.of_vocabulary([*names, *own]))
     recipe = Recipe(
         name=name,
