@@ -194,7 +194,7 @@ def finetune(
     The mean of each metric is reported with its 95 % interval.
     """
     from genus.cli.folders import model_folder, read_model
-    from genus.cli.suite import published, refuse, run_all, settled
+    from genus.cli.suite import refuse, run_all, settled
     from genus.cli.task import choose, with_adaptation
     from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
@@ -222,15 +222,16 @@ def finetune(
         swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning if values else None
     )
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, accumulate=accumulate)
+    _print(report, task, as_json)
+
+
+def _print(report: "Report", task: str, as_json: bool) -> None:
+    """Print the mean of each metric with its interval, where the model is, and what papers report; or all as JSON."""
+    from genus.cli.suite import published
+
     if as_json:
         document(report.to_json())
         return
-    _print(report)
-    published(task)
-
-
-def _print(report: "Report") -> None:
-    """Print the mean of each metric with its interval, and where the model is."""
     last = report.settings.keep == "last" or math.isinf(report.best.rank(report.task.metrics[0]))
     choice = "last" if last else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
@@ -247,3 +248,4 @@ def _print(report: "Report") -> None:
     if report.best.told_over:
         print(f"{report.best.told_over}; scores in validation are the best of those tried")
     print(f"the best seed's model is {report.model}")
+    published(task)

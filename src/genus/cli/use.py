@@ -100,8 +100,7 @@ def evaluate(
 ) -> None:
     """Measure a model on text or on a table.
 
-    A pretrained one on text (losses, perplexity, bits per byte), with `--prompts` on tasks that it is asked in words,
-    or with `--task completion` on the completions of a table; a fine-tuned one on a table.
+    A pretrained one on text (losses, perplexity, bits per byte), or on tasks in words (`--prompts`); others on a table.
     """
     from genus.text import Fields
 
