@@ -1,4 +1,4 @@
-"""Fine-tuning beside `transformers.Trainer`: the same weights, examples, updates, batches and rates; scores and seconds.
+"""Fine-tuning beside `transformers.Trainer`: the same weights, examples, updates and rates; scores and seconds.
 
     python benchmarks/finetune.py --data ../shared/data                     # MiniLM on eight tasks, three seeds each
     python benchmarks/finetune.py --data ../shared/data --tasks rte cola --seeds 1

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
     from genus.evaluate.attribution import attribute
+    from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
     from genus.evaluate.word_perplexity import word_perplexity
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from genus.pipeline import pretrain
     from genus.prompts.evaluation import evaluate_prompts
     from genus.recipe import Recipe
+    from genus.tasks.embed import embed
     from genus.tasks.finetune import finetune
     from genus.tasks.predict import predict_by
     from genus.tasks.start import Start
@@ -59,6 +61,7 @@ __all__ = [
     "attribute",
     "average_checkpoints",
     "diff",
+    "embed",
     "evaluate_prompts",
     "fill_mask",
     "finetune",
@@ -71,6 +74,7 @@ __all__ = [
     "prepare",
     "pretrain",
     "save_model",
+    "score_candidates",
     "word_perplexity",
 ]
 
@@ -91,6 +95,7 @@ _HOMES = {
     "attribute": "evaluate.attribution:attribute",
     "average_checkpoints": "export.average:average_checkpoints",
     "diff": "part:diff",
+    "embed": "tasks.embed:embed",
     "evaluate_prompts": "prompts.evaluation:evaluate_prompts",
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
@@ -103,6 +108,7 @@ _HOMES = {
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",
     "save_model": "export.folder:save",
+    "score_candidates": "evaluate.candidates:score_candidates",
     "word_perplexity": "evaluate.word_perplexity:word_perplexity",
 }
 

@@ -99,6 +99,25 @@ def write_text(path: Path, text: str) -> None:
         raise GenusError(f"{path}: cannot hold a name that is not UTF-8 ({around!a}); rename that file") from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a file beside another one, whose place it takes when the block ends without an error.
+
+    Raises:
+        GenusError: the file cannot be written, as on a full disk.
+    """
+    target = Path(os.path.realpath(path))
+    work = target.with_name(f".{target.name}.{_process()}.{next(_numbers)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield work
+        os.replace(work, target)
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
 def is_stream(path: Path) -> bool:
     """Return whether a path is a device, a pipe, or the file that this process's output goes to: nothing to replace."""
     return path.exists() and not path.is_dir() and (not path.is_file() or _output(path) is not None)

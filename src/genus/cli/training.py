@@ -111,8 +111,9 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         help="classification, multi-label, regression, tagging, recurrent-tagging, character-spans, choice, "
-        "question-answering, completion, text-to-text, entities-to-text; a dataset: one of GLUE such as sst2 (as text "
-        "to text, sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
+        "question-answering, completion, text-to-text, entities-to-text, sentence-embedding, reranking; a dataset: one "
+        "of GLUE such as sst2 (as text to text, sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or "
+        "all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -158,6 +159,11 @@ AdaptSettings = Annotated[
 ]
 
 
+Accumulate = Annotated[
+    int, typer.Option(help="Forward passes that the examples of an update are divided into, which need less memory.")
+]
+
+
 def finetune(
     model: Folder,
     data: Data,
@@ -175,6 +181,7 @@ def finetune(
     sweep: Sweep = [],
     from_mnli: FromMnli = False,
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
+    accumulate: Accumulate = 1,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     adapt: Adapt = None,
     adapt_settings: AdaptSettings = [],
@@ -201,7 +208,7 @@ def finetune(
     row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
     start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
-        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings)
+        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, accumulate > 1)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
         return
     if from_mnli:
@@ -211,8 +218,10 @@ def finetune(
     )
     found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
     files = Files(found.train, validation or found.validation, test or found.test)
-    best = swept(start, asked, files, out / "sweep", values, run=run).finetuning if values else None
-    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run)
+    best = (
+        swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning if values else None
+    )
+    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, accumulate=accumulate)
     if as_json:
         document(report.to_json())
         return

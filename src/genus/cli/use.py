@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genus.cli.embed import Passages, evaluate_retrieval
 from genus.cli.folders import model_folder, read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
@@ -25,6 +26,7 @@ from genus.cli.options import (
     TaskSettings,
     Title,
     chosen_run,
+    ranking_run,
 )
 from genus.cli.output import Counter, check_outputs, columns, document
 from genus.cli.prompts import (
@@ -57,10 +59,12 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
-        "encoder-decoder on a table; `wikitext`: "
+        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `wikitext`: "
         "perplexity per word of wiki.test.tokens, from subwords."
     ),
 ]
+EMBEDDING = "sentence-embedding"
+"""The task for which a model needs no fine-tuning: the means of its hidden states are vectors too."""
 Answers = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")]
 
 
@@ -74,6 +78,7 @@ def evaluate(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
+    passages: Passages = None,
     answers: Answers = None,
     field: Field = "text",
     title: Title = None,
@@ -106,7 +111,7 @@ def evaluate(
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings}
     of_tables: dict[str, object] = {
         "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
-        "--task-set": task_settings,
+        "--task-set": task_settings, "--passages": passages,
     }  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
@@ -141,18 +146,32 @@ def fill(
         str, typer.Argument(help="Text with [MASK], <mask> or ___ where words are missing.", show_default=False)
     ],
     top: Annotated[int, typer.Option(help="Completions of each mask.")] = 5,
+    among: Annotated[
+        list[str],
+        typer.Option("--among", metavar="WORD", help="Score this word for the mask, of any number of tokens; repeat."),
+    ] = [],
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
-    """Complete masked words."""
+    """Complete masked words, or score given ones for a masked place."""
     from dataclasses import asdict
 
+    from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
     from genus.train.world import device_of_run
 
     run = chosen_run(running)
     source = read_model(model)
     source.learner.to(device_of_run(run))
+    if among:
+        longest = source.recipe.model.max_length
+        scored = score_candidates(source.learner, source.tokenizer, text, among, longest, run.precision)
+        if as_json:
+            document([asdict(one) for one in scored])
+        else:
+            rows = [[f"{one.probability:.3f}", one.word, f"{one.nats:.3f}", str(one.tokens)] for one in scored]
+            print(columns(["", "word", "nats", "tokens"], rows))
+        return
     found = fill_mask(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
@@ -255,12 +274,19 @@ def _measured(
     from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned
 
-    source = read_model(model, base)
+    source, (*named, passages) = read_model(model, base), of_tables.values()
+    tasks = [one for one in source.recipe.objectives if isinstance(one, FineTuned)]
+    if passages is not None or task == EMBEDDING or any(one.embeds for one in tasks):
+        from genus.tasks.embed import as_embedder
+
+        source, run = as_embedder(source), ranking_run(run)
+    if passages is not None:
+        return evaluate_retrieval(source, data, passages, *named, run=run)
     objectives = source.recipe.objectives
     able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
-        return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)
+        return _on_table(source, data, chosen_task(source, task, *named), answers, run)
     of_tables = {**of_tables, "--task": task, "--answers": answers}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
     return {**_on_text(source, data, fields, run, settings)}
@@ -290,7 +316,7 @@ def _on_text(
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _task(
+def chosen_task(
     source: "LoadedModel",
     name: str | None,
     text: list[str],

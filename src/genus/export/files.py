@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from genus.errors import GenusError
+from genus.export.sentence_transformers import module_files
 from genus.export.weights import weight_files
 from genus.files import read_json
 from genus.recipe import Recipe
@@ -76,6 +77,7 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
     found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weight_files(folder))))
     if (folder / GENERATION).is_file():
         found.add(Path(GENERATION))
+    found |= module_files(folder)
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found

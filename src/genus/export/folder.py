@@ -14,6 +14,7 @@ from genus.export import gguf, native
 from genus.export.card import card
 from genus.export.files import GENERATION
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
+from genus.export.sentence_transformers import module_files, with_modules, write_modules
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
@@ -91,7 +92,7 @@ def save(
     """
     names = ("", *learner.auxiliary_models())
     weights = {Path(name, file) for name in names for file in weight_files(folder / name)}
-    with beside(folder, {*weights, Path(GENERATION), *replaced}) as work:
+    with beside(folder, {*weights, *module_files(folder), Path(GENERATION), *replaced}) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
         if generation is not None:
             ids = read_json(work / "config.json")
@@ -132,6 +133,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         raise GenusError(f"{folder}: {error}") from None
     if (folder / GENERATION).is_file():
         found = replace(found, generation=read_json(folder / GENERATION))
+    if folder.is_dir() and read is assemble:
+        found = with_modules(folder, found, dtype)
     return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
 
 
@@ -215,6 +218,8 @@ def _write(
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     tokenizer.save(work, recipe.model.max_length, segments=segmented)
     parameters = write_weights(work, tensors, target, shard_bytes)
+    if not native.is_native(config):
+        kept = {*kept, *write_modules(work, recipe, learner)}
     write_json(work / "recipe.json", recipe.written())
     for name, one in learner.auxiliary_models().items():
         stages = tuple(stage.whole() for stage in recipe.stages)

@@ -62,6 +62,11 @@ class Network(nn.Module, ABC):
     def token_embedding(self) -> nn.Embedding:
         """The token embedding (V, E), with which output heads tie their weights."""
 
+    @property
+    def token_embeddings(self) -> tuple[nn.Module, ...]:
+        """The modules that look up the tokens of a batch, each once: here the token embedding alone."""
+        return (self.token_embedding,)
+
     @abstractmethod
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Forward pass: return hidden states (T, H) by stream, the next memory if the batch has one, and layer losses.

@@ -212,6 +212,12 @@ class EncoderDecoderNetwork(Network):
         """The decoder's token embedding (V, E)."""
         return self.decoder.token_embedding
 
+    @property
+    def token_embeddings(self) -> tuple[nn.Module, ...]:
+        """The token embeddings of encoder and decoder, which may be one."""
+        both = self.encoder.token_embedding, self.decoder.token_embedding
+        return both[:1] if both[0] is both[1] else both
+
     def forward(
         self, batch: Batch, *, layers: bool = False, cache: Cache | None = None, source_cache: Cache | None = None
     ) -> States:

@@ -113,6 +113,16 @@ class Task(Part, ABC):
         return tuple(text_in(row, column) for column in self.texts), label_in(row, self.label)
 
     @property
+    def purpose(self) -> str:
+        """What a model is fine-tuned to do, in the words of its card."""
+        return f"tell `{self.label}` from {' and '.join(f'`{column}`' for column in self.texts)}"
+
+    @property
+    def least_rows(self) -> int:
+        """Rows of an update from which the model can learn."""
+        return 1
+
+    @property
     def texts_each(self) -> Literal[1, 2]:
         """Number of texts of an example: 2 for pairs."""
         return 1 if len(self.texts) == 1 else 2

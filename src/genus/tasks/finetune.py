@@ -64,6 +64,7 @@ def finetune(
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train)
     splits = read_splits(files, task)
+    _check_update(task, min(settings.batch, len(splits["train"].rows)))
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)
@@ -98,10 +99,17 @@ def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:
     """Refuse seeds that are not distinct, passes that do not divide the batch, and several processes."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
-    if settings.batch % accumulate:
+    if accumulate < 1 or settings.batch % accumulate:
         raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
+
+
+def _check_update(task: Task, rows: int) -> None:
+    """Refuse updates of fewer rows than the task compares."""
+    if rows < task.least_rows:
+        raise UsageError(f"finetuning.batch: an update of {rows} row has nothing to compare; take {task.least_rows} or "
+                         "more, and as many training rows")  # fmt: skip
 
 
 def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task, FineTuned]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from genus.export.folder import LoadedModel
     from genus.tasks import Task
+    from genus.tasks.answer import Outputs
+    from genus.tasks.encode import EncodedTexts
     from genus.tasks.report import Metrics
     from genus.train.run import Run
 
@@ -97,6 +99,20 @@ def score(
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
         UsageError: the model learned from pairs and is given single texts, or the reverse.
     """
+    objective, encoded, found = asked(model, task, rows, run, path)
+    answered = answers(objective, encoded, found)
+    if not any(row.label is not None for row in rows):
+        return answered, {}
+    metrics, signed = measure_and_sign(task.metrics, objective, encoded, found)
+    for name, told in signed.items():
+        say(f"{name}: {told}")
+    return answered, metrics
+
+
+def asked(
+    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
+) -> tuple[FineTuned, EncodedTexts, Outputs]:
+    """Return the objective that answers, the tokenized rows and the model's outputs for them; see `score`."""
     objective = task.chosen(objective_of(model, task))
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
@@ -105,13 +121,7 @@ def score(
     device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
         found = outputs(model.learner, model.recipe.model, encoded, "float32" if run is None else run.precision)
-    answered = answers(objective, encoded, found)
-    if not any(row.label is not None for row in rows):
-        return answered, {}
-    metrics, signed = measure_and_sign(task.metrics, objective, encoded, found)
-    for name, told in signed.items():
-        say(f"{name}: {told}")
-    return answered, metrics
+    return objective, encoded, found
 
 
 def _check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:

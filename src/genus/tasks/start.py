@@ -10,6 +10,7 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.export.starting.transplant import by_vocabulary
 from genus.export.weights import fingerprint
+from genus.objectives.supervised import FineTuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from genus.model import Network
     from genus.objectives import Learner, Objective
-    from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning, Recipe
     from genus.tokens.tokenizer import Tokenizer
 
@@ -88,7 +88,7 @@ class Start:
         """
         torch.manual_seed(seed)
         learner = recipe.learner()
-        kept = [f"heads.{one.name}." for one in recipe.objectives if one.token_losses]
+        kept = [f"heads.{one.name}." for one in recipe.objectives if one.token_losses or _goes_on(one)]
         for one in recipe.objectives[1:]:
             learner.weights |= dict.fromkeys(one.losses, recipe.finetuning.language_model)
         if self.learner is not None:
@@ -138,6 +138,11 @@ class Start:
                 return objective
         raise UsageError("finetuning.language_model: the model was not pretrained to predict the next token, so that "
                          "this cannot be learned beside the task; set it to 0")  # fmt: skip
+
+
+def _goes_on(objective: Objective) -> bool:
+    """Return whether an objective's head goes on with the weights of the same head."""
+    return isinstance(objective, FineTuned) and objective.keeps_head
 
 
 def _reinitialized(network: Network, number: int) -> set[str]:

@@ -160,13 +160,9 @@ class Experiment:
         found = ", ".join(
             f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in measured
         )
-        columns = " and ".join(f"`{column}`" for column in self.task.texts)
         defined = "".join(f" {name}: `{one}`." for name, one in trial.signatures.items())
         over = f"; {trial.told_over}" if trial.told_over else ""
-        told = (
-            f"Fine-tuned to tell `{self.task.label}` from {columns}, seed {trial.seed}. In validation: {found}{over}."
-        )
-        return told + defined
+        return f"Fine-tuned to {self.task.purpose}, seed {trial.seed}. In validation: {found}{over}.{defined}"
 
     def _answer(self, learner: Learner, folder: Path) -> tuple[FineTuned, dict[str, Metrics], dict[str, str]]:
         """Write the predictions on every split but `train`.

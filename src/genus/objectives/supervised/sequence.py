@@ -51,6 +51,11 @@ class SequenceClassification(LinearFineTuned):
             return self
         return replace(self, labels=tuple(f"LABEL_{number}" for number in range(outputs)))
 
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective, with weights and bias that are divided by the temperature."""
+        cast("LinearHead", head).rescale(1 / temperature, 0.0)
+        return self
+
     def label_of(self, label: str | None) -> int | float:
         """Return the class index; `IGNORE` for None."""
         if label is None:
