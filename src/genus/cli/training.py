@@ -26,6 +26,8 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
+    from genus.tasks import Task
+    from genus.tasks.dataset import Files
     from genus.tasks.report import Report
 
 DEFAULT = "genus"
@@ -196,7 +198,6 @@ def finetune(
     from genus.cli.folders import model_folder, read_model
     from genus.cli.suite import published, refuse, run_all, settled
     from genus.cli.task import choose, with_adaptation
-    from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
     from genus.tasks.suite import SUITES
@@ -216,17 +217,23 @@ def finetune(
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
-    files = Files(found.train, validation or found.validation, test or found.test)
-    best = (
-        swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning if values else None
-    )
+    files, best = _files(data, asked, validation, test), None
+    if values:
+        best = swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, accumulate=accumulate)
     if as_json:
         document(report.to_json())
         return
     _print(report)
     published(task)
+
+
+def _files(data: Path, task: "Task", validation: Path | None, test: Path | None) -> "Files":
+    """Return the tables of a folder, or one table, and those that are named apart."""
+    from genus.tasks.dataset import Files
+
+    found = Files.find(data, (*task.columns, *task.label_columns)) if data.is_dir() else Files(data)
+    return Files(found.train, validation or found.validation, test or found.test)
 
 
 def _print(report: "Report") -> None:
