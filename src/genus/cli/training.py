@@ -26,6 +26,8 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
+    from genus.tasks import Task
+    from genus.tasks.dataset import Files
     from genus.tasks.report import Report
 
 DEFAULT = "genus"
@@ -196,7 +198,6 @@ def finetune(
     from genus.cli.folders import model_folder, read_model
     from genus.cli.suite import refuse, run_all, settled
     from genus.cli.task import choose, with_adaptation
-    from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
     from genus.tasks.suite import SUITES
@@ -216,11 +217,9 @@ def finetune(
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
-    files = Files(found.train, validation or found.validation, test or found.test)
-    best = (
-        swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning if values else None
-    )
+    files, best = _files(data, asked, validation, test), None
+    if values:
+        best = swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, accumulate=accumulate)
     _print(report, task, as_json)
 
@@ -232,6 +231,23 @@ def _print(report: "Report", task: str, as_json: bool) -> None:
     if as_json:
         document(report.to_json())
         return
+<<<<<<< HEAD
+=======
+    _print(report)
+    published(task)
+
+
+def _files(data: Path, task: "Task", validation: Path | None, test: Path | None) -> "Files":
+    """Return the tables of a folder, or one table, and those that are named apart."""
+    from genus.tasks.dataset import Files
+
+    found = Files.find(data, (*task.columns, *task.label_columns)) if data.is_dir() else Files(data)
+    return Files(found.train, validation or found.validation, test or found.test)
+
+
+def _print(report: "Report") -> None:
+    """Print the mean of each metric with its interval, and where the model is."""
+>>>>>>> main
     last = report.settings.keep == "last" or math.isinf(report.best.rank(report.task.metrics[0]))
     choice = "last" if last else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
