@@ -196,7 +196,7 @@ def finetune(
     The mean of each metric is reported with its 95 % interval.
     """
     from genus.cli.folders import model_folder, read_model
-    from genus.cli.suite import refuse, run_all, settled
+    from genus.cli.suite import published, refuse, run_all, settled
     from genus.cli.task import choose, with_adaptation
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
@@ -221,18 +221,9 @@ def finetune(
     if values:
         best = swept(start, asked, files, out / "sweep", values, run=run, accumulate=accumulate).finetuning
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, accumulate=accumulate)
-    _print(report, task, as_json)
-
-
-def _print(report: "Report", task: str, as_json: bool) -> None:
-    """Print the mean of each metric with its interval, where the model is, and what papers report; or all as JSON."""
-    from genus.cli.suite import published
-
     if as_json:
         document(report.to_json())
         return
-<<<<<<< HEAD
-=======
     _print(report)
     published(task)
 
@@ -247,7 +238,6 @@ def _files(data: Path, task: "Task", validation: Path | None, test: Path | None)
 
 def _print(report: "Report") -> None:
     """Print the mean of each metric with its interval, and where the model is."""
->>>>>>> main
     last = report.settings.keep == "last" or math.isinf(report.best.rank(report.task.metrics[0]))
     choice = "last" if last else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
@@ -264,4 +254,3 @@ def _print(report: "Report") -> None:
     if report.best.told_over:
         print(f"{report.best.told_over}; scores in validation are the best of those tried")
     print(f"the best seed's model is {report.model}")
-    published(task)

@@ -100,7 +100,8 @@ def evaluate(
 ) -> None:
     """Measure a model on text or on a table.
 
-    A pretrained one on text (losses, perplexity, bits per byte), or on tasks in words (`--prompts`); others on a table.
+    A pretrained one on text (losses, perplexity, bits per byte), with `--prompts` on tasks that it is asked in words,
+    or with `--task completion` on the completions of a table; a fine-tuned one on a table.
     """
     check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
