@@ -15,6 +15,7 @@ from genus import catalog
 from genus.errors import GenusError, UsageError
 from genus.examples.keys import AUGMENT, generator
 from genus.export import folder as models
+from genus.generate.sampling import Greedy
 from genus.objectives.supervised.sequence import SequenceClassification
 from genus.tasks.augment import Augmentation, FewLabels
 from genus.tasks.augment.back_translation import BackTranslation
@@ -25,9 +26,9 @@ from genus.tasks.augment.self_training import SelfTraining
 from genus.tasks.classification import Classification, ContrastiveClassification
 from genus.tasks.dataset import Files, LabeledRow
 from genus.tasks.finetune import finetune
-from genus.tasks.predict import objective_of, predict
+from genus.tasks.predict import objective_of, predict, score
 from genus.tasks.regression import Regression
-from genus.tasks.start import Start
+from genus.tasks.text_to_text import TextToText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from genus.export.folder import LoadedModel
     from genus.recipe import Recipe
+    from genus.tasks.start import Start
     from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
 
@@ -94,12 +96,12 @@ def test_edits_have_the_rates_of_the_paper() -> None:
 def test_edits_by_synonyms(synonyms: Path) -> None:
     known = read_synonyms(synonyms)
     texts = [edited("The Cat, a drill and a saw", known, 0.3, rng).split() for rng in draws(200)]
-    replaced = {" ".join(text) for text in texts if len(text) == 7 and {*text} & {"kitten,", "tomcat,", "borer"}}
-    assert replaced == {
-        f"The {animal} a {tool} and a saw" for animal in ("Cat,", "kitten,", "tomcat,") for tool in ("drill", "borer")
-    } - {"The Cat, a drill and a saw"} or all(text.startswith("The ") for text in replaced)
-    assert all(len(text) <= 9 for text in texts)
-    assert any(len(text) == 9 and {*text} & {"kitten", "tomcat", "borer"} for text in texts)
+    replaced = {" ".join(text) for text in texts if {*text} & {"kitten,", "tomcat,"} or "a borer and" in " ".join(text)}
+    assert {f"The {animal}, a borer and a saw" for animal in ("kitten", "tomcat")} <= replaced  # n = ⌊0.3 x 7⌋ = 2
+    inserted = [text for text in texts if len(text) == 9]
+    assert all(sum(word in ("kitten", "tomcat", "borer") for word in text) == 2 for text in inserted)
+    assert 0.15 < len(inserted) / 200 < 0.35
+    assert max(map(len, texts)) == 9
 
 
 def test_copies_are_those_recommended_for_the_number_of_rows(synonyms: Path) -> None:
@@ -139,20 +141,29 @@ def test_texts_are_translated_there_and_back(tmp_path: Path) -> None:
     """By an encoder-decoder with random weights: what it writes is nonsense, the same again."""
     torch.manual_seed(0)
     small = {"layers": 1, "hidden": 32}
-    row = catalog.load("t5/tiny").overlay({"tokens": {"vocab_size": 300}, "model": {"encoder": small, "decoder": small}})
+    row = catalog.load("t5/tiny").overlay(
+        {"tokens": {"vocab_size": 300}, "model": {"encoder": small, "decoder": small}}
+    )
     tokenizer = row.tokens.train([" ".join(TEXTS)] * 20)
     row = replace(row, tokens=tokenizer.tokens, finetuning=replace(row.finetuning, max_length=24))
     models.save(tmp_path / "t5", row, row.learner(), tokenizer)
-    found = made(BackTranslation(there=str(tmp_path / "t5"), back=str(tmp_path / "t5")), ROWS[:3])
-    assert len(found) == 3
-    alone = BackTranslation(there=str(tmp_path / "t5"), back=str(tmp_path / "t5")).changed(TEXTS[:1], draws(1), 1)
-    assert alone[0] == found[0].texts[0]  # whatever other rows there are
+    folder = str(tmp_path / "t5")
+    found = made(BackTranslation(there=folder, back=folder), ROWS[:3])
+    assert found  # where nothing is written, the text stays, and is no further row
+    alone = BackTranslation(there=folder, back=folder).changed(TEXTS[:1], draws(1), 1)
+    assert alone[0] in (found[0].texts[0], TEXTS[0])  # whatever other rows there are
+    most_likely = BackTranslation(there=folder, back=folder, there_prefix="x ", decoding=Greedy())
+    source, task = models.load(tmp_path / "t5"), TextToText(texts=("text",))
+    rows = [LabeledRow(1, ("x " + TEXTS[0],), None)]
+    abroad = score(source, task, rows)[0][0].predicted
+    home = score(source, task, [LabeledRow(1, (str(abroad),), None)])[0][0].predicted
+    assert most_likely.changed(TEXTS[:1], draws(1), 1) == [home or TEXTS[0]]
 
 
 @pytest.fixture(scope="module")
 def data(write_rows: Callable[..., object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    for name, count, seed in (("train", 64, 1), ("validation", 32, 2), ("unlabeled", 40, 3)):
+    for name, count, seed in (("train", 200, 1), ("validation", 32, 2), ("unlabeled", 40, 3)):
         write_rows(folder / f"{name}.jsonl", count, seed)
     return folder
 
@@ -161,14 +172,12 @@ def data(write_rows: Callable[..., object], tmp_path_factory: pytest.TempPathFac
 def test_other_losses_learn_and_are_published_as_a_classifier(
     kind: str, start: Start, data: Path, run: Run, tmp_path: Path
 ) -> None:
-    """The folder is read as any classifier's: by transformers too, which the saved folder names."""
+    """The folder is that of any classifier, in Hugging Face's class."""
     task = ContrastiveClassification(weight=0.5) if kind == "contrastive" else Classification()
     choice = Mixup() if kind == "mixup" else None
     files = Files(data / "train.jsonl", data / "validation.jsonl")
     settings = replace(start.recipe.finetuning, epochs=10)
-    report = finetune(
-        start, task, files, tmp_path / "out", seeds=(0,), run=run, settings=settings, augmentation=choice
-    )
+    report = finetune(start, task, files, tmp_path / "out", seeds=(0,), run=run, settings=settings, augmentation=choice)
     assert report.trials[0].metrics["validation"]["accuracy"] > 0.8  # type: ignore[operator]
     found = models.load(tmp_path / "out" / "model")
     assert type(objective_of(found)) is SequenceClassification
@@ -184,7 +193,7 @@ def test_other_losses_learn_and_are_published_as_a_classifier(
 
 def test_confident_labels_are_learned(start: Start, data: Path, run: Run, tmp_path: Path) -> None:
     files = Files(data / "train.jsonl", data / "validation.jsonl")
-    settings = replace(start.recipe.finetuning, epochs=6)
+    settings = replace(start.recipe.finetuning, epochs=8)
     choice = SelfTraining(unlabeled=str(data / "unlabeled.jsonl"), confidence=0.6, rounds=2)
     given: dict[str, Any] = {"seeds": (0,), "run": run, "settings": settings}
     report = finetune(start, Classification(), files, tmp_path / "out", augmentation=choice, **given)
@@ -192,7 +201,7 @@ def test_confident_labels_are_learned(start: Start, data: Path, run: Run, tmp_pa
     assert 0 < report.augmentation.rows <= 40
     told = json.loads((tmp_path / "out" / "report.json").read_text())
     assert told["augmentation"]["kind"] == "SelfTraining"
-    assert told["data"]["train"]["rows"] == 64 + told["augmentation"]["rows"]
+    assert told["data"]["train"]["rows"] == 200 + told["augmentation"]["rows"]
     assert told["data"]["validation"]["rows"] == 32
     assert (tmp_path / "out" / "round-2" / "model").is_dir()
     again = finetune(start, Classification(), files, tmp_path / "out", augmentation=choice, **given)

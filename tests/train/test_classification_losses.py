@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,11 +18,15 @@ from genus.tasks.classification import Classification
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.feed import Shuffled
 from genus.tokens.algorithms.wordpiece import WordPiece
-from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
 from genus.train.step import TrainStep
 from genus.train.world import World
 from small import shrunk
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from genus.tokens.tokenizer import Tokenizer
 
 LABELS = ("a", "b", "c")
 EXACT = 1e-12

@@ -88,7 +88,7 @@ def finetune(
             task=task,
             objective=experiment.objective,
             settings=settings,
-            data={name: split.data() for name, split in splits.items()},
+            data={name: split.data() for name, split in experiment.splits.items()},
             augmentation=None if augmentation is None else Augmented(augmentation, experiment.rows - labeled),
             trials=experiment.trials(seeds),
             model=str(folder / "model") if publish else None,
