@@ -134,7 +134,9 @@ def test_dividing_an_update_changes_no_gradient_of_the_contrastive_loss(tokenize
         assert found == pytest.approx(expected, rel=1e-6)  # sums of losses are kept in float32
         assert divided.keys() == whole.keys()
         for name, gradient in whole.items():
-            torch.testing.assert_close(divided[name], gradient, rtol=0, atol=EXACT * max(1.0, gradient.abs().max()))
+            torch.testing.assert_close(
+                divided[name], gradient, rtol=0, atol=EXACT * max(1.0, float(gradient.abs().max()))
+            )
     plain, other = gradients(tokenizer, SequenceClassification(labels=LABELS, dropout=0.0), 1)
     assert other != pytest.approx(expected, rel=1e-2)
     assert plain.keys() == whole.keys()

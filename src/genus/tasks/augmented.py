@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from genus.errors import GenusError, UsageError, say
+from genus.errors import UsageError, say
 from genus.export.adapted.folder import load
 from genus.tasks.augment import FewLabels
 
@@ -54,7 +54,7 @@ def augmented(choice: Augmentation, experiment: Experiment, seeds: Sequence[int]
     if made:
         say(f"{kind}: {len(made):,} training rows are made of or added to {few:,}")
     elif objective == experiment.objective:
-        raise GenusError(f"{kind}: makes no row of {few:,} training rows; leave it out, or change its choices")
+        say(f"{kind}: no training row is made, and the {few:,} that there are are learned as they are")
     else:
         say(f"{kind}: the {few:,} training rows are learned by another loss")
     splits = experiment.splits | {"train": replace(train, rows=[*train.rows, *made])}
