@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -232,14 +232,9 @@ def finetune(
     )
     found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
     files = Files(found.train, validation or found.validation, test or found.test)
-    best = None
-    if values:
-        best = swept(
-            start, asked, files, out / "sweep", values, run=run, accumulate=accumulate, augmentation=few
-        ).finetuning
-    report = finetune(
-        start, asked, files, out, settings=best, seeds=range(seeds), run=run, accumulate=accumulate, augmentation=few
-    )
+    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few}
+    best = swept(start, asked, files, out / "sweep", values, **how).finetuning if values else None
+    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
     if as_json:
         document(report.to_json())
         return

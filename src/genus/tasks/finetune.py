@@ -82,19 +82,25 @@ def finetune(
     with RunFolder(folder).lock():
         if augmentation is not None:
             experiment = augmented(augmentation, experiment, seeds)
-        report = Report(
-            recipe=recipe.name,
-            initial="random" if start.learner is None else "pretrained",
-            task=task,
-            objective=experiment.objective,
-            settings=settings,
-            data={name: split.data() for name, split in experiment.splits.items()},
-            augmentation=None if augmentation is None else Augmented(augmentation, experiment.rows - labeled),
-            trials=experiment.trials(seeds),
-            model=str(folder / "model") if publish else None,
-        )
+        report = _report(experiment, seeds, labeled)
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _report(experiment: Experiment, seeds: Sequence[int], labeled: int) -> Report:
+    """Run the seeds that have no result; return the report, given the number of training rows of the table."""
+    choice, trials = experiment.augmentation, experiment.trials(seeds)
+    return Report(
+        recipe=experiment.recipe.name,
+        initial="random" if experiment.start.learner is None else "pretrained",
+        task=experiment.task,
+        objective=experiment.objective,
+        settings=experiment.recipe.finetuning,
+        data={name: split.data() for name, split in experiment.splits.items()},
+        trials=trials,
+        model=str(experiment.folder / "model") if experiment.publish else None,
+        augmentation=None if choice is None else Augmented(choice, experiment.rows - labeled),
+    )
 
 
 def _adapting(settings: FineTuning) -> FineTuning:

@@ -5,14 +5,17 @@ Legend: M examples of a batch, V classes.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
 from genus.batch import IGNORE
+from genus.errors import UsageError
 from genus.objectives.linear_head import LinearHead
 from genus.objectives.supervised.regularized import RegularizedClassification
+from genus.objectives.supervised.sequence import SequenceClassification
 from genus.part import Positive
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from genus.batch import Batch
     from genus.model import Model, Network, States
     from genus.objectives import Sums
+    from genus.objectives.supervised import FineTuned
 
 
 class MixedClassification(RegularizedClassification):
@@ -39,6 +43,18 @@ class MixedClassification(RegularizedClassification):
     def build(self, model: Model, vocab_size: int) -> MixedHead:
         """Build the linear head, which mixes in training."""
         return MixedHead(self, model)
+
+
+def mixed(objective: FineTuned, alpha: float) -> MixedClassification:
+    """Return an objective of sequence classification that learns from mixtures.
+
+    Raises:
+        UsageError: it is another one, or has a loss of its own.
+    """
+    if type(objective) is not SequenceClassification:
+        kind = type(objective).__name__
+        raise UsageError(f"augmentation: mixtures have a loss of their own, as has {kind}; take --task classification")
+    return MixedClassification(alpha=alpha, **{one.name: getattr(objective, one.name) for one in fields(objective)})
 
 
 class MixedHead(LinearHead):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from genus.errors import UsageError
-from genus.objectives.supervised.mixup import MixedClassification
-from genus.objectives.supervised.sequence import SequenceClassification
+from genus.objectives.supervised.mixup import MixedClassification, mixed
 from genus.part import Positive
 from genus.tasks.augment import Augmentation, FewLabels
 
@@ -35,8 +32,4 @@ class Mixup(Augmentation):
         Raises:
             UsageError: the task has another loss.
         """
-        if type(objective) is not SequenceClassification:
-            raise UsageError("augmentation: Mixup has a loss of its own; take --task classification")
-        return MixedClassification(
-            alpha=self.alpha, **{one.name: getattr(objective, one.name) for one in fields(objective)}
-        )
+        return mixed(objective, self.alpha)
