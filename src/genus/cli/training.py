@@ -26,6 +26,8 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
+    from genus.tasks import Task
+    from genus.tasks.dataset import Files
     from genus.tasks.report import Report
 
 DEFAULT = "genus"
@@ -207,9 +209,8 @@ def finetune(
     The mean of each metric is reported with its 95 % interval.
     """
     from genus.cli.folders import model_folder, read_model
-    from genus.cli.suite import published, refuse, run_all, settled
+    from genus.cli.suite import refuse, run_all, settled
     from genus.cli.task import augmentation_of, choose, with_adaptation
-    from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
     from genus.tasks.suite import SUITES
@@ -221,8 +222,8 @@ def finetune(
     row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
     start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
-        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, few,
-               accumulate > 1)  # fmt: skip
+        of_one = accumulate > 1 or few
+        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, of_one)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
         return
     if from_mnli:
@@ -230,16 +231,30 @@ def finetune(
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
-    files = Files(found.train, validation or found.validation, test or found.test)
+    files = _files(data, asked, validation, test)
     how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few}
     best = swept(start, asked, files, out / "sweep", values, **how).finetuning if values else None
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
+    _tell(report, task, as_json)
+
+
+def _tell(report: "Report", task: str, as_json: bool) -> None:
+    """Print a report as a table, with what papers report on a task of that name below, or as one JSON document."""
+    from genus.cli.suite import published
+
     if as_json:
         document(report.to_json())
         return
     _print(report)
     published(task)
+
+
+def _files(data: Path, task: "Task", validation: Path | None, test: Path | None) -> "Files":
+    """Return the tables of a folder, or one table, and those that are named apart."""
+    from genus.tasks.dataset import Files
+
+    found = Files.find(data, (*task.columns, *task.label_columns)) if data.is_dir() else Files(data)
+    return Files(found.train, validation or found.validation, test or found.test)
 
 
 def _print(report: "Report") -> None:
