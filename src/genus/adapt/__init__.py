@@ -77,10 +77,14 @@ class Adaptation(Part, ABC):
                              "are there; keep the adapter beside its base")  # fmt: skip
 
 
-def trained(learner: Learner) -> dict[str, Tensor]:
+def trained(module: nn.Module) -> dict[str, Tensor]:
     """Return the state dict of a learner without frozen parameters; a shared tensor has the first of its names."""
-    frozen = {name for name, parameter in learner.named_parameters() if not parameter.requires_grad}
-    return {name: tensor for name, tensor in learner.tensors().items() if name not in frozen}
+    frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in frozen:
+            found.setdefault(id(tensor), (name, tensor.detach()))
+    return dict(found.values())
 
 
 def of_all(learner: Learner) -> str:

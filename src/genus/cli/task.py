@@ -9,6 +9,7 @@ from genus.errors import UsageError, near
 if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
 
 
 def kind_of(task: "Task") -> str:
@@ -92,6 +93,24 @@ def with_adaptation(recipe: "Recipe", kind: str | None, settings: Sequence[str])
     return replace(
         recipe, finetuning=replace(recipe.finetuning, adaptation=overridden(chosen, settings, "--adapt-set"))
     )
+
+
+def augmentation_of(kind: str | None, settings: Sequence[str]) -> "Augmentation | None":
+    """Return the augmentation of a kind, as `--augment` names it, with these settings; None where none is named.
+
+    Raises:
+        UsageError: there is no such kind, or a setting is unknown, or of nothing.
+    """
+    from genus.catalog import overridden
+    from genus.part import slots_of
+    from genus.tasks.augment import Augmentation
+
+    kinds = {_spelled(name): part for name, part in slots_of(Augmentation).items()}  # type: ignore[type-abstract]
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"--augment: there is no {kind!r}.{near(kind, list(kinds))}")
+    if kind is None and settings:
+        raise UsageError("--augment-set: nothing is augmented; name the kind with --augment")
+    return None if kind is None else overridden(kinds[kind](), settings, "--augment-set")
 
 
 def _adaptation(kind: str) -> str:

@@ -104,8 +104,6 @@ def evaluate(
     A pretrained one on text (losses, perplexity, bits per byte), with `--prompts` on tasks that it is asked in words,
     or with `--task completion` on the completions of a table; a fine-tuned one on a table.
     """
-    from genus.text import Fields
-
     check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
@@ -127,7 +125,7 @@ def evaluate(
         _on_words(model, base, data, task, run, stride, {**of_tables, "--answers": answers, **of_text}, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    fields = Fields(field, title, tuple(codes), source)
+    fields = _fields(field, title, codes, source)
     _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
 
 
@@ -149,6 +147,13 @@ def _on_words(
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
     _print(word_similarity(model, base, data, settings, run), as_json)
+
+
+def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":
+    """Return the fields of text."""
+    from genus.text import Fields
+
+    return Fields(field, title, tuple(codes), source)
 
 
 def _print(found: "Metrics", as_json: bool) -> None:

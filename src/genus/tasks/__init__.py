@@ -39,6 +39,8 @@ class Task(Part, ABC):
     """What its metrics may compare; see `Metric.judges`."""
     checks: ClassVar[tuple[Check, ...]] = (overlap, repeated)
     """What its tables are checked for before training."""
+    augmentable: ClassVar[bool] = False
+    """Whether a label stays right for a text that is changed a little; see `genus.tasks.augment`."""
 
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from genus.errors import UsageError, say
 from genus.files import write_json
 from genus.run_folder import RunFolder
-from genus.tasks.report import Report
+from genus.tasks.augmented import augmented, check_augmentation
+from genus.tasks.report import Augmented, Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Experiment
 from genus.train.run import Run
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
     from genus.tasks.dataset import Files
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
@@ -37,6 +39,7 @@ def finetune(
     run: Run | None = None,
     accumulate: int = 1,
     publish: bool = True,
+    augmentation: Augmentation | None = None,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
@@ -54,6 +57,7 @@ def finetune(
         run: device, precision and other settings of the run.
         accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
         publish: whether the best seed's model is written.
+        augmentation: what is done with few labels; None: the training rows are as they are.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
@@ -62,8 +66,11 @@ def finetune(
     settings = _adapting(settings or start.recipe.finetuning)
     _check(settings, seeds, accumulate)
     RunFolder(folder).check("fine-tuning")
+    if augmentation is not None:
+        check_augmentation(augmentation, task)
     task = task.told_by(files.train)
     splits = read_splits(files, task)
+    labeled = len(splits["train"].rows)
     _check_update(task, min(settings.batch, len(splits["train"].rows)))
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits)
@@ -73,18 +80,27 @@ def finetune(
     recipe, tokenizer = start.fine_tuned(objective, settings), start.reader(objective, settings)
     experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run or Run(), accumulate, publish)
     with RunFolder(folder).lock():
-        report = Report(
-            recipe=recipe.name,
-            initial="random" if start.learner is None else "pretrained",
-            task=task,
-            objective=objective,
-            settings=settings,
-            data={name: split.data() for name, split in splits.items()},
-            trials=experiment.trials(seeds),
-            model=str(folder / "model") if publish else None,
-        )
+        if augmentation is not None:
+            experiment = augmented(augmentation, experiment, seeds)
+        report = _report(experiment, seeds, labeled)
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _report(experiment: Experiment, seeds: Sequence[int], labeled: int) -> Report:
+    """Run the seeds that have no result; return the report, given the number of training rows of the table."""
+    choice, trials = experiment.augmentation, experiment.trials(seeds)
+    return Report(
+        recipe=experiment.recipe.name,
+        initial="random" if experiment.start.learner is None else "pretrained",
+        task=experiment.task,
+        objective=experiment.objective,
+        settings=experiment.recipe.finetuning,
+        data={name: split.data() for name, split in experiment.splits.items()},
+        trials=trials,
+        model=str(experiment.folder / "model") if experiment.publish else None,
+        augmentation=None if choice is None else Augmented(choice, experiment.rows - labeled),
+    )
 
 
 def _adapting(settings: FineTuning) -> FineTuning:

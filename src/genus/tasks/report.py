@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
 
 Metrics = dict[str, float | None]
 """Metrics by name; None where a metric is undefined, as a correlation of equal labels."""
@@ -51,6 +52,15 @@ class DataSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Augmented:
+    """What was done with few labels."""
+
+    augmentation: Augmentation
+    rows: int
+    """Training rows that were made or added."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The results of all seeds of one task, with all choices that they depend on."""
 
@@ -65,6 +75,7 @@ class Report:
     trials: list[SeedResult]
     model: str | None
     """Folder of the best seed's model; None where none is written."""
+    augmentation: Augmented | None = None
 
     @property
     def best(self) -> SeedResult:
@@ -86,6 +97,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: fields, summary, every seed and the best one."""
+        made = self.augmentation
         return {
             "recipe": self.recipe,
             "initial": self.initial,
@@ -100,4 +112,4 @@ class Report:
             "seeds": [asdict(trial) for trial in self.trials],
             "best_seed": self.best.seed,
             "model": self.model,
-        }
+        } | ({} if made is None else {"augmentation": made.augmentation.written() | {"rows": made.rows}})

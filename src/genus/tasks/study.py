@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.answer import Outputs
+    from genus.tasks.augment import Augmentation
     from genus.tasks.encode import EncodedTexts
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
@@ -63,11 +64,18 @@ class Experiment:
     accumulate: int
     publish: bool = True
     """Whether the best seed's model is written."""
+    augmentation: Augmentation | None = None
+    """What made the training rows, or the objective, what they are."""
 
     @property
     def objective(self) -> FineTuned:
         """The task's objective."""
         return cast("FineTuned", self.recipe.objectives[0])
+
+    @property
+    def rows(self) -> int:
+        """The number of training rows."""
+        return len(self.splits["train"].rows)
 
     @cached_property
     def encoded(self) -> dict[str, EncodedTexts]:
@@ -226,6 +234,7 @@ class Experiment:
         rows = {name: [row.content for row in split.rows] for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
+        choices += [] if self.augmentation is None else [self.augmentation.to_json()]
         return _digest(choices)
 
 

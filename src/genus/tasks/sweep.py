@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from genus.recipe import FineTuning, Recipe
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
     from genus.tasks.dataset import Files
     from genus.tasks.start import Start
     from genus.train.run import Run
@@ -90,6 +91,7 @@ def sweep(
     seed: int = 0,
     run: Run | None = None,
     accumulate: int = 1,
+    augmentation: Augmentation | None = None,
 ) -> Swept:
     """Fine-tune once with every combination of settings; return the best by the first metric in validation.
 
@@ -116,6 +118,7 @@ def sweep(
             run=run,
             accumulate=accumulate,
             publish=False,
+            augmentation=augmentation,
         )
         main = report.task.metrics
         ranked.append((report.best.rank(main[0]), name))
