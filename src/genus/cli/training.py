@@ -26,6 +26,7 @@ from genus.cli.output import Counter, columns, document
 
 if TYPE_CHECKING:
     from genus.tasks.report import Report
+    from genus.tasks.teacher import Teacher
 
 DEFAULT = "genus"
 """The recipe of a text without one."""
@@ -145,6 +146,18 @@ def finetune(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="A model that was fine-tuned for the task, whose answers are learned too."),
+    ] = None,
+    teacher_settings: Annotated[
+        list[str],
+        typer.Option(
+            "--teacher-set",
+            metavar="NAME=VALUE",
+            help="Of --teacher: temperature (2), the weights soft (0.5), hard (0.5) and hidden (0); repeatable.",
+        ),
+    ] = [],
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     settings: Settings = [],
@@ -176,11 +189,27 @@ def finetune(
         out,
         seeds=range(seeds),
         run=run,
+        teacher=_teacher(teacher, teacher_settings),
     )
     if as_json:
         document(report.to_json())
         return
     _print(report)
+
+
+def _teacher(folder: Path | None, settings: list[str]) -> "Teacher | None":
+    """Return the teacher in a folder; None where there is none."""
+    from genus import catalog
+    from genus.cli.folders import read_model
+    from genus.errors import UsageError
+    from genus.objectives.supervised.taught import Teaching
+    from genus.tasks.teacher import Teacher
+
+    if folder is None:
+        if settings:
+            raise UsageError("--teacher-set: says how a teacher's answers are learned; name one with --teacher MODEL")
+        return None
+    return Teacher(folder, read_model(folder), catalog.overridden(Teaching(), settings, "--teacher-set"))
 
 
 def _print(report: "Report") -> None:

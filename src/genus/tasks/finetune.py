@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genus.errors import UsageError, say
 from genus.files import write_json
 from genus.run_folder import RunFolder
-from genus.tasks.report import Report
+from genus.tasks.report import Report, TeacherRecord
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Experiment
 from genus.train.run import Run
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genus.tasks.dataset import Files
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
+    from genus.tasks.teacher import Teacher
 
 
 def finetune(
@@ -36,6 +37,7 @@ def finetune(
     seeds: Sequence[int] = (0, 1, 2),
     run: Run | None = None,
     accumulate: int = 1,
+    teacher: Teacher | None = None,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
@@ -52,6 +54,7 @@ def finetune(
         seeds: distinct seeds.
         run: device, precision and other settings of the run.
         accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
+        teacher: a model that was fine-tuned for the task, whose answers are learned too; training rows need no labels.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
@@ -66,13 +69,16 @@ def finetune(
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train)
-    splits = read_splits(files, task)
+    splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
     dropout = settings.dropout if task.dropout is None else task.dropout
-    task, objective = _resolved(replace(task, dropout=dropout), files, splits)
+    task, objective = _resolved(replace(task, dropout=dropout), files, splits, run, teacher)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)
     if "test" in splits:
         splits["test"] = splits["test"].without_placeholders(objective)
-    recipe, tokenizer = start.fine_tuned(objective, settings), start.reader(objective, settings)
+    tokenizer = start.reader(objective, settings)
+    taught = () if teacher is None else (teacher.taught(objective, start.recipe, tokenizer),)
+    recipe = start.fine_tuned(objective, settings, *taught)
+    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, teacher)
     with RunFolder(folder).lock():
         report = Report(
             recipe=recipe.name,
@@ -81,21 +87,28 @@ def finetune(
             objective=objective,
             settings=settings,
             data={name: split.data() for name, split in splits.items()},
-            trials=Experiment(start, task, recipe, tokenizer, splits, folder, run or Run(), accumulate).trials(seeds),
+            trials=experiment.trials(seeds),
             model=str(folder / "model"),
+            teacher=None if teacher is None else TeacherRecord(str(teacher.folder), teacher.fingerprint, teacher.teaching),
         )
         write_json(folder / "report.json", report.to_json())
     return report
 
 
-def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task, FineTuned]:
+def _resolved(
+    task: Task, files: Files, splits: dict[str, Split], run: Run, teacher: Teacher | None
+) -> tuple[Task, FineTuned]:
     """Return the task and its objective for the labels of the training table; say how they are understood."""
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
         say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
     assert task.dropout is not None
-    objective = task.objective([label for row in training for label in row.labels]).dropped(task.dropout)
+    if teacher is None:
+        objective = task.objective([label for row in training for label in row.labels])
+    else:
+        objective = teacher.student_objective(task, training, run)
+    objective = objective.dropped(task.dropout)
     if remark := task.remark(training):
         say(remark)
     for line in task.checked({name: split.rows for name, split in splits.items()}, objective):

@@ -10,6 +10,7 @@ from genus.evaluate.interval import Interval, interval
 if TYPE_CHECKING:
     from genus.evaluate.metrics import Metric
     from genus.objectives.supervised import FineTuned
+    from genus.objectives.supervised.taught import Teaching
     from genus.recipe import FineTuning
     from genus.tasks import Task
 
@@ -51,6 +52,20 @@ class DataSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherRecord:
+    """Which model the answers came from that were learned too, and how."""
+
+    folder: str
+    fingerprint: str
+    """SHA-256 of what its answers depend on."""
+    teaching: Teaching
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return {"folder": self.folder, "fingerprint": self.fingerprint, "teaching": self.teaching.written()}
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The results of all seeds of one task, with all choices that they depend on."""
 
@@ -65,6 +80,7 @@ class Report:
     trials: list[SeedResult]
     model: str
     """Folder of the best seed's model."""
+    teacher: TeacherRecord | None = None
 
     @property
     def best(self) -> SeedResult:
@@ -100,4 +116,5 @@ class Report:
             "seeds": [asdict(trial) for trial in self.trials],
             "best_seed": self.best.seed,
             "model": self.model,
+            **({} if self.teacher is None else {"teacher": self.teacher.to_json()}),
         }
