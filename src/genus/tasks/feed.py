@@ -41,7 +41,7 @@ class Shuffled:
     beside: tuple[ExampleTransform, ...] = ()
     """Objectives that learn beside the task's, each of which adds its targets."""
     taught: NDArray[np.float32] | None = None
-    """(M, V) a teacher's outputs for the targets, NaN for those it has none for (`Taught`); None: there is no teacher."""
+    """(M, V) a teacher's outputs for the targets, NaN where it has none (`Taught`); None: there is no teacher."""
     few_shapes: bool = False
     """Round rows, sequences and targets up, so that code compiled for static shapes meets few of them."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from genus.errors import UsageError, say
 from genus.files import write_json
 from genus.run_folder import RunFolder
-from genus.tasks.report import Report, TeacherRecord
+from genus.tasks.report import Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Experiment
 from genus.train.run import Run
@@ -68,7 +68,7 @@ def finetune(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
     RunFolder(folder).check("fine-tuning")
-    task = task.told_by(files.train)
+    task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
     splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
     dropout = settings.dropout if task.dropout is None else task.dropout
     task, objective = _resolved(replace(task, dropout=dropout), files, splits, run, teacher)
@@ -89,7 +89,7 @@ def finetune(
             data={name: split.data() for name, split in splits.items()},
             trials=experiment.trials(seeds),
             model=str(folder / "model"),
-            teacher=None if teacher is None else TeacherRecord(str(teacher.folder), teacher.fingerprint, teacher.teaching),
+            teacher=None if teacher is None else teacher.record,
         )
         write_json(folder / "report.json", report.to_json())
     return report
@@ -111,6 +111,9 @@ def _resolved(
     objective = objective.dropped(task.dropout)
     if remark := task.remark(training):
         say(remark)
-    for line in task.checked({name: split.rows for name, split in splits.items()}, objective):
-        say(line)
+    known = {name: [row for row in split.rows if row.label is not None] for name, split in splits.items()}
+    if teacher is None or known["train"]:  # rows that only the teacher answers have no labels to check
+        rows = known if teacher is not None else {name: split.rows for name, split in splits.items()}
+        for line in task.checked(rows, objective):
+            say(line)
     return task.resolved_for(objective), objective

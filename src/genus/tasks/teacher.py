@@ -18,6 +18,7 @@ from genus.objectives import on
 from genus.objectives.supervised.taught import TAUGHT, Taught, TaughtHead, Teaching
 from genus.tasks.answer import outputs
 from genus.tasks.predict import objective_of
+from genus.tasks.report import TeacherRecord
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Teacher:
 
     folder: Path
     model: LoadedModel
-    teaching: Teaching = Teaching()
+    teaching: Teaching
 
     @cached_property
     def objective(self) -> FineTuned:
@@ -73,6 +74,11 @@ class Teacher:
         parts = [recipe.model.hash(), self.objective.hash(), self.model.tokenizer.hash(), recipe.finetuning.max_length]
         told = [fingerprint(self.model.learner.state_dict()), *map(str, parts)]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+    @property
+    def record(self) -> TeacherRecord:
+        """What a report says of the teacher."""
+        return TeacherRecord(str(self.folder), self.fingerprint, self.teaching)
 
     def student_objective(self, task: Task, rows: Sequence[LabeledRow], run: Run) -> FineTuned:
         """Return the objective of the student: that of the task, with the teacher's classes.

@@ -37,7 +37,7 @@ class Teaching(Part):
     """How a student learns from its teacher: the weights of the losses, and the temperature."""
 
     temperature: Positive = 2.0
-    """τ of both softmaxes (DistilBERT's released code, run_squad_w_distillation.py: --temperature; TinyBERT takes 1)."""
+    """τ of both softmaxes (DistilBERT's released code, run_squad_w_distillation.py: --temperature; TinyBERT: 1)."""
     soft: NotNegative = 0.5
     """a, the weight of the loss against the teacher's outputs (the same: --alpha_ce)."""
     hard: NotNegative = 0.5
@@ -52,9 +52,9 @@ class Taught(Objective):
         L = a D(teacher's outputs, student's outputs) + b (the task's loss) + c Σ_k mean((W h_k - h'_k)²)
 
     D is τ² KL(softmax(t / τ) || softmax(s / τ)) for logits t and s (Hinton et al. 2015, section 2), the squared error
-    for values; see `FineTuned.soft_loss`. h_k are the embeddings and the output of each of S layers of the student, h'_k
-    those of the teacher, of L layers: after k L / S of them, rounded down. W, a linear map, is left out where the widths
-    are equal; one for all k (Jiao et al. 2019, equations 8 and 9; released code, task_distill.py and `fit_dense`).
+    for values; see `FineTuned.soft_loss`. h_k are the embeddings and the outputs of the S layers of the student, h'_k
+    those of the teacher's L layers: after k L / S of them, rounded down. W is one linear map for all k, and is left out
+    where the widths are equal (Jiao et al. 2019, equations 8 and 9; released code, task_distill.py and `fit_dense`).
 
     Each term is a mean over what it compares: targets, labeled targets, tokens. Deviation: TinyBERT learns from hidden
     states first and from outputs afterwards, in two trainings, and compares attention scores too.
@@ -150,7 +150,9 @@ class TaughtHead(DistillationHead):
         with torch.no_grad():
             theirs = self.teacher.network(batch, layers=True).layers
         if states.layers is None or theirs is None:
-            raise GenusError("--teacher-set hidden: student or teacher keeps no hidden states of its layers; leave it 0")
+            raise GenusError(
+                "--teacher-set hidden: student or teacher keeps no hidden states of its layers; leave it 0"
+            )
         live_T = batch.tokens.sequence >= 0
         total = torch.zeros((), device=live_T.device)
         for own_TH, taught_TH in zip(states.layers, chosen(theirs, len(states.layers)), strict=True):
