@@ -47,6 +47,14 @@ class FineTuning(Part):
     """Special tokens that tasks of whole sequences add to the vocabulary (GPT); None: its own templates are used."""
     language_model: NotNegative = 0.0
     """Weight of the language-model loss on the texts of a task, beside the task's loss (GPT: 0.5); 0: none."""
+    reinitialize: Natural = 0
+    """Number of top layers that are drawn anew before fine-tuning, with the pooler (Zhang et al. 2021, section 5).
+    Layers that share weights are one."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights are kept: those of the evaluation with the best first metric, or those after the last update."""
+    patience: Count | None = None
+    """Early stopping: evaluations in a row without a better first metric after which training ends; None: it goes on
+    to the last epoch. The schedule remains that of all epochs."""
 
 
 class Published(Part):

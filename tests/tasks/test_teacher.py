@@ -46,7 +46,9 @@ def data(write_rows: Callable[..., list[dict]], tmp_path_factory: pytest.TempPat
         rows = write_rows(folder / f"{name}.jsonl", count, seed)
         tagged = [{"tokens": (words := row["text"].split()), "ner_tags": [tag(word) for word in words]} for row in rows]
         write(folder / f"tagged-{name}.jsonl", tagged)
-        write(folder / f"unlabeled-{name}.jsonl", [{"text": row["text"], "tokens": row["text"].split()} for row in rows])
+        write(
+            folder / f"unlabeled-{name}.jsonl", [{"text": row["text"], "tokens": row["text"].split()} for row in rows]
+        )
     return folder
 
 

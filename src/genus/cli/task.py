@@ -32,7 +32,7 @@ def choose(
     settings: Sequence[str] = (),
     generation: dict[str, Any] | None = None,
 ) -> "Task":
-    """Return a task by kind or by the name of a GLUE task, with the given columns, metrics and settings.
+    """Return a task by kind or by the name of a dataset, with the given columns, metrics and settings.
 
     A task that writes does it as `generation`, a model folder's own choices, unless a setting says otherwise.
 
@@ -43,18 +43,17 @@ def choose(
     from genus.evaluate.metrics import Metric
     from genus.part import slots_of
     from genus.tasks import Task
-    from genus.tasks.glue import GLUE, GLUE_AS_TEXT
+    from genus.tasks.named import NAMED
 
     kinds: dict[str, Any] = {_spelled(kind): part for kind, part in slots_of(Task).items()}  # type: ignore[type-abstract]
-    known_tasks = {**GLUE, **GLUE_AS_TEXT}
-    if name not in kinds and name not in known_tasks:
+    if name not in kinds and name not in NAMED:
         elsewhere = "; what is asked in words is --prompts, programs are `genus evaluate-code`"
-        raise UsageError(f"--task: there is no task {name!r}.{near(name, [*kinds, *known_tasks])}{elsewhere}")
+        raise UsageError(f"--task: there is no task {name!r}.{near(name, [*kinds, *NAMED])}{elsewhere}")
     known = {part().name: part for part in slots_of(Metric).values()}  # type: ignore[type-abstract]
     for metric in metrics:
         if metric not in known:
             raise UsageError(f"--metric: there is no metric {metric!r}.{near(metric, list(known))}")
-    task: Task = known_tasks[name] if name in known_tasks else kinds[name]()
+    task: Task = NAMED[name].task if name in NAMED else kinds[name]()
     if generation is not None:
         task = task.generated(generation)
     asked: dict[str, object] = {

@@ -23,6 +23,7 @@ from genus.cli.options import (
     chosen_run,
 )
 from genus.cli.output import Counter, columns, document
+from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from genus.tasks.report import Report
@@ -111,7 +112,8 @@ TaskName = Annotated[
     typer.Option(
         "--task",
         help="classification, multi-label, regression, tagging, choice, question-answering, completion, text-to-text, "
-        "entities-to-text, or one of GLUE such as sst2; as text to text, sst2-as-text.",
+        "entities-to-text; a dataset: one of GLUE such as sst2 (as text to text, sst2-as-text), squad, squad2, "
+        "conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -126,6 +128,18 @@ Label = Annotated[
         help="The column of the label, of several labels, of the tags, of the right choice, of answers, of completions "
         "or of targets; a,b,c: columns of 0 and 1, one for each of several labels.",
     ),
+]
+Sweep = Annotated[
+    list[str],
+    typer.Option(
+        "--sweep",
+        metavar="PATH=A,B,C",
+        help="Try these values of a setting first, in all combinations with one seed, and take the best in validation; "
+        "or a paper's grid: bert, bert-miniatures, roberta.",
+    ),
+]
+FromMnli = Annotated[
+    bool, typer.Option("--from-mnli", help="With --task glue: RTE, MRPC and STS-B start from the model of MNLI.")
 ]
 Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
@@ -158,6 +172,8 @@ def finetune(
             help="Of --teacher: temperature (2), the weights soft (0.5), hard (0.5) and hidden (0); repeatable.",
         ),
     ] = [],
+    sweep: Sweep = [],
+    from_mnli: FromMnli = False,
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
     settings: Settings = [],
@@ -168,33 +184,38 @@ def finetune(
 
     The mean of each metric is reported with its 95 % interval.
     """
-    from genus import catalog
     from genus.cli.folders import read_model
+    from genus.cli.suite import published, refuse, run_all, settled
     from genus.cli.task import choose
     from genus.tasks.dataset import Files
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
+    from genus.tasks.suite import SUITES
+    from genus.tasks.sweep import grid
+    from genus.tasks.sweep import sweep as swept
 
-    run = chosen_run(running)
+    run, values = chosen_run(running), grid(sweep)
     source = read_model(model)
-    row = catalog.overridden(source.recipe, settings)
+    start = Start(settled(source.recipe, task, settings), source.tokenizer, None if random else source.learner)
+    if task in SUITES:
+        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, teacher)
+        run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
+        return
+    if from_mnli:
+        raise UsageError("--from-mnli: only with --task glue")
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    files = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
-    report = finetune(
-        Start(row, source.tokenizer, None if random else source.learner),
-        asked,
-        Files(files.train, validation or files.validation, test or files.test),
-        out,
-        seeds=range(seeds),
-        run=run,
-        teacher=_teacher(teacher, teacher_settings),
-    )
+    found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
+    files = Files(found.train, validation or found.validation, test or found.test)
+    guide = _teacher(teacher, teacher_settings)
+    best = swept(start, asked, files, out / "sweep", values, run=run, teacher=guide).finetuning if values else None
+    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, teacher=guide)
     if as_json:
         document(report.to_json())
         return
     _print(report)
+    published(task)
 
 
 def _teacher(folder: Path | None, settings: list[str]) -> "Teacher | None":
@@ -214,7 +235,8 @@ def _teacher(folder: Path | None, settings: list[str]) -> "Teacher | None":
 
 def _print(report: "Report") -> None:
     """Print the mean of each metric with its interval, and where the model is."""
-    choice = "last" if math.isinf(report.best.rank(report.task.metrics[0])) else "best"
+    last = report.settings.keep == "last" or math.isinf(report.best.rank(report.task.metrics[0]))
+    choice = "last" if last else "best"
     chosen = f"validation, {choice} of {max(len(trial.history) for trial in report.trials)} evaluations"
     found = report.summary()
     rows = [

@@ -88,6 +88,14 @@ class Task(Part, ABC):
         """Further columns, which are read where a row has them."""
         return ()
 
+    def unfolded(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the rows that a row of a table stands for; by default itself.
+
+        Raises:
+            ValueError: a column holds something else.
+        """
+        return [row]
+
     def row(self, line: int, row: dict[str, Any]) -> LabeledRow:
         """Return a row of a table, which must have `columns`, with the number of its line.
 

@@ -59,6 +59,23 @@ class Choice(Task):
         if not self.choices:
             raise UsageError("choices: expected the column of the lists of choices, or a column for each choice")
 
+    def unfolded(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a row for each question, where a row has a list of them, as RACE's passages have.
+
+        Raises:
+            ValueError: there are not as many lists of choices, or labels.
+        """
+        questions = row.get(self.texts[-1])
+        if not isinstance(questions, list):
+            return [row]
+        given = [self.texts[-1], *self.choices, self.label]
+        lists = {column: row[column] for column in given if row.get(column) is not None}
+        for column, cell in lists.items():
+            if not isinstance(cell, list) or len(cell) != len(questions):
+                raise ValueError(f"column {column!r} holds no list of {len(questions)}, one for each question")
+        several = [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
+        return [row | one for one in several]
+
     def read(self, row: dict[str, Any]) -> tuple[tuple[str, ...], Label | None]:
         """Return the texts before the choices as one, then the choices of a row, and the number of the right one.
 
@@ -68,7 +85,7 @@ class Choice(Task):
         Raises:
             ValueError: a column holds something else, there are no choices, or the label is none of them.
         """
-        before = " ".join(filter(None, (text_in(row, column) for column in self.texts)))
+        before = " ".join(filter(None, (_text(row, column) for column in self.texts)))
         names, choices = self._choices(row)
         label = label_in(row, self.label)
         return (before, *choices), None if label is None else str(number_of(label, names, choices, self.label))
@@ -121,6 +138,14 @@ class Choice(Task):
             texts, labels, objective.name, tokenizer.vocabulary, max_length, most[most > 0], offsets,
             repeated=bool(objective.adds),
         )  # fmt: skip
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    """Return the text of a column; a list of texts, as the turns of a dialogue, is one text."""
+    cell = row[column]
+    if not isinstance(cell, list):
+        return text_in(row, column)
+    return " ".join(filter(None, (text_in({column: one}, column) for one in cell)))
 
 
 def number_of(label: str, names: list[str], choices: list[str], column: str) -> int:

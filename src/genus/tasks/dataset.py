@@ -99,11 +99,15 @@ def read(path: Path, task: Task, *, labeled: bool = True) -> list[LabeledRow]:
             if column not in row:
                 raise GenusError(f"{path}, line {line}: there is no column {column!r}.{near(column, list(row))}")
         try:
-            found.append(task.row(line, row))
+            made = [task.row(line, one) for one in task.unfolded(row)]
         except ValueError as error:
             raise GenusError(f"{path}, line {line}: {error}") from None
-        if (several := found[-1].labels) and len(several) == 1 and several[0] in WRITTEN_MISSING:
-            notices.add(f"the label {several[0]!r} is a class; leave the cell empty if it means none", line)
+        found += made
+        if not made:
+            notices.add("holds no question, and is left out", line)
+        for several in (one.labels for one in made):
+            if len(several) == 1 and several[0] in WRITTEN_MISSING:
+                notices.add(f"the label {several[0]!r} is a class; leave the cell empty if it means none", line)
     if not found:
         raise GenusError(f"{path}: holds no rows")
     for notice in notices.lines(path):
@@ -155,14 +159,19 @@ def hold_out(rows: Sequence[LabeledRow], share: float) -> tuple[list[LabeledRow]
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 
 
-def _find(folder: Path, names: tuple[str, ...], columns: Sequence[str]) -> Path | None:
-    """Return the one table with exactly such a name, otherwise the one whose name begins with it."""
+def named_as(folder: Path, names: tuple[str, ...], columns: Sequence[str] = ()) -> list[Path]:
+    """Return the tables with exactly such a name, otherwise those whose names begin with it."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     tables = [path for path in paths if any(ending in SUFFIXES for ending in path.suffixes[-2:])]
     tables = tables or sorted({*filter(None, (beside(path, columns) for path in paths))})
     exact = [path for path in tables if path.name.split(".")[0] in names]
     starts = tuple(name + mark for name in names for mark in "_-")
-    found = exact or [path for path in tables if path.name.startswith(starts)]
+    return exact or [path for path in tables if path.name.startswith(starts)]
+
+
+def _find(folder: Path, names: tuple[str, ...], columns: Sequence[str]) -> Path | None:
+    """Return the one table of such a name; None if there is none."""
+    found = named_as(folder, names, columns)
     if len(found) > 1:
         raise UsageError(f"{folder}: which table is it: {', '.join(path.name for path in found)}? Name the file")
     return found[0] if found else None

@@ -37,6 +37,7 @@ def finetune(
     seeds: Sequence[int] = (0, 1, 2),
     run: Run | None = None,
     accumulate: int = 1,
+    publish: bool = True,
     teacher: Teacher | None = None,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
@@ -54,6 +55,7 @@ def finetune(
         seeds: distinct seeds.
         run: device, precision and other settings of the run.
         accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
+        publish: whether the best seed's model is written.
         teacher: a model that was fine-tuned for the task, whose answers are learned too; training rows need no labels.
 
     Raises:
@@ -61,12 +63,7 @@ def finetune(
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
     settings = settings or start.recipe.finetuning
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
-    if settings.batch % accumulate:
-        raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
+    _check(settings, seeds, accumulate)
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
     splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
@@ -78,7 +75,7 @@ def finetune(
     tokenizer = start.reader(objective, settings)
     taught = () if teacher is None else (teacher.taught(objective, start.recipe, tokenizer),)
     recipe = start.fine_tuned(objective, settings, *taught)
-    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, teacher)
+    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, publish, teacher)
     with RunFolder(folder).lock():
         report = Report(
             recipe=recipe.name,
@@ -88,11 +85,21 @@ def finetune(
             settings=settings,
             data={name: split.data() for name, split in splits.items()},
             trials=experiment.trials(seeds),
-            model=str(folder / "model"),
+            model=str(folder / "model") if publish else None,
             teacher=None if teacher is None else teacher.record,
         )
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:
+    """Refuse seeds that are not distinct, passes that do not divide the batch, and several processes."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
+    if settings.batch % accumulate:
+        raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
 
 
 def _resolved(

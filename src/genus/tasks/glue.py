@@ -28,6 +28,15 @@ GLUE: dict[str, Task] = {
     "wnli": Classification(texts=("sentence1", "sentence2")),
 }
 
+OFFICIAL: dict[str, dict[str, str | list[str]]] = {
+    "mrpc": {"texts": ["#1 String", "#2 String"], "label": "Quality"},
+    "stsb": {"label": "score"},
+    "qqp": {"label": "is_duplicate"},
+    "mnli": {"texts": ["sentence1", "sentence2"], "label": "gold_label"},
+}
+"""Columns of the tables of GLUE's own site, where they differ from those of Hugging Face's hub, as tensorflow_datasets'
+glue.py reads them; CoLA's has no header."""
+
 NLI = ("entailment", "neutral", "contradiction")
 GLUE_AS_TEXT: dict[str, TextToText] = {
     "cola-as-text": TextToText(

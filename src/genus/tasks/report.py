@@ -78,8 +78,8 @@ class Report:
     settings: FineTuning
     data: dict[str, DataSummary]
     trials: list[SeedResult]
-    model: str
-    """Folder of the best seed's model."""
+    model: str | None
+    """Folder of the best seed's model; None where none is written."""
     teacher: TeacherRecord | None = None
 
     @property

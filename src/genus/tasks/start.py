@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from genus.model import Network
     from genus.objectives import Learner, Objective
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning, Recipe
@@ -71,10 +72,12 @@ class Start:
     def build(self, recipe: Recipe, seed: int) -> Learner:
         """Return a learner of the fine-tuning recipe, initialized from the seed, with the pretrained weights loaded.
 
-        Those are the network's and a language model's; what is added to the vocabulary keeps its initial weights.
+        Those are the network's and a language model's; what is added to the vocabulary keeps its initial weights, as do
+        the top layers that are to be drawn anew.
 
         Raises:
             GenusError: the weights and the network differ in more than tasks add, or no token can be added to them.
+            UsageError: more layers are to be drawn anew than there are.
         """
         torch.manual_seed(seed)
         learner = recipe.learner()
@@ -90,7 +93,9 @@ class Start:
             of_tasks = tuple(f"{name}." for name in learner.network.task_modules)
             if lost := sorted(name for name in sides if not name.startswith(of_tasks)):
                 raise GenusError(f"the weights do not belong to {recipe.name}: {', '.join(lost[:3])} on one side only")
-            learner.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
+            kept_new = _reinitialized(learner.network, recipe.finetuning.reinitialize)
+            taken = {name: tensor for name, tensor in given.items() if name in own and name not in kept_new}
+            learner.load_state_dict(taken, strict=False)
         return learner
 
     def fingerprint(self) -> str:
@@ -104,6 +109,24 @@ class Start:
                 return objective
         raise UsageError("finetuning.language_model: the model was not pretrained to predict the next token, so that "
                          "this cannot be learned beside the task; set it to 0")  # fmt: skip
+
+
+def _reinitialized(network: Network, number: int) -> set[str]:
+    """Return the names of a learner's tensors that the top layers of its network hold, and the pooler if any.
+
+    Raises:
+        UsageError: there are fewer layers.
+    """
+    if not number:
+        return set()
+    _, *layers = network.layer_groups()
+    if number > len(layers):
+        raise UsageError(f"finetuning.reinitialize: the network has {len(layers)} layers, not {number}; layers that "
+                         "share weights are one")  # fmt: skip
+    drawn = {id(tensor) for layer in layers[-number:] for tensor in layer.state_dict(keep_vars=True).values()}
+    of_tasks = tuple(f"{name}." for name in network.task_modules)
+    state = network.state_dict(keep_vars=True).items()
+    return {f"network.{name}" for name, tensor in state if id(tensor) in drawn or name.startswith(of_tasks)}
 
 
 def _grown(

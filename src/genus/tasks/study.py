@@ -61,6 +61,8 @@ class Experiment:
     folder: Path
     run: Run
     accumulate: int
+    publish: bool = True
+    """Whether the best seed's model is written."""
     teacher: Teacher | None = None
 
     @property
@@ -103,7 +105,7 @@ class Experiment:
     def _try(self, seed: int, others: list[SeedResult]) -> SeedResult:
         """Fine-tune with one seed; write its predictions, its model if it is the best so far, and last its result."""
         main = self.task.metrics[0]
-        learner, best = self.start.build(self.recipe, seed), BestCheckpoint(self._validate, main)
+        learner, best = self.start.build(self.recipe, seed), self._checkpoint(main)
         if self.teacher is not None:
             self.teacher.begin(learner)
         seconds = self._train(learner, best, seed)
@@ -114,7 +116,7 @@ class Experiment:
         objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
         told = objective.tuned_thresholds, objective.told_over
         trial = SeedResult(seed, metrics, best.history, seconds, defined, *told)
-        if all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
+        if self.publish and all((trial.rank(main), -seed) > (other.rank(main), -other.seed) for other in others):
             published = objective.folded(cast("Head", learner.heads[objective.name]))
             recipe = replace(self.recipe, seed=seed, objectives=(published,))
             for other in learner.heads.keys() - {self.objective.name}:
@@ -124,6 +126,11 @@ class Experiment:
         found = asdict(trial)
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": found, "sha256": _digest(found)})
         return trial
+
+    def _checkpoint(self, main: Metric) -> BestCheckpoint:
+        """Return what evaluates a learner and keeps its weights, as the settings say."""
+        settings = self.recipe.finetuning
+        return BestCheckpoint(self._validate, main, last=settings.keep == "last", patience=settings.patience)
 
     def _train(self, learner: Learner, best: BestCheckpoint, seed: int) -> float:
         """Train the learner and return the training time in seconds."""
@@ -142,6 +149,7 @@ class Experiment:
             seed=seed,
             title=f"fine-tuning, seed {seed}",
             evaluate=best,
+            enough=best.enough,
         )
         if summary.stopped:
             raise GenusError(f"stopped at seed {seed}; the same command goes on, and keeps the seeds that are finished")
@@ -255,8 +263,24 @@ class BestCheckpoint:
     Of equal ones it keeps the later, which have learned more; where the metric is undefined, so the last.
     """
 
-    def __init__(self, measure: Callable[[Learner], Metrics], main: Metric) -> None:
+    def __init__(
+        self,
+        measure: Callable[[Learner], Metrics],
+        main: Metric,
+        *,
+        last: bool = False,
+        patience: int | None = None,
+    ) -> None:
+        """Begin without an evaluation.
+
+        Args:
+            measure: evaluates a learner.
+            main: the metric by which weights are compared.
+            last: whether the weights of every evaluation are kept, however good.
+            patience: number of evaluations in a row without a better one that are enough; None: none are.
+        """
         self.measure, self.main, self.best = measure, main, -math.inf
+        self.last, self.patience, self.waited = last, patience, 0
         self.history: list[Metrics] = []
         self.weights: dict[str, Tensor] = {}
 
@@ -264,8 +288,14 @@ class BestCheckpoint:
         """Evaluate the learner, copy its weights to the CPU if they are the best so far; return the defined metrics."""
         found = self.measure(learner)
         value = found[self.main.name]
-        if value is None or self.main.rank(value) >= self.best:
-            self.best = max(self.best, self.main.rank(value))
+        rank = self.main.rank(value)
+        self.waited = 0 if value is None or rank > self.best else self.waited + 1
+        if self.last or value is None or rank >= self.best:
+            self.best = max(self.best, rank)
             self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
         self.history.append(found)
         return {name: value for name, value in found.items() if value is not None}
+
+    def enough(self) -> bool:
+        """Return whether as many evaluations in a row as the patience were no better than those before."""
+        return self.patience is not None and self.waited >= self.patience

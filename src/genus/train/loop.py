@@ -56,6 +56,7 @@ def train(
     seed: int = 0,
     title: str = "training",
     evaluate: Evaluate | None = None,
+    enough: Callable[[], bool] | None = None,
     publish: Publish | None = None,
     resume: bool = False,
 ) -> Summary:
@@ -74,6 +75,7 @@ def train(
         seed: seed of dropout and other random draws of the forward pass.
         title: name of the run in the progress display.
         evaluate: returns metrics; called on every process, every `run.evaluate_every` steps and at the end.
+        enough: early stopping: asked after every evaluation whether training ends here.
         publish: writes the model; called on the first process after every checkpoint and at the end.
         resume: continue from the newest intact checkpoint, or start where there is none yet.
 
@@ -94,7 +96,9 @@ def train(
         BackgroundWriter() as writer,
         Record(folder, run, world, budget, progress, title, seed) as record,
     ):
-        loop = Loop(train_step, schedule, budget, run, world, record, checkpoints, writer, evaluate, publish, progress)
+        loop = Loop(
+            train_step, schedule, budget, run, world, record, checkpoints, writer, evaluate, enough, publish, progress
+        )
         stopped = loop.go(stages, interruption)
     return Summary(loop.progress, stopped)
 
@@ -115,6 +119,7 @@ class Loop:
     checkpoints: Checkpoints | None
     writer: BackgroundWriter
     evaluate: Evaluate | None
+    enough: Callable[[], bool] | None
     publish: Publish | None
     progress: Progress
 
@@ -122,16 +127,17 @@ class Loop:
         self.clock = Stopwatch()
         self.pending: tuple[Progress, PendingResult] | None = None
         self.saved: int | None = None
+        self.ended = False
 
     def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
         """Train all stages, and return whether the run was interrupted before the budget was spent."""
         stop = False
         for number, (stage, end) in enumerate(zip(stages, ends(stages), strict=True)):
-            if stop or number < self.progress.stage or self._spent() >= end:
+            if stop or self.ended or number < self.progress.stage or self._spent() >= end:
                 continue
             self._enter(number)
             with closing(steps(stage, self.progress.stage_step, self.world, self.run.workers)) as feeding:
-                while self._spent() < end and not stop:
+                while self._spent() < end and not stop and not self.ended:
                     batches = next(feeding)
                     counts = self.train_step.count(batches, stage.flops, self.clock.lap(), stop=interruption.seen)
                     factor = self.schedule.factor(self._spent()) * self.schedule.scale(stage.batch_ratio)
@@ -149,7 +155,7 @@ class Loop:
             self._evaluate()
         if self.saved != self.progress.step:
             self._save()
-        return stop and self._spent() < 1.0
+        return stop and not self.ended and self._spent() < 1.0
 
     def _spent(self) -> float:
         return self.progress.spent(self.budget)
@@ -204,6 +210,7 @@ class Loop:
             metrics = self.evaluate(self.train_step.learner)
             self.progress = replace(self.progress, evaluation=metrics, evaluated=self.progress.step)
             self.record.evaluation(self.progress)
+            self.ended = self.enough is not None and self.enough()
         self.clock.lap()
 
     def _save(self) -> None:
