@@ -37,7 +37,7 @@ def refuse(task: str, *of_one: object) -> None:
         UsageError: one is given.
     """
     if any(of_one):
-        raise UsageError(f"--task {task}: columns, metrics and tables are those of its tasks, without a teacher; for others, fine-tune on "
+        raise UsageError(f"--task {task}: columns, metrics and tables are its tasks', without a teacher; for others, fine-tune on "
                          "one task by name")  # fmt: skip
 
 

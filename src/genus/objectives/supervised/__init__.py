@@ -38,6 +38,8 @@ class FineTuned(Objective):
     """Whether its targets are whole sequences."""
     of_words: ClassVar[bool] = False
     """Whether a text is given as its words, which are tokenized one by one."""
+    of_one_sequence: ClassVar[bool] = False
+    """Whether the outputs of each target depend on one sequence alone, unless the objective is symmetric."""
     teachable: ClassVar[bool] = False
     """Whether it can be learned from the outputs of another model (`soft_loss`)."""
 
@@ -128,6 +130,8 @@ class FineTuned(Objective):
 
 class LinearFineTuned(LinearObjective, FineTuned):
     """A fine-tuning objective with a linear head over hidden states of tokens or pooled states of sequences."""
+
+    of_one_sequence: ClassVar[bool] = True
 
     dropout: Fraction = 0.1
     """Dropout rate of the head's input (released code, run_classifier.py)."""
