@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli import code, data, doctor, generate, likelihoods, quickstart, rows, training, use
+from genus.cli import code, compress, data, doctor, generate, likelihoods, quickstart, rows, training, use
 from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
 from genus.files import FULL
 from genus.openmp import choose_waiting
@@ -47,6 +47,8 @@ app.command("generate")(generate.generate)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(use.export)
+app.command("quantize")(compress.quantize)
+app.command("prune")(compress.prune)
 
 
 def _version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genus.cli.compress import export_graph
 from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
@@ -159,11 +160,23 @@ def fill(
         print(columns(["", "token", "text"], [[f"{one.probability:.3f}", one.token, one.text] for one in mask]))
 
 
-def export(model: Folder, out: Out, as_json: AsJson = False) -> None:
+def export(
+    model: Folder,
+    out: Out,
+    format: Annotated[
+        str, typer.Option("--format", help="safetensors, or onnx: a graph for ONNX Runtime in the place of weights.")
+    ] = "safetensors",
+    as_json: AsJson = False,
+) -> None:
     """Write a model in the Hugging Face layout, or in ours where no class of theirs fits.
 
     Refused unless it gives the same logits when it is read again. Only a model that genus wrote is written over.
     """
+    if format == "onnx":
+        export_graph(model, out, as_json)
+        return
+    if format != "safetensors":
+        raise UsageError(f"--format: there is no format {format!r:.40}, only safetensors and onnx")
     from tempfile import TemporaryDirectory
 
     from genus.export.files import replaced_by_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,17 +13,16 @@ from genus.errors import GenusError
 from genus.examples.feed.pack import pack
 from genus.export.onnx.folder import graph_files
 from genus.export.weights import weight_files
-from genus.objectives import answering
+from genus.objectives import answering, device_of, on
 from genus.tasks import task_of
 from genus.tasks.answer import measure, outputs
 from genus.tasks.dataset import read
 from genus.tasks.predict import objective_of
 from genus.train.precision import autocast
-from genus.objectives import device_of, on
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from genus.batch import Batch
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from genus.tasks.report import Metrics
     from genus.train.run import Run
 
+T = TypeVar("T")
 BATCHES = (1, 32)
 """Texts at once whose time is told: one, as of who asks, and many, as of a table."""
 TIMED = 128
@@ -106,7 +106,7 @@ def worth(model: LoadedModel, folder: Path, table: Table, run: Run) -> Worth:
         encoded = table.encoded(model)
         found = outputs(model.learner, model.recipe.model, encoded, run.precision)
         scores = measure(table.task.metrics, table.task.chosen(objective), encoded, found)
-        times = {str(size): _time(model, _batches(encoded, size), size, run) for size in BATCHES}
+        times = {str(size): _time(model, [*batches_of(encoded, size, TIMED)], run) for size in BATCHES}
     return Worth(scores, times, round(file_bytes(folder) / 1e6, 3))
 
 
@@ -115,22 +115,25 @@ def file_bytes(folder: Path) -> int:
     return sum((folder / name).stat().st_size for name in {*weight_files(folder), *graph_files(folder)})
 
 
-def _batches(encoded: EncodedTexts, size: int) -> list[Batch]:
-    """Return batches of so many of the timed examples, each example in a row of its own."""
-    chosen = np.unique(np.linspace(0, len(encoded) - 1, min(TIMED, len(encoded))).astype(np.int64))
-    found = []
+def spread(rows: Sequence[T], most: int) -> list[T]:
+    """Return at most so many rows, evenly spaced."""
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
+
+
+def batches_of(encoded: EncodedTexts, size: int, most: int | None = None) -> Iterator[Batch]:
+    """Yield batches of so many examples, each sequence in a row of its own; of at most so many, evenly spaced."""
+    chosen = np.array(spread(range(len(encoded)), most or len(encoded)))
     for first in range(0, len(chosen), size):
         some = chosen[first : first + size]
         sequences = encoded.sequences(some)
         limits = {stream: int(one[sequences].max()) for stream, one in encoded.stream_lengths.items()}
         rows = [[encoded.example(i)] for i in sequences.tolist()]
-        found.append(encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), some))
-    return found
+        yield encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), some)
 
 
-def _time(model: LoadedModel, batches: Sequence[Batch], size: int, run: Run) -> float:
-    """Return the milliseconds per text."""
-    device, texts = device_of(model.learner), min(TIMED, size * len(batches))
+def _time(model: LoadedModel, batches: Sequence[Batch], run: Run) -> float:
+    """Return the milliseconds per sequence."""
+    device, texts = device_of(model.learner), sum(len(batch.tokens.spans()) for batch in batches)
     rounds = []
     with answering(model.learner), autocast(run.precision, device):
         for number in range(ROUNDS + 1):

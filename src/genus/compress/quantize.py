@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from genus.errors import GenusError, UsageError
 from genus.export.folder import LoadedModel, load, save
 from genus.export.onnx.folder import is_graph, write
 from genus.export.onnx.session import needed
+from genus.files import beside
 from genus.part import Count, Part
+from genus.tasks.predict import objective_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -42,7 +45,7 @@ class Quantization(Part, ABC):
 
 
 class DynamicInt8(Quantization):
-    """Dynamic quantization: weights of 8 bits with a scale per output, and activations of 8 bits with a scale of each batch.
+    """Dynamic quantization: weights of 8 bits with a scale per output, activations of 8 bits with a scale per batch.
 
     Products are of integers. Embeddings have 8 bits too.
 
@@ -149,9 +152,8 @@ def quantize(
         raise UsageError(f"{source}: is a graph already, and what was rounded cannot be rounded anew; quantize the "
                          "folder that it was made of")  # fmt: skip
     model = load(source)
+    _check_fine_tuned(model, source)
     table = None if data is None else Table.of(data, model, task)
-    if table is None:
-        _check_fine_tuned(model, source)
     before = None if table is None else worth(model, source, table, run)
     after = None
     with TemporaryDirectory(prefix="genus-") as work:
@@ -160,5 +162,45 @@ def quantize(
         if table is not None and before is not None:
             after = worth(load(trial), trial, table, run)
             _check_drop(source, table, before, after, DROP if max_drop is None else max_drop)
-        _move(trial, out, replaced)
+        with beside(out, replaced) as made:
+            shutil.copytree(trial, made, dirs_exist_ok=True)
     return Quantized(out, choice.weights, before, after, None if table is None else table.main.name)
+
+
+def _check_fine_tuned(model: LoadedModel, source: Path) -> None:
+    """Raise a GenusError for a model without a task's head, whose answers nobody could compare."""
+    try:
+        objective_of(model)
+    except GenusError:
+        raise GenusError(
+            f"{source}: has no head of a task, and only models of tasks are quantized; run `genus finetune` first, or "
+            "`genus export --format onnx` for its hidden states"
+        ) from None
+
+
+def _check_drop(source: Path, table: Table, before: Worth, after: Worth, most: float) -> None:
+    """Raise a GenusError if the first metric became worse by more than `most`."""
+    name = table.main.name
+    old, new = before.scores[name], after.scores[name]
+    drop = table.main.rank(old) - table.main.rank(new)
+    if old is None or new is None:
+        raise GenusError(f"{table.path}: {name} is undefined for its labels, so that no drop can be told; take another "
+                         "table or --metric; nothing is written")  # fmt: skip
+    if drop > most:
+        raise GenusError(f"{source}: {name} falls from {old:.4f} to {new:.4f}, by more than --max-drop {most:g}; "
+                         "nothing is written; take more bits, or allow more")  # fmt: skip
+
+
+def _notes(choice: Quantization) -> str:
+    return f"Quantized: the weights are {choice.weights}."
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence ONNX Runtime's quantizer, which recommends its preprocessing."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -108,8 +108,8 @@ class GraphLearner(Learner):
 
 
 def _fixed() -> GenusError:
-    return GenusError("this folder holds a graph of ONNX Runtime, which answers (genus evaluate), and cannot be trained, "
-                      "changed or exported; take the folder it was made of")  # fmt: skip
+    return GenusError("this folder holds a graph of ONNX Runtime, which answers (genus evaluate), and cannot be "
+                      "trained, changed or exported; take the folder it was made of")  # fmt: skip
 
 
 def padded(packed: Packed) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
