@@ -87,7 +87,7 @@ def prune(
     out: Out,
     heads: Keep = None,
     feedforward: Keep = None,
-    validation: Annotated[Path | None, typer.Option(metavar="FILE", help="A table for the scores, else --data.")] = None,
+    validation: Annotated[Path | None, typer.Option(metavar="FILE", help="A table for scores, else --data.")] = None,
     task: TaskName = None,
     text: Texts = [],
     label: Label = None,
