@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -23,11 +24,13 @@ from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.text import read_documents
-from genus.tokens import TokenizerConfig
 from genus.tokens.algorithms.wordpiece import WordPiece
 from genus.tokens.tokenizer import Tokenizer
 from genus.train.run import Run
 from small import shrunk
+
+if TYPE_CHECKING:
+    from genus.tokens import TokenizerConfig
 
 CLASSES = SequenceClassification(labels=("animals", "tools"), texts=1, dropout=0.0)
 ANIMALS, TOOLS = ("cat", "dog", "horse", "bird"), ("saw", "hammer", "pliers", "drill")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,18 +20,21 @@ from genus.export.folder import LoadedModel, load, save
 from genus.export.verify import verify
 from genus.objectives import answering
 from genus.tasks.start import Start
-from genus.tokens.tokenizer import Tokenizer
-from genus.train.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from genus.tokens.tokenizer import Tokenizer
+    from genus.train.run import Run
 
 FLOAT32 = 1e-6
 """Float32 sums in another order, relative to the largest output."""
 SLOPES = 1e-4
 """A difference quotient in float64 with steps of 1e-4."""
 PRUNABLE = ("albert", "bert", "distilbert", "electra", "ernie2", "genus", "gpt", "gpt2", "gpt3", "gpt-j", "llama",
-            "megatron-bert", "roberta", "spanbert", "wangchanberta", "codex", "ctrl", "turing-nlg")  # fmt: skip
+            "megatron-bert", "roberta", "spanbert", "wangchanberta", "codex", "ctrl", "turing-nlg", "bart", "mass",
+            "transformer")  # fmt: skip
 OTHERS = ("xlnet", "transformer-xl", "linformer", "bigbird", "reformer", "chinchilla", "t5")
 SAME_CLASS = ("bert", "distilbert", "electra", "roberta")
 """Those of which a class of transformers holds fewer feed-forward units in every layer."""

@@ -33,6 +33,10 @@ DROP = 0.01
 """Most that a score may fall by, where nothing else is said: one percentage point."""
 
 
+INT8_PRODUCTS = 4
+"""ONNX Runtime's `accuracy_level` of products with blocks: activations have 8 bits in them; others are slower."""
+
+
 class Quantization(Part, ABC):
     """The slot of quantizations."""
 
@@ -69,7 +73,7 @@ class BlockWeights(Quantization):
     """Weight-only quantization: weights of 8 or 4 bits with a scale for each block of an output's inputs.
 
     Activations stay in float32, but for products on CPUs, where each block of them gets 8 bits while it is multiplied.
-    Embeddings stay as they are. Source: ONNX Runtime's `MatMulNBits`.
+    Source: ONNX Runtime's `MatMulNBits` and `GatherBlockQuantized`, for embeddings.
     """
 
     bits: Literal[4, 8] = 8
@@ -85,11 +89,15 @@ class BlockWeights(Quantization):
         """Write the quantized graph of a float32 graph."""
         import onnx
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+        from onnxruntime.quantization.onnx_model import ONNXModel
 
         with _quietly():
+            graph = ONNXModel(onnx.load(source))
+            graph.replace_gemm_with_matmul()  # the only product that has blocks
             maker = MatMulNBitsQuantizer(
-                onnx.load(source), bits=self.bits, block_size=self.block, is_symmetric=True, accuracy_level=4
-            )
+                graph.model, bits=self.bits, block_size=self.block, is_symmetric=True, accuracy_level=INT8_PRODUCTS,
+                op_types_to_quantize=("MatMul", "Gather"), quant_axes=(("MatMul", 0), ("Gather", 1)),
+            )  # fmt: skip
             maker.process()
             big = source.with_name(f"{source.name}.data").exists()
             maker.model.save_model_to_file(str(target), use_external_data_format=big)
