@@ -63,6 +63,7 @@ class Padded(Learner):
         self.graph = torch.compile(Graph(what).eval(), dynamic=True)
 
     def outputs(self, batch: Batch, **given: Any) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the outputs of the head at the batch's targets."""
         found = self.graph(*map(torch.from_numpy, padded(batch.tokens)))
         at = torch.from_numpy(row_of(batch.tokens))[batch.targets[self.name].index]
         return {self.name: {name: one[at].float() for name, one in zip(self.names, found, strict=True)}}

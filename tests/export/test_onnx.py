@@ -237,7 +237,7 @@ def test_a_damaged_graph(tuned: Callable[..., LoadedModel], tmp_path: Path) -> N
     path.write_bytes(whole)
     record = json.loads((out / graphs.RECORD).read_text())
     (out / graphs.RECORD).write_text(json.dumps(record | {"head": "masked_lm"}))
-    with pytest.raises(GenusError, match="which recipe.json lacks"):
+    with pytest.raises(GenusError, match="which recipe"):
         load(out)
     (out / graphs.RECORD).write_text("{}")
     with pytest.raises(GenusError, match="is damaged"):
