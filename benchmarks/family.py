@@ -214,16 +214,19 @@ def results(options: argparse.Namespace, jobs: list[Job], failed: dict[str, str]
 
 
 def take_over(jobs: list[Job], path: Path) -> None:
-    """Let the runs in earlier results serve that had the same choices and device, so that their folders may be gone."""
+    """Let the runs in earlier results serve that had the same choices, so that their folders may be gone.
+
+    Each tells its own device and commit; what is measured are scores, which depend on these no more than on rounding.
+    """
     if not path.exists():
         return
-    earlier, device = json.loads(path.read_text(encoding="utf-8"))["runs"], surroundings(torch.device("cpu"))["device"]
+    earlier = json.loads(path.read_text(encoding="utf-8"))["runs"]
     needed: set[str] = set()
     for job in reversed(jobs):  # what others need comes before them, and must have its folder
         found = earlier.get(job.name)
         if job.done() is not None:
             continue
-        if found and job.name not in needed and job.fits(found) and found["surroundings"]["device"] == device:
+        if found and job.name not in needed and job.fits(found):
             job.take(found)
         else:
             needed |= {*job.needs}

@@ -21,6 +21,7 @@ from genus.errors import GenusError
 from genus.files import write_json
 from genus.model.cpu import tune_cpu_process
 from genus.openmp import choose_waiting
+from genus.recipe import Recipe
 from genus.train.display import clock
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Job:
 
     def fits(self, found: dict[str, Any]) -> bool:
         """Return whether a result was made with the same choices."""
-        return bool(found["choices"] == json.loads(json.dumps(self.choices)))
+        return bool(renewed(found["choices"]) == json.loads(json.dumps(self.choices)))
 
     def take(self, found: dict[str, Any]) -> None:
         """Make a result one's own."""
@@ -67,6 +68,16 @@ class Job:
     def log(self) -> Path:
         """What it says."""
         return self.result.with_suffix(".log")
+
+
+def renewed(choices: Any) -> Any:
+    """Return a result's choices with its recipe as it is written today: what it did not know has its default."""
+    if not isinstance(choices, dict) or "recipe" not in choices:
+        return choices
+    try:
+        return choices | {"recipe": json.loads(json.dumps(Recipe.from_json(choices["recipe"]).written()))}
+    except GenusError:  # of a kind that is gone
+        return choices
 
 
 @dataclass

@@ -7,7 +7,8 @@ All are pretrained on books for the same FLOPs, and fine-tuned to write one-sent
 members, topics of news (AG News); the model, the tokenizer, the objective and the optimizer of pretraining are the
 row's own. `members` has one pretraining a row and three fine-tunings from it, and three from random weights;
 `objectives`, as Raffel et al. 2019, tables 4 and 5, three pretrainings with a fine-tuning each. What is finished is not
-done again: stop it at any moment and run the same command. `--report` writes what there is.
+done again, also where only the results are left: stop it at any moment and run the same command. `--report` writes what
+there is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from family import FAILED, SAMPLE, carried_out
+from family import FAILED, SAMPLE, carried_out, take_over
 from family_data import write_corpus
 from family_runs import Words
 from jobs import Job
@@ -225,6 +226,7 @@ def table(found: dict[str, dict[str, Any]], study: str) -> str:
 def main() -> None:
     options = parsed()
     jobs = plan(options)
+    take_over(list(jobs.values()), options.results)
     failed = {} if options.report else carried_out(options, list(jobs.values()))
     found = scores(options, jobs)
     write_json(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from genus import catalog
 from genus.doctor import PLATEAU
 from genus.evaluate.interval import interval, t_quantile
 from genus.evaluate.tags import EntityF1
@@ -158,3 +159,19 @@ def test_scores_follow_from_the_rows(study: dict[str, ModuleType]) -> None:
         {"0": [{"label": "a", "predicted": "a"}, {"label": "a", "predicted": "b"}]}, ["a", "b"]
     )
     assert (told["above"], told["below"], told["answers"]) == ({"0": "10"}, {"0": "11"}, {"0": "01"})
+
+
+def test_a_result_serves_as_long_as_its_recipe_says_the_same() -> None:
+    """A recipe that was written before a choice existed is one with the choice's default."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+        jobs = importlib.import_module("jobs")
+    row = catalog.load("bert/tiny")
+    job = jobs.Job("bert", dict, Path("result.json"), {"recipe": row.written(), "seeds": (0, 1)}, 1.0)
+    older = row.written()
+    del older["finetuning"]["keep"], older["finetuning"]["reinitialize"]
+    assert job.fits({"choices": {"recipe": older, "seeds": [0, 1]}})
+    assert not job.fits({"choices": {"recipe": older, "seeds": [0]}})
+    for other in (row.override("finetuning.keep", "last"), row.override("model.layers", 1)):
+        assert not job.fits({"choices": {"recipe": other.written(), "seeds": [0, 1]}})
+    assert not job.fits({"choices": {"recipe": older | {"gone": 1}, "seeds": [0, 1]}})

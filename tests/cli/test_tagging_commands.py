@@ -55,6 +55,43 @@ def test_sentences_are_learned_by_heart_and_the_model_goes_everywhere(
     assert document(capsys, "evaluate", tmp_path / "exported", table, *columns, "--run", "device=cpu") == found
 
 
+@pytest.mark.parametrize("crf", ["false", "true"])
+def test_an_lstm_over_the_words_learns_too_and_is_kept_in_a_folder_of_our_own(
+    capsys: Captured, place: Place, tmp_path: Path, crf: str
+) -> None:
+    """Two words of one kind in a row are one name: what a tag is depends on the word before."""
+    rows = sentences()
+    for row in rows:
+        tags = row["pos"]
+        row["pos"] = ["I-SEA" if i and tag != "O" and tags[i - 1] != "O" else tag for i, tag in enumerate(tags)]
+    table, columns = write(tmp_path / "train.jsonl", rows), ["--text", "words", "--label", "pos"]
+    kind = [
+        "--task",
+        "recurrent-tagging",
+        "--task-set",
+        "size=16",
+        "--task-set",
+        "layers=1",
+        "--task-set",
+        f"crf={crf}",
+    ]
+    report = document(
+        capsys, "finetune", place.run, table, "--validation", table, "--out", tmp_path / "out", *columns, *QUICK[2:],
+        *HARD, *kind,
+    )  # fmt: skip
+    assert report["summary"]["validation"]["entity_f1"]["mean"] > 0.95
+    model, answers = tmp_path / "out" / "model", tmp_path / "answers.jsonl"
+    found = document(capsys, "evaluate", model, table, *columns, "--answers", answers, "--run", "device=cpu")
+    assert found == report["seeds"][0]["metrics"]["validation"]
+    for line, row in zip(answers.read_text().splitlines(), rows, strict=True):
+        answer = json.loads(line)
+        assert len(answer["predicted"]) == len(row["pos"])
+        assert all(0 < chance <= 1 for chance in answer["scores"])
+    exported = document(capsys, "export", model, "--out", tmp_path / "exported")
+    assert exported["model_type"] != "bert"
+    assert document(capsys, "evaluate", tmp_path / "exported", table, *columns, "--run", "device=cpu") == found
+
+
 GOOD = [{"tokens": ["wave", "oven"], "ner_tags": ["B-X", "O"]}] * 3
 BAD = {
     "a column that is not there": ([{"text": "wave"}], GOOD, "train.jsonl, line 1: there is no column 'tokens'"),

@@ -111,9 +111,9 @@ TaskName = Annotated[
     str,
     typer.Option(
         "--task",
-        help="classification, multi-label, regression, tagging, choice, question-answering, completion, text-to-text, "
-        "entities-to-text; a dataset: one of GLUE such as sst2 (as text to text, sst2-as-text), squad, squad2, "
-        "conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
+        help="classification, multi-label, regression, tagging, recurrent-tagging, character-spans, choice, "
+        "question-answering, completion, text-to-text, entities-to-text; a dataset: one of GLUE such as sst2 (as text "
+        "to text, sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]

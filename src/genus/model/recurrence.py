@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from genus.batch import Packed
 
@@ -40,18 +40,23 @@ class Steps:
     @classmethod
     def of(cls, packed: Packed, *, backward: bool = False) -> Steps:
         """Return the steps of a stream, from the first token of each sequence on, or from the last one back."""
-        spans = np.array(packed.spans(), dtype=np.int64).reshape(-1, 2)
+        return cls.over(packed.spans(), packed.ids.device, backward=backward)
+
+    @classmethod
+    def over(cls, sequences: Sequence[tuple[int, int]], device: torch.device, *, backward: bool = False) -> Steps:
+        """Return the steps of sequences of which each begins and ends so on an axis of a device."""
+        spans = np.array(sequences, dtype=np.int64).reshape(-1, 2)
         lengths = spans[:, 1] - spans[:, 0]
         order = np.argsort(-lengths, kind="stable")
         lengths, first = lengths[order], spans[order, int(backward)] - int(backward)
         sizes = np.cumsum(np.bincount(lengths)[:0:-1])[::-1].tolist()
         sign = -1 if backward else 1
         places = [first[:0], *(first[:size] + sign * step for step, size in enumerate(sizes))]
-        index, sequences, starts = (
-            torch.from_numpy(each).to(packed.ids.device, non_blocking=True)
+        index, numbers, starts = (
+            torch.from_numpy(each).to(device, non_blocking=True)
             for each in (np.concatenate(places), order, spans[order, 0])
         )
-        return cls(tuple(sizes), index, sequences, starts)
+        return cls(tuple(sizes), index, numbers, starts)
 
     def taken(self, x: Tensor) -> Tensor:
         """Return vectors (O, ...) in time-major order for those of the packed axis."""

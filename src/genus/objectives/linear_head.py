@@ -62,7 +62,7 @@ class LinearObjective(Objective):
         """Return one target per sequence if pooled, else one per token."""
         return {self.target: sequences if self.pooled else tokens}
 
-    def build(self, model: Model, vocab_size: int) -> LinearHead:
+    def build(self, model: Model, vocab_size: int) -> Head:
         """Build the linear head."""
         return LinearHead(self, model)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 from genus.tasks.table import TWICE
@@ -82,10 +83,51 @@ def answers_in(row: dict[str, Any], column: str) -> list[tuple[str, int]] | None
     return [(text, start) for text, start in found if text.strip()]
 
 
+def spans_in(row: dict[str, Any], column: str, length: int) -> list[tuple[int, int, str]] | None:
+    """Return the marked spans of a column, sorted: first character, the character after the last, label.
+
+    They are a list of objects with `start`, `end` and `label`, or of lists [start, end, label].
+
+    Returns:
+        The spans; empty: there are none; None: the column has no value.
+
+    Raises:
+        ValueError: the column holds something else, a span that is not within the text's `length`, or two that overlap.
+    """
+    several = several_in(row, column, "spans")
+    if several is None:
+        return None
+    found = []
+    for one in several:
+        values = [one.get(key) for key in ("start", "end", "label")] if isinstance(one, dict) else one
+        if not isinstance(values, list) or len(values) != 3 or None in values:
+            raise ValueError(f"column {column!r}: expected spans {{start, end, label}} or [start, end, label], got "
+                             f"{one!r:.60}")  # fmt: skip
+        start, end = (_character(value, column, name) for value, name in zip(values, ("start", "end"), strict=False))
+        if not 0 <= start < end <= length:
+            raise ValueError(
+                f"column {column!r}: the span {start} to {end} is not within a text of {length} characters"
+            )
+        if not (label := written(values[2], column).strip()):
+            raise ValueError(f"column {column!r}: the span {start} to {end} has no label")
+        found.append((start, end, label))
+    found.sort()
+    for (_, end, one), (start, _, other) in pairwise(found):
+        if start < end:
+            raise ValueError(f"column {column!r}: spans of {one} and {other} overlap at character {start}; a character "
+                             "can be told one label, so leave one of the two out")  # fmt: skip
+    return found
+
+
 def _start(value: Any, column: str) -> int:
     """Return where an answer begins."""
+    return _character(value, column, "answer_start")
+
+
+def _character(value: Any, column: str, name: str) -> int:
+    """Return a number of characters."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
-        raise ValueError(f"column {column!r}: answer_start {value!r:.40} is no number of characters")
+        raise ValueError(f"column {column!r}: {name} {value!r:.40} is no number of characters")
     return int(value)
 
 

@@ -70,11 +70,13 @@ class LabeledRow:
     """Where labels that stand in the last text begin there, in characters."""
     id: str | None = None
     """The row's own name, where it has one."""
+    ends: tuple[int, ...] = ()
+    """Where labels that stand in the last text end, the character after, if they do not tell it themselves."""
 
     @property
     def content(self) -> tuple[object, ...]:
         """All that results depend on."""
-        return (self.texts, self.label, self.starts) if self.starts else (self.texts, self.label)
+        return (self.texts, self.label, *filter(None, (self.starts, self.ends)))
 
     @property
     def labels(self) -> tuple[str, ...]:

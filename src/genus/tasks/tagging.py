@@ -18,7 +18,9 @@ from genus.evaluate.tags import (
     of_names,
     scheme_of,
 )
+from genus.objectives.supervised.recurrent import RecurrentTokenClassification
 from genus.objectives.supervised.token import OUTSIDE, TokenClassification
+from genus.part import Count, Depth
 from genus.tasks import Task
 from genus.tasks.cell import several_in, written
 from genus.tasks.checks import contradictory, overlap, rare, repeated, spellings
@@ -132,3 +134,23 @@ class Tagging(Task):
         pairs = [(row, tag) for row in rows for tag in row.labels or [None] * len(row.texts)]
         labels = targets([replace(row, label=tag) for row, tag in pairs], objective, path)
         return encode_words(tokenizer, rows, labels, objective.name, max_length)
+
+
+class RecurrentTagging(Tagging):
+    """Token classification by an LSTM in both directions over the words, as over features that are not trained."""
+
+    learns: ClassVar = RecurrentTokenClassification
+
+    layers: Depth = 2
+    """Layers of the LSTM (Devlin et al. 2018, section 5.3)."""
+    size: Count = 768
+    """Dimension of each direction (Devlin et al. 2018, section 5.3)."""
+    crf: bool = False
+    """Whether the tags of a sentence are decided on together, by a conditional random field."""
+
+    def objective(self, labels: Sequence[str]) -> RecurrentTokenClassification:
+        """Return the tagging objective with the LSTM."""
+        simple = super().objective(labels)
+        return RecurrentTokenClassification(
+            labels=simple.labels, usual=simple.usual, layers=self.layers, size=self.size, crf=self.crf
+        )

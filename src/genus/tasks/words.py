@@ -7,17 +7,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
 from genus.errors import GenusError
 from genus.examples import Example, Sequence
 from genus.tasks.encode import EncodedTexts, in_the_median
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
+    from genus.batch import Targets
     from genus.objectives.supervised import FineTuned
     from genus.objectives.supervised.token import TokenClassification
     from genus.tasks.answer import Outputs
@@ -75,6 +78,10 @@ class EncodedWords(EncodedTexts):
         """Return the target indices of the chosen parts, concatenated."""
         return np.concatenate([chosen[:0], *(np.arange(*self._offsets[i : i + 2]) for i in chosen)])
 
+    def answer(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """Return the head's outputs at the words of a batch side by side (M, V): one number of each, or several."""
+        return torch.cat([found.view(len(found), -1).float() for found in outputs.values()], 1)
+
     def for_metrics(self, objective: FineTuned, outputs: Outputs, judges: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return true and predicted tags of each labeled sentence; words without a token get the usual tag."""
         predicted = [tags for tags, _ in self.answers(objective, outputs)]
@@ -85,8 +92,7 @@ class EncodedWords(EncodedTexts):
     def answers(self, objective: FineTuned, outputs: Outputs) -> list[tuple[Any, Any]]:
         """Return the tags of each sentence's words and their probabilities, None for words without a token."""
         tag, outputs_MV = cast("TokenClassification", objective), outputs.values
-        raised = np.exp(outputs_MV - outputs_MV.max(-1, keepdims=True))
-        chances = (raised.max(-1) / raised.sum(-1)).tolist()
+        chances = tag.certainty(outputs_MV).tolist()
         tags = [tag.labels[number] for number in tag.decide(outputs_MV).tolist()]
         words: list[tuple[str, float | None]] = [(tag.usual, None)] * sum(len(row.texts) for row in self.rows)
         for number, one, chance in zip(self.seen.tolist(), tags, chances, strict=True):
@@ -126,7 +132,7 @@ def encode_words(
         pieces = [known[word][:room] for word in row.texts]
         lost += [len(known[word]) - room for word in row.texts if len(known[word]) > room]
         present = [number for number, ids in enumerate(pieces) if ids]
-        for part in _parts([len(pieces[number]) for number in present], room):
+        for part in word_parts([len(pieces[number]) for number in present], room):
             several = [pieces[number] for number in present[part]]
             texts.append((np.array([id for ids in several for id in ids], np.int32),))
             firsts.append(np.cumsum([0, *map(len, several[:-1])]))
@@ -149,7 +155,14 @@ def _pieces(tokenizer: Tokenizer, words: Iterable[str]) -> dict[str, list[int]]:
     )
 
 
-def _parts(lengths: Several[int], room: int) -> list[slice]:
+def parts(lengths: Several[int], room: int) -> Iterator[slice]:
+    """Yield the parts of a text of words with so many tokens, in tokens: as many whole words each as `room` holds."""
+    ends = np.cumsum([0, *lengths])
+    for part in word_parts(lengths, room):
+        yield slice(int(ends[part.start]), int(ends[part.stop]))
+
+
+def word_parts(lengths: Several[int], room: int) -> list[slice]:
     """Cut a sequence of lengths greedily into parts whose sums are at most `room`."""
     cuts, held = [0], 0
     for number, length in enumerate(lengths):

@@ -11,7 +11,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError, near
@@ -218,8 +218,7 @@ class Layout:
             return None
         model, found = self.parts(config, heads, absent)
         alike = model == recipe.model and all(
-            replace(mine, **{choice: getattr(found[name], choice) for choice in self.heads[name].free}) == found[name]
-            for name, mine in objectives.items()
+            _same_head(mine, found[name], self.heads[name].free) for name, mine in objectives.items()
         )
         return config if alike else None
 
@@ -248,6 +247,15 @@ class Layout:
                 _lay(changes[owner], _nested(steps, value))
         model = self.template.model.overlay(changes.pop("model"))
         return model, {head: self.heads[head].objective.overlay(table) for head, table in changes.items()}
+
+
+def _same_head(mine: Objective, found: Objective, free: frozenset[str]) -> bool:
+    """Return whether an objective makes the other choices, but for those that are free; or is of a kind under it."""
+    own, other = (
+        {choice: value for choice, value in one.to_json().items() if choice not in free | {"kind"}}
+        for one in (mine, found)
+    )
+    return isinstance(mine, type(found)) and own == other
 
 
 def hf_names(name: str, table: Table) -> tuple[str, ...]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from genus.objectives.supervised.sequence import SequenceClassification
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 OUTSIDE = "O"
 """Tag of words outside of every entity (Ramshaw and Marcus 1995)."""
@@ -18,3 +23,22 @@ class TokenClassification(SequenceClassification):
 
     usual: str = OUTSIDE
     """Tag of words that the tokenizer maps to no piece: `O`, or else the most frequent tag in training."""
+
+    def certainty(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
+        """Return the probability (M,) of the tag that is decided on."""
+        raised = np.exp(outputs - outputs.max(-1, keepdims=True))
+        return np.asarray(raised.max(-1) / raised.sum(-1))
+
+
+class SpanTagging(TokenClassification):
+    """Token classification of all tokens of a plain text, in IOB2, by which spans of characters are marked.
+
+    Its head is that of `TokenClassification`, and a folder's the same.
+    """
+
+    of_words: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """Name of the head: that of token classification."""
+        return "token_classification"
