@@ -39,7 +39,7 @@ class FineTuned(Objective):
     of_words: ClassVar[bool] = False
     """Whether a text is given as its words, which are tokenized one by one."""
     of_one_sequence: ClassVar[bool] = False
-    """Whether the outputs of each target depend on one sequence alone, unless the objective is symmetric."""
+    """Whether a target's outputs depend on its sequence alone, on no other one and no other target, if not symmetric."""
     teachable: ClassVar[bool] = False
     """Whether it can be learned from the outputs of another model (`soft_loss`)."""
 
