@@ -205,7 +205,9 @@ def test_a_graph_answers_and_does_nothing_else(
     save(tmp_path / "model", model.recipe, model.learner, model.tokenizer)
     out, table = tmp_path / "graph", tmp_path / "table.jsonl"
     assert main(["export", str(tmp_path / "model"), "--out", str(out), "--format", "onnx"]) == 0
-    table.write_text("".join(json.dumps({"text": text, "label": "tools"}) + "\n" for text in TEXTS * 4))
+    table.write_text(
+        "".join(json.dumps({"text": text, "label": LABELS[n % 2]}) + "\n" for n, text in enumerate(TEXTS * 4))
+    )
     for where in (tmp_path / "model", out):
         assert main(["evaluate", str(where), str(table), "--answers", str(tmp_path / f"{where.name}.jsonl")]) == 0
     one, other = ([json.loads(line) for line in (tmp_path / f"{name}.jsonl").open()] for name in ("model", "graph"))

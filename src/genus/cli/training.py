@@ -146,6 +146,22 @@ Symmetric = Annotated[
 ]
 
 
+TaskTeacher = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher", metavar="MODEL", help="A model that was fine-tuned for the task, whose answers are learned too."
+    ),
+]
+TeacherSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--teacher-set",
+        metavar="NAME=VALUE",
+        help="Of --teacher: temperature (2), the weights soft (0.5), hard (0.5) and hidden (0); repeatable.",
+    ),
+]
+
+
 def finetune(
     model: Folder,
     data: Data,
@@ -160,18 +176,8 @@ def finetune(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
-    teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="MODEL", help="A model that was fine-tuned for the task, whose answers are learned too."),
-    ] = None,
-    teacher_settings: Annotated[
-        list[str],
-        typer.Option(
-            "--teacher-set",
-            metavar="NAME=VALUE",
-            help="Of --teacher: temperature (2), the weights soft (0.5), hard (0.5) and hidden (0); repeatable.",
-        ),
-    ] = [],
+    teacher: TaskTeacher = None,
+    teacher_settings: TeacherSettings = [],
     sweep: Sweep = [],
     from_mnli: FromMnli = False,
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,

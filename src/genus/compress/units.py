@@ -6,7 +6,7 @@ Legend: U units of a module, W inputs of its output map that belong to a unit, F
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import nn
@@ -16,17 +16,17 @@ from genus.model.attention import Attention, AttentionLayer
 from genus.model.feedforward import FeedForward
 from genus.model.initialization import ResidualBranch
 from genus.model.position.bias import PositionBias
-from genus.part import Part
+from genus.part import rebuilt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
 
     from genus.model import Model, Network
+    from genus.part import Part
 
 Kind = Literal["heads", "feedforward"]
-P = TypeVar("P", bound=Part)
 ATTENTION, FEEDFORWARD, GATED = {"query", "key", "value", "out"}, {"inner", "out"}, {"gate", "inner", "out"}
 """Roles of the linear maps of modules that can be pruned; they have no other parameters."""
 
@@ -80,13 +80,14 @@ class Units:
             width = (linear.in_features if role == "out" else linear.out_features) // self.count
             index = (kept_U[:, None] * width + torch.arange(width)).flatten()
             if role == "out":
-                linear.weight = nn.Parameter(linear.weight[:, index].contiguous())
                 linear.in_features = len(index)
-                continue
-            linear.weight = nn.Parameter(linear.weight[index].contiguous())
-            linear.out_features = len(index)
-            if linear.bias is not None:
-                linear.bias = nn.Parameter(linear.bias[index].contiguous())
+            else:
+                linear.out_features = len(index)
+            for name, whole in [*linear.named_parameters(recurse=False)]:
+                columns = role == "out"
+                if columns and whole.dim() == 1:
+                    continue  # the bias of what all units add to
+                setattr(linear, name, nn.Parameter((whole[:, index] if columns else whole[index]).contiguous()))
         if isinstance(self.module, AttentionLayer):
             self.module.choice = smaller_attention(self.module.choice, len(kept_U) * self.heads, self.module.head_size)
 
@@ -160,17 +161,4 @@ def smaller_model(
             return cast("Part", replace(cast("Any", part), size=feedforward[cast("int", size)]))
         return part
 
-    return changed(model, change)
-
-
-def changed(part: P, change: Callable[[Part], Part]) -> P:
-    """Return a part with a change applied to all parts within it, the innermost first, and to itself."""
-
-    def inner(value: object) -> object:
-        if isinstance(value, tuple):
-            return tuple(map(inner, value))
-        return changed(value, change) if isinstance(value, Part) else value
-
-    values = {field.name: getattr(part, field.name) for field in fields(cast("Any", part))}
-    new = {name: made for name, value in values.items() if (made := inner(value)) is not value and made != value}
-    return cast("P", change(replace(cast("Any", part), **new) if new else part))
+    return rebuilt(model, change)

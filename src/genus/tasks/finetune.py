@@ -42,9 +42,8 @@ def finetune(
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
-    The folder receives `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and, per seed,
-    `seed-0/result.json` with the predictions `validation.jsonl` and `test.jsonl` beside it. A seed that already has a
-    result is not run again; its result is in the report.
+    The folder gets `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and, per seed,
+    `seed-0/result.json` with predictions `validation.jsonl` and `test.jsonl`. Seeds with a result are not run again.
 
     Args:
         start: recipe, tokenizer and weights.
@@ -54,7 +53,7 @@ def finetune(
         settings: hyperparameters; None: the recipe's own.
         seeds: distinct seeds.
         run: device, precision and other settings of the run.
-        accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
+        accumulate: gradient accumulation: forward passes into which one update's examples are divided.
         publish: whether the best seed's model is written.
         teacher: a model that was fine-tuned for the task, whose answers are learned too; training rows need no labels.
 
@@ -67,8 +66,9 @@ def finetune(
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
     splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
-    dropout = settings.dropout if task.dropout is None else task.dropout
-    task, objective = _resolved(replace(task, dropout=dropout), files, splits, run, teacher)
+    if task.dropout is None:
+        task = replace(task, dropout=settings.dropout)
+    task, objective = _resolved(task, files, splits, run, teacher)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)
     if "test" in splits:
         splits["test"] = splits["test"].without_placeholders(objective)

@@ -14,6 +14,7 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.export.onnx.session import GraphLearner, computed, session
 from genus.export.onnx.trace import Asked, asked, write_graph
+from genus.export.weights import weight_files
 from genus.files import beside, expecting, read_json, write_json
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 GRAPH, DATA, RECORD = "model.onnx", "model.onnx.data", "graph.json"
 """The graph (the name that optimum looks for), its weights where they are over 2 GB, and what genus knows of both."""
 USE = """The weights ({weights}) lie in a graph for ONNX Runtime, whose inputs `input_ids`, `attention_mask` and
-`token_type_ids` are the tokenizer's, padded on either side:
+`token_type_ids` (where the tokenizer gives them) are padded on either side:
 
 ```python
 import onnxruntime
@@ -80,13 +81,14 @@ def write(
         trial, graphs = Path(work) / "model", Path(work) / "graphs"
         graphs.mkdir()
         save(trial, model.recipe, model.learner, model.tokenizer, notes, generation=model.generation)
-        write_graph(what, graphs / GRAPH, name)
-        differences = compared(graphs / GRAPH, what, model)
+        segmented = "token_type_ids" in read_json(trial / "tokenizer_config.json").get("model_input_names", INPUTS)
+        write_graph(what, graphs / GRAPH, name, segmented=segmented)
+        differences = compared(graphs / GRAPH, what, model, segmented=segmented)
         if change is not None:
             (Path(work) / "changed").mkdir()
             change(graphs / GRAPH, Path(work) / "changed" / GRAPH)
             graphs = Path(work) / "changed"
-        with beside(folder, replaced) as made:
+        with beside(folder, {*replaced, *map(Path, weight_files(folder) | graph_files(folder))}) as made:
             for path in [*trial.iterdir(), *graphs.iterdir()]:
                 if path.is_file() and not path.name.endswith((".safetensors", ".index.json")):
                     shutil.copyfile(path, made / path.name)
@@ -97,7 +99,7 @@ def write(
     return differences
 
 
-def compared(path: Path, what: Asked, model: LoadedModel) -> dict[str, float]:
+def compared(path: Path, what: Asked, model: LoadedModel, *, segmented: bool) -> dict[str, float]:
     """Return the largest difference of each output of a graph from the learner's, relative to the largest output.
 
     Raises:
@@ -112,7 +114,7 @@ def compared(path: Path, what: Asked, model: LoadedModel) -> dict[str, float]:
         mask = np.ones_like(ids)
         mask[-1, 1 + ids.shape[1] // 2 :] = 0
         segments = np.zeros_like(ids)
-        if (model.recipe.model.num_segments or 1) > 1:
+        if segmented and (model.recipe.model.num_segments or 1) > 1:
             segments[:, ids.shape[1] // 2 :] = 1
         reference = what.found(*map(torch.from_numpy, (ids, mask, segments)))
         for (name, ours), theirs in zip(reference.items(), computed(run, ids, mask, segments).values(), strict=True):

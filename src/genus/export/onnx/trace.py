@@ -55,7 +55,8 @@ class Asked:
         """The head's names of the outputs, by the graph's, which are those of transformers."""
         if self.head is None:
             return {STATES: STATES}
-        found = self.found(*(torch.ones(EXAMPLE, dtype=torch.long) for _ in INPUTS))
+        ids = torch.ones(EXAMPLE, dtype=torch.long)
+        found = self.found(ids, ids, torch.zeros_like(ids))
         return {"logits" if name == "values" else name: name for name in found}
 
     def found(self, ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor) -> dict[str, Tensor]:
@@ -96,8 +97,9 @@ class Graph(nn.Module):
             self.head = cast("Head", asked.learner.heads[asked.head])
         self.last = asked.last
 
-    def forward(self, ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs, in their order."""
+    def forward(self, ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the outputs, in their order; segments are 0 where they are left out."""
+        segments_NL = torch.zeros_like(ids_NL) if segments_NL is None else segments_NL
         return tuple(self._by_name(ids_NL, mask_NL, segments_NL).values())
 
     def _by_name(self, ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor) -> dict[str, Tensor]:
@@ -132,13 +134,14 @@ def _packed(ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor) -> Packed:
     return Packed(ids_NL.flatten(), positions, sequence, offsets, length, 0, {"segment": segments_NL.flatten()})
 
 
-def write_graph(asked: Asked, path: Path, name: str) -> None:
+def write_graph(asked: Asked, path: Path, name: str, *, segmented: bool) -> None:
     """Write the graph of a learner in float32 to a file, with dynamic N and L; weights over 2 GB go beside it.
 
     Args:
         asked: what it computes.
         path: the file.
         name: name of the model, for messages.
+        segmented: whether segments are an input; else they are all 0.
 
     Raises:
         GenusError: the network cannot be traced, as where what it computes depends on lengths outside of tensors.
@@ -146,18 +149,19 @@ def write_graph(asked: Asked, path: Path, name: str) -> None:
     """
     needed("onnx", "onnxscript")
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    ids, mask, segments = (torch.ones(EXAMPLE, dtype=torch.long) for _ in INPUTS)
+    ids, mask = (torch.ones(EXAMPLE, dtype=torch.long) for _ in range(2))
     mask[1, EXAMPLE[1] // 2 :] = 0
+    given = (ids, mask, torch.zeros_like(ids)) if segmented else (ids, mask)
     size = sum(tensor.nbytes for tensor in asked.learner.state_dict().values())
     try:
         with answering(asked.learner), _quietly():
             made = torch.onnx.export(
                 Graph(asked).eval(),
-                (ids, mask, segments),
+                given,
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=(dynamic,) * len(INPUTS),
-                input_names=INPUTS,
+                dynamic_shapes=(dynamic,) * len(given),
+                input_names=INPUTS[: len(given)],
                 output_names=list(asked.outputs),
                 verbose=False,
             )

@@ -39,7 +39,7 @@ class FineTuned(Objective):
     of_words: ClassVar[bool] = False
     """Whether a text is given as its words, which are tokenized one by one."""
     of_one_sequence: ClassVar[bool] = False
-    """Whether a target's outputs depend on its sequence alone, on no other one and no other target, if not symmetric."""
+    """Whether a target's outputs depend on its sequence alone: on no other one, and on no other target."""
     teachable: ClassVar[bool] = False
     """Whether it can be learned from the outputs of another model (`soft_loss`)."""
 
