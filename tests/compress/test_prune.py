@@ -90,6 +90,18 @@ def test_fewer_units_stay_in_their_class(
     assert "transformers/hidden" in verify(tmp_path / "model", smaller.learner)
 
 
+def test_heads_that_do_not_divide_the_width(
+    member: Callable[..., LoadedModel], tables: Path, run: Run, tmp_path: Path
+) -> None:
+    """Three heads of 8 in a width of 32, which no configuration of BERT can say."""
+    model = with_four_heads(member, "bert")
+    units = units_of(model.learner.network, "heads")
+    smaller, _ = without(model, units, [3] * len(units), table_of(tables, model), run)
+    save(tmp_path / "model", smaller.recipe, smaller.learner, smaller.tokenizer)
+    verify(tmp_path / "model", smaller.learner)
+    assert load(tmp_path / "model").recipe.model.attention.heads == 3
+
+
 def test_importance_is_the_slope_of_a_gate(tables: Path, member: Callable[..., LoadedModel]) -> None:
     """Michel et al. 2019, equation 2, and Molchanov et al. 2017, equation 8, by difference quotients of each text."""
     model = with_four_heads(member, "bert")

@@ -81,7 +81,7 @@ def write(
         trial, graphs = Path(work) / "model", Path(work) / "graphs"
         graphs.mkdir()
         save(trial, model.recipe, model.learner, model.tokenizer, notes, generation=model.generation)
-        segmented = "token_type_ids" in read_json(trial / "tokenizer_config.json").get("model_input_names", INPUTS)
+        segmented = "token_type_ids" in read_json(trial / "tokenizer_config.json")["model_input_names"]
         write_graph(what, graphs / GRAPH, name, segmented=segmented)
         differences = compared(graphs / GRAPH, what, model, segmented=segmented)
         if change is not None:
