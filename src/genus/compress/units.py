@@ -14,7 +14,6 @@ from torch import nn
 from genus.errors import UsageError
 from genus.model.attention import Attention, AttentionLayer
 from genus.model.feedforward import FeedForward
-from genus.model.initialization import ResidualBranch
 from genus.model.position.bias import PositionBias
 from genus.part import rebuilt
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.model import Model, Network
+    from genus.model.initialization import ResidualBranch
     from genus.part import Part
 
 Kind = Literal["heads", "feedforward"]
@@ -101,7 +101,8 @@ def units_of(network: Network, kind: Kind) -> list[Units]:
     found: list[Units] = []
     biases = any(isinstance(module, PositionBias) for module in network.modules())
     for name, module in network.named_modules():
-        if not isinstance(module, ResidualBranch) or isinstance(module, AttentionLayer) != (kind == "heads"):
+        attends = isinstance(module, AttentionLayer)
+        if not (attends if kind == "heads" else name.rpartition(".")[2] == "feedforward"):
             continue
         roles = {
             child for child, _ in module.named_children() if any(True for _ in getattr(module, child).parameters())
@@ -113,7 +114,7 @@ def units_of(network: Network, kind: Kind) -> list[Units]:
             what = "its position bias has a value for each head" if biases and plain else type(module).__name__
             raise UsageError(f"--{kind}: {name} cannot be pruned ({what}); those can whose parameters are linear maps "
                              f"{', '.join(sorted(expected[0]))}, of any number of them")  # fmt: skip
-        found.append(_units(name, module, kind))
+        found.append(_units(name, cast("ResidualBranch", module), kind))
     if not found:
         raise UsageError(f"--{kind}: this network has none")
     return found

@@ -66,15 +66,11 @@ def finetune(
     RunFolder(folder).check("fine-tuning")
     task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
     splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
-    if task.dropout is None:
-        task = replace(task, dropout=settings.dropout)
-    task, objective = _resolved(task, files, splits, run, teacher)
+    task, objective = _resolved(task, files, splits, settings, run, teacher)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)
-    if "test" in splits:
-        splits["test"] = splits["test"].without_placeholders(objective)
     tokenizer = start.reader(objective, settings)
-    taught = () if teacher is None else (teacher.taught(objective, start.recipe, tokenizer),)
-    recipe = start.fine_tuned(objective, settings, *taught)
+    beside = () if teacher is None else (teacher.taught(objective, start.recipe, tokenizer),)
+    recipe = start.fine_tuned(objective, settings, *beside)
     experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, publish, teacher)
     with RunFolder(folder).lock():
         report = Report(
@@ -103,24 +99,30 @@ def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:
 
 
 def _resolved(
-    task: Task, files: Files, splits: dict[str, Split], run: Run, teacher: Teacher | None
+    task: Task, files: Files, splits: dict[str, Split], settings: FineTuning, run: Run, teacher: Teacher | None
 ) -> tuple[Task, FineTuned]:
-    """Return the task and its objective for the labels of the training table; say how they are understood."""
+    """Return the task and its objective for the labels of the training table; say how they are understood.
+
+    The labels of a test that stand for none are taken out of `splits`.
+    """
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
         say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
-    assert task.dropout is not None
+    dropout = settings.dropout if task.dropout is None else task.dropout
+    task = replace(task, dropout=dropout)
     if teacher is None:
         objective = task.objective([label for row in training for label in row.labels])
     else:
         objective = teacher.student_objective(task, training, run)
-    objective = objective.dropped(task.dropout)
+    objective = objective.dropped(dropout)
     if remark := task.remark(training):
         say(remark)
-    known = {name: [row for row in split.rows if row.label is not None] for name, split in splits.items()}
-    if teacher is None or known["train"]:  # rows that only the teacher answers have no labels to check
-        rows = known if teacher is not None else {name: split.rows for name, split in splits.items()}
-        for line in task.checked(rows, objective):
-            say(line)
+    rows = {name: split.rows for name, split in splits.items()}
+    if teacher is not None:  # rows that it alone answers have no labels to check
+        rows = {name: [row for row in several if row.label is not None] for name, several in rows.items()}
+    for line in task.checked(rows, objective) if rows["train"] else ():
+        say(line)
+    if "test" in splits:
+        splits["test"] = splits["test"].without_placeholders(objective)
     return task.resolved_for(objective), objective
