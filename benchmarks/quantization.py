@@ -3,8 +3,8 @@
     python benchmarks/quantization.py --model RUN/model --data validation.jsonl --task sst2
     python benchmarks/quantization.py ... --busy --compile   # beside other work; torchao compiled too: takes minutes
 
-Contenders answer the same rows through the same functions, in batches of one text and of 32; told are the medians over
-rounds of milliseconds per text, without tokenizing, in processor time of one thread with --busy, and the score on all
+Contenders answer the same rows through the same functions, in batches of one text and of 32, by turns; told are the
+medians over rounds of milliseconds per text, without tokenizing, in processor time of one thread with --busy, and the score on all
 rows. `genus` is the model as it is, in float32 and bfloat16; torchao's quantization changes its linear maps in place.
 Compiled contenders read padded texts as the graph does, with dynamic shapes. Results of a task go under its name into
 one file.
@@ -18,7 +18,7 @@ import json
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -49,6 +49,32 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "quantization-cpu.json"
 BATCHES, TIMED = (1, 32), 128
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "torchao", "transformers")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who answers."""
+
+    name: str
+    model: LoadedModel
+    megabytes: float
+    precision: str = "float32"
+
+    def row(self, table: Table) -> dict[str, Any]:
+        """Return the scores, without times."""
+        encoded = table.encoded(self.model)
+        found = outputs(self.model.learner, self.model.recipe.model, encoded, self.precision)
+        scores = measure(table.task.metrics, objective_of(self.model), encoded, found)
+        return {"contender": self.name, "scores": scores, "milliseconds": {}, "megabytes": round(self.megabytes, 2)}
+
+    def time(self, batches: list[Batch], clock: Callable[[], float]) -> float:
+        """Return the milliseconds per text of one round over the batches."""
+        half = torch.autocast("cpu", torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        with answering(self.model.learner), half:
+            begun = clock()
+            for batch in batches:
+                self.model.learner.outputs(batch)
+            return 1000 * (clock() - begun) / sum(len(batch.tokens.spans()) for batch in batches)
 
 
 class Padded(Learner):
@@ -87,40 +113,45 @@ def main() -> None:
     source = load(options.model)
     table = Table.of(options.data, source, choose(options.task))
     known = json.loads(options.results.read_text()) if options.results.exists() else {}
+    everyone = [*contenders(options.model, source, compiled=options.compile)]
+    rows = [one.row(table) for one in everyone]
+    encoded = table.encoded(source)
+    for size in BATCHES:
+        batches = [*batches_of(encoded, size, TIMED)]
+        each = [[one.time(batches, clock) for one in everyone] for _ in range(options.rounds + 1)]  # by turns
+        for number, row in enumerate(rows):
+            row["milliseconds"][str(size)] = round(median(times[number] for times in each[1:]), 3)
     found: dict[str, Any] = known | {"busy": options.busy, "texts": TIMED, "rounds": options.rounds}
     found |= surroundings(torch.device("cpu"))
     found["versions"] = found["versions"] | {name: version(name) for name in PACKAGES}
-    rows: list[dict[str, Any]] = []
-    for name, model, precision, size in contenders(options.model, source, compiled=options.compile):
-        row = {"contender": name, **worth(model, table, precision, options.rounds, clock), "megabytes": size}
-        rows.append(row)
+    found[options.task] = {"rows": len(table.rows), "seed": source.recipe.seed, "contenders": rows}
+    write_json(options.results, found)
+    for row in rows:
         print(row, flush=True)
-        found[options.task] = {"rows": len(table.rows), "seed": source.recipe.seed, "contenders": rows}
-        write_json(options.results, found)
 
 
-def contenders(folder: Path, source: LoadedModel, *, compiled: bool) -> Iterator[tuple[str, LoadedModel, str, float]]:
-    """Yield name, model, precision and megabytes of each contender."""
+def contenders(folder: Path, source: LoadedModel, *, compiled: bool) -> Iterator[Contender]:
+    """Yield the contenders."""
     whole = file_bytes(folder) / 1e6
-    yield "genus, float32", source, "float32", whole
-    yield "genus, bfloat16", source, "bfloat16", whole
+    yield Contender("genus, float32", source, whole)
+    yield Contender("genus, bfloat16", source, whole, "bfloat16")
     with TemporaryDirectory() as work:
         path = Path(work) / "float32"
         write(path, source, save)
-        yield "onnxruntime, float32", load(path), "float32", file_bytes(path) / 1e6
+        yield Contender("onnxruntime, float32", load(path), file_bytes(path) / 1e6)
         for name, choice in {
             "int8": DynamicInt8(), "int8 weights": BlockWeights(bits=8), "int4 weights": BlockWeights(bits=4)
         }.items():  # fmt: skip
             path = Path(work) / name
             write(path, source, save, change=choice.change, weights=choice.weights)
-            yield f"onnxruntime, {name}", load(path), "float32", file_bytes(path) / 1e6
+            yield Contender(f"onnxruntime, {name}", load(path), file_bytes(path) / 1e6)
     for name, model in quantized_by_torchao(source):
         size = sum(_bytes(tensor) for tensor in model.learner.state_dict().values()) / 1e6
-        yield f"torchao, {name}", model, "float32", size
+        yield Contender(f"torchao, {name}", model, size)
         if compiled:
-            yield f"torchao, {name}, compiled", replace(model, learner=Padded(model)), "float32", size
+            yield Contender(f"torchao, {name}, compiled", replace(model, learner=Padded(model)), size)
     if compiled:
-        yield "torch, float32, compiled", replace(source, learner=Padded(source)), "float32", whole
+        yield Contender("torch, float32, compiled", replace(source, learner=Padded(source)), whole)
 
 
 def quantized_by_torchao(source: LoadedModel) -> Iterator[tuple[str, LoadedModel]]:
@@ -140,26 +171,6 @@ def _bytes(tensor: torch.Tensor) -> int:
     """Return the bytes of a tensor, or of those that a quantized one is made of."""
     names = getattr(tensor, "tensor_data_names", None)
     return tensor.nbytes if names is None else sum(getattr(tensor, name).nbytes for name in names)
-
-
-def worth(model: LoadedModel, table: Table, precision: str, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
-    """Return the scores of a model, and its milliseconds per text by the size of batches."""
-    encoded = table.encoded(model)
-    found = outputs(model.learner, model.recipe.model, encoded, precision)
-    scores = measure(table.task.metrics, objective_of(model), encoded, found)
-    half = torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    times = {}
-    with answering(model.learner), half:
-        for size in BATCHES:
-            batches = [*batches_of(encoded, size, TIMED)]
-            each = []
-            for _ in range(rounds + 1):
-                begun = clock()
-                for batch in batches:
-                    model.learner.outputs(batch)
-                each.append(1000 * (clock() - begun) / min(TIMED, len(encoded)))
-            times[str(size)] = round(median(each[1:]), 3)
-    return {"scores": scores, "milliseconds": times}
 
 
 if __name__ == "__main__":
