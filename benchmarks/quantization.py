@@ -4,8 +4,8 @@
     python benchmarks/quantization.py ... --busy --compile   # beside other work; torchao compiled too: takes minutes
 
 Contenders answer the same rows through the same functions, in batches of one text and of 32, by turns; told are the
-medians over rounds of milliseconds per text, without tokenizing, in processor time of one thread with --busy, and the score on all
-rows. `genus` is the model as it is, in float32 and bfloat16; torchao's quantization changes its linear maps in place.
+medians over rounds of milliseconds per text, without tokenizing, in processor time of one thread with --busy, and the
+score on all rows. `genus` is the model as it is, in float32 and bfloat16; torchao changes its linear maps in place.
 Compiled contenders read padded texts as the graph does, with dynamic shapes. Results of a task go under its name into
 one file.
 """

@@ -97,6 +97,10 @@ class GraphLearner(Learner):
         """Raise a GenusError: a graph has outputs only."""
         raise _fixed()
 
+    def auxiliary_models(self) -> NoReturn:
+        """Raise a GenusError: nothing lies within a graph."""
+        raise _fixed()
+
     def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise a GenusError: the weights lie in the graph."""
         raise _fixed()
