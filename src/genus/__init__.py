@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from genus.catalog import load, names
     from genus.errors import GenusError, UsageError
     from genus.evaluate.attribution import attribute
+    from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
     from genus.evaluate.likelihood import log_likelihoods
     from genus.evaluate.word_perplexity import word_perplexity
+    from genus.export.adapted.folder import load as load_model
+    from genus.export.adapted.folder import load_adapter
     from genus.export.average import average_checkpoints
-    from genus.export.folder import load as load_model
     from genus.export.folder import save as save_model
     from genus.generate import Request
     from genus.generate.beam import BeamSearch
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from genus.pipeline import pretrain
     from genus.prompts.evaluation import evaluate_prompts
     from genus.recipe import Recipe
+    from genus.tasks.embed import embed
     from genus.tasks.finetune import finetune
+    from genus.tasks.predict import predict_by
     from genus.tasks.start import Start
     from genus.text import Fields
     from genus.tokens.store import Store, prepare
@@ -57,16 +61,20 @@ __all__ = [
     "attribute",
     "average_checkpoints",
     "diff",
+    "embed",
     "evaluate_prompts",
     "fill_mask",
     "finetune",
     "load",
+    "load_adapter",
     "load_model",
     "log_likelihoods",
     "names",
+    "predict_by",
     "prepare",
     "pretrain",
     "save_model",
+    "score_candidates",
     "word_perplexity",
 ]
 
@@ -87,16 +95,20 @@ _HOMES = {
     "attribute": "evaluate.attribution:attribute",
     "average_checkpoints": "export.average:average_checkpoints",
     "diff": "part:diff",
+    "embed": "tasks.embed:embed",
     "evaluate_prompts": "prompts.evaluation:evaluate_prompts",
     "fill_mask": "evaluate.fill:fill_mask",
     "finetune": "tasks.finetune:finetune",
     "load": "catalog:load",
-    "load_model": "export.folder:load",
+    "load_adapter": "export.adapted.folder:load_adapter",
+    "load_model": "export.adapted.folder:load",
     "log_likelihoods": "evaluate.likelihood:log_likelihoods",
     "names": "catalog:names",
+    "predict_by": "tasks.predict:predict_by",
     "prepare": "tokens.store:prepare",
     "pretrain": "pipeline:pretrain",
     "save_model": "export.folder:save",
+    "score_candidates": "evaluate.candidates:score_candidates",
     "word_perplexity": "evaluate.word_perplexity:word_perplexity",
 }
 

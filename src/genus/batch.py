@@ -244,6 +244,9 @@ class Batch:
     """Names of the objectives that are trained on the batch; None: all."""
     memory: Memory = field(default_factory=dict)
     """The network's memory after the batch before; empty without segment-level recurrence."""
+    cotangents: Mapping[str, Tensor] = field(default_factory=dict)
+    """Gradients of joint losses of the whole step with respect to heads' outputs for this batch, by loss: the head then
+    returns the product of both, whose gradient is that of the loss, in place of the loss."""
 
     @property
     def tokens(self) -> Packed:

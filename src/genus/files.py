@@ -99,6 +99,25 @@ def write_text(path: Path, text: str) -> None:
         raise GenusError(f"{path}: cannot hold a name that is not UTF-8 ({around!a}); rename that file") from None
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a file beside another one, whose place it takes when the block ends without an error.
+
+    Raises:
+        GenusError: the file cannot be written, as on a full disk.
+    """
+    target = Path(os.path.realpath(path))
+    work = target.with_name(f".{target.name}.{_process()}.{next(_numbers)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield work
+        os.replace(work, target)
+    except OSError as error:
+        raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
+    finally:
+        work.unlink(missing_ok=True)
+
+
 def is_stream(path: Path) -> bool:
     """Return whether a path is a device, a pipe, or the file that this process's output goes to: nothing to replace."""
     return path.exists() and not path.is_dir() and (not path.is_file() or _output(path) is not None)
@@ -153,8 +172,13 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file with checksums, and with the permissions of the umask (the library alone: its owner's).
+
+    Args:
+        path: the file.
+        tensors: by name.
+        about: further metadata.
 
     Raises:
         OSError or SafetensorError: the file cannot be written.
@@ -164,7 +188,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.touch()
     mode = path.stat().st_mode  # permissions by the umask
     checksums = json.dumps({name: checksum(tensor) for name, tensor in sorted(tensors.items())})
-    save_file(dict(tensors), path, metadata={"format": "pt", CHECKSUMS: checksums})
+    save_file(dict(tensors), path, metadata={**(about or {}), "format": "pt", CHECKSUMS: checksums})
     _sort_metadata(path)
     path.chmod(mode)
 

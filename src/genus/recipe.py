@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from genus.adapt import Adaptation
 from genus.errors import UsageError, near
 from genus.examples import ExampleFormat
 from genus.model import Model
@@ -47,6 +48,8 @@ class FineTuning(Part):
     """Special tokens that tasks of whole sequences add to the vocabulary (GPT); None: its own templates are used."""
     language_model: NotNegative = 0.0
     """Weight of the language-model loss on the texts of a task, beside the task's loss (GPT: 0.5); 0: none."""
+    adaptation: Adaptation | None = None
+    """What is trained of the pretrained network beside the head, such as LoRA; None: all of it."""
     reinitialize: Natural = 0
     """Number of top layers that are drawn anew before fine-tuning, with the pooler (Zhang et al. 2021, section 5).
     Layers that share weights are one."""

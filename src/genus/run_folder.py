@@ -56,7 +56,7 @@ class RunFolder:
         names = {path.name for path in self.path.iterdir()} - {LOCK} if self.path.is_dir() else set()
         if "report.json" in names or any(name.startswith("seed-") for name in names):
             return "a fine-tuning"
-        if "config.json" in names:
+        if names & {"config.json", "adapter_config.json"}:
             return "a model"
         if names & {"recipe.json", "checkpoints", "metrics.jsonl"}:
             return "a pretraining run"

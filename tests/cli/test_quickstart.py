@@ -16,7 +16,8 @@ import torch
 
 from genus import catalog, load_model
 from genus.cli import main, quickstart, quickstart_time
-from genus.cli.quickstart_page import BOTTOM, HEIGHT, LEFT, TICKS, TOP, WIDTH, figure, read_curve, ticks
+from genus.cli.plot import BOTTOM, HEIGHT, LEFT, TICKS, TOP, WIDTH, ticks
+from genus.cli.quickstart_page import figure, read_curve
 from genus.text import installed
 from genus.train.step import PendingResult, TrainStep
 

@@ -325,7 +325,9 @@ def same_masked(
 
 
 FREE = {"_name_or_path", "transformers_version", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"}
-"""What a configuration may say otherwise when it comes back; special tokens are written from the tokenizer."""
+FREE |= {"sentence_transformers"}
+"""What a configuration may say otherwise when it comes back; special tokens are written from the tokenizer, and what a
+regression is for, to `CrossEncoder`."""
 
 
 def there_and_back(

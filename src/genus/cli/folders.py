@@ -7,17 +7,25 @@ if TYPE_CHECKING:
     from genus.export.folder import LoadedModel
 
 
+MODELS = ("config.json", "adapter_config.json")
+"""Files by which the folder of a model, or of an adapter, is known."""
+
+
 def model_folder(folder: Path) -> Path:
     """Return the subfolder `model/` of a run folder, or the folder itself where it has none."""
-    return folder / "model" if (folder / "model" / "config.json").exists() else folder
+    return folder / "model" if any((folder / "model" / name).exists() for name in MODELS) else folder
 
 
-def read_model(folder: Path) -> "LoadedModel":
-    """Load the model of a run folder or of a model folder.
+def read_model(folder: Path, base: Path | None = None) -> "LoadedModel":
+    """Load the model of a run folder, of a model folder or of an adapter folder.
+
+    Args:
+        folder: the folder.
+        base: of an adapter, the folder of its base, or of a run; None: where the adapter says.
 
     Raises:
         GenusError: the model cannot be read.
     """
-    from genus.export.folder import load
+    from genus.export.adapted.folder import load
 
-    return load(model_folder(folder))
+    return load(model_folder(folder), base and model_folder(base))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, Folder, Running, generating_run
+from genus.cli.options import AsJson, BaseFolder, Folder, Running, generating_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
 from genus.files import reason
@@ -84,6 +84,7 @@ def generate(
     cut_prompt: CutPrompt = False,
     slots: Slots = 32,
     seed: Seed = 0,
+    base: BaseFolder = None,
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
@@ -101,7 +102,7 @@ def generate(
     decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, penalty_form, early_stopping)
     penalties = _penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams)
     run = generating_run(running)
-    source = read_model(model)
+    source = read_model(model, base)
     own = Configuration.of(source.generation or {}, reads_source="source" in source.recipe.model.streams)
     if decoding is None:
         decoding, penalties = own.decoding, penalties or [*own.penalties]
@@ -116,8 +117,7 @@ def generate(
     requests = [Request(prompt, most, samples, tuple(stop), tuple(answer)) for prompt in asked]
     say_cut(engine, requests, [f"prompt {number}" for number in range(1, len(asked) + 1)])
     if as_json:
-        found = engine.generate(requests, decoding)
-        document([_told(prompt, results) for prompt, results in zip(asked, found, strict=True)])
+        document([_told(*pair) for pair in zip(asked, engine.generate(requests, decoding), strict=True)])
     elif len(requests) == samples == 1:
         _print_growing(engine, requests, decoding)
     else:

@@ -69,7 +69,12 @@ Choices = Annotated[
 ]
 Prefix = Annotated[
     str | None,
-    typer.Option("--prefix", metavar="TEXT", help="Of text to text: what stands before every source."),
+    typer.Option(
+        "--prefix",
+        metavar="TEXT",
+        help="Of text to text: what stands before every source; of embedding: before the first text, and before all "
+        "others where `--task-set document_prefix=` says nothing else.",
+    ),
 ]
 TaskSettings = Annotated[
     list[str],
@@ -89,7 +94,7 @@ MetricName = Annotated[
         "sample_f1, subset_accuracy, hamming_loss, label_ranking_average_precision, macro_auroc; of tags entity_f1, "
         "entity_precision, entity_recall, word_accuracy; of completions and targets token_loss, perplexity, "
         "bits_per_byte, token_accuracy; of written texts exact_match, bleu, chrf, rouge1, rouge2, rouge_l, rouge_lsum, "
-        "answer_exact_match, answer_f1, span_f1; the first decides.",
+        "answer_exact_match, answer_f1, span_f1; of rankings ndcg@10, mrr@10, recall@10, map@100; the first decides.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
@@ -103,6 +108,14 @@ Folder = Annotated[
 ]
 
 
+BaseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--base", metavar="MODEL", help="Of an adapter: the model that it was trained on, if not where it was."
+    ),
+]
+
+
 def chosen_run(running: list[str], **defaults: Any) -> "Run":
     """Return the run settings, `--run` over the command's defaults, and tune this process for CPU computation."""
     from genus import catalog
@@ -111,6 +124,13 @@ def chosen_run(running: list[str], **defaults: Any) -> "Run":
 
     tune_cpu_process()
     return catalog.overridden(Run(**defaults), running, "--run")
+
+
+def ranking_run(run: "Run") -> "Run":
+    """Return the settings of a command that ranks or keeps vectors: `auto` is float32, as what is ranked is close."""
+    from dataclasses import replace
+
+    return replace(run, precision="float32") if run.precision == "auto" else run
 
 
 def generating_run(running: list[str]) -> "Run":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from genus.cli.plot import RIGHT, STYLE, WIDTH, Axis, Frame, document, ticks
 from genus.files import write_text
 from genus.train.record import read_metrics
 
@@ -16,32 +16,12 @@ if TYPE_CHECKING:
 
     Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 240, 28, 16, 40, 12
-"""Of the figure in its own units, and of its margins; the page scales it, by less than 1 on a phone."""
-POINTS, TICKS = 30, 5
-"""Most points of the training curve, each a mean, and most labels of the axis of tokens above 0."""
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2530; --faint: #69707b; --line: #d5d9e0; --paper: #fff;
-  --first: #1664c0; --second: #c2501c }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ee; --faint: #9aa3af; --line: #3a424e; --paper: #14181e; --first: #6fb1ff; --second: #ff9a66 }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 46rem;
-  margin: 0 auto; padding: 1rem 1rem 3rem }
-h1 { font-size: 1.5rem; line-height: 1.25 } h2 { font-size: 1.1rem; margin-top: 2rem }
-table { border-collapse: collapse; width: 100% }
-td, th { text-align: left; padding: .35rem .6rem .35rem 0; vertical-align: top; border-bottom: 1px solid var(--line) }
-th { font-weight: 600; color: var(--faint) } td.number { font-variant-numeric: tabular-nums }
-.bar { height: .7rem; border-radius: .35rem; background: var(--line); position: relative; min-width: 5rem }
-.bar i { position: absolute; inset: 0 auto 0 0; border-radius: .35rem; background: var(--first) }
+POINTS = 30
+"""Most points of the training curve, each a mean."""
+OWN_STYLE = """
 .random .bar i { background: var(--faint) } .scores td { vertical-align: middle } .scores td:last-child { width: 28% }
-svg { width: 100%; max-width: 34rem; height: auto } svg text { font: 13px system-ui, sans-serif; fill: var(--faint) }
-svg path { fill: none; stroke-width: 2 } svg path.grid { stroke: var(--line); stroke-width: 1 }
-svg path.first { stroke: var(--first) } svg path.second { stroke: var(--second) }
-svg text.first { fill: var(--first) } svg text.second { fill: var(--second) }
-code, pre { font: .9em ui-monospace, monospace; overflow-wrap: anywhere }
 pre { white-space: pre-wrap; border: 1px solid var(--line); border-radius: .4rem; padding: .8rem }
-.hit { font-weight: 600 } p.note { color: var(--faint) }
+.hit { font-weight: 600 }
 """
 
 
@@ -75,13 +55,7 @@ def write_page(
     words = "".join(_completion(*row) for row in completions)
     bars = "".join(_score(*row) for row in scores)
     rows = "".join(f"<tr><td><code>{_text(where)}</code></td><td>{_text(what)}</td></tr>" for where, what in places)
-    write_text(
-        path,
-        f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(title)}</title><style>{STYLE}</style></head><body>
-<h1>{_text(title)}</h1>
-{"".join(f"<p>{_text(part)}</p>" for part in lead)}
+    body = f"""{"".join(f"<p>{_text(part)}</p>" for part in lead)}
 <h2>Pretraining: loss per masked token</h2>
 {figure(*curve)}
 <h2>Fine-tuning: {_text(question)}</h2>
@@ -93,10 +67,8 @@ def write_page(
 <h2>Where everything lies</h2>
 <table>{rows}</table>
 <h2>What to type next</h2>
-<pre>{_text(chr(10).join(commands))}</pre>
-</body></html>
-""",
-    )
+<pre>{_text(chr(10).join(commands))}</pre>"""
+    write_text(path, document(title, STYLE + OWN_STYLE, body))
 
 
 def read_curve(metrics: Path, loss: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
@@ -121,32 +93,13 @@ def figure(train: Points, held_out: Points) -> str:
         return "<p>No loss was recorded.</p>"
     right = max(tokens for tokens, _ in every) or 1.0
     low, high = int(min(loss for _, loss in every)), int(max(loss for _, loss in every)) + 1
-
-    def at(tokens: float, loss: float) -> str:
-        x = LEFT + tokens / right * (WIDTH - LEFT - RIGHT)
-        return f"{x:.1f} {TOP + (high - loss) / (high - low) * (HEIGHT - TOP - BOTTOM):.1f}"
-
-    lines = []
-    for loss in range(low, high + 1):
-        x, y = at(0.0, loss).split(" ")
-        grid = f'<path class="grid" d="M{x} {y} H{WIDTH - RIGHT}"/>'
-        lines.append(f'{grid}<text x="{LEFT - 8}" y="{float(y) + 4:.1f}" text-anchor="end">{loss}</text>')
-    for tokens in ticks(right):
-        x, _ = at(tokens, low).split(" ")
-        lines.append(f'<text x="{x}" y="{HEIGHT - 22}" text-anchor="middle">{tokens / 1e6:g}</text>')
-    lines.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">million tokens of text</text>')
+    x = Axis(0.0, right, [(tokens, f"{tokens / 1e6:g}") for tokens in ticks(right)], "million tokens of text")
+    frame, drawn = Frame(x, Axis(low, high, [(loss, str(loss)) for loss in range(low, high + 1)])), []
     for name, points, label, height in (("first", smooth, "training", 28), ("second", held_out, "held-out text", 46)):
         if points:
-            lines.append(f'<path class="{name}" d="M{" L".join(at(*point) for point in points)}"/>')
-            lines.append(f'<text class="{name}" x="{WIDTH - RIGHT}" y="{height}" text-anchor="end">{label}</text>')
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss against tokens">{"".join(lines)}</svg>'
-
-
-def ticks(right: float) -> list[float]:
-    """Return 0 and the multiples of 1, 2 or 5 times a power of ten up to `right`, at most `TICKS` of them."""
-    power = 10.0 ** math.floor(math.log10(right / TICKS))
-    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if right / step <= TICKS)
-    return [number * step for number in range(int(right / step) + 1)]
+            drawn.append(frame.path(name, points))
+            drawn.append(f'<text class="{name}" x="{WIDTH - RIGHT}" y="{height}" text-anchor="end">{label}</text>')
+    return frame.svg("Loss against tokens", drawn)
 
 
 def _mean(points: Points) -> tuple[float, float]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from genus.errors import UsageError, near
 
 if TYPE_CHECKING:
+    from genus.recipe import Recipe
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
 
 
 def kind_of(task: "Task") -> str:
@@ -66,3 +68,51 @@ def choose(
     }
     task = task.overlay({name: value for name, value in asked.items() if value is not None and value != []})
     return overridden(task, settings, "--task-set")
+
+
+def with_adaptation(recipe: "Recipe", kind: str | None, settings: Sequence[str]) -> "Recipe":
+    """Return a recipe with the adaptation of fine-tuning of a kind, as `--adapt` names it, and with these settings.
+
+    Raises:
+        UsageError: there is no such kind, or a setting is unknown, or of nothing.
+    """
+    from dataclasses import replace
+
+    from genus.adapt import Adaptation
+    from genus.catalog import overridden
+    from genus.part import slots_of
+
+    kinds = {_adaptation(name): part for name, part in slots_of(Adaptation).items()}  # type: ignore[type-abstract]
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"--adapt: there is no {kind!r}.{near(kind, list(kinds))}")
+    chosen = recipe.finetuning.adaptation if kind is None else kinds[kind]()
+    if chosen is None:
+        if settings:
+            raise UsageError("--adapt-set: nothing is adapted; name the kind with --adapt")
+        return recipe
+    return replace(
+        recipe, finetuning=replace(recipe.finetuning, adaptation=overridden(chosen, settings, "--adapt-set"))
+    )
+
+
+def augmentation_of(kind: str | None, settings: Sequence[str]) -> "Augmentation | None":
+    """Return the augmentation of a kind, as `--augment` names it, with these settings; None where none is named.
+
+    Raises:
+        UsageError: there is no such kind, or a setting is unknown, or of nothing.
+    """
+    from genus.catalog import overridden
+    from genus.part import slots_of
+    from genus.tasks.augment import Augmentation
+
+    kinds = {_spelled(name): part for name, part in slots_of(Augmentation).items()}  # type: ignore[type-abstract]
+    if kind is not None and kind not in kinds:
+        raise UsageError(f"--augment: there is no {kind!r}.{near(kind, list(kinds))}")
+    if kind is None and settings:
+        raise UsageError("--augment-set: nothing is augmented; name the kind with --augment")
+    return None if kind is None else overridden(kinds[kind](), settings, "--augment-set")
+
+
+def _adaptation(kind: str) -> str:
+    """Return the name of an adaptation as `--adapt` takes it: `LoRA` is lora, `PrefixTuning` prefix-tuning."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "-", kind).lower()

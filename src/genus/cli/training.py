@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,8 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
+    from genus.tasks import Task
+    from genus.tasks.dataset import Files
     from genus.tasks.report import Report
     from genus.tasks.teacher import Teacher
 
@@ -111,9 +113,10 @@ TaskName = Annotated[
     str,
     typer.Option(
         "--task",
-        help="classification, multi-label, regression, tagging, recurrent-tagging, character-spans, choice, "
-        "question-answering, completion, text-to-text, entities-to-text; a dataset: one of GLUE such as sst2 (as text "
-        "to text, sst2-as-text), squad, squad2, conll2003, race, dream, arc, xcopa; or all of GLUE: glue.",
+        help="classification, contrastive-classification, multi-label, regression, tagging, recurrent-tagging, "
+        "character-spans, choice, question-answering, completion, text-to-text, entities-to-text, sentence-embedding, "
+        "reranking; a dataset: one of GLUE such as sst2 (as text to text, sst2-as-text), squad, squad2, conll2003, "
+        "race, dream, arc, xcopa; or all of GLUE: glue.",
     ),
 ]
 Table = Annotated[Path | None, typer.Option(metavar="FILE", show_default=False)]
@@ -143,6 +146,35 @@ FromMnli = Annotated[
 ]
 Symmetric = Annotated[
     bool, typer.Option("--symmetric", help="Read pairs in both orders and add their states, as GPT for similarity.")
+]
+
+Adapt = Annotated[
+    str | None,
+    typer.Option(
+        "--adapt",
+        metavar="KIND",
+        help="Train few parameters: lora, adapters, prefix-tuning, prompt-tuning, biases, last-layers or ia3.",
+    ),
+]
+AdaptSettings = Annotated[
+    list[str],
+    typer.Option("--adapt-set", metavar="PATH=VALUE", help="Change one choice of it, such as rank=8; repeatable."),
+]
+
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        "--augment",
+        metavar="KIND",
+        help="With few labels: random-edits, masked-replacement, back-translation, mixup or self-training.",
+    ),
+]
+AugmentSettings = Annotated[
+    list[str],
+    typer.Option("--augment-set", metavar="PATH=VALUE", help="Change one choice of it, such as copies=4; repeatable."),
+]
+Accumulate = Annotated[
+    int, typer.Option(help="Forward passes that the examples of an update are divided into, which need less memory.")
 ]
 
 
@@ -181,7 +213,12 @@ def finetune(
     sweep: Sweep = [],
     from_mnli: FromMnli = False,
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
+    accumulate: Accumulate = 1,
     random: Annotated[bool, typer.Option("--random", help="Start from random weights, as a comparison.")] = False,
+    adapt: Adapt = None,
+    adapt_settings: AdaptSettings = [],
+    augment: Augment = None,
+    augment_settings: AugmentSettings = [],
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -190,21 +227,22 @@ def finetune(
 
     The mean of each metric is reported with its 95 % interval.
     """
-    from genus.cli.folders import read_model
-    from genus.cli.suite import published, refuse, run_all, settled
-    from genus.cli.task import choose
-    from genus.tasks.dataset import Files
+    from genus.cli.folders import model_folder, read_model
+    from genus.cli.suite import refuse, run_all, settled
+    from genus.cli.task import augmentation_of, choose, with_adaptation
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
     from genus.tasks.suite import SUITES
     from genus.tasks.sweep import grid
     from genus.tasks.sweep import sweep as swept
 
-    run, values = chosen_run(running), grid(sweep)
+    run, values, few = chosen_run(running), grid(sweep), augmentation_of(augment, augment_settings)
     source = read_model(model)
-    start = Start(settled(source.recipe, task, settings), source.tokenizer, None if random else source.learner)
+    row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
+    start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
-        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, teacher)
+        of_one = accumulate > 1 or few or teacher
+        refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, of_one)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
         return
     if from_mnli:
@@ -212,11 +250,18 @@ def finetune(
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    found = Files.find(data, (*asked.columns, *asked.label_columns)) if data.is_dir() else Files(data)
-    files = Files(found.train, validation or found.validation, test or found.test)
-    guide = _teacher(teacher, teacher_settings)
-    best = swept(start, asked, files, out / "sweep", values, run=run, teacher=guide).finetuning if values else None
-    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), run=run, teacher=guide)
+    files = _files(data, asked, validation, test)
+    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few}
+    how["teacher"] = _teacher(teacher, teacher_settings)
+    best = swept(start, asked, files, out / "sweep", values, **how).finetuning if values else None
+    report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
+    _tell(report, task, as_json)
+
+
+def _tell(report: "Report", task: str, as_json: bool) -> None:
+    """Print a report as a table, with what papers report on a task of that name below, or as one JSON document."""
+    from genus.cli.suite import published
+
     if as_json:
         document(report.to_json())
         return
@@ -237,6 +282,14 @@ def _teacher(folder: Path | None, settings: list[str]) -> "Teacher | None":
             raise UsageError("--teacher-set: says how a teacher's answers are learned; name one with --teacher MODEL")
         return None
     return Teacher(folder, read_model(folder), catalog.overridden(Teaching(), settings, "--teacher-set"))
+
+
+def _files(data: Path, task: "Task", validation: Path | None, test: Path | None) -> "Files":
+    """Return the tables of a folder, or one table, and those that are named apart."""
+    from genus.tasks.dataset import Files
+
+    found = Files.find(data, (*task.columns, *task.label_columns)) if data.is_dir() else Files(data)
+    return Files(found.train, validation or found.validation, test or found.test)
 
 
 def _print(report: "Report") -> None:

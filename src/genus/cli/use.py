@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.compress import export_graph
-from genus.cli.folders import read_model
+from genus.cli.embed import Passages, evaluate_retrieval
+from genus.cli.features import WORD_SIMILARITY, word_similarity
+from genus.cli.folders import model_folder, read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
     AsJson,
+    BaseFolder,
     Choices,
     Codes,
     Field,
@@ -25,6 +28,7 @@ from genus.cli.options import (
     TaskSettings,
     Title,
     chosen_run,
+    ranking_run,
 )
 from genus.cli.output import Counter, check_outputs, columns, document
 from genus.cli.prompts import (
@@ -57,10 +61,12 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
-        "encoder-decoder on a table; `wikitext`: "
-        "perplexity per word of wiki.test.tokens, from subwords."
+        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
+        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords."
     ),
 ]
+EMBEDDING = "sentence-embedding"
+"""The task for which a model needs no fine-tuning: the means of its hidden states are vectors too."""
 Answers = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")]
 
 
@@ -74,6 +80,7 @@ def evaluate(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
+    passages: Passages = None,
     answers: Answers = None,
     field: Field = "text",
     title: Title = None,
@@ -88,6 +95,7 @@ def evaluate(
     cut_prompts: CutPrompts = False,
     results: Results = None,
     stride: Stride = None,
+    base: BaseFolder = None,
     settings: Settings = [],
     running: Running = [],
     as_json: AsJson = False,
@@ -97,15 +105,13 @@ def evaluate(
     A pretrained one on text (losses, perplexity, bits per byte), with `--prompts` on tasks that it is asked in words,
     or with `--task completion` on the completions of a table; a fine-tuned one on a table.
     """
-    from genus.text import Fields
-
     check_outputs({"--answers": answers, "--results": results}, [*data, *examples])
     precision = "auto" if prompts is None and task != WIKITEXT else "float32"  # what is ranked differs by little
     run = chosen_run(running, evaluate_batches=1_000_000, precision=precision)
     of_text: dict[str, object] = {"--title": title, "--codes": codes, "--source": source, "--set": settings}
     of_tables: dict[str, object] = {
         "--text": text, "--label": label, "--choices": choices, "--prefix": prefix, "--metric": metric,
-        "--task-set": task_settings,
+        "--task-set": task_settings, "--passages": passages,
     }  # fmt: skip
     of_prompts = {"--tasks": tasks, "--shots": shots, "--examples": examples, "--limit": limit, "--results": results}
     if prompts is not None:
@@ -121,8 +127,20 @@ def evaluate(
         measure_words(model, data, stride, run, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    fields = Fields(field, title, tuple(codes), source)
-    _print(_measured(model, data, task, of_tables, answers, fields, run, settings), as_json)
+    if task == WORD_SIMILARITY:
+        others = {name: value for name, value in of_tables.items() if name != "--task-set"}
+        _refuse(f"other evaluation than --task {WORD_SIMILARITY}", {**others, "--answers": answers, **of_text})
+        _print(word_similarity(model, base, data, task_settings, run), as_json)
+        return
+    fields = _fields(field, title, codes, source)
+    _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
+
+
+def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":
+    """Return the fields of text."""
+    from genus.text import Fields
+
+    return Fields(field, title, tuple(codes), source)
 
 
 def _print(found: "Metrics", as_json: bool) -> None:
@@ -140,18 +158,32 @@ def fill(
         str, typer.Argument(help="Text with [MASK], <mask> or ___ where words are missing.", show_default=False)
     ],
     top: Annotated[int, typer.Option(help="Completions of each mask.")] = 5,
+    among: Annotated[
+        list[str],
+        typer.Option("--among", metavar="WORD", help="Score this word for the mask, of any number of tokens; repeat."),
+    ] = [],
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
-    """Complete masked words."""
+    """Complete masked words, or score given ones for a masked place."""
     from dataclasses import asdict
 
+    from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
     from genus.train.world import device_of_run
 
     run = chosen_run(running)
     source = read_model(model)
     source.learner.to(device_of_run(run))
+    if among:
+        longest = source.recipe.model.max_length
+        scored = score_candidates(source.learner, source.tokenizer, text, among, longest, run.precision)
+        if as_json:
+            document([asdict(one) for one in scored])
+        else:
+            rows = [[f"{one.probability:.3f}", one.word, f"{one.nats:.3f}", str(one.tokens)] for one in scored]
+            print(columns(["", "word", "nats", "tokens"], rows))
+        return
     found = fill_mask(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
@@ -166,6 +198,10 @@ def export(
     format: Annotated[
         str, typer.Option("--format", help="safetensors, or onnx: a graph for ONNX Runtime in the place of weights.")
     ] = "safetensors",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Of an adapter: fold it into its base, and write a plain model.")
+    ] = False,
+    base: BaseFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model in the Hugging Face layout, or in ours where no class of theirs fits.
@@ -179,6 +215,7 @@ def export(
         raise UsageError(f"--format: there is no format {format!r:.40}, only safetensors and onnx")
     from tempfile import TemporaryDirectory
 
+    from genus.export.adapted.folder import is_adapter, merged
     from genus.export.files import replaced_by_model
     from genus.export.folder import save
     from genus.export.native import is_native
@@ -187,7 +224,11 @@ def export(
     from genus.run_folder import RunFolder
 
     old = replaced_by_model(out)
-    source = read_model(model)
+    source = read_model(model, base)
+    if merge:
+        source = merged(source)
+    elif source.recipe.finetuning.adaptation is not None and is_adapter(model_folder(model)):
+        raise UsageError(f"{model}: is an adapter, in the layout of peft already; give --merge for a plain model")
     with RunFolder(out).lock():
         with TemporaryDirectory(prefix="genus-") as work:
             trial = Path(work) / "model"
@@ -240,6 +281,7 @@ def _refuse(whose: str, options: Mapping[str, object]) -> None:
 
 def _measured(
     model: Path,
+    base: Path | None,
     data: list[str],
     task: str | None,
     of_tables: Mapping[str, Any],
@@ -252,12 +294,19 @@ def _measured(
     from genus.cli.task import choose
     from genus.objectives.supervised import FineTuned
 
-    source = read_model(model)
+    source, (*named, passages) = read_model(model, base), of_tables.values()
+    tasks = [one for one in source.recipe.objectives if isinstance(one, FineTuned)]
+    if passages is not None or task == EMBEDDING or any(one.embeds for one in tasks):
+        from genus.tasks.embed import as_embedder
+
+        source, run = as_embedder(source), ranking_run(run)
+    if passages is not None:
+        return evaluate_retrieval(source, data, passages, *named, run=run)
     objectives = source.recipe.objectives
     able = task is not None and choose(task).pretrained(objectives, source.recipe.model) is not None
     if able or any(isinstance(objective, FineTuned) for objective in objectives):
         _refuse("text; a model is measured as it is on a table", {"--set": settings})
-        return _on_table(source, data, _task(source, task, *of_tables.values()), answers, run)
+        return _on_table(source, data, chosen_task(source, task, *named), answers, run)
     of_tables = {**of_tables, "--task": task, "--answers": answers}
     _refuse("a fine-tuned model; this one is pretrained, and measured on text", of_tables)
     return {**_on_text(source, data, fields, run, settings)}
@@ -287,7 +336,7 @@ def _on_text(
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
 
 
-def _task(
+def chosen_task(
     source: "LoadedModel",
     name: str | None,
     text: list[str],

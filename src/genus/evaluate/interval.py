@@ -78,11 +78,20 @@ def paired_bootstrap(
 
     The test set is resampled `draws` times; see `bootstrap`.
     """
+    one, other = (of_chosen(metric, truth, predicted) for predicted in (ours, theirs))
+    return bootstrap(
+        lambda chosen: one(chosen) - other(chosen), len(truth), confidence=confidence, draws=draws, seed=seed
+    )
 
-    def difference(chosen: NDArray[np.int64]) -> float:
-        return metric(truth[chosen], ours[chosen]) - metric(truth[chosen], theirs[chosen])
 
-    return bootstrap(difference, len(truth), confidence=confidence, draws=draws, seed=seed)
+def of_chosen(metric: Metric, truth: NDArray[Any], predicted: NDArray[Any]) -> Callable[[NDArray[np.int64]], float]:
+    """Return the metric as a function of the indices of examples, which may repeat.
+
+    What the whole truth decides, as the scheme of its tags, stays as it is.
+    """
+    if (summands_NK := metric.summands(truth, predicted)) is not None:
+        return lambda chosen: metric.of_sums(summands_NK[chosen].sum(0))
+    return lambda chosen: metric(truth[chosen], predicted[chosen])
 
 
 def bootstrap(

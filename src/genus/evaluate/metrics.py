@@ -57,6 +57,17 @@ class Metric(Part, ABC):
         """Return which of several definitions is computed for this truth; empty where there is but one."""
         return ""
 
+    def summands(self, truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any] | None:
+        """Return numbers (N, K) of each example of whose sums the metric is a function; None: it is of no such.
+
+        With them a metric of resampled examples costs a sum, where it would take words or tags apart again.
+        """
+        return None
+
+    def of_sums(self, sums_K: NDArray[Any]) -> float:
+        """Return the metric for sums (K,) of `summands`."""
+        raise NotImplementedError(f"{type(self).__name__} is no function of sums")
+
     @abstractmethod
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
         """Return the metric of predictions (N,) for the truth (N,); 0 where it is undefined."""

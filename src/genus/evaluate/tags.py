@@ -12,8 +12,11 @@ A predicted entity is correct if both ends and the type are right (Tjong Kim San
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from genus.evaluate.metrics import Metric
 
@@ -34,18 +37,32 @@ Entity = tuple[int, int, str]
 
 
 class TagMetric(Metric):
-    """A metric of the tags of words."""
+    """A metric of the tags of words: a function of sums over sentences."""
 
     judges: ClassVar[str] = "tags"
+
+    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+        """Return the metric over the words or entities of all sentences, 0 if it is undefined."""
+        return self.of_sums(self.summands(truth, predicted).sum(0))
+
+    @abstractmethod
+    def summands(self, truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers (N, K) of each sentence."""
 
 
 class WordAccuracy(TagMetric):
     """Accuracy per word: the fraction of words whose tag is right."""
 
-    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the fraction over the words of all sentences, 0 for no words."""
-        pairs = [pair for sides in zip(truth, predicted, strict=True) for pair in zip(*sides, strict=True)]
-        return sum(true == found for true, found in pairs) / len(pairs) if pairs else 0.0
+    def summands(self, truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers (N, 2) of right words and of words of each sentence."""
+        pairs = zip(truth, predicted, strict=True)
+        each = [(sum(map(operator.eq, given, told)), len(given)) for given, told in pairs]
+        return np.array(each, np.int64).reshape(len(each), 2)
+
+    def of_sums(self, sums_K: NDArray[Any]) -> float:
+        """Return right words / words."""
+        right, words = sums_K.tolist()
+        return right / words if words else 0.0
 
 
 class EntityMetric(TagMetric):
@@ -60,13 +77,17 @@ class EntityMetric(TagMetric):
         """Return whether there is an entity in the truth."""
         return any(entities(tags, LENIENT) for tags in truth)
 
-    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the ratio over the entities of all sentences, 0 if it is undefined."""
-        true, found, both, scheme = 0, 0, 0, scheme_of(truth)
+    def summands(self, truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers (N, 3) of true, predicted and correct entities of each sentence."""
+        scheme, each = scheme_of(truth), []
         for given, answered in zip(truth, predicted, strict=True):
             theirs, ours = entities(given, scheme), entities(answered, scheme)
-            true, found, both = true + len(theirs), found + len(ours), both + len(ours & theirs)
-        above, below = self.ratio(true, found, both)
+            each.append((len(theirs), len(ours), len(ours & theirs)))
+        return np.array(each, np.int64).reshape(len(each), 3)
+
+    def of_sums(self, sums_K: NDArray[Any]) -> float:
+        """Return the ratio of the numbers of entities."""
+        above, below = self.ratio(*sums_K.tolist())
         return above / below if below else 0.0
 
     @abstractmethod

@@ -34,12 +34,34 @@ class Written(Metric):
     judges: ClassVar[str] = "written texts"
 
 
-class ExactMatch(Written):
-    """Exact match: the fraction of texts that equal a reference, but for white space around them."""
+class MeanScore(Written):
+    """The mean over texts of a score of each by itself."""
+
+    @abstractmethod
+    def score(self, references: tuple[str, ...], text: str) -> float:
+        """Return the score of one text."""
+
+    def summands(self, truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[Any]:
+        """Return the score of each text, and 1 (N, 2)."""
+        found = [(float(self.score(several, text)), 1.0) for several, text in _pairs(truth, predicted)]
+        return np.array(found).reshape(len(found), 2)
+
+    def of_sums(self, sums_K: NDArray[Any]) -> float:
+        """Return the mean score, 0 for no texts."""
+        total, texts = sums_K.tolist()
+        return total / texts if texts else 0.0
 
     def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the fraction of equal texts."""
-        return _mean(text.strip() in {one.strip() for one in several} for several, text in _pairs(truth, predicted))
+        """Return the mean score."""
+        return _mean(self.score(several, text) for several, text in _pairs(truth, predicted))
+
+
+class ExactMatch(MeanScore):
+    """Exact match: the fraction of texts that equal a reference, but for white space around them."""
+
+    def score(self, references: tuple[str, ...], text: str) -> float:
+        """Return 1 where the text equals a reference, else 0."""
+        return float(text.strip() in {one.strip() for one in references})
 
 
 class CorpusScore(Written):
@@ -127,27 +149,24 @@ class RougeLsum(Rouge1):
     kind: ClassVar[str] = "rougeLsum"
 
 
-class AnswerExactMatch(Written):
+class AnswerExactMatch(MeanScore):
     """Exact match of short answers without case, punctuation and articles (Rajpurkar et al. 2016, section 6.1)."""
 
-    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the fraction of answers that equal a reference."""
-        return _mean(answer(text) in {answer(one) for one in several} for several, text in _pairs(truth, predicted))
+    def score(self, references: tuple[str, ...], text: str) -> float:
+        """Return 1 where the answer equals a reference, else 0."""
+        return float(answer(text) in {answer(one) for one in references})
 
 
-class AnswerF1(Written):
+class AnswerF1(MeanScore):
     """F1 of the words of short answers, compared as by `AnswerExactMatch`; the best reference counts.
 
     As in evaluate-v2.0.py, an answer and a reference of which nothing is compared are equal, and have 1; in
     evaluate-v1.1.py they have 0, though they are an exact match.
     """
 
-    def __call__(self, truth: NDArray[Any], predicted: NDArray[Any]) -> float:
-        """Return the mean F1 over the texts."""
-        return _mean(
-            max(_shared(answer(one).split(), answer(text).split()) for one in several)
-            for several, text in _pairs(truth, predicted)
-        )
+    def score(self, references: tuple[str, ...], text: str) -> float:
+        """Return the F1 of the answer for the best reference."""
+        return max(_shared(answer(one).split(), answer(text).split()) for one in references)
 
 
 class SpanF1(Written):

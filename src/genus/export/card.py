@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genus.export.native import is_native
+from genus.export.sentence_transformers import embedder_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,6 +42,15 @@ model = {architecture}.from_pretrained("path/to/this/folder")
 ```
 """
 
+EMBEDS = "library_name: sentence-transformers\npipeline_tag: sentence-similarity"
+EMBEDDER = """```python
+from sentence_transformers import SentenceTransformer
+
+vectors = SentenceTransformer("path/to/this/folder").encode(["a text", "another one"])
+```
+"""
+"""Transformers' class reads the folder too, without what comes after the hidden states."""
+
 
 def card(recipe: Recipe, config: Json, parameters: int, heads: Collection[str], notes: str) -> str:
     """Return the model card: metadata, description, how to load the model, and notes on its training.
@@ -56,9 +66,11 @@ def card(recipe: Recipe, config: Json, parameters: int, heads: Collection[str], 
     names = [objective.name for objective in recipe.objectives]
     objectives = ", ".join(name if name in heads else f"{name} (its head is not in this folder)" for name in names)
     stages = ", ".join(f"{stage.share:.0%} at length {stage.max_length}" for stage in recipe.stages)
+    embedder = embedder_of(recipe)
+    embeds = embedder is not None and embedder.name in heads and not is_native(config)
     use = NATIVE if is_native(config) else TRANSFORMERS.format(architecture=architecture)
     return f"""---
-{_library(config, architecture)}
+{EMBEDS if embeds else _library(config, architecture)}
 tags:
 - genus
 - {recipe.name.split("/")[0] if is_native(config) else config["model_type"]}
@@ -75,7 +87,12 @@ from the recipe `{recipe.name}` ({recipe.hash()}), which lies beside this card a
 | objectives | {objectives} |
 | planned budget | {recipe.budget.amount:,.0f} {recipe.budget.unit}, {stages} |
 
-{use}{f"{chr(10)}{notes.strip()}{chr(10)}" if notes else ""}"""
+{EMBEDDER if embeds else use}{f"{chr(10)}{notes.strip()}{chr(10)}" if notes else ""}"""
+
+
+def notes_in(card: str) -> str:
+    """Return the notes at the end of a card that `card` wrote: what follows its last block of code."""
+    return card.rpartition("```\n")[2].strip()
 
 
 def _library(config: Json, architecture: str) -> str:

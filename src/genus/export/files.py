@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from genus.errors import GenusError
 from genus.export.onnx.folder import graph_files
+from genus.export.sentence_transformers import module_files
 from genus.export.weights import weight_files
 from genus.files import read_json
 from genus.recipe import Recipe
@@ -78,6 +79,7 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
     found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weights)))
     if (folder / GENERATION).is_file():
         found.add(Path(GENERATION))
+    found |= module_files(folder)
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found

@@ -15,6 +15,7 @@ from genus.export.card import card
 from genus.export.files import GENERATION
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
 from genus.export.onnx import folder as graphs
+from genus.export.sentence_transformers import module_files, with_modules, write_modules
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
@@ -92,7 +93,8 @@ def save(
     """
     names = ("", *learner.auxiliary_models())
     weights = {Path(name, file) for name in names for file in weight_files(folder / name)}
-    with beside(folder, {*weights, *map(Path, graphs.graph_files(folder)), Path(GENERATION), *replaced}) as work:
+    graph = map(Path, graphs.graph_files(folder))
+    with beside(folder, {*weights, *graph, *module_files(folder), Path(GENERATION), *replaced}) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
         if generation is not None:
             ids = read_json(work / "config.json")
@@ -121,13 +123,13 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
     elif not folder.is_dir():
         raise GenusError(f"{folder}: there is no such folder")
     elif graphs.is_graph(folder):
-        recipe, tokenizer = _recipe(folder), Tokenizer.load(folder)
+        recipe, tokenizer = recipe_of(folder), Tokenizer.load(folder)
         learner = graphs.read(folder, recipe)
         assert recipe is not None
         return LoadedModel(recipe, learner, tokenizer)
     else:
         config = read_json(folder / "config.json")
-        tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), _recipe(folder)
+        tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), recipe_of(folder)
         read = _rebuild if native.is_native(config) else assemble
         if own is None and read is assemble and (folder / CHOICES).exists():
             say(f"{folder / 'recipe.json'}: is missing, which genus writes beside {CHOICES}; the model is read by its "
@@ -138,6 +140,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         raise GenusError(f"{folder}: {error}") from None
     if (folder / GENERATION).is_file():
         found = replace(found, generation=read_json(folder / GENERATION))
+    if folder.is_dir() and read is assemble:
+        found = with_modules(folder, found, dtype)
     return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
 
 
@@ -187,7 +191,7 @@ def assemble(
     if own is not None and model != own.model:
         path, ours, foreign = diff(own.model, model)[0]
         raise GenusError(f"recipe.json has model.{path} = {ours}, config.json {foreign}: they do not belong together")
-    tokenizer = _fitting_tokenizer(tokenizer, model, found.values() if own is None else own.exported.objectives)
+    tokenizer = fitting_tokenizer(tokenizer, model, found.values() if own is None else own.exported.objectives)
     padded = _padded(config, tokenizer, _rows(tensors, layout, heads), own)
     try:
         started = own or _continued(layout, model, list(found.values()), tokenizer, config)
@@ -210,7 +214,7 @@ def _write(
     work: Path, target: Path, recipe: Recipe, learner: Learner, tokenizer: Tokenizer, notes: str, shard_bytes: int
 ) -> None:
     """Write all files of a model into the folder `work`, which will replace `target`."""
-    tokenizer = _fitting_tokenizer(tokenizer, recipe.model, recipe.objectives)
+    tokenizer = fitting_tokenizer(tokenizer, recipe.model, recipe.objectives)
     vocabulary = tokenizer.vocabulary
     rows = learner.network.token_embedding.num_embeddings
     recipe = replace(recipe, tokens=tokenizer.tokens)
@@ -221,6 +225,8 @@ def _write(
         config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
     tokenizer.save(work, recipe.model.max_length, segments=segmented)
     parameters = write_weights(work, tensors, target, shard_bytes)
+    if not native.is_native(config):
+        kept = {*kept, *write_modules(work, recipe, learner)}
     write_json(work / "recipe.json", recipe.written())
     for name, one in learner.auxiliary_models().items():
         stages = tuple(stage.whole() for stage in recipe.stages)
@@ -233,7 +239,7 @@ def _write(
     write_json(work / "config.json", config)
 
 
-def _fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
+def fitting_tokenizer(tokenizer: Tokenizer, model: Model, objectives: Iterable[Objective]) -> Tokenizer:
     """Return the tokenizer, for texts that are given as words if an objective reads such.
 
     If one reads whole sequences of a causal model, their state is that of the last token.
@@ -378,7 +384,7 @@ def _fitting(layout: Layout, model: Model) -> tuple[Objective, ...]:
     return layout.template.objectives
 
 
-def _recipe(folder: Path) -> Recipe | None:
+def recipe_of(folder: Path) -> Recipe | None:
     """Return the recipe in a folder's `recipe.json`, None where there is no such file."""
     path = folder / "recipe.json"
     if not path.exists():

@@ -124,7 +124,7 @@ class Engine:
         self.precision, self.told = precision, log_probabilities
         found = writing(learner)
         whole = found is not None and found[0].heads[found[1]].predicts == "written"
-        self.prompts = Prompts(tokenizer, model, cut=cut_prompts, whole=whole)
+        self.prompts = Prompts(tokenizer, model, learner.network, cut=cut_prompts, whole=whole)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Result]]:
         """Return the texts of each request, sample by sample."""

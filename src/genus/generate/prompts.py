@@ -11,7 +11,7 @@ from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from genus.generate import Request
-    from genus.model import Model
+    from genus.model import Model, Network
     from genus.tokens.tokenizer import Tokenizer
 
 
@@ -21,21 +21,32 @@ class Prompts:
     A model that reads a source gets the prompt as that, and continues the tokens with which its decoder begins.
     """
 
-    def __init__(self, tokenizer: Tokenizer, model: Model, *, cut: bool = False, whole: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        model: Model,
+        network: Network | None = None,
+        *,
+        cut: bool = False,
+        whole: bool = False,
+    ) -> None:
         """Prepare for prompts.
 
         Args:
             tokenizer: the model's own.
             model: its positions, and whether it reads a source.
+            network: the model's, in which trained vectors may take the first positions; None: none do.
             cut: whether the left end of a prompt that is too long is dropped, of a source the right one; else it is
                 refused.
             whole: whether a prompt is a text of its own, with the special tokens after it: a source, of which a decoder
                 writes the target in the same sequence.
         """
         self.whole = whole
-        self.tokenizer, self.max_length, self.cut = tokenizer, model.max_length, cut
-        self.reads_source = "source" in model.streams
-        self.source_length = model.max_length_of("source") if self.reads_source else None
+        self.tokenizer, self.cut, self.reads_source = tokenizer, cut, "source" in model.streams
+        ends = {stream: model.max_length_of(stream) for stream in model.streams}
+        ahead = {stream: 0 if network is None else network.ahead(stream) for stream in ends}
+        room = {stream: None if end is None else end - ahead[stream] for stream, end in ends.items()}
+        self.max_length, self.source_length = room["tokens"], room.get("source")
 
     @cached_property
     def ends(self) -> tuple[int, ...]:

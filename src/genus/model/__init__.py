@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
+from genus.errors import UsageError
 from genus.part import Part
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Network(nn.Module, ABC):
     def token_embedding(self) -> nn.Embedding:
         """The token embedding (V, E), with which output heads tie their weights."""
 
+    @property
+    def token_embeddings(self) -> tuple[nn.Module, ...]:
+        """The modules that look up the tokens of a batch, each once: here the token embedding alone."""
+        return (self.token_embedding,)
+
     @abstractmethod
     def forward(self, batch: Batch, *, layers: bool = False) -> States:
         """Forward pass: return hidden states (T, H) by stream, the next memory if the batch has one, and layer losses.
@@ -86,6 +92,28 @@ class Network(nn.Module, ABC):
             dtype: of keys and values; None: that of the weights.
         """
         return None
+
+    def prefix_host(self) -> Network:
+        """Return the network whose self-attention takes trained keys and values in front of every sequence.
+
+        Its attribute `prefix` is then a `PrefixKeys` (`front.py`).
+
+        Raises:
+            UsageError: there is none.
+        """
+        raise UsageError(f"{type(self).__name__} has no keys and values in front of which trained ones could stand")
+
+    def prompt_host(self) -> Network:
+        """Return the network that takes trained vectors in front of the text; its `embed.prompt` is `PromptVectors`.
+
+        Raises:
+            UsageError: there is none.
+        """
+        raise UsageError(f"{type(self).__name__} takes no vectors in front of the text")
+
+    def ahead(self, stream: str) -> int:
+        """Return the number of positions of a stream that what is trained in front of every sequence takes."""
+        return 0
 
     def initial_memory(self, rows: int) -> Memory:
         """Return the memory for `rows` rows before the first batch; empty without segment-level recurrence."""

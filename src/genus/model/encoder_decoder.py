@@ -212,6 +212,12 @@ class EncoderDecoderNetwork(Network):
         """The decoder's token embedding (V, E)."""
         return self.decoder.token_embedding
 
+    @property
+    def token_embeddings(self) -> tuple[nn.Module, ...]:
+        """The token embeddings of encoder and decoder, which may be one."""
+        both = self.encoder.token_embedding, self.decoder.token_embedding
+        return both[:1] if both[0] is both[1] else both
+
     def forward(
         self, batch: Batch, *, layers: bool = False, cache: Cache | None = None, source_cache: Cache | None = None
     ) -> States:
@@ -225,8 +231,9 @@ class EncoderDecoderNetwork(Network):
         """
         source, streams = None, {}
         if (packed := batch.streams.get("source")) is not None:
+            packed, place = self.encoder.after_prompt(packed)
             source = Source(packed, self._encoded(packed))
-            streams["source"] = source.states
+            streams["source"] = source.states if place is None else source.states.index_select(0, place)
         found: States = self.decoder(batch, layers=layers, source=source, cache=cache, source_cache=source_cache)
         return replace(found, streams={**found.streams, **streams})
 
@@ -249,7 +256,21 @@ class EncoderDecoderNetwork(Network):
 
     def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
         """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`."""
+        if self.encoder.embed.prompt is not None:
+            return None
         return self.decoder.cache(entries, cross=cross, dtype=dtype)
+
+    def ahead(self, stream: str) -> int:
+        """Return the number of positions of the encoder's prompt, or of the decoder's prefix."""
+        return (self.encoder if stream == "source" else self.decoder).ahead("tokens")
+
+    def prefix_host(self) -> Network:
+        """Return the decoder."""
+        return self.decoder.prefix_host()
+
+    def prompt_host(self) -> Network:
+        """Return the encoder."""
+        return self.encoder.prompt_host()
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Return the decoder's pooled vectors (N, H)."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from genus.errors import UsageError
 from genus.model import States
 from genus.model.attention.block_sparse.layer import BlockSparseAttention
 from genus.model.attention.plan import Context
@@ -52,6 +53,10 @@ class GlobalTokenNetwork(TransformerNetwork):
         super().__init__(choice, vocab_size)
         self.extra = choice.attention.num_global_tokens
         self.embed.add_module("extra", nn.Embedding(self.extra, choice.hidden))  # N(0, 1), as large as normalized ones
+
+    def prompt_host(self) -> Network:
+        """Refuse, as the global tokens stand in front of a sequence (UsageError)."""
+        raise UsageError("the global tokens stand in front of a sequence, where trained vectors would")
 
     def forward(self, batch: Batch, *, layers: bool = False) -> States:  # type: ignore[override]  # nothing beside it
         """Forward pass: return `tokens`, the last layer's hidden states (T, H), without global tokens."""

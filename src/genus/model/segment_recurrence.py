@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from genus.errors import UsageError
 from genus.model import States
 from genus.model.attention.plan import Context
 from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, visible
@@ -92,6 +93,10 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         if choice.attention.queries:
             self.query = nn.Parameter(torch.empty(1, 1, choice.hidden))
             choice.initialization.draw(self.query, "vector")
+
+    def prompt_host(self) -> Network:
+        """Refuse, as the memory of the text before it stands in front of a sequence (UsageError)."""
+        raise UsageError("the memory of earlier text stands in front of a sequence, where trained vectors would")
 
     def initial_memory(self, rows: int) -> Memory:
         """Return `memory` (layers, R, B, H) of zeros, and `remembered` (R, B), false: no position is valid yet."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from genus.errors import UsageError
 from genus.model import Model, Network, States
 from genus.model.attention import Attention
 from genus.model.attention.masks import AttentionMask
@@ -18,6 +19,7 @@ from genus.model.cache import Cache
 from genus.model.cost import ComponentCost
 from genus.model.embedding import Embedding
 from genus.model.feedforward import FeedForward
+from genus.model.front import PROMPT
 from genus.model.initialization import Initialization, Normal, initialize
 from genus.model.norm import LayerNorm, Norm
 from genus.model.pooler import Pooler
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from genus.batch import Batch
+    from genus.batch import Batch, Packed
     from genus.model.attention.plan import Source
     from genus.model.cost import ExampleLengths
+    from genus.model.front import PrefixKeys, PromptVectors
 
 
 WITHOUT_ORDER = frozenset({"prefix", "order"})
@@ -196,6 +199,8 @@ class TransformerNetwork(Network):
         self.norm = choice.block.final_norm(choice).build(choice.width)
         self.pooler = choice.pooler.build(choice.width) if choice.pooler else None
         position, self.choice, self.untold = choice.embedding.position, choice, choice.facts & WITHOUT_ORDER
+        self.prefix: PrefixKeys | None = None
+        """Trained keys and values of each layer, in front of every sequence; None: there are none."""
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
         self.position_bias, self.rotation = position.bias(taken[0], choice.hidden), position.rotation(taken[1])
         initialize(self, choice.initialization)
@@ -225,17 +230,55 @@ class TransformerNetwork(Network):
             source_cache: key-value cache of cross-attention: written if a source is given, else read.
         """
         kept: list[Tensor] | None = [] if layers else None
-        packed, x = batch.tokens, self.embed(batch.tokens)
+        packed, place = self.after_prompt(batch.tokens)
+        if self.prefix is not None:
+            packed = replace(packed, positions=packed.positions + self.prefix.length)
+        x = self.embed(packed)
         if missing := self.untold - packed.facts.keys():
             packed = replace(packed, facts={**packed.facts, **dict.fromkeys(missing, torch.zeros_like(packed.ids))})
         given: dict[str, Any] = {"source": source, "cache": cache, "source_cache": source_cache}
         given |= {"rotation": self.rotation, "bias": self.position_bias}
+        given |= {"prefix": None if self.prefix is None else self.prefix()}
         x = self.layers(x, Context.of(packed, x, self.training, **given), kept)
         if cache is not None:
             cache.advance()
         if source_cache is not None and source is not None:
             source_cache.advance()
-        return States({"tokens": self.norm(x)}, layers=None if kept is None else tuple(kept))
+        x = self.norm(x)
+        if place is not None:
+            x, kept = x.index_select(0, place), kept and [one.index_select(0, place) for one in kept]
+        return States({"tokens": x}, layers=None if kept is None else tuple(kept))
+
+    def prefix_host(self) -> Network:
+        """Return the network; refuse attention whose keys are not those of the tokens (UsageError)."""
+        attention, stack = self.choice.attention, self.choice.stack
+        if not (attention.takes_prefix and stack.gives_states):
+            kind = type(stack if attention.takes_prefix else attention).__name__
+            raise UsageError(f"{kind} has no place for trained keys and values in front of those of the tokens")
+        return self
+
+    def prompt_host(self) -> Network:
+        """Return the network."""
+        return self
+
+    def ahead(self, stream: str) -> int:
+        """Return the number of positions of prefix and prompt."""
+        prompt = cast("PromptVectors | None", self.embed.prompt)
+        return (0 if self.prefix is None else self.prefix.length) + (0 if prompt is None else len(prompt.vectors))
+
+    def key_shapes(self) -> list[tuple[int, int]]:
+        """Return G and D, heads and head size of keys and values, of each layer from the first to the last."""
+        layers: list[Any] = list(self.layers.children())
+        shapes: list[tuple[int, int]] = [layer.attention.cache_shape() for layer in layers]
+        return shapes if len(shapes) == self.choice.layers else shapes[:1] * self.choice.layers
+
+    def after_prompt(self, packed: Packed) -> tuple[Packed, Tensor | None]:
+        """Return the stream with room for the prompt in front of each sequence, and the place (T,) of each token in it.
+
+        Without a prompt, or where there is room already, the stream is returned as it is, and None.
+        """
+        prompt = cast("PromptVectors | None", self.embed.prompt)
+        return (packed, None) if prompt is None or PROMPT in packed.facts else prompt.before(packed)
 
     def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
         """Return an empty key-value cache; None if the attention supports none, so that all tokens are recomputed.
@@ -245,6 +288,8 @@ class TransformerNetwork(Network):
             cross: for cross-attention instead of self-attention; every layer has its own keys and values.
             dtype: of keys and values; None: that of the weights.
         """
+        if self.prefix is not None or self.embed.prompt is not None:
+            return None
         like = next(self.parameters())
         each = [getattr(layer, "cross" if cross else "attention", None) for layer in self.layers.children()]
         shapes = [None if layer is None else layer.cache_shape() for layer in each]

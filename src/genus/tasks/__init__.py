@@ -39,6 +39,8 @@ class Task(Part, ABC):
     """What its metrics may compare; see `Metric.judges`."""
     checks: ClassVar[tuple[Check, ...]] = (overlap, repeated)
     """What its tables are checked for before training."""
+    augmentable: ClassVar[bool] = False
+    """Whether a label stays right for a text that is changed a little; see `genus.tasks.augment`."""
 
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""
@@ -111,6 +113,16 @@ class Task(Part, ABC):
             ValueError: a column holds something else.
         """
         return tuple(text_in(row, column) for column in self.texts), label_in(row, self.label)
+
+    @property
+    def purpose(self) -> str:
+        """What a model is fine-tuned to do, in the words of its card."""
+        return f"tell `{self.label}` from {' and '.join(f'`{column}`' for column in self.texts)}"
+
+    @property
+    def least_rows(self) -> int:
+        """Rows of an update from which the model can learn."""
+        return 1
 
     @property
     def texts_each(self) -> Literal[1, 2]:

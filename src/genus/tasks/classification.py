@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from genus.errors import GenusError
 from genus.evaluate.metrics import Accuracy, Metric
+from genus.objectives.supervised.contrastive import SupervisedContrastive
 from genus.objectives.supervised.sequence import SequenceClassification
+from genus.part import Positive, Share
 from genus.tasks import Task
 from genus.tasks.checks import contradictory, leak, mostly_once, overlap, rare, repeated, skewed, spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from genus.objectives.supervised import FineTuned
     from genus.tasks.dataset import LabeledRow
 
 
@@ -22,6 +25,7 @@ class Classification(Task):
     learns: ClassVar = SequenceClassification
     judged: ClassVar[tuple[str, ...]] = ("classes",)
     checks: ClassVar = (overlap, repeated, contradictory, skewed, rare, spellings, leak)
+    augmentable: ClassVar = True
 
     metrics: tuple[Metric, ...] = (Accuracy(),)
 
@@ -43,6 +47,45 @@ class Classification(Task):
             f"column {self.label!r}: {len(found):,} classes in {len(rows):,} rows, so that most occur once; "
             "if they are numbers, take --task regression"
         )
+
+
+class ContrastiveClassification(Classification):
+    """Sequence classification by a loss that also compares the examples of an update; the model is any classifier's."""
+
+    learns: ClassVar = SupervisedContrastive
+
+    weight: Share = 0.9
+    """Weight of the contrastive loss; see `SupervisedContrastive`."""
+    temperature: Positive = 0.3
+    """Temperature of the contrastive loss."""
+
+    @property
+    def least_rows(self) -> int:
+        """Rows of an update that can be compared."""
+        return 2
+
+    def objective(self, labels: Sequence[str]) -> SupervisedContrastive:
+        """Return the objective, with the classes sorted as by `classes`.
+
+        Raises:
+            GenusError: there is only one class.
+        """
+        found = classes(labels, self.label)
+        return SupervisedContrastive(
+            labels=found, texts=self.texts_each, symmetric=self.symmetric, weight=self.weight,
+            temperature=self.temperature,
+        )  # fmt: skip
+
+    def resolved_for(self, objective: FineTuned) -> Task:
+        """Return the task for its objective, or for that of a model folder, which keeps nothing of the loss.
+
+        Raises:
+            UsageError: the objective is another task's, or a metric says nothing of its classes.
+        """
+        if type(objective) is Classification.learns:
+            self._check_metrics(objective.classes)
+            return self
+        return super().resolved_for(objective)
 
 
 def classes(labels: Iterable[str], column: str) -> tuple[str, ...]:

@@ -91,10 +91,15 @@ def by_length(encoded: EncodedTexts) -> Iterator[tuple[NDArray[np.int64], Batch]
     while len(order):
         longest = int(lengths[order[0]])
         chosen, order = np.split(order, [max(1, encoded.tokens_at_once // (longest * encoded.most))])
-        sequences = encoded.sequences(chosen)
-        limits = {stream: int(one[sequences].max()) for stream, one in encoded.stream_lengths.items()}
-        rows = [[encoded.example(i)] for i in sequences.tolist()]
-        yield chosen, encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), chosen)
+        yield chosen, batch_of(encoded, chosen)
+
+
+def batch_of(encoded: EncodedTexts, chosen: NDArray[np.int64]) -> Batch:
+    """Return the batch of these examples, each of whose sequences has a row of its own."""
+    sequences = encoded.sequences(chosen)
+    limits = {stream: int(one[sequences].max()) for stream, one in encoded.stream_lengths.items()}
+    rows = [[encoded.example(i)] for i in sequences.tolist()]
+    return encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), chosen)
 
 
 @lru_cache(maxsize=4)

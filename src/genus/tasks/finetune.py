@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from genus.errors import UsageError, say
 from genus.files import write_json
 from genus.run_folder import RunFolder
-from genus.tasks.report import Report
+from genus.tasks.augmented import augmented, check_augmentation
+from genus.tasks.report import Augmented, Report
 from genus.tasks.splits import read_splits
 from genus.tasks.study import Experiment
 from genus.train.run import Run
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
     from genus.tasks.dataset import Files
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
@@ -38,6 +40,7 @@ def finetune(
     run: Run | None = None,
     accumulate: int = 1,
     publish: bool = True,
+    augmentation: Augmentation | None = None,
     teacher: Teacher | None = None,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
@@ -55,47 +58,76 @@ def finetune(
         run: device, precision and other settings of the run.
         accumulate: gradient accumulation: forward passes into which one update's examples are divided.
         publish: whether the best seed's model is written.
+        augmentation: what is done with few labels; None: the training rows are as they are.
         teacher: a model that was fine-tuned for the task, whose answers are learned too; training rows need no labels.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
         UsageError: settings that contradict each other, a folder with results of other choices.
     """
-    settings = settings or start.recipe.finetuning
+    settings = _adapting(settings or start.recipe.finetuning)
     _check(settings, seeds, accumulate)
     RunFolder(folder).check("fine-tuning")
+    if augmentation is not None:
+        check_augmentation(augmentation, task, taught=teacher is not None)
     task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
     splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
+    labeled = len(splits["train"].rows)
+    _check_update(task, min(settings.batch, labeled))
     task, objective = _resolved(task, files, splits, settings, run, teacher)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)
     tokenizer = start.reader(objective, settings)
     beside = () if teacher is None else (teacher.taught(objective, start.recipe, tokenizer),)
     recipe = start.fine_tuned(objective, settings, *beside)
-    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, publish, teacher)
+    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, publish, teacher=teacher)
     with RunFolder(folder).lock():
-        report = Report(
-            recipe=recipe.name,
-            initial="random" if start.learner is None else "pretrained",
-            task=task,
-            objective=objective,
-            settings=settings,
-            data={name: split.data() for name, split in splits.items()},
-            trials=experiment.trials(seeds),
-            model=str(folder / "model") if publish else None,
-            teacher=None if teacher is None else teacher.record,
-        )
+        if augmentation is not None:
+            experiment = augmented(augmentation, experiment, seeds)
+        report = _report(experiment, seeds, labeled)
         write_json(folder / "report.json", report.to_json())
     return report
+
+
+def _report(experiment: Experiment, seeds: Sequence[int], labeled: int) -> Report:
+    """Run the seeds that have no result; return the report, given the number of training rows of the table."""
+    choice, trials = experiment.augmentation, experiment.trials(seeds)
+    return Report(
+        recipe=experiment.recipe.name,
+        initial="random" if experiment.start.learner is None else "pretrained",
+        task=experiment.task,
+        objective=experiment.objective,
+        settings=experiment.recipe.finetuning,
+        data={name: split.data() for name, split in experiment.splits.items()},
+        trials=trials,
+        model=str(experiment.folder / "model") if experiment.publish else None,
+        augmentation=None if choice is None else Augmented(choice, experiment.rows - labeled),
+        teacher=None if experiment.teacher is None else experiment.teacher.record,
+    )
+
+
+def _adapting(settings: FineTuning) -> FineTuning:
+    """Return the settings without tokens of tasks where few parameters are trained, which is said."""
+    if settings.adaptation is None or settings.task_tokens is None:
+        return settings
+    say("finetuning.task_tokens: none are added, as the token embedding is frozen; texts have their usual template")
+    return replace(settings, task_tokens=None)
 
 
 def _check(settings: FineTuning, seeds: Sequence[int], accumulate: int) -> None:
     """Refuse seeds that are not distinct, passes that do not divide the batch, and several processes."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds: expected different numbers, got {', '.join(map(str, seeds)) or 'none'}")
-    if settings.batch % accumulate:
+    if accumulate < 1 or settings.batch % accumulate:
         raise UsageError(f"finetuning.batch: {settings.batch} is no multiple of the {accumulate} passes of an update")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("fine-tuning runs in one process; start one for each seed, each with a folder of its own")
+
+
+def _check_update(task: Task, rows: int) -> None:
+    """Refuse updates of fewer rows than the task compares."""
+    if rows < task.least_rows:
+        raise UsageError(f"finetuning.batch: an update of {rows} row has nothing to compare; take {task.least_rows} or "
+                         "more, and as many training rows")  # fmt: skip
 
 
 def _resolved(

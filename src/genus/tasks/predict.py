@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genus.errors import GenusError, UsageError, say
+from genus.errors import GenusError, UsageError, near, say
 from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
@@ -13,11 +13,13 @@ from genus.tasks.dataset import LabeledRow
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from genus.export.folder import LoadedModel
     from genus.tasks import Task
+    from genus.tasks.answer import Outputs
+    from genus.tasks.encode import EncodedTexts
     from genus.tasks.report import Metrics
     from genus.train.run import Run
 
@@ -52,6 +54,35 @@ def predict(model: LoadedModel, texts: Sequence[tuple[str, ...]], run: Run | Non
     return score(model, task_of(objective_of(model)), rows, run)[0]
 
 
+def predict_by(
+    models: Mapping[str, LoadedModel], names: Sequence[str], texts: Sequence[tuple[str, ...]], run: Run | None = None
+) -> list[Answer]:
+    """Return the prediction for every text by the model that it names, such as one of several adapters on one base.
+
+    Texts of one model are predicted together. Adapters may have different heads; those that `load_adapter` reads share
+    the weights of their base.
+
+    Args:
+        models: fine-tuned models by name.
+        names: the model of each text.
+        texts: a text, a pair or the words, each.
+        run: device and precision; None: each model's device, in float32.
+
+    Raises:
+        GenusError: a model was not fine-tuned.
+        UsageError: a name is unknown, or there are not as many names as texts.
+    """
+    if len(names) != len(texts):
+        raise UsageError(f"{len(names)} names of models for {len(texts)} texts; name one for each")
+    if unknown := [name for name in names if name not in models]:
+        raise UsageError(f"there is no model {unknown[0]!r}.{near(unknown[0], [*models])}")
+    found: dict[int, Answer] = {}
+    for name in dict.fromkeys(names):
+        own = [place for place, other in enumerate(names) if other == name]
+        found |= dict(zip(own, predict(models[name], [texts[place] for place in own], run), strict=True))
+    return [found[place] for place in range(len(texts))]
+
+
 def score(
     model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
 ) -> tuple[list[Answer], Metrics]:
@@ -68,6 +99,20 @@ def score(
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
         UsageError: the model learned from pairs and is given single texts, or the reverse.
     """
+    objective, encoded, found = asked(model, task, rows, run, path)
+    answered = answers(objective, encoded, found)
+    if not any(row.label is not None for row in rows):
+        return answered, {}
+    metrics, signed = measure_and_sign(task.metrics, objective, encoded, found)
+    for name, told in signed.items():
+        say(f"{name}: {told}")
+    return answered, metrics
+
+
+def asked(
+    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
+) -> tuple[FineTuned, EncodedTexts, Outputs]:
+    """Return the objective that answers, the tokenized rows and the model's outputs for them; see `score`."""
     objective = task.chosen(objective_of(model, task))
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
@@ -76,13 +121,7 @@ def score(
     device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
         found = outputs(model.learner, model.recipe.model, encoded, "float32" if run is None else run.precision)
-    answered = answers(objective, encoded, found)
-    if not any(row.label is not None for row in rows):
-        return answered, {}
-    metrics, signed = measure_and_sign(task.metrics, objective, encoded, found)
-    for name, told in signed.items():
-        say(f"{name}: {told}")
-    return answered, metrics
+    return objective, encoded, found
 
 
 def _check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised.taught import Teaching
     from genus.recipe import FineTuning
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
 
 Metrics = dict[str, float | None]
 """Metrics by name; None where a metric is undefined, as a correlation of equal labels."""
@@ -66,6 +67,15 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Augmented:
+    """What was done with few labels."""
+
+    augmentation: Augmentation
+    rows: int
+    """Training rows that were made or added."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The results of all seeds of one task, with all choices that they depend on."""
 
@@ -80,6 +90,7 @@ class Report:
     trials: list[SeedResult]
     model: str | None
     """Folder of the best seed's model; None where none is written."""
+    augmentation: Augmented | None = None
     teacher: TeacherRecord | None = None
 
     @property
@@ -102,19 +113,23 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: fields, summary, every seed and the best one."""
-        return {
-            "recipe": self.recipe,
-            "initial": self.initial,
-            "task": self.task.written(),
-            "objective": self.objective.written(),
-            "settings": self.settings.written(),
-            "data": {split: asdict(data) for split, data in self.data.items()},
-            "summary": {
-                split: {name: asdict(found) for name, found in metrics.items()}
-                for split, metrics in self.summary().items()
-            },
-            "seeds": [asdict(trial) for trial in self.trials],
-            "best_seed": self.best.seed,
-            "model": self.model,
-            **({} if self.teacher is None else {"teacher": self.teacher.to_json()}),
-        }
+        made = self.augmentation
+        return (
+            {
+                "recipe": self.recipe,
+                "initial": self.initial,
+                "task": self.task.written(),
+                "objective": self.objective.written(),
+                "settings": self.settings.written(),
+                "data": {split: asdict(data) for split, data in self.data.items()},
+                "summary": {
+                    split: {name: asdict(found) for name, found in metrics.items()}
+                    for split, metrics in self.summary().items()
+                },
+                "seeds": [asdict(trial) for trial in self.trials],
+                "best_seed": self.best.seed,
+                "model": self.model,
+            }
+            | ({} if made is None else {"augmentation": made.augmentation.written() | {"rows": made.rows}})
+            | ({} if self.teacher is None else {"teacher": self.teacher.to_json()})
+        )

@@ -76,7 +76,8 @@ def _labeled(path: Path, task: Task) -> list[LabeledRow]:
     rows = read(path, task)
     for row in rows:
         if row.label is None:
+            column = ",".join(task.label_columns)
             raise GenusError(
-                f"{path}, line {row.line}: there is no label in column {task.label!r}; leave the row out, or give one"
+                f"{path}, line {row.line}: there is no label in column {column!r}; leave the row out, or give one"
             )
     return rows

@@ -10,15 +10,16 @@ import torch
 from genus.errors import GenusError, UsageError
 from genus.export.starting.transplant import by_vocabulary
 from genus.export.weights import fingerprint
+from genus.objectives.supervised import FineTuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor
 
     from genus.model import Network
     from genus.objectives import Learner, Objective
-    from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning, Recipe
     from genus.tokens.tokenizer import Tokenizer
 
@@ -31,6 +32,8 @@ class Start:
     tokenizer: Tokenizer
     learner: Learner | None = None
     """None: random weights, drawn for every seed."""
+    path: Path | None = None
+    """The folder that they were read from, which adapters name as their base; None: unknown."""
 
     def reader(self, objective: FineTuned, settings: FineTuning) -> Tokenizer:
         """Return the tokenizer that reads the task's texts, to which tasks of sequences may add special tokens."""
@@ -50,8 +53,12 @@ class Start:
                 such as one that reads a source.
         """
         model, longest = self.recipe.model, self.recipe.model.max_length
-        if longest is not None and settings.max_length > longest:
-            raise UsageError(f"finetuning.max_length: {settings.max_length} is over the model's {longest} positions")
+        ahead = self._check_adaptation(settings)
+        if longest is not None and settings.max_length + ahead > longest:
+            told = f" and {ahead} in front" if ahead else ""
+            raise UsageError(
+                f"finetuning.max_length: {settings.max_length}{told} is over the model's {longest} positions"
+            )
         pieces = self.tokenizer.vocabulary.size
         expected = replace(self.recipe, tokens=self.tokenizer.tokens).vocab_rows
         if self.learner is not None and (rows := self.learner.network.token_embedding.num_embeddings) != expected:
@@ -81,7 +88,7 @@ class Start:
         """
         torch.manual_seed(seed)
         learner = recipe.learner()
-        kept = [f"heads.{one.name}." for one in recipe.objectives if one.token_losses]
+        kept = [f"heads.{one.name}." for one in recipe.objectives if one.token_losses or _goes_on(one)]
         for one in recipe.objectives[1:]:
             learner.weights |= dict.fromkeys(one.token_losses, recipe.finetuning.language_model)
         if self.learner is not None:
@@ -96,7 +103,29 @@ class Start:
             kept_new = _reinitialized(learner.network, recipe.finetuning.reinitialize)
             taken = {name: tensor for name, tensor in given.items() if name in own and name not in kept_new}
             learner.load_state_dict(taken, strict=False)
+            if recipe.finetuning.adaptation is not None:
+                recipe.finetuning.adaptation.apply(learner, taken.keys())
         return learner
+
+    def _check_adaptation(self, settings: FineTuning) -> int:
+        """Return how many positions the adaptation takes in front of each text.
+
+        Raises:
+            UsageError: it has no pretrained weights to adapt, adds tokens, or its positions are over the source's.
+        """
+        adaptation, learner = settings.adaptation, self.learner
+        if learner is not None and not all(weight.requires_grad for weight in learner.parameters()):
+            raise UsageError("the model is an adapter on a base; fine-tune the base, or merge both first (genus export "
+                             "--merge)")  # fmt: skip
+        if adaptation is None:
+            return 0
+        if learner is None:
+            raise UsageError("finetuning.adaptation: few parameters are trained of a pretrained model; leave --random "
+                             "out")  # fmt: skip
+        if settings.task_tokens is not None:
+            raise UsageError("finetuning.task_tokens: these are new rows of a token embedding, which is frozen; set it "
+                             "to null")  # fmt: skip
+        return adaptation.in_front
 
     def fingerprint(self) -> str:
         """Return a hash of the pretrained weights, `random` if there are none."""
@@ -109,6 +138,11 @@ class Start:
                 return objective
         raise UsageError("finetuning.language_model: the model was not pretrained to predict the next token, so that "
                          "this cannot be learned beside the task; set it to 0")  # fmt: skip
+
+
+def _goes_on(objective: Objective) -> bool:
+    """Return whether an objective's head goes on with the weights of the same head."""
+    return isinstance(objective, FineTuned) and objective.keeps_head
 
 
 def _reinitialized(network: Network, number: int) -> set[str]:

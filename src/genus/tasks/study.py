@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from genus.adapt import of_all, trained
 from genus.errors import GenusError, UsageError, say
 from genus.evaluate.metrics import LIKELIHOOD
+from genus.export.adapted.folder import Base
+from genus.export.adapted.folder import save as save_adapter
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
 from genus.recipe import Budget
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.answer import Outputs
+    from genus.tasks.augment import Augmentation
     from genus.tasks.encode import EncodedTexts
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
@@ -63,12 +67,19 @@ class Experiment:
     accumulate: int
     publish: bool = True
     """Whether the best seed's model is written."""
+    augmentation: Augmentation | None = None
+    """What made the training rows, or the objective, what they are."""
     teacher: Teacher | None = None
 
     @property
     def objective(self) -> FineTuned:
         """The task's objective."""
         return cast("FineTuned", self.recipe.objectives[0])
+
+    @property
+    def rows(self) -> int:
+        """The number of training rows."""
+        return len(self.splits["train"].rows)
 
     @cached_property
     def encoded(self) -> dict[str, EncodedTexts]:
@@ -108,11 +119,13 @@ class Experiment:
         learner, best = self.start.build(self.recipe, seed), self._checkpoint(main)
         if self.teacher is not None:
             self.teacher.begin(learner)
+        if not others and (line := of_all(learner)):
+            say(line)
         seconds = self._train(learner, best, seed)
         if best.history[0][main.name] is None:
             say(f"seed {seed}: {main.name} is undefined for the labels of the validation rows, and cannot choose: the "
                 "last weights are kept; take other rows, or another --metric")  # fmt: skip
-        learner.load_state_dict(best.weights)
+        learner.load_state_dict(best.weights, strict=False)
         objective, metrics, defined = self._answer(learner, self.folder / f"seed-{seed}")
         told = objective.tuned_thresholds, objective.told_over
         trial = SeedResult(seed, metrics, best.history, seconds, defined, *told)
@@ -121,11 +134,19 @@ class Experiment:
             recipe = replace(self.recipe, seed=seed, objectives=(published,))
             for other in learner.heads.keys() - {self.objective.name}:
                 del learner.heads[other]
-            notes, generation = self._notes(trial), self.task.generation
-            save(self.folder / "model", recipe, learner, self.tokenizer, notes, generation=generation)
+            self._save(recipe, learner, self._notes(trial))
         found = asdict(trial)
         write_json(self._result(seed), {"choices": self.fingerprint, "trial": found, "sha256": _digest(found)})
         return trial
+
+    def _save(self, recipe: Recipe, learner: Learner, notes: str) -> None:
+        """Save the model, or where few parameters were trained, these alone."""
+        folder, generation = self.folder / "model", self.task.generation
+        if recipe.finetuning.adaptation is None:
+            save(folder, recipe, learner, self.tokenizer, notes, generation=generation)
+        else:
+            base = Base(self.start.path, self.start.fingerprint())
+            save_adapter(folder, recipe, learner, base, notes, generation=generation)
 
     def _checkpoint(self, main: Metric) -> BestCheckpoint:
         """Return what evaluates a learner and keeps its weights, as the settings say."""
@@ -161,14 +182,10 @@ class Experiment:
         found = ", ".join(
             f"{name} {'undefined' if value is None else format(value, '.4f')}" for name, value in measured
         )
-        columns = " and ".join(f"`{column}`" for column in self.task.texts)
         defined = "".join(f" {name}: `{one}`." for name, one in trial.signatures.items())
         over = f"; {trial.told_over}" if trial.told_over else ""
-        told = (
-            f"Fine-tuned to tell `{self.task.label}` from {columns}{self._taught_by}, seed {trial.seed}. "
-            f"In validation: {found}{over}."
-        )
-        return told + defined
+        purpose = f"{self.task.purpose}{self._taught_by}"
+        return f"Fine-tuned to {purpose}, seed {trial.seed}. In validation: {found}{over}.{defined}"
 
     @property
     def _taught_by(self) -> str:
@@ -239,6 +256,7 @@ class Experiment:
         rows = {name: [row.content for row in split.rows] for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
+        choices += [] if self.augmentation is None else [self.augmentation.to_json()]
         return _digest(choices)
 
 
@@ -258,7 +276,7 @@ def _digest(value: object) -> str:
 
 
 class BestCheckpoint:
-    """The best checkpoint: evaluates a learner and keeps a copy of the weights with the best main metric.
+    """The best checkpoint: evaluates a learner and keeps a copy of the trained weights with the best main metric.
 
     Of equal ones it keeps the later, which have learned more; where the metric is undefined, so the last.
     """
@@ -292,7 +310,7 @@ class BestCheckpoint:
         self.waited = 0 if value is None or rank > self.best else self.waited + 1
         if self.last or value is None or rank >= self.best:
             self.best = max(self.best, rank)
-            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in learner.state_dict().items()}
+            self.weights = {name: tensor.detach().cpu().clone() for name, tensor in trained(learner).items()}
         self.history.append(found)
         return {name: value for name, value in found.items() if value is not None}
 

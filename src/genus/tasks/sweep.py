@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from genus.recipe import FineTuning, Recipe
     from genus.tasks import Task
+    from genus.tasks.augment import Augmentation
     from genus.tasks.dataset import Files
     from genus.tasks.start import Start
     from genus.tasks.teacher import Teacher
@@ -91,6 +92,7 @@ def sweep(
     seed: int = 0,
     run: Run | None = None,
     accumulate: int = 1,
+    augmentation: Augmentation | None = None,
     teacher: Teacher | None = None,
 ) -> Swept:
     """Fine-tune once with every combination of settings; return the best by the first metric in validation.
@@ -118,6 +120,7 @@ def sweep(
             run=run,
             accumulate=accumulate,
             publish=False,
+            augmentation=augmentation,
             teacher=teacher,
         )
         main = report.task.metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from genus.errors import UsageError
 from genus.model.compile import compile_learner
+from genus.objectives.joint import joint_heads
 from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth, frozen
@@ -117,8 +119,11 @@ class TrainStep:
             updated: patterns of the names of the parameters that are updated, by stage; None: all.
 
         Raises:
-            UsageError: no parameter has a name of one of the patterns.
+            UsageError: no parameter has a name of one of the patterns; several processes, and a joint loss.
         """
+        self.joint = joint_heads(learner)
+        if self.joint and world.size > 1:
+            raise UsageError(f"{min(self.joint)} compares all examples of an update; train it in one process")
         self.frozen = [frozen(learner, patterns) for patterns in updated]
         self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
         self.optimizer = choice.build(learner)
@@ -188,19 +193,51 @@ class TrainStep:
         random state and results do not depend on the number of processes.
         """
         totals: Sums = {}
+        whole, cotangents = self._joint_losses(batches, stage)
         for place, (number, batch) in enumerate(batches.items()):
-            key = np.random.SeedSequence((self.seed, stage, number))
-            torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
             slot = self.world.rank + place * self.world.size
             batch = self.memories.given(batch.to(self.world.device), self.learner.network, slot)
+            batch = replace(batch, cotangents=cotangents.get(number, {}))
             with self._communication(last=place == len(batches) - 1):
-                with autocast(self.precision, self.world.device):
-                    step: Step = self.replica(batch)
+                step: Step = self._forward(batch, stage, number)
                 self.learner.objective(step.sums, counts).backward()  # type: ignore[no-untyped-call]
             self.memories.keep(batch, slot, step.memory)
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
+        totals |= whole
         summed = self.world.sum_tensor(torch.stack(list(totals.values())))
         return dict(zip(totals, summed.unbind(), strict=True))
+
+    def _forward(self, batch: Batch, stage: int, number: int, **asked: str) -> Step:
+        """Run the forward pass of a micro-batch, whose random draws are the same in every call."""
+        key = np.random.SeedSequence((self.seed, stage, number))
+        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+        with autocast(self.precision, self.world.device):
+            step: Step = self.replica(batch, **asked)
+        return step
+
+    def _joint_losses(self, batches: Mapping[int, Batch], stage: int) -> tuple[Sums, dict[int, dict[str, Tensor]]]:
+        """Return joint losses of the whole step, and their gradients by micro-batch (`Batch.cotangents`).
+
+        Gradient caching: a forward pass of all micro-batches without gradient gives what a joint loss compares, and the
+        loss the gradient with respect to it, which `_gradients` then takes through each micro-batch by itself. So
+        memory is that of one micro-batch, and dividing a step changes nothing. A step of one needs no such pass.
+
+        Source: Gao et al. 2021 (arXiv:2101.06983), section 3.2.
+        """
+        losses: Sums = {}
+        found: dict[int, dict[str, Tensor]] = {number: {} for number in batches}
+        if not self.joint or len(batches) == 1:
+            return losses, found
+        own = [replace(batch.to(self.world.device), heads=frozenset(self.joint)) for batch in batches.values()]
+        with torch.no_grad():
+            steps = [self._forward(one, stage, number, ask="precise") for number, one in zip(batches, own, strict=True)]
+        for name, head in self.joint.items():
+            compared = [step.outputs[name][head.compares].requires_grad_() for step in steps]
+            loss = head.joint_loss(compared, [one.targets[head.target] for one in own])
+            for number, gradient in zip(batches, torch.autograd.grad(loss, compared), strict=True):
+                found[number][head.loss] = gradient
+            losses[head.loss] = loss.detach().float()
+        return losses, found
 
     def _communication(self, *, last: bool) -> AbstractContextManager[object]:
         """Return the context of a micro-batch's passes: gradients are all-reduced only in the last one of the step."""

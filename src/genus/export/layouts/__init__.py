@@ -283,7 +283,8 @@ def layout_for(recipe: Recipe, heads: Iterable[str]) -> tuple[Layout, Json] | No
     Heads that no layout supports are left out, but for those of a task and the last one that predicts the next token:
     what was fine-tuned is not lost, nor the output layer. So are heads whose output layer is that of another one.
     """
-    tuned = {objective.name for objective in recipe.objectives if isinstance(objective, FineTuned)}
+    tasks = [objective for objective in recipe.objectives if isinstance(objective, FineTuned)]
+    tuned = {objective.name for objective in tasks if not objective.embeds}
     own = frozenset(heads) - recipe.joined.keys()
     heads = frozenset(head for head in own if head in tuned or any(layout.kept([head]) for layout in layouts()))
     if not heads and any(one.next_token_output and one.name in own for one in recipe.objectives):

@@ -108,7 +108,12 @@ CLASSIFIER_DROPOUT = Setting("classifier_dropout", (*SEQUENCE_DROPOUT, "token_cl
 """Dropout of the input of the last layer, of whichever of these heads there are."""
 CLASSIFY = {"problem_type": "single_label_classification"}
 LABEL = {"problem_type": "multi_label_classification"}
-REGRESS = {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
+REGRESS = {
+    "problem_type": "regression",
+    "id2label": {"0": "LABEL_0"},
+    "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
+}
+"""The last says that `CrossEncoder` gives the number itself, where it would take the sigmoid of a single output."""
 
 
 def masked_head(tokens: str, dense: str, norm: str, objective: MaskedLM | None = None) -> HeadLayout:

@@ -29,6 +29,11 @@ class Attention(Part, ABC):
     """Whether it can attend to another stream (cross-attention)."""
 
     @property
+    def takes_prefix(self) -> bool:
+        """Whether trained keys and values can stand in front of those of every sequence (prefix tuning)."""
+        return False
+
+    @property
     def max_length(self) -> int | None:
         """Maximum sequence length in tokens; None: unlimited."""
         return None

@@ -38,6 +38,11 @@ class AlternatingAttention(Attention):
         if size < len(self.order) and len(self.order) % size == 0:
             raise ValueError(f"attention.order: goes round by itself; write {list(self.order[:size])}")
 
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether all of them take trained keys and values in front."""
+        return all(attention.takes_prefix for attention in self.attentions)
+
     def of_layer(self, number: int) -> Attention:
         """Return the attention of layer `number`."""
         return self.attentions[self.order[number % len(self.order)]]

@@ -30,13 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from genus.model.attention.masks import AttentionMask
-    from genus.model.attention.plan import AttentionPlan, Side
+    from genus.model.attention.plan import AttentionPlan, KeysAndValues, Side
 
 
 ATEN = torch.ops.aten
 
 
-def attend(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPlan, bias: Tensor | None = None) -> Tensor:
+def attend(
+    q_TAD: Tensor,
+    k_TGD: Tensor,
+    v_TGD: Tensor,
+    plan: AttentionPlan,
+    bias: Tensor | None = None,
+    front: KeysAndValues | None = None,
+) -> Tensor:
     """Return attention outputs (T, A, D) by the plan's kernel.
 
     Args:
@@ -45,10 +52,14 @@ def attend(q_TAD: Tensor, k_TGD: Tensor, v_TGD: Tensor, plan: AttentionPlan, bia
         v_TGD: values.
         plan: the attention plan; it holds its own bias, if any.
         bias: a layer's own bias on the scores (R or 1, A, Q, K); the plan's kernel is then `math` or `sdpa`.
+        front: keys and values in front of those of every row, for the plan of a prefix.
     """
     if plan.kernel == "varlen":
         return attend_varlen(q_TAD, k_TGD, v_TGD, plan)
     q, k, v = by_rows(q_TAD, plan.q), by_rows(k_TGD, plan.k), by_rows(v_TGD, plan.k)
+    if front is not None:
+        ahead = (x.to(k.dtype).transpose(0, 1).expand(len(k), -1, -1, -1) for x in front)
+        k, v = (torch.cat(pair, 2) for pair in zip(ahead, (k, v), strict=True))
     if plan.kernel == "flex":
         out_RAQD = attend_flex(q, k, v, plan)
     elif plan.kernel == "math":

@@ -6,7 +6,7 @@ Legend: G heads of keys and values.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -14,12 +14,12 @@ from genus.model.attention import Attention, AttentionLayer
 from genus.model.attention.cached import attend_cached, pieces
 from genus.model.attention.kernels import attend
 from genus.model.attention.masks import AttentionMask, Full
-from genus.model.attention.plan import AttentionPlan, Side, plan_attention
+from genus.model.attention.plan import AttentionPlan, Side, plan_after_prefix, plan_attention
 from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Count, Fraction, Positive
 
 if TYPE_CHECKING:
-    from genus.model.attention.plan import Context
+    from genus.model.attention.plan import Context, KeysAndValues
     from genus.model.cache import Cache, LayerCache
     from genus.model.initialization import Initialization
 
@@ -52,6 +52,11 @@ class MultiHeadAttention(Attention):
         """The numbers of heads, and the attention mask."""
         groups = f"{self.key_heads} heads of keys" if self.key_heads else ""
         return ", ".join(part for part in ("softmax", f"{self.heads} heads", groups, self.mask.in_words) if part)
+
+    @property
+    def takes_prefix(self) -> bool:
+        """Whether trained keys and values can stand in front: they can."""
+        return True
 
     def head_sizes(self, hidden: int) -> tuple[int, int]:
         """Return A and D, the number of heads and the head size."""
@@ -114,7 +119,9 @@ class MultiHeadAttentionLayer(AttentionLayer):
         if context.across:
             return self._across(context)
         packed, cache = context.packed, context.cache
-        if cache is None:
+        if context.prefix is not None:
+            plan = self._after_prefix(context, len(context.prefix[0][0]))
+        elif cache is None:
             side = Side.of(packed)
             plan = self._plan(context, side, side, self.choice.mask)
         else:
@@ -136,6 +143,14 @@ class MultiHeadAttentionLayer(AttentionLayer):
             q, k, rule, context.dtype, dropout=dropout, scale=choice.scale, bias=context.bias, packed=packed
         )
 
+    def _after_prefix(self, context: Context, length: int) -> AttentionPlan:
+        """Return the plan of self-attention in which every token also attends to `length` keys in front."""
+        choice, side = self.choice, Side.of(context.packed)
+        dropout = choice.dropout if context.training else 0.0
+        return plan_after_prefix(
+            side, choice.mask, context.dtype, length, dropout=dropout, scale=choice.scale, bias=context.bias
+        )
+
     def _across(self, context: Context) -> AttentionPlan:
         """Return the plan of cross-attention, from new tokens to a source or to its cached keys and values."""
         source, cache = context.source, context.cache
@@ -149,15 +164,19 @@ class MultiHeadAttentionLayer(AttentionLayer):
         plan = self._plan(context, Side.of(context.packed), Side.of(source.packed), self.choice.mask)
         return replace(plan, source=source.states)
 
-    def forward(self, x: Tensor, plan: AttentionPlan, state: LayerCache | None = None) -> Tensor:
-        """Forward pass: return (T, H), and write new keys and values to the cache in `state`."""
+    def forward(self, x: Tensor, plan: AttentionPlan, state: LayerCache | KeysAndValues | None = None) -> Tensor:
+        """Forward pass: return (T, H), and write new keys and values to the cache in `state`.
+
+        Where the plan is that of a prefix, the state is the prefix's keys and values.
+        """
         q_TAD, cached = self._turned(self.query(x), plan), plan.kernel == "cached"
         if not cached or plan.written is not None:
             given = x if plan.source is None else plan.source
             k_TGD, v_TGD = self._turned(self.key(given), plan), self.by_head(self.value(given))
         if not cached:
-            return self.out(attend(q_TAD, k_TGD, v_TGD, plan).flatten(1))  # type: ignore[no-any-return]
-        assert state is not None
+            front = state if isinstance(state, tuple) else None
+            return self.out(attend(q_TAD, k_TGD, v_TGD, plan, front=front).flatten(1))  # type: ignore[no-any-return]
+        state = cast("LayerCache", state)
         if plan.written is not None:
             state.write(k_TGD, v_TGD, plan.written)
         return self.out(attend_cached(q_TAD, state, plan).flatten(1))  # type: ignore[no-any-return]

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Kernel = Literal["math", "sdpa", "varlen", "flex", "cached"]
 
+KeysAndValues = tuple[Tensor, Tensor]
+"""Keys and values (p, G, D) of a layer that stand in front of every sequence (prefix tuning)."""
 MATH_LENGTH = 512
 """Longest rows, on a CPU, for which explicit attention weights are faster than the fused kernel."""
 
@@ -89,6 +91,8 @@ class Context:
     """Rotary positions: maps positions (T,) to the rotation of queries and keys."""
     bias: PositionBias | None = None
     """Position bias, added to the attention scores."""
+    prefix: tuple[KeysAndValues, ...] | None = None
+    """Trained keys and values of each layer, in front of every sequence; None: there are none."""
     across: bool = False
     """Whether the context is for cross-attention layers."""
 
@@ -100,11 +104,13 @@ class Context:
         return cls(packed, dtype, training, **given)
 
     def crossing(self) -> Context:
-        """Return the context of cross-attention, without rotary positions or position bias."""
-        return replace(self, across=True, rotation=None, bias=None)
+        """Return the context of cross-attention, without rotary positions, position bias or prefix."""
+        return replace(self, across=True, rotation=None, bias=None, prefix=None)
 
     def state(self, number: int) -> Any:
-        """Return layer `number`'s slice of the key-value cache or of the memory; None where there is neither."""
+        """Return layer `number`'s slice of the prefix, the key-value cache or the memory; None where there is none."""
+        if self.prefix is not None:
+            return self.prefix[number]
         cache = self.source_cache if self.across else self.cache
         if cache is not None:
             return cache.layer(number)
@@ -211,6 +217,34 @@ def plan_attention(
     if bias is None and alone and rule.full and packed is not None and packed.tokens == packed.ids.numel():
         return plan
     return with_mask(plan, allowed(q, k, rule)[:, None], None if bias is None else bias(q, k))
+
+
+def plan_after_prefix(
+    side: Side,
+    rule: AttentionMask,
+    dtype: torch.dtype,
+    length: int,
+    *,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    bias: PositionBias | None = None,
+) -> AttentionPlan:
+    """Return the plan of self-attention over rows in front of whose keys stand `length` others, the same for all.
+
+    Those are at positions 0 to `length` - 1, before the first token's, and every query attends to them, whatever the
+    mask. Arguments are those of `plan_attention`.
+    """
+    device, rows = side.position.device, side.rows(side.position)
+    keys = length + side.row_length
+    on_cpu = device.type == "cpu" and (dropout > 0 or keys <= MATH_LENGTH)
+    plan = AttentionPlan("math" if on_cpu else "sdpa", side, side, dropout, scale)
+    seen = allowed(side, side, rule)
+    seen = torch.cat([seen.new_ones(*seen.shape[:2], length), seen], -1)[:, None]
+    if bias is None:
+        return with_mask(plan, seen)
+    ahead = torch.arange(length, device=device).repeat(len(rows))
+    front = Side(torch.zeros_like(ahead, dtype=side.sequence.dtype), ahead, None, length)
+    return with_mask(plan, seen, torch.cat([bias(side, front), bias(side, side)], -1))
 
 
 def with_prefixes(plan: AttentionPlan, fact: str) -> AttentionPlan:

@@ -79,6 +79,8 @@ class EmbeddingModule(nn.Module):
         self.positions = choice.position.build(size)
         self.norm = choice.norm.build(size)
         self.dropout = nn.Dropout(choice.dropout)
+        self.prompt: nn.Module | None = None
+        """Trained vectors in front of the text (`PromptVectors`); None: there are none."""
 
     def forward(self, packed: Packed) -> Tensor:
         """Forward pass: return embeddings (T, H) of packed sequences; here E = H."""
@@ -95,5 +97,7 @@ class EmbeddingModule(nn.Module):
     def total(self, packed: Packed) -> Tensor:
         """Return the sum of the embeddings (T, E), before norm and dropout."""
         x_TE: Tensor = self.looked_up(packed)
+        if self.prompt is not None:
+            x_TE = self.prompt(x_TE, packed)
         x_TE = x_TE + self.positions(packed.positions).to(x_TE.dtype)
         return x_TE if self.segments is None else x_TE + self.segments(packed.facts["segment"])

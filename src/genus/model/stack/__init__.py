@@ -6,7 +6,7 @@ import functools
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.part import Part
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 class Stack(Part, ABC):
     """The slot of layer stacks: layers with weights of their own, with shared weights, or reversible."""
+
+    gives_states: ClassVar[bool] = True
+    """Whether a layer's attention is given its slice of what stands beside the batch, such as a prefix."""
 
     def check(self, model: Transformer) -> None:
         """Check that the model fits this choice.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class ReversibleStack(Stack):
 
     Source: Kitaev et al. 2020, section 3, equations 7 to 9 (Gomez et al. 2017). Each layer is a `PreNorm` block.
     """
+
+    gives_states: ClassVar[bool] = False
 
     def check(self, model: Transformer) -> None:
         """Check that the block is a `PreNorm`, without cross-attention or position bias (ValueError)."""

@@ -42,6 +42,10 @@ class FineTuned(Objective):
     """Whether a target's outputs depend on its sequence alone: on no other one, and on no other target."""
     teachable: ClassVar[bool] = False
     """Whether it can be learned from the outputs of another model (`soft_loss`)."""
+    embeds: ClassVar[bool] = False
+    """Whether it gives vectors of texts; its head is then sentence-transformers' modules in a model folder."""
+    keeps_head: ClassVar[bool] = False
+    """Whether its head goes on with the weights of the same head, where the model has one that it starts from."""
 
     texts: Literal[1, 2] | None = None
     """Number of texts of an example in training: 2 for pairs; None if it is unknown."""
@@ -94,6 +98,17 @@ class FineTuned(Objective):
     def folded(self, head: Head) -> Objective:
         """Return the objective for the head as it is published, changed in place to answer in the user's units."""
         return self
+
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective for a head changed in place so that its logits are divided by the temperature.
+
+        What is told stays the same: the largest logit, and what is over a threshold.
+
+        Raises:
+            UsageError: it has no probabilities of classes.
+        """
+        kind = type(self).__name__
+        raise UsageError(f"calibration: {kind} tells no classes whose probabilities a temperature changes")
 
     def sized(self, outputs: int) -> Self:
         """Return the objective for a loaded head with that many outputs per target; by default itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from genus.batch import Batch
     from genus.model import Model, Network, States
+    from genus.objectives import Head
 
 
 class MultipleChoice(LinearFineTuned):
@@ -36,6 +37,11 @@ class MultipleChoice(LinearFineTuned):
     def build(self, model: Model, vocab_size: int) -> LinearHead:
         """Build the head, whose linear layer scores a choice."""
         return ChoiceHead(self, model)
+
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective, with weights and bias that are divided by the temperature."""
+        cast("LinearHead", head).rescale(1 / temperature, 0.0)
+        return self
 
     def label_of(self, label: str | None) -> int | float:
         """Return the number of a choice, from 0; `IGNORE` for None."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from torch.nn import functional as F
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Targets
-    from genus.objectives import Sums
+    from genus.objectives import Head, Sums
 
 HALF = 0.5
 """The probability over which a label is told, where no threshold is tuned."""
@@ -75,6 +76,13 @@ class MultiLabelClassification(SequenceClassification):
         each_MV = F.binary_cross_entropy_with_logits(own_MV / temperature, soft_MV, reduction="none")
         return temperature**2 * each_MV.sum(-1)
 
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective with thresholds at the probabilities that those so far become."""
+        with np.errstate(divide="ignore"):
+            logits = np.log(self.thresholds) - np.log1p(-np.array(self.thresholds))
+        found = super().tempered(head, temperature)
+        return replace(found, thresholds=tuple(chances(logits / temperature).tolist()))
+
     def label_of(self, label: str | None) -> int | float:
         """Return the index of a label; NaN for None, the target of every label of a text that has no annotation."""
         return np.nan if label is None else super().label_of(label)
@@ -97,7 +105,7 @@ class MultiLabelClassification(SequenceClassification):
         return told, dict(zip(self.labels, chances(outputs).tolist(), strict=True))
 
 
-def chances(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+def chances(outputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return the probabilities sigmoid(outputs), in float64, in which those near 1 differ too."""
     wide = outputs.astype(np.float64)
     raised = np.exp(-np.abs(wide))

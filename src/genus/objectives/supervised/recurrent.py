@@ -7,13 +7,14 @@ The head of feature-based taggers: Devlin et al. 2018, section 5.3, two layers o
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genus.batch import IGNORE
+from genus.errors import UsageError
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.head.chunked_loss import classified
 from genus.model.lstm import LSTM
@@ -72,6 +73,16 @@ class RecurrentTokenClassification(TokenClassification):
         """Return the tag (M,) of each word: the most probable, or that of the best path, which is the last column."""
         return outputs[:, -1].astype(np.int64) if self.crf else super().decide(outputs)
 
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective, with weights and bias that are divided by the temperature.
+
+        Raises:
+            UsageError: a random field's probabilities are of paths, which no division of logits changes so.
+        """
+        if self.crf:
+            raise UsageError("calibration: a conditional random field tells tags together; no temperature is for one")
+        return super().tempered(head, temperature)
+
     def certainty(self, outputs: NDArray[np.float32]) -> NDArray[Any]:
         """Return the probability (M,) of the tag that is decided on; of a random field the marginal one."""
         if not self.crf:
@@ -97,6 +108,14 @@ class RecurrentHead(Head):
     def compile_units(self) -> list[nn.Module]:
         """Return nothing: a compiler would write out every step."""
         return []
+
+    @torch.no_grad()
+    def rescale(self, scale: float, shift: float) -> None:
+        """Change the linear layer in place, so that every score y becomes scale y + shift; see `LinearHead`."""
+        for parameter in self.classes.parameters():
+            parameter.mul_(scale)
+        if self.choice.biased:
+            self.classes.bias.add_(shift)
 
     def counts(self, batch: Batch) -> Sums:
         """Return the number of labeled words."""

@@ -58,6 +58,11 @@ class SequenceClassification(LinearFineTuned):
         found: Tensor = Comparison(temperature)(own_MV, taught_MV)
         return found
 
+    def tempered(self, head: Head, temperature: float) -> Self:
+        """Return the objective, with weights and bias that are divided by the temperature."""
+        cast("LinearHead", head).rescale(1 / temperature, 0.0)
+        return self
+
     def label_of(self, label: str | None) -> int | float:
         """Return the class index; `IGNORE` for None."""
         if label is None:

@@ -1,0 +1,119 @@
+"""Vectors of texts by an embedder.
+
+Legend: N texts, E size of a vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from torch import nn
+
+from genus.errors import GenusError, UsageError, near, say
+from genus.objectives import device_of, on
+from genus.objectives.supervised import FineTuned
+from genus.objectives.supervised.embedding import SentenceEmbedder
+from genus.tasks.answer import outputs
+from genus.tasks.encode import encode
+from genus.train.world import device_of_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from genus.export.folder import LoadedModel
+    from genus.train.run import Run
+
+BLOCK = 1 << 14
+"""Texts whose tokens are in memory at once."""
+
+
+def embedder_of(model: LoadedModel) -> SentenceEmbedder:
+    """Return the objective of a model whose head embeds texts.
+
+    Raises:
+        GenusError: it has none.
+    """
+    for objective in model.recipe.objectives:
+        if isinstance(objective, FineTuned) and objective.embeds and objective.name in model.learner.heads:
+            return cast("SentenceEmbedder", objective)
+    raise GenusError(f"{model.recipe.name}: this model is no embedder; take --task sentence-embedding")
+
+
+def as_embedder(model: LoadedModel) -> LoadedModel:
+    """Return a model that embeds texts: itself, or with the mean of its hidden states as vectors, which is said.
+
+    Raises:
+        UsageError: the model reads a source.
+    """
+    try:
+        embedder_of(model)
+    except GenusError:
+        objective = SentenceEmbedder().continued((), model.recipe.model)
+        say("the model's folder has no pooling: vectors are the means of its last hidden states")
+        model.learner.heads = nn.ModuleDict({objective.name: objective.build(model.recipe.model, 0)})
+        return replace(model, recipe=replace(model.recipe, objectives=(objective,)))
+    return model
+
+
+def prompt_of(model: LoadedModel, name: str | None) -> str:
+    """Return the text of a model's prompt, or of its usual one, if it has one.
+
+    Raises:
+        UsageError: the model has no prompt of that name.
+    """
+    embedder = embedder_of(model)
+    known = embedder.named_prompts
+    name = embedder.default_prompt if name is None else name
+    if name is None:
+        return ""
+    if name not in known:
+        raise UsageError(f"--prompt: the model has no prompt {name!r}.{near(name, list(known))}")
+    return known[name]
+
+
+def embed(model: LoadedModel, texts: Iterable[str], prefix: str = "", run: Run | None = None) -> NDArray[np.float32]:
+    """Return the vectors (N, E) of texts, in their order; see `embed_blocks`."""
+    found = [*embed_blocks(model, texts, prefix, run)]
+    return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+
+
+def embed_blocks(
+    model: LoadedModel, texts: Iterable[str], prefix: str = "", run: Run | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the vectors of texts in blocks of (up to `BLOCK`, E), in their order; say which were empty or cut.
+
+    Args:
+        model: an embedder; its device and its train or eval mode are restored.
+        texts: read as they are needed.
+        prefix: stands before each, such as `query: `.
+        run: device and precision; None: the model's device, in float32.
+
+    Raises:
+        GenusError: the model is no embedder.
+    """
+    embedder, longest = embedder_of(model), model.recipe.finetuning.max_length
+    device = device_of(model.learner) if run is None else device_of_run(run)
+    precision = "float32" if run is None else run.precision
+    empty = cut = 0
+    with on(model.learner, device):
+        for block in blocks(texts, BLOCK):
+            given = [(prefix + text,) for text in block]
+            encoded = encode(model.tokenizer, given, np.zeros(len(block), np.float32), embedder.name, longest)
+            empty, cut = empty + sum(not text.strip() for text in block), cut + len(encoded.cut)
+            yield outputs(model.learner, model.recipe.model, encoded, precision, texts=False).values
+    if empty:
+        say(f"{empty:,} texts are empty; their vectors are those of special tokens{' and the prompt' * bool(prefix)}")
+    if cut:
+        say(f"{cut:,} texts are longer than {longest} tokens and lose their end")
+
+
+def blocks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield texts in lists of so many."""
+    rest = iter(texts)
+    while block := list(islice(rest, size)):
+        yield block
