@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from genus.tasks.study import Experiment
 
 
-def check_augmentation(choice: Augmentation, task: Task) -> None:
-    """Refuse tasks whose labels do not stay right for another text.
+def check_augmentation(choice: Augmentation, task: Task, *, taught: bool = False) -> None:
+    """Refuse tasks whose labels do not stay right for another text, and what is `taught` by a teacher.
 
     Raises:
-        UsageError: the task is one of them.
+        UsageError: the task is one of them, or there is a teacher.
     """
+    if taught:
+        raise UsageError(f"augmentation: {type(choice).__name__} makes rows or a loss of its own, which no teacher "
+                         "answers; leave out --augment or --teacher")  # fmt: skip
     if not task.augmentable:
         raise UsageError(f"augmentation: {type(choice).__name__} is for the classification of texts or pairs, and not "
                          f"for {type(task).__name__}")  # fmt: skip
