@@ -50,7 +50,7 @@ def augmented(choice: Augmentation, experiment: Experiment, seeds: Sequence[int]
         return load(folder / "model")
 
     kind, few = type(choice).__name__, len(train.rows)
-    made = choice.further(FewLabels(train.rows, experiment.task, experiment.objective, teach))
+    made = choice.further(FewLabels(train.rows, experiment.task, teach))
     if made:
         say(f"{kind}: {len(made):,} training rows are made of or added to {few:,}")
     elif objective == experiment.objective:
