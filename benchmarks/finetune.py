@@ -103,7 +103,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="another folder of weights, by default that of all-MiniLM-L6-v2")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[*TASKS])
     parser.add_argument("--contenders", nargs="+", choices=get_args(Contender), default=list(get_args(Contender)))
-    parser.add_argument("--rows", type=int, help="training rows at most, for a trial")
+    parser.add_argument("--rows", type=int, help="rows of each table at most, for a trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/finetune"))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -113,7 +113,7 @@ def parsed() -> argparse.Namespace:
     options.tables = options.out / f"tables-{options.rows or 'all'}"
     options.drawn = {name: min(filter(None, (TASKS[name].rows, options.rows)), default=None) for name in options.tasks}
     for name, rows in options.drawn.items():
-        write_tables(options.data / TASKS[name].folder, options.tables / name, rows)
+        write_tables(options.data / TASKS[name].folder, options.tables / name, rows, options.rows)
     return options
 
 
@@ -125,12 +125,12 @@ def installed() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def write_tables(source: Path, folder: Path, rows: int | None) -> None:
-    """Write a task's tables: training rows drawn at random, and what is measured as validation."""
+def write_tables(source: Path, folder: Path, rows: int | None, most: int | None) -> None:
+    """Write a task's tables: training rows drawn at random, and what is measured, at most so many, as validation."""
     found = Files.find(source)
     measured = found.validation or found.test
     assert measured is not None
-    for name, path, number in (("train", found.train, rows), ("validation", measured, None)):
+    for name, path, number in (("train", found.train, rows), ("validation", measured, most)):
         write_text(folder / f"{name}.jsonl", "\n".join(drawn(path, number or 1 << 40)) + "\n")
 
 

@@ -19,7 +19,7 @@ LEVELS = {
     "adapt": 4, "recipe": 4, "stages": 4, "cost": 4,
     "train": 5,
     "export": 6, "evaluate": 6, "generate": 6,
-    "tasks": 7, "preparation": 7,
+    "tasks": 7, "preparation": 7, "vectors": 7,
     "pipeline": 8, "doctor": 8, "prompts": 8, "analysis": 8,
     "recipes": 9,
     "catalog": 10, "__init__": 10, "cli": 10, "__main__": 10,

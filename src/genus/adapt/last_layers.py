@@ -55,6 +55,8 @@ def top(network: Network) -> tuple[list[nn.Module], list[nn.Module]]:
     """Return the layers of a network, of an encoder-decoder both sides', and the modules that follow the last one."""
     names = {id(module): name for name, module in network.named_modules()}
     layers = [group for group in network.layer_groups() if "layers" in names[id(group)].split(".")]
+    if not layers:
+        return [], []
     prefix = names[id(layers[-1])].partition("layers")[0]
     above = [f"{prefix}{name}" for name in ("norm", "mix", "pooler")]
     return layers, [module for name, module in network.named_modules() if name in above]

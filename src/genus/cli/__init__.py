@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from genus.cli import analyze, code, data, doctor, embed, generate, likelihoods, quickstart, rows, training, use
+from genus.cli import (
+    analyze,
+    code,
+    data,
+    doctor,
+    embed,
+    features,
+    generate,
+    likelihoods,
+    quickstart,
+    rows,
+    training,
+    use,
+    vectors,
+)
 from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
 from genus.files import FULL
 from genus.openmp import choose_waiting
@@ -45,6 +59,8 @@ app.command("analyze")(analyze.analyze)
 app.command("evaluate-code")(code.evaluate_code)
 app.command("fill")(use.fill)
 app.command("embed")(embed.embed)
+app.command("features")(features.features)
+app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)

@@ -24,6 +24,8 @@ Passages = Annotated[
     ),
 ]
 FORMATS = (".npy", ".parquet")
+WRITTEN = ("word", "token")
+"""Columns of text; others are of whole numbers."""
 QUERY, RELEVANT = "query", "relevant"
 """The usual columns of a table of queries."""
 
@@ -59,19 +61,19 @@ def embed(
     if prompt is not None and prefix is not None:
         raise UsageError("--prefix: the prompt is given by name already; give one of the two")
     check_outputs({"--out": out}, [texts])
-    given = _texts(texts, text)
+    given = texts_of(texts, text)
     run = ranking_run(chosen_run(running))
     source = as_embedder(read_model(model))
     before = prompt_of(source, prompt) if prefix is None else prefix
-    vectors = _counted(embed_blocks(source, given, before, run), Counter("embedding", ""), len(given))
-    shape = _write_npy(out, vectors, len(given)) if out.suffix == ".npy" else _write_parquet(out, vectors)
+    vectors = counted(embed_blocks(source, given, before, run), Counter("embedding", ""), len(given))
+    shape = write_npy(out, vectors, len(given)) if out.suffix == ".npy" else write_parquet(out, _numbered(vectors))
     if as_json:
         document({"file": out, "texts": shape[0], "size": shape[1], "prefix": before})
     else:
         print(f"{out}: {shape[0]:,} vectors of {shape[1]}")
 
 
-def _texts(path: Path, column: str) -> list[str]:
+def texts_of(path: Path, column: str) -> list[str]:
     """Return the texts of a file.
 
     Raises:
@@ -102,7 +104,7 @@ def _texts(path: Path, column: str) -> list[str]:
     return found
 
 
-def _counted(vectors: Iterable[Any], counter: Counter, total: int) -> Iterable[Any]:
+def counted(vectors: Iterable[Any], counter: Counter, total: int) -> Iterable[Any]:
     """Yield blocks of vectors, and show how many there were."""
     done = 0
     for block in vectors:
@@ -111,7 +113,7 @@ def _counted(vectors: Iterable[Any], counter: Counter, total: int) -> Iterable[A
         counter(done, total)
 
 
-def _write_npy(path: Path, vectors: Iterable[Any], number: int) -> tuple[int, int]:
+def write_npy(path: Path, vectors: Iterable[Any], number: int) -> tuple[int, int]:
     """Write blocks of vectors as one float32 array, and return its shape."""
     import numpy as np
 
@@ -129,8 +131,8 @@ def _write_npy(path: Path, vectors: Iterable[Any], number: int) -> tuple[int, in
         return number, array.shape[1]
 
 
-def _write_parquet(path: Path, vectors: Iterable[Any]) -> tuple[int, int]:
-    """Write blocks of vectors as the column `embedding` beside the number of each row from 1; return the shape."""
+def write_parquet(path: Path, blocks: Iterable[tuple[dict[str, list[Any]], str, Any]]) -> tuple[int, int]:
+    """Write blocks of columns, with vectors (N, E) in a column of that name; return the shape of all vectors."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -140,17 +142,25 @@ def _write_parquet(path: Path, vectors: Iterable[Any]) -> tuple[int, int]:
 
     with replacing(path) as work:
         writer, done, size = None, 0, 0
-        for block in vectors:
+        for columns, name, block in blocks:
             size = block.shape[1]
             lists = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel(), pa.float32()), size)
-            numbers = pa.array(range(done + 1, done + len(block) + 1), pa.int64())
-            table = pa.table({"row": numbers, "embedding": lists})
+            kinds = {key: pa.string() if key in WRITTEN else pa.int64() for key in columns}
+            table = pa.table({key: pa.array(column, kinds[key]) for key, column in columns.items()} | {name: lists})
             writer = parquet.ParquetWriter(work, table.schema) if writer is None else writer
             writer.write_table(table)
             done += len(block)
         assert writer is not None
         writer.close()
     return done, size
+
+
+def _numbered(vectors: Iterable[Any]) -> Iterable[tuple[dict[str, list[Any]], str, Any]]:
+    """Yield blocks of vectors as the column `embedding` beside the number of each row from 1."""
+    done = 0
+    for block in vectors:
+        yield {"row": [*range(done + 1, done + len(block) + 1)]}, "embedding", block
+        done += len(block)
 
 
 def evaluate_retrieval(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from genus.cli.embed import Passages, evaluate_retrieval
+from genus.cli.features import WORD_SIMILARITY, word_similarity
 from genus.cli.folders import model_folder, read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
@@ -59,8 +60,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
-        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `wikitext`: "
-        "perplexity per word of wiki.test.tokens, from subwords."
+        "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
+        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords."
     ),
 ]
 EMBEDDING = "sentence-embedding"
@@ -125,6 +126,11 @@ def evaluate(
         measure_words(model, data, stride, run, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
+    if task == WORD_SIMILARITY:
+        others = {name: value for name, value in of_tables.items() if name != "--task-set"}
+        _refuse(f"other evaluation than --task {WORD_SIMILARITY}", {**others, "--answers": answers, **of_text})
+        _print(word_similarity(model, base, data, task_settings, run), as_json)
+        return
     fields = _fields(field, title, codes, source)
     _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
 
