@@ -12,6 +12,7 @@ import typer
 from genus.cli import (
     analyze,
     code,
+    compress,
     data,
     doctor,
     embed,
@@ -65,6 +66,8 @@ app.command("generate")(generate.generate)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(use.export)
+app.command("quantize")(compress.quantize)
+app.command("prune")(compress.prune)
 
 
 def _version(wanted: bool) -> None:

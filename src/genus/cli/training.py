@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from genus.tasks import Task
     from genus.tasks.dataset import Files
     from genus.tasks.report import Report
+    from genus.tasks.teacher import Teacher
 
 DEFAULT = "genus"
 """The recipe of a text without one."""
@@ -177,6 +178,22 @@ Accumulate = Annotated[
 ]
 
 
+TaskTeacher = Annotated[
+    Path | None,
+    typer.Option(
+        "--teacher", metavar="MODEL", help="A model that was fine-tuned for the task, whose answers are learned too."
+    ),
+]
+TeacherSettings = Annotated[
+    list[str],
+    typer.Option(
+        "--teacher-set",
+        metavar="NAME=VALUE",
+        help="Of --teacher: temperature (2), the weights soft (0.5), hard (0.5) and hidden (0); repeatable.",
+    ),
+]
+
+
 def finetune(
     model: Folder,
     data: Data,
@@ -191,6 +208,8 @@ def finetune(
     prefix: Prefix = None,
     metric: MetricName = [],
     task_settings: TaskSettings = [],
+    teacher: TaskTeacher = None,
+    teacher_settings: TeacherSettings = [],
     sweep: Sweep = [],
     from_mnli: FromMnli = False,
     seeds: Annotated[int, typer.Option(help="How often, each time with another head and order.")] = 3,
@@ -222,7 +241,7 @@ def finetune(
     row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
     start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
     if task in SUITES:
-        of_one = accumulate > 1 or few
+        of_one = accumulate > 1 or few or teacher
         refuse(task, validation, test, text, label, choices, symmetric, prefix, metric, task_settings, of_one)
         run_all(start, SUITES[task], data, out, range(seeds), run, values, from_mnli, as_json)
         return
@@ -233,6 +252,7 @@ def finetune(
     )
     files = _files(data, asked, validation, test)
     how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few}
+    how["teacher"] = _teacher(teacher, teacher_settings)
     best = swept(start, asked, files, out / "sweep", values, **how).finetuning if values else None
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
     _tell(report, task, as_json)
@@ -247,6 +267,21 @@ def _tell(report: "Report", task: str, as_json: bool) -> None:
         return
     _print(report)
     published(task)
+
+
+def _teacher(folder: Path | None, settings: list[str]) -> "Teacher | None":
+    """Return the teacher in a folder; None where there is none."""
+    from genus import catalog
+    from genus.cli.folders import read_model
+    from genus.errors import UsageError
+    from genus.objectives.supervised.taught import Teaching
+    from genus.tasks.teacher import Teacher
+
+    if folder is None:
+        if settings:
+            raise UsageError("--teacher-set: says how a teacher's answers are learned; name one with --teacher MODEL")
+        return None
+    return Teacher(folder, read_model(folder), catalog.overridden(Teaching(), settings, "--teacher-set"))
 
 
 def _files(data: Path, task: "Task", validation: Path | None, test: Path | None) -> "Files":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from genus.cli.compress import export_graph
 from genus.cli.embed import Passages, evaluate_retrieval
 from genus.cli.features import WORD_SIMILARITY, word_similarity
 from genus.cli.folders import model_folder, read_model
@@ -208,6 +209,9 @@ def fill(
 def export(
     model: Folder,
     out: Out,
+    format: Annotated[
+        str, typer.Option("--format", help="safetensors, or onnx: a graph for ONNX Runtime in the place of weights.")
+    ] = "safetensors",
     merge: Annotated[
         bool, typer.Option("--merge", help="Of an adapter: fold it into its base, and write a plain model.")
     ] = False,
@@ -218,6 +222,11 @@ def export(
 
     Refused unless it gives the same logits when it is read again. Only a model that genus wrote is written over.
     """
+    if format == "onnx":
+        export_graph(model, out, as_json)
+        return
+    if format != "safetensors":
+        raise UsageError(f"--format: there is no format {format!r:.40}, only safetensors and onnx")
     from tempfile import TemporaryDirectory
 
     from genus.export.adapted.folder import is_adapter, merged

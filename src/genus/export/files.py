@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from genus.errors import GenusError
+from genus.export.onnx.folder import graph_files
 from genus.export.sentence_transformers import module_files
 from genus.export.weights import weight_files
 from genus.files import read_json
@@ -74,7 +75,8 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
         return set()
     if not ours or name not in (None, recipe.name):
         return set()
-    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weight_files(folder))))
+    weights = {*weight_files(folder), *graph_files(folder)}
+    found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weights)))
     if (folder / GENERATION).is_file():
         found.add(Path(GENERATION))
     found |= module_files(folder)

@@ -14,6 +14,7 @@ from genus.export import gguf, native
 from genus.export.card import card
 from genus.export.files import GENERATION
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
+from genus.export.onnx import folder as graphs
 from genus.export.sentence_transformers import module_files, with_modules, write_modules
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
@@ -92,7 +93,8 @@ def save(
     """
     names = ("", *learner.auxiliary_models())
     weights = {Path(name, file) for name in names for file in weight_files(folder / name)}
-    with beside(folder, {*weights, *module_files(folder), Path(GENERATION), *replaced}) as work:
+    graph = map(Path, graphs.graph_files(folder))
+    with beside(folder, {*weights, *graph, *module_files(folder), Path(GENERATION), *replaced}) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
         if generation is not None:
             ids = read_json(work / "config.json")
@@ -120,6 +122,11 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         config, weights, tokenizer = gguf.read(folder)
     elif not folder.is_dir():
         raise GenusError(f"{folder}: there is no such folder")
+    elif graphs.is_graph(folder):
+        recipe, tokenizer = recipe_of(folder), Tokenizer.load(folder)
+        learner = graphs.read(folder, recipe)
+        assert recipe is not None
+        return LoadedModel(recipe, learner, tokenizer)
     else:
         config = read_json(folder / "config.json")
         tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), recipe_of(folder)

@@ -66,6 +66,8 @@ class Head(nn.Module, ABC):
     """Whether targets are tokens, or whole sequences, each at the position of its summary token (such as `[CLS]`)."""
     predicts: Prediction | None = None
     """How its output `logits` (M, V) at its targets predicts tokens of a text; None: it does not."""
+    reads_layers: bool = False
+    """Whether its losses depend on the hidden states of every layer (`States.layers`)."""
 
     def tie(self, network: Network) -> None:
         """Tie output matrices to the network's token embedding (weight tying).
@@ -230,11 +232,7 @@ class Objective(Part, ABC):
         return {}
 
     def fitted(self, model: Model, companions: Mapping[str, Model]) -> Objective:
-        """Return the objective configured with its auxiliary models among `companions`, which lie beside a model.
-
-        Raises:
-            UsageError: one of them does not fit.
-        """
+        """Return the objective with its auxiliary models among `companions`, beside a model (UsageError: no fit)."""
         return self
 
 
@@ -306,7 +304,8 @@ class Learner(nn.Module):
         for head in learning:
             batch, early = head.prepare(self.network, batch)
             sums |= early
-        states: States = self.network(batch)
+        layers: dict[str, Any] = {"layers": True} if any(head.reads_layers for head in learning) else {}
+        states: States = self.network(batch, **layers)
         sums |= states.losses
         for head in learning:
             sums |= head(self.network, states, batch)

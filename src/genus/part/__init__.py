@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from inspect import Parameter, Signature
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 
 from genus.errors import ChoiceError, near, shown
 from genus.part.choices import choices_of
@@ -49,6 +49,7 @@ __all__ = [
     "diff",
     "leaves",
     "parts_within",
+    "rebuilt",
     "slots_of",
 ]
 
@@ -202,6 +203,19 @@ def parts_within(part: Part, slot: type[P]) -> list[P]:
             elif isinstance(inner, Part):
                 found += parts_within(inner, slot)
     return found
+
+
+def rebuilt(part: P, change: Callable[[Part], Part]) -> P:
+    """Return a part with a change made to all parts within it, the innermost first, and to itself."""
+
+    def inner(value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(map(inner, value))
+        return rebuilt(value, change) if isinstance(value, Part) else value
+
+    old = {name: getattr(part, name) for name in choices_of(type(part))}
+    new = {name: inner(value) for name, value in old.items()}
+    return cast("P", change(part if new == old else type(part)(**new)))
 
 
 def diff(left: Part, right: Part) -> list[tuple[str, object, object]]:

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from genus.tasks.study import Experiment
 
 
-def check_augmentation(choice: Augmentation, task: Task) -> None:
-    """Refuse tasks whose labels do not stay right for another text.
+def check_augmentation(choice: Augmentation, task: Task, *, taught: bool = False) -> None:
+    """Refuse tasks whose labels do not stay right for another text, and what is `taught` by a teacher.
 
     Raises:
-        UsageError: the task is one of them.
+        UsageError: the task is one of them, or there is a teacher.
     """
+    if taught:
+        raise UsageError(f"augmentation: {type(choice).__name__} makes rows or a loss of its own, which no teacher "
+                         "answers; leave out --augment or --teacher")  # fmt: skip
     if not task.augmentable:
         raise UsageError(f"augmentation: {type(choice).__name__} is for the classification of texts or pairs, and not "
                          f"for {type(task).__name__}")  # fmt: skip
@@ -50,9 +53,9 @@ def augmented(choice: Augmentation, experiment: Experiment, seeds: Sequence[int]
         return load(folder / "model")
 
     kind, few = type(choice).__name__, len(train.rows)
-    made = choice.further(FewLabels(train.rows, experiment.task, experiment.objective, teach))
+    made = choice.further(FewLabels(train.rows, experiment.task, teach))
     if made:
-        say(f"{kind}: {len(made):,} training rows are made of or added to {few:,}")
+        say(f"{kind}: {len(made):,} further training rows beside the {few:,} of the table")
     elif objective == experiment.objective:
         say(f"{kind}: no training row is made, and the {few:,} that there are are learned as they are")
     else:

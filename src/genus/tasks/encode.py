@@ -122,6 +122,11 @@ class EncodedTexts:
         """Return the number of examples of which any sequence is marked."""
         return int(marked.sum())
 
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(M,) number of the row that each target is of, or of the word among those of all rows."""
+        return np.arange(len(self))
+
     def max_targets(self, examples: int, tokens: int) -> int:
         """Return the maximum number of targets of so many sequences with so many tokens in all."""
         return examples

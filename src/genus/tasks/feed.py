@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
 from genus.examples.keys import CORRUPT, ORDER, generator
+from genus.objectives.supervised.taught import TAUGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,8 @@ class Shuffled:
     seed: int
     beside: tuple[ExampleTransform, ...] = ()
     """Objectives that learn beside the task's, each of which adds its targets."""
+    taught: NDArray[np.float32] | None = None
+    """(M, V) a teacher's outputs for the targets, NaN where it has none (`Taught`); None: there is no teacher."""
     few_shapes: bool = False
     """Round rows, sequences and targets up, so that code compiled for static shapes meets few of them."""
 
@@ -66,6 +69,10 @@ class Shuffled:
     def _example(self, index: int) -> Example:
         """Return a sequence with the targets of all objectives."""
         example = self.encoded.example(index)
+        if self.taught is not None:
+            where, _ = example.targets[self.encoded.target]
+            answers = self.taught[self.encoded.target_slices(np.array([index]))]
+            example = replace(example, targets={**example.targets, TAUGHT: (where, answers)})
         for transform in self.beside:
             example = transform.prepare_example(
                 example, self.encoded.vocabulary, generator(self.seed, CORRUPT, 0, index)

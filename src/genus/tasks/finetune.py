@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from genus.tasks.dataset import Files
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
+    from genus.tasks.teacher import Teacher
 
 
 def finetune(
@@ -40,12 +41,12 @@ def finetune(
     accumulate: int = 1,
     publish: bool = True,
     augmentation: Augmentation | None = None,
+    teacher: Teacher | None = None,
 ) -> Report:
     """Fine-tune from the same weights with several seeds; each seed has its own new head and data order.
 
-    The folder receives `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and, per seed,
-    `seed-0/result.json` with the predictions `validation.jsonl` and `test.jsonl` beside it. A seed that already has a
-    result is not run again; its result is in the report.
+    The folder gets `report.json`, `model/` (the best seed's weights, a Hugging Face folder) and, per seed,
+    `seed-0/result.json` with predictions `validation.jsonl` and `test.jsonl`. Seeds with a result are not run again.
 
     Args:
         start: recipe, tokenizer and weights.
@@ -55,9 +56,10 @@ def finetune(
         settings: hyperparameters; None: the recipe's own.
         seeds: distinct seeds.
         run: device, precision and other settings of the run.
-        accumulate: gradient accumulation: forward passes that the examples of one update are divided into.
+        accumulate: gradient accumulation: forward passes into which one update's examples are divided.
         publish: whether the best seed's model is written.
         augmentation: what is done with few labels; None: the training rows are as they are.
+        teacher: a model that was fine-tuned for the task, whose answers are learned too; training rows need no labels.
 
     Raises:
         GenusError: files that cannot be used, a tokenizer that does not fit the weights, an interruption.
@@ -67,18 +69,17 @@ def finetune(
     _check(settings, seeds, accumulate)
     RunFolder(folder).check("fine-tuning")
     if augmentation is not None:
-        check_augmentation(augmentation, task)
-    task = task.told_by(files.train)
-    splits = read_splits(files, task)
+        check_augmentation(augmentation, task, taught=teacher is not None)
+    task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
+    splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
     labeled = len(splits["train"].rows)
-    _check_update(task, min(settings.batch, len(splits["train"].rows)))
-    dropout = settings.dropout if task.dropout is None else task.dropout
-    task, objective = _resolved(replace(task, dropout=dropout), files, splits)
+    _check_update(task, min(settings.batch, labeled))
+    task, objective = _resolved(task, files, splits, settings, run, teacher)
     objective = objective.continued(start.recipe.objectives, start.recipe.model)
-    if "test" in splits:
-        splits["test"] = splits["test"].without_placeholders(objective)
-    recipe, tokenizer = start.fine_tuned(objective, settings), start.reader(objective, settings)
-    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run or Run(), accumulate, publish)
+    tokenizer = start.reader(objective, settings)
+    beside = () if teacher is None else (teacher.taught(objective, start.recipe, tokenizer),)
+    recipe = start.fine_tuned(objective, settings, *beside)
+    experiment = Experiment(start, task, recipe, tokenizer, splits, folder, run, accumulate, publish, teacher=teacher)
     with RunFolder(folder).lock():
         if augmentation is not None:
             experiment = augmented(augmentation, experiment, seeds)
@@ -100,6 +101,7 @@ def _report(experiment: Experiment, seeds: Sequence[int], labeled: int) -> Repor
         trials=trials,
         model=str(experiment.folder / "model") if experiment.publish else None,
         augmentation=None if choice is None else Augmented(choice, experiment.rows - labeled),
+        teacher=None if experiment.teacher is None else experiment.teacher.record,
     )
 
 
@@ -128,16 +130,31 @@ def _check_update(task: Task, rows: int) -> None:
                          "more, and as many training rows")  # fmt: skip
 
 
-def _resolved(task: Task, files: Files, splits: dict[str, Split]) -> tuple[Task, FineTuned]:
-    """Return the task and its objective for the labels of the training table; say how they are understood."""
+def _resolved(
+    task: Task, files: Files, splits: dict[str, Split], settings: FineTuning, run: Run, teacher: Teacher | None
+) -> tuple[Task, FineTuned]:
+    """Return the task and its objective for the labels of the training table; say how they are understood.
+
+    The labels of a test that stand for none are taken out of `splits`.
+    """
     if splits["validation"].held_out:
         kept, held = len(splits["train"].rows), len(splits["validation"].rows)
         say(f"no validation table: {held} of {kept + held} training rows are held out to choose the best weights")
     training = [row for split in splits.values() if split.path == files.train for row in split.rows]
-    assert task.dropout is not None
-    objective = task.objective([label for row in training for label in row.labels]).dropped(task.dropout)
+    dropout = settings.dropout if task.dropout is None else task.dropout
+    task = replace(task, dropout=dropout)
+    if teacher is None:
+        objective = task.objective([label for row in training for label in row.labels])
+    else:
+        objective = teacher.student_objective(task, training, run)
+    objective = objective.dropped(dropout)
     if remark := task.remark(training):
         say(remark)
-    for line in task.checked({name: split.rows for name, split in splits.items()}, objective):
+    rows = {name: split.rows for name, split in splits.items()}
+    if teacher is not None:  # rows that it alone answers have no labels to check
+        rows = {name: [row for row in several if row.label is not None] for name, several in rows.items()}
+    for line in task.checked(rows, objective) if rows["train"] else ():
         say(line)
+    if "test" in splits:
+        splits["test"] = splits["test"].without_placeholders(objective)
     return task.resolved_for(objective), objective

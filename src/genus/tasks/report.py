@@ -10,6 +10,7 @@ from genus.evaluate.interval import Interval, interval
 if TYPE_CHECKING:
     from genus.evaluate.metrics import Metric
     from genus.objectives.supervised import FineTuned
+    from genus.objectives.supervised.taught import Teaching
     from genus.recipe import FineTuning
     from genus.tasks import Task
     from genus.tasks.augment import Augmentation
@@ -52,6 +53,20 @@ class DataSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class TeacherRecord:
+    """Which model the answers came from that were learned too, and how."""
+
+    folder: str
+    fingerprint: str
+    """SHA-256 of what its answers depend on."""
+    teaching: Teaching
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON."""
+        return {"folder": self.folder, "fingerprint": self.fingerprint, "teaching": self.teaching.written()}
+
+
+@dataclass(frozen=True, slots=True)
 class Augmented:
     """What was done with few labels."""
 
@@ -76,6 +91,7 @@ class Report:
     model: str | None
     """Folder of the best seed's model; None where none is written."""
     augmentation: Augmented | None = None
+    teacher: TeacherRecord | None = None
 
     @property
     def best(self) -> SeedResult:
@@ -98,18 +114,22 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the content of `report.json`: fields, summary, every seed and the best one."""
         made = self.augmentation
-        return {
-            "recipe": self.recipe,
-            "initial": self.initial,
-            "task": self.task.written(),
-            "objective": self.objective.written(),
-            "settings": self.settings.written(),
-            "data": {split: asdict(data) for split, data in self.data.items()},
-            "summary": {
-                split: {name: asdict(found) for name, found in metrics.items()}
-                for split, metrics in self.summary().items()
-            },
-            "seeds": [asdict(trial) for trial in self.trials],
-            "best_seed": self.best.seed,
-            "model": self.model,
-        } | ({} if made is None else {"augmentation": made.augmentation.written() | {"rows": made.rows}})
+        return (
+            {
+                "recipe": self.recipe,
+                "initial": self.initial,
+                "task": self.task.written(),
+                "objective": self.objective.written(),
+                "settings": self.settings.written(),
+                "data": {split: asdict(data) for split, data in self.data.items()},
+                "summary": {
+                    split: {name: asdict(found) for name, found in metrics.items()}
+                    for split, metrics in self.summary().items()
+                },
+                "seeds": [asdict(trial) for trial in self.trials],
+                "best_seed": self.best.seed,
+                "model": self.model,
+            }
+            | ({} if made is None else {"augmentation": made.augmentation.written() | {"rows": made.rows}})
+            | ({} if self.teacher is None else {"teacher": self.teacher.to_json()})
+        )

@@ -44,17 +44,26 @@ class Split:
         return DataSummary(os.fsencode(self.path).decode(errors="replace"), len(self.rows), self.held_out)
 
 
-def read_splits(files: Files, task: Task) -> dict[str, Split]:
+def read_splits(files: Files, task: Task, *, unlabeled: bool = False) -> dict[str, Split]:
     """Return the splits `train`, `validation` and, if there is a table for it, `test`.
+
+    Args:
+        files: the tables.
+        task: names the columns.
+        unlabeled: whether training rows may lack labels, as where a teacher answers them.
 
     Raises:
         GenusError: a file that cannot be used, a training or validation row without a label.
     """
-    found = {"train": Split(files.train, _labeled(files.train, task))}
+    rows = read(files.train, task, labeled=False) if unlabeled else _labeled(files.train, task)
+    found = {"train": Split(files.train, rows)}
     if files.validation is None:
         kept, held = hold_out(found["train"].rows, HELD_OUT)
         if not kept:
             raise GenusError(f"{files.train}: holds one row, and none can be held out; add rows or a validation table")
+        if all(row.label is None for row in held):
+            raise GenusError(f"{files.train}: its rows have no labels, by which weights could be chosen; give a table "
+                             "of labeled rows with --validation")  # fmt: skip
         found = {"train": Split(files.train, kept), "validation": Split(files.train, held, held_out=True)}
     else:
         found["validation"] = Split(files.validation, _labeled(files.validation, task))

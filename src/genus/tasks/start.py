@@ -41,8 +41,8 @@ class Start:
             return self.tokenizer.for_tasks(settings.task_tokens)
         return self.tokenizer.read_by(causal=self.recipe.model.causal)
 
-    def fine_tuned(self, objective: FineTuned, settings: FineTuning) -> Recipe:
-        """Return the recipe of what is fine-tuned: the same network under another objective.
+    def fine_tuned(self, objective: FineTuned, settings: FineTuning, *others: Objective) -> Recipe:
+        """Return the recipe of what is fine-tuned: the same network under another objective, and others beside it.
 
         It has a pooler where the objective needs one, its own, or that of the settings, and beside the objective the
         language model of pretraining, if the settings give that a weight.
@@ -69,7 +69,7 @@ class Start:
                 self.recipe,
                 model=objective.reads(model, settings.pooler),
                 tokens=self.reader(objective, settings).tokens,
-                objectives=(objective, *beside),
+                objectives=(objective, *beside, *others),
                 stages=tuple(stage.whole() for stage in self.recipe.stages),
                 finetuning=settings,
             )
@@ -90,7 +90,7 @@ class Start:
         learner = recipe.learner()
         kept = [f"heads.{one.name}." for one in recipe.objectives if one.token_losses or _goes_on(one)]
         for one in recipe.objectives[1:]:
-            learner.weights |= dict.fromkeys(one.losses, recipe.finetuning.language_model)
+            learner.weights |= dict.fromkeys(one.token_losses, recipe.finetuning.language_model)
         if self.learner is not None:
             own, state = learner.state_dict(), self.learner.state_dict()
             given = {name: tensor for name, tensor in state.items() if name.startswith(("network.", *kept))}

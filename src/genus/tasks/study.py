@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from genus.evaluate.metrics import Metric
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from genus.tasks.encode import EncodedTexts
     from genus.tasks.splits import Split
     from genus.tasks.start import Start
+    from genus.tasks.teacher import Teacher
     from genus.tokens.tokenizer import Tokenizer
     from genus.train.run import Run
 
@@ -66,6 +69,7 @@ class Experiment:
     """Whether the best seed's model is written."""
     augmentation: Augmentation | None = None
     """What made the training rows, or the objective, what they are."""
+    teacher: Teacher | None = None
 
     @property
     def objective(self) -> FineTuned:
@@ -93,6 +97,14 @@ class Experiment:
             raise GenusError(f"{self.splits['train'].path}: {found['train'].nothing_left}")
         return found
 
+    @cached_property
+    def taught(self) -> NDArray[np.float32] | None:
+        """The teacher's outputs for the targets of training; None without a teacher."""
+        if self.teacher is None:
+            return None
+        rows = self.splits["train"].rows
+        return self.teacher.answers(self.task, self.objective, rows, self.encoded["train"], self.run)
+
     def trials(self, seeds: Sequence[int]) -> list[SeedResult]:
         """Run the seeds that have no result in the folder; return the results of all seeds there, sorted by seed."""
         done = self._finished()
@@ -105,6 +117,8 @@ class Experiment:
         """Fine-tune with one seed; write its predictions, its model if it is the best so far, and last its result."""
         main = self.task.metrics[0]
         learner, best = self.start.build(self.recipe, seed), self._checkpoint(main)
+        if self.teacher is not None:
+            self.teacher.begin(learner)
         if not others and (line := of_all(learner)):
             say(line)
         seconds = self._train(learner, best, seed)
@@ -147,7 +161,7 @@ class Experiment:
         every = max(1, round(max(updates / 2, updates * settings.epochs / EVALUATIONS)))
         summary = train(
             learner,
-            [TrainStage(Shuffled(data, size, seed, beside, few_shapes=self.run.compile), self.accumulate)],
+            [TrainStage(Shuffled(data, size, seed, beside, self.taught, self.run.compile), self.accumulate)],
             settings.optimizer,
             settings.schedule,
             Budget(amount=settings.epochs, unit="epochs"),
@@ -170,7 +184,15 @@ class Experiment:
         )
         defined = "".join(f" {name}: `{one}`." for name, one in trial.signatures.items())
         over = f"; {trial.told_over}" if trial.told_over else ""
-        return f"Fine-tuned to {self.task.purpose}, seed {trial.seed}. In validation: {found}{over}.{defined}"
+        purpose = f"{self.task.purpose}{self._taught_by}"
+        return f"Fine-tuned to {purpose}, seed {trial.seed}. In validation: {found}{over}.{defined}"
+
+    @property
+    def _taught_by(self) -> str:
+        """The teacher's part in a sentence; empty without one."""
+        if self.teacher is None:
+            return ""
+        return f", also from the answers of `{self.teacher.model.recipe.name}` (`{self.teacher.fingerprint[:16]}`)"
 
     def _answer(self, learner: Learner, folder: Path) -> tuple[FineTuned, dict[str, Metrics], dict[str, str]]:
         """Write the predictions on every split but `train`.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genus.tasks.augment import Augmentation
     from genus.tasks.dataset import Files
     from genus.tasks.start import Start
+    from genus.tasks.teacher import Teacher
     from genus.train.run import Run
 
 Values = dict[str, tuple[str, ...]]
@@ -92,6 +93,7 @@ def sweep(
     run: Run | None = None,
     accumulate: int = 1,
     augmentation: Augmentation | None = None,
+    teacher: Teacher | None = None,
 ) -> Swept:
     """Fine-tune once with every combination of settings; return the best by the first metric in validation.
 
@@ -119,6 +121,7 @@ def sweep(
             accumulate=accumulate,
             publish=False,
             augmentation=augmentation,
+            teacher=teacher,
         )
         main = report.task.metrics
         ranked.append((report.best.rank(main[0]), name))

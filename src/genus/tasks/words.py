@@ -65,6 +65,11 @@ class EncodedWords(EncodedTexts):
     def _offsets(self) -> NDArray[np.int64]:
         return np.cumsum([0, *map(len, self.firsts)])
 
+    @property
+    def units(self) -> NDArray[np.int64]:
+        """(M,) number of each target's word among the words of all sentences."""
+        return self.seen
+
     def max_targets(self, examples: int, tokens: int) -> int:
         """Return the maximum number of targets of so many examples with so many tokens: a word each."""
         return tokens

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genus.errors import GenusError, near
+from genus.errors import GenusError, UsageError, near
 from genus.export.layouts.maps import Map, Table, place
 from genus.objectives.supervised import FineTuned
 
@@ -216,7 +216,10 @@ class Layout:
             config[self.positions] = max(stage.max_length for stage in recipe.stages)
         if not all(self.heads[head].fits(config) for head in heads):
             return None
-        model, found = self.parts(config, heads, absent)
+        try:
+            model, found = self.parts(config, heads, absent)
+        except UsageError:  # its values contradict each other, as heads that do not divide the width
+            return None
         alike = model == recipe.model and all(
             _same_head(mine, found[name], self.heads[name].free) for name, mine in objectives.items()
         )

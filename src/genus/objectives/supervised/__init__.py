@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from genus.examples import Lengths, Limits
     from genus.model import Model
@@ -37,6 +38,10 @@ class FineTuned(Objective):
     """Whether its targets are whole sequences."""
     of_words: ClassVar[bool] = False
     """Whether a text is given as its words, which are tokenized one by one."""
+    of_one_sequence: ClassVar[bool] = False
+    """Whether a target's outputs depend on its sequence alone: on no other one, and on no other target."""
+    teachable: ClassVar[bool] = False
+    """Whether it can be learned from the outputs of another model (`soft_loss`)."""
     embeds: ClassVar[bool] = False
     """Whether it gives vectors of texts; its head is then sentence-transformers' modules in a model folder."""
     keeps_head: ClassVar[bool] = False
@@ -85,6 +90,10 @@ class FineTuned(Objective):
             UsageError: what it needs is not among them, or the model is of another kind.
         """
         return self
+
+    def soft_loss(self, own_MV: Tensor, taught_MV: Tensor, temperature: float) -> Tensor:
+        """Return the losses (M,) of a student's outputs against a published teacher's; defined where `teachable`."""
+        raise NotImplementedError(f"{type(self).__name__} is not learned from outputs")
 
     def folded(self, head: Head) -> Objective:
         """Return the objective for the head as it is published, changed in place to answer in the user's units."""
@@ -136,6 +145,8 @@ class FineTuned(Objective):
 
 class LinearFineTuned(LinearObjective, FineTuned):
     """A fine-tuning objective with a linear head over hidden states of tokens or pooled states of sequences."""
+
+    of_one_sequence: ClassVar[bool] = True
 
     dropout: Fraction = 0.1
     """Dropout rate of the head's input (released code, run_classifier.py)."""

@@ -27,6 +27,7 @@ class MultipleChoice(LinearFineTuned):
     """
 
     pooled: ClassVar[bool] = True
+    of_one_sequence: ClassVar[bool] = False
 
     @property
     def outputs(self) -> int:

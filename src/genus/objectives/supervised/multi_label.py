@@ -70,6 +70,12 @@ class MultiLabelClassification(SequenceClassification):
         right_M = ((outputs_MV.detach() > 0) == (label_MV > HALF)).all(-1)
         return {loss: targets.total(each_M), f"{loss}/correct": targets.total(right_M.float())}
 
+    def soft_loss(self, own_MV: Tensor, taught_MV: Tensor, temperature: float) -> Tensor:
+        """Return τ² Σ_c BCE(sigmoid(own / τ)_c, sigmoid(taught / τ)_c) (M,), τ being the temperature."""
+        soft_MV = (taught_MV / temperature).sigmoid()
+        each_MV = F.binary_cross_entropy_with_logits(own_MV / temperature, soft_MV, reduction="none")
+        return temperature**2 * each_MV.sum(-1)
+
     def tempered(self, head: Head, temperature: float) -> Self:
         """Return the objective with thresholds at the probabilities that those so far become."""
         with np.errstate(divide="ignore"):

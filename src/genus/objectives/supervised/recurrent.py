@@ -7,7 +7,7 @@ The head of feature-based taggers: Devlin et al. 2018, section 5.3, two layers o
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ class RecurrentTokenClassification(TokenClassification):
     The loss is -Σ log softmax(P)[tag], or with `crf` -log p(tags | P) of `LinearChainCRF`. Words are decided on one by
     one, or with `crf` as the sequence's best tags together.
     """
+
+    of_one_sequence: ClassVar[bool] = False
+    teachable: ClassVar[bool] = False
 
     layers: Depth = 2
     """Layers of the LSTM, of which each reads both directions of the one below."""

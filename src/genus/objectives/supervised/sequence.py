@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 
 from genus.batch import IGNORE
+from genus.objectives.pretraining.distillation import Comparison
 from genus.objectives.supervised import LinearFineTuned
 from genus.part import Positive
 
@@ -31,6 +32,7 @@ class SequenceClassification(LinearFineTuned):
     """Sequence classification: -Σ log softmax(W d(pooled) + b)[label], with d dropout."""
 
     pooled: ClassVar[bool] = True
+    teachable: ClassVar[bool] = True
 
     labels: tuple[str, ...]
     """Class names, in the order of the class indices."""
@@ -50,6 +52,11 @@ class SequenceClassification(LinearFineTuned):
         if len(self.labels) == outputs:
             return self
         return replace(self, labels=tuple(f"LABEL_{number}" for number in range(outputs)))
+
+    def soft_loss(self, own_MV: Tensor, taught_MV: Tensor, temperature: float) -> Tensor:
+        """Return τ² KL(softmax(taught / τ) || softmax(own / τ)) (M,) in nats, τ being the temperature."""
+        found: Tensor = Comparison(temperature)(own_MV, taught_MV)
+        return found
 
     def tempered(self, head: Head, temperature: float) -> Self:
         """Return the objective, with weights and bias that are divided by the temperature."""
@@ -89,6 +96,7 @@ class SequenceRegression(LinearFineTuned):
 
     pooled: ClassVar[bool] = True
     answer: ClassVar[str] = "values"
+    teachable: ClassVar[bool] = True
 
     mean: float = 0.0
     """Mean of the training labels."""
@@ -113,6 +121,10 @@ class SequenceRegression(LinearFineTuned):
         """Return the summed squared error."""
         (loss,) = self.losses
         return {loss: targets.total((outputs_MV[:, 0] - targets.label.nan_to_num()).square())}
+
+    def soft_loss(self, own_MV: Tensor, taught_MV: Tensor, temperature: float) -> Tensor:
+        """Return squared errors (M,) of standardized values; the teacher's are in the units of the labels."""
+        return (own_MV[:, 0] - (taught_MV[:, 0] - self.mean) / self.std).square()
 
     def label_of(self, label: str | None) -> int | float:
         """Return the label as a number, standardized; NaN for None."""

@@ -37,6 +37,7 @@ class SpanTagging(TokenClassification):
     """
 
     of_words: ClassVar[bool] = False
+    teachable: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
