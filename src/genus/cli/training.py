@@ -250,9 +250,8 @@ def finetune(
     asked = choose(
         task, text, label, metric, choices=choices, symmetric=symmetric, prefix=prefix, settings=task_settings
     )
-    files = _files(data, asked, validation, test)
-    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few}
-    how["teacher"] = _teacher(teacher, teacher_settings)
+    files, guide = _files(data, asked, validation, test), _teacher(teacher, teacher_settings)
+    how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few, "teacher": guide}
     best = swept(start, asked, files, out / "sweep", values, **how).finetuning if values else None
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
     _tell(report, task, as_json)
