@@ -19,6 +19,7 @@ from genus.export.onnx import folder as graphs
 from genus.export.onnx import trace
 from genus.export.onnx.session import computed, session
 from genus.objectives.supervised.choice import MultipleChoice
+from genus.objectives.supervised.embedding import Projection, SentenceEmbedder
 from genus.objectives.supervised.multi_label import MultiLabelClassification
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.objectives.supervised.span_extraction import SpanExtraction
@@ -58,6 +59,7 @@ OBJECTIVES = {
     "regression": SequenceRegression(),
     "tagging": TokenClassification(labels=("O", "B-X", "I-X")),
     "spans": SpanExtraction(),
+    "embedding": SentenceEmbedder(normalize=True, projection=Projection(size=16)),
 }
 TEXTS = [
     "the old river carries seven stones",
@@ -92,6 +94,8 @@ def tuned(corpus: Path) -> Callable[..., LoadedModel]:
 def rows_for(objective: FineTuned) -> list[LabeledRow]:
     if objective.of_words:
         return [LabeledRow(n, tuple(text.split()), None) for n, text in enumerate(TEXTS)]
+    if objective.embeds:
+        return [LabeledRow(n, (text, TEXTS[0]), None) for n, text in enumerate(TEXTS)]
     if isinstance(objective, SpanExtraction):
         return [LabeledRow(n, ("what carries", text), None, id=str(n)) for n, text in enumerate(TEXTS)]
     return [LabeledRow(n, (text,), None) for n, text in enumerate(TEXTS)]

@@ -88,8 +88,9 @@ class GraphLearner(Learner):
         for name, value in found.items():
             whole = torch.from_numpy(value)
             asked = whole[row_T[at], place_T[at]] if self.per_token else whole[row_T[at]]
-            if self.per_token and index.dim() == 2:
-                asked = asked.masked_fill(index < 0, float("-inf"))
+            if index.dim() == 2:  # candidates that are not there score nothing, vectors that are not there are zero
+                gone = index < 0 if self.per_token else (index < 0)[..., None]
+                asked = asked.masked_fill(gone, float("-inf") if self.per_token else 0.0)
             made[self.names[name]] = asked
         return {self.head: made}
 

@@ -32,6 +32,8 @@ OPSET = 18
 """Version of ONNX's operators: PyTorch's exporter writes this one, and converts to others."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Names of the inputs (N, L), those of transformers."""
+NAMES = {"values": "logits", "vectors": "sentence_embedding"}
+"""Names of outputs, those of transformers and sentence-transformers, by ours where they are others."""
 STATES = "last_hidden_state"
 """Name of the hidden states (N, L, H), that of transformers."""
 EXAMPLE = (2, 12)
@@ -57,7 +59,7 @@ class Asked:
             return {STATES: STATES}
         ids = torch.ones(EXAMPLE, dtype=torch.long)
         found = self.found(ids, ids, torch.zeros_like(ids))
-        return {"logits" if name == "values" else name: name for name in found}
+        return {NAMES.get(name, name): name for name in found}
 
     def found(self, ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor) -> dict[str, Tensor]:
         """Return the outputs by the names that the head has for them, (N, ...) or (N, L, ...)."""
@@ -124,14 +126,17 @@ class Graph(nn.Module):
 
 
 def _packed(ids_NL: Tensor, mask_NL: Tensor, segments_NL: Tensor) -> Packed:
-    """Return padded texts as rows of packed sequences."""
+    """Return padded texts as rows of packed sequences: entry 2 n + 1 is text n, those between are padding."""
     count, length = ids_NL.shape
     live_NL = mask_NL != 0
-    row_NL = torch.arange(count)[:, None].expand(count, length)
-    sequence = torch.where(live_NL, row_NL, -1).flatten().to(torch.int32)
-    positions = (live_NL.long().cumsum(1) - 1).clamp(min=0).flatten()
-    offsets = (torch.arange(count + 1) * length).to(torch.int32)
-    return Packed(ids_NL.flatten(), positions, sequence, offsets, length, 0, {"segment": segments_NL.flatten()})
+    rows_N = torch.arange(count)
+    sequence = torch.where(live_NL, (2 * rows_N + 1)[:, None].expand(count, length), -1).flatten()
+    positions_NL = (live_NL.long().cumsum(1) - 1).clamp(min=0)
+    first_N = rows_N * length + live_NL.long().argmax(1)
+    ends = torch.stack([first_N, first_N + live_NL.sum(1)], 1).flatten()
+    offsets = torch.cat([ends.new_zeros(1), ends, ends.new_zeros(1) + count * length])
+    facts = {"segment": segments_NL.flatten()}
+    return Packed(ids_NL.flatten(), positions_NL.flatten(), sequence, offsets, length, 0, facts)
 
 
 def write_graph(asked: Asked, path: Path, name: str, *, segmented: bool) -> None:

@@ -69,6 +69,7 @@ class SentenceEmbedder(FineTuned):
     pooled: ClassVar[bool] = True
     embeds: ClassVar[bool] = True
     keeps_head: ClassVar[bool] = True
+    of_one_sequence: ClassVar[bool] = True
 
     pooling: Pooling | None = None
     normalize: bool | None = None
