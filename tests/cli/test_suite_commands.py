@@ -132,7 +132,10 @@ def test_a_sweep_takes_the_best_in_validation(capsys: Captured, place: Place, gl
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--task", "glue", "--label", "x"], "columns, metrics and tables are those of its tasks"),
+        (
+            ["--task", "glue", "--label", "x"],
+            "columns, metrics, tables, passes, few labels and teachers are of one task",
+        ),
         (["--task", "sst2", "--from-mnli"], "--from-mnli: only with --task glue"),
         (
             ["--task", "glue", "--sweep", "robert"],
