@@ -223,10 +223,7 @@ def finetune(
     running: Running = [],
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a model with several seeds.
-
-    The mean of each metric is reported with its 95 % interval.
-    """
+    """Fine-tune a model with several seeds; report the mean of each metric with its 95 % interval."""
     from genus.cli.folders import model_folder, read_model
     from genus.cli.suite import refuse, run_all, settled
     from genus.cli.task import augmentation_of, choose, with_adaptation
