@@ -148,7 +148,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--text", type=Path, nargs="+", help="what vectors are trained on, in place of the data's")
     parser.add_argument("--size", type=int, default=100, help="of trained vectors")
     parser.add_argument("--tasks", nargs="+", choices=HEADS, default=[*HEADS])
-    parser.add_argument("--rows", type=int, help="training rows at most, for a trial")
+    parser.add_argument("--rows", type=int, help="rows of a table at most, for a trial")
     parser.add_argument("--epochs", type=int, help="of all that learns, for a trial")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
@@ -159,7 +159,7 @@ def parsed() -> argparse.Namespace:
     options.model = options.model or installed()
     options.tables = options.out / f"tables-{options.rows or 'all'}"
     for name in options.tasks:
-        write_tables(options.data / FOLDERS[name], options.tables / name, options.rows)
+        write_tables(options.data / FOLDERS[name], options.tables / name, options.rows, options.rows)
     return options
 
 

@@ -59,7 +59,7 @@ def unused(further: object, name: str) -> LoadedModel:
 
 
 def made(choice: Augmentation, rows: list[LabeledRow] = ROWS) -> list[LabeledRow]:
-    given = FewLabels(rows, Classification(), SequenceClassification(labels=("a", "b")), unused)
+    given = FewLabels(rows, Classification(), unused)
     found = choice.further(given)
     by_line = {row.line: row for row in rows}
     assert all(row.label == by_line[row.line].label for row in found)

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
+from genus.batch import Batch, Packed
 from genus.cli import main
 from genus.cli.folders import read_model
 from genus.errors import GenusError
 from genus.export.folder import load
+from genus.model.static_vectors import StaticVectors
 from genus.tasks.embed import embed
 from genus.tasks.word_similarity import WordPair, WordSimilarity, read_pairs
 from genus.vectors.read import read_vectors
@@ -90,6 +93,21 @@ def test_a_text_is_the_mean_of_its_words(made: tuple[Path, dict[str, Any]]) -> N
     for text, vector in zip(texts, found, strict=True):
         expected = np.mean([drawn.get(word, np.zeros(6)) for word in text.split()], 0)
         np.testing.assert_allclose(vector, expected, rtol=0, atol=1e-6)
+
+
+def test_what_is_packed_beside_a_text_changes_nothing() -> None:
+    torch.manual_seed(0)
+    network = StaticVectors(size=6).build(20)
+    rows = [[4, 1, 3], [2, 5]]
+    ids = torch.randint(20, (2, 9))
+    packed = Packed.laid(ids.flatten(), rows, 9)
+    found = network(Batch({"tokens": packed}, {}))["tokens"]
+    for start, end in packed.spans():
+        alone = Packed.laid(packed.ids[start:end], [[end - start]], end - start)
+        assert found[start:end].equal(network(Batch({"tokens": alone}, {}))["tokens"])
+        others = network.token_embedding(packed.ids[start + 1 : end])
+        torch.testing.assert_close(found[start], others.mean(0) if len(others) else torch.zeros(6))
+        assert found[start + 1 : end].equal(others)
 
 
 def test_similarity_of_words_equals_gensim_and_scipy(
@@ -256,7 +274,6 @@ def test_words_of_a_contextual_model_have_the_mean_of_their_pieces(tmp_path: Pat
     from genus.tokens.algorithms.wordpiece import WordPiece
     from written import write_model
 
-    torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     write_model(tmp_path, "bert/tiny", WordPiece(vocab_size=200), documents(40))
     reference = transformers.AutoModel.from_pretrained(tmp_path, local_files_only=True).eval()

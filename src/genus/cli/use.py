@@ -122,18 +122,32 @@ def evaluate(
         )  # fmt: skip
         return
     _refuse("a task that is asked in words; name it with --prompts", {**of_prompts, "--cut-prompts": cut_prompts})
+    if task in (WIKITEXT, WORD_SIMILARITY):
+        _on_words(model, base, data, task, run, stride, {**of_tables, "--answers": answers, **of_text}, as_json)
+        return
+    _refuse(f"--task {WIKITEXT}", {"--stride": stride})
+    fields = _fields(field, title, codes, source)
+    _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
+
+
+def _on_words(
+    model: Path,
+    base: Path | None,
+    data: list[str],
+    task: str,
+    run: "Run",
+    stride: int | None,
+    others: Mapping[str, Any],
+    as_json: bool,
+) -> None:
+    """Measure the perplexity per word of a text, or the similarity of pairs of words."""
+    settings = others["--task-set"]
+    _refuse(f"other evaluation than --task {task}", {**others, "--task-set": task == WIKITEXT and settings})
     if task == WIKITEXT:
-        _refuse(f"other evaluation than --task {WIKITEXT}", {**of_tables, "--answers": answers, **of_text})
         measure_words(model, data, stride, run, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    if task == WORD_SIMILARITY:
-        others = {name: value for name, value in of_tables.items() if name != "--task-set"}
-        _refuse(f"other evaluation than --task {WORD_SIMILARITY}", {**others, "--answers": answers, **of_text})
-        _print(word_similarity(model, base, data, task_settings, run), as_json)
-        return
-    fields = _fields(field, title, codes, source)
-    _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
+    _print(word_similarity(model, base, data, settings, run), as_json)
 
 
 def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":

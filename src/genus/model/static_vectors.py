@@ -1,6 +1,6 @@
 """Static word vectors: one vector for each token, whatever stands beside it (Mikolov et al. 2013; GloVe, fastText).
 
-Legend: T token positions, J entries of the batch, E size of a vector.
+Legend: E embedding size, at the input or at the output.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ def augmented(choice: Augmentation, experiment: Experiment, seeds: Sequence[int]
         return load(folder / "model")
 
     kind, few = type(choice).__name__, len(train.rows)
-    made = choice.further(FewLabels(train.rows, experiment.task, experiment.objective, teach))
+    made = choice.further(FewLabels(train.rows, experiment.task, teach))
     if made:
-        say(f"{kind}: {len(made):,} training rows are made of or added to {few:,}")
+        say(f"{kind}: {len(made):,} further training rows beside the {few:,} of the table")
     elif objective == experiment.objective:
         say(f"{kind}: no training row is made, and the {few:,} that there are are learned as they are")
     else:

@@ -24,7 +24,6 @@ class FewLabels:
     rows: Sequence[LabeledRow]
     """The training rows, without those held out."""
     task: Task
-    objective: FineTuned
     teach: Callable[[Sequence[LabeledRow], str], LoadedModel]
     """Fine-tunes on the rows and further ones, in a folder of that name, and returns the best seed's model."""
 
