@@ -113,6 +113,9 @@ def main() -> None:
     source = load(options.model)
     table = Table.of(options.data, source, choose(options.task))
     known = json.loads(options.results.read_text()) if options.results.exists() else {}
+    found: dict[str, Any] = known | {"busy": options.busy, "texts": TIMED, "rounds": options.rounds}
+    found |= surroundings(torch.device("cpu"))
+    found["versions"] = found["versions"] | {name: version(name) for name in PACKAGES}
     everyone = [*contenders(options.model, source, compiled=options.compile)]
     rows = [one.row(table) for one in everyone]
     encoded = table.encoded(source)
@@ -121,9 +124,6 @@ def main() -> None:
         each = [[one.time(batches, clock) for one in everyone] for _ in range(options.rounds + 1)]  # by turns
         for number, row in enumerate(rows):
             row["milliseconds"][str(size)] = round(median(times[number] for times in each[1:]), 3)
-    found: dict[str, Any] = known | {"busy": options.busy, "texts": TIMED, "rounds": options.rounds}
-    found |= surroundings(torch.device("cpu"))
-    found["versions"] = found["versions"] | {name: version(name) for name in PACKAGES}
     found[options.task] = {"rows": len(table.rows), "seed": source.recipe.seed, "contenders": rows}
     write_json(options.results, found)
     for row in rows:

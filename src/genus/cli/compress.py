@@ -121,13 +121,15 @@ def prune(
     print(f"written to {out}")
 
 
-def export_graph(model: Path, out: Path, as_json: bool) -> None:
-    """Write a model as an ONNX graph in float32."""
+def export_graph(model: Path, out: Path, format: str, as_json: bool) -> None:
+    """Write a model as an ONNX graph in float32; refuse any other format."""
     from genus.export.files import replaced_by_model
     from genus.export.folder import save
     from genus.export.onnx.folder import write
     from genus.run_folder import RunFolder
 
+    if format != "onnx":
+        raise UsageError(f"--format: there is no format {format!r:.40}, only safetensors and onnx")
     old = replaced_by_model(out)
     source = read_model(model)
     with RunFolder(out).lock():

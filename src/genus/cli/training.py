@@ -227,13 +227,12 @@ def finetune(
     from genus.cli.folders import model_folder, read_model
     from genus.cli.suite import refuse, run_all, settled
     from genus.cli.task import augmentation_of, choose, with_adaptation
+    from genus.tasks import sweep as sweeps
     from genus.tasks.finetune import finetune
     from genus.tasks.start import Start
     from genus.tasks.suite import SUITES
-    from genus.tasks.sweep import grid
-    from genus.tasks.sweep import sweep as swept
 
-    run, values, few = chosen_run(running), grid(sweep), augmentation_of(augment, augment_settings)
+    run, values, few = chosen_run(running), sweeps.grid(sweep), augmentation_of(augment, augment_settings)
     source = read_model(model)
     row = with_adaptation(settled(source.recipe, task, settings), adapt, adapt_settings)
     start = Start(row, source.tokenizer, None if random else source.learner, model_folder(model))
@@ -249,7 +248,7 @@ def finetune(
     )
     files, guide = _files(data, asked, validation, test), _teacher(teacher, teacher_settings)
     how: dict[str, Any] = {"run": run, "accumulate": accumulate, "augmentation": few, "teacher": guide}
-    best = swept(start, asked, files, out / "sweep", values, **how).finetuning if values else None
+    best = sweeps.sweep(start, asked, files, out / "sweep", values, **how).finetuning if values else None
     report = finetune(start, asked, files, out, settings=best, seeds=range(seeds), **how)
     _tell(report, task, as_json)
 

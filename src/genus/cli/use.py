@@ -222,11 +222,9 @@ def export(
 
     Refused unless it gives the same logits when it is read again. Only a model that genus wrote is written over.
     """
-    if format == "onnx":
-        export_graph(model, out, as_json)
-        return
     if format != "safetensors":
-        raise UsageError(f"--format: there is no format {format!r:.40}, only safetensors and onnx")
+        export_graph(model, out, format, as_json)
+        return
     from tempfile import TemporaryDirectory
 
     from genus.export.adapted.folder import is_adapter, merged
