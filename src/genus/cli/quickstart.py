@@ -208,7 +208,7 @@ def _sentences(found: dict[str, Any], made: "Made", size: int) -> list[str]:
             if apart
             else f"With {size} seed{'s' if size > 1 else ''} that does not show that pretraining helps."
         ),
-        f"Of {len(SENTENCES)} masked words, {right} are completed with a word that fits.",
+        f"Of {len(SENTENCES)} masked words, {right} {'is' if right == 1 else 'are'} completed with a word that fits.",
     ]
 
 
