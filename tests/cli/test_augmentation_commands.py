@@ -44,7 +44,7 @@ CASES = {
         ["--augment", "random-edits", "--task", "regression"], 2,
         "augmentation: RandomEdits is for the classification of texts or pairs, and not for Regression",
     ),
-    "a suite": (["--augment", "random-edits", "--task", "glue"], 2, "fine-tune on one task by name"),
+    "a suite": (["--augment", "random-edits", "--task", "glue"], 2, "fine-tune on it by name"),
     "no table": (
         ["--augment", "self-training", "--augment-set", "unlabeled=none.jsonl"], 1, "none.jsonl: there is no such file",
     ),
