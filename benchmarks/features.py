@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-from family import FAILED, carried_out
-from finetune import installed, write_tables
+from family import FAILED
+from finetune import installed, study, write_tables
 from finetune_runs import RUN, Tuned
 from jobs import Job
 
@@ -31,7 +30,6 @@ from genus.adapt.last_layers import LastLayers
 from genus.errors import GenusError
 from genus.evaluate.interval import interval
 from genus.export.folder import load, save
-from genus.files import write_json
 from genus.processes import cores
 from genus.recipe import Published
 from genus.tasks.dataset import Files
@@ -40,7 +38,6 @@ from genus.tasks.glue import GLUE
 from genus.tasks.start import Start
 from genus.tasks.tagging import RecurrentTagging, Tagging
 from genus.text import Corpus
-from genus.train.provenance import surroundings
 from genus.vectors.folder import as_model
 from genus.vectors.read import read_vectors
 from genus.vectors.skip_gram import SkipGram
@@ -129,14 +126,8 @@ class Learning:
 
 def main() -> None:
     options = parsed()
-    jobs = plan(options)
-    failed = carried_out(options, list(jobs.values()))
-    found = {name: done for name, job in jobs.items() if (done := job.done())}
     told = {name: getattr(options, name) for name in ("tasks", "seeds", "rows", "epochs")}
-    write_json(options.results, {**surroundings(torch.device("cpu")), "command": told, "runs": found})
-    print(table(found))
-    if failed:
-        sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))
+    study(options, plan(options), told, table)
 
 
 def parsed() -> argparse.Namespace:

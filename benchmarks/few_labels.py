@@ -19,14 +19,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from family import FAILED, carried_out
+from family import FAILED
 from few_labels_runs import FewLabeled, write_tables
-from finetune import installed
+from finetune import installed, study
 from jobs import Job
 
 from genus.errors import GenusError
-from genus.files import write_json
 from genus.processes import cores
 from genus.tasks.augment.back_translation import BackTranslation
 from genus.tasks.augment.masked_replacement import MaskedReplacement
@@ -35,7 +33,6 @@ from genus.tasks.augment.random_edits import RandomEdits
 from genus.tasks.augment.self_training import SelfTraining
 from genus.tasks.classification import Classification, ContrastiveClassification
 from genus.tasks.glue import GLUE
-from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
     from genus.tasks import Task
@@ -49,14 +46,8 @@ COPIES = 4
 
 def main() -> None:
     options = parsed()
-    jobs = plan(options)
-    failed = carried_out(options, list(jobs.values()))
-    found = {name: done for name, job in jobs.items() if (done := job.done())}
     told = {name: getattr(options, name) for name in ("tasks", "labels", "noise", "seeds", "measured", "threads")}
-    write_json(options.results, {**surroundings(torch.device("cpu")), "command": told, "runs": found})
-    print(table(found))
-    if failed:
-        sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))
+    study(options, plan(options), told, table)
 
 
 def parsed() -> argparse.Namespace:

@@ -39,6 +39,8 @@ from genus.tasks.named import NAMED
 from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from genus.tasks import Task
 
 RESULTS = Path(__file__).parent / "finetune" / "minilm.json"
@@ -78,17 +80,20 @@ there. Scores are of the validation table, or of the test where validation is he
 
 def main() -> None:
     options = parsed()
-    jobs = plan(options)
+    told = {"tasks": options.tasks, "seeds": options.seeds, "threads": options.threads, "model": MODEL}
+    study(options, plan(options), told, table)
+
+
+def study(
+    options: argparse.Namespace,
+    jobs: Mapping[str, Job],
+    told: Mapping[str, Any],
+    table: Callable[[dict[str, dict[str, Any]]], str],
+) -> None:
+    """Do the jobs that are not done, write the results of all with what is told of the command, and print the table."""
     failed = carried_out(options, list(jobs.values()))
     found = {name: done for name, job in jobs.items() if (done := job.done())}
-    write_json(
-        options.results,
-        {
-            **surroundings(torch.device("cpu")),
-            "command": {"tasks": options.tasks, "seeds": options.seeds, "threads": options.threads, "model": MODEL},
-            "runs": found,
-        },
-    )
+    write_json(options.results, {**surroundings(torch.device("cpu")), "command": told, "runs": found})
     print(table(found))
     if failed:
         sys.exit("\n".join(f"{name}: {why}" for name, why in failed.items()))

@@ -22,7 +22,7 @@ from genus.tasks import Task
 from genus.tasks.cell import spans_in, text_in
 from genus.tasks.checks import contradictory, overlap, repeated
 from genus.tasks.dataset import LabeledRow
-from genus.tasks.encode import EncodedTexts
+from genus.tasks.encode import EncodedTexts, room_for
 from genus.tasks.notices import Notices
 from genus.tasks.words import parts
 
@@ -98,9 +98,7 @@ class CharacterSpans(Task):
         Raises:
             GenusError: a label that does not occur in training, or `max_length` leaves no room for text.
         """
-        room = max_length - tokenizer.vocabulary.framing(1)
-        if room < 1:
-            raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+        room = room_for(1, tokenizer.vocabulary, max_length)
         texts: list[tuple[NDArray[np.int32], ...]] = []
         labels, places, sizes, notices = [], [], [], Notices()
         for row in rows:

@@ -185,12 +185,22 @@ def tokenized(
         GenusError: `max_length` leaves no room for text beside the special tokens.
     """
     columns = [tokenizer.encode(list(column), specials=False) for column in zip(*texts, strict=True)]
-    room = max_length - tokenizer.vocabulary.framing(len(columns))
-    if room < len(columns):
-        raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+    room = room_for(len(columns), tokenizer.vocabulary, max_length)
     rows = list(zip(*columns, strict=True))
     over = np.array([sum(map(len, several)) - room for several in rows], dtype=np.int64)
     return [_cut(several, room) for several in rows], np.maximum(over, 0)
+
+
+def room_for(texts: int, vocabulary: Vocabulary, max_length: int) -> int:
+    """Return how many tokens so many texts may have together, in a sequence of at most `max_length`.
+
+    Raises:
+        GenusError: they cannot have one each beside the special tokens.
+    """
+    room = max_length - vocabulary.framing(texts)
+    if room < texts:
+        raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+    return room
 
 
 def in_the_median(lost: NDArray[np.int64]) -> str:

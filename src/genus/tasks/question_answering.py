@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from genus.errors import GenusError, UsageError
+from genus.errors import UsageError
 from genus.evaluate.metrics import Metric  # a choice is read by its annotation
 from genus.evaluate.thresholds import best_threshold
 from genus.evaluate.written import AnswerExactMatch, AnswerF1, referenced
@@ -16,6 +16,7 @@ from genus.part import Count, Fraction
 from genus.tasks import Task
 from genus.tasks.cell import answers_in, text_in, written
 from genus.tasks.dataset import LabeledRow
+from genus.tasks.encode import room_for
 from genus.tasks.learned_spans import NONE, LearnedSpans
 from genus.tasks.windows import EncodedWindows, windows, with_most_context
 
@@ -141,9 +142,7 @@ class QuestionAnswering(Task):
             GenusError: `max_length` leaves no room for text beside the special tokens.
         """
         spans, vocabulary = cast("SpanExtraction", objective), tokenizer.vocabulary
-        whole = max_length - vocabulary.framing(2)
-        if whole < 2:
-            raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+        whole = room_for(2, vocabulary, max_length)
         longest = min(spans.question_length, whole // 2)
         stride = spans.stride or min(STRIDE, max(1, max_length // SHARE))
         known = {text: tokenizer.encode_with_offsets(text) for text in {row.texts[1] for row in rows}}

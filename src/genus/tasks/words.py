@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from genus.errors import GenusError
 from genus.examples import Example, Sequence
-from genus.tasks.encode import EncodedTexts, in_the_median
+from genus.tasks.encode import EncodedTexts, in_the_median, room_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -121,9 +120,7 @@ def encode_words(
         GenusError: `max_length` leaves no room for text beside the special tokens.
     """
     vocabulary = tokenizer.vocabulary
-    room = max_length - vocabulary.framing(1)
-    if room < 1:
-        raise GenusError(f"max_length: {max_length} leaves no room for text between the special tokens; take more")
+    room = room_for(1, vocabulary, max_length)
     known = _pieces(tokenizer, {word for row in rows for word in row.texts})
     texts: list[tuple[NDArray[np.int32], ...]] = []
     firsts, seen, at = [], [], 0
