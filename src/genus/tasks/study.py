@@ -253,7 +253,7 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that a result depends on, except the seed."""
-        rows = {name: [row.content for row in split.rows] for name, split in self.splits.items()}
+        rows = {name: split.content for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
         choices += [] if self.augmentation is None else [self.augmentation.to_json()]
