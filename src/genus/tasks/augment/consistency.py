@@ -32,8 +32,8 @@ class Consistency(Augmentation):
 
     unlabeled: str = ""
     """Table of texts; labels that it may have are not read."""
-    change: ChangedTexts = RandomEdits()
-    """How a text is changed; the paper's are back-translation, and words by TF-IDF."""
+    change: ChangedTexts = RandomEdits(copies=1)
+    """How a text is changed, once whatever its copies; the paper's are back-translation, and words by TF-IDF."""
     pairs: Count = 3
     """Texts without labels for each labeled one (released code, text/scripts/run_base_uda.sh: --unsup_ratio)."""
     weight: Positive = 1.0
