@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, heard
 from genus.evaluate.fill import Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.tags import LENIENT, entities, of_names
@@ -95,7 +95,8 @@ class Served:
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
         if "embed" in self.abilities:
-            self.embed(["a", "a " * 200])
+            with heard():
+                self.embed(["a", "a " * 200])
 
     def close(self) -> None:
         """Answer what waits, and end."""
