@@ -103,8 +103,7 @@ def test_only_the_head_is_trained_and_the_folder_answers_the_same(
     mix: LayerMix, start: Start, run: Run, tmp_path: Path
 ) -> None:
     for name, number, seed in (("train", 60, 0), ("validation", 20, 1)):
-        lines = (json.dumps(row) + "\n" for row in tagged(number, seed))
-        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tagged(number, seed)))
     files = Files(tmp_path / "train.jsonl", tmp_path / "validation.jsonl")
     whole = replace(start.recipe, tokens=start.tokenizer.tokens)
     first = whole.learner()

@@ -1,7 +1,4 @@
-"""Reading several layers: a head's input made of the hidden states of chosen layers.
-
-Legend: K chosen layers.
-"""
+"""Reading several layers: a head's input made of the hidden states of chosen layers."""
 
 from __future__ import annotations
 
@@ -42,14 +39,14 @@ class LayerMix(Part, ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """Return the module, from K states (T, H) to (T, `width(H)`)."""
+        """Return the module, from the states (T, H) of each layer to (T, `width(H)`)."""
 
 
 class Concatenated(LayerMix):
     """The states side by side (Devlin et al. 2018, section 5.3)."""
 
     def width(self, hidden: int) -> int:
-        """Return K H."""
+        """Return H times the number of layers."""
         return len(self.layers) * hidden
 
     def build(self) -> nn.Module:
@@ -73,7 +70,7 @@ class SideBySide(nn.Module):
     """The module of `Concatenated`."""
 
     def forward(self, *states: Tensor) -> Tensor:
-        """Forward pass: return (T, K H) for K states (T, H)."""
+        """Forward pass: return the states (T, H) of each layer side by side."""
         return torch.cat(states, -1)
 
 
@@ -90,7 +87,7 @@ class Weighing(nn.Module):
         return
 
     def forward(self, *states: Tensor) -> Tensor:
-        """Forward pass: return (T, H) for K states (T, H)."""
+        """Forward pass: return (T, H) for the states (T, H) of each layer."""
         return self.scale * torch.einsum("kth,k->th", torch.stack(states), self.weights.softmax(0))
 
 

@@ -315,9 +315,7 @@ class Learner(nn.Module):
         """Return the outputs of the heads that learn from the batch, given the network's hidden states."""
         kind, format = states["tokens"].device.type, next(self.parameters()).dtype
         if not rounded:
-            kept = None if states.layers is None else tuple(one.to(format) for one in states.layers)
-            streams = {name: one.to(format) for name, one in states.streams.items()}
-            states = replace(states, streams=streams, layers=kept)
+            states = states.to(format)
         with torch.autocast(kind, enabled=rounded and torch.is_autocast_enabled(kind)):
             found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
         outputs = {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}

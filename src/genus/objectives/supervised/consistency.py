@@ -58,6 +58,10 @@ class ConsistentClassification(RegularizedClassification):
         """Build the linear head, which has the loss in training."""
         return ConsistentHead(self, model)
 
+    def total(self, supervised: Tensor, divergence: Tensor) -> Tensor:
+        """Return L of its two terms."""
+        return supervised + self.weight * divergence
+
     def threshold(self, progress: float) -> float:
         """Return η at a share of training from 0 to 1; 1 without annealing."""
         if self.annealing == "none":
@@ -115,7 +119,7 @@ class ConsistentHead(LinearHead):
         each_U, sure_U = divergences(text_UV, changed_UV, choice.temperature, choice.confidence)
         supervised = each_M.sum() / learned_M.sum().clamp(min=1)
         return {
-            self.loss: number * (supervised + choice.weight * each_U.mean()),
+            self.loss: number * choice.total(supervised, each_U.mean()),
             f"{self.loss}/correct": (own_MV.argmax(-1) == targets.label).sum(),
             f"{self.loss}/learned": learned_M.sum(),
             f"{self.loss}/consistency": number * each_U.detach().mean(),
