@@ -101,7 +101,7 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
     jobs = {}
     for name in options.kinds:
         told, adaptation = f"memory, {name}", KINDS[name].adaptation
-        choices = {"adaptation": None if adaptation is None else adaptation.written()}
+        choices: dict[str, Any] = {"adaptation": None if adaptation is None else adaptation.written()}
         jobs[told] = Job(told, Memory(options.model, adaptation), options.out / told / "result.json", choices, 10)
     for seed in range(options.seeds):
         for task in options.tasks:
@@ -110,10 +110,10 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
                 tuned = settings(kind.lr, options.epochs, adaptation=kind.adaptation)
                 told = named(task, f"{rows} rows", name, seed=seed)
                 folder = options.out / told
-                work = Learning(GLUE[task], options.tables[task], options.model, folder, seed, tuned)
+                work = Learning(GLUE[task], options.tables[task], options.model, folder, seed, tuned, options.precision)
                 choices = {
                     "task": GLUE[task].written(), "rows": rows, "measured": options.measured, "seed": seed,
-                    "settings": tuned.written(),
+                    "settings": tuned.written(), "precision": options.precision,
                 }  # fmt: skip
                 jobs[told] = Job(told, work, folder / "result.json", choices, rows * options.epochs / 50)
     return jobs

@@ -145,8 +145,8 @@ def learning(
     model = options.out / VECTORS / "model" if static else options.model
     adaptation = LastLayers(layers=0) if kind.endswith("frozen") else None
     settings = replace(tuned.settings, adaptation=adaptation)
-    work = Learning(chosen, options.tables[task], model, folder, seed, settings)
-    rows = {"rows": options.drawn[task], "measured": options.measured}
+    work = Learning(chosen, options.tables[task], model, folder, seed, settings, options.precision)
+    rows = {"rows": options.drawn[task], "measured": options.measured, "precision": options.precision}
     choices = {"task": chosen.written(), **rows, "tuned": tuned.told(), "seed": seed, "features": kind}
     choices |= {"vectors": vectors} if static else {"model": options.model.name}
     cost = 30 if kind == "contextual, frozen" else 10 if static else 120

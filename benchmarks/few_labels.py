@@ -100,7 +100,7 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
                         name_of_job = named(about, way, seed=seed)
                         folder = options.out / name_of_job
                         tuned = few_updates(labels, copies)
-                        work = Learning(task, tables, options.model, folder, seed, tuned, choice)
+                        work = Learning(task, tables, options.model, folder, seed, tuned, options.precision, choice)
                         told = {
                             "task": task.written(),
                             "augmentation": None if choice is None else choice.written(),
@@ -108,6 +108,7 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
                             "noise": noise,
                             "seed": seed,
                             "measured": options.measured,
+                            "precision": options.precision,
                         }
                         cost = labels * 5.0 if way == "self-training" else max(labels, 100)
                         jobs[name_of_job] = Job(name_of_job, work, folder / "result.json", told, cost)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
-from minilm_runs import RUN, Learning, settings
+from minilm_runs import Learning, on_cpu, settings
 
 from genus.batch import IGNORE
 from genus.export.folder import load
@@ -23,6 +23,8 @@ from genus.train.provenance import surroundings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from minilm_runs import Precision
 
     from genus.objectives.supervised import FineTuned
     from genus.recipe import FineTuning
@@ -64,11 +66,14 @@ class Tuning:
     contender: Contender
     seed: int
     tuned: Tuned
+    precision: Precision = "auto"
 
     def __call__(self) -> dict[str, Any]:
         """Return the metrics on the validation table, and the seconds of the updates."""
         if self.contender == "genus":
-            return Learning(self.task, self.tables, self.model, self.folder, self.seed, self.tuned.settings)()
+            return Learning(
+                self.task, self.tables, self.model, self.folder, self.seed, self.tuned.settings, self.precision
+            )()
         shutil.rmtree(self.folder / "model", ignore_errors=True)
         return self._theirs() | {"surroundings": surroundings(torch.device("cpu"))}
 
@@ -85,14 +90,14 @@ class Tuning:
         start = Start(source.recipe, source.tokenizer)
         reader = start.reader(objective, self.tuned.settings)
         encoded = task.encode(reader, rows, objective, self.tuned.max_length)
-        half = self.contender == "trainer-best" and number_format("auto", torch.device("cpu")) is torch.bfloat16
+        half = self.contender == "trainer-best" and number_format(self.precision, torch.device("cpu")) is torch.bfloat16
         seconds = finetune_peer.train(
             self.model, self.folder / "model", examples(encoded, objective), objective, self.tuned, self.seed,
             half=half, grouped=self.contender == "trainer-best",
         )  # fmt: skip
         trained = load(self.folder / "model")
         recipe = replace(trained.recipe, finetuning=self.tuned.settings, objectives=(objective,))
-        _, metrics = score(replace(trained, recipe=recipe), task, splits["validation"].rows, RUN)
+        _, metrics = score(replace(trained, recipe=recipe), task, splits["validation"].rows, on_cpu(self.precision))
         return {
             "metrics": metrics,
             "seconds": seconds,

@@ -13,11 +13,12 @@ import sys
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from family import FAILED, carried_out, take_over
 from family_data import drawn
+from minilm_runs import Precision
 
 from genus.errors import GenusError
 from genus.evaluate.interval import Interval
@@ -45,6 +46,9 @@ def parser(text: str, results: Path, tasks: Collection[str], seeds: int) -> argp
     made.add_argument("--model", type=Path, help="another folder of weights, by default that of all-MiniLM-L6-v2")
     made.add_argument("--tasks", nargs="+", choices=tasks, default=[*tasks])
     made.add_argument("--seeds", type=int, default=seeds, help="so many, from 0 on")
+    made.add_argument(
+        "--precision", choices=get_args(Precision), default="auto", help="of ours, as in `genus finetune`"
+    )
     made.add_argument("--out", type=Path, default=Path("runs") / results.stem, help="where runs go")
     made.add_argument("--results", type=Path, default=results, help="JSON; the table stands beside it in Markdown")
     made.add_argument("--report", action="store_true", help="write the table of what is finished")

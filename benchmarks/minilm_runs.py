@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from genus.tasks import Task
     from genus.tasks.augment import Augmentation
 
-RUN = Run(device="cpu", workers=0, tracker="none")
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def on_cpu(precision: Precision) -> Run:
+    """Return how all run."""
+    return Run(device="cpu", precision=precision, workers=0, tracker="none")
 
 
 def settings(
@@ -54,6 +59,7 @@ class Learning:
     folder: Path
     seed: int
     settings: FineTuning
+    precision: Precision = "auto"
     augmentation: Augmentation | None = None
 
     def __call__(self) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class Learning:
         source = load(self.model)
         report = finetune(
             Start(source.recipe, source.tokenizer, source.learner, self.model), self.task, Files.find(self.tables),
-            self.folder / "run", settings=self.settings, seeds=(self.seed,), run=RUN, publish=False,
+            self.folder / "run", settings=self.settings, seeds=(self.seed,), run=on_cpu(self.precision), publish=False,
             augmentation=self.augmentation,
         )  # fmt: skip
         (trial,) = report.trials

@@ -20,7 +20,7 @@ import statistics
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from jobs import Job
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from genus.evaluate.metrics import Metric
+    from genus.optim.adamw import AdamW
     from genus.recipe import FineTuning
 
 RESULTS = Path(__file__).parent / "results" / "stability.json"
@@ -60,7 +61,7 @@ def ways(lr: float) -> dict[str, FineTuning]:
     base = settings(lr, epochs=3, batch=16, eps=1e-6)
     return {
         BASE: base,
-        "no bias correction": replace(base, optimizer=replace(base.optimizer, bias_correction=False)),
+        "no bias correction": replace(base, optimizer=replace(cast("AdamW", base.optimizer), bias_correction=False)),
         "no warm-up": replace(base, schedule=Linear(warmup=0)),
         "layer-wise rates": replace(base, optimizer=replace(base.optimizer, layer_decay=0.95)),
         "top layer anew": replace(base, reinitialize=1),
@@ -97,10 +98,12 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
                         continue
                     name = named(task, f"{rows} rows", f"rate {lr:g}", way, seed=seed)
                     folder = options.out / name
-                    work = Learning(GLUE[task], options.tables[task], options.model, folder, seed, tuned)
+                    work = Learning(
+                        GLUE[task], options.tables[task], options.model, folder, seed, tuned, options.precision
+                    )
                     choices = {
                         "task": GLUE[task].written(), "rows": rows, "measured": options.measured, "seed": seed,
-                        "settings": tuned.written(), "majority": share,
+                        "settings": tuned.written(), "majority": share, "precision": options.precision,
                     }  # fmt: skip
                     jobs[name] = Job(name, work, folder / "result.json", choices, rows * tuned.epochs)
     return jobs
