@@ -35,6 +35,7 @@ from genus.export.onnx.folder import write
 from genus.export.onnx.session import padded, row_of
 from genus.export.onnx.trace import Graph, asked
 from genus.files import write_json
+from genus.inference.engine import Inference
 from genus.model.cpu import tune_cpu_process
 from genus.objectives import Learner, answering
 from genus.tasks.answer import measure, outputs
@@ -63,7 +64,7 @@ class Contender:
     def row(self, table: Table) -> dict[str, Any]:
         """Return the scores, without times."""
         encoded = table.encoded(self.model)
-        found = outputs(self.model.learner, self.model.recipe.model, encoded, self.precision)
+        found = outputs(self.model.learner, self.model.recipe.model, encoded, Inference(self.precision))
         scores = measure(table.task.metrics, objective_of(self.model), encoded, found)
         return {"contender": self.name, "scores": scores, "milliseconds": {}, "megabytes": round(self.megabytes, 2)}
 

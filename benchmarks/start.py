@@ -1,6 +1,6 @@
 """How long commands take to start, beside the import of PyTorch: processor time, the least of several tries.
 
-    python benchmarks/start.py
+python benchmarks/start.py
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from genus import catalog
 from genus.errors import GenusError, UsageError
 from genus.evaluate.fill import fill_mask
 from genus.export.folder import LoadedModel, load, save
+from genus.inference.engine import Inference
 from genus.recipe import Recipe
 from genus.tokens.algorithms.byte_bpe import ByteBPE
 from genus.tokens.algorithms.wordpiece import WordPiece
@@ -104,7 +105,7 @@ def test_the_precision_is_the_one_asked_for(model: LoadedModel) -> None:
         layer.register_forward_hook(lambda *given: seen["network"].append(given[2].dtype)),
         head.register_forward_hook(lambda *given: seen["head"].append(given[2].dtype)),  # type: ignore[operator, union-attr]
     ):
-        rounded = fill_mask(model.learner, model.tokenizer, "the ___ sat", precision="bfloat16")
+        rounded = fill_mask(model.learner, model.tokenizer, "the ___ sat", engine=Inference("bfloat16"))
         exact = fill_mask(model.learner, model.tokenizer, "the ___ sat")
     assert seen == {"network": [torch.bfloat16, torch.float32], "head": [torch.float32, torch.float32]}
     assert learners == [model.learner] * 2

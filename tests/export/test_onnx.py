@@ -18,6 +18,7 @@ from genus.export.folder import LoadedModel, load, save
 from genus.export.onnx import folder as graphs
 from genus.export.onnx import trace
 from genus.export.onnx.session import computed, session
+from genus.inference.engine import Inference
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.objectives.supervised.embedding import Projection, SentenceEmbedder
 from genus.objectives.supervised.multi_label import MultiLabelClassification
@@ -105,7 +106,7 @@ def answered(model: LoadedModel, objective: FineTuned) -> np.ndarray:
     """Return what a model answers to the texts, packed by genus in batches."""
     task = QuestionAnswering() if isinstance(objective, SpanExtraction) else task_of(objective)
     encoded = task.encode(model.tokenizer, rows_for(objective), objective, 32)
-    return outputs(model.learner, model.recipe.model, encoded, "float32").values
+    return outputs(model.learner, model.recipe.model, encoded, Inference("float32")).values
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 from genus.errors import UsageError
 from genus.evaluate.metrics import F1, Accuracy, MacroF1, Matthews, Metric, Pearson, Spearman
 from genus.evaluate.tags import EntityF1, WordAccuracy
+from genus.inference.engine import Inference
 from genus.objectives.supervised.sequence import SequenceClassification
 from genus.tasks.classification import Classification
 from genus.tasks.dataset import Files
@@ -95,7 +96,8 @@ def test_heads_answer_in_float32_whatever_the_precision(start: Start) -> None:
     texts = [(" and ".join(np.random.default_rng(number).choice(["cat", "saw", "bird"], 5)),) for number in range(40)]
     encoded = encode(start.tokenizer, texts, np.zeros(40, np.float32), "sequence_regression", 32)
     found = {
-        precision: outputs(learner, tuned.model, encoded, precision).values for precision in ("float32", "bfloat16")
+        precision: outputs(learner, tuned.model, encoded, Inference(precision)).values
+        for precision in ("float32", "bfloat16")
     }
     different = {precision: len(np.unique(values)) for precision, values in found.items()}
     assert different["bfloat16"] > different["float32"] / 2

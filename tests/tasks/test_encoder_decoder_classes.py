@@ -15,6 +15,7 @@ from genus.errors import UsageError
 from genus.evaluate.metrics import Accuracy
 from genus.export.folder import load, save
 from genus.export.verify import verify
+from genus.inference.engine import Inference
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
 from genus.tasks.answer import outputs
@@ -69,7 +70,7 @@ def test_logits_are_those_of_transformers(
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
     assert type(theirs).__name__ == CLASSES[row.name.split("/")[0]]
     data = encode(tokenizer, [(text,) for text in TEXTS], np.zeros(3, np.float32), objective.name, 200, repeated=True)
-    ours = outputs(learner, recipe.model, data, "float32").values
+    ours = outputs(learner, recipe.model, data, Inference("float32")).values
     for number, text in enumerate(TEXTS):
         ids, _, _ = tokenizer.vocabulary.frame(np.array(tokenizer.encode([text], specials=False)[0]))
         with torch.no_grad():
@@ -81,7 +82,9 @@ def test_logits_are_those_of_transformers(
     (tmp_path / "model" / "recipe.json").unlink()
     foreign = load(tmp_path / "model")
     assert type(foreign.recipe.objectives[0]) is type(objective)
-    np.testing.assert_array_equal(outputs(foreign.learner, foreign.recipe.model, data, "float32").values, ours)
+    np.testing.assert_array_equal(
+        outputs(foreign.learner, foreign.recipe.model, data, Inference("float32")).values, ours
+    )
 
 
 def test_it_is_fine_tuned_and_published(made: tuple[Recipe, Tokenizer], tmp_path: Path) -> None:
@@ -105,10 +108,12 @@ def test_choices_are_read_twice_too(made: tuple[Recipe, Tokenizer]) -> None:
     recipe = Start(row, tokenizer).fine_tuned(objective, row.finetuning)
     torch.manual_seed(0)
     learner = recipe.learner().eval()
-    found = outputs(learner, recipe.model, data, "float32").values
+    found = outputs(learner, recipe.model, data, Inference("float32")).values
     assert (np.isfinite(found).sum(1) == [2, 3]).all()
     alone = Choice().encode(tokenizer, rows[1:], objective, 40)
-    np.testing.assert_allclose(outputs(learner, recipe.model, alone, "float32").values[0], found[1], atol=SINGLE)
+    np.testing.assert_allclose(
+        outputs(learner, recipe.model, alone, Inference("float32")).values[0], found[1], atol=SINGLE
+    )
 
 
 def test_tags_of_words_are_refused(made: tuple[Recipe, Tokenizer]) -> None:

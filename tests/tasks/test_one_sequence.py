@@ -19,6 +19,7 @@ from genus.export.folder import load
 from genus.generate import Request
 from genus.generate.engine import Engine
 from genus.generate.sampling import Greedy
+from genus.inference.engine import Inference
 from genus.objectives.pretraining.concatenated_lm import ConcatenatedLM
 from genus.optim.adamw import AdamW
 from genus.recipes import t5
@@ -85,7 +86,7 @@ def test_the_loss_is_that_of_the_definition(start: tuple[Recipe, Tokenizer]) -> 
     data = TextToText().encode(tokenizer, rows, objective, 48)
     torch.manual_seed(0)
     learner = replace(recipe, objectives=(objective,)).learner().eval()
-    found = outputs(learner, recipe.model, data, "float32", texts=False).values
+    found = outputs(learner, recipe.model, data, Inference("float32"), texts=False).values
     head, end = learner.heads["denoising"].lm_head, tokenizer.vocabulary.end
     every = objective.concatenated.learned == "all"
     for index, texts in enumerate(pairs):

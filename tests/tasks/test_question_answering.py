@@ -16,6 +16,7 @@ from genus.errors import GenusError, UsageError
 from genus.evaluate.metrics import Accuracy
 from genus.evaluate.written import AnswerExactMatch, AnswerF1
 from genus.export.folder import load
+from genus.inference.engine import Inference
 from genus.objectives.supervised.sequence import SequenceRegression
 from genus.objectives.supervised.span_extraction import SpanExtraction
 from genus.tasks import Task, task_of
@@ -331,7 +332,7 @@ def test_hugging_face_gives_the_same_windows_and_logits(tmp_path: Path, reader: 
             expected = theirs(**inputs)
         rows = [LabeledRow(1, (question, context), None)]
         encoded = TASK.encode(model.tokenizer, rows, SpanExtraction(stride=4), 20)
-        logits = outputs(model.learner, model.recipe.model, encoded, "float32").values
+        logits = outputs(model.learner, model.recipe.model, encoded, Inference("float32")).values
         assert len(encoded) == len(places) > 1
         for window, first in enumerate(encoded.first):
             ids, there = encoded.example(window).tokens.ids, encoded.candidates_of(window)

@@ -13,6 +13,7 @@ from scipy import stats
 
 from genus.errors import GenusError, UsageError
 from genus.export.folder import load, save
+from genus.inference.engine import Inference
 from genus.model.activation import Tanh
 from genus.objectives.pooling import First, Last, Mean
 from genus.objectives.similarity.info_nce import InfoNCE
@@ -377,6 +378,6 @@ def test_outputs_of_rows_are_vectors(recipe: Recipe, tokenizer: Tokenizer) -> No
     model, task = untrained(recipe, tokenizer), SentenceEmbedding(texts=("a", "b", "c"))
     rows = [LabeledRow(1, (TEXTS[0], TEXTS[1], ""), "x"), LabeledRow(2, (TEXTS[2], TEXTS[3], TEXTS[4]), "x")]
     encoded = task.encode(tokenizer, rows, objective_of(model), 32)
-    found = encoded.vectors(outputs(model.learner, model.recipe.model, encoded, "float32")).reshape(6, -1)
+    found = encoded.vectors(outputs(model.learner, model.recipe.model, encoded, Inference("float32"))).reshape(6, -1)
     np.testing.assert_allclose(found[[0, 1, 3, 4, 5]], embed(model, TEXTS), rtol=0, atol=1e-6)
     assert not found[2].any()

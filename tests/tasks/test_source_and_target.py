@@ -22,6 +22,7 @@ from genus.generate import Request
 from genus.generate.beam import BeamSearch
 from genus.generate.configuration import Configuration
 from genus.generate.engine import Engine
+from genus.inference.engine import Inference
 from genus.tasks.answer import measure, outputs
 from genus.tasks.completion import Completion
 from genus.tasks.dataset import Files, LabeledRow, read
@@ -153,7 +154,7 @@ def test_the_loss_is_that_of_the_definition(recipe: Recipe, tokenizer: Tokenizer
     data = encoded(recipe, tokenizer, pairs)
     torch.manual_seed(0)
     learner = replace(recipe, objectives=(data.objective,)).learner().eval()
-    found = outputs(learner, recipe.model, data, "float32", texts=False).values
+    found = outputs(learner, recipe.model, data, Inference("float32"), texts=False).values
     head = learner.heads["denoising"].lm_head
     for index, _ in enumerate(pairs):
         example = data.example(index)
@@ -179,7 +180,7 @@ def test_rows_without_a_target_are_answered_and_not_measured(recipe: Recipe, tok
     data = encoded(recipe, tokenizer, [("a", "seven stones"), ("b", None)])
     torch.manual_seed(0)
     learner = replace(recipe, objectives=(data.objective,)).learner().eval()
-    found = outputs(learner, recipe.model, data, "float32")
+    found = outputs(learner, recipe.model, data, Inference("float32"))
     assert len(found.texts or []) == 2
     truth, _ = data.for_metrics(data.objective, found, "texts")
     assert truth.shape == (1, 2)
@@ -240,7 +241,9 @@ def test_an_answer_that_is_no_label_is_wrong(recipe: Recipe, tokenizer: Tokenize
     rows = [LabeledRow(n, ("a",), (label,)) for n, label in enumerate(["yes", "yes", "no", "no"])]
     data = task.encode(tokenizer, rows, objective, 48)
     found = replace(
-        outputs(replace(recipe, objectives=(objective,)).learner(), recipe.model, data, "float32", texts=False),
+        outputs(
+            replace(recipe, objectives=(objective,)).learner(), recipe.model, data, Inference("float32"), texts=False
+        ),
         texts=["yes", "maybe", "no", "maybe"],
     )
     measured = measure(task.metrics, objective, data, found)

@@ -10,6 +10,7 @@ from genus.analysis.findings import Calibrated
 from genus.errors import GenusError, UsageError, say
 from genus.evaluate.calibration import fit_temperature
 from genus.export.folder import save
+from genus.inference.engine import Inference
 from genus.objectives import on
 from genus.tasks.answer import outputs
 from genus.tasks.predict import objective_of
@@ -73,7 +74,7 @@ class Scaling:
         scaled = replace(model, recipe=replace(model.recipe, objectives=objectives))
         precision = "float32" if measured_on.run is None else measured_on.run.precision
         with on(model.learner, measured_on.device):
-            found = outputs(model.learner, model.recipe.model, measured_on.encoded, precision)
+            found = outputs(model.learner, model.recipe.model, measured_on.encoded, Inference(precision))
         after = replace(measured_on, model=scaled, objective=tempered, outputs=found)
         told, now = (one.objective.decide(one.outputs.values) for one in (measured_on, after))
         if moved := int((told != now).sum()):

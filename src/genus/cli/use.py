@@ -184,6 +184,7 @@ def fill(
 
     from genus.evaluate.candidates import score_candidates
     from genus.evaluate.fill import fill_mask
+    from genus.inference.engine import Inference
     from genus.train.world import device_of_run
 
     run = chosen_run(running)
@@ -198,7 +199,8 @@ def fill(
             rows = [[f"{one.probability:.3f}", one.word, f"{one.nats:.3f}", str(one.tokens)] for one in scored]
             print(columns(["", "word", "nats", "tokens"], rows))
         return
-    found = fill_mask(source.learner, source.tokenizer, text, top, source.recipe.model.max_length, run.precision)
+    longest, engine = source.recipe.model.max_length, Inference(run.precision)
+    found = fill_mask(source.learner, source.tokenizer, text, top, longest, engine)
     if as_json:
         document([[asdict(completion) for completion in mask] for mask in found])
         return

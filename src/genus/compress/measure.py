@@ -13,10 +13,12 @@ from genus.errors import GenusError
 from genus.examples.feed.pack import pack
 from genus.export.onnx.folder import graph_files
 from genus.export.weights import weight_files
+from genus.inference.engine import Inference
 from genus.objectives import answering, device_of, on
 from genus.tasks import task_of
 from genus.tasks.answer import measure, outputs
 from genus.tasks.dataset import read
+from genus.tasks.feed import gathered
 from genus.tasks.predict import objective_of
 from genus.train.precision import autocast
 from genus.train.world import device_of_run
@@ -104,7 +106,7 @@ def worth(model: LoadedModel, folder: Path, table: Table, run: Run) -> Worth:
     objective = objective_of(model)
     with on(model.learner, device_of_run(run)):
         encoded = table.encoded(model)
-        found = outputs(model.learner, model.recipe.model, encoded, run.precision)
+        found = outputs(model.learner, model.recipe.model, encoded, Inference(run.precision))
         scores = measure(table.task.metrics, table.task.chosen(objective), encoded, found)
         times = {str(size): _time(model, [*batches_of(encoded, size, TIMED)], run) for size in BATCHES}
     return Worth(scores, times, round(file_bytes(folder) / 1e6, 3))
@@ -128,7 +130,7 @@ def batches_of(encoded: EncodedTexts, size: int, most: int | None = None) -> Ite
         sequences = encoded.sequences(some)
         limits = {stream: int(one[sequences].max()) for stream, one in encoded.stream_lengths.items()}
         rows = [[encoded.example(i)] for i in sequences.tolist()]
-        yield encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), some)
+        yield gathered(encoded, pack(rows, limits, encoded.vocabulary.pad, streams=False), some)
 
 
 def _time(model: LoadedModel, batches: Sequence[Batch], run: Run) -> float:

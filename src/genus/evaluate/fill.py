@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from genus.errors import GenusError, UsageError
-from genus.evaluate.token_prediction import Predictor
+from genus.evaluate.token_prediction import HiddenTokens, Predictor
 from genus.examples import Sequence
+from genus.inference.engine import Inference
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,7 @@ def fill_mask(
     text: str,
     top: int = 5,
     max_length: int | None = None,
-    precision: str = "float32",
+    engine: Inference | None = None,
 ) -> list[list[Completion]]:
     """Return the `top` most probable tokens for every mask of a text, most probable first.
 
@@ -55,7 +56,7 @@ def fill_mask(
             tokens are treated as text.
         top: number of tokens per mask.
         max_length: the model's number of positions, None if it is unlimited.
-        precision: dtype of the forward pass, `float32` or `bfloat16`.
+        engine: makes the forward pass; None: one in float32.
 
     Raises:
         UsageError: `top` is below 1; the text has no mask, or more tokens than the model has positions.
@@ -76,7 +77,8 @@ def fill_mask(
     length = len(example.tokens.ids)
     if max_length is not None and length > max_length:
         raise UsageError(f"the text has {length} tokens, the model {max_length} positions; shorten it")
-    chances_MV = _chances(predictor, example, tokenizer, precision)
+    (logits_MV,) = (engine or Inference()).run([HiddenTokens.of(predictor, example, tokenizer.vocabulary.pad)])
+    chances_MV = _chances(logits_MV, tokenizer)
     values, ids = chances_MV.topk(min(top, chances_MV.shape[-1]))
     return [
         [_completion(tokenizer, text, mask, place, i, p) for i, p in zip(best, chances, strict=True)]
@@ -92,10 +94,9 @@ def _example(predictor: Predictor, tokenizer: Tokenizer, text: str) -> Example:
     return predictor.hide(sequence, np.flatnonzero(sequence.ids == vocabulary.mask), vocabulary)
 
 
-def _chances(predictor: Predictor, example: Example, tokenizer: Tokenizer, precision: str) -> Tensor:
+def _chances(logits_MV: Tensor, tokenizer: Tokenizer) -> Tensor:
     """Return token probabilities (M, V), with those of special tokens set to 0."""
     vocabulary = tokenizer.vocabulary
-    logits_MV, _ = predictor.logits([[example]], len(example.tokens.ids), vocabulary.pad, precision)
     special_V = torch.ones(logits_MV.shape[-1], dtype=torch.bool)  # rows beyond the tokenizer's tokens are none to show
     special_V[: vocabulary.size] = torch.as_tensor(vocabulary.special)
     return logits_MV.float().softmax(-1).masked_fill(special_V.to(logits_MV.device), 0.0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from genus.examples import Example, Sequence
 from genus.examples.feed.pack import pack
+from genus.inference import Work
 from genus.objectives import answering, device_of
 from genus.train.precision import autocast
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from genus.batch import Batch, Targets
     from genus.objectives import Head, Learner, Prediction
     from genus.tokens.vocabulary import Vocabulary
 
@@ -86,3 +88,31 @@ class Predictor:
         targets = batch.targets[self.head.target]
         real_M = targets.counted()
         return logits_MV[real_M], targets.label[real_M]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HiddenTokens(Work):
+    """A text of which tokens are predicted that `Predictor.hide` has hidden: the answer is their logits (M, V)."""
+
+    example: Example
+
+    @classmethod
+    def of(cls, predictor: Predictor, example: Example, pad: int) -> Self:
+        """Return what is asked of a predictor."""
+        lengths = {"tokens": [len(example.tokens.ids)]}
+        return cls(
+            learner=predictor.learner, head=predictor.name, target=predictor.head.target, pad=pad, lengths=lengths,
+            example=example,
+        )  # fmt: skip
+
+    def examples(self) -> list[Example]:
+        """Return the text."""
+        return [self.example]
+
+    def prepared(self, batch: Batch) -> Batch:
+        """Return the batch as the head wants it."""
+        return Predictor(self.learner, self.head).head.prepare(self.learner.network, batch)[0]
+
+    def answer(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """Return the logits (M, V)."""
+        return outputs["logits"]

@@ -367,7 +367,9 @@ def device_of(learner: Learner) -> torch.device:
 @contextmanager
 def on(learner: Learner, device: torch.device) -> Iterator[None]:
     """Context manager: move a learner to a device, and back at the end."""
-    before = device_of(learner)
+    if (before := device_of(learner)) == device:
+        yield
+        return
     learner.to(device)
     try:
         yield

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genus.objectives import answering, device_of
-from genus.tasks.feed import by_length
-from genus.train.precision import autocast
+from genus.inference import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
+    from genus.batch import Targets
     from genus.evaluate.metrics import Metric
+    from genus.examples import Example
+    from genus.inference.engine import Inference
     from genus.model import Model
     from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
@@ -47,32 +49,62 @@ class Outputs:
     """What it writes for each row; None where it writes nothing, or it was not asked."""
 
 
-def outputs(learner: Learner, model: Model, encoded: EncodedTexts, precision: str, *, texts: bool = True) -> Outputs:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowWork(Work):
+    """What is asked of the head of a task for one encoded row."""
+
+    encoded: EncodedTexts
+    number: int
+    """Of the row."""
+    sequences: NDArray[np.int64]
+    """Indices of its sequences."""
+
+    @property
+    def shortened(self) -> bool:
+        """Whether a row of the table lost its end."""
+        return len(self.encoded.cut) > 0
+
+    def examples(self) -> Sequence[Example]:
+        """Return the row's sequences."""
+        return [self.encoded.example(i) for i in self.sequences.tolist()]
+
+    def gathered(self, targets: Targets) -> Targets:
+        """Return the row's targets."""
+        return self.encoded.gathered(targets, np.array([self.number]))
+
+    def answer(self, outputs: dict[str, Tensor], targets: Targets) -> NDArray[np.float32]:
+        """Return what the task keeps of the head's outputs (M, V)."""
+        found: NDArray[np.float32] = self.encoded.answer(outputs, targets).cpu().numpy()
+        return found
+
+
+def outputs(learner: Learner, model: Model, encoded: EncodedTexts, engine: Inference, *, texts: bool = True) -> Outputs:
     """Return what the learner of a model makes of encoded rows, without dropout.
 
     Args:
         learner: with the head of the task, on its device.
         model: the learner's.
         encoded: the rows.
-        precision: dtype of the forward pass, as in `Run.precision`.
+        engine: makes the forward passes.
         texts: whether texts are written, where the task is to write; they take a forward pass for each token.
     """
-    return Outputs(_values(learner, encoded, precision), encoded.written(learner, model, precision) if texts else None)
+    values: NDArray[np.float32] = np.concatenate(engine.run(works(learner, encoded), encoded.tokens_at_once))
+    return Outputs(values, encoded.written(learner, model, engine.precision) if texts else None)
 
 
-def _values(learner: Learner, encoded: EncodedTexts, precision: str) -> NDArray[np.float32]:
-    """Return the head's outputs (M, V) for all targets, in the order of the examples."""
-    heads = frozenset({encoded.target})
-    device = device_of(learner)
-    places, found = [], []
-    with answering(learner), autocast(precision, device):
-        for chosen, batch in by_length(encoded):
-            batch = replace(batch, heads=heads).to(device)
-            answer = encoded.answer(learner.outputs(batch)[encoded.target], batch.targets[encoded.target])
-            places.append(encoded.target_slices(chosen))
-            found.append(answer.cpu().numpy())
-    ordered: NDArray[np.float32] = np.concatenate(found)[np.argsort(np.concatenate(places))]
-    return ordered
+def works(learner: Learner, encoded: EncodedTexts) -> list[RowWork]:
+    """Return what is asked of a learner for each encoded row."""
+    streams, found = encoded.stream_lengths, []
+    for number in range(len(encoded)):
+        own = encoded.sequences(np.array([number]))
+        lengths = {name: each[own].tolist() for name, each in streams.items()}
+        found.append(
+            RowWork(
+                learner=learner, head=encoded.target, target=encoded.target, pad=encoded.vocabulary.pad,
+                lengths=lengths, encoded=encoded, number=number, sequences=own,
+            )
+        )  # fmt: skip
+    return found
 
 
 def measure(metrics: Iterable[Metric], objective: FineTuned, encoded: EncodedTexts, found: Outputs) -> Metrics:

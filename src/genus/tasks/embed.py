@@ -10,10 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from torch import nn
 
 from genus.errors import GenusError, UsageError, near, say
-from genus.objectives import device_of, on
+from genus.inference.engine import Inference
+from genus.objectives import Learner, device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.objectives.supervised.embedding import SentenceEmbedder
 from genus.tasks.answer import outputs
@@ -55,8 +55,9 @@ def as_embedder(model: LoadedModel) -> LoadedModel:
     except GenusError:
         objective = SentenceEmbedder().continued((), model.recipe.model)
         say("the model's folder has no pooling: vectors are the means of its last hidden states")
-        model.learner.heads = nn.ModuleDict({objective.name: objective.build(model.recipe.model, 0)})
-        return replace(model, recipe=replace(model.recipe, objectives=(objective,)))
+        head = objective.build(model.recipe.model, 0).to(device_of(model.learner))
+        learner = Learner(model.learner.network, {objective.name: head}).eval()
+        return replace(model, recipe=replace(model.recipe, objectives=(objective,)), learner=learner)
     return model
 
 
@@ -76,14 +77,24 @@ def prompt_of(model: LoadedModel, name: str | None) -> str:
     return known[name]
 
 
-def embed(model: LoadedModel, texts: Iterable[str], prefix: str = "", run: Run | None = None) -> NDArray[np.float32]:
+def embed(
+    model: LoadedModel,
+    texts: Iterable[str],
+    prefix: str = "",
+    run: Run | None = None,
+    engine: Inference | None = None,
+) -> NDArray[np.float32]:
     """Return the vectors (N, E) of texts, in their order; see `embed_blocks`."""
-    found = [*embed_blocks(model, texts, prefix, run)]
+    found = [*embed_blocks(model, texts, prefix, run, engine)]
     return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
 
 def embed_blocks(
-    model: LoadedModel, texts: Iterable[str], prefix: str = "", run: Run | None = None
+    model: LoadedModel,
+    texts: Iterable[str],
+    prefix: str = "",
+    run: Run | None = None,
+    engine: Inference | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the vectors of texts in blocks of (up to `BLOCK`, E), in their order; say which were empty or cut.
 
@@ -92,20 +103,21 @@ def embed_blocks(
         texts: read as they are needed.
         prefix: stands before each, such as `query: `.
         run: device and precision; None: the model's device, in float32.
+        engine: makes the forward passes; None: one in the precision of `run`.
 
     Raises:
         GenusError: the model is no embedder.
     """
     embedder, longest = embedder_of(model), model.recipe.finetuning.max_length
     device = device_of(model.learner) if run is None else device_of_run(run)
-    precision = "float32" if run is None else run.precision
+    engine = engine or Inference("float32" if run is None else run.precision)
     empty = cut = 0
     with on(model.learner, device):
         for block in blocks(texts, BLOCK):
             given = [(prefix + text,) for text in block]
             encoded = encode(model.tokenizer, given, np.zeros(len(block), np.float32), embedder.name, longest)
             empty, cut = empty + sum(not text.strip() for text in block), cut + len(encoded.cut)
-            yield outputs(model.learner, model.recipe.model, encoded, precision, texts=False).values
+            yield outputs(model.learner, model.recipe.model, encoded, engine, texts=False).values
     if empty:
         say(f"{empty:,} texts are empty; their vectors are those of special tokens{' and the prompt' * bool(prefix)}")
     if cut:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from genus.batch import Batch, Targets
+    from genus.batch import Targets
     from genus.examples import Lengths
     from genus.model import Model
     from genus.objectives import Learner
@@ -63,9 +63,9 @@ class EncodedTexts:
         """Return the indices of the sequences of the chosen examples, concatenated; here each example is one."""
         return chosen
 
-    def gathered(self, batch: Batch, chosen: NDArray[np.int64]) -> Batch:
-        """Return the batch of the chosen examples' sequences with one target per example; here it has."""
-        return batch
+    def gathered(self, targets: Targets, chosen: NDArray[np.int64]) -> Targets:
+        """Return the targets of the chosen examples' sequences as one per example; here they are."""
+        return targets
 
     @property
     def longest(self) -> NDArray[np.int64]:
@@ -74,8 +74,8 @@ class EncodedTexts:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """(sequences,) lengths in tokens, special tokens included."""
-        return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) for texts in self.texts])
+        """(sequences,) lengths in tokens, special tokens included; of nothing at all 1."""
+        return np.array([sum(map(len, texts)) + self.vocabulary.framing(len(texts)) or 1 for texts in self.texts])
 
     @property
     def stream_lengths(self) -> Lengths:
@@ -96,8 +96,11 @@ class EncodedTexts:
         return Example({SOURCE: sequence, "tokens": late}, {self.target: (last, label)})
 
     def _framed(self, index: int) -> Sequence:
-        """Return one sequence with special tokens."""
-        return Sequence(*self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index])))
+        """Return one sequence with special tokens; without any token, as of an empty text, it is one of padding."""
+        ids, segments, fixed = self.vocabulary.frame(*(ids.astype(np.int64) for ids in self.texts[index]))
+        if not len(ids):
+            return Sequence(np.array([self.vocabulary.pad]), np.zeros(1, np.int64), np.ones(1, np.bool_))
+        return Sequence(ids, segments, fixed)
 
     @property
     def is_empty(self) -> bool:

@@ -134,7 +134,8 @@ class _Reader:
 
     def read(self, texts: Sequence[str], encoded: EncodedTexts) -> Features:
         """Return the vectors of a block; a text without a token has the vector 0, where texts have vectors."""
-        there = np.flatnonzero(encoded.lengths)
+        framing = encoded.vocabulary.framing(1)
+        there = np.flatnonzero([len(ids) + framing for (ids,) in encoded.texts])
         width = len(self.layers) * self.model.recipe.model.width
         found: list[NDArray[np.float32]] = [np.zeros((int(self.per == "text"), width), np.float32)] * len(texts)
         known = zip(texts, encoded.texts, strict=True)

@@ -57,14 +57,14 @@ class Shuffled:
         rows = bin_pack(lengths, limits)
         examples = [[self._example(i) for i in sequences[row].tolist()] for row in rows]
         if not self.few_shapes:
-            return encoded.gathered(pack(examples, limits, encoded.vocabulary.pad, streams=False), chosen)
+            return gathered(encoded, pack(examples, limits, encoded.vocabulary.pad, streams=False), chosen)
         examples += [[]] * (-len(examples) % max(1, self.size // SHAPES))
         most, cells = self.size * encoded.most, len(examples) * limits["tokens"]
         targets = {encoded.target: encoded.max_targets(most, cells)}
         for transform in self.beside:
             targets |= transform.max_targets(cells, most)
         batch = pack(examples, limits, encoded.vocabulary.pad, len(examples) + most, targets, streams=False)
-        return encoded.gathered(batch, chosen)
+        return gathered(encoded, batch, chosen)
 
     def _example(self, index: int) -> Example:
         """Return a sequence with the targets of all objectives."""
@@ -99,7 +99,13 @@ def batch_of(encoded: EncodedTexts, chosen: NDArray[np.int64]) -> Batch:
     sequences = encoded.sequences(chosen)
     limits = {stream: int(one[sequences].max()) for stream, one in encoded.stream_lengths.items()}
     rows = [[encoded.example(i)] for i in sequences.tolist()]
-    return encoded.gathered(pack(rows, limits, encoded.vocabulary.pad, streams=False), chosen)
+    return gathered(encoded, pack(rows, limits, encoded.vocabulary.pad, streams=False), chosen)
+
+
+def gathered(encoded: EncodedTexts, batch: Batch, chosen: NDArray[np.int64]) -> Batch:
+    """Return the batch of the chosen examples' sequences with one target per example."""
+    own = encoded.gathered(batch.targets[encoded.target], chosen)
+    return replace(batch, targets={**batch.targets, encoded.target: own})
 
 
 @lru_cache(maxsize=4)

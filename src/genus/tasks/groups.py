@@ -18,7 +18,6 @@ from genus.tasks.encode import EncodedTexts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from genus.batch import Batch
     from genus.examples import Example
 
 
@@ -66,16 +65,14 @@ class EncodedGroups(EncodedTexts):
         where, _ = example.targets[self.target]
         return replace(example, targets={self.target: (where, np.array([index]))})
 
-    def gathered(self, batch: Batch, chosen: NDArray[np.int64]) -> Batch:
-        """Return the batch with one target per example: the tokens (M, K) of its sequences, and its label."""
-        found = batch.targets[self.target]
-        place = dict(zip(found.label.tolist(), found.index.tolist(), strict=True))
+    def gathered(self, targets: Targets, chosen: NDArray[np.int64]) -> Targets:
+        """Return one target per example: the tokens (M, K) of its sequences, and its label."""
+        place = dict(zip(targets.label.tolist(), targets.index.tolist(), strict=True))
         index = torch.full((len(chosen), self.most), -1)
         for row, one in enumerate(chosen.tolist()):
             tokens = [place[number] for number in range(*self.offsets[one : one + 2].tolist())]
             index[row, : len(tokens)] = torch.tensor(tokens)
-        targets = Targets(index, torch.from_numpy(self.labels[chosen]))
-        return replace(batch, targets={**batch.targets, self.target: targets})
+        return Targets(index, torch.from_numpy(self.labels[chosen]))
 
     def rows_with(self, marked: NDArray[np.bool_]) -> int:
         """Return the number of examples of which any sequence is marked."""

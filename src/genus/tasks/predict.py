@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError, UsageError, near, say
+from genus.inference.engine import Inference
 from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
@@ -39,19 +40,22 @@ def objective_of(model: LoadedModel, task: Task | None = None) -> FineTuned:
     raise GenusError(f"{model.recipe.name}: this model was not fine-tuned; run `genus finetune` first")
 
 
-def predict(model: LoadedModel, texts: Sequence[tuple[str, ...]], run: Run | None = None) -> list[Answer]:
+def predict(
+    model: LoadedModel, texts: Sequence[tuple[str, ...]], run: Run | None = None, engine: Inference | None = None
+) -> list[Answer]:
     """Return the prediction for every text, text pair or list of words; long ones are truncated as in training.
 
     Args:
         model: a fine-tuned model; its device and its train or eval mode are restored.
         texts: a text, a pair or the words, each.
         run: device and precision; None: the model's device, in float32.
+        engine: makes the forward passes; None: one in the precision of `run`.
 
     Raises:
         GenusError: the model was not fine-tuned.
     """
     rows = [LabeledRow(number, each, None) for number, each in enumerate(texts, 1)]
-    return score(model, task_of(objective_of(model)), rows, run)[0]
+    return score(model, task_of(objective_of(model)), rows, run, engine=engine)[0]
 
 
 def predict_by(
@@ -84,7 +88,12 @@ def predict_by(
 
 
 def score(
-    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
+    model: LoadedModel,
+    task: Task,
+    rows: Sequence[LabeledRow],
+    run: Run | None = None,
+    path: Path | None = None,
+    engine: Inference | None = None,
 ) -> tuple[list[Answer], Metrics]:
     """Return the predictions for rows, and the task's metrics on the labeled ones: empty if no row has a label.
 
@@ -94,12 +103,13 @@ def score(
         rows: the examples.
         run: device and precision; None: the model's device, in float32.
         path: the table of the rows, for error messages.
+        engine: makes the forward passes; None: one in the precision of `run`.
 
     Raises:
         GenusError: the model was not fine-tuned, or a label does not occur in its training.
         UsageError: the model learned from pairs and is given single texts, or the reverse.
     """
-    objective, encoded, found = asked(model, task, rows, run, path)
+    objective, encoded, found = asked(model, task, rows, run, path, engine)
     answered = answers(objective, encoded, found)
     if not any(row.label is not None for row in rows):
         return answered, {}
@@ -110,7 +120,12 @@ def score(
 
 
 def asked(
-    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], run: Run | None = None, path: Path | None = None
+    model: LoadedModel,
+    task: Task,
+    rows: Sequence[LabeledRow],
+    run: Run | None = None,
+    path: Path | None = None,
+    engine: Inference | None = None,
 ) -> tuple[FineTuned, EncodedTexts, Outputs]:
     """Return the objective that answers, the tokenized rows and the model's outputs for them; see `score`."""
     objective = task.chosen(objective_of(model, task))
@@ -120,7 +135,8 @@ def asked(
         say(f"{path or 'texts'}: {warning}")
     device = device_of(model.learner) if run is None else device_of_run(run)
     with on(model.learner, device):
-        found = outputs(model.learner, model.recipe.model, encoded, "float32" if run is None else run.precision)
+        engine = engine or Inference("float32" if run is None else run.precision)
+        found = outputs(model.learner, model.recipe.model, encoded, engine)
     return objective, encoded, found
 
 

@@ -19,6 +19,7 @@ from genus.export.adapted.folder import Base
 from genus.export.adapted.folder import save as save_adapter
 from genus.export.folder import save
 from genus.files import expecting, write_json, write_text
+from genus.inference.engine import Inference
 from genus.recipe import Budget
 from genus.tasks.answer import answers, lines, measure, measure_and_sign, outputs
 from genus.tasks.feed import Shuffled
@@ -220,7 +221,7 @@ class Experiment:
     def _outputs(self, learner: Learner, split: str, *, texts: bool = True) -> Outputs:
         """Return the outputs for a split, computed uncompiled: its batches have a shape each."""
         with torch.compiler.set_stance("force_eager") if self.run.compile else nullcontext():
-            return outputs(learner, self.recipe.model, self.encoded[split], self.run.precision, texts=texts)
+            return outputs(learner, self.recipe.model, self.encoded[split], Inference(self.run.precision), texts=texts)
 
     def _result(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / "result.json"

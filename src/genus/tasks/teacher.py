@@ -14,6 +14,7 @@ import numpy as np
 
 from genus.errors import GenusError, UsageError, say
 from genus.export.weights import fingerprint
+from genus.inference.engine import Inference
 from genus.objectives import on
 from genus.objectives.supervised.taught import TAUGHT, Taught, TaughtHead, Teaching
 from genus.tasks.answer import outputs
@@ -144,7 +145,7 @@ class Teacher:
         if encoded.warnings:
             say(f"{self.folder}: {'; '.join(encoded.warnings)}")
         with on(model.learner, device_of_run(run)):
-            found_MV = outputs(model.learner, model.recipe.model, encoded, run.precision).values
+            found_MV = outputs(model.learner, model.recipe.model, encoded, Inference(run.precision)).values
         units = sum(len(row.texts) for row in rows) if self.objective.of_words else len(rows)
         found_UV = np.full((units, found_MV.shape[1]), np.nan, np.float32)
         found_UV[encoded.units] = found_MV

@@ -5,7 +5,7 @@ Legend: N windows, C candidates of a window: the null position, then its tokens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from genus.batch import Batch
     from genus.objectives.supervised import FineTuned
     from genus.objectives.supervised.span_extraction import SpanExtraction
     from genus.tasks.answer import Outputs
@@ -91,16 +90,14 @@ class EncodedWindows(EncodedTexts):
         """Return one window, whose target is at its beginning, and has its index in the place of a label."""
         return Example({"tokens": self._framed(index)}, {self.target: (np.zeros(1, np.int64), np.array([index]))})
 
-    def gathered(self, batch: Batch, chosen: NDArray[np.int64]) -> Batch:
-        """Return the batch with one target per window: its candidates (M, C), and which are begin and end (M, 2)."""
-        found = batch.targets[self.target]
-        beginning = dict(zip(found.label.tolist(), found.index.tolist(), strict=True))
+    def gathered(self, targets: Targets, chosen: NDArray[np.int64]) -> Targets:
+        """Return one target per window: its candidates (M, C), and which are begin and end (M, 2)."""
+        beginning = dict(zip(targets.label.tolist(), targets.index.tolist(), strict=True))
         index = torch.full((len(chosen), self.candidates), -1)
         for row, window in enumerate(chosen.tolist()):
             places = self.candidates_of(window) + beginning[window]
             index[row, : len(places)] = torch.from_numpy(places)
-        targets = Targets(index, torch.from_numpy(self.labels[chosen]))
-        return replace(batch, targets={**batch.targets, self.target: targets})
+        return Targets(index, torch.from_numpy(self.labels[chosen]))
 
     def candidates_of(self, window: int) -> NDArray[np.int64]:
         """Return the places (C,) of a window's candidates in its sequence.
