@@ -127,8 +127,8 @@ def table(found: dict[str, dict[str, Any]]) -> Rows:
                 "mean [95 %]": interval([run["metrics"][metric] for run in runs]),
                 "seeds": len(runs),
                 "seconds": round(seconds),
-                "times genus": round(seconds / ours[name + trained], 2) if name + trained in ours else None,
-                "MiniLM's README": PUBLISHED.get(name),
+                "times genus": f"{seconds / ours[name + trained]:.2f}" if name + trained in ours else None,
+                "MiniLM's README": f"{PUBLISHED[name]:.3f}" if name in PUBLISHED else None,
             }
         )
     return rows

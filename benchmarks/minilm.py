@@ -199,6 +199,8 @@ def _without_seed(choices: Any) -> Any:
 
 def markdown(rows: Rows) -> str:
     """Return a table; a column is there if a row has it."""
+    if not rows:
+        return "nothing is finished yet"
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns), *([_cell(row.get(name)) for name in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
