@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genus.errors import UsageError, near, say
+from genus.export.adapted.folder import base_of, load
 from genus.serve.served import Served
 from genus.serve.ticket import Refused
 
@@ -58,7 +59,7 @@ class Models:
             raise UsageError(f"two models are called {twice[0]!r}; name them, as in other={sources[0].folder}")
         self.slots = {source.name: Slot(source) for source in sources}
         self.limits, self.run = limits, run
-        self.lock = threading.Lock()
+        self.lock, self.passes = threading.Lock(), threading.Lock()
         self.requests = 0
 
     @property
@@ -141,7 +142,12 @@ class Models:
         return self.slots[name]
 
     def _load(self, source: Source) -> Served:
-        return Served(source.name, source.folder, self.limits, self.run, source.base)
+        """Load a model; an adapter shares the weights of its base where that is loaded."""
+        where = base_of(source.folder, source.base)
+        loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
+        base = None if where is None else loaded.get(where.resolve())
+        model = load(source.folder, where, source=None if base is None else base.model)
+        return Served(source.name, model, self.limits, self.run, self.passes)
 
     def _fit(self, new: Slot) -> None:
         """Unload models that nobody uses, those first that were not asked for the longest time, until all fit."""
@@ -150,7 +156,8 @@ class Models:
         while True:
             with self.lock:
                 loaded = [slot for slot in self.slots.values() if slot.served is not None]
-                total = sum(slot.served.bytes for slot in loaded if slot.served is not None)
+                weights = [slot.served.weights for slot in loaded if slot.served is not None]
+                total = sum({at: size for one in weights for at, size in one.items()}.values())
                 idle = [slot for slot in loaded if not slot.users and slot is not new]
                 if total <= self.limits.memory * 1e9 or not idle:
                     return

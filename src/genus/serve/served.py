@@ -6,7 +6,6 @@ Every method may be called by any thread; what threads ask at the same time is c
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,7 +17,6 @@ from genus.evaluate.fill import Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.tags import LENIENT, entities, of_names
 from genus.evaluate.token_prediction import Predictor
-from genus.export.adapted.folder import load
 from genus.generate.reader import writing
 from genus.serve.batching import Batching
 from genus.serve.ticket import Refused, current
@@ -36,8 +34,8 @@ from genus.tasks.tagging import Tagging
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -80,25 +78,19 @@ class Mark:
 class Served:
     """A loaded model that answers."""
 
-    def __init__(self, name: str, folder: Path, limits: Limits, run: Run, base: Path | None = None) -> None:
-        """Load a model.
+    def __init__(self, name: str, model: LoadedModel, limits: Limits, run: Run, lock: threading.Lock) -> None:
+        """Take a model to its device.
 
         Args:
             name: by which requests name it.
-            folder: a model folder, that of a run, or an adapter's.
+            model: as it was loaded.
             limits: of its queue and its passes.
             run: device and precision.
-            base: of an adapter, the folder of its base, if not where it was.
-
-        Raises:
-            GenusError: the folder cannot be read.
+            lock: held by each forward pass, so that the passes of several models do not take each other's cores.
         """
-        self.name, self.folder, self.limits, self.run = name, folder, limits, run
-        self.model = load(folder, base)
+        self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
         self.model.learner.eval().to(device_of_run(run))
-        self.lock = threading.Lock()
-        """Held by each forward pass, so that passes do not take each other's cores."""
-        self.inference = Batching(limits, self.lock, run.precision)
+        self.inference = Batching(limits, lock, run.precision)
 
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
@@ -115,10 +107,10 @@ class Served:
         return self.model.tokenizer
 
     @property
-    def bytes(self) -> int:
-        """Bytes of the weights in memory."""
-        tensors = {one.data_ptr(): one for one in (*self.model.learner.parameters(), *self.model.learner.buffers())}
-        return sum(one.nbytes for one in tensors.values())
+    def weights(self) -> dict[int, int]:
+        """Bytes of the weights in memory, by address: adapters share those of their base."""
+        tensors = (*self.model.learner.parameters(), *self.model.learner.buffers())
+        return {one.data_ptr(): one.nbytes for one in tensors}
 
     @property
     def longest(self) -> int | None:
