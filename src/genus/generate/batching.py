@@ -29,13 +29,16 @@ UNBOUNDED = 4096
 USUAL = 1024
 """Tokens of a text for which each slot has room, where nothing else is said."""
 
+LATE = "the time of the request was over before its texts had ended; give it more time, or ask for fewer tokens"
+CLOSED = "generation was closed before the texts of the request had ended; ask again once it runs"
 
-class TimeoverError(GenusError):
+
+class DeadlineError(GenusError):
     """The time of a request was over before its texts had ended."""
 
 
 class ClosedError(GenusError):
-    """Generation has been closed, so that nothing more is generated."""
+    """Generation was closed, so that nothing more is generated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +50,16 @@ class Load:
     waiting: int
     """Requests of which nothing has."""
     slots: int
-    """Slots that are taken."""
+    """Slots that are taken, by samples; none by searches."""
     tokens: int
-    """Entries of the cache that are taken: the tokens that running texts have room for."""
+    """Entries of the cache that are taken: the tokens that texts in slots have room for."""
 
 
 @dataclass(eq=False)
 class Stream(Iterator[Piece]):
     """The pieces of one request as they are generated, for one thread; as a context manager it ends with `cancel`.
 
-    Iteration raises the error of the forward pass that the request was in, `TimeoverError` or `ClosedError`.
+    Iteration raises the error of the forward pass that the request was in, `DeadlineError` or `ClosedError`.
     """
 
     wake: Callable[[], None]
@@ -175,7 +178,7 @@ class ContinuousBatching:
         stream = Stream(self._wake, [] if search else texts, search, end)
         with self._changed:
             if self._closing:
-                raise ClosedError("generation has been closed; nothing more is generated")
+                raise ClosedError("generation was closed, and takes no more requests; begin it anew")
             self._open[stream] = None
             self._arrived.append(stream)
             self._changed.notify_all()
@@ -234,7 +237,7 @@ class ContinuousBatching:
                 self._closing = True
                 while self._open:
                     stream, _ = self._open.popitem()
-                    stream.queue.put(error or ClosedError("generation has been closed before the text had ended"))
+                    stream.queue.put(error or ClosedError(CLOSED))
 
     def _awaited(self) -> bool:
         """Wait until there is something to do, and take what has arrived; return false where it is time to end."""
@@ -252,7 +255,7 @@ class ContinuousBatching:
         """Make a forward pass for all texts that are generated token by token, and one for the first search."""
         for stream in list(self._open):
             if stream.left():
-                self._end(stream, TimeoverError("the time of the request was over before its texts had ended"))
+                self._end(stream, DeadlineError(LATE))
         if self._slots.running or self._slots.waiting:
             self._step()
         if self._searches:
