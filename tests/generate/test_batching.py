@@ -15,8 +15,9 @@ from generate.writers import PROMPTS, TEXTS, Writer, writer
 from genus import catalog, pipeline
 from genus.errors import GenusError, UsageError
 from genus.generate import Penalty, Request
-from genus.generate.batching import ClosedError, ContinuousBatching, Load, Stream, DeadlineError
+from genus.generate.batching import ClosedError, ContinuousBatching, DeadlineError, Load, Stream
 from genus.generate.beam import BeamSearch
+from genus.generate.engine import Engine
 from genus.generate.penalties import NoRepeatedNgrams, RepetitionPenalty
 from genus.generate.reader import Reader
 from genus.generate.sampling import Greedy, Sampling
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.generate import Decoding, Result
-    from genus.generate.engine import Engine
     from genus.recipe import Recipe
 
 SMALL = {"layers": 2, "hidden": 32}
@@ -63,12 +63,17 @@ class Asked:
     log_probabilities: bool = False
 
     def alone(self, engine: Engine) -> list[Result]:
-        """Return its texts, as the engine generates them."""
-        [found] = self._of(engine).generate([self.request], self.decoding)
+        """Return its texts, as an engine of the same model generates them that is made for it."""
+        own = Engine(
+            engine.learner,
+            engine.model,
+            engine.tokenizer,
+            penalties=self.penalties,
+            seed=self.seed,
+            log_probabilities=self.log_probabilities,
+        )
+        [found] = own.generate([self.request], self.decoding)
         return found
-
-    def _of(self, engine: Engine) -> Engine:
-        return engine.altered(penalties=self.penalties, seed=self.seed, log_probabilities=self.log_probabilities)
 
     def submit(self, batching: ContinuousBatching) -> Stream:
         return batching.submit(
