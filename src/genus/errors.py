@@ -1,7 +1,15 @@
 """Errors that a user can cause and notices: each is one line that says what, where, and what to do."""
 
+from __future__ import annotations
+
 import reprlib
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C stopped, the convention of shells."""
@@ -28,9 +36,27 @@ class ChoiceError(UsageError, ValueError):
     """A part was given an unknown choice, or an invalid value for a choice."""
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
 def say(line: str) -> None:
-    """Print a notice on standard error, in one line."""
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    """Print a notice on standard error, in one line; within `heard`, keep it instead."""
+    line, kept = " ".join(line.split()), _heard.get()
+    if kept is None:
+        print(line, file=sys.stderr, flush=True)
+    else:
+        kept.append(line)
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Context manager: the list of what is said in this context, such as a server's answer to one request."""
+    kept: list[str] = []
+    token = _heard.set(kept)
+    try:
+        yield kept
+    finally:
+        _heard.reset(token)
 
 
 def shown(value: object) -> str:

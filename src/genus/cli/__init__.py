@@ -21,6 +21,7 @@ from genus.cli import (
     likelihoods,
     quickstart,
     rows,
+    serve,
     training,
     use,
     vectors,
@@ -63,6 +64,7 @@ app.command("embed")(embed.embed)
 app.command("features")(features.features)
 app.command("vectors")(vectors.vectors)
 app.command("generate")(generate.generate)
+app.command("serve")(serve.serve)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
 app.command("export")(use.export)

@@ -33,6 +33,11 @@ class Work(ABC):
     lengths: Mapping[str, Sequence[int]]
     """Tokens of each sequence, by stream."""
 
+    @property
+    def shortened(self) -> bool:
+        """Whether a text of the request lost its end, as it is longer than what the model reads."""
+        return False
+
     @abstractmethod
     def examples(self) -> Sequence[Example]:
         """Return the sequences, with their targets."""

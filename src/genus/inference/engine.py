@@ -6,7 +6,7 @@ Legend: M targets, K tokens of a target at most.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,12 @@ ROW = 128
 lie in one pass with short ones; below, it hardly counts."""
 
 
-@dataclass(frozen=True)
 class Inference:
     """Answers works in the calling thread; a learner in evaluation mode may be asked by several at once."""
 
-    precision: str = "float32"
-    """Dtype of the forward pass, as in `Run.precision`."""
+    def __init__(self, precision: str = "float32") -> None:
+        """Take the dtype of forward passes, as in `Run.precision`."""
+        self.precision = precision
 
     def run(self, works: Sequence[Work], most: int = TOKENS_AT_ONCE) -> list[Any]:
         """Return the answer to each work.

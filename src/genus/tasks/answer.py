@@ -59,6 +59,11 @@ class RowWork(Work):
     sequences: NDArray[np.int64]
     """Indices of its sequences."""
 
+    @property
+    def shortened(self) -> bool:
+        """Whether a row of the table lost its end."""
+        return len(self.encoded.cut) > 0
+
     def examples(self) -> Sequence[Example]:
         """Return the row's sequences."""
         return [self.encoded.example(i) for i in self.sequences.tolist()]

@@ -10,11 +10,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from torch import nn
 
 from genus.errors import GenusError, UsageError, near, say
 from genus.inference.engine import Inference
-from genus.objectives import device_of, on
+from genus.objectives import Learner, device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.objectives.supervised.embedding import SentenceEmbedder
 from genus.tasks.answer import outputs
@@ -56,8 +55,9 @@ def as_embedder(model: LoadedModel) -> LoadedModel:
     except GenusError:
         objective = SentenceEmbedder().continued((), model.recipe.model)
         say("the model's folder has no pooling: vectors are the means of its last hidden states")
-        model.learner.heads = nn.ModuleDict({objective.name: objective.build(model.recipe.model, 0)})
-        return replace(model, recipe=replace(model.recipe, objectives=(objective,)))
+        head = objective.build(model.recipe.model, 0).to(device_of(model.learner))
+        learner = Learner(model.learner.network, {objective.name: head}).eval()
+        return replace(model, recipe=replace(model.recipe, objectives=(objective,)), learner=learner)
     return model
 
 

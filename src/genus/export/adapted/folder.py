@@ -95,13 +95,28 @@ def save(
         write_json(work / CONFIG, config)
 
 
-def load(folder: Path, base: Path | None = None, dtype: torch.dtype = torch.float32) -> LoadedModel:
+def base_of(folder: Path, base: Path | None = None) -> Path | None:
+    """Return the folder of an adapter's base: `base`, or else where the adapter says; None of what is no adapter.
+
+    Raises:
+        GenusError: the adapter says nothing, or its base is not there.
+    """
+    return (base or _named(folder, read_json(folder / CONFIG))) if is_adapter(folder) else None
+
+
+def load(
+    folder: Path,
+    base: Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    source: LoadedModel | None = None,
+) -> LoadedModel:
     """Load a model folder, or an adapter folder on its base, whose weights it then shares.
 
     Args:
         folder: a model folder, or an adapter of genus or of peft.
         base: the folder of an adapter's base; None: where its configuration says.
         dtype: type of the weights, float32 for adapters.
+        source: the base as it was loaded before, whose weights an adapter of genus then shares.
 
     Raises:
         GenusError: a file is missing or damaged, or the adapter is another base's.
@@ -114,7 +129,7 @@ def load(folder: Path, base: Path | None = None, dtype: torch.dtype = torch.floa
     config = read_json(folder / CONFIG)
     where = base or _named(folder, config)
     if (folder / "recipe.json").exists():
-        return load_adapter(folder, models.load(where), where)
+        return load_adapter(folder, source or models.load(where), where)
     try:
         return _of_peft(folder, config, where)
     except UsageError as error:

@@ -1,0 +1,87 @@
+"""Serving: `serve`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genus.cli.folders import model_folder
+from genus.cli.options import Running, generating_run
+from genus.errors import UsageError
+
+if TYPE_CHECKING:
+    from genus.serve.models import Source
+
+Folders = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Model folders, or those of runs; NAME=FOLDER gives a model the name by which requests ask for it.",
+        show_default=False,
+    ),
+]
+Host = Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines ask.")]
+Port = Annotated[int, typer.Option(help="0 takes a free one.")]
+Workers = Annotated[int, typer.Option(help="Processes, each with all models and its share of the cores.")]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        help="requests, waiting_tokens, batch_tokens, texts, tokens, body_bytes, seconds, generated_tokens, slots, "
+        "memory (gigabytes of weights); repeatable.",
+    ),
+]
+Origins = Annotated[
+    list[str], typer.Option("--origin", metavar="URL", help="Whose pages may ask from a browser (CORS); repeatable.")
+]
+MISSING = "serving needs FastAPI, uvicorn and prometheus-client; install them: pip install 'genus[serve]'"
+
+
+def serve(
+    models: Folders,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Workers = 1,
+    limit: Settings = [],
+    origin: Origins = [],
+    running: Running = [],
+) -> None:
+    """Serve models over HTTP: a page at /, and the routes of OpenAI, text-embeddings-inference, KServe and Triton.
+
+    Where the environment has GENUS_SERVE_TOKEN, requests must bear it (Authorization: Bearer ...).
+    """
+    from importlib.util import find_spec
+
+    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise UsageError(MISSING)
+    from genus import catalog
+    from genus.processes import cores
+    from genus.serve.limits import Limits
+    from genus.serve.process import Serving
+    from genus.serve.process import serve as run_server
+
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port: expected 0 to 65535, got {port}")
+    run = generating_run(running)
+    limits = catalog.overridden(Limits(), limit, "--limit")
+    threads = run.threads or max(1, cores() // workers)
+    sources = tuple(_source(one) for one in models)
+    run_server(Serving(sources, limits, run, workers, tuple(origin), threads), host, port)
+
+
+def _source(given: str) -> "Source":
+    """Return a model by its folder and its name, which is that of the folder, or of the run, where none is given."""
+    from genus.serve.models import Source
+
+    name, found, folder = given.partition("=")
+    if not found or "/" in name:
+        name, folder = "", given
+    path = Path(folder)
+    if not path.exists():
+        raise UsageError(f"{folder}: there is no such folder")
+    resolved = path.resolve()
+    usual = resolved.parent.name if resolved.name == "model" else resolved.name
+    return Source(name or usual, model_folder(path))

@@ -1,0 +1,1 @@
+"""Serving: model folders behind HTTP, in the routes that clients of other servers speak."""

@@ -1,0 +1,175 @@
+"""Dynamic batching: what requests ask at the same time is answered by the same forward passes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genus.inference.engine import TOKENS_AT_ONCE, Inference, row_of
+from genus.serve.ticket import Refused, Ticket, busy, current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from genus.inference import Work
+    from genus.serve.limits import Limits
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """A work that waits for its pass."""
+
+    work: Work
+    ticket: Ticket
+    tokens: int
+    longest: int
+    most: int
+    """Tokens of a pass of such works."""
+    answered: threading.Semaphore
+    """Released when there is an answer, or an error."""
+    answer: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Queue:
+    """What waits, oldest first, and how many tokens that is."""
+
+    works: deque[Waiting] = field(default_factory=deque)
+    tokens: int = 0
+
+
+class Batching(Inference):
+    """Answers works of all threads in one thread of its own: as many at once as there are, up to so many tokens.
+
+    The oldest work decides of which head and of which length a pass is, and all that fit join it. Nothing is waited
+    for: while a pass is computed, the next one collects.
+    """
+
+    def __init__(self, limits: Limits, lock: AbstractContextManager[Any], precision: str = "float32") -> None:
+        """Start the thread.
+
+        Args:
+            limits: of what may wait, and of a pass.
+            lock: held in each pass, so that nothing else computes at the same time.
+            precision: dtype of forward passes, as in `Run.precision`.
+        """
+        super().__init__(precision)
+        self.limits, self.lock = limits, lock
+        self.queue, self.ready = Queue(), threading.Condition()
+        self.watch: Callable[[int, int, float], None] = lambda works, tokens, seconds: None
+        """Told of each pass: its works, its tokens, its seconds."""
+        self.closed = False
+        self.thread = threading.Thread(target=self._serve, name="genus-batching", daemon=True)
+        self.thread.start()
+
+    def run(self, works: Sequence[Work], most: int = TOKENS_AT_ONCE) -> list[Any]:
+        """Return the answer to each work, as soon as all are there.
+
+        Raises:
+            Refused: too much waits already, the request is too large, the client has left, or the time is over.
+        """
+        ticket, answered = current.get(), threading.Semaphore(0)
+        if not ticket.truncate and any(work.shortened for work in works):
+            raise Refused(413, "a text is longer than what the model reads; shorten it, or ask for truncation")
+        waiting = [
+            Waiting(
+                work,
+                ticket,
+                max(map(sum, work.lengths.values())),
+                max(map(max, work.lengths.values())),
+                min(most, self.limits.batch_tokens),
+                answered,
+            )
+            for work in works
+        ]
+        self._join(waiting)
+        for _ in waiting:
+            while not answered.acquire(timeout=min(1.0, max(0.0, ticket.left))):
+                ticket.check()
+                if self.closed and not self.thread.is_alive():
+                    raise Refused(503, "the model is being unloaded; try again")
+        for one in waiting:
+            if one.error is not None:
+                raise one.error
+        return [one.answer for one in waiting]
+
+    def _join(self, waiting: Sequence[Waiting]) -> None:
+        tokens = sum(one.tokens for one in waiting)
+        ticket = current.get()
+        ticket.tokens += tokens
+        if ticket.tokens > self.limits.tokens:
+            raise Refused(413, f"{ticket.tokens:,} tokens in one request, of which it may have {self.limits.tokens:,}")
+        ticket.check()
+        with self.ready:
+            if self.closed:
+                raise Refused(503, "the model is being unloaded; try again")
+            if self.queue.works and self.queue.tokens + tokens > self.limits.waiting_tokens:
+                raise busy(f"{self.queue.tokens:,} tokens wait for this model")
+            self.queue.works.extend(waiting)
+            self.queue.tokens += tokens
+            self.ready.notify()
+
+    def close(self) -> None:
+        """Answer what waits, then end."""
+        with self.ready:
+            self.closed = True
+            self.ready.notify()
+        self.thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            with self.ready:
+                while not self.queue.works and not self.closed:
+                    self.ready.wait()
+                chosen = self._next()
+            if not chosen and self.closed:
+                return
+            if chosen:
+                self._answer(chosen)
+            for one in chosen:
+                one.answered.release()
+
+    def _next(self) -> list[Waiting]:
+        """Take the works of the next pass from the queue; what nobody waits for any more is dropped."""
+        chosen: list[Waiting] = []
+        rest: deque[Waiting] = deque()
+        tokens = 0
+        for one in self.queue.works:
+            if not one.ticket.wanted:
+                self.queue.tokens -= one.tokens
+            elif not chosen or (_alike(one, chosen[0]) and tokens + one.tokens <= chosen[0].most):
+                chosen.append(one)
+                tokens += one.tokens
+                self.queue.tokens -= one.tokens
+            else:
+                rest.append(one)
+        self.queue.works = rest
+        return chosen
+
+    def _answer(self, chosen: Sequence[Waiting]) -> None:
+        """Compute a pass; what cannot be computed with others is tried alone, so that only one request fails."""
+        begun = time.perf_counter()
+        try:
+            with self.lock:
+                answers = self.forward([one.work for one in chosen])
+        except Exception as error:  # whatever it is, it is its request's
+            if len(chosen) == 1:
+                chosen[0].error = error
+                return
+            for one in chosen:
+                self._answer([one])
+            return
+        self.watch(len(chosen), sum(one.tokens for one in chosen), time.perf_counter() - begun)
+        for one, answer in zip(chosen, answers, strict=True):
+            one.answer = answer
+
+
+def _alike(one: Waiting, first: Waiting) -> bool:
+    """Return whether two works may share a pass."""
+    same = one.work.learner is first.work.learner and one.work.head == first.work.head
+    return same and row_of(one.longest) == row_of(first.longest)

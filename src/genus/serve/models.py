@@ -1,0 +1,168 @@
+"""The models of a server, by name: loaded when they are needed, reloaded without losing a request."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from genus.errors import UsageError, near, say
+from genus.export.adapted.folder import base_of, load
+from genus.serve.served import Served
+from genus.serve.ticket import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from genus.serve.limits import Limits
+    from genus.train.run import Run
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model lies."""
+
+    name: str
+    folder: Path
+    base: Path | None = None
+    """Of an adapter, the folder of its base."""
+
+
+@dataclass(eq=False)
+class Slot:
+    """One model, loaded or not."""
+
+    source: Source
+    served: Served | None = None
+    users: int = 0
+    """Requests that it is working for."""
+    used: int = 0
+    """The number of the last request for it."""
+    loading: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Models:
+    """Models by name. Those that were not asked for the longest time are unloaded when memory is over the limit."""
+
+    def __init__(self, sources: Sequence[Source], limits: Limits, run: Run) -> None:
+        """Take note of the models; `load_all` loads them.
+
+        Raises:
+            UsageError: two have the same name, or there is none.
+        """
+        if not sources:
+            raise UsageError("there is no model to serve; name a folder")
+        names = [source.name for source in sources]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"two models are called {twice[0]!r}; name them, as in other={sources[0].folder}")
+        self.slots = {source.name: Slot(source) for source in sources}
+        self.limits, self.run = limits, run
+        self.lock, self.passes = threading.Lock(), threading.Lock()
+        self.requests = 0
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all models."""
+        return [*self.slots]
+
+    def load_all(self) -> None:
+        """Load all models that there is memory for, and ask each once, so that the first request does not wait.
+
+        Raises:
+            GenusError: a folder cannot be read.
+        """
+        for name in self.slots:
+            with self.use(name) as served:
+                served.warm()
+
+    def ready(self, name: str) -> bool:
+        """Return whether a model is loaded."""
+        return self._slot(name).served is not None
+
+    @contextmanager
+    def use(self, name: str | None) -> Iterator[Served]:
+        """Context manager: a model by name, loaded, which is not unloaded before the end.
+
+        Args:
+            name: of the model; None or empty: the only one, or the first.
+
+        Raises:
+            Refused: there is no such model.
+            GenusError: its folder cannot be read.
+        """
+        slot = self._slot(name)
+        with slot.loading:
+            with self.lock:
+                self.requests += 1
+                slot.used, served = self.requests, slot.served
+                slot.users += 1
+            try:
+                if served is None:
+                    served = slot.served = self._load(slot.source)
+                    self._fit(slot)
+            except BaseException:
+                with self.lock:
+                    slot.users -= 1
+                raise
+        try:
+            yield served
+        finally:
+            with self.lock:
+                slot.users -= 1
+
+    def reload(self, name: str) -> None:
+        """Read a model's folder again; requests go to the old one until the new one is there.
+
+        Raises:
+            Refused: there is no such model.
+            GenusError: the folder cannot be read; the old model stays.
+        """
+        slot = self._slot(name)
+        fresh = self._load(slot.source)
+        fresh.warm()
+        with slot.loading:
+            old, slot.served = slot.served, fresh
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        """Answer what waits, and unload all models."""
+        for slot in self.slots.values():
+            if slot.served is not None:
+                slot.served.close()
+                slot.served = None
+
+    def _slot(self, name: str | None) -> Slot:
+        if not name:
+            return next(iter(self.slots.values()))
+        if name not in self.slots:
+            raise Refused(404, f"there is no model {name!r}.{near(name, self.names)}")
+        return self.slots[name]
+
+    def _load(self, source: Source) -> Served:
+        """Load a model; an adapter shares the weights of its base where that is loaded."""
+        where = base_of(source.folder, source.base)
+        loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
+        base = None if where is None else loaded.get(where.resolve())
+        model = load(source.folder, where, source=None if base is None else base.model)
+        return Served(source.name, model, self.limits, self.run, self.passes)
+
+    def _fit(self, new: Slot) -> None:
+        """Unload models that nobody uses, those first that were not asked for the longest time, until all fit."""
+        if self.limits.memory is None:
+            return
+        while True:
+            with self.lock:
+                loaded = [slot for slot in self.slots.values() if slot.served is not None]
+                weights = [slot.served.weights for slot in loaded if slot.served is not None]
+                total = sum({at: size for one in weights for at, size in one.items()}.values())
+                idle = [slot for slot in loaded if not slot.users and slot is not new]
+                if total <= self.limits.memory * 1e9 or not idle:
+                    return
+                oldest = min(idle, key=lambda slot: slot.used)
+                served, oldest.served = oldest.served, None
+            assert served is not None
+            say(f"{served.name}: unloaded, as memory is limited to {self.limits.memory:g} GB")
+            served.close()

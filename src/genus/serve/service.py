@@ -1,0 +1,119 @@
+"""Requests as they are worked on: a thread each, with a ticket that ends when its client leaves or its time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from genus.errors import heard
+from genus.serve.ticket import Refused, Ticket, busy, current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+
+    from genus.serve.limits import Limits
+    from genus.serve.models import Models
+    from genus.serve.served import Served
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """What was made of a request."""
+
+    value: T
+    model: str
+    """The name of the model."""
+    notices: list[str]
+    """What is said of the request, such as how many texts lost their end, a line each."""
+    tokens: int
+    """Tokens that went through forward passes, special ones included."""
+
+
+class Service:
+    """Takes requests: how many at once, for how long, and none any more when the server ends."""
+
+    def __init__(self, models: Models, limits: Limits) -> None:
+        self.models, self.limits = models, limits
+        self.pool = ThreadPoolExecutor(limits.requests, thread_name_prefix="genus-request")
+        self.working = 0
+        """Requests that are worked on."""
+        self.tokens = 0
+        """Tokens that went through forward passes so far."""
+        self.ready = False
+        """Whether all models are loaded and warm."""
+        self.ending = False
+        """Whether no further request is taken."""
+
+    async def call(
+        self, request: Request, model: str | None, ask: Callable[[Served], T], *, truncate: bool = True
+    ) -> Done[T]:
+        """Return what a model answers.
+
+        Args:
+            request: whose client may leave, which ends the work.
+            model: its name; None or empty: the first one.
+            ask: called in a thread of its own with the model.
+            truncate: whether texts that are too long lose their end; else they are refused.
+
+        Raises:
+            Refused: there is no such model, too much to do, no client any more, or no time left.
+            GenusError: the model cannot answer that.
+        """
+        self.admit()
+        ticket = Ticket(time.monotonic() + self.limits.seconds, truncate=truncate)
+        watcher = asyncio.create_task(_watch(request, ticket))
+        work = contextvars.copy_context().run
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, work, self._do, ticket, model, ask)
+        finally:
+            watcher.cancel()
+            self.working -= 1
+            self.tokens += ticket.tokens
+
+    def admit(self) -> None:
+        """Count a request in, which its end counts out of `working`.
+
+        Raises:
+            Refused: there are too many, or the server ends.
+        """
+        if self.ending:
+            raise Refused(503, "the server is shutting down")
+        if self.working >= self.limits.requests:
+            raise busy(f"{self.working:,} requests are worked on")
+        self.working += 1
+
+    def _do(self, ticket: Ticket, model: str | None, ask: Callable[[Served], T]) -> Done[T]:
+        token = current.set(ticket)
+        try:
+            with heard() as notices, self.models.use(model) as served:
+                value = ask(served)
+                return Done(value, served.name, notices, ticket.tokens)
+        finally:
+            current.reset(token)
+
+    async def drained(self) -> None:
+        """Wait until no request is worked on; none is taken any more."""
+        self.ending = True
+        while self.working:
+            await asyncio.sleep(0.02)
+
+
+async def _watch(request: Request, ticket: Ticket) -> None:
+    """Mark the ticket when the client leaves."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    ticket.gone.set()
+
+
+def service_of(request: Request) -> Service:
+    """Return the service of the application that a request came to."""
+    found: Service = request.app.state.service
+    return found

@@ -1,0 +1,157 @@
+"""The models of a server: names, memory, reloading, adapters on one base."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from genus.adapt.lora import LoRA
+from genus.errors import GenusError, UsageError
+from genus.export.adapted import folder as adapters
+from genus.export.folder import load
+from genus.export.weights import fingerprint
+from genus.objectives.supervised.sequence import SequenceClassification
+from genus.serve.limits import Limits
+from genus.serve.models import Models, Source
+from genus.serve.ticket import Refused
+from genus.tasks.predict import predict
+from genus.train.run import Run
+from serving import small_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RUN = Run(device="cpu", precision="float32")
+LABELED = SequenceClassification(labels=("good", "bad"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return three folders of classifiers."""
+    where = tmp_path_factory.mktemp("models")
+    return [small_model(where / f"m{seed}", objective=LABELED, seed=seed) for seed in range(3)]
+
+
+def served(folders: list[Path], limits: Limits | None = None) -> Iterator[Models]:
+    """Yield models of folders, by the folders' names."""
+    made = Models([Source(folder.name, folder) for folder in folders], limits or Limits(), RUN)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def models(folders: list[Path]) -> Iterator[Models]:
+    """Yield the models without a limit of memory."""
+    yield from served(folders)
+
+
+def test_models_answer_by_name_and_the_first_without_one(models: Models, folders: list[Path]) -> None:
+    for name, folder in [("m1", folders[1]), (None, folders[0]), ("", folders[0])]:
+        with models.use(name) as one:
+            (answer,) = one.predict([("the old river",)], "classify")
+        (expected,) = predict(load(folder), [("the old river",)])
+        assert answer.predicted == expected.predicted
+        np.testing.assert_allclose([*answer.scores.values()], [*expected.scores.values()], atol=1e-6)
+
+
+def test_an_unknown_name_is_refused_with_what_is_near(models: Models) -> None:
+    with pytest.raises(Refused, match="there is no model 'm9'") as refused, models.use("m9"):
+        pass
+    assert refused.value.status == 404
+
+
+def test_two_models_of_one_name_are_refused(folders: list[Path]) -> None:
+    with pytest.raises(UsageError, match="two models are called 'a'"):
+        Models([Source("a", folders[0]), Source("a", folders[1])], Limits(), RUN)
+
+
+def test_what_was_not_asked_for_longest_is_unloaded_and_comes_back(folders: list[Path]) -> None:
+    size = sum(load(folders[0]).learner.state_dict()[name].nbytes for name in load(folders[0]).learner.tensors())
+    for made in served(folders, Limits(memory=2.5 * size / 1e9)):
+        made.load_all()
+        assert [made.ready(name) for name in made.names] == [False, True, True]
+        with made.use("m1"), made.use("m0"):
+            assert [made.ready(name) for name in made.names] == [True, True, False]
+
+
+def test_a_model_in_use_is_not_unloaded(folders: list[Path]) -> None:
+    for made in served(folders, Limits(memory=1e-9)):
+        with made.use("m0") as one, made.use("m1") as other:
+            assert one.predict([("a",)], "classify")
+            assert other.predict([("a",)], "classify")
+        with made.use("m2"):
+            assert [made.ready(name) for name in made.names] == [False, False, True]
+
+
+def test_reloading_loses_no_request_and_a_bad_folder_changes_nothing(tmp_path: Path) -> None:
+    folder = small_model(tmp_path / "m", objective=LABELED, seed=1)
+    (made,) = [Models([Source("m", folder)], Limits(), RUN)]
+    made.load_all()
+    stop, wrong = threading.Event(), list[object]()
+    known = {tuple(predict(load(folder), [("river",)])[0].scores.values())}
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with made.use("m") as one:
+                    wrong.append(tuple(one.predict([("river",)], "classify")[0].scores.values()))
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    small_model(folder, objective=LABELED, seed=2)
+    known.add(tuple(predict(load(folder), [("river",)])[0].scores.values()))
+    made.reload("m")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(known) == 2
+    assert all(any(np.allclose(one, each, atol=1e-6) for each in known) for one in wrong), wrong[:3]
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(GenusError):
+        made.reload("m")
+    with made.use("m") as one:
+        assert one.predict([("river",)], "classify")
+    made.close()
+
+
+def test_adapters_share_the_weights_of_their_base(tmp_path: Path) -> None:
+    base = small_model(tmp_path / "base")
+    model = load(base)
+    written = []
+    for seed in (1, 2):
+        source = load(base)
+        adaptation = LoRA(rank=2)
+        recipe = replace(
+            source.recipe, objectives=(LABELED,), finetuning=replace(source.recipe.finetuning, adaptation=adaptation)
+        )
+        torch.manual_seed(seed)
+        learner = recipe.learner()
+        learner.network.load_state_dict(source.learner.network.state_dict(), strict=False)
+        adaptation.apply(learner, {f"network.{name}" for name in source.learner.network.state_dict()})
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                if parameter.requires_grad:
+                    parameter.normal_(std=0.1)
+        known = adapters.Base(base, fingerprint(model.learner.network.state_dict()))
+        adapters.save(tmp_path / f"a{seed}", recipe, learner, known)
+        written.append(tmp_path / f"a{seed}")
+    made = Models([Source(one.name, one) for one in (base, *written)], Limits(), RUN)
+    made.load_all()
+    with made.use("base") as own, made.use("a1") as first, made.use("a2") as second:
+        shared = {*own.weights} & {*first.weights} & {*second.weights}
+        assert sum(own.weights[at] for at in shared) > 0.9 * sum(own.weights.values())
+        found = [one.predict([("the old river",)], "classify")[0].scores for one in (first, second)]
+    for folder, scores in zip(written, found, strict=True):
+        (expected,) = predict(adapters.load(folder), [("the old river",)])
+        np.testing.assert_allclose([*scores.values()], [*expected.scores.values()], atol=1e-6)
+    assert found[0] != found[1]
+    made.close()
