@@ -41,7 +41,17 @@ class Decoding(Part, ABC):
 
     @abstractmethod
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
-        """Yield what is generated for each request, in the order in which it is made."""
+        """Yield what is generated for each request, in the order in which it is made.
+
+        Between any two forward passes something is yielded, an empty piece where there is nothing to tell.
+        """
+
+    def check(self, request: Request) -> None:
+        """Refuse a request that this decoding cannot answer (UsageError); here none."""
+
+    def together(self) -> int:
+        """Return how many texts of a request can only be decoded together; here 1."""
+        return 1
 
 
 @dataclass(frozen=True)

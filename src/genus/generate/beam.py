@@ -13,6 +13,7 @@ import torch
 from genus.errors import UsageError
 from genus.generate import Decoding, Piece
 from genus.generate.engine import batched
+from genus.generate.slots import changed
 from genus.part import Count
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.generate import Reason, Request
-    from genus.generate.engine import Engine, Running
+    from genus.generate.engine import Engine
+    from genus.generate.slots import Running
 
 
 STOPPING = {False: "no", True: "yes", "never": "never"}
@@ -66,28 +68,30 @@ class BeamSearch(Decoding):
         }  # fmt: skip
 
     def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
-        """Yield the best texts of each request, each in one piece.
-
-        Raises:
-            UsageError: a request asks for more samples than there are beams.
-        """
-        for request in requests:
-            if request.samples > self.beams:
-                raise UsageError(f"samples: expected at most {self.beams}, the number of beams, got {request.samples}")
+        """Yield the best texts of each request, each in one piece."""
         for some in batched(requests, max(1, engine.slots // self.beams)):
             searches = [
-                Search(self, engine.begun(number, replace(one, samples=self.beams)), one) for number, one in some
+                Search(self, engine.begun(number, replace(one, samples=self.beams), self), one) for number, one in some
             ]
             for number, search in enumerate(searches):
                 for beam, text in enumerate(search.texts):
                     text.slot = number * self.beams + beam
-            self._together(engine, searches)
+            yield from self._search(engine, searches)
             for search in searches:
                 yield from search.best(engine)
 
-    @torch.inference_mode()
-    def _together(self, engine: Engine, searches: Sequence[Search]) -> None:
-        """Carry out several searches in one batch."""
+    def check(self, request: Request) -> None:
+        """Refuse more samples than there are beams (UsageError)."""
+        if request.samples > self.beams:
+            raise UsageError(f"samples: expected at most {self.beams}, the number of beams, got {request.samples}")
+
+    def together(self) -> int:
+        """Return the number of beams."""
+        return self.beams
+
+    @torch.inference_mode()  # of the steps, not of those who take the pieces
+    def _search(self, engine: Engine, searches: Sequence[Search]) -> Iterator[Piece]:
+        """Carry out several searches in one batch; yield an empty piece for each forward pass."""
         texts = [text for search in searches for text in search.texts]
         reader = engine.reader(texts, len(texts), sharing=self.beams)
         for search in searches:
@@ -99,13 +103,15 @@ class BeamSearch(Decoding):
         going = list(searches)
         while going:
             chances = logits.log_softmax(-1)
-            changed = engine.changed(chances.clone(), [text for search in going for text in search.texts])
-            parts = zip(torch.split(changed, self.beams), torch.split(chances, self.beams), strict=True)
+            texts = [text for search in going for text in search.texts]
+            scored = changed(chances.clone(), texts, engine.prompts)
+            parts = zip(torch.split(scored, self.beams), torch.split(chances, self.beams), strict=True)
             parents: dict[int, int] = {}
             for search, (scores, raw) in zip(going, parts, strict=True):
                 parents |= search.advance(engine, scores, raw)
             going = [search for search in going if search.goes_on()]
             running = {text.slot: text.ids[-1:] for search in going for text in search.texts}
+            yield Piece(searches[0].texts[0].number, 0, "")
             if running:
                 reader.reorder({slot: parent for slot, parent in parents.items() if slot in running})
                 logits = reader.read(running)

@@ -1,24 +1,18 @@
-"""The engine of generation: requests join and leave a running batch, whose texts are decoded together.
-
-What else is in the batch changes no text: each has its own region of the cache, and its own draws, keyed by
-(seed, request or its key, sample) and taken one a token.
-"""
+"""The engine of generation: requests join and leave a running batch, whose texts are decoded together (`slots.py`)."""
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING
-
-import torch
 
 from genus.errors import UsageError
 from genus.examples.keys import generator
-from genus.generate import Piece, Request, Result
 from genus.generate.answers import Answers
 from genus.generate.prompts import Prompts
 from genus.generate.reader import Reader, writing
+from genus.generate.slots import Running, Slots, choice
 from genus.generate.text import Text
 from genus.model.cpu import single_rows
 from genus.objectives import evaluating
@@ -26,10 +20,7 @@ from genus.objectives import evaluating
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
-    from torch import Tensor
-
-    from genus.generate import Decoding, Penalty, Reason
+    from genus.generate import Decoding, Penalty, Piece, Request, Result
     from genus.generate.sampling import TokenByToken
     from genus.model import Model
     from genus.objectives import Learner
@@ -39,48 +30,6 @@ DRAWS = 1 << 20
 """Purpose of the keys of draws: far from the purposes of training."""
 SLOTS = 32
 """Texts that are decoded together, where nothing else is said."""
-PROMPT_TOKENS = 4096
-"""Tokens of prompts that join the batch in one forward pass, at least one prompt: so running texts wait for little."""
-
-
-@dataclass(eq=False)
-class Running:
-    """A text that is being generated."""
-
-    number: int
-    sample: int
-    request: Request
-    prompt: list[int]
-    source: list[int]
-    """The ids of the source, for a model that reads one."""
-    most: int
-    """The most tokens that may be generated."""
-    draws: np.random.Generator
-    text: Text
-    answers: Answers | None
-    slot: int = -1
-    ids: list[int] = field(default_factory=list)
-    log_probabilities: list[float] = field(default_factory=list)
-
-    @property
-    def given(self) -> int:
-        """The number of tokens that are read before the first is generated."""
-        return len(self.prompt) + len(self.source)
-
-    @property
-    def capacity(self) -> int:
-        """The most tokens that the text may have, prompt included."""
-        return len(self.prompt) + self.most
-
-    @property
-    def whole(self) -> list[int]:
-        """The ids of the prompt and of what was generated."""
-        return self.prompt + self.ids
-
-    def result(self, reason: Reason) -> Result:
-        """Return what was generated."""
-        found = tuple(self.ids), tuple(self.log_probabilities)
-        return Result(self.number, self.sample, self.text.text, *found, reason)
 
 
 class Engine:
@@ -117,14 +66,26 @@ class Engine:
         """
         if slots < 1:
             raise UsageError(f"slots: expected at least 1, got {slots}")
-        if seed < 0:
-            raise UsageError(f"seed: expected at least 0, got {seed}")
         self.learner, self.model, self.tokenizer = learner, model, tokenizer
-        self.penalties, self.slots, self.seed = tuple(penalties), slots, seed
+        self.penalties, self.slots, self.seed = tuple(penalties), slots, checked(seed)
         self.precision, self.told = precision, log_probabilities
         found = writing(learner)
         whole = found is not None and found[0].heads[found[1]].predicts == "written"
         self.prompts = Prompts(tokenizer, model, learner.network, cut=cut_prompts, whole=whole)
+
+    def altered(
+        self,
+        *,
+        penalties: Sequence[Penalty] | None = None,
+        seed: int | None = None,
+        log_probabilities: bool | None = None,
+    ) -> Engine:
+        """Return an engine of the same model that does otherwise what is given (UsageError: `seed` is below 0)."""
+        other = copy(self)
+        other.penalties = self.penalties if penalties is None else tuple(penalties)
+        other.seed = self.seed if seed is None else checked(seed)
+        other.told = self.told if log_probabilities is None else log_probabilities
+        return other
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> list[list[Result]]:
         """Return the texts of each request, sample by sample."""
@@ -142,11 +103,25 @@ class Engine:
             GenusError: the model does not predict the next token.
         """
         for number, request in enumerate(requests, 1):
-            self.prompts.check(request, "the prompt" if len(requests) == 1 else f"prompt {number} of {len(requests)}")
-        with evaluating(self.learner), single_rows(self.learner):
-            yield from decoding.run(self, requests)
+            name = "the prompt" if len(requests) == 1 else f"prompt {number} of {len(requests)}"
+            self.check(request, decoding, name)
+        with self.reading():
+            for piece in decoding.run(self, requests):
+                if piece.text or piece.result is not None:
+                    yield piece
 
-    def begun(self, number: int, request: Request) -> list[Running]:
+    def check(self, request: Request, decoding: Decoding, prompt: str = "the prompt") -> None:
+        """Refuse a request that cannot be answered (UsageError), whose prompt has a name in the message."""
+        self.prompts.check(request, prompt)
+        decoding.check(request)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Context manager for forward passes: evaluation mode, and what makes those of single texts fast on CPUs."""
+        with evaluating(self.learner), single_rows(self.learner):
+            yield
+
+    def begun(self, number: int, request: Request, decoding: Decoding) -> list[Running]:
         """Return the texts of a request, one a sample, before the first token."""
         prompt, most = self.prompts.ids(request)
         answers, source = Answers.of(self.prompts, request, most), self.prompts.source(request)
@@ -154,7 +129,7 @@ class Engine:
         return [
             Running(
                 number, sample, request, prompt, source, most, generator(self.seed, DRAWS, key, sample),
-                Text(self.tokenizer, prompt, request.stop), answers,
+                Text(self.tokenizer, prompt, request.stop), answers, choice(decoding, self.penalties), self.told,
             )
             for sample in range(request.samples)
         ]  # fmt: skip
@@ -167,88 +142,13 @@ class Engine:
 
     def token_by_token(self, decoding: TokenByToken, requests: Sequence[Request]) -> Iterator[Piece]:
         """Yield what a decoding that needs one text at a time generates; see `stream`."""
-        waiting = deque(text for number, request in enumerate(requests) for text in self.begun(number, request))
-        if not waiting:
+        texts = [text for number, request in enumerate(requests) for text in self.begun(number, request, decoding)]
+        if not texts:
             return
-        reader = self.reader(waiting, self.slots)
-        free, running = list(range(self.slots))[::-1], list[Running]()
-        while waiting or running:
-            joining = self._joining(waiting, free, reader)
-            last = {text.slot: text.ids[-1:] for text in running}
-            running += joining
-            with torch.inference_mode():  # not of those who take the pieces
-                logits = reader.read({**last, **{text.slot: text.prompt for text in joining}})
-                chosen, told = self._choose(decoding, logits, running)
-            left: list[Running] = []
-            for text, number, likely in zip(running, chosen, told, strict=True):
-                piece = self._add(text, number, likely)
-                if piece.text or piece.result is not None:
-                    yield piece
-                if piece.result is None:
-                    left.append(text)
-                else:
-                    reader.close(text.slot)
-                    free.append(text.slot)
-            running = left
-
-    def _joining(self, waiting: deque[Running], free: list[int], reader: Reader) -> list[Running]:
-        """Return the next texts that have room, with their slots."""
-        joining: list[Running] = []
-        tokens = 0
-        while waiting and free and (not joining or tokens + waiting[0].given <= PROMPT_TOKENS):
-            if not reader.room(waiting[0].capacity, len(waiting[0].source)):
-                break
-            text = waiting.popleft()
-            text.slot = free.pop()
-            reader.open(text.slot, text.capacity, text.source)
-            tokens += text.given
-            joining.append(text)
-        return joining
-
-    def _choose(
-        self, decoding: TokenByToken, logits_SV: Tensor, texts: Sequence[Running]
-    ) -> tuple[list[int], list[float]]:
-        """Return the next id of each text, and its log-probability if it is asked for."""
-        own = logits_SV.log_softmax(-1) if self.told else None  # before anything changes them
-        logits_SV = self.changed(logits_SV, texts)
-        draws = torch.tensor([text.draws.random() for text in texts], dtype=torch.float64, device=logits_SV.device)
-        ids = decoding.choose(logits_SV, draws)
-        told = [0.0] * len(texts) if own is None else own.gather(-1, ids[:, None])[:, 0].tolist()
-        return ids.tolist(), told
-
-    def changed(self, logits_SV: Tensor, texts: Sequence[Running]) -> Tensor:
-        """Return the logits after penalties, without tokens that are not allowed."""
-        for penalty in self.penalties:
-            logits_SV = penalty(logits_SV, [text.whole for text in texts])
-        logits_SV[:, self.tokenizer.vocabulary.size :] = -torch.inf  # rows that only fill the matrix up
-        for logits, text in zip(logits_SV, texts, strict=True):
-            if text.request.ignore_end:
-                logits[[*self.prompts.ends]] = -torch.inf
-            if text.answers is not None:
-                allowed = text.answers.allowed(text.ids)
-                kept = logits[allowed]
-                logits.fill_(-torch.inf)
-                logits[allowed] = kept
-        return logits_SV
-
-    def _add(self, text: Running, number: int, likely: float) -> Piece:
-        """Add a token to a text; return what it adds to what can be read."""
-        text.ids.append(number)
-        text.log_probabilities.append(likely)
-        reason = self._reason(text, number)
-        new = text.text.add([] if reason == "end" else [number], last=reason is not None)
-        if text.text.stopped:
-            reason = "stop"
-        result = None if reason is None else text.result(reason)
-        return Piece(text.number, text.sample, new, result)
-
-    def _reason(self, text: Running, number: int) -> Reason | None:
-        """Return why a text ends with this token, apart from stop strings; None: it goes on."""
-        if number in self.prompts.ends:
-            return "end" if text.answers is None else "answer"
-        if text.answers is not None and text.answers.complete(text.ids):
-            return "answer"
-        return "length" if len(text.ids) >= text.most else None
+        slots = Slots(self.reader(texts, self.slots), self.slots, self.prompts, texts)
+        while slots.waiting or slots.running:
+            for _, piece in slots.step():
+                yield piece
 
 
 def batched(requests: Sequence[Request], size: int) -> Iterator[list[tuple[int, Request]]]:
@@ -256,3 +156,10 @@ def batched(requests: Sequence[Request], size: int) -> Iterator[list[tuple[int, 
     numbered = iter(enumerate(requests))
     while some := list(itertools.islice(numbered, size)):
         yield some
+
+
+def checked(seed: int) -> int:
+    """Return a seed (UsageError: it is below 0)."""
+    if seed < 0:
+        raise UsageError(f"seed: expected at least 0, got {seed}")
+    return seed

@@ -38,15 +38,12 @@ class TokenByToken(Decoding):
 class Greedy(TokenByToken):
     """Greedy decoding: the most probable token; of equal ones that of the lowest id."""
 
-    def run(self, engine: Engine, requests: Sequence[Request]) -> Iterator[Piece]:
-        """Yield what is generated for each request.
-
-        Raises:
-            UsageError: a request asks for several samples, which would be the same text.
-        """
-        if several := next((request.samples for request in requests if request.samples > 1), None):
-            raise UsageError(f"samples: greedy decoding finds one text, got {several}; take a temperature above 0")
-        yield from super().run(engine, requests)
+    def check(self, request: Request) -> None:
+        """Refuse several samples, which would be the same text (UsageError)."""
+        if request.samples > 1:
+            raise UsageError(
+                f"samples: greedy decoding finds one text, got {request.samples}; take a temperature above 0"
+            )
 
     def in_transformers(self) -> dict[str, Any]:
         """Return that the most probable token is taken."""
