@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from genus.serve.batching import Watch
     from genus.serve.limits import Limits
     from genus.train.run import Run
 
@@ -61,6 +62,14 @@ class Models:
         self.limits, self.run = limits, run
         self.lock, self.passes = threading.Lock(), threading.Lock()
         self.requests = 0
+        self.watch: Watch = lambda works, tokens, seconds: None
+        """Told of each pass of each model that is loaded from now on; see `Batching.watch`."""
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that wait for a forward pass."""
+        loaded = [slot.served for slot in self.slots.values()]
+        return sum(one.inference.queue.tokens for one in loaded if one is not None)
 
     @property
     def names(self) -> list[str]:
@@ -79,7 +88,7 @@ class Models:
 
     def ready(self, name: str) -> bool:
         """Return whether a model is loaded."""
-        return self._slot(name).served is not None
+        return self.slot(name).served is not None
 
     @contextmanager
     def use(self, name: str | None) -> Iterator[Served]:
@@ -92,7 +101,7 @@ class Models:
             Refused: there is no such model.
             GenusError: its folder cannot be read.
         """
-        slot = self._slot(name)
+        slot = self.slot(name)
         with slot.loading:
             with self.lock:
                 self.requests += 1
@@ -119,7 +128,7 @@ class Models:
             Refused: there is no such model.
             GenusError: the folder cannot be read; the old model stays.
         """
-        slot = self._slot(name)
+        slot = self.slot(name)
         fresh = self._load(slot.source)
         fresh.warm()
         with slot.loading:
@@ -134,7 +143,7 @@ class Models:
                 slot.served.close()
                 slot.served = None
 
-    def _slot(self, name: str | None) -> Slot:
+    def slot(self, name: str | None) -> Slot:
         if not name:
             return next(iter(self.slots.values()))
         if name not in self.slots:
@@ -147,7 +156,9 @@ class Models:
         loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
         base = None if where is None else loaded.get(where.resolve())
         model = load(source.folder, where, source=None if base is None else base.model)
-        return Served(source.name, model, self.limits, self.run, self.passes)
+        made = Served(source.name, model, self.limits, self.run, self.passes)
+        made.inference.watch = self.watch
+        return made
 
     def _fit(self, new: Slot) -> None:
         """Unload models that nobody uses, those first that were not asked for the longest time, until all fit."""

@@ -66,7 +66,7 @@ class Service:
             GenusError: the model cannot answer that.
         """
         self.admit()
-        ticket = Ticket(time.monotonic() + self.limits.seconds, truncate=truncate)
+        request.state.ticket = ticket = Ticket(time.monotonic() + self.limits.seconds, truncate=truncate)
         watcher = asyncio.create_task(_watch(request, ticket))
         work = contextvars.copy_context().run
         try:
@@ -91,6 +91,7 @@ class Service:
         token = current.set(ticket)
         try:
             with heard() as notices, self.models.use(model) as served:
+                ticket.model = served.name
                 value = ask(served)
                 return Done(value, served.name, notices, ticket.tokens)
         finally:
