@@ -29,14 +29,7 @@ if TYPE_CHECKING:
     from genus.serve.models import Models
 
 log = logging.getLogger("genus.serve")
-KINDS = {
-    413: "Validation",
-    422: "Validation",
-    400: "Validation",
-    404: "Validation",
-    429: "Overloaded",
-    503: "Unhealthy",
-}
+KINDS = dict.fromkeys((400, 404, 413, 422), "Validation") | {429: "Overloaded", 503: "Unhealthy"}
 """What text-embeddings-inference calls errors, by status; others are of the backend."""
 
 
@@ -99,6 +92,7 @@ def body(path: str, status: int, message: str) -> dict[str, Any]:
 
 def answer(request: Request, status: int, message: str) -> JSONResponse:
     """Return the response of a request that fails."""
+    message = message.encode(errors="replace").decode()  # names of fields may hold what is no character
     headers = {"Retry-After": "1"} if status in (429, 503) else {}
     return JSONResponse(body(request.url.path, status, message), status, headers)
 

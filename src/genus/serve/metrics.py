@@ -36,6 +36,9 @@ POWERS = tuple(float(2**power) for power in range(15))
 """Upper ends of the histograms' ranges: seconds, and numbers of works and tokens."""
 NO_ROUTE = "none"
 """Of a request that comes to no route: the gates refuse it, or nothing is at its path."""
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+NOT_NOW = 503
+"""The status of a server that is not ready, or ends."""
 
 
 class Metrics:
@@ -47,7 +50,7 @@ class Metrics:
         own: dict[str, Any] = {"registry": CollectorRegistry()}
         self.registry: CollectorRegistry = own["registry"]
         self.requests = Counter("genus_requests", "Answered requests.", ["method", "route", "status"], **own)
-        self.errors = Counter("genus_errors", "Requests that the server failed to answer (5xx).", ["route"], **own)
+        self.errors = Counter("genus_errors", "Requests without an answer (5xx but 503).", ["route"], **own)
         self.seconds = Histogram(
             "genus_request_seconds", "From the arrival of a request to its answer.", ["route"], buckets=SECONDS, **own
         )
@@ -68,9 +71,9 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self.requests.labels(method, route, str(status)).inc()
+        self.requests.labels(method if method in METHODS else "other", route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
-        if status >= 500:
+        if status >= 500 and status != NOT_NOW:
             self.errors.labels(route).inc()
 
     def told(self) -> bytes:
@@ -81,7 +84,7 @@ class Metrics:
             return generate_latest(self.registry)
         _forget_the_dead(Path(folder))
         together = CollectorRegistry()
-        MultiProcessCollector(together, folder)
+        MultiProcessCollector(together, folder)  # type: ignore[no-untyped-call]
         return generate_latest(together)
 
 

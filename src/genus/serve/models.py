@@ -88,7 +88,7 @@ class Models:
 
     def ready(self, name: str) -> bool:
         """Return whether a model is loaded."""
-        return self.slot(name).served is not None
+        return self._slot(name).served is not None
 
     @contextmanager
     def use(self, name: str | None) -> Iterator[Served]:
@@ -101,7 +101,7 @@ class Models:
             Refused: there is no such model.
             GenusError: its folder cannot be read.
         """
-        slot = self.slot(name)
+        slot = self._slot(name)
         with slot.loading:
             with self.lock:
                 self.requests += 1
@@ -128,7 +128,7 @@ class Models:
             Refused: there is no such model.
             GenusError: the folder cannot be read; the old model stays.
         """
-        slot = self.slot(name)
+        slot = self._slot(name)
         fresh = self._load(slot.source)
         fresh.warm()
         with slot.loading:
@@ -143,7 +143,7 @@ class Models:
                 slot.served.close()
                 slot.served = None
 
-    def slot(self, name: str | None) -> Slot:
+    def _slot(self, name: str | None) -> Slot:
         if not name:
             return next(iter(self.slots.values()))
         if name not in self.slots:

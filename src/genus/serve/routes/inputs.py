@@ -18,5 +18,5 @@ def texts_of(inputs: Inputs) -> list[Text]:
     if isinstance(inputs, str):
         return [inputs]
     if inputs and isinstance(inputs[0], int):
-        return [cast("list[int]", inputs)]
+        return [inputs]
     return cast("list[Text]", inputs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.requests import Request  # noqa: TC002  # FastAPI reads annotations
@@ -18,6 +17,7 @@ from genus.serve.routes.inputs import Inputs, texts_of  # FastAPI reads annotati
 from genus.serve.service import service_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from genus.serve.models import Slot
@@ -46,7 +46,9 @@ async def list_models(request: Request) -> dict[str, Any]:
 @router.get("/v1/models/{model}")
 async def show_model(request: Request, model: str) -> dict[str, Any]:
     """Describe a model."""
-    return _described(service_of(request).models.slot(model))
+    models = service_of(request).models
+    models.ready(model)  # refuses unknown names
+    return _described(models.slots[model])
 
 
 @router.post("/v1/embeddings")
@@ -58,8 +60,8 @@ async def create_embeddings(request: Request, body: Embeddings) -> JSONResponse:
         return served.embed(texts_of(body.input), dimensions=body.dimensions, normalize=True)
 
     done = await service_of(request).call(request, body.model, ask, truncate=False)
-    encode = _base64 if body.encoding_format == "base64" else np.ndarray.tolist
-    data = [{"object": "embedding", "index": number, "embedding": encode(one)} for number, one in enumerate(done.value)]
+    written = map(_base64, done.value) if body.encoding_format == "base64" else done.value.tolist()
+    data = [{"object": "embedding", "index": number, "embedding": one} for number, one in enumerate(written)]
     usage = {"prompt_tokens": done.tokens, "total_tokens": done.tokens}
     return JSONResponse({"object": "list", "data": data, "model": done.model, "usage": usage})
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request  # noqa: TC002  # FastAPI reads annotations
 from starlette.responses import JSONResponse, Response
 
-from genus.objectives.pooling import First, Last
+from genus.objectives.pooling import First, Last, Mean, Pooling
 from genus.objectives.supervised.multi_label import chances
 from genus.serve.routes import tei_bodies as bodies
 from genus.serve.routes.inputs import texts_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genus.serve.served import Served
     from genus.tokens.tokenizer import Tokenizer
 
-POOLINGS = {First: "cls", Last: "last_token"}
+POOLINGS: dict[type[Pooling], str] = {First: "cls", Last: "last_token"}
 """What text-embeddings-inference calls poolings; others by their own names."""
 
 T = TypeVar("T", bound=BaseModel)
@@ -43,9 +43,10 @@ async def embed(request: Request, body: bodies.Embed) -> Response:
     """Return the vector of each text."""
 
     def ask(served: Served) -> list[Any]:
-        wanted = {"dimensions": body.dimensions, "normalize": body.normalize}
-        found: list[Any] = served.embed(texts_of(body.inputs), prompt=body.prompt_name, **wanted).tolist()
-        return found
+        found = served.embed(
+            texts_of(body.inputs), prompt=body.prompt_name, dimensions=body.dimensions, normalize=body.normalize
+        )
+        return [*found.tolist()]
 
     return await _answered(request, body.model, ask, body)
 
@@ -74,17 +75,24 @@ async def embed_sparse(request: Request, body: bodies.Prompted) -> Response:
 @router.post("/predict")
 async def predict(request: Request, body: bodies.Predict) -> Response:
     """Return the score of each label, the largest first: of one text a list, of several a list each."""
-    several = isinstance(body.inputs, list) and not isinstance(next(iter(body.inputs), []), str)
-    given = body.inputs if several else [[body.inputs] if isinstance(body.inputs, str) else body.inputs]
+    texts = [(body.inputs,)] if isinstance(body.inputs, str) else _pairs(body.inputs)
+    several = isinstance(body.inputs, list) and not any(isinstance(one, str) for one in body.inputs)
     chosen = body.parameters or bodies.Parameters()
 
     def ask(served: Served) -> list[Any]:
         function = chosen.function_to_apply
-        found = served.scores([tuple(each) for each in given], raw=body.raw_scores or function is not None)
+        found = served.scores(texts, raw=body.raw_scores or function is not None)
         told = [_sorted(_applied(each, function))[: chosen.top_k] for each in found]
         return told if several or body.parameters is not None else told[0]
 
     return await _answered(request, body.model, ask, body)
+
+
+def _pairs(inputs: list[str] | list[list[str]]) -> list[tuple[str, ...]]:
+    """Return a list of one or two texts as one pair, a list of lists as several."""
+    if inputs and isinstance(inputs[0], str):
+        return [tuple(inputs)]
+    return [tuple(each) for each in inputs]
 
 
 def _applied(scores: dict[str, float], function: str | None) -> dict[str, float]:
@@ -109,8 +117,8 @@ async def rerank(request: Request, body: bodies.Rerank) -> Response:
     def ask(served: Served) -> list[Any]:
         scores = served.rank(body.query, body.texts, raw=body.raw_scores)
         order = sorted(range(len(scores)), key=lambda number: -scores[number])
-        text = (lambda i: {"text": body.texts[i]}) if body.return_text else (lambda i: {})
-        return [{"index": i, **text(i), "score": scores[i]} for i in order]
+        told = [{"text": text} for text in body.texts] if body.return_text else [{} for _ in body.texts]
+        return [{"index": number, **told[number], "score": scores[number]} for number in order]
 
     return await _answered(request, body.model, ask, body)
 
@@ -118,7 +126,7 @@ async def rerank(request: Request, body: bodies.Rerank) -> Response:
 @router.post("/similarity")
 async def similarity(request: Request, body: bodies.Similarity) -> Response:
     """Return the cosine of a sentence and each of others."""
-    chosen = body.parameters or bodies.Comparing()
+    chosen = body.parameters or bodies.Comparing(truncate=None)
 
     def ask(served: Served) -> list[Any]:
         if not body.inputs.sentences:
@@ -230,7 +238,7 @@ def _kind(served: Served) -> dict[str, Any]:
         return {kind: numbers | {"label2id": {one: i for i, one in enumerate(labels)}}}
     if served.embedder is None:
         return {}
-    pooling = type(embedder_of(served.embedder).pooling)
+    pooling = type(embedder_of(served.embedder).pooling or Mean())
     return {"embedding": {"pooling": POOLINGS.get(pooling, pooling.__name__.lower())}}
 
 
