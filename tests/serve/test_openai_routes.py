@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
     from numpy.typing import NDArray
 
-openai = pytest.importorskip("openai")
+openai: Any = pytest.importorskip("openai")
 TEXTS = documents()[:12]
 SHORT = ["the old river", "a small train remembers", "our neighbor"]
 
@@ -39,7 +39,7 @@ def http(folders: dict[str, Path]) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def client(http: httpx.Client) -> Iterator[openai.OpenAI]:
+def client(http: httpx.Client) -> Iterator[Any]:
     with openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0) as made:
         yield made
 
@@ -47,22 +47,22 @@ def client(http: httpx.Client) -> Iterator[openai.OpenAI]:
 def expected(folder: Path, texts: list[str]) -> NDArray[np.float32]:
     """Return the library's vectors, of the length 1."""
     found = embed(as_embedder(load(folder)), texts)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True))
 
 
-def vectors(client: openai.OpenAI, texts: object, model: str = "embedder", **asked: object) -> NDArray[np.float32]:
+def vectors(client: Any, texts: Any, model: str = "embedder", **asked: Any) -> NDArray[np.float32]:
     found = client.embeddings.create(input=texts, model=model, **asked).data
     assert [one.index for one in found] == [*range(len(found))]
     return np.array([one.embedding for one in found], np.float32)
 
 
 @pytest.mark.parametrize("model", ["embedder", "lm"])
-def test_vectors_are_those_of_the_library(client: openai.OpenAI, folders: dict[str, Path], model: str) -> None:
+def test_vectors_are_those_of_the_library(client: Any, folders: dict[str, Path], model: str) -> None:
     np.testing.assert_allclose(vectors(client, SHORT, model), expected(folders[model], SHORT), atol=1e-5)
     np.testing.assert_allclose(vectors(client, SHORT[0], model), expected(folders[model], SHORT[:1]), atol=1e-5)
 
 
-def test_base64_holds_the_numbers_of_float(client: openai.OpenAI, http: httpx.Client) -> None:
+def test_base64_holds_the_numbers_of_float(client: Any, http: httpx.Client) -> None:
     plain = vectors(client, SHORT, encoding_format="float")
     np.testing.assert_array_equal(plain, vectors(client, SHORT))  # of which the client asks for base64
     body = {"input": SHORT, "encoding_format": "base64"}
@@ -70,7 +70,7 @@ def test_base64_holds_the_numbers_of_float(client: openai.OpenAI, http: httpx.Cl
     np.testing.assert_array_equal([np.frombuffer(base64.b64decode(one), "<f4") for one in written], plain)
 
 
-def test_ids_are_their_text_with_and_without_special_tokens(client: openai.OpenAI, http: httpx.Client) -> None:
+def test_ids_are_their_text_with_and_without_special_tokens(client: Any, http: httpx.Client) -> None:
     tokens = http.post("/tokenize", json={"inputs": SHORT}).json()
     framed = [[token["id"] for token in own] for own in tokens]
     plain = [[token["id"] for token in own if not token["special"]] for own in tokens]
@@ -80,19 +80,19 @@ def test_ids_are_their_text_with_and_without_special_tokens(client: openai.OpenA
         np.testing.assert_allclose(vectors(client, ids[1]), texts[1:2], atol=1e-5)
 
 
-def test_dimensions_are_the_first_numbers_of_length_1(client: openai.OpenAI) -> None:
+def test_dimensions_are_the_first_numbers_of_length_1(client: Any) -> None:
     whole, part = vectors(client, SHORT), vectors(client, SHORT, dimensions=5)
     first = whole[:, :5]
     np.testing.assert_allclose(part, first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-6)
 
 
-def test_tokens_are_counted(client: openai.OpenAI, http: httpx.Client) -> None:
+def test_tokens_are_counted(client: Any, http: httpx.Client) -> None:
     tokens = sum(map(len, http.post("/tokenize", json={"inputs": SHORT}).json()))
     used = client.embeddings.create(input=SHORT, model="embedder").usage
     assert (used.prompt_tokens, used.total_tokens) == (tokens, tokens)
 
 
-def test_clients_at_once_get_each_their_own(client: openai.OpenAI, folders: dict[str, Path]) -> None:
+def test_clients_at_once_get_each_their_own(client: Any, folders: dict[str, Path]) -> None:
     asked = [TEXTS[start : start + 3] for start in range(10)] * 2
     with ThreadPoolExecutor(8) as pool:
         found = [*pool.map(lambda texts: vectors(client, [text[:90] for text in texts]), asked)]
@@ -100,7 +100,7 @@ def test_clients_at_once_get_each_their_own(client: openai.OpenAI, folders: dict
         np.testing.assert_allclose(own, expected(folders["embedder"], [text[:90] for text in texts]), atol=1e-5)
 
 
-def test_models_are_listed(client: openai.OpenAI) -> None:
+def test_models_are_listed(client: Any) -> None:
     assert [one.id for one in client.models.list()] == ["embedder", "lm", "classifier"]
     assert client.models.retrieve("lm").object == "model"
     with pytest.raises(openai.NotFoundError, match="there is no model 'other'"):
@@ -123,7 +123,7 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
         ({"input": "river " * 500}, openai.APIStatusError, "longer than what the model reads"),
     ],
 )
-def test_what_is_wrong_is_told(client: openai.OpenAI, asked: dict[str, object], error: type, says: str) -> None:
+def test_what_is_wrong_is_told(client: Any, asked: dict[str, Any], error: type, says: str) -> None:
     with pytest.raises(error, match=says):
         client.embeddings.create(**{"input": "a", "model": "embedder"} | asked)
 

@@ -164,8 +164,7 @@ def test_workers_are_summed_and_the_dead_forgotten(folder: Path, tmp_path: Path)
             assert found["genus_running_requests",] == 1
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(60)
-            server.stdout.close()
+            server.communicate(timeout=60)
     assert "Traceback" not in (tmp_path / "log").read_text()
     assert not metrics.exists()
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import InferenceClient
-from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from genus.export.folder import load
 from genus.tasks.embed import as_embedder, embed
@@ -25,6 +23,10 @@ if TYPE_CHECKING:
     import httpx
     from numpy.typing import NDArray
 
+    from genus.tasks.answer import Answer
+
+transformers: Any = pytest.importorskip("transformers")
+huggingface_hub: Any = pytest.importorskip("huggingface_hub")
 TEXTS = ["the old river", "a small train remembers the evening light", "our neighbor"]
 PAIRS = [("the old river", text) for text in TEXTS]
 
@@ -47,11 +49,16 @@ def asked(client: httpx.Client, path: str, model: str, **body: Any) -> Any:
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
 def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.array(found), np.array(expected), atol=1e-5)
+
+
+def shares_of(answer: Answer) -> dict[str, float]:
+    assert isinstance(answer.scores, dict)
+    return answer.scores
 
 
 def test_embed(client: httpx.Client, folders: dict[str, Path]) -> None:
@@ -86,8 +93,8 @@ def test_embed_all_gives_the_states_of_all_tokens(client: httpx.Client, folders:
 
 
 def test_embed_sparse_is_splade_of_another_implementation(client: httpx.Client, folders: dict[str, Path]) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folders["lm"])
-    model = AutoModelForMaskedLM.from_pretrained(folders["lm"]).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["lm"])
+    model = transformers.AutoModelForMaskedLM.from_pretrained(folders["lm"]).eval()
     found = asked(client, "/embed_sparse", "lm", inputs=TEXTS)
     for text, own in zip(TEXTS, found, strict=True):
         with torch.no_grad():
@@ -105,7 +112,7 @@ def test_predict(client: httpx.Client, folders: dict[str, Path]) -> None:
     for one, answer in zip(found, answers, strict=True):
         assert one[0]["label"] == answer.predicted
         assert [each["score"] for each in one] == sorted((each["score"] for each in one), reverse=True)
-        close([each["score"] for each in one], [answer.scores[each["label"]] for each in one])
+        close([each["score"] for each in one], [shares_of(answer)[each["label"]] for each in one])
     single = asked(client, "/predict", "classifier", inputs=TEXTS[0])
     assert single == asked(client, "/predict", "classifier", inputs=[TEXTS[0]])
     close([each["score"] for each in single], [each["score"] for each in found[0]])
@@ -119,14 +126,14 @@ def test_predict(client: httpx.Client, folders: dict[str, Path]) -> None:
 def test_predict_of_a_pair(client: httpx.Client, folders: dict[str, Path]) -> None:
     (answer,) = predict(load(folders["reranker"]), PAIRS[:1])
     (found,) = asked(client, "/predict", "reranker", inputs=PAIRS[0])
-    assert found == {"label": "relevant", "score": pytest.approx(answer.scores["relevant"], abs=1e-5)}
+    assert found == {"label": "relevant", "score": pytest.approx(shares_of(answer)["relevant"], abs=1e-5)}
     (answer,) = predict(load(folders["regressor"]), PAIRS[:1])
     (found,) = asked(client, "/predict", "regressor", inputs=PAIRS[0])
     assert found == {"label": "LABEL_0", "score": pytest.approx(answer.predicted, abs=1e-5)}
 
 
 def test_rerank(client: httpx.Client, folders: dict[str, Path]) -> None:
-    scores = [answer.scores["relevant"] for answer in predict(load(folders["reranker"]), PAIRS)]
+    scores = [shares_of(answer)["relevant"] for answer in predict(load(folders["reranker"]), PAIRS)]
     body = {"query": PAIRS[0][0], "texts": TEXTS}
     found = asked(client, "/rerank", "reranker", **body)
     assert [one["index"] for one in found] == np.argsort(scores)[::-1].tolist()
@@ -150,7 +157,7 @@ def test_similarity(client: httpx.Client, folders: dict[str, Path]) -> None:
 
 
 def test_tokenize_and_decode(client: httpx.Client, folders: dict[str, Path]) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folders["lm"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folders["lm"])
     text = "The old river, 7 [MASK] Straße"
     for special in (True, False):
         (tokens,) = asked(client, "/tokenize", "lm", inputs=text, add_special_tokens=special)
@@ -178,7 +185,7 @@ def test_info(client: httpx.Client) -> None:
 def test_the_client_of_hugging_face(client: httpx.Client, folders: dict[str, Path]) -> None:
     """It speaks to a route, and where there is one model to its server's address; it names no model."""
     expected = embed(as_embedder(load(folders["lm"])), TEXTS)
-    hub = InferenceClient(token="none")
+    hub = huggingface_hub.InferenceClient(token="none")
     close(hub.feature_extraction(TEXTS[0], model=f"{client.base_url}/embed"), unit(expected[:1]))
     close(hub.feature_extraction(TEXTS[0], model=str(client.base_url), normalize=False, truncate=True), expected[:1])
     vectors = unit(expected)
@@ -191,7 +198,7 @@ def test_the_client_of_hugging_face(client: httpx.Client, folders: dict[str, Pat
             told = hub.text_classification(TEXTS[0], model=f"{one.base_url}{path}", top_k=2)
             assert len(told) == 2
             assert told[0].label == answer.predicted
-            close([each.score for each in told], sorted(answer.scores.values(), reverse=True)[:2])
+            close([each.score for each in told], sorted(shares_of(answer).values(), reverse=True)[:2])
         (raw, *_) = hub.text_classification(TEXTS[0], model=f"{one.base_url}/predict", function_to_apply="none")
         (soft, *_) = hub.text_classification(TEXTS[0], model=f"{one.base_url}/predict", function_to_apply="softmax")
         (sure, *_) = hub.text_classification(TEXTS[0], model=f"{one.base_url}/predict", function_to_apply="sigmoid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -49,14 +50,14 @@ class BodyLimit:
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if read <= self.most or answered:  # else it says that the body could not be read
+                answered = True
+                await send(message)
 
-        try:
+        with suppress(TooLarge):
             await self.app(scope, counted, noted)
-        except TooLarge:
-            if not answered:
-                await self._refuse(scope, receive, send, more=more)
+        if read > self.most and not answered:
+            await self._refuse(scope, receive, send, more=more)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
         """Answer; before that, where more of the body comes, read it, as a client that writes it may not listen."""

@@ -18,7 +18,7 @@ from genus.generate.reader import writing
 from genus.objectives.supervised.multi_label import chances
 from genus.serve import marks
 from genus.serve.batching import Batching
-from genus.serve.ticket import Refused, current
+from genus.serve.ticket import Refused, Ticket, current
 from genus.serve.tokenwise import STATES, EveryToken, TermWeights, Text, encoded, with_states, with_terms, works
 from genus.tasks import task_of
 from genus.tasks.answer import outputs
@@ -87,8 +87,12 @@ class Served:
 
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
-        if "embed" in self.abilities:
-            self.embed(["a", "a " * 200])
+        token = current.set(Ticket())
+        try:
+            if "embed" in self.abilities:
+                self.embed(["a", "a " * 200])
+        finally:
+            current.reset(token)
 
     def close(self) -> None:
         """Answer what waits, and end."""
