@@ -150,6 +150,7 @@ def test_a_token_is_asked_for(folders: dict[str, Path]) -> None:
             stranger.embeddings.create(input="a", model="embedder")
         with openai.OpenAI(base_url=base, api_key="secret", max_retries=0) as friend:
             assert vectors(friend, "a").shape[0] == 1
-        assert client.post("/embed", json={"inputs": "a"}).status_code == 401
+        for path in ("/embed", "/"):  # of which GET is the page, which asks for the token
+            assert client.post(path, json={"inputs": "a"}).status_code == 401
         assert client.get("/metrics").status_code == 401
         assert client.get("/ping").status_code == 200

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from genus.serve.routes.page import FILES
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAINED = 64_000_000
 """Bytes of a refused body that are read and dropped at most."""
-OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready")
-"""Paths that need no token: those that a cluster asks whether the server lives."""
+OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/page/{name}" for name in FILES))
+"""Paths that may be read without a token: those that a cluster asks whether the server lives, and the page, which asks for it."""
 
 
 class TooLarge(Exception):
@@ -79,7 +81,7 @@ class Token:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on that bears the token."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or (scope["path"] in OPEN and scope["method"] in ("GET", "HEAD")):
             await self.app(scope, receive, send)
             return
         given = Request(scope).headers.get("authorization", "").encode()

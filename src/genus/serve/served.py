@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, heard
 from genus.evaluate.fill import Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.token_prediction import Predictor
@@ -22,17 +22,9 @@ from genus.serve.ticket import Refused, Ticket, current
 from genus.serve.tokenwise import STATES, EveryToken, TermWeights, Text, encoded, with_states, with_terms, works
 from genus.tasks import task_of
 from genus.tasks.answer import outputs
-from genus.tasks.character_spans import CharacterSpans
-from genus.tasks.choice import Choice
-from genus.tasks.classification import Classification
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.embed import as_embedder, embedder_of, prompt_of
-from genus.tasks.multi_label import MultiLabel
 from genus.tasks.predict import asked, objective_of, predict
-from genus.tasks.question_answering import QuestionAnswering
-from genus.tasks.regression import Regression
-from genus.tasks.reranking import Reranking
-from genus.tasks.tagging import Tagging
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
@@ -52,16 +44,6 @@ if TYPE_CHECKING:
 
 Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
-KINDS: dict[type[Task], Ability] = {
-    Classification: "classify",
-    MultiLabel: "classify",
-    Regression: "score",
-    Reranking: "score",
-    Tagging: "tag",
-    CharacterSpans: "tag",
-    QuestionAnswering: "answer",
-    Choice: "choose",
-}
 SPLADE_TOKENS = 2048
 """Token positions of a pass that has the logits of all of them: few enough for memory."""
 LABEL = "LABEL_0"
@@ -90,7 +72,8 @@ class Served:
         token = current.set(Ticket())
         try:
             if "embed" in self.abilities:
-                self.embed(["a", "a " * 200])
+                with heard():
+                    self.embed(["a", "a " * 200])
         finally:
             current.reset(token)
 
@@ -151,7 +134,9 @@ class Served:
     @cached_property
     def abilities(self) -> frozenset[Ability]:
         """What it can be asked."""
-        found: set[Ability] = {KINDS[type(self.task)]} if self.task is not None and type(self.task) in KINDS else set()
+        found = set[Ability]()
+        if self.task is not None and self.task.answers is not None:
+            found |= {self.task.answers}
         learner = self.model.learner
         if Predictor.find(learner, "masked", "permuted"):
             found |= {"fill", "likelihood"}
@@ -197,7 +182,8 @@ class Served:
     def _take_alike(self, texts: Sequence[tuple[str, ...]]) -> None:
         """Take texts that all are single, or all are pairs, or lists; lists of words differ in length."""
         self.take(texts)
-        if not isinstance(self.task, Tagging) and len({len(each) for each in texts}) > 1:
+        words = self.objective is not None and self.objective.of_words
+        if not words and len({len(each) for each in texts}) > 1:
             raise UsageError("single texts and pairs, or lists of other lengths, in one request; ask about them apart")
 
     def embed(
@@ -313,13 +299,13 @@ class Served:
             Refused: the model does not tag, or the request is too large.
         """
         self.need("tag")
-        if isinstance(self.task, CharacterSpans):
+        assert self.objective is not None
+        if not self.objective.of_words:
             (answer,) = self.predict([(text,)], "tag")
             return marks.of_spans(text, answer)
         if not (places := marks.words(text)):
             return []
         (answer,) = self.predict([tuple(text[slice(*place)] for place in places)], "tag")
-        assert self.objective is not None
         return marks.of_words(text, places, answer, self.objective.classes)
 
     def fill(self, text: str, top: int = 5) -> list[list[Completion]]:
