@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from genus.serve.batching import Watch
     from genus.serve.limits import Limits
     from genus.train.run import Run
 
@@ -61,6 +62,14 @@ class Models:
         self.limits, self.run = limits, run
         self.lock, self.passes = threading.Lock(), threading.Lock()
         self.requests = 0
+        self.watch: Watch = lambda works, tokens, seconds: None
+        """Told of each pass of each model that is loaded from now on; see `Batching.watch`."""
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that wait for a forward pass."""
+        loaded = [slot.served for slot in self.slots.values()]
+        return sum(one.inference.queue.tokens for one in loaded if one is not None)
 
     @property
     def names(self) -> list[str]:
@@ -147,7 +156,9 @@ class Models:
         loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
         base = None if where is None else loaded.get(where.resolve())
         model = load(source.folder, where, source=None if base is None else base.model)
-        return Served(source.name, model, self.limits, self.run, self.passes)
+        made = Served(source.name, model, self.limits, self.run, self.passes)
+        made.inference.watch = self.watch
+        return made
 
     def _fit(self, new: Slot) -> None:
         """Unload models that nobody uses, those first that were not asked for the longest time, until all fit."""

@@ -9,6 +9,7 @@ import os
 import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from genus.errors import GenusError
 from genus.processes import cores
 from genus.serve.app import application
 from genus.serve.limits import Limits
+from genus.serve.metrics import FOLDER
 from genus.serve.models import Models, Source
 from genus.train.run import Run
 
@@ -96,7 +98,9 @@ def serve(serving: Serving, host: str, port: int) -> None:
         return
     listening.close()  # each worker takes what their supervisor opens
     os.environ[CONFIGURATION] = json.dumps(serving.to_json())
-    uvicorn.run(FACTORY, factory=True, workers=serving.workers, host=host, port=at, **options)
+    with TemporaryDirectory(prefix="genus-metrics-") as folder:
+        os.environ[FOLDER] = folder
+        uvicorn.run(FACTORY, factory=True, workers=serving.workers, host=host, port=at, **options)
 
 
 def listen(host: str, port: int) -> socket.socket:
