@@ -266,7 +266,7 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def carried_out(
-    options: argparse.Namespace, jobs: list[Job], finished: Callable[[], None] | None = None
+    options: argparse.Namespace, jobs: list[Job], finished: Callable[[], object] | None = None
 ) -> dict[str, str]:
     """Do what is not done, calling `finished` after each; return why by the name of each job that failed."""
     try:

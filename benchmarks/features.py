@@ -13,29 +13,22 @@ finished is not done again: stop it at any moment and run the same command.
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from family import FAILED
-from finetune import installed, study, write_tables
-from finetune_runs import RUN, Tuned
+from finetune_runs import Tuned
 from jobs import Job
+from minilm import Rows, add_rows, groups, named, parser, prepare, run, settled, study
+from minilm_runs import Learning
 
 from genus.adapt.last_layers import LastLayers
-from genus.errors import GenusError
 from genus.evaluate.interval import interval
-from genus.export.folder import load, save
-from genus.processes import cores
+from genus.export.folder import save
 from genus.recipe import Published
-from genus.tasks.dataset import Files
-from genus.tasks.finetune import finetune
 from genus.tasks.glue import GLUE
-from genus.tasks.start import Start
 from genus.tasks.tagging import RecurrentTagging, Tagging
 from genus.text import Corpus
 from genus.vectors.folder import as_model
@@ -43,6 +36,7 @@ from genus.vectors.read import read_vectors
 from genus.vectors.skip_gram import SkipGram
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from genus.tasks import Task
@@ -99,58 +93,23 @@ class Vectors:
         return {"words": len(table.words), "size": table.vectors.shape[1], "notices": table.notices}
 
 
-@dataclass(frozen=True)
-class Learning:
-    """One head on one kind of features, with one seed."""
-
-    task: Task
-    tables: Path
-    model: Path
-    folder: Path
-    frozen: bool
-    tuned: Tuned
-    seed: int
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the metrics on the validation table, and the seconds of the updates."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        source = load(self.model)
-        settings = replace(self.tuned.settings(source.recipe), adaptation=LastLayers(layers=0) if self.frozen else None)
-        report = finetune(
-            Start(source.recipe, source.tokenizer, source.learner, self.model), self.task, Files.find(self.tables),
-            self.folder, settings=settings, seeds=(self.seed,), run=RUN, publish=False,
-        )  # fmt: skip
-        (trial,) = report.trials
-        return {"metrics": trial.metrics["validation"], "seconds": trial.seconds}
-
-
 def main() -> None:
     options = parsed()
-    told = {name: getattr(options, name) for name in ("tasks", "seeds", "rows", "epochs")}
+    told = {name: getattr(options, name) for name in ("tasks", "seeds", "rows", "measured", "epochs")}
     study(options, plan(options), told, table)
 
 
 def parsed() -> argparse.Namespace:
     """Return the options, with the tables written where rows are drawn."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds conll2003, glue, en_wikipedia")
-    parser.add_argument("--model", type=Path, help="another folder of weights, by default that of all-MiniLM-L6-v2")
-    parser.add_argument("--vectors", type=Path, help="a table of vectors, in place of training")
-    parser.add_argument("--text", type=Path, nargs="+", help="what vectors are trained on, in place of the data's")
-    parser.add_argument("--size", type=int, default=100, help="of trained vectors")
-    parser.add_argument("--tasks", nargs="+", choices=HEADS, default=[*HEADS])
-    parser.add_argument("--rows", type=int, help="rows of a table at most, for a trial")
-    parser.add_argument("--epochs", type=int, help="of all that learns, for a trial")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
-    parser.add_argument("--out", type=Path, default=Path("runs/features"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    options.threads = max(1, cores() // options.jobs)
-    options.model = options.model or installed()
-    options.tables = options.out / f"tables-{options.rows or 'all'}"
-    for name in options.tasks:
-        write_tables(options.data / FOLDERS[name], options.tables / name, options.rows, options.rows)
+    made = parser(__doc__ or "", RESULTS, HEADS, 3)
+    add_rows(made)
+    made.add_argument("--vectors", type=Path, help="a table of vectors, in place of training")
+    made.add_argument("--text", type=Path, nargs="+", help="what vectors are trained on, in place of the data's")
+    made.add_argument("--size", type=int, default=100, help="of trained vectors")
+    made.add_argument("--epochs", type=int, help="of all that learns, for a trial")
+    made.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    options = settled(made)
+    prepare(options, {name: (folder, None) for name, folder in FOLDERS.items()})
     return options
 
 
@@ -170,7 +129,7 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
             for kind in get_args(Features):
                 for head, chosen in HEADS[task].items():
                     if kind != "contextual, fine-tuned" or head == "linear":
-                        name = f"{task}, {kind}, {head}, seed {seed}"
+                        name = named(task, kind, head, f"{options.drawn[task]} rows", seed=seed)
                         jobs[name] = learning(options, name, chosen, task, kind, seed, choices)
     return jobs
 
@@ -184,33 +143,37 @@ def learning(
     tuned = replace(tuned, epochs=options.epochs or tuned.epochs)
     folder = options.out / re.sub(r"\W+", "-", name)
     model = options.out / VECTORS / "model" if static else options.model
-    work = Learning(chosen, options.tables / task, model, folder / "run", kind.endswith("frozen"), tuned, seed)
-    choices = {"task": chosen.written(), "rows": options.rows, "tuned": tuned.told(), "seed": seed, "features": kind}
+    adaptation = LastLayers(layers=0) if kind.endswith("frozen") else None
+    settings = replace(tuned.settings, adaptation=adaptation)
+    work = Learning(chosen, options.tables[task], model, folder, seed, settings, options.precision)
+    rows = {"rows": options.drawn[task], "measured": options.measured, "precision": options.precision}
+    choices = {"task": chosen.written(), **rows, "tuned": tuned.told(), "seed": seed, "features": kind}
     choices |= {"vectors": vectors} if static else {"model": options.model.name}
     cost = 30 if kind == "contextual, frozen" else 10 if static else 120
     return Job(name, work, folder / "result.json", choices, cost, (VECTORS,) if static else ())
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Return a row for each kind of features and head, in Markdown."""
+def table(found: dict[str, dict[str, Any]]) -> Rows:
+    """Return a row for each task, kind of features and head."""
     metrics = {"conll2003": "entity_f1", "sst2": "accuracy"}
-    lines = [["features", "head", *(f"{task}, {metric}" for task, metric in metrics.items()), "seconds"]]
-    lines.append(["---"] * len(lines[0]))
-    for kind in get_args(Features):
-        for head in HEADS["conll2003"]:
-            cells, seconds = [], []
-            for task, metric in metrics.items():
-                runs = [run for key, run in found.items() if key.startswith(f"{task}, {kind}, {head}, seed ")]
-                cells.append(str(interval([run["metrics"][metric] for run in runs])) if runs else "")
-                seconds += [f"{sum(run['seconds'] for run in runs) / len(runs):.0f}"] if runs else []
-            if seconds:
-                lines.append([kind, head, *cells, " and ".join(seconds)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = []
+    for name, runs in groups(found).items():
+        if name == VECTORS:
+            continue
+        task, *about, trained = name.split(", ")
+        scores, seconds = ([run[one] for run in runs.values()] for one in ("metrics", "seconds"))
+        rows.append(
+            {
+                "task": task,
+                "training rows": trained.removesuffix(" rows"),
+                "features and head": ", ".join(about),
+                "metric": metrics[task],
+                "mean [95 %]": interval([score[metrics[task]] for score in scores]),
+                "seconds": round(sum(seconds) / len(seconds)),
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except GenusError as error:
-        print(error, file=sys.stderr)
-        sys.exit(FAILED)
+    run(main)

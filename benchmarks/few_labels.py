@@ -13,19 +13,16 @@ stop it at any moment and run the same command.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from family import FAILED
-from few_labels_runs import FewLabeled, write_tables
-from finetune import installed, study
+from few_labels_runs import few_updates, write_tables
 from jobs import Job
+from minilm import Rows, groups, named, parser, run, settled, study
+from minilm_runs import Learning
 
-from genus.errors import GenusError
-from genus.processes import cores
 from genus.tasks.augment.back_translation import BackTranslation
 from genus.tasks.augment.masked_replacement import MaskedReplacement
 from genus.tasks.augment.mixup import Mixup
@@ -35,6 +32,8 @@ from genus.tasks.classification import Classification, ContrastiveClassification
 from genus.tasks.glue import GLUE
 
 if TYPE_CHECKING:
+    import argparse
+
     from genus.tasks import Task
     from genus.tasks.augment import Augmentation
 
@@ -52,25 +51,17 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     """Return the options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds glue and emotion")
-    parser.add_argument("--model", type=Path, help="another folder of weights, by default that of all-MiniLM-L6-v2")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["sst2"])
-    parser.add_argument("--labels", nargs="+", type=int, default=[20, 100, 1_000])
-    parser.add_argument("--noise", nargs="+", type=float, default=[0.0])
-    parser.add_argument("--ways", nargs="+", help="some of the rows of the table, by default all that can be")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--measured", type=int, default=872, help="rows that are measured on, at most")
-    parser.add_argument("--synonyms", default="", help="file of synonyms, for random edits")
-    parser.add_argument("--masked", help="folder of a masked language model")
-    parser.add_argument("--there", help="folder of a model that translates the texts")
-    parser.add_argument("--back", help="folder of a model that translates them back")
-    parser.add_argument("--out", type=Path, default=Path("runs/few-labels"))
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    options.jobs, options.threads = 1, cores()
-    options.model = options.model or installed()
-    return options
+    made = parser(__doc__ or "", RESULTS, TASKS, 3)
+    made.set_defaults(tasks=["sst2"])
+    made.add_argument("--labels", nargs="+", type=int, default=[20, 100, 1_000])
+    made.add_argument("--noise", nargs="+", type=float, default=[0.0])
+    made.add_argument("--ways", nargs="+", help="some of the rows of the table, by default all that can be")
+    made.add_argument("--measured", type=int, default=872, help="rows that are measured on, at most")
+    made.add_argument("--synonyms", default="", help="file of synonyms, for random edits")
+    made.add_argument("--masked", help="folder of a masked language model")
+    made.add_argument("--there", help="folder of a model that translates the texts")
+    made.add_argument("--back", help="folder of a model that translates them back")
+    return settled(made)
 
 
 def ways(options: argparse.Namespace, rows: int, tables: Path, seed: int) -> dict[str, tuple[Augmentation | None, int]]:
@@ -106,9 +97,10 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
                     write_tables(options.data / place, tables, plain, labels, noise, seed, options.measured)
                     for way, (choice, copies) in ways(options, labels, tables, seed).items():
                         task = contrastive(plain) if way == "contrastive" else plain
-                        named = f"{about}, {way}, seed {seed}"
-                        folder = options.out / named
-                        work = FewLabeled(task, tables, options.model, folder, seed, labels, copies, choice)
+                        name_of_job = named(about, way, seed=seed)
+                        folder = options.out / name_of_job
+                        tuned = few_updates(labels, copies)
+                        work = Learning(task, tables, options.model, folder, seed, tuned, options.precision, choice)
                         told = {
                             "task": task.written(),
                             "augmentation": None if choice is None else choice.written(),
@@ -116,9 +108,10 @@ def plan(options: argparse.Namespace) -> dict[str, Job]:
                             "noise": noise,
                             "seed": seed,
                             "measured": options.measured,
+                            "precision": options.precision,
                         }
                         cost = labels * 5.0 if way == "self-training" else max(labels, 100)
-                        jobs[named] = Job(named, work, folder / "result.json", told, cost)
+                        jobs[name_of_job] = Job(name_of_job, work, folder / "result.json", told, cost)
     return jobs
 
 
@@ -127,25 +120,26 @@ def contrastive(plain: Task) -> Task:
     return ContrastiveClassification(texts=plain.texts, label=plain.label, metrics=plain.metrics)
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Return a row for each way with mean and standard deviation over seeds, in Markdown."""
-    lines = [["task, labels, noise, way", "metric", "mean", "standard deviation", "seeds", "rows made", "seconds"]]
-    lines.append(["---"] * len(lines[0]))
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, run in found.items():
-        groups.setdefault(name.rpartition(", seed ")[0], []).append(run)
-    for name, runs in groups.items():
-        metric = next(iter(runs[0]["metrics"]))
-        values = [run["metrics"][metric] for run in runs]
-        deviation = f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        made, seconds = (f"{statistics.mean(run[one] for run in runs):.0f}" for one in ("made", "seconds"))
-        lines.append([name, metric, f"{statistics.mean(values):.4f}", deviation, str(len(runs)), made, seconds])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def table(found: dict[str, dict[str, Any]]) -> Rows:
+    """Return a row for each way with mean and standard deviation over seeds."""
+    rows = []
+    for name, runs in groups(found).items():
+        metric = next(iter(next(iter(runs.values()))["metrics"]))
+        values = [run["metrics"][metric] for run in runs.values()]
+        made, seconds = (round(statistics.mean(run[one] for run in runs.values())) for one in ("made", "seconds"))
+        rows.append(
+            {
+                "task, labels, noise, way": name,
+                "metric": metric,
+                "mean": statistics.mean(values),
+                "standard deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "seeds": len(runs),
+                "rows made": made,
+                "seconds": seconds,
+            }
+        )
+    return rows
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except GenusError as error:
-        print(error, file=sys.stderr)
-        sys.exit(FAILED)
+    run(main)

@@ -1,76 +1,32 @@
-"""What one process does for `few_labels.py`: a fine-tuning on few labels in one way, and its score."""
+"""The tables of `few_labels.py`, and the settings of its fine-tunings."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from family_data import drawn
+from minilm import ALL
+from minilm_runs import settings
 
 from genus.examples.keys import CORRUPT, PLAN, generator
-from genus.export.folder import load
 from genus.files import write_text
-from genus.optim.adamw import AdamW
-from genus.optim.schedule import Linear
 from genus.tasks.dataset import Files
-from genus.tasks.finetune import finetune
-from genus.tasks.start import Start
-from genus.train.provenance import surroundings
-from genus.train.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from genus.recipe import FineTuning, Recipe
+    from genus.recipe import FineTuning
     from genus.tasks import Task
-    from genus.tasks.augment import Augmentation
 
 BATCH, UPDATES, EPOCHS = 16, 100, 4
 """Rows of an update; updates at least; passes over the labeled rows at least."""
 
 
-@dataclass(frozen=True)
-class FewLabeled:
-    """One fine-tuning; the last weights count, so that nothing is chosen by the rows that are measured."""
-
-    task: Task
-    tables: Path
-    model: Path
-    folder: Path
-    seed: int
-    labels: int
-    copies: int
-    """Rows that the augmentation makes of each, for about as many updates as without it."""
-    augmentation: Augmentation | None
-
-    def __call__(self) -> dict[str, Any]:
-        """Return the metrics on the validation table, the rows that were made, and the seconds of the updates."""
-        shutil.rmtree(self.folder / "run", ignore_errors=True)
-        source = load(self.model)
-        start = Start(source.recipe, source.tokenizer, source.learner, self.model)
-        report = finetune(
-            start, self.task, Files.find(self.tables), self.folder / "run", settings=self.settings(source.recipe),
-            seeds=(self.seed,), run=Run(device="cpu", workers=0, tracker="none"), publish=False,
-            augmentation=self.augmentation,
-        )  # fmt: skip
-        (trial,) = report.trials
-        return {
-            "metrics": trial.metrics["validation"],
-            "made": 0 if report.augmentation is None else report.augmentation.rows,
-            "seconds": trial.seconds,
-            "surroundings": surroundings(torch.device("cpu")),
-        }
-
-    def settings(self, row: Recipe) -> FineTuning:
-        """Return the settings: the same number of updates whatever the copies."""
-        updates = max(UPDATES, EPOCHS * self.labels / BATCH)
-        return replace(
-            row.finetuning, optimizer=AdamW(lr=5e-5, clip_norm=1.0), schedule=Linear(warmup=0.1), keep="last",
-            epochs=updates * min(BATCH, self.labels) / (self.labels * (1 + self.copies)), batch=BATCH, max_length=64,
-        )  # fmt: skip
+def few_updates(labels: int, copies: int) -> FineTuning:
+    """Return settings with the same number of updates whatever the rows that the augmentation makes of each."""
+    updates = max(UPDATES, EPOCHS * labels / BATCH)
+    return settings(5e-5, updates * min(BATCH, labels) / (labels * (1 + copies)), BATCH, 64)
 
 
 def write_tables(source: Path, folder: Path, task: Task, labels: int, noise: float, seed: int, measured: int) -> None:
@@ -87,7 +43,7 @@ def write_tables(source: Path, folder: Path, task: Task, labels: int, noise: flo
     """
     found = Files.find(source)
     assert found.validation is not None
-    rows = [json.loads(line) for line in drawn(found.train, 1 << 40)]
+    rows = [json.loads(line) for line in drawn(found.train, ALL)]
     order = generator(seed, PLAN, 1, 0).permutation(len(rows)).tolist()
     classes = sorted({str(row[task.label]) for row in rows})
     queues = {one: [place for place in order if str(rows[place][task.label]) == one] for one in classes}

@@ -10,32 +10,30 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
+from minilm_runs import Learning, on_cpu, settings
 
 from genus.batch import IGNORE
 from genus.export.folder import load
-from genus.optim.adamw import AdamW
-from genus.optim.schedule import Linear
 from genus.tasks.dataset import Files
-from genus.tasks.finetune import finetune
 from genus.tasks.predict import score
 from genus.tasks.splits import read_splits
 from genus.tasks.start import Start
 from genus.train.precision import number_format
 from genus.train.provenance import surroundings
-from genus.train.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from minilm_runs import Precision
+
     from genus.objectives.supervised import FineTuned
-    from genus.recipe import FineTuning, Recipe
+    from genus.recipe import FineTuning
     from genus.tasks import Task
     from genus.tasks.encode import EncodedTexts
     from genus.tasks.windows import EncodedWindows
 
 Contender = Literal["genus", "trainer", "trainer-best"]
 """This library; Trainer with the same settings as it is; and with bfloat16 and batches of alike length."""
-RUN = Run(device="cpu", workers=0, tracker="none")
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,10 @@ class Tuned:
         """Return them as JSON."""
         return asdict(self)
 
-    def settings(self, row: Recipe) -> FineTuning:
-        """Return the settings of our fine-tuning: the last weights, of AdamW as Trainer has it."""
-        optimizer = AdamW(lr=self.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, clip_norm=1.0)
-        return replace(
-            row.finetuning, optimizer=optimizer, schedule=Linear(warmup=0.1), epochs=self.epochs, batch=self.batch,
-            max_length=self.max_length, keep="last",
-        )  # fmt: skip
+    @property
+    def settings(self) -> FineTuning:
+        """The settings of our fine-tuning."""
+        return settings(self.lr, self.epochs, self.batch, self.max_length)
 
 
 @dataclass(frozen=True)
@@ -71,26 +66,21 @@ class Tuning:
     contender: Contender
     seed: int
     tuned: Tuned
+    precision: Precision = "auto"
 
     def __call__(self) -> dict[str, Any]:
         """Return the metrics on the validation table, and the seconds of the updates."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        spent = self._ours() if self.contender == "genus" else self._theirs()
-        return spent | {"surroundings": surroundings(torch.device("cpu"))}
-
-    def _ours(self) -> dict[str, Any]:
-        source = load(self.model)
-        start = Start(source.recipe, source.tokenizer, source.learner)
-        report = finetune(
-            start, self.task, Files.find(self.tables), self.folder / "run", settings=self.tuned.settings(source.recipe),
-            seeds=(self.seed,), run=RUN,
-        )  # fmt: skip
-        (trial,) = report.trials
-        return {"metrics": trial.metrics["validation"], "seconds": trial.seconds}
+        if self.contender == "genus":
+            return Learning(
+                self.task, self.tables, self.model, self.folder, self.seed, self.tuned.settings, self.precision
+            )()
+        shutil.rmtree(self.folder / "model", ignore_errors=True)
+        return self._theirs() | {"surroundings": surroundings(torch.device("cpu"))}
 
     def _theirs(self) -> dict[str, Any]:
         import finetune_peer
 
+        began, used = time.perf_counter(), time.process_time()
         source = load(self.model)
         splits = read_splits(Files.find(self.tables), self.task)
         rows = splits["train"].rows
@@ -98,21 +88,21 @@ class Tuning:
         objective = objective.continued(source.recipe.objectives, source.recipe.model)
         task = self.task.resolved_for(objective)
         start = Start(source.recipe, source.tokenizer)
-        reader = start.reader(objective, self.tuned.settings(source.recipe))
+        reader = start.reader(objective, self.tuned.settings)
         encoded = task.encode(reader, rows, objective, self.tuned.max_length)
-        began = time.perf_counter()
-        half = self.contender == "trainer-best" and number_format("auto", torch.device("cpu")) is torch.bfloat16
+        half = self.contender == "trainer-best" and number_format(self.precision, torch.device("cpu")) is torch.bfloat16
         seconds = finetune_peer.train(
             self.model, self.folder / "model", examples(encoded, objective), objective, self.tuned, self.seed,
             half=half, grouped=self.contender == "trainer-best",
         )  # fmt: skip
         trained = load(self.folder / "model")
-        recipe = replace(trained.recipe, finetuning=self.tuned.settings(trained.recipe), objectives=(objective,))
-        _, metrics = score(replace(trained, recipe=recipe), task, splits["validation"].rows, RUN)
+        recipe = replace(trained.recipe, finetuning=self.tuned.settings, objectives=(objective,))
+        _, metrics = score(replace(trained, recipe=recipe), task, splits["validation"].rows, on_cpu(self.precision))
         return {
             "metrics": metrics,
             "seconds": seconds,
             "whole": time.perf_counter() - began,
+            "processor": time.process_time() - used,
             "versions": {name: version(name) for name in ("transformers", "accelerate")},
         }
 

@@ -16,6 +16,7 @@ from genus.recipe import Recipe
 from genus.tasks.classification import Classification
 from genus.tasks.dataset import Files
 from genus.tasks.finetune import finetune
+from genus.tasks.report import SeedResult
 from genus.tasks.start import Start
 from genus.tasks.study import BestCheckpoint
 from genus.tokens.tokenizer import Tokenizer
@@ -99,6 +100,31 @@ def test_early_stopping_ends_a_run_which_is_finished(write_rows, start: Start, r
     assert max(history[:-3]) >= max(history[-3:])
     assert max(history[:-3]) > max(history[:-4], default=0)  # the best one is as long ago as the patience
     assert (tmp_path / "out" / "model" / "config.json").exists()
+
+
+def test_early_stopping_and_best_weights_are_read_off_a_run_without_them(
+    write_rows, start: Start, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As benchmarks/stability.py does, which so trains once for the three."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    from stability import kept
+
+    (tmp_path / "data").mkdir()
+    for name, rows, seed in (("train", 96, 1), ("validation", 24, 2)):
+        write_rows(tmp_path / "data" / f"{name}.jsonl", rows, seed)
+
+    def trial(folder: str, **choices: object) -> SeedResult:
+        settings = replace(start.recipe.finetuning, epochs=10, **choices)
+        files, out = Files.find(tmp_path / "data"), tmp_path / folder
+        return finetune(start, Classification(), files, out, settings=settings, seeds=(0,), run=run).trials[0]
+
+    whole = trial("whole", keep="last").history
+    for patience in (2, None):
+        found = trial(f"patience {patience}", patience=patience)
+        assert kept(whole, Classification().metrics[0], patience) == (
+            found.metrics["validation"],
+            len(found.history),
+        )
 
 
 def test_the_last_weights_are_those_of_the_last_evaluation(write_rows, start: Start, run: Run, tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ def document(title: str, style: str, body: str) -> str:
 """
 
 
+def standing_alone(figure: str, style: str) -> str:
+    """Return a figure as a file of its own, which holds its style and needs no page."""
+    head, rest = figure.removeprefix("<svg").split(">", 1)
+    return f'<svg xmlns="http://www.w3.org/2000/svg"{head}><style>{style}</style>{rest}\n'
+
+
 @dataclass(frozen=True)
 class Axis:
     """An axis of numbers, with labels at some of them."""

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from genus.errors import GenusError
 from genus.serve.gates import BodyLimit, Token
-from genus.serve.routes import open_inference, own
+from genus.serve.routes import open_inference, own, page
 from genus.serve.service import Service
 from genus.serve.ticket import Refused
 
@@ -53,7 +53,7 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
 
     app = FastAPI(title="genus", summary="Models of text", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for made in (open_inference, own):
+    for made in (page, own, open_inference):
         app.include_router(made.router)
     app.add_exception_handler(GenusError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from genus.serve.routes.page import FILES
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready")
-"""Paths that need no token: those that a cluster asks whether the server lives."""
+OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/page/{name}" for name in FILES))
+"""Paths that need no token: those that a cluster asks whether the server lives, and the page, which asks for it."""
 
 
 class TooLarge(Exception):

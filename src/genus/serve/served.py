@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, heard
 from genus.evaluate.fill import Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.tags import LENIENT, entities, of_names
@@ -21,16 +21,8 @@ from genus.generate.reader import writing
 from genus.serve.batching import Batching
 from genus.serve.ticket import Refused, current
 from genus.tasks import task_of
-from genus.tasks.character_spans import CharacterSpans
-from genus.tasks.choice import Choice
-from genus.tasks.classification import Classification
 from genus.tasks.embed import as_embedder, embed, prompt_of
-from genus.tasks.multi_label import MultiLabel
 from genus.tasks.predict import objective_of, predict
-from genus.tasks.question_answering import QuestionAnswering
-from genus.tasks.regression import Regression
-from genus.tasks.reranking import Reranking
-from genus.tasks.tagging import Tagging
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
@@ -49,16 +41,6 @@ if TYPE_CHECKING:
 
 Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
-KINDS: dict[type[Task], Ability] = {
-    Classification: "classify",
-    MultiLabel: "classify",
-    Regression: "score",
-    Reranking: "score",
-    Tagging: "tag",
-    CharacterSpans: "tag",
-    QuestionAnswering: "answer",
-    Choice: "choose",
-}
 WORD = re.compile(r"\w+|[^\w\s]")
 """A word of a text that is given to a model of words."""
 
@@ -95,7 +77,8 @@ class Served:
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
         if "embed" in self.abilities:
-            self.embed(["a", "a " * 200])
+            with heard():
+                self.embed(["a", "a " * 200])
 
     def close(self) -> None:
         """Answer what waits, and end."""
@@ -141,7 +124,9 @@ class Served:
     @cached_property
     def abilities(self) -> frozenset[Ability]:
         """What it can be asked."""
-        found: set[Ability] = {KINDS[type(self.task)]} if self.task is not None and type(self.task) in KINDS else set()
+        found = set[Ability]()
+        if self.task is not None and self.task.answers is not None:
+            found |= {self.task.answers}
         learner = self.model.learner
         if Predictor.find(learner, "masked", "permuted"):
             found |= {"fill", "likelihood"}
@@ -231,7 +216,8 @@ class Served:
             Refused: the model does not tag, or the request is too large.
         """
         self.need("tag")
-        if isinstance(self.task, CharacterSpans):
+        assert self.objective is not None
+        if not self.objective.of_words:
             (answer,) = self.predict([(text,)], "tag")
             spans, scores = cast("list[dict[str, Any]]", answer.predicted), cast("list[float]", answer.scores)
             return [
@@ -243,7 +229,6 @@ class Served:
             return []
         (answer,) = self.predict([tuple(text[slice(*place)] for place in places)], "tag")
         tags, chances = cast("list[str]", answer.predicted), cast("list[float | None]", answer.scores)
-        assert self.objective is not None
         found = entities(tags, LENIENT)
         if not of_names(self.objective.classes):
             found = {(number, number + 1, tag) for number, tag in enumerate(tags)}

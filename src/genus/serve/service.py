@@ -45,6 +45,8 @@ class Service:
         self.pool = ThreadPoolExecutor(limits.requests, thread_name_prefix="genus-request")
         self.working = 0
         """Requests that are worked on."""
+        self.tokens = 0
+        """Tokens that went through forward passes so far."""
         self.ready = False
         """Whether all models are loaded and warm."""
         self.ending = False
@@ -74,6 +76,7 @@ class Service:
         finally:
             watcher.cancel()
             self.working -= 1
+            self.tokens += ticket.tokens
 
     def admit(self) -> None:
         """Count a request in, which its end counts out of `working`.

@@ -100,7 +100,7 @@ class Labels(Rows):
 
 
 class Numbers(Rows):
-    """A number for each text or pair: what a regression says, or the probability that a passage is relevant."""
+    """A number for each text or pair, of a regression."""
 
     ability = "score"
 
@@ -111,11 +111,7 @@ class Numbers(Rows):
     def answer(self, served: Served, given: Texts, options: Options) -> Values:
         """Return the numbers."""
         found = served.predict(_rows(given, "text", "text_pair"), self.ability)
-        plain = [isinstance(one.predicted, float) for one in found]
-        return {"value": [
-            one.predicted if number else [*_named(one.scores).values()][-1]
-            for one, number in zip(found, plain, strict=True)
-        ]}  # fmt: skip
+        return {"value": [one.predicted for one in found]}
 
 
 class Entities(Asking):

@@ -42,6 +42,10 @@ class Task(Part, ABC):
     augmentable: ClassVar[bool] = False
     """Whether a label stays right for a text that is changed a little; see `genus.tasks.augment`."""
 
+    answers: ClassVar[Literal["classify", "score", "tag", "answer", "choose"] | None] = None
+    """What a model that learned it does for a text in a service: tell labels, or a number, mark spans, answer a
+    question from a context, choose among texts; None: nothing of that kind."""
+
     texts: tuple[str, ...] = ("text",)
     """The column of the text, or the two columns of a text pair."""
     label: str = "label"

@@ -45,6 +45,7 @@ class CharacterSpans(Task):
     """
 
     learns: ClassVar = SpanTagging
+    answers: ClassVar = "tag"
     judged: ClassVar[tuple[str, ...]] = ("tags",)
     checks: ClassVar = (overlap, repeated, contradictory)
 

@@ -36,6 +36,7 @@ class Choice(Task):
     """
 
     learns: ClassVar = MultipleChoice
+    answers: ClassVar = "choose"
     judged: ClassVar[tuple[str, ...]] = ("classes",)
     checks: ClassVar = (overlap, repeated, contradictory, skewed)
 

@@ -23,6 +23,7 @@ class Classification(Task):
     """Sequence classification: each text or pair has one of the classes that occur in the training rows."""
 
     learns: ClassVar = SequenceClassification
+    answers: ClassVar = "classify"
     judged: ClassVar[tuple[str, ...]] = ("classes",)
     checks: ClassVar = (overlap, repeated, contradictory, skewed, rare, spellings, leak)
     augmentable: ClassVar = True

@@ -57,6 +57,7 @@ class MultiLabel(Task):
     """
 
     learns: ClassVar = MultiLabelClassification
+    answers: ClassVar = "classify"
     judged: ClassVar[tuple[str, ...]] = (LabelMetric.judges, MultiLabelClassification.scored)
     checks: ClassVar = (overlap, repeated, contradictory, skewed, rare, spellings, leak)
 

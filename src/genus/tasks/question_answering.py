@@ -45,6 +45,7 @@ class QuestionAnswering(Task):
     """
 
     learns: ClassVar = SpanExtraction
+    answers: ClassVar = "answer"
     judged: ClassVar[tuple[str, ...]] = ("written texts",)
 
     texts: tuple[str, ...] = ("question", "context")

@@ -27,6 +27,7 @@ class Regression(Task):
     """Sequence regression: each text or pair has one value, in the units of the labels."""
 
     learns: ClassVar = SequenceRegression
+    answers: ClassVar = "score"
     judged: ClassVar[tuple[str, ...]] = ("numbers",)
     checks: ClassVar = (overlap, repeated, contradictory, leak)
 

@@ -45,6 +45,7 @@ class Reranking(Task):
     """
 
     learns: ClassVar = MultiLabelClassification
+    answers: ClassVar = "score"
     judged: ClassVar[tuple[str, ...]] = ("rankings",)
     checks: ClassVar = (overlap, repeated, contradictory, skewed)
 

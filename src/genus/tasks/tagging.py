@@ -45,6 +45,7 @@ class Tagging(Task):
     """Token classification: each word of a column of word lists has one of the tags that occur in training."""
 
     learns: ClassVar = TokenClassification
+    answers: ClassVar = "tag"
     judged: ClassVar[tuple[str, ...]] = ("tags",)
     checks: ClassVar = (overlap, repeated, contradictory, rare, spellings)
 

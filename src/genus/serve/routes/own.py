@@ -88,6 +88,15 @@ async def models(request: Request) -> list[dict[str, Any]]:
     return found
 
 
+@router.get("/load")
+async def load(request: Request) -> dict[str, int]:
+    """Return what is worked on at the moment, and the tokens so far; of this process alone."""
+    service = service_of(request)
+    loaded = [slot.served for slot in service.models.slots.values() if slot.served is not None]
+    waiting = sum(one.inference.queue.tokens for one in loaded)
+    return {"requests": service.working, "waiting_tokens": waiting, "tokens": service.tokens}
+
+
 @router.post("/classify")
 async def classify(request: Request, body: Texts) -> Answered:
     """Return the label of each text, or its number, with the probability of each label."""
