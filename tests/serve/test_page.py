@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
 
 from genus.objectives.supervised.choice import MultipleChoice
 from genus.objectives.supervised.sequence import SequenceClassification
 from genus.objectives.supervised.span_extraction import SpanExtraction
 from genus.objectives.supervised.token import SpanTagging
-from genus.serve.app import application
-from genus.serve.limits import Limits
-from genus.serve.models import Models, Source
-from genus.train.run import Run
-from serving import small_model
+from serving import running, small_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +27,10 @@ HEADS = {
     "reader": SpanExtraction(),
     "chooser": MultipleChoice(),
     "masked": None,
+    "writer": None,
 }
+ROWS = {"writer": "gpt2/tiny"}
+"""Of models that are no BERT."""
 WIDTHS = {"phone": 390, "desktop": 1280}
 
 
@@ -43,18 +38,10 @@ WIDTHS = {"phone": 390, "desktop": 1280}
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of a server of small models, one of each kind."""
     where = tmp_path_factory.mktemp("page")
-    sources = [Source(name, small_model(where / name, objective=head)) for name, head in HEADS.items()]
-    limits = Limits()
-    app = application(Models(sources, limits, Run(device="cpu", precision="float32")), limits)
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    while not app.state.service.ready:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with running(
+        {name: small_model(where / name, ROWS.get(name, "bert/tiny"), head) for name, head in HEADS.items()}
+    ) as found:
+        yield f"http://{found}"
 
 
 @pytest.fixture(scope="module")
