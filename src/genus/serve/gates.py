@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DRAINED = 64_000_000
 """Bytes of a refused body that are read and dropped at most."""
 OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/page/{name}" for name in FILES))
-"""Paths that are read without a token: a cluster asks whether the server lives, and the page asks for the token."""
+"""Paths that are read without a token: those that tell a cluster whether the server lives, and the page."""
 
 
 class TooLarge(Exception):

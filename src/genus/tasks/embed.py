@@ -118,6 +118,11 @@ def embed_blocks(
             encoded = encode(model.tokenizer, given, np.zeros(len(block), np.float32), embedder.name, longest)
             empty, cut = empty + sum(not text.strip() for text in block), cut + len(encoded.cut)
             yield outputs(model.learner, model.recipe.model, encoded, engine, texts=False).values
+    tell(empty, cut, longest, prefix)
+
+
+def tell(empty: int, cut: int, longest: int, prefix: str = "") -> None:
+    """Say how many texts were empty, and how many were longer than `longest` tokens."""
     if empty:
         say(f"{empty:,} texts are empty; their vectors are those of special tokens{' and the prompt' * bool(prefix)}")
     if cut:
