@@ -36,6 +36,19 @@ def test_rows_are_made_by_the_run_s_own_masked_model(capsys: Captured, place: Pl
     assert document(capsys, "evaluate", model, place.folder / "task" / "validation.jsonl", *named) == told
 
 
+def test_texts_without_labels_are_changed_by_a_part_that_is_named(
+    capsys: Captured, place: Place, tmp_path: Path
+) -> None:
+    """Its own choices are set by their path; each of 40 labels is read with one of the 120 texts three times."""
+    arguments = ["finetune", place.run, place.folder / "task", "--out", tmp_path / "out", *QUICK]
+    few = ["--augment", "consistency", "--augment-set", f"unlabeled={place.folder / 'text.jsonl'}"]
+    change = ["change=MaskedReplacement", f"change.model={place.run}", "pairs=1", "annealing=none", "confidence=0.1"]
+    report = document(capsys, *arguments, *few, *(word for one in change for word in ("--augment-set", one)))
+    assert report["augmentation"]["change"]["kind"] == "MaskedReplacement"
+    assert report["augmentation"]["rows"] == 0
+    assert report["objective"] | {"passed": 120, "annealing": "none", "confidence": 0.1} == report["objective"]
+
+
 CASES = {
     "a kind that is not there": (["--augment", "mixupp"], 2, "--augment: there is no 'mixupp'. Did you mean 'mixup'?"),
     "a setting of nothing": (["--augment-set", "copies=2"], 2, "--augment-set: nothing is augmented; name the kind"),

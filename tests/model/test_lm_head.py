@@ -18,7 +18,7 @@ from genus.model.embedding.tables import FactorizedEmbedding
 from genus.model.feedforward.mlp import MLP
 from genus.model.head import Output, OutputLayer, chunked_loss
 from genus.model.head.adaptive_softmax import AdaptiveSoftmax
-from genus.model.head.lm_head import LabelSmoothedLMHead, LMHead, Transform
+from genus.model.head.lm_head import LabelSmoothedLMHead, LMHead, Transform, ZLossLMHead
 from genus.model.initialization import Normal
 from genus.model.transformer import Transformer
 from genus.objectives import Learner
@@ -36,6 +36,7 @@ OUTPUTS: dict[str, Output] = {
     "without bias": LMHead(bias="none"),
     "constant bias": LMHead(tied=False, bias="constant"),
     "smoothed": LabelSmoothedLMHead(),
+    "with z-loss": ZLossLMHead(z_loss=0.1),
     "adaptive": AdaptiveSoftmax(),
 }
 outputs = pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS)

@@ -123,6 +123,25 @@ def test_reloading_loses_no_request_and_a_bad_folder_changes_nothing(tmp_path: P
     made.close()
 
 
+def test_who_has_a_model_may_ask_it_until_the_end(models: Models) -> None:
+    """A request asks several times, and its model is closed after the last one."""
+    models.load_all()
+    for change in (models.reload, models.unload):
+        with models.use("m1") as one:
+            changing = threading.Thread(target=change, args=("m1",))
+            changing.start()
+            changing.join(1)
+            assert changing.is_alive()
+            assert one.predict([("a",)], "classify")
+        changing.join(30)
+        assert not changing.is_alive()
+        assert not one.inference.thread.is_alive()
+        assert models.ready("m1") is (change == models.reload)
+        with models.use("m1") as other:
+            assert other is not one
+            assert other.predict([("a",)], "classify")
+
+
 def test_adapters_share_the_weights_of_their_base(tmp_path: Path) -> None:
     base = small_model(tmp_path / "base")
     model = load(base)

@@ -93,7 +93,7 @@ def test_the_folder_holds_what_was_trained_alone_and_answers_as_in_training(
     kind: str, tuned: dict[str, Path], base: Start, data: Path
 ) -> None:
     files = {path.name for path in tuned[kind].iterdir()}
-    assert files == {"README.md", "recipe.json", "adapter_config.json", "adapter_model.safetensors"}
+    assert files == {"README.md", "recipe.json", "task.json", "adapter_config.json", "adapter_model.safetensors"}
     model = load(tuned[kind])
     sizes = sum(tensor.numel() for tensor in load_file(tuned[kind] / "adapter_model.safetensors").values())
     assert sizes == sum(tensor.numel() for tensor in trained(model.learner).values())

@@ -88,7 +88,7 @@ class Scaling:
         )
         card = f"{notes}\n\n{said}".strip()
         save(folder, scaled.recipe, scaled.learner, scaled.tokenizer, card, replaced=replaced,
-             generation=scaled.generation)  # fmt: skip
+             generation=scaled.generation, task=scaled.task)  # fmt: skip
         return Calibrated(self.temperature, str(path), self.decisions, calibration, str(folder))
 
     def _likelihoods(self, given: Answered) -> Likelihoods:

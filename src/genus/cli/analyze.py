@@ -10,7 +10,8 @@ from genus.cli import analysis_tables
 from genus.cli.folders import model_folder, read_model
 from genus.cli.options import AsJson, Choices, Folder, MetricName, Out, Running, TaskSettings, chosen_run
 from genus.cli.output import Counter, columns, document
-from genus.cli.use import Label, TaskName, Texts, chosen_task
+from genus.cli.task import chosen_task
+from genus.cli.use import Label, TaskName, Texts
 from genus.errors import UsageError
 from genus.files import write_json, write_text
 

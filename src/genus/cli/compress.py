@@ -144,13 +144,9 @@ def export_graph(model: Path, out: Path, format: str, as_json: bool) -> None:
 
 def _task(source: Path, name: str | None, text: list[str], label: str | None, metric: list[str]) -> "Task":
     """Return the task to measure: by name, or by the objective of the model's head."""
-    from genus.cli.task import choose, kind_of
-    from genus.tasks import task_of
-    from genus.tasks.predict import objective_of
+    from genus.cli.task import chosen_task
 
-    model = read_model(source)
-    objective = objective_of(model)
-    return choose(name or kind_of(task_of(objective)), text, label, metric).resolved_for(objective)
+    return chosen_task(read_model(source), name, text, label, [], None, metric, [])  # type: ignore[no-any-return]
 
 
 def _beside(before: "Worth", after: "Worth", more: Sequence[list[str]] = ()) -> str:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genus.cli.folders import read_model
-from genus.cli.options import AsJson, BaseFolder, Folder, Running, generating_run
+from genus.cli.options import AsJson, BaseFolder, Folder, Prefix, Running, generating_run
 from genus.cli.output import document
 from genus.errors import GenusError, UsageError, say
 from genus.files import reason
 
 if TYPE_CHECKING:
+    from genus.export.folder import LoadedModel
     from genus.generate import Decoding, Penalty, Request, Result
     from genus.generate.engine import Engine
 
@@ -66,6 +67,7 @@ def generate(
     model: Folder,
     prompts: Prompts = None,
     file: PromptFile = None,
+    prefix: Prefix = None,
     max_tokens: MaxTokens = None,
     samples: Samples = 1,
     temperature: Temperature = None,
@@ -90,25 +92,24 @@ def generate(
 ) -> None:
     """Continue texts with a model that predicts the next token (gpt2, llama, ...), or answer sources (t5).
 
-    What is not said is taken from the folder's generation_config.json, if it has one; else the most probable token is
-    taken. One prompt is printed as it grows. With --json, each token's id and log-probability are told.
+    What is not said is as the folder's generation_config.json and task.json say (a prefix of sources); else the most
+    probable token is taken. One prompt is printed as it grows. --json tells each token's id and log-probability.
     """
     from genus.generate import Request
     from genus.generate.configuration import Configuration
     from genus.generate.engine import Engine
     from genus.train.world import device_of_run
 
-    asked = _asked(prompts, file)
+    given = _asked(prompts, file)
     decoding = _decoding(temperature, top_k, top_p, min_p, beams, length_penalty, penalty_form, early_stopping)
     penalties = _penalties(repetition_penalty, penalized_sampling, no_repeated_ngrams)
     run = generating_run(running)
     source = read_model(model, base)
+    asked = _as_learned(source, given, prefix)
     own = Configuration.of(source.generation or {}, reads_source="source" in source.recipe.model.streams)
     if decoding is None:
         decoding, penalties = own.decoding, penalties or [*own.penalties]
     source.learner.to(device_of_run(run))
-    for line in dict.fromkeys(filter(None, map(source.recipe.examples.unfamiliar_prompt, asked))):
-        say(line)
     engine = Engine(
         source.learner, source.recipe.model, source.tokenizer, slots=slots, seed=seed, precision=run.precision,
         penalties=penalties, cut_prompts=cut_prompt, log_probabilities=as_json,
@@ -117,11 +118,29 @@ def generate(
     requests = [Request(prompt, most, samples, tuple(stop), tuple(answer)) for prompt in asked]
     say_cut(engine, requests, [f"prompt {number}" for number in range(1, len(asked) + 1)])
     if as_json:
-        document([_told(*pair) for pair in zip(asked, engine.generate(requests, decoding), strict=True)])
+        document([_told(*pair) for pair in zip(given, engine.generate(requests, decoding), strict=True)])
     elif len(requests) == samples == 1:
         _print_growing(engine, requests, decoding)
     else:
         _print_each(engine.generate(requests, decoding), [""] * len(asked) if engine.prompts.reads_source else asked)
+
+
+def _as_learned(source: "LoadedModel", given: list[str], prefix: str | None) -> list[str]:
+    """Return the prompts after what stands before every source: as is said, or as the model was fine-tuned.
+
+    What the model has not learned of them is said.
+    """
+    from genus.tasks.remembered import remembered
+
+    if prefix is None:
+        task = remembered(source)
+        prefix = "" if task is None else task.source_prefix
+        if prefix:
+            say(f"as the model was fine-tuned: {prefix!r} before every source (--prefix '' for none)")
+    found = [prefix + prompt for prompt in given]
+    for line in dict.fromkeys(filter(None, map(source.recipe.examples.unfamiliar_prompt, found))):
+        say(line)
+    return found
 
 
 def say_cut(engine: "Engine", requests: list["Request"], names: list[str]) -> None:

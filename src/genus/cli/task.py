@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from genus.errors import UsageError, near
 
 if TYPE_CHECKING:
+    from genus.export.folder import LoadedModel
     from genus.recipe import Recipe
     from genus.tasks import Task
     from genus.tasks.augment import Augmentation
@@ -33,10 +34,12 @@ def choose(
     prefix: str | None = None,
     settings: Sequence[str] = (),
     generation: dict[str, Any] | None = None,
+    remembered: "Task | None" = None,
 ) -> "Task":
     """Return a task by kind or by the name of a dataset, with the given columns, metrics and settings.
 
-    A task that writes does it as `generation`, a model folder's own choices, unless a setting says otherwise.
+    A task that writes does it as `generation`, a folder's own choices, unless a setting says otherwise. One of the
+    kind of `remembered`, a model folder's own task, is as that in all that is not said.
 
     Raises:
         UsageError: the task, a metric or a setting is unknown.
@@ -56,6 +59,8 @@ def choose(
         if metric not in known:
             raise UsageError(f"--metric: there is no metric {metric!r}.{near(metric, list(known))}")
     task: Task = NAMED[name].task if name in NAMED else kinds[name]()
+    if remembered is not None and name not in NAMED and type(remembered) is type(task):
+        task = remembered
     if generation is not None:
         task = task.generated(generation)
     asked: dict[str, object] = {
@@ -68,6 +73,42 @@ def choose(
     }
     task = task.overlay({name: value for name, value in asked.items() if value is not None and value != []})
     return overridden(task, settings, "--task-set")
+
+
+def chosen_task(
+    source: "LoadedModel",
+    name: str | None,
+    text: list[str],
+    label: str | None,
+    choices: list[str],
+    prefix: str | None,
+    metrics: list[str],
+    settings: list[str],
+) -> Any:
+    """Return the task to measure a model on: by name, or that of its head; what its folder remembers of it is said.
+
+    Raises:
+        GenusError: what the folder remembers is no task.
+        UsageError: the task, a metric or a setting is unknown, or the task is another than the model's.
+    """
+    from genus.errors import say
+    from genus.tasks.predict import objective_of
+    from genus.tasks.remembered import remembered, told, usual_task
+
+    known = remembered(source)
+    if name is None:
+        known = usual_task(source, objective_of(source))
+        name = kind_of(known)
+    found = choose(
+        name, text, label, metrics,
+        choices=choices, prefix=prefix, settings=settings, generation=source.generation, remembered=known,
+    )  # fmt: skip
+    if known is not None and type(found) is type(known):
+        usual = choose(kind_of(known))
+        line = told(known, usual, columns=not text and label is None and not choices, prefix=prefix is None)
+        if line:
+            say(f"as the model was fine-tuned: {line}")
+    return found.resolved_for(objective_of(source, found))
 
 
 def with_adaptation(recipe: "Recipe", kind: str | None, settings: Sequence[str]) -> "Recipe":

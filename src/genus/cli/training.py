@@ -166,7 +166,7 @@ Augment = Annotated[
     typer.Option(
         "--augment",
         metavar="KIND",
-        help="With few labels: random-edits, masked-replacement, back-translation, mixup or self-training.",
+        help="With few labels: random-edits, masked-replacement, back-translation, mixup, self-training, consistency.",
     ),
 ]
 AugmentSettings = Annotated[

@@ -243,15 +243,16 @@ def export(
         source = merged(source)
     elif source.recipe.finetuning.adaptation is not None and is_adapter(model_folder(model)):
         raise UsageError(f"{model}: is an adapter, in the layout of peft already; give --merge for a plain model")
+    generation, task = source.generation, source.task
     with RunFolder(out).lock():
         with TemporaryDirectory(prefix="genus-") as work:
             trial = Path(work) / "model"
-            save(trial, source.recipe, source.learner, source.tokenizer, generation=source.generation)
+            save(trial, source.recipe, source.learner, source.tokenizer, generation=generation, task=task)
             try:
                 differences = verify(trial, source.learner)
             except GenusError as error:
                 raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
-        save(out, source.recipe, source.learner, source.tokenizer, replaced=old, generation=source.generation)
+        save(out, source.recipe, source.learner, source.tokenizer, replaced=old, generation=generation, task=task)
     config = read_json(out / "config.json")
     if as_json:
         document({"folder": out, "model_type": config["model_type"], "differences": differences})
@@ -305,7 +306,7 @@ def _measured(
     settings: list[str],
 ) -> "Metrics":
     """Return the metrics of a model: of a fine-tuned one on a table, of a pretrained one on text or on a table."""
-    from genus.cli.task import choose
+    from genus.cli.task import choose, chosen_task
     from genus.objectives.supervised import FineTuned
 
     source, (*named, passages) = read_model(model, base), of_tables.values()
@@ -348,28 +349,6 @@ def _on_text(
             say(line)
         feed = pipeline.validation_feed(row, store, source.tokenizer, source.learner)
         return pipeline.evaluate(source.learner, recipe=row, feed=feed, run=run)
-
-
-def chosen_task(
-    source: "LoadedModel",
-    name: str | None,
-    text: list[str],
-    label: str | None,
-    choices: list[str],
-    prefix: str | None,
-    metrics: list[str],
-    settings: list[str],
-) -> Any:
-    """Return the task to evaluate: by name, or by the objective of the model's head."""
-    from genus.cli.task import choose, kind_of
-    from genus.tasks import task_of
-    from genus.tasks.predict import objective_of
-
-    kind = name or kind_of(task_of(objective_of(source)))
-    found = choose(
-        kind, text, label, metrics, choices=choices, prefix=prefix, settings=settings, generation=source.generation
-    )
-    return found.resolved_for(objective_of(source, found))
 
 
 def _on_table(source: "LoadedModel", data: list[str], task: Any, answers: Path | None, run: "Run") -> "Metrics":

@@ -15,11 +15,11 @@ from genus.export.onnx.folder import graph_files
 from genus.export.weights import weight_files
 from genus.inference.engine import Inference
 from genus.objectives import answering, device_of, on
-from genus.tasks import task_of
 from genus.tasks.answer import measure, outputs
 from genus.tasks.dataset import read
 from genus.tasks.feed import gathered
 from genus.tasks.predict import objective_of
+from genus.tasks.remembered import usual_task
 from genus.train.precision import autocast
 from genus.train.world import device_of_run
 
@@ -65,7 +65,7 @@ class Table:
             GenusError: the model was not fine-tuned, or no row has a label.
         """
         objective = objective_of(model)
-        found = (task or task_of(objective)).told_by(path, objective.classes).resolved_for(objective)
+        found = (task or usual_task(model, objective)).told_by(path, objective.classes).resolved_for(objective)
         rows = [row for row in read(path, found) if row.label is not None]
         if not rows:
             raise GenusError(f"{path}: no row has a label, by which a score could be measured; take a labeled table")

@@ -101,7 +101,7 @@ def prune(
     with TemporaryDirectory(prefix="genus-") as work:
         trial = Path(work) / "model"
         save(trial, smaller.recipe, smaller.learner, smaller.tokenizer, _notes(units, kept),
-             generation=model.generation)  # fmt: skip
+             generation=model.generation, task=model.task)  # fmt: skip
         verify(trial, smaller.learner)
         after = worth(load(trial), trial, table, run)
         with beside(out, replaced) as made:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from genus.errors import GenusError
 from genus.export.onnx.folder import graph_files
 from genus.export.sentence_transformers import module_files
+from genus.export.usage import FILES
 from genus.export.weights import weight_files
 from genus.files import read_json
 from genus.recipe import Recipe
@@ -16,8 +17,6 @@ from genus.tokens.tokenizer import CHOICES, Tokenizer
 
 BESIDE_THE_TOKENIZER = ("README.md", "config.json", "recipe.json")
 """Files of every genus model folder besides weights and tokenizer."""
-GENERATION = "generation_config.json"
-"""How a model writes texts, in the names of transformers; in the folders of some."""
 
 
 def replaced_by_model(folder: Path) -> set[Path]:
@@ -77,9 +76,7 @@ def _of_model(folder: Path, name: str | None = None) -> set[Path]:
         return set()
     weights = {*weight_files(folder), *graph_files(folder)}
     found = tokenizer_files(folder).union(map(Path, (*BESIDE_THE_TOKENIZER, *weights)))
-    if (folder / GENERATION).is_file():
-        found.add(Path(GENERATION))
-    found |= module_files(folder)
+    found |= {file for file in FILES if (folder / file).is_file()} | module_files(folder)
     for inner in folder.iterdir():
         found |= {Path(inner.name) / path for path in _of_model(inner, f"{recipe.name}-{inner.name}")}
     return found

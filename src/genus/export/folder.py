@@ -12,13 +12,13 @@ import torch
 from genus.errors import GenusError, UsageError, say
 from genus.export import gguf, native
 from genus.export.card import card
-from genus.export.files import GENERATION
 from genus.export.layouts import ROLES, Layout, hf_names, layout_for, layout_of
 from genus.export.onnx import folder as graphs
 from genus.export.sentence_transformers import module_files, with_modules, write_modules
 from genus.export.shards import SHARD_BYTES, write_weights
 from genus.export.starting.companions import as_model, with_auxiliary_models
 from genus.export.translate import clean, heads_in, serving, to_foreign, to_ours
+from genus.export.usage import FILES, read_usage, write_usage
 from genus.export.weights import read_weights, weight_files
 from genus.files import beside, read_json, write_json
 from genus.objectives.supervised import FineTuned
@@ -45,10 +45,6 @@ OTHER_HEADS = ("ForQuestionAnswering", "ForQuestionAnsweringSimple", "ForMultipl
 """Suffixes of transformers class names whose heads are not supported, unless the layout has such a class."""
 
 
-GENERATING = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-"""Keys of a configuration that its `generation_config.json` repeats."""
-
-
 @dataclass(frozen=True)
 class LoadedModel:
     """A loaded model folder: recipe, learner and tokenizer."""
@@ -60,6 +56,8 @@ class LoadedModel:
     tokenizer: Tokenizer
     generation: Json | None = None
     """Its `generation_config.json`: how it writes texts where nothing else is said."""
+    task: Json | None = None
+    """Its `task.json`: the task that it was fine-tuned for; of other folders the prefix in `config.json`, if any."""
 
 
 def save(
@@ -72,6 +70,7 @@ def save(
     shard_bytes: int = SHARD_BYTES,
     replaced: Collection[Path] = (),
     generation: Json | None = None,
+    task: Json | None = None,
 ) -> None:
     """Save a model folder: configuration, weights, tokenizer, recipe, model card.
 
@@ -87,6 +86,7 @@ def save(
         shard_bytes: the largest size in bytes of a weight file; a larger model is written in shards.
         replaced: further files of an older model there, relative to the folder, that do not stay.
         generation: how the model writes texts where nothing else is said, for `generation_config.json`.
+        task: the task that it was fine-tuned for, for `task.json`.
 
     Raises:
         GenusError: the vocabulary sizes of tokenizer and learner differ, weights are not finite, or the disk is full.
@@ -94,12 +94,9 @@ def save(
     names = ("", *learner.auxiliary_models())
     weights = {Path(name, file) for name in names for file in weight_files(folder / name)}
     graph = map(Path, graphs.graph_files(folder))
-    with beside(folder, {*weights, *graph, *module_files(folder), Path(GENERATION), *replaced}) as work:
+    with beside(folder, {*weights, *graph, *module_files(folder), *FILES, *replaced}) as work:
         _write(work, folder, recipe, learner, tokenizer, notes, shard_bytes)
-        if generation is not None:
-            ids = read_json(work / "config.json")
-            named = {key: ids[key] for key in GENERATING if ids.get(key) is not None}
-            write_json(work / GENERATION, named | generation)
+        write_usage(work, generation, task)
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
@@ -126,7 +123,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         recipe, tokenizer = recipe_of(folder), Tokenizer.load(folder)
         learner = graphs.read(folder, recipe)
         assert recipe is not None
-        return LoadedModel(recipe, learner, tokenizer)
+        return LoadedModel(recipe, learner, tokenizer, *read_usage(folder))
     else:
         config = read_json(folder / "config.json")
         tokenizer, weights, own = Tokenizer.load(folder), read_weights(folder), recipe_of(folder)
@@ -138,10 +135,10 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LoadedModel:
         found = read(config, weights, tokenizer, own, dtype)
     except GenusError as error:
         raise GenusError(f"{folder}: {error}") from None
-    if (folder / GENERATION).is_file():
-        found = replace(found, generation=read_json(folder / GENERATION))
-    if folder.is_dir() and read is assemble:
-        found = with_modules(folder, found, dtype)
+    if folder.is_dir():
+        generation, task = read_usage(folder)
+        found = replace(found, generation=generation, task=task)
+        found = with_modules(folder, found, dtype) if read is assemble else found
     return with_auxiliary_models(folder, found, functools.partial(load, dtype=dtype), own is not None)
 
 

@@ -80,7 +80,7 @@ def outputs(learner: Learner, batch: Batch) -> dict[str, Tensor]:
     """
     heads, network = cast("dict[str, Head]", dict(learner.heads.items())), learner.network
     with answering(learner):
-        states = network(batch)
+        states = network(batch, layers=True) if any(one.reads_layers for one in heads.values()) else network(batch)
         found = {"hidden": states["tokens"]}
         for name, head in heads.items():
             at = batch.targets[WHOLE] if head.per == "sequence" else _asked(torch.arange(len(found["hidden"])))

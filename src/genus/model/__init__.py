@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -43,6 +43,11 @@ class States:
     def __getitem__(self, stream: str) -> Tensor:
         """Return the last hidden states of a stream."""
         return self.streams[stream]
+
+    def to(self, dtype: torch.dtype) -> States:
+        """Return a copy whose hidden states have this type."""
+        layers = None if self.layers is None else tuple(one.to(dtype) for one in self.layers)
+        return replace(self, streams={name: one.to(dtype) for name, one in self.streams.items()}, layers=layers)
 
 
 register_dataclass(States)

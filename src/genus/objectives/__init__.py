@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -67,7 +67,7 @@ class Head(nn.Module, ABC):
     predicts: Prediction | None = None
     """How its output `logits` (M, V) at its targets predicts tokens of a text; None: it does not."""
     reads_layers: bool = False
-    """Whether its losses depend on the hidden states of every layer (`States.layers`)."""
+    """Whether its losses or its outputs depend on the hidden states of every layer (`States.layers`)."""
 
     def tie(self, network: Network) -> None:
         """Tie output matrices to the network's token embedding (weight tying).
@@ -297,14 +297,14 @@ class Learner(nn.Module):
 
         With `ask` the heads' outputs take the place of losses and metrics; see `outputs`, also for `given`.
         """
-        if ask is not None:
-            return self._answer(self.network(batch, **given), batch, rounded=ask == "rounded")
-        sums: Sums = {}
         learning = [*self._learning(batch).values()]
+        layers: dict[str, Any] = {"layers": True} if any(head.reads_layers for head in learning) else {}
+        if ask is not None:
+            return self._answer(self.network(batch, **given, **layers), batch, rounded=ask == "rounded")
+        sums: Sums = {}
         for head in learning:
             batch, early = head.prepare(self.network, batch)
             sums |= early
-        layers: dict[str, Any] = {"layers": True} if any(head.reads_layers for head in learning) else {}
         states: States = self.network(batch, **layers)
         sums |= states.losses
         for head in learning:
@@ -315,7 +315,7 @@ class Learner(nn.Module):
         """Return the outputs of the heads that learn from the batch, given the network's hidden states."""
         kind, format = states["tokens"].device.type, next(self.parameters()).dtype
         if not rounded:
-            states = replace(states, streams={name: one.to(format) for name, one in states.streams.items()})
+            states = states.to(format)
         with torch.autocast(kind, enabled=rounded and torch.is_autocast_enabled(kind)):
             found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
         outputs = {name: {one: _at_least_float32(value) for one, value in out.items()} for name, out in found.items()}

@@ -7,7 +7,7 @@ gated units, an output matrix of their own and no dropout in pretraining (t5.1.1
 `base-6-layers`, `base-lm` and `base-prefix-lm` are the architectures of table 2 with the denoising objective, trained
 as `t5/base`; the authors compared them after 524,288 steps of 128 rows (section 3.1.2). `t5/mini` and `t5/tiny` are
 ours, in the form of version 1.1. Texts are cut at the ends of sentences here, not within them. Left out: z_loss, 1e-4
-times the squared log normalizer of the softmax.
+times the squared log normalizer of the softmax; `--set objectives.0.output.kind=ZLossLMHead` adds it.
 """
 
 from dataclasses import replace

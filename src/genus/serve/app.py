@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse
 
 from genus.errors import GenusError
 from genus.serve.gates import BodyLimit, Token
-from genus.serve.routes import own, page
+from genus.serve.metrics import Metrics, Observed
+from genus.serve.routes import open_inference, openai, own, page, tei
 from genus.serve.service import Service
 from genus.serve.ticket import Refused
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from genus.serve.models import Models
 
 log = logging.getLogger("genus.serve")
-KINDS = {413: "Validation", 422: "Validation", 400: "Validation", 404: "Validation", 429: "Overloaded"}
+KINDS = dict.fromkeys((400, 404, 413, 422), "Validation") | {429: "Overloaded", 503: "Unhealthy"}
 """What text-embeddings-inference calls errors, by status; others are of the backend."""
 
 
@@ -41,7 +42,8 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
         token: that requests must bear (`Authorization: Bearer TOKEN`), but for health; None: anybody may ask.
         origins: whose pages in a browser may read answers (CORS); none: the server's own.
     """
-    service = Service(models, limits)
+    service, metrics = Service(models, limits), Metrics(models)
+    models.watch = metrics.passed
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,8 +54,8 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
         models.close()
 
     app = FastAPI(title="genus", summary="Models of text", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.service = service
-    for made in (page, own):
+    app.state.service, app.state.metrics = service, metrics
+    for made in (page, own, openai, tei, open_inference):
         app.include_router(made.router)
     app.add_exception_handler(GenusError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -64,6 +66,7 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
         app.add_middleware(Token, token=token)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Observed, metrics=metrics)
     return app
 
 
@@ -89,6 +92,7 @@ def body(path: str, status: int, message: str) -> dict[str, Any]:
 
 def answer(request: Request, status: int, message: str) -> JSONResponse:
     """Return the response of a request that fails."""
+    message = message.encode(errors="replace").decode()  # names of fields may hold what is no character
     headers = {"Retry-After": "1"} if status in (429, 503) else {}
     return JSONResponse(body(request.url.path, status, message), status, headers)
 

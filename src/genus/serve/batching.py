@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,14 @@ from genus.inference.engine import TOKENS_AT_ONCE, Inference, row_of
 from genus.serve.ticket import Refused, Ticket, busy, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from genus.inference import Work
     from genus.serve.limits import Limits
+
+Watch = Callable[[int, int, float], None]
+"""Told of a pass: its works, its tokens, its seconds."""
 
 
 @dataclass(eq=False, slots=True)
@@ -61,8 +65,8 @@ class Batching(Inference):
         super().__init__(precision)
         self.limits, self.lock = limits, lock
         self.queue, self.ready = Queue(), threading.Condition()
-        self.watch: Callable[[int, int, float], None] = lambda works, tokens, seconds: None
-        """Told of each pass: its works, its tokens, its seconds."""
+        self.watch: Watch = lambda works, tokens, seconds: None
+        """Told of each pass."""
         self.closed = False
         self.thread = threading.Thread(target=self._serve, name="genus-batching", daemon=True)
         self.thread.start()

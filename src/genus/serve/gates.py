@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -13,8 +14,10 @@ from genus.serve.routes.page import FILES
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+DRAINED = 64_000_000
+"""Bytes of a refused body that are read and dropped at most."""
 OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/page/{name}" for name in FILES))
-"""Paths that need no token: those that a cluster asks whether the server lives, and the page, which asks for it."""
+"""Paths that may be read without a token: those that a cluster asks whether the server lives, and the page, which asks for it."""
 
 
 class TooLarge(Exception):
@@ -32,35 +35,41 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = Request(scope).headers.get("content-length", "")
+        headers = Request(scope).headers
+        announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self.most:
-            await self._refuse(scope, receive, send)
+            await self._refuse(scope, receive, send, more="expect" not in headers)  # who asks first sends nothing
             return
-        read, answered = 0, False
+        read, answered, more = 0, False, True
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, more
             message = await receive()
-            read += len(message.get("body", b""))
+            read, more = read + len(message.get("body", b"")), message.get("more_body", False)
             if read > self.most:
                 raise TooLarge
             return message
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if read <= self.most or answered:  # else it says that the body could not be read
+                answered = True
+                await send(message)
 
-        try:
+        with suppress(TooLarge):
             await self.app(scope, counted, noted)
-        except TooLarge:
-            if not answered:
-                await self._refuse(scope, receive, send)
+        if read > self.most and not answered:
+            await self._refuse(scope, receive, send, more=more)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
+        """Answer; before that, where more of the body comes, read it, as a client that writes it may not listen."""
         message = f"the body has more than {self.most:,} bytes; ask for less at once"
         from genus.serve.app import body
 
+        read = 0
+        while more and read < DRAINED:
+            part = await receive()
+            read, more = read + len(part.get("body", b"")), part.get("more_body", False)
         await JSONResponse(body(scope["path"], 413, message), 413, {"Connection": "close"})(scope, receive, send)
 
 
@@ -72,7 +81,7 @@ class Token:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on that bears the token."""
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or (scope["path"] in OPEN and scope["method"] in ("GET", "HEAD")):
             await self.app(scope, receive, send)
             return
         given = Request(scope).headers.get("authorization", "").encode()

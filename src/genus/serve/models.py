@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from genus.serve.batching import Watch
     from genus.serve.limits import Limits
     from genus.train.run import Run
 
@@ -36,8 +38,6 @@ class Slot:
 
     source: Source
     served: Served | None = None
-    users: int = 0
-    """Requests that it is working for."""
     used: int = 0
     """The number of the last request for it."""
     loading: threading.Lock = field(default_factory=threading.Lock)
@@ -59,8 +59,18 @@ class Models:
             raise UsageError(f"two models are called {twice[0]!r}; name them, as in other={sources[0].folder}")
         self.slots = {source.name: Slot(source) for source in sources}
         self.limits, self.run = limits, run
-        self.lock, self.passes = threading.Lock(), threading.Lock()
+        self.lock, self.passes = threading.Condition(), threading.Lock()
+        self.users: Counter[Served] = Counter()
+        """Requests that each model is working for."""
         self.requests = 0
+        self.watch: Watch = lambda works, tokens, seconds: None
+        """Told of each pass of each model that is loaded from now on; see `Batching.watch`."""
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens that wait for a forward pass."""
+        loaded = [slot.served for slot in self.slots.values()]
+        return sum(one.inference.queue.tokens for one in loaded if one is not None)
 
     @property
     def names(self) -> list[str]:
@@ -97,20 +107,20 @@ class Models:
             with self.lock:
                 self.requests += 1
                 slot.used, served = self.requests, slot.served
-                slot.users += 1
-            try:
-                if served is None:
-                    served = slot.served = self._load(slot.source)
-                    self._fit(slot)
-            except BaseException:
+                if served is not None:
+                    self.users[served] += 1
+            if served is None:
+                served = self._load(slot.source)
                 with self.lock:
-                    slot.users -= 1
-                raise
+                    self.users[served] += 1
+                    slot.served = served
+                self._fit(slot)
         try:
             yield served
         finally:
             with self.lock:
-                slot.users -= 1
+                self.users[served] -= 1
+                self.lock.notify_all()
 
     def reload(self, name: str) -> None:
         """Read a model's folder again; requests go to the old one until the new one is there.
@@ -122,10 +132,27 @@ class Models:
         slot = self._slot(name)
         fresh = self._load(slot.source)
         fresh.warm()
-        with slot.loading:
-            old, slot.served = slot.served, fresh
-        if old is not None:
-            old.close()
+        self._take_over(slot, fresh)
+        self._fit(slot)
+
+    def unload(self, name: str) -> None:
+        """Free a model's memory; the next request for it loads it again.
+
+        Raises:
+            Refused: there is no such model.
+        """
+        self._take_over(self._slot(name), None)
+
+    def _take_over(self, slot: Slot, served: Served | None) -> None:
+        """Give further requests another model, or one that is to be loaded; close the old one when all have left it."""
+        with slot.loading, self.lock:
+            old, slot.served = slot.served, served
+        if old is None:
+            return
+        with self.lock:
+            self.lock.wait_for(lambda: not self.users[old])
+            del self.users[old]
+        old.close()
 
     def close(self) -> None:
         """Answer what waits, and unload all models."""
@@ -147,7 +174,9 @@ class Models:
         loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
         base = None if where is None else loaded.get(where.resolve())
         model = load(source.folder, where, source=None if base is None else base.model)
-        return Served(source.name, model, self.limits, self.run, self.passes)
+        made = Served(source.name, model, self.limits, self.run, self.passes)
+        made.inference.watch = self.watch
+        return made
 
     def _fit(self, new: Slot) -> None:
         """Unload models that nobody uses, those first that were not asked for the longest time, until all fit."""
@@ -158,11 +187,12 @@ class Models:
                 loaded = [slot for slot in self.slots.values() if slot.served is not None]
                 weights = [slot.served.weights for slot in loaded if slot.served is not None]
                 total = sum({at: size for one in weights for at, size in one.items()}.values())
-                idle = [slot for slot in loaded if not slot.users and slot is not new]
+                idle = [slot for slot in loaded if slot is not new and slot.served and not self.users[slot.served]]
                 if total <= self.limits.memory * 1e9 or not idle:
                     return
                 oldest = min(idle, key=lambda slot: slot.used)
                 served, oldest.served = oldest.served, None
             assert served is not None
+            del self.users[served]
             say(f"{served.name}: unloaded, as memory is limited to {self.limits.memory:g} GB")
             served.close()

@@ -9,6 +9,7 @@ import os
 import socket
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from genus.errors import GenusError
 from genus.processes import cores
 from genus.serve.app import application
 from genus.serve.limits import Limits
+from genus.serve.metrics import FOLDER
 from genus.serve.models import Models, Source
 from genus.train.run import Run
 
@@ -96,7 +98,9 @@ def serve(serving: Serving, host: str, port: int) -> None:
         return
     listening.close()  # each worker takes what their supervisor opens
     os.environ[CONFIGURATION] = json.dumps(serving.to_json())
-    uvicorn.run(FACTORY, factory=True, workers=serving.workers, host=host, port=at, **options)
+    with TemporaryDirectory(prefix="genus-metrics-") as folder:
+        os.environ[FOLDER] = folder
+        uvicorn.run(FACTORY, factory=True, workers=serving.workers, host=host, port=at, **options)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -106,7 +110,7 @@ def listen(host: str, port: int) -> socket.socket:
         GenusError: the address is used, forbidden or none of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family)
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # only then asyncio sets TCP_NODELAY
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))

@@ -5,24 +5,26 @@ Every method may be called by any thread; what threads ask at the same time is c
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from genus.errors import GenusError, UsageError, heard
 from genus.evaluate.fill import Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
-from genus.evaluate.tags import LENIENT, entities, of_names
 from genus.evaluate.token_prediction import Predictor
 from genus.generate.reader import writing
+from genus.objectives.supervised.multi_label import chances
+from genus.serve import marks
 from genus.serve.batching import Batching
-from genus.serve.ticket import Refused, current
+from genus.serve.ticket import Refused, Ticket, current
+from genus.serve.tokenwise import STATES, EveryToken, TermWeights, Text, encoded, with_states, with_terms, works
 from genus.tasks import task_of
-from genus.tasks.embed import as_embedder, embed, prompt_of
-from genus.tasks.predict import objective_of, predict
+from genus.tasks.answer import outputs
+from genus.tasks.dataset import LabeledRow
+from genus.tasks.embed import as_embedder, embedder_of, prompt_of
+from genus.tasks.predict import asked, objective_of, predict
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.export.folder import LoadedModel
+    from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
     from genus.serve.limits import Limits
     from genus.tasks import Task
@@ -41,20 +44,10 @@ if TYPE_CHECKING:
 
 Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
-WORD = re.compile(r"\w+|[^\w\s]")
-"""A word of a text that is given to a model of words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Characters [start, end) of a text, with a label."""
-
-    start: int
-    end: int
-    label: str
-    text: str
-    score: float | None
-    """The probability of the label: of several words the least."""
+SPLADE_TOKENS = 2048
+"""Token positions of a pass that has the logits of all of them: few enough for memory."""
+LABEL = "LABEL_0"
+"""What Hugging Face's classes call an output without a label."""
 
 
 class Served:
@@ -76,9 +69,13 @@ class Served:
 
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
-        if "embed" in self.abilities:
-            with heard():
-                self.embed(["a", "a " * 200])
+        token = current.set(Ticket())
+        try:
+            if "embed" in self.abilities:
+                with heard():
+                    self.embed(["a", "a " * 200])
+        finally:
+            current.reset(token)
 
     def close(self) -> None:
         """Answer what waits, and end."""
@@ -122,6 +119,19 @@ class Served:
             return None
 
     @cached_property
+    def states(self) -> Learner:
+        """The network with hidden states for an output."""
+        return with_states(self.model.learner)
+
+    @cached_property
+    def terms(self) -> tuple[Learner, str] | None:
+        """The masked language model that weighs terms, and the name of its targets; None: there is none."""
+        found = Predictor.find(self.model.learner, "masked")
+        if found is None or "source" in self.model.recipe.model.streams:
+            return None
+        return with_terms(found), found.head.target
+
+    @cached_property
     def abilities(self) -> frozenset[Ability]:
         """What it can be asked."""
         found = set[Ability]()
@@ -139,6 +149,11 @@ class Served:
             found |= {"embed"}
         return frozenset(found)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that it was fine-tuned for, in the order of its outputs; of a regression the usual name."""
+        return (self.objective.classes if self.objective is not None else ()) or (LABEL,)
+
     def need(self, *abilities: Ability) -> None:
         """Check that the model can be asked one of these.
 
@@ -149,7 +164,7 @@ class Served:
             able = ", ".join(sorted(self.abilities)) or "nothing"
             raise Refused(404, f"model {self.name!r} cannot {' or '.join(abilities)}; it can {able}")
 
-    def take(self, texts: Sequence[str]) -> None:
+    def take(self, texts: Sequence[object]) -> None:
         """Count the texts of a request against its limits, before anything is computed.
 
         Raises:
@@ -160,31 +175,76 @@ class Served:
             raise UsageError("there is no text; give one at least")
         if len(texts) > self.limits.texts:
             raise Refused(413, f"{len(texts):,} texts in one request, of which it may have {self.limits.texts:,}")
-        current.get().check()
+        ticket = current.get()
+        ticket.texts += len(texts)
+        ticket.check()
+
+    def _take_alike(self, texts: Sequence[tuple[str, ...]]) -> None:
+        """Take texts that all are single, or all are pairs, or lists; lists of words differ in length."""
+        self.take(texts)
+        words = self.objective is not None and self.objective.of_words
+        if not words and len({len(each) for each in texts}) > 1:
+            raise UsageError("single texts and pairs, or lists of other lengths, in one request; ask about them apart")
 
     def embed(
-        self, texts: Sequence[str], *, prompt: str | None = None, dimensions: int | None = None, normalize: bool = False
+        self,
+        texts: Sequence[Text],
+        *,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        normalize: bool = False,
     ) -> NDArray[np.float32]:
         """Return the vectors (N, E) of texts.
 
         Args:
-            texts: single texts.
+            texts: single texts, or the ids of their tokens.
             prompt: name of the model's prompt that stands before each; None: its usual one, if it has any.
             dimensions: how many of the first numbers are kept, after which vectors are normalized; None: all.
             normalize: whether vectors have the length 1; those of some models have it anyway.
 
         Raises:
             Refused: the model gives no vectors, or the request is too large.
-            UsageError: it has no such prompt, or not so many dimensions.
+            UsageError: it has no such prompt or token, or not so many dimensions.
         """
-        self.need("embed")
-        assert self.embedder is not None
-        self.take(texts)
-        found = embed(self.embedder, texts, prompt_of(self.embedder, prompt), engine=self.inference)
+        model = self._embedder(texts)
+        rows = encoded(model, texts, embedder_of(model).name, prompt_of(model, prompt))
+        found = outputs(model.learner, model.recipe.model, rows, self.inference, texts=False).values
         if dimensions is not None and not 1 <= dimensions <= found.shape[1]:
             raise UsageError(f"dimensions: expected 1 to {found.shape[1]}, got {dimensions}")
         found = found[:, :dimensions]
         return unit(found) if normalize or dimensions is not None else found
+
+    def embed_tokens(self, texts: Sequence[Text], *, prompt: str | None = None) -> list[NDArray[np.float32]]:
+        """Return the last hidden states (T, H) of the tokens of each text, special ones of the template included.
+
+        Raises:
+            Refused: the model gives no vectors, or the request is too large.
+            UsageError: it has no such prompt or token.
+        """
+        model = self._embedder(texts)
+        rows = encoded(model, texts, STATES, prompt_of(model, prompt))
+        return self.inference.run(works(EveryToken, self.states, rows))
+
+    def embed_terms(self, texts: Sequence[Text], *, prompt: str | None = None) -> NDArray[np.float32]:
+        """Return the weights (N, V) that a masked language model gives the terms of its vocabulary; see `TermWeights`.
+
+        Raises:
+            Refused: the model is none, or the request is too large.
+            UsageError: it has no such prompt or token.
+        """
+        model = self._embedder(texts)
+        if self.terms is None:
+            raise Refused(404, f"model {self.name!r} weighs no terms: it has no masked language model")
+        learner, target = self.terms
+        rows = encoded(model, texts, target, prompt_of(model, prompt))
+        return np.stack(self.inference.run(works(TermWeights, learner, rows), SPLADE_TOKENS))[:, : rows.vocabulary.size]
+
+    def _embedder(self, texts: Sequence[Text]) -> LoadedModel:
+        """Return the model that gives vectors, for a request that may be answered."""
+        self.need("embed")
+        assert self.embedder is not None
+        self.take(texts)
+        return self.embedder
 
     def predict(self, texts: Sequence[tuple[str, ...]], *abilities: Ability) -> list[Answer]:
         """Return the answer of the model's head for each text, pair, list of words, or question with its choices.
@@ -194,20 +254,43 @@ class Served:
             UsageError: single texts for a model of pairs, or the reverse.
         """
         self.need(*abilities)
-        self.take(["" for _ in texts])
+        self._take_alike(texts)
         return predict(self.model, texts, engine=self.inference)
 
-    def rank(self, query: str, texts: Sequence[str]) -> list[float]:
-        """Return the score of each text for a query, larger for those that fit better: a probability or a number.
+    def scores(self, texts: Sequence[tuple[str, ...]], *, raw: bool = False) -> list[dict[str, float]]:
+        """Return for each text or pair the probability of each label, or its logit; of a regression the number.
+
+        Raises:
+            Refused: the model has no labels and no numbers for texts, or the request is too large.
+            UsageError: single texts for a model of pairs, or the reverse.
+        """
+        self.need("classify", "score")
+        self._take_alike(texts)
+        assert self.task is not None
+        rows = [LabeledRow(number, each, None) for number, each in enumerate(texts, 1)]
+        objective, _, found = asked(self.model, self.task, rows, engine=self.inference)
+        told = [objective.explain(values) for values in found.values]
+        if not objective.classes:
+            return [{self.labels[0]: float(cast("float", number))} for number, _ in told]
+        if raw:
+            return [dict(zip(objective.classes, values, strict=True)) for values in found.values.tolist()]
+        return [each for _, each in told]
+
+    def rank(self, query: str, texts: Sequence[str], *, raw: bool = False) -> list[float]:
+        """Return the score of each text for a query, larger for those that fit better.
+
+        It is the probability of the last label, which of a number is its sigmoid, as of text-embeddings-inference and
+        sentence-transformers' `CrossEncoder`; with `raw` the logit, or the number.
 
         Raises:
             Refused: the model gives no score to pairs, or the request is too large.
         """
-        self.need("score", "classify")
-        answers = self.predict([(query, text) for text in texts], "score", "classify")
-        return [_relevance(answer) for answer in answers]
+        found = self.scores([(query, text) for text in texts], raw=raw)
+        last = [[*each.values()][-1] for each in found]
+        numbers = self.objective is not None and not self.objective.classes
+        return [float(one) for one in chances(np.array(last))] if numbers and not raw else last
 
-    def tag(self, text: str) -> list[Mark]:
+    def tag(self, text: str) -> list[marks.Mark]:
         """Return the entities of a text, as characters of it.
 
         A model of words gets the text's words, which are runs of letters and digits, and single other characters.
@@ -219,23 +302,11 @@ class Served:
         assert self.objective is not None
         if not self.objective.of_words:
             (answer,) = self.predict([(text,)], "tag")
-            spans, scores = cast("list[dict[str, Any]]", answer.predicted), cast("list[float]", answer.scores)
-            return [
-                _mark(text, span["start"], span["end"], span["label"], score)
-                for span, score in zip(spans, scores, strict=True)
-            ]
-        places = [match.span() for match in WORD.finditer(text)]
-        if not places:
+            return marks.of_spans(text, answer)
+        if not (places := marks.words(text)):
             return []
         (answer,) = self.predict([tuple(text[slice(*place)] for place in places)], "tag")
-        tags, chances = cast("list[str]", answer.predicted), cast("list[float | None]", answer.scores)
-        found = entities(tags, LENIENT)
-        if not of_names(self.objective.classes):
-            found = {(number, number + 1, tag) for number, tag in enumerate(tags)}
-        return [
-            _mark(text, places[first][0], places[after - 1][1], label, _least(chances[first:after]))
-            for first, after, label in sorted(found)
-        ]
+        return marks.of_words(text, places, answer, self.objective.classes)
 
     def fill(self, text: str, top: int = 5) -> list[list[Completion]]:
         """Return the most probable tokens for each mask of a text.
@@ -264,19 +335,3 @@ def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return vectors of the length 1; the vector 0 stays."""
     lengths = np.linalg.norm(vectors_NE, axis=1, keepdims=True)
     return np.asarray(vectors_NE / np.where(lengths == 0, 1, lengths), np.float32)
-
-
-def _mark(text: str, start: int, end: int, label: str, score: float | None) -> Mark:
-    return Mark(start, end, label, text[start:end], score)
-
-
-def _least(chances: Sequence[float | None]) -> float | None:
-    return min((chance for chance in chances if chance is not None), default=None)
-
-
-def _relevance(answer: Answer) -> float:
-    """Return one number of an answer to a pair: what a regression says, else the probability of the last label."""
-    if isinstance(answer.predicted, float):
-        return answer.predicted
-    assert isinstance(answer.scores, dict)
-    return [*answer.scores.values()][-1]

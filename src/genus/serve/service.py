@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from genus.serve.served import Served
 
 T = TypeVar("T")
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character beyond the first 65,536, as JSON may write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,12 @@ class Service:
             truncate: whether texts that are too long lose their end; else they are refused.
 
         Raises:
-            Refused: there is no such model, too much to do, no client any more, or no time left.
+            Refused: there is no such model, too much to do, no client any more, no time left, or what is no text.
             GenusError: the model cannot answer that.
         """
+        _check_characters(await request.body())
         self.admit()
-        ticket = Ticket(time.monotonic() + self.limits.seconds, truncate=truncate)
+        request.state.ticket = ticket = Ticket(time.monotonic() + self.limits.seconds, truncate=truncate)
         watcher = asyncio.create_task(_watch(request, ticket))
         work = contextvars.copy_context().run
         try:
@@ -94,6 +99,7 @@ class Service:
         token = current.set(ticket)
         try:
             with heard() as notices, self.models.use(model) as served:
+                ticket.model = served.name
                 value = ask(served)
                 return Done(value, served.name, notices, ticket.tokens)
         finally:
@@ -104,6 +110,22 @@ class Service:
         self.ending = True
         while self.working:
             await asyncio.sleep(0.02)
+
+
+def _check_characters(body: bytes) -> None:
+    """Refuse texts that JSON can write, and that no encoding has: with half of a surrogate pair.
+
+    Raises:
+        Refused: there is one.
+    """
+    if not SURROGATE.search(body):
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Refused(400, "a text has half of a surrogate pair, which is no character; send its other half") from None
+    except ValueError:  # it is not JSON, or not all of it
+        pass
 
 
 async def _watch(request: Request, ticket: Ticket) -> None:

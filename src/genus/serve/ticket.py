@@ -35,6 +35,10 @@ class Ticket:
     """Whether texts that are longer than what the model reads may lose their end; else they are refused."""
     tokens: int = 0
     """Tokens that were asked about so far."""
+    texts: int = 0
+    """Texts that were asked about so far."""
+    model: str | None = None
+    """The name of the model that answers."""
 
     @property
     def left(self) -> float:

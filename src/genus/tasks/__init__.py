@@ -139,6 +139,11 @@ class Task(Part, ABC):
         return self.metrics
 
     @property
+    def source_prefix(self) -> str:
+        """What stands before every source that the model writes a text for; empty: nothing, or nothing is written."""
+        return ""
+
+    @property
     def generation(self) -> Json | None:
         """How the model writes, as `generation_config.json` of its folder; None where it chooses among labels."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,6 @@ def augmented(choice: Augmentation, experiment: Experiment, seeds: Sequence[int]
         UsageError: it does not fit the task's loss, or a choice is missing.
     """
     train = experiment.splits["train"]
-    settings = experiment.recipe.finetuning
-    objective = choice.objective(experiment.objective)
-    recipe = experiment.start.fine_tuned(objective, settings)
 
     def teach(further: Sequence[LabeledRow], name: str) -> LoadedModel:
         folder = experiment.folder / name
@@ -52,13 +50,15 @@ def augmented(choice: Augmentation, experiment: Experiment, seeds: Sequence[int]
         replace(experiment, folder=folder, splits=experiment.splits | {"train": rows}, publish=True).trials(seeds)
         return load(folder / "model")
 
+    choice.objective(experiment.objective, 0)  # refused before anything is made
     kind, few = type(choice).__name__, len(train.rows)
-    made = choice.further(FewLabels(train.rows, experiment.task, teach))
-    if made:
-        say(f"{kind}: {len(made):,} further training rows beside the {few:,} of the table")
+    split, settings = choice.split(train, FewLabels(train.rows, experiment.task, teach)), experiment.recipe.finetuning
+    objective = choice.objective(experiment.objective, math.ceil(settings.epochs * split.examples))
+    if made := len(split.rows) - few:
+        say(f"{kind}: {made:,} further training rows beside the {few:,} of the table")
     elif objective == experiment.objective:
         say(f"{kind}: no training row is made, and the {few:,} that there are are learned as they are")
     else:
         say(f"{kind}: the {few:,} training rows are learned by another loss")
-    splits = experiment.splits | {"train": replace(train, rows=[*train.rows, *made])}
-    return replace(experiment, recipe=recipe, splits=splits, augmentation=choice)
+    recipe = experiment.start.fine_tuned(objective, settings)
+    return replace(experiment, recipe=recipe, splits=experiment.splits | {"train": split}, augmentation=choice)

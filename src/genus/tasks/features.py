@@ -14,6 +14,7 @@ import torch
 
 from genus.batch import Packed
 from genus.errors import UsageError, say
+from genus.model.layer_mix import chosen_states
 from genus.objectives import answering, device_of, on
 from genus.objectives.pooling import Mean, Pooling
 from genus.tasks.embed import BLOCK, blocks
@@ -189,13 +190,8 @@ def layer_states(network: Network, batch: Batch, layers: Sequence[int]) -> Tenso
     if {*layers} == {-1}:
         last = network(batch)["tokens"].float()
         return torch.cat([last] * len(layers), -1)
-    states = network(batch, layers=True)
-    assert states.layers is not None
-    every = [*states.layers[:-1], states["tokens"]]
-    if missing := [number for number in layers if not -len(every) <= number < len(every)]:
-        raise UsageError(f"layers: there is no {missing[0]}: the model has the embeddings, 0, and layers up to "
-                         f"{len(every) - 1}, or -1 to {-len(every)} from the last")  # fmt: skip
-    return torch.cat([every[number].float() for number in layers], -1)
+    found = chosen_states(network(batch, layers=True), layers)
+    return torch.cat([one.float() for one in found], -1)
 
 
 def _places(tokenizer: Tokenizer, text: str, ids: NDArray[np.int32], per: Unit) -> Placed:

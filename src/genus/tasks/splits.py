@@ -31,6 +31,16 @@ class Split:
     rows: list[LabeledRow]
     held_out: bool = False
 
+    @property
+    def examples(self) -> int:
+        """The number of examples that an epoch passes."""
+        return len(self.rows)
+
+    @property
+    def content(self) -> list[object]:
+        """All that results depend on."""
+        return [row.content for row in self.rows]
+
     def encode(self, task: Task, tokenizer: Tokenizer, objective: FineTuned, max_length: int) -> EncodedTexts:
         """Tokenize the rows, truncated to `max_length` tokens."""
         return task.encode(tokenizer, self.rows, objective, max_length, self.path)

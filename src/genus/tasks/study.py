@@ -142,12 +142,12 @@ class Experiment:
 
     def _save(self, recipe: Recipe, learner: Learner, notes: str) -> None:
         """Save the model, or where few parameters were trained, these alone."""
-        folder, generation = self.folder / "model", self.task.generation
+        folder, generation, task = self.folder / "model", self.task.generation, self.task.written()
         if recipe.finetuning.adaptation is None:
-            save(folder, recipe, learner, self.tokenizer, notes, generation=generation)
+            save(folder, recipe, learner, self.tokenizer, notes, generation=generation, task=task)
         else:
             base = Base(self.start.path, self.start.fingerprint())
-            save_adapter(folder, recipe, learner, base, notes, generation=generation)
+            save_adapter(folder, recipe, learner, base, notes, generation=generation, task=task)
 
     def _checkpoint(self, main: Metric) -> BestCheckpoint:
         """Return what evaluates a learner and keeps its weights, as the settings say."""
@@ -254,7 +254,7 @@ class Experiment:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that a result depends on, except the seed."""
-        rows = {name: [row.content for row in split.rows] for name, split in self.splits.items()}
+        rows = {name: split.content for name, split in self.splits.items()}
         parts = [replace(self.recipe, seed=0).to_json(), self.task.to_json()]
         choices = [*parts, self.accumulate, self.start.fingerprint(), rows]
         choices += [] if self.augmentation is None else [self.augmentation.to_json()]

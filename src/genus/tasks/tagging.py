@@ -18,9 +18,10 @@ from genus.evaluate.tags import (
     of_names,
     scheme_of,
 )
+from genus.model.layer_mix import LayerMix  # a choice is read by its annotation
 from genus.objectives.supervised.recurrent import RecurrentTokenClassification
 from genus.objectives.supervised.token import OUTSIDE, TokenClassification
-from genus.part import Count, Depth
+from genus.part import Count, Natural
 from genus.tasks import Task
 from genus.tasks.cell import several_in, written
 from genus.tasks.checks import contradictory, overlap, rare, repeated, spellings
@@ -142,16 +143,18 @@ class RecurrentTagging(Tagging):
 
     learns: ClassVar = RecurrentTokenClassification
 
-    layers: Depth = 2
-    """Layers of the LSTM (Devlin et al. 2018, section 5.3)."""
+    layers: Natural = 2
+    """Layers of the LSTM (Devlin et al. 2018, section 5.3); 0: none, a linear layer alone."""
     size: Count = 768
     """Dimension of each direction (Devlin et al. 2018, section 5.3)."""
     crf: bool = False
     """Whether the tags of a sentence are decided on together, by a conditional random field."""
+    mix: LayerMix | None = None
+    """How several layers of the network are read; None: the last one is."""
 
     def objective(self, labels: Sequence[str]) -> RecurrentTokenClassification:
         """Return the tagging objective with the LSTM."""
         simple = super().objective(labels)
         return RecurrentTokenClassification(
-            labels=simple.labels, usual=simple.usual, layers=self.layers, size=self.size, crf=self.crf
+            labels=simple.labels, usual=simple.usual, layers=self.layers, size=self.size, crf=self.crf, mix=self.mix
         )

@@ -98,6 +98,11 @@ class TextToText(Task):
         return tuple(metric for metric in self.metrics if metric.judges == LIKELIHOOD)
 
     @property
+    def source_prefix(self) -> str:
+        """The prefix."""
+        return self.prefix
+
+    @property
     def generation(self) -> Json:
         """The decoding, and the length of targets if one is chosen."""
         return Configuration(self.decoding, max_tokens=self.target_length).to_json()

@@ -37,8 +37,8 @@ def evaluate(
 
     The metrics are each loss `name` in nats per target, its further sums per target (`masked_lm/correct` is the masked
     accuracy), and `loss`, the training objective. Token losses also have `name/perplexity` = exp(name) and
-    `name/bits_per_byte` = total nats / (ln 2 x total bytes of the predicted text), both of `name/nll` where the loss is
-    label-smoothed. Every process evaluates all batches.
+    `name/bits_per_byte` = total nats / (ln 2 x total bytes of the predicted text), both of `name/nll` where the loss
+    has more, as label smoothing or a z-loss. Every process evaluates all batches.
 
     Recurrent memory is carried from batch to batch. Random draws of the forward pass, such as a generator's samples,
     are seeded by the batch number, so that they are equal in every call; the global random state is restored.

@@ -19,11 +19,12 @@ from genus.errors import GenusError, UsageError
 from genus.export import folder as models
 from genus.export.adapted import peft
 from genus.export.adapted.architecture import TASKS, Architecture
-from genus.export.files import GENERATION
 from genus.export.folder import LoadedModel
 from genus.export.layouts import layout_of
 from genus.export.native import is_native
 from genus.export.translate import clean, shorten
+from genus.export.usage import FILES as USAGE
+from genus.export.usage import read_usage, write_usage
 from genus.export.weights import converted, fingerprint, read_tensors, read_weights
 from genus.files import beside, read_json, write_json, write_tensors
 from genus.tokens.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ OWN = "GENUS_"
 """Prefix of the `peft_type` of adaptations that peft does not know."""
 BASE = "base_sha256"
 """Key in the metadata of the weights: the fingerprint of the base's network."""
-FILES = (Path("README.md"), Path("recipe.json"), Path(GENERATION))
+FILES = (Path("README.md"), Path("recipe.json"), *USAGE)
 """What lies beside configuration and weights."""
 
 
@@ -63,7 +64,14 @@ def is_adapter(folder: Path) -> bool:
 
 
 def save(
-    folder: Path, recipe: Recipe, learner: Learner, base: Base, notes: str = "", *, generation: Json | None = None
+    folder: Path,
+    recipe: Recipe,
+    learner: Learner,
+    base: Base,
+    notes: str = "",
+    *,
+    generation: Json | None = None,
+    task: Json | None = None,
 ) -> None:
     """Save what was trained of an adapted learner. The learner is settled in place (`Adaptation.settle`).
 
@@ -74,6 +82,7 @@ def save(
         base: the model that it was made of.
         notes: Markdown for the model card.
         generation: how the model writes texts where nothing else is said.
+        task: the task that it was fine-tuned for.
 
     Raises:
         GenusError: weights are not finite, or the disk is full.
@@ -88,8 +97,7 @@ def save(
     with beside(folder, {Path(CONFIG), Path(WEIGHTS), *FILES}) as work:
         write_tensors(work / WEIGHTS, tensors, {BASE: base.fingerprint})
         write_json(work / "recipe.json", recipe.written())
-        if generation is not None:
-            write_json(work / GENERATION, generation)
+        write_usage(work, generation, task)
         count = sum(tensor.numel() for tensor in tensors.values())
         (work / "README.md").write_text(_card(recipe, config, count, notes), encoding="utf-8")
         write_json(work / CONFIG, config)
@@ -166,8 +174,8 @@ def load_adapter(folder: Path, source: LoadedModel, where: object = "the base") 
         parameter.requires_grad_(parameter.requires_grad or name in found)
     _fill(folder, learner, given, found)
     tokenizer = models.fitting_tokenizer(source.tokenizer, recipe.model, recipe.objectives)
-    told = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else source.generation
-    return LoadedModel(recipe, learner, tokenizer, told)
+    generation, task = read_usage(folder)
+    return LoadedModel(recipe, learner, tokenizer, generation or source.generation, task or source.task)
 
 
 def merged(model: LoadedModel) -> LoadedModel:

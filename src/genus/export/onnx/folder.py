@@ -80,7 +80,8 @@ def write(
     with TemporaryDirectory(prefix="genus-") as work:
         trial, graphs = Path(work) / "model", Path(work) / "graphs"
         graphs.mkdir()
-        save(trial, model.recipe, model.learner, model.tokenizer, notes, generation=model.generation)
+        save(trial, model.recipe, model.learner, model.tokenizer, notes, generation=model.generation,
+             task=model.task)  # fmt: skip
         segmented = "token_type_ids" in read_json(trial / "tokenizer_config.json")["model_input_names"]
         write_graph(what, graphs / GRAPH, name, segmented=segmented)
         differences = compared(graphs / GRAPH, what, model, segmented=segmented)

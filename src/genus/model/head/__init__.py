@@ -27,9 +27,9 @@ class Output(Part, ABC):
         """
 
     @property
-    def label_smoothing(self) -> float:
-        """ε of its loss, for losses that compute logits themselves and cannot smooth."""
-        return 0.0
+    def likelihood_alone(self) -> bool:
+        """Whether its loss is the negative log-likelihood alone, as where losses compute logits themselves."""
+        return True
 
     @abstractmethod
     def build(self, model: Model, vocab_size: int) -> OutputLayer:
@@ -76,7 +76,7 @@ class OutputLayer(nn.Module, ABC):
             sample: whether to sample a token from the softmax per target; the samples have no gradient.
 
         Returns:
-            `loss`, the summed negative log-likelihood in nats; `nll`, the same without label smoothing, if the loss has
-            it; `correct`, the number of labels with the highest logit, if it is cheap to compute; `sampled` (M,) if
-            requested.
+            `loss`, the summed negative log-likelihood in nats, with what is added to it; `nll`, the same without that,
+            if anything is, such as label smoothing; `z_loss`, if that is added; `correct`, the number of labels with
+            the highest logit, if it is cheap to compute; `sampled` (M,) if requested.
         """

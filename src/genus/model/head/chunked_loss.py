@@ -36,11 +36,13 @@ def likelihood(
     *,
     sample: bool = False,
     smoothing: float = 0.0,
+    z_loss: float = 0.0,
     classes: int | None = None,
 ) -> dict[str, Tensor]:
     """Return the cross-entropy loss: the summed negative log-likelihood of the labels under softmax(x Wᵀ + b).
 
     With label smoothing, the loss of a target is (1 - smoothing) nll + smoothing · mean over the classes of -log p.
+    With a z-loss, z_loss · (log Z)² is added, where Z = Σ exp(logit) over the classes normalizes the softmax.
 
     If all logits fit into one chunk they are kept for the backward pass. Else the gradients of each chunk are computed
     in the forward pass: three products per chunk in all, as without chunks, and no tensor of size (M, V) is kept.
@@ -52,44 +54,52 @@ def likelihood(
         targets: labels, and their weights, if any.
         sample: whether to sample a token from the softmax per target; the samples have no gradient.
         smoothing: the weight of the mean over all classes; 0 for none.
+        z_loss: the weight of (log Z)²; 0 for none.
         classes: the number of classes, the first rows of the matrix; None: all of its rows.
 
     Returns:
         `loss` in nats, `correct`, the number of labels that are the argmax, and `sampled` (M,) if requested; with label
-        smoothing also `nll`, the negative log-likelihood without it, which has no gradient.
+        smoothing or a z-loss also `nll`, the negative log-likelihood without either, and with the latter `z_loss`, the
+        sum of z_loss · (log Z)²; these two have no gradient.
     """
     classes = len(weight_VE) if classes is None else classes
     rows = chunk_rows(len(states_ME), len(weight_VE))
     if rows < len(states_ME):
         share_M = targets.counted().float() if targets.weight is None else targets.weight.float()
         graded = torch.is_grad_enabled()
-        loss, nll, correct, sampled = ChunkedLikelihood.apply(  # type: ignore[no-untyped-call]
-            states_ME, weight_VE, bias_V, targets.label, share_M, rows, graded, sample, smoothing, classes
+        loss, nll, square, correct, sampled = ChunkedLikelihood.apply(  # type: ignore[no-untyped-call]
+            states_ME, weight_VE, bias_V, targets.label, share_M, rows, graded, sample, smoothing, z_loss, classes
         )
         correct = correct if targets.weight is not None else correct.long()
-        found = {"loss": loss, "correct": correct} | ({"nll": nll} if smoothing else {})
+        found = {"loss": loss, "correct": correct} | ({"nll": nll} if smoothing or z_loss else {})
+        found |= {"z_loss": z_loss * square} if z_loss else {}
         return found | ({"sampled": sampled} if sample else {})
     logits_MV = F.linear(states_ME, weight_VE, bias_V)
-    if smoothing:
-        found = smoothed(logits_MV[:, :classes], targets, smoothing)
+    if smoothing or z_loss:
+        found = regularized(logits_MV[:, :classes], targets, smoothing, z_loss)
     else:
         found = dict(zip(("loss", "correct"), classified(logits_MV, targets), strict=True))
     return found | ({"sampled": drawn(logits_MV)} if sample else {})
 
 
-def smoothed(logits_MV: Tensor, targets: Targets, smoothing: float) -> dict[str, Tensor]:
-    """Return `loss`, the summed cross-entropy of smoothed labels in nats, and `nll` and `correct` of the labels.
+def regularized(logits_MV: Tensor, targets: Targets, smoothing: float, z_loss: float) -> dict[str, Tensor]:
+    """Return `loss`, the summed cross-entropy of smoothed labels with the z-loss in nats, and what `likelihood` tells.
 
     The smoothed label is 1 - smoothing + smoothing / V at the label, and smoothing / V at every other class.
 
-    Source: Szegedy et al. 2016, section 7.
+    Sources: Szegedy et al. 2016, section 7; T5X, released code, losses.py, cross_entropy_with_logits.
     """
     logs_MV = logits_MV.float().log_softmax(-1)
     nll_M = -logs_MV.gather(1, targets.label.clamp(min=0)[:, None])[:, 0]
     loss_M = (1 - smoothing) * nll_M - smoothing * logs_MV.mean(-1)
     hit_M = logs_MV.detach().argmax(-1) == targets.label
     correct = hit_M.sum() if targets.weight is None else (hit_M * targets.weight).sum()
-    return {"loss": targets.total(loss_M), "nll": targets.total(nll_M.detach()), "correct": correct}
+    found = {"nll": targets.total(nll_M.detach()), "correct": correct}
+    if z_loss:
+        square_M = z_loss * logits_MV.float().logsumexp(-1) ** 2
+        loss_M = loss_M + square_M
+        found["z_loss"] = targets.total(square_M.detach())
+    return {"loss": targets.total(loss_M)} | found
 
 
 def classified(logits_MV: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -133,16 +143,17 @@ class ChunkedLikelihood(torch.autograd.Function):
         graded: bool,
         sample: bool,
         smoothing: float,
+        z_loss: float,
         classes: int,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the loss, that without smoothing, the weight of correct labels, and samples.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss, the negative log-likelihood, Σ (log Z)², the weight of correct labels, and samples.
 
         Products are in autocast's dtype.
         """
         kind = states_ME.device.type
         rounded = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VE.dtype
         weight, bias = weight_VE.to(rounded), None if bias_V is None else bias_V.to(rounded)
-        nll, even, correct = (share_M.new_zeros(()) for _ in range(3))
+        nll, even, square, correct = (share_M.new_zeros(()) for _ in range(4))
         sampled_M = torch.empty_like(label_M)
         gradients = _zeros(states_ME, weight_VE, bias_V) if graded else None
         with torch.autocast(kind, enabled=False):
@@ -155,19 +166,20 @@ class ChunkedLikelihood(torch.autograd.Function):
                     sampled_M[at] = drawn(logits)
                 correct += (share * (logits.argmax(-1) == label[:, 0])).sum()
                 logs = logits.log_softmax(-1)
+                log_z = (logits.gather(1, label) - logs.gather(1, label))[:, 0]
                 del logits
                 nll -= (share * logs.gather(1, label)[:, 0]).sum()
                 if smoothing:
                     even -= (share * logs[:, :classes].mean(-1)).sum()
+                if z_loss:
+                    square += (share * log_z**2).sum()
                 if gradients is not None:
-                    slope = logs.exp_()
-                    slope.scatter_add_(1, label, slope.new_full((), smoothing - 1.0).expand(label.shape))
-                    if smoothing:
-                        slope[:, :classes] -= smoothing / classes
+                    slope = _slope(logs, label, log_z, smoothing, z_loss, classes)
                     _accumulate(gradients, at, slope.mul_(share[:, None]).to(rounded), states, weight)
         ctx.save_for_backward(*(gradients or ()))
-        ctx.mark_non_differentiable(nll, correct, sampled_M)
-        return (1 - smoothing) * nll + smoothing * even, nll, correct, sampled_M
+        ctx.mark_non_differentiable(nll, square, correct, sampled_M)
+        loss = (1 - smoothing) * nll + smoothing * even + z_loss * square
+        return loss, nll, square, correct, sampled_M
 
     @staticmethod
     @once_differentiable
@@ -175,13 +187,27 @@ class ChunkedLikelihood(torch.autograd.Function):
         """Return the gradients that the forward pass computed, times that of the loss."""
         states_ME, weight_VE, bias_V = ctx.saved_tensors
         wanted = (states_ME, weight_VE, bias_V if ctx.needs_input_grad[2] else None)
-        return (*(None if one is None else one * loss.to(one.dtype) for one in wanted), *[None] * 7)
+        return (*(None if one is None else one * loss.to(one.dtype) for one in wanted), *[None] * 8)
 
 
 def _zeros(states_ME: Tensor, weight_VE: Tensor, bias_V: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return buffers to accumulate gradients of states, matrix and bias, the last even if there is no bias."""
     bias = weight_VE.new_zeros(len(weight_VE)) if bias_V is None else torch.zeros_like(bias_V)
     return torch.empty_like(states_ME), torch.zeros_like(weight_VE), bias
+
+
+def _slope(logs: Tensor, label: Tensor, log_z: Tensor, smoothing: float, z_loss: float, classes: int) -> Tensor:
+    """Return the gradient of the loss with respect to a chunk's logits (rows, V), in the memory of log p.
+
+    It is (1 + 2 z_loss log Z) p less the smoothed label, as ∂ log Z / ∂ logit = p.
+    """
+    slope = logs.exp_()
+    if z_loss:
+        slope *= (1 + 2 * z_loss * log_z)[:, None]
+    slope.scatter_add_(1, label, slope.new_full((), smoothing - 1.0).expand(label.shape))
+    if smoothing:
+        slope[:, :classes] -= smoothing / classes
+    return slope
 
 
 def _accumulate(

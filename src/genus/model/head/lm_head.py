@@ -15,7 +15,7 @@ from genus.model.cpu import few_rows_linear
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
 from genus.model.norm import LayerNorm, Norm
-from genus.part import Fraction, Part
+from genus.part import Fraction, Part, Positive
 
 if TYPE_CHECKING:
     from genus.batch import Targets
@@ -119,14 +119,43 @@ class LabelSmoothedLMHead(LMHead):
     """ε."""
 
     @property
-    def label_smoothing(self) -> float:
-        """ε."""
-        return self.smoothing
+    def likelihood_alone(self) -> bool:
+        """Whether ε is 0."""
+        return not self.smoothing
 
     def build(self, model: Model, vocab_size: int) -> LMHeadLayer:
         """Return the module."""
         made = super().build(model, vocab_size)
         made.smoothing = self.smoothing
+        return made
+
+
+class ZLossLMHead(LabelSmoothedLMHead):
+    """Language-model head whose loss has a z-loss: z (log Z)² is added to the cross-entropy of each target.
+
+    Z = Σ exp(logit) is the normalizer of the softmax, which is drawn to 1, so that logits do not drift away from 0.
+    Metrics have the sum of z (log Z)² as `z_loss`, and the negative log-likelihood without it as `nll`, of which
+    perplexity and bits per byte are computed. Labels are not smoothed unless ε is given.
+
+    Source: T5's released code, test_data/operative_config.gin (z_loss) with mesh_tensorflow/transformer/transformer.py;
+    Chowdhery et al. 2022 (PaLM), section 5. Deviation: T5's code leaves it out where a loss is evaluated, as metrics do
+    here with `nll`; the loss of held-out text has it, as in T5X.
+    """
+
+    smoothing: Fraction = 0.0
+    """ε (PaLM, section 5: no label smoothing; operative_config.gin: 0)."""
+    z_loss: Positive = 1e-4
+    """z (operative_config.gin: 0.0001; PaLM, section 5: 10^-4)."""
+
+    @property
+    def likelihood_alone(self) -> bool:
+        """False."""
+        return False
+
+    def build(self, model: Model, vocab_size: int) -> LMHeadLayer:
+        """Return the module."""
+        made = super().build(model, vocab_size)
+        made.z_loss = self.z_loss
         return made
 
 
@@ -139,6 +168,8 @@ class LMHeadLayer(OutputLayer):
     bias: Tensor | None
     smoothing: float = 0.0
     """ε of label smoothing."""
+    z_loss: float = 0.0
+    """Weight of (log Z)²."""
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
         super().__init__()
@@ -167,10 +198,12 @@ class LMHeadLayer(OutputLayer):
         return few_rows_linear(self.states(hidden_MH), self.weight, self.bias)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
-        """Return `loss` and `correct` of the cross-entropy, `nll` if labels are smoothed, `sampled` if requested."""
-        smoothing, classes = self.smoothing, len(self.weight)
-        states_ME, filled = self.states(hidden_MH), self.filled(hidden_MH)
-        return likelihood(states_ME, *filled, targets, sample=sample, smoothing=smoothing, classes=classes)
+        """Return `loss` and `correct`; `nll` if there is more than the likelihood, `z_loss`, `sampled` if requested."""
+        states_ME, filled, classes = self.states(hidden_MH), self.filled(hidden_MH), len(self.weight)
+        smoothing, z_loss = self.smoothing, self.z_loss
+        return likelihood(
+            states_ME, *filled, targets, sample=sample, smoothing=smoothing, z_loss=z_loss, classes=classes
+        )
 
     def states(self, hidden_MH: Tensor) -> Tensor:
         """Return the inputs (M, E) of the output matrix."""

@@ -134,11 +134,11 @@ class DistilledMaskedLM(MaskedLM, Distillation):
         return MaskedLM(masking=self.masking, output=self.output)
 
     def check(self, model: Model) -> None:
-        """Check that the masked language model fits the model, and that its labels are not smoothed (ValueError)."""
+        """Check that the masked language model fits the model, and that its loss has nothing added (ValueError)."""
         super().check(model)
-        if self.output.label_smoothing:
+        if not self.output.likelihood_alone:
             raise ValueError("objectives: DistilledMaskedLM does not smooth labels, which its teacher's distributions "
-                             "take the place of; take output=LMHead")  # fmt: skip
+                             "take the place of, and has no z-loss; take output=LMHead")  # fmt: skip
 
     def with_teacher(self, model: Model, objectives: Sequence[Objective]) -> Self:
         """Return the objective with a masked language model as its teacher.

@@ -63,6 +63,6 @@ class LanguageModelHead(Head):
         return {"logits": self.lm_head(self.predicting(states, batch))}
 
     def forward(self, network: Network, states: States, batch: Batch) -> Sums:
-        """Return the summed loss in nats, and `.../correct` and `.../nll` if the output layer computes them."""
+        """Return the summed loss in nats, and `.../correct` and others if the output layer computes them."""
         found = self.lm_head.loss(self.predicting(states, batch), batch.targets[self.target])
         return {self.loss: found.pop("loss"), **{f"{self.loss}/{name}": value for name, value in found.items()}}

@@ -17,13 +17,14 @@ from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.model.cost import ComponentCost, linear_cost
 from genus.model.head.chunked_loss import classified
+from genus.model.layer_mix import LayerMix, chosen_states  # a choice is read by its annotation
 from genus.model.lstm import LSTM
 from genus.model.lstm_layer import LSTMLayer
 from genus.model.recurrence import Steps
 from genus.objectives import Head, Sums
 from genus.objectives.supervised.crf import LinearChainCRF
 from genus.objectives.supervised.token import TokenClassification
-from genus.part import Count, Depth
+from genus.part import Count, Natural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,18 +40,25 @@ Spans = list[tuple[int, int]]
 class RecurrentTokenClassification(TokenClassification):
     """Token classification: P = W LSTM(d(h)) + b over the words of a sequence, h: first pieces' states, d: dropout.
 
-    The loss is -Σ log softmax(P)[tag], or with `crf` -log p(tags | P) of `LinearChainCRF`. Words are decided on one by
-    one, or with `crf` as the sequence's best tags together.
+    Without layers of an LSTM, P = W d(h) + b. h is of the last layer, or made of several by `mix`. The loss is
+    -Σ log softmax(P)[tag], or with `crf` -log p(tags | P) of `LinearChainCRF`. Words are decided on one by one, or with
+    `crf` as the sequence's best tags together.
     """
 
     of_one_sequence: ClassVar[bool] = False
     teachable: ClassVar[bool] = False
 
-    layers: Depth = 2
-    """Layers of the LSTM, of which each reads both directions of the one below."""
+    layers: Natural = 2
+    """Layers of the LSTM, of which each reads both directions of the one below; 0: none."""
     size: Count = 768
     """Dimension of a direction's states."""
     crf: bool = False
+    mix: LayerMix | None = None
+    """How the head reads several layers of the network; None: it reads the last one."""
+
+    def width(self, model: Model) -> int:
+        """Return the dimension of h."""
+        return model.width if self.mix is None else self.mix.width(model.width)
 
     def build(self, model: Model, vocab_size: int) -> Head:
         """Build the LSTM, the linear layer and the random field."""
@@ -62,9 +70,9 @@ class RecurrentTokenClassification(TokenClassification):
 
     def cost(self, model: Model, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token, as if each were the first of a word."""
-        total = linear_cost(2 * self.size, self.outputs, self.biased)
+        total = linear_cost(2 * self.size if self.layers else self.width(model), self.outputs, self.biased)
         for layer in range(self.layers):
-            inputs = 2 * self.size if layer else model.width
+            inputs = 2 * self.size if layer else self.width(model)
             both = linear_cost(inputs, 4 * self.size) + linear_cost(self.size, 4 * self.size, bias=False)
             total = total + both.repeated(2)
         return total + ComponentCost(self.crf * self.outputs * (self.outputs + 2))
@@ -98,12 +106,18 @@ class RecurrentHead(Head):
     def __init__(self, choice: RecurrentTokenClassification, model: Model) -> None:
         super().__init__()
         self.choice, self.target, (self.loss,) = choice, choice.target, choice.losses
-        sizes = [model.width, *[2 * choice.size] * (choice.layers - 1)]
-        self.layers = nn.ModuleList(LSTMLayer(choice.layer(inputs), 0) for inputs in sizes)
+        self.mix = None if choice.mix is None else choice.mix.build()
+        sizes = [choice.width(model), *[2 * choice.size] * choice.layers]
+        self.layers = nn.ModuleList(LSTMLayer(choice.layer(inputs), 0) for inputs in sizes[:-1])
         self.dropout = nn.Dropout(choice.rate)
-        self.classes = nn.Linear(2 * choice.size, choice.outputs, bias=choice.biased)
+        self.classes = nn.Linear(sizes[-1], choice.outputs, bias=choice.biased)
         self.crf = LinearChainCRF(choice.outputs) if choice.crf else None
         model.initialize(self)
+
+    @property
+    def reads_layers(self) -> bool:  # type: ignore[override]
+        """Whether it reads several layers."""
+        return self.mix is not None
 
     def compile_units(self) -> list[nn.Module]:
         """Return nothing: a compiler would write out every step."""
@@ -151,7 +165,7 @@ class RecurrentHead(Head):
 
     def _scores(self, states: States, targets: Targets, spans: Spans) -> Tensor:
         """Return P (M, K); for padding targets anything."""
-        x = states[targets.stream][targets.index.clamp(min=0)]
+        x = self._read(states, targets)
         steps = [Steps.over(spans, x.device, backward=backward) for backward in (False, True)]
         for layer in self.layers:
             begin = x.new_zeros(len(spans), self.choice.size)
@@ -159,6 +173,14 @@ class RecurrentHead(Head):
             x = torch.cat([each.returned(h, len(x)) for each, h in zip(steps, found, strict=True)], -1)
         scores: Tensor = self.classes(self.dropout(x))
         return scores
+
+    def _read(self, states: States, targets: Targets) -> Tensor:
+        """Return h (M, ...) of words."""
+        index = targets.index.clamp(min=0)
+        if self.choice.mix is None or self.mix is None:
+            return states[targets.stream][index]
+        mixed: Tensor = self.mix(*(one[index] for one in chosen_states(states, self.choice.mix.layers)))
+        return mixed
 
 
 def sequences(targets: Targets, packed: Packed) -> Spans:

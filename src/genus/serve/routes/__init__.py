@@ -1,1 +1,1 @@
-"""Routes by the protocol that their clients speak: each module has a router over the application's service."""
+"""Routes by the protocol that their clients speak: a module's router is over the application's service."""

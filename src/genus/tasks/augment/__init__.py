@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from genus.part import Natural, Part
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genus.objectives.supervised import FineTuned
     from genus.tasks import Task
     from genus.tasks.dataset import LabeledRow
+    from genus.tasks.splits import Split
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,21 @@ class Augmentation(Part, ABC):
             UsageError: it is not said which.
         """
 
-    def objective(self, objective: FineTuned) -> FineTuned:
+    def split(self, train: Split, given: FewLabels) -> Split:
+        """Return the training rows with what is learned beside them: by default with the further ones.
+
+        Raises:
+            GenusError: a file or a model that it needs cannot be used.
+            UsageError: it is not said which.
+        """
+        return replace(train, rows=[*train.rows, *self.further(given)])
+
+    def objective(self, objective: FineTuned, passed: int) -> FineTuned:
         """Return the objective that is trained; by default the task's own.
+
+        Args:
+            objective: the task's.
+            passed: the examples that all of training passes, each as often as it comes.
 
         Raises:
             UsageError: the task's loss cannot be changed so.

@@ -14,6 +14,7 @@ from genus.tasks.augment.models import read_model
 from genus.tasks.augment.texts import ChangedTexts
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.predict import objective_of
+from genus.tasks.remembered import remembered
 from genus.tasks.text_to_text import TextToText
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class BackTranslation(ChangedTexts):
     """Folder of a model that translates a text, trained as --task text-to-text or pretrained so."""
     back: str = ""
     """Folder of a model that translates it back."""
-    there_prefix: str = ""
-    """What stands before a text, as T5's `translate English to German: `."""
-    back_prefix: str = ""
-    """What stands before what `there` wrote."""
+    there_prefix: str | None = None
+    """What stands before a text, as T5's `translate English to German: `; None: what the folder remembers."""
+    back_prefix: str | None = None
+    """What stands before what `there` wrote; None: what the folder remembers."""
     decoding: Decoding = Sampling(temperature=0.8)
     copies: Count = 1
 
@@ -60,9 +61,14 @@ class BackTranslation(ChangedTexts):
         home = self._written("back", self.back, self.back_prefix, abroad, [other for _, other in keys])
         return [new or text for new, text in zip(home, texts, strict=True)]
 
-    def _written(self, choice: str, folder: str, prefix: str, texts: Sequence[str], keys: Sequence[int]) -> list[str]:
+    def _written(
+        self, choice: str, folder: str, prefix: str | None, texts: Sequence[str], keys: Sequence[int]
+    ) -> list[str]:
         """Return what a model writes for each text."""
         source = read_model(folder, choice)
+        if prefix is None:
+            known = remembered(source)
+            prefix = "" if known is None else known.source_prefix
         task = TextToText(texts=("text",))
         objective = objective_of(source, task)
         if SOURCE not in objective.adds:

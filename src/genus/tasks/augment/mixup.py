@@ -26,7 +26,7 @@ class Mixup(Augmentation):
         """Return no rows: what is mixed are states."""
         return []
 
-    def objective(self, objective: FineTuned) -> MixedClassification:
+    def objective(self, objective: FineTuned, passed: int) -> MixedClassification:
         """Return the objective with the loss of mixtures.
 
         Raises:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genus.errors import UsageError, say
+from genus.errors import say
 from genus.part import Count, SomeShare
 from genus.tasks.augment import Augmentation, FewLabels
-from genus.tasks.dataset import read
+from genus.tasks.augment.unlabeled import read_unlabeled
 from genus.tasks.predict import score
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ class SelfTraining(Augmentation):
             GenusError: the table cannot be used.
             UsageError: no table is named.
         """
-        if not self.unlabeled:
-            raise UsageError("augmentation: name a table of texts without labels with unlabeled=FILE")
-        rows = [replace(row, label=None) for row in read(Path(self.unlabeled), given.task, labeled=False)]
+        rows = read_unlabeled(self.unlabeled, given.task)
         found: list[LabeledRow] = []
         for number in range(1, self.rounds + 1):
             source = given.teach(found, f"round-{number}")
