@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 PYTHON = "python:3.12-slim"
 """The image that it begins with: a version that genus supports, of Docker's official images."""
 PORT = 8000
-HEALTH = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)"
+HEALTH = f"""
+from http.client import HTTPConnection
+asked = HTTPConnection("127.0.0.1", {PORT}, timeout=4)
+asked.request("GET", "/health")
+raise SystemExit(asked.getresponse().status != 200)
+"""
 """The slim image has no curl."""
 DOCKERFILE = """{mark} {version}
 FROM {python}
@@ -81,6 +86,6 @@ def _dockerfile(name: str, model: LoadedModel, *, graph: bool) -> str:
     extras = ",".join(["serve", *["export"] * graph, *["thai"] * thai])
     return DOCKERFILE.format(
         mark=MARK, version=version("genus"), python=PYTHON, extras=extras, port=PORT,
-        health=json.dumps(["python", "-c", HEALTH]),
+        health=json.dumps(["python", "-c", HEALTH.strip()]),
         command=json.dumps(["genus", "serve", f"{name}=/model", "--host", "0.0.0.0", "--port", str(PORT)]),
     )  # fmt: skip
