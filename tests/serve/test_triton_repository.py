@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -196,6 +198,17 @@ def test_what_is_wrong_is_an_error_of_its_own_request(
     assert many == "a batch of 5, of at most 4"
     assert isinstance(few, dict)
     assert server.infer("labels", {"text": [b"\xff"]}) == ["a text is no UTF-8"]
+
+
+def test_the_code_needs_tokenizers_alone(exported: Callable[[Path], FakeTriton], tmp_path: Path) -> None:
+    """It also runs on Python 3.10, which the Python backend's documentation names."""
+    exported(small_model(tmp_path / "labels", objective=OBJECTIVES["labels"]))
+    code = (tmp_path / "models" / "labels" / "1" / "model.py").read_text()
+    nodes = [*ast.walk(ast.parse(code, feature_version=(3, 10)))]
+    named = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    named |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    needed = {name.split(".")[0] for name in named} - sys.stdlib_module_names
+    assert needed == {"numpy", "tokenizers", "triton_python_backend_utils"}
 
 
 def smaller(config: Any) -> Any:
