@@ -112,7 +112,7 @@ def disable_malloc_trim() -> bool:
 
 
 def use_onednn_matmul() -> bool:
-    """Run float32 matrix products on CPUs in oneDNN, where that is faster and keeps the precision; return whether it is.
+    """Run float32 matrix products on CPUs in oneDNN, where that is faster and as exact; return whether it is.
 
     Precision "medium" means bfloat16 products on CPUs with matrix units (AMX). On others it means oneDNN's float32,
     which is as exact, and on AMD's with AVX-512 takes half the time of PyTorch's default, MKL. Intel's are faster with
