@@ -100,7 +100,7 @@ class GraphLearner(Learner):
         raise _fixed()
 
     def predicting(self, *ways: Prediction) -> None:
-        """Return None: a graph has the outputs of a task's head, which predicts no tokens."""
+        """Return None: a graph predicts no tokens of a text."""
 
     def auxiliary_models(self) -> NoReturn:
         """Raise a GenusError: nothing lies within a graph."""
