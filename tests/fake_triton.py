@@ -90,8 +90,6 @@ class FakeTriton:
         self.types = schema.DataType
         self.configurations, self.models, self.calls = {}, {}, list[int]()
         monkeypatch.setitem(sys.modules, "triton_python_backend_utils", self._backend())
-        monkeypatch.delitem(sys.modules, "genus.serve.triton.texts", raising=False)
-        monkeypatch.delitem(sys.modules, "genus.serve.triton.library", raising=False)
         for folder in sorted(repository.iterdir()):
             config = text_format.Parse((folder / "config.pbtxt").read_text(), schema.ModelConfig())
             assert config.name == folder.name

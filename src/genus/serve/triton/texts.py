@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
-import triton_python_backend_utils as triton
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +29,8 @@ def ask(graph: str, outputs: list[str], given: dict[str, NDArray[np.int64]]) -> 
     Raises:
         TritonModelException: the server gives an error in their place.
     """
+    import triton_python_backend_utils as triton  # which the server alone has
+
     response = triton.InferenceRequest(
         model_name=graph,
         requested_output_names=outputs,
@@ -80,6 +81,8 @@ class TextModel:
 
 def _rows(request: Any, names: list[str]) -> list[tuple[str, ...]] | str:
     """Return the texts or pairs of a request, or why they cannot be read."""
+    import triton_python_backend_utils as triton  # which the server alone has
+
     tensors = [triton.get_input_tensor_by_name(request, name) for name in names]
     try:
         columns = [[one.decode() for one in each.as_numpy().ravel()] for each in tensors if each is not None]
@@ -89,6 +92,8 @@ def _rows(request: Any, names: list[str]) -> list[tuple[str, ...]] | str:
 
 
 def _response(found: dict[str, NDArray[Any]] | str) -> Any:
+    import triton_python_backend_utils as triton  # which the server alone has
+
     if isinstance(found, str):
         return triton.InferenceResponse(output_tensors=[], error=triton.TritonError(found))
     return triton.InferenceResponse(output_tensors=[triton.Tensor(name, value) for name, value in found.items()])
