@@ -9,7 +9,6 @@ Legend: J entries of a packed batch, those of padding included.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -177,17 +176,19 @@ def choose(
     return "sdpa" if dropout else "flex"
 
 
-_plain: ContextVar[bool] = ContextVar("plain", default=False)
+_fused = True
+"""Whether fused kernels may be chosen for short rows; the compiler reads no other kind of state."""
 
 
 @contextmanager
 def plain_products() -> Iterator[None]:
     """Context manager: attention as products and a softmax, which a graph can have for rows of any length."""
-    token = _plain.set(True)
+    global _fused
+    before, _fused = _fused, False
     try:
         yield
     finally:
-        _plain.reset(token)
+        _fused = before
 
 
 def fused_is_faster(dtype: torch.dtype) -> bool:
@@ -198,7 +199,7 @@ def fused_is_faster(dtype: torch.dtype) -> bool:
     the time, and oneDNN takes longer to begin each of its small products.
     """
     by_mkl = dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
-    return by_mkl and not _plain.get()
+    return _fused and by_mkl
 
 
 def plan_attention(
