@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genus.cli.folders import model_folder
+from genus.cli.folders import model_folder, model_name
 from genus.cli.options import Running, generating_run
 from genus.errors import UsageError
 
@@ -51,10 +51,7 @@ def serve(
 
     Where the environment has GENUS_SERVE_TOKEN, requests must bear it (Authorization: Bearer ...).
     """
-    from importlib.util import find_spec
-
-    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
-        raise UsageError(MISSING)
+    needed()
     from genus import catalog
     from genus.processes import cores
     from genus.serve.limits import Limits
@@ -72,6 +69,18 @@ def serve(
     run_server(Serving(sources, limits, run, workers, tuple(origin), threads), host, port)
 
 
+def needed() -> None:
+    """Check that the libraries of the extra `serve` are installed.
+
+    Raises:
+        UsageError: one is not.
+    """
+    from importlib.util import find_spec
+
+    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise UsageError(MISSING)
+
+
 def _source(given: str) -> "Source":
     """Return a model by its folder and its name, which is that of the folder, or of the run, where none is given."""
     from genus.serve.models import Source
@@ -82,6 +91,4 @@ def _source(given: str) -> "Source":
     path = Path(folder)
     if not path.exists():
         raise UsageError(f"{folder}: there is no such folder")
-    resolved = path.resolve()
-    usual = resolved.parent.name if resolved.name == "model" else resolved.name
-    return Source(name or usual, model_folder(path))
+    return Source(name or model_name(path), model_folder(path))
