@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="asks /proc for worker processes")
 PATIENCE = 120
 """Seconds for what takes two on a free core."""
-LIMITS = ["--limit", "seconds=30"]
-LONG = {"texts": ["the old river runs"] * 256}
-"""A request of many forward passes."""
+LIMITS = ["--limit", "seconds=60"]
+LONG = {"texts": [f"{number} old river runs to the sea " * 16 for number in range(250)]}
+"""A request of many forward passes; equal texts would be computed once."""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,13 @@ class Server:
     def status(self, path: str, seconds: float = PATIENCE) -> int:
         """The status of an answer; 0: there is none."""
         try:
-            return httpx.get(self.url + path, timeout=seconds).status_code
+            return self.ask("GET", path, timeout=seconds).status_code
         except httpx.TransportError:
             return 0
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """The answer on a connection of its own."""
+        return httpx.request(method, self.url + path, verify=False, **{"timeout": PATIENCE} | options)
 
     def workers(self) -> set[int]:
         """The worker processes that are alive."""
@@ -116,15 +120,15 @@ def wait(until: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE
     while not until():
         assert time.monotonic() < end, what
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
-def ask_in_thread(url: str) -> tuple[threading.Thread, list[int]]:
+def ask_in_thread(server: Server) -> tuple[threading.Thread, list[int]]:
     """Send a long request; its status comes into the list."""
     statuses: list[int] = []
 
     def ask() -> None:
-        statuses.append(httpx.post(f"{url}/api/likelihood", json=LONG, timeout=PATIENCE).status_code)
+        statuses.append(server.ask("POST", "/api/likelihood", json=LONG).status_code)
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -142,14 +146,14 @@ def test_what_is_asked_is_answered_before_the_end(folder: Path, tmp_path: Path, 
         assert server.status("/v2/health/live") == 200
         wait(lambda: server.status("/health") == 200, "the server becomes ready")
         assert server.status("/v2/health/ready") == 200
-        thread, statuses = ask_in_thread(server.url)
-        wait(lambda: httpx.get(f"{server.url}/api/load").json()["requests"] == 1, "a request is worked on")
+        thread, statuses = ask_in_thread(server)
+        wait(lambda: server.ask("GET", "/api/load").json()["requests"] == 1, "a request is worked on")
         begun = time.monotonic()
         server.process.send_signal(number)
         wait(lambda: server.status("/health") == 0, "new requests are refused")
         assert not statuses
         found, said = server.ended()
-        assert time.monotonic() - begun < 32
+        assert time.monotonic() - begun < 62
         thread.join()
     assert statuses == [200]
     assert found == code
@@ -182,18 +186,18 @@ def test_a_worker_that_dies_is_replaced(folder: Path, tmp_path: Path) -> None:
         assert answers_alone(server, other, third)
         said = server.log.read_text()
         assert f"worker process {one} ended by signal 9; another one is started\n" in said
-        asked = [ask_in_thread(server.url) for _ in range(4)]
-        wait(lambda: running(server) >= 4, "requests are worked on")
+        asked = [ask_in_thread(server) for _ in range(2)]
+        wait(lambda: running(server) == 2, "requests are worked on")
         server.process.send_signal(signal.SIGTERM)
         wait(lambda: server.status("/health") == 0, "new requests are refused")
         code, said = server.ended()
         for thread, _ in asked:
             thread.join()
-    assert [statuses for _, statuses in asked] == [[200]] * 4
+    assert [statuses for _, statuses in asked] == [[200]] * 2
     assert code == 0
     assert "Traceback" not in said
     assert not any(map(alive, (one, other, third)))
-    assert said.count('"route": "/api/likelihood", "status": 200') == 4, "workers log requests"
+    assert said.count('"route": "/api/likelihood", "status": 200') == 2, "workers log requests"
 
 
 def answers_alone(server: Server, stopped: int, asked: int) -> bool:
@@ -201,14 +205,14 @@ def answers_alone(server: Server, stopped: int, asked: int) -> bool:
     os.kill(stopped, signal.SIGSTOP)
     try:
         wait(lambda: server.status("/health", 10) == 200, f"worker {asked} is ready")
-        return httpx.post(f"{server.url}/embed", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
+        return server.ask("POST", "/embed", json={"inputs": "a"}).status_code == 200
     finally:
         os.kill(stopped, signal.SIGCONT)
 
 
 def running(server: Server) -> float:
     """Requests that all workers work on, without that which asks."""
-    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    lines = server.ask("GET", "/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith("genus_running_requests")) - 1
 
 
@@ -247,7 +251,7 @@ def test_what_cannot_be_served_is_one_line(
     Path("empty").mkdir()
     with listen("127.0.0.1", 0) as used:
         port = used.getsockname()[1]
-        for words, code, says in [
+        cases: list[tuple[list[object], int, str]] = [
             (["nowhere"], 2, "nowhere: there is no such folder"),
             ([folder, folder], 2, "two models are called 'lm'"),
             ([folder, "--port", port], 1, f"--port: {port} is in use"),
@@ -255,15 +259,15 @@ def test_what_cannot_be_served_is_one_line(
             ([folder, "--port", 65536], 2, "--port: expected 0 to 65535"),
             ([folder, "--workers", 0], 2, "--workers: expected at least 1"),
             ([folder, "--limit", "slots=0"], 2, "slots"),
-        ]:
-            assert main(["serve", *map(str, words)]) == code
+        ]
+        for words, code, says in cases:
+            assert main(["serve", *[str(word) for word in words]]) == code
             said = capsys.readouterr()
             assert said.out == ""
             assert len(said.err.splitlines()) == 1
             assert says in said.err
     assert main(["serve", "empty", "--port", "0"]) == 1
-    assert errors(said := capsys.readouterr().err) == [said.rstrip("\n")]
-    assert "empty" in said
+    assert capsys.readouterr().err == "genus: error: empty/config.json: there is no such file\n"
 
 
 def test_the_address_takes_connections_once_it_is_told() -> None:
