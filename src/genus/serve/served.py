@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from genus.errors import GenusError, UsageError, heard
-from genus.evaluate.fill import Completion, fill_mask
+from genus.evaluate.fill import BLANK, Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.token_prediction import Predictor
 from genus.generate.reader import writing
@@ -48,6 +48,8 @@ Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
 YIELDED = 1e-3
 """Seconds in which a request of many passes leaves the lock to others: a lock is not fair."""
+NUMBER = 20
+"""Bytes of a number in JSON, about."""
 SPLADE_TOKENS = 2048
 """Token positions of a pass that has the logits of all of them: few enough for memory."""
 LABEL = "LABEL_0"
@@ -183,6 +185,17 @@ class Served:
         ticket.texts += len(texts)
         ticket.check()
 
+    def bear(self, size: int) -> None:
+        """Check that an answer of so many bytes, about, may be given, before it is made.
+
+        Raises:
+            Refused: it is too large.
+        """
+        if size > (most := self.limits.answer_bytes):
+            raise Refused(
+                413, f"an answer of about {size:,} bytes, of which it may have {most:,}; ask for less at once"
+            )
+
     def _take_alike(self, texts: Sequence[tuple[str, ...]]) -> None:
         """Take texts that all are single, or all are pairs, or lists; lists of words differ in length."""
         self.take(texts)
@@ -227,6 +240,7 @@ class Served:
         """
         model = self._embedder(texts)
         rows = encoded(model, texts, STATES, prompt_of(model, prompt))
+        self.bear(int(rows.lengths.sum()) * model.recipe.model.width * NUMBER)
         return self.inference.run(works(EveryToken, self.states, rows))
 
     def embed_terms(self, texts: Sequence[Text], *, prompt: str | None = None) -> NDArray[np.float32]:
@@ -241,7 +255,9 @@ class Served:
             raise Refused(404, f"model {self.name!r} weighs no terms: it has no masked language model")
         learner, target = self.terms
         rows = encoded(model, texts, target, prompt_of(model, prompt))
-        return np.stack(self.inference.run(works(TermWeights, learner, rows), SPLADE_TOKENS))[:, : rows.vocabulary.size]
+        found = np.stack(self.inference.run(works(TermWeights, learner, rows), SPLADE_TOKENS))
+        self.bear(int(np.count_nonzero(found)) * 2 * NUMBER)
+        return found[:, : rows.vocabulary.size]
 
     def _embedder(self, texts: Sequence[Text]) -> LoadedModel:
         """Return the model that gives vectors, for a request that may be answered."""
@@ -316,10 +332,12 @@ class Served:
         """Return the most probable tokens for each mask of a text.
 
         Raises:
-            Refused: the model fills no masks.
+            Refused: the model fills no masks, or the answer is too large: each token has the whole text.
             UsageError: the text has no mask, or is too long.
         """
         self.need("fill")
+        mask = self.tokenizer.pieces[self.tokenizer.vocabulary.mask]
+        self.bear(BLANK.sub(lambda _: mask, text).count(mask) * top * (len(text) + 2 * NUMBER))
         return fill_mask(self.model.learner, self.tokenizer, text, top, self.longest, self.inference)
 
     def likelihood(self, texts: Sequence[str]) -> list[Likelihood]:
