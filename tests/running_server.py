@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import uvicorn
 
 from genus.objectives.pooling import First
 from genus.objectives.supervised.embedding import Prompt, SentenceEmbedder
 from genus.objectives.supervised.multi_label import MultiLabelClassification
 from genus.objectives.supervised.sequence import SequenceClassification, SequenceRegression
-from genus.serve.app import application
-from genus.serve.limits import Limits
-from genus.serve.models import Models, Source
-from genus.train.run import Run
-from serving import small_model
+from serving import running, small_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from genus.serve.limits import Limits
 
 HEADS = {
     "lm": None,
@@ -44,20 +38,8 @@ def model_folders(where: Path) -> dict[str, Path]:
 @contextmanager
 def served_models(folders: dict[str, Path], limits: Limits | None = None, **options: Any) -> Iterator[httpx.Client]:
     """Context manager: a client of a server of these models, which is ready."""
-    chosen = limits or Limits()
-    sources = [Source(name, folder) for name, folder in folders.items()]
-    app = application(Models(sources, chosen, Run(device="cpu", precision="float32")), chosen, **options)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=60) as client:
-        try:
-            while client.get("/health").status_code != httpx.codes.OK:
-                time.sleep(0.02)
-            yield client
-        finally:
-            server.should_exit = True
-            thread.join()
-            listening.close()
+    with (
+        running(folders, limits, **options) as address,
+        httpx.Client(base_url=f"http://{address}", timeout=60) as client,
+    ):
+        yield client

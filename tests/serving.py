@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import uvicorn
@@ -33,7 +33,7 @@ def small_model(folder: Path, name: str = "bert/tiny", objective: Objective | No
     tokenizer = replace(recipe.tokens, vocab_size=300).train(documents())
     recipe = replace(recipe, tokens=tokenizer.tokens)
     if objective is not None:
-        recipe = replace(recipe, objectives=(objective,))
+        recipe = replace(recipe, objectives=(objective,), stages=tuple(stage.whole() for stage in recipe.stages))
         tokenizer = fitting_tokenizer(tokenizer, recipe.model, (objective,))
     torch.manual_seed(seed)
     save(folder, recipe, recipe.learner(), tokenizer)
@@ -41,11 +41,17 @@ def small_model(folder: Path, name: str = "bert/tiny", objective: Objective | No
 
 
 @contextmanager
-def running(models: Mapping[str, Path], limits: Limits | None = None) -> Iterator[str]:
-    """Context manager: the address of a server of model folders by name, in a thread, once it is ready."""
+def running(models: Mapping[str, Path], limits: Limits | None = None, **options: Any) -> Iterator[str]:
+    """Context manager: the address of a server of model folders by name, in a thread, once it is ready.
+
+    Args:
+        models: folders by name.
+        limits: of the server.
+        options: further ones of `application`.
+    """
     limits = limits or Limits()
     sources = [Source(name, folder) for name, folder in models.items()]
-    app = application(Models(sources, limits, Run(device="cpu", precision="float32")), limits)
+    app = application(Models(sources, limits, Run(device="cpu", precision="float32")), limits, **options)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
     listening = listen("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.folders import model_folder
+from genus.cli.folders import model_folder, model_name
 from genus.cli.options import Running, generating_run
 from genus.errors import UsageError
 
@@ -48,10 +48,7 @@ def serve(
 
     Where the environment has GENUS_SERVE_TOKEN, requests must bear it (Authorization: Bearer ...).
     """
-    from importlib.util import find_spec
-
-    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
-        raise UsageError(MISSING)
+    needed()
     if workers < 1:
         raise UsageError(f"--workers: expected at least 1, got {workers}")
     if not 0 <= port <= 65535:
@@ -71,6 +68,18 @@ def serve(
     run_server(Serving(sources, limits, run, workers, tuple(origin), threads), host, port)
 
 
+def needed() -> None:
+    """Check that the libraries of the extra `serve` are installed.
+
+    Raises:
+        UsageError: one is not.
+    """
+    from importlib.util import find_spec
+
+    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise UsageError(MISSING)
+
+
 def _named(given: str) -> tuple[str, Path]:
     """Return a model's name, which is that of the folder, or of the run, where none is given, and its folder."""
     name, found, folder = given.partition("=")
@@ -79,6 +88,4 @@ def _named(given: str) -> tuple[str, Path]:
     path = Path(folder)
     if not path.exists():
         raise UsageError(f"{folder}: there is no such folder")
-    resolved = path.resolve()
-    usual = resolved.parent.name if resolved.name == "model" else resolved.name
-    return name or usual, model_folder(path)
+    return name or model_name(path), model_folder(path)

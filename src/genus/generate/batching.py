@@ -240,20 +240,25 @@ class ContinuousBatching:
                     stream.queue.put(error or ClosedError(CLOSED))
 
     def _awaited(self) -> bool:
-        """Wait until there is something to do, and take what has arrived; return false where it is time to end."""
+        """Wait until there is something to do; return false where it is time to end."""
         with self._changed:
             self._changed.wait_for(lambda: self._open or self._closing)
+            return bool(self._open) and not self._ending
+
+    def _admit(self) -> list[Stream]:
+        """Let what has arrived wait for its slots; return all that has not ended."""
+        with self._changed:
             while self._arrived:
                 stream = self._arrived.popleft()
                 self._of |= dict.fromkeys(stream.texts, stream)
                 self._slots.waiting.extend(stream.texts)
                 if stream.search is not None:
                     self._searches.append(stream)
-            return bool(self._open) and not self._ending
+            return list(self._open)
 
     def _round(self) -> None:
         """Make a forward pass for all texts that are generated token by token, and one for the first search."""
-        for stream in list(self._open):
+        for stream in self._admit():
             if stream.left():
                 self._end(stream, DeadlineError(LATE))
         if self._slots.running or self._slots.waiting:
@@ -266,6 +271,7 @@ class ContinuousBatching:
         slots = self._slots
         try:
             with self.lock, self.engine.reading():
+                self._admit()  # what has come while others used the model
                 found = slots.step()
         except Exception as error:
             for stream in {self._of[text]: None for text in slots.running or [slots.waiting[0]]}:

@@ -20,7 +20,7 @@ DRAINED = 64_000_000
 LINGER = 2.0
 """Seconds that are waited for more of it."""
 OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/page/{name}" for name in FILES))
-"""Paths that are read without a token: by a cluster that asks whether the server lives; the page, which asks for it."""
+"""Paths that are read without a token: those that tell a cluster whether the server lives, and the page."""
 
 
 class Unread(Exception):

@@ -22,6 +22,7 @@ from genus.serve import marks
 from genus.serve.batching import Batching
 from genus.serve.ticket import Refused, Ticket, current
 from genus.serve.tokenwise import STATES, EveryToken, TermWeights, Text, encoded, with_states, with_terms, works
+from genus.serve.writing import Writer
 from genus.tasks import task_of
 from genus.tasks.answer import outputs
 from genus.tasks.dataset import LabeledRow
@@ -31,14 +32,16 @@ from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from genus.export.folder import LoadedModel
+    from genus.generate import Piece
     from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
     from genus.serve.limits import Limits
+    from genus.serve.writing import Wish
     from genus.tasks import Task
     from genus.tasks.answer import Answer
     from genus.tokens.tokenizer import Tokenizer
@@ -72,6 +75,7 @@ class Served:
         self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
         self.model.learner.eval().to(device_of_run(run))
         self.inference = Batching(limits, lock, run.precision)
+        self.writer = Writer(model, limits, run.precision, lock)
 
     def warm(self) -> None:
         """Ask for something short and something long, so that what is set up once is there before the first request."""
@@ -85,6 +89,7 @@ class Served:
 
     def close(self) -> None:
         """Answer what waits, and end."""
+        self.writer.close()
         self.inference.close()
 
     @property
@@ -339,6 +344,15 @@ class Served:
         mask = self.tokenizer.pieces[self.tokenizer.vocabulary.mask]
         self.bear(BLANK.sub(lambda _: mask, text).count(mask) * top * (len(text) + 2 * NUMBER))
         return fill_mask(self.model.learner, self.tokenizer, text, top, self.longest, self.inference)
+
+    def write(self, wish: Wish) -> Iterator[Piece]:
+        """Yield the pieces of texts as they are written, after a prompt or for a source; see `Writer.write`.
+
+        Raises:
+            Refused: the model writes nothing.
+        """
+        self.need("generate", "write")
+        yield from self.writer.write(wish)
 
     def likelihood(self, texts: Sequence[str]) -> list[Likelihood]:
         """Return the log-likelihood of each text; of a model that reads both sides, the pseudo-log-likelihood.

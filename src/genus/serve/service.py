@@ -15,7 +15,7 @@ from genus.errors import heard
 from genus.serve.ticket import Refused, Ticket, busy, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from starlette.requests import Request
 
@@ -39,6 +39,14 @@ class Done(Generic[T]):
     """What is said of the request, such as how many texts lost their end, a line each."""
     tokens: int
     """Tokens that went through forward passes, special ones included."""
+
+
+@dataclass(frozen=True)
+class _Piece(Generic[T]):
+    """One value of a streamed answer; without one it is the last."""
+
+    value: tuple[()] | tuple[T] = ()
+    error: BaseException | None = None
 
 
 class Service:
@@ -83,6 +91,70 @@ class Service:
             ticket.gone.set()  # of a request that is cancelled; else nobody asks any more
             self.working -= 1
             self.tokens += ticket.tokens
+
+    async def stream(
+        self, request: Request, model: str | None, ask: Callable[[Served], Iterator[T]]
+    ) -> AsyncIterator[T]:
+        """Return what a model answers piece by piece; when the reader closes the iterator, the work ends.
+
+        The first piece is there before this returns, so that what is refused is refused by a status.
+
+        Args:
+            request: whose client may leave, which ends the work.
+            model: its name; None or empty: the first one.
+            ask: iterated in a thread of its own, with the model.
+
+        Raises:
+            Refused: as `call`; an error after the first piece is raised by the iterator.
+            GenusError: the model cannot answer that.
+        """
+        _check_characters(await request.body())
+        self.admit()
+        request.state.ticket = ticket = Ticket(time.monotonic() + self.limits.seconds)
+        watcher = asyncio.create_task(_watch(request, ticket))
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue["_Piece[T]"]()
+
+        def work() -> None:
+            def each(served: Served) -> None:
+                for value in ask(served):
+                    loop.call_soon_threadsafe(pieces.put_nowait, _Piece(value=(value,)))
+
+            try:
+                self._do(ticket, model, each)
+                last: _Piece[T] = _Piece()
+            except BaseException as error:
+                last = _Piece(error=error)
+            loop.call_soon_threadsafe(pieces.put_nowait, last)
+
+        loop.run_in_executor(self.pool, work)
+        try:
+            first = await pieces.get()
+            if first.error is not None:
+                raise first.error
+        except BaseException:
+            self._left(ticket)
+            raise
+        finally:
+            watcher.cancel()
+        return self._rest(first, pieces, ticket)
+
+    async def _rest(self, first: _Piece[T], pieces: asyncio.Queue[_Piece[T]], ticket: Ticket) -> AsyncIterator[T]:
+        """Yield the values of pieces until the last one."""
+        try:
+            piece = first
+            while piece.value:
+                yield piece.value[0]
+                piece = await pieces.get()
+            if piece.error is not None:
+                raise piece.error
+        finally:
+            self._left(ticket)
+
+    def _left(self, ticket: Ticket) -> None:
+        """Count a streamed request out, and end what is left of it."""
+        ticket.leave()
+        self.working -= 1
+        self.tokens += ticket.tokens
 
     def admit(self) -> None:
         """Count a request in, which its end counts out of `working`.
@@ -133,7 +205,7 @@ async def _watch(request: Request, ticket: Ticket) -> None:
     """Mark the ticket when the client leaves."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-    ticket.gone.set()
+    ticket.leave()
 
 
 def service_of(request: Request) -> Service:

@@ -6,8 +6,12 @@ import threading
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Refused(GenusError):
@@ -39,6 +43,8 @@ class Ticket:
     """Texts that were asked about so far."""
     model: str | None = None
     """The name of the model that answers."""
+    ends: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the client leaves, to end what it waits for."""
 
     @property
     def left(self) -> float:
@@ -49,6 +55,12 @@ class Ticket:
     def wanted(self) -> bool:
         """Whether an answer still finds somebody."""
         return not self.gone.is_set() and self.left > 0
+
+    def leave(self) -> None:
+        """Take note that the client has left; from any thread."""
+        self.gone.set()
+        for end in [*self.ends]:
+            end()
 
     def check(self) -> None:
         """Raise what ends a request that nobody waits for any more.

@@ -14,6 +14,7 @@ import numpy as np
 from genus.errors import UsageError
 from genus.objectives import Head, Learner
 from genus.tasks.answer import RowWork
+from genus.tasks.embed import tell
 from genus.tasks.encode import EncodedTexts, room_for
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ STATES = "states"
 
 
 def encoded(model: LoadedModel, texts: Sequence[Text], target: str, prompt: str = "") -> EncodedTexts:
-    """Tokenize single texts as for embedding; ids are taken as they are.
+    """Tokenize single texts as for embedding; ids are taken as they are. Say which were empty or cut.
 
     The template's special tokens are set around both. Ids may have them too, as other tokenizers give them.
 
@@ -47,6 +48,7 @@ def encoded(model: LoadedModel, texts: Sequence[Text], target: str, prompt: str 
     rows = [ids if isinstance(t, str) else [*ids, *_plain(tokenizer, t)] for t, ids in zip(texts, found, strict=True)]
     room = room_for(1, tokenizer.vocabulary, longest)
     over = np.array([len(ids) - room for ids in rows], np.int64)
+    tell(sum(not (t.strip() if isinstance(t, str) else t) for t in texts), int((over > 0).sum()), longest, prompt)
     kept: list[tuple[NDArray[np.int32], ...]] = [(np.array(ids[:room], np.int32),) for ids in rows]
     labels = np.zeros(len(kept), np.float32)
     return EncodedTexts(kept, labels, target, tokenizer.vocabulary, longest, over[over > 0])

@@ -54,9 +54,9 @@ def as_embedder(model: LoadedModel) -> LoadedModel:
         embedder_of(model)
     except GenusError:
         objective = SentenceEmbedder().continued((), model.recipe.model)
-        say("the model's folder has no pooling: vectors are the means of its last hidden states")
         head = objective.build(model.recipe.model, 0).to(device_of(model.learner))
         learner = Learner(model.learner.network, {objective.name: head}).eval()
+        say("the model's folder has no pooling: vectors are the means of its last hidden states")
         return replace(model, recipe=replace(model.recipe, objectives=(objective,)), learner=learner)
     return model
 
@@ -118,6 +118,11 @@ def embed_blocks(
             encoded = encode(model.tokenizer, given, np.zeros(len(block), np.float32), embedder.name, longest)
             empty, cut = empty + sum(not text.strip() for text in block), cut + len(encoded.cut)
             yield outputs(model.learner, model.recipe.model, encoded, engine, texts=False).values
+    tell(empty, cut, longest, prefix)
+
+
+def tell(empty: int, cut: int, longest: int, prefix: str = "") -> None:
+    """Say how many texts were empty, and how many were longer than `longest` tokens."""
     if empty:
         say(f"{empty:,} texts are empty; their vectors are those of special tokens{' and the prompt' * bool(prefix)}")
     if cut:

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002  # FastAPI reads annotations
+from starlette.responses import StreamingResponse  # noqa: TC002  # FastAPI reads annotations
 
+from genus.serve.routes.events import events
 from genus.serve.service import service_of
+from genus.serve.writing import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from genus.generate import Piece
     from genus.serve.served import Served
 
 
@@ -65,6 +69,28 @@ class Several(Body):
     """Single texts."""
 
     texts: list[str]
+
+
+class Writing(Body):
+    """A prompt that is continued, or a source for which a text is written; what is left out is as the model says."""
+
+    prompt: str
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    samples: Annotated[int, Field(ge=1, le=64)] = 1
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = Field(None, description="0: the likeliest token.")
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    beams: Annotated[int, Field(ge=1, le=64)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0)] | None = None
+    stream: bool = Field(False, description="Whether pieces are sent as they are written, as server-sent events.")
+
+    def wish(self) -> Wish:
+        """Return what is asked of a model."""
+        given = self.model_dump(exclude={"model", "truncate", "stream"})
+        return Wish(**given | {"stop": tuple(self.stop)})
 
 
 class Answered(BaseModel):
@@ -150,6 +176,27 @@ async def fill(request: Request, body: Masked) -> Answered:
 async def likelihood(request: Request, body: Several) -> Answered:
     """Return the log-likelihood of each text in nats, and the tokens and bytes by which it can be divided."""
     return await _answered(request, body, lambda served: [asdict(one) for one in served.likelihood(body.texts)])
+
+
+@router.post("/generate", response_model=None)
+async def generate(request: Request, body: Writing) -> Answered | StreamingResponse:
+    """Return texts after a prompt, or for a source; an event of a stream has `sample` and `text`, the last `reason`."""
+    wish = body.wish()
+    if body.stream:
+        pieces = await service_of(request).stream(request, body.model, lambda served: served.write(wish))
+        return events(_told(piece) async for piece in pieces)
+
+    def ask(served: Served) -> list[Any]:
+        served.need("generate", "write")
+        return [{"text": one.text, "reason": one.reason, "tokens": len(one.ids)} for one in served.writer.results(wish)]
+
+    return await _answered(request, body, ask)
+
+
+def _told(piece: Piece) -> dict[str, Any]:
+    """Return what an event says of a piece."""
+    ended = {} if piece.result is None else {"reason": piece.result.reason, "tokens": len(piece.result.ids)}
+    return {"sample": piece.sample, "text": piece.text, **ended}
 
 
 async def _answered(request: Request, body: Body, ask: Callable[[Served], list[Any]]) -> Answered:
