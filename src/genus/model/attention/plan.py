@@ -177,7 +177,7 @@ def choose(
 
 
 _fused = True
-"""Whether fused kernels may be chosen for short rows; the compiler reads no other kind of state."""
+"""Whether fused kernels may be chosen for short rows: the exporter cannot trace a look at PyTorch's settings."""
 
 
 @contextmanager
@@ -198,8 +198,7 @@ def fused_is_faster(dtype: torch.dtype) -> bool:
     of 32 to 128 tokens, with the backward pass 85 % of 128 and as long of 64 (Intel Xeon). In bfloat16 it takes twice
     the time, and oneDNN takes longer to begin each of its small products.
     """
-    by_mkl = dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
-    return _fused and by_mkl
+    return _fused and dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def plan_attention(
