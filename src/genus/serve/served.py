@@ -5,7 +5,6 @@ Every method may be called by any thread; what threads ask at the same time is c
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 
 Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
-YIELDED = 1e-3
-"""Seconds in which a request of many passes leaves the lock to others: a lock is not fair."""
 NUMBER = 20
 """Bytes of a number in JSON, about."""
 SPLADE_TOKENS = 2048
@@ -363,18 +360,8 @@ class Served:
         """
         self.need("likelihood")
         self.take(texts)
-
-        def pause(done: int, total: int) -> None:
-            """Between two passes, end what nobody waits for, and let others compute, who wait for the lock."""
-            current.get().check()
-            self.lock.release()
-            time.sleep(YIELDED)
-            self.lock.acquire()
-
-        with self.lock:
-            return log_likelihoods(
-                self.model.learner, self.tokenizer, texts, self.longest, self.run.precision, progress=pause
-            )
+        learner, precision = self.model.learner, self.run.precision
+        return log_likelihoods(learner, self.tokenizer, texts, self.longest, precision, engine=self.inference)
 
 
 def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
