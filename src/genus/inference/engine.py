@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from genus.objectives import answering, device_of
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from genus.examples import Example
     from genus.inference import Work
 
+T = TypeVar("T")
 TOKENS_AT_ONCE = 8192
 """Token positions of a forward pass: enough to keep a processor busy, few enough for its memory."""
 ROW = 128
@@ -55,6 +56,10 @@ class Inference:
             for place, answer in zip(chosen, self.forward([works[i] for i in chosen]), strict=True):
                 found[place] = answer
         return found
+
+    def alone(self, compute: Callable[[], T]) -> T:
+        """Return what a function computes that makes a forward pass of its own."""
+        return compute()
 
     def forward(self, works: Sequence[Work]) -> list[Any]:
         """Return the answers to works of one head, by one forward pass."""
