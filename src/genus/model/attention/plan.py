@@ -192,13 +192,15 @@ def plain_products() -> Iterator[None]:
 
 
 def fused_is_faster(dtype: torch.dtype) -> bool:
-    """Return whether the fused kernel of a CPU is faster for short rows too.
+    """Return whether the fused kernel of a CPU is faster for short rows too, in inference.
 
-    It is in float32 where MKL multiplies (see `cpu.use_onednn_matmul`): forward it takes 45 to 70 % of the time of rows
-    of 32 to 128 tokens, with the backward pass 85 % of 128 and as long of 64 (Intel Xeon). In bfloat16 it takes twice
-    the time, and oneDNN takes longer to begin each of its small products.
+    It is in float32 where MKL multiplies (see `cpu.use_onednn_matmul`): it takes 45 to 70 % of the time of rows of 32
+    to 128 tokens (Intel Xeon). In bfloat16 it takes twice the time, and oneDNN takes longer to begin each of its small
+    products.
     """
-    return _fused and dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    if not _fused or torch.is_grad_enabled():
+        return False
+    return dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def plan_attention(
