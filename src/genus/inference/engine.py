@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
+from genus.model.attention.plan import in_inference
 from genus.objectives import answering, device_of
 from genus.train.precision import autocast
 
@@ -67,7 +68,7 @@ class Inference:
         device = device_of(first.learner)
         batch, targets, order = packed(works)
         batch = batch.to(device)
-        with answering(first.learner), autocast(self.precision, device):
+        with answering(first.learner), autocast(self.precision, device), in_inference():
             batch = first.prepared(batch)
             outputs = first.learner.outputs(batch)[first.head]
         real = batch.targets[first.target].counted()
