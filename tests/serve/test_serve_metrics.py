@@ -92,6 +92,9 @@ def test_a_line_of_the_log_for_each_request(client: httpx.Client, caplog: pytest
     with caplog.at_level(logging.INFO, "genus.serve"):
         tokens = int(client.post("/embed", json={"inputs": [SECRET, "a"]}).headers["x-compute-tokens"])
         client.get(f"/{SECRET}")
+        until = time.monotonic() + 5  # a line is written when its answer has been sent
+        while sum(one.name == "genus.serve" for one in caplog.records) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
     lines = [json.loads(one.getMessage()) for one in caplog.records if one.name == "genus.serve"]
     assert [one.pop("ms") > 0 for one in lines] == [True, True]
     assert lines == [
