@@ -1,0 +1,53 @@
+"""Curations by name."""
+
+from __future__ import annotations
+
+from genus.curate import Curation
+from genus.curate.c4 import BadWords, C4Lines, FewSentences
+from genus.curate.duplicates import ExactDuplicates, RepeatedSpans
+from genus.curate.fineweb import FineWebQuality
+from genus.curate.gopher import GopherQuality, GopherRepetition
+from genus.curate.near_duplicates import NearDuplicates
+from genus.curate.repair import HtmlText, MaskedAddresses, Normalized, RepairedUnicode
+from genus.curate.source_code import CodexFiles
+from genus.errors import UsageError, near
+from genus.text.normalization import ThaiNormalization
+
+PRESETS = {
+    # Raffel et al. 2020, section 2.2; sentences are counted again at the end, as in the released code
+    "c4": Curation(steps=(C4Lines(), BadWords(), FewSentences(), RepeatedSpans(), FewSentences())),
+    # Rae et al. 2021, appendix A.1.1: quality, repetition, exact copies, near duplicates of a Jaccard index of 0.8
+    "gopher": Curation(
+        steps=(GopherQuality(), GopherRepetition(), ExactDuplicates(), NearDuplicates(words=13, edit=None))
+    ),
+    # Penedo et al. 2024, section 3; released code, datatrove, examples/fineweb.py
+    "fineweb": Curation(
+        steps=(
+            HtmlText(),
+            GopherRepetition(),
+            GopherQuality(),
+            C4Lines(end_punctuation=False),
+            FewSentences(),
+            FineWebQuality(),
+            NearDuplicates(values=112, rows=8, threshold=0.75, edit=None),
+            MaskedAddresses(telephone=None),
+        )
+    ),
+    # Lowphansirikul et al. 2021, section 3
+    "wangchanberta": Curation(steps=(Normalized(normalization=ThaiNormalization()), ExactDuplicates())),
+    # Chen et al. 2021, section 3.1: unique files
+    "code": Curation(steps=(CodexFiles(), ExactDuplicates())),
+    # ours: what any text can do with
+    "light": Curation(steps=(RepairedUnicode(), ExactDuplicates(), NearDuplicates())),
+}
+
+
+def load(name: str) -> Curation:
+    """Return a curation by its name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"--preset: there is no curation {name!r}.{near(name, [*PRESETS])}")
+    return PRESETS[name]
