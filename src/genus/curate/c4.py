@@ -112,6 +112,7 @@ class BadWords(DocumentFilter):
     def check(self) -> None:
         """Check that the list can be read and has a word."""
         if self.file is not None:
+            pattern.cache_clear()  # the file may have changed
             pattern(self.file, self.apart)
 
     def rule(self, text: str) -> str | None:

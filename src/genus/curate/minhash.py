@@ -27,12 +27,16 @@ def words_of(text: str) -> list[str]:
 
 def shingles(words: list[str], n: int) -> NDArray[np.uint64]:
     """Return the different hashes of the runs of n words, sorted; those of a shorter text are one run."""
-    n = min(n, len(words))
+    return np.unique(runs(words, min(n, len(words))))
+
+
+def runs(words: list[str], n: int) -> NDArray[np.uint64]:
+    """Return the hash of every run of n words in order; there is none in a shorter text."""
     hashes = np.fromiter(map(_word, words), np.uint64, len(words))
     found = np.zeros(max(0, len(words) - n + 1), np.uint64)
     for offset in range(n):
         found = mixed(found + hashes[offset : offset + len(found)])
-    return np.unique(found)
+    return found
 
 
 def signature(shingles: NDArray[np.uint64], values: int) -> NDArray[np.uint32]:

@@ -21,6 +21,9 @@ TELEPHONE = re.compile(
 )
 ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}(?![\w:])")
 
+UNICAST = ipaddress.ip_network("2000::/3")
+"""The IPv6 addresses that are given out (RFC 4291): others, such as `a::b`, are rather something else."""
+
 
 def library(name: str, why: str) -> Any:
     """Return a library of the extra `curate`.
@@ -104,6 +107,7 @@ class Normalized(Rewrite):
 def is_global(address: str) -> bool:
     """Return whether a text is an IP address that is valid everywhere."""
     try:
-        return ipaddress.ip_address(address).is_global
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    return found.is_global and (found.version == 4 or found in UNICAST)

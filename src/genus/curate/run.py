@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 WORK = "work"
 """The folder of what is not finished."""
-IDENTITY = "curation.json"
-"""In `WORK`: what the curation is of, and with which steps."""
+IDENTITY = "made_from.json"
+"""In `WORK`: of what text the curation is, and with which steps."""
 FILE_BYTES = 1 << 28
 """Bytes from which on a file of text is followed by another."""
 FORMAT = 1
@@ -69,9 +69,10 @@ class Cleaning:
             raise UsageError(f"{self.folder}: holds text that is to be cleaned ({inside[0]}); take another folder")
         with RunFolder(self.folder).lock():
             if (self.folder / CURATION).exists():
-                known = self._known(self.folder / CURATION, sources)
+                report = read_json(self.folder / CURATION)
+                self._compare(report.get("made_from", {}), sources)
                 shutil.rmtree(self._work, ignore_errors=True)
-                return known
+                return report
             try:
                 self._begin(sources)
                 return self._passes(sources)
@@ -105,25 +106,23 @@ class Cleaning:
             UsageError: the folder holds something else.
         """
         if (self._work / IDENTITY).exists():
-            self._known(self._work / IDENTITY, sources)
+            self._compare(read_json(self._work / IDENTITY), sources)
         elif others := sorted({path.name for path in self.folder.iterdir()} - {LOCK, WORK}):
             raise UsageError(f"{self.folder}: is not empty ({others[0]}); write to a new folder")
         else:
             write_json(self._work / IDENTITY, self._identity(sources))
 
-    def _known(self, path: Path, sources: list[Source]) -> Numbers:
-        """Return the table in a file, if it is of the same text and steps.
+    def _compare(self, known: Numbers, sources: list[Source]) -> None:
+        """Check that what the folder was made from is the same text, with the same steps.
 
         Raises:
             UsageError: it is not.
         """
-        known = read_json(path)
         now = self._identity([])
         other = [name for name in now if name != "text" and known.get(name) != now[name]]
         why = f"with other choices ({', '.join(other)})" if other else changed(known.get("text", []), sources)
         if why:
             raise UsageError(f"{self.folder}: was made {why.removeprefix('made ')}; delete it, or take another folder")
-        return known
 
     def _passes(self, sources: list[Source]) -> Numbers:
         passes = self.curation.passes()
@@ -199,7 +198,7 @@ class Cleaning:
                 for path in group:
                     with path.open("rb") as part:
                         shutil.copyfileobj(part, file)
-        whole = {**read_json(self._work / IDENTITY), **_complete(report), "files_written": files}
+        whole = {"made_from": read_json(self._work / IDENTITY), **_complete(report), "files": files}
         write_json(self.folder / CURATION, whole)
         shutil.rmtree(self._work)
         return whole
