@@ -6,8 +6,7 @@ import gzip
 import json
 import random
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genus.curate import Curation
 from genus.curate.c4 import C4Lines, FewSentences
@@ -15,10 +14,11 @@ from genus.curate.duplicates import ExactDuplicates, RepeatedSpans
 from genus.curate.near_duplicates import NearDuplicates
 from genus.curate.run import Cleaning, fields_of
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 WORDS = [f"{first}{last}" for first in ("ba", "ko", "mi", "tu", "sel", "dor") for last in ("ran", "vek", "lis", "mon")]
-ALL = Curation(
-    steps=(C4Lines(), ExactDuplicates(), RepeatedSpans(), FewSentences(least=2), NearDuplicates(values=32))
-)
+ALL = Curation(steps=(C4Lines(), ExactDuplicates(), RepeatedSpans(), FewSentences(least=2), NearDuplicates(values=32)))
 
 
 def sentence(draw: random.Random) -> str:
@@ -55,7 +55,7 @@ def clean(curation: Curation, texts: list[Path], out: Path, **settings: Any) -> 
 
 def read(out: Path) -> list[dict[str, Any]]:
     """Return the documents of a cleaned folder in order."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted(out.glob("text-*.jsonl*")):
         found += map(json.loads, lines(path))
     return found

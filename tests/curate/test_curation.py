@@ -16,12 +16,13 @@ from curated import ALL, clean, corpus, files, page, write
 from genus.curate import Curation, shards
 from genus.curate.c4 import BadWords, C4Lines, FewSentences
 from genus.curate.duplicates import ExactDuplicates, RepeatedSpans, stood_before
-from genus.curate.run import CURATION, WORK
+from genus.curate.run import WORK
 from genus.errors import GenusError, UsageError
+from genus.files import replacing
 from genus.run_folder import RunFolder
 from genus.text import read as text_read
 from genus.text import read_documents
-from genus.text.sources import skipped
+from genus.text.sources import CURATION, skipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,7 @@ def test_documents_keep_where_they_come_from(tmp_path: Path, texts: list[Path]) 
     report = clean(ALL, texts, tmp_path / "out")
     documents = curated.read(tmp_path / "out")
     assert len(documents) == report["kept"]["documents"] > 200
-    originals = {}
+    originals: dict[tuple[str, int], dict[str, Any]] = {}
     for path in texts:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         originals |= {(str(path), row): json.loads(line) for row, line in enumerate(data.splitlines(), 1)}
@@ -56,7 +57,9 @@ def test_the_report_adds_up(tmp_path: Path, texts: list[Path]) -> None:
     report = clean(ALL, texts, tmp_path / "out")
     assert report["read"]["documents"] == 300
     rules = [found for rules in report["removed"].values() for found in rules.values()]
-    assert report["read"]["documents"] - report["kept"]["documents"] == sum(found.get("documents", 0) for found in rules)
+    assert report["read"]["documents"] - report["kept"]["documents"] == sum(
+        found.get("documents", 0) for found in rules
+    )
     copies = report["removed"]["1 ExactDuplicates"]["copy"]
     assert copies["documents"] == 30
     assert len(copies["samples"]) == 3
@@ -94,7 +97,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 ) -> None:
     """Killed after every few files that it writes, again and again."""
     clean(ALL, texts, tmp_path / "whole")
-    replacing, left = shards.replacing, 0
+    left = 0
 
     def mortal(path: Path) -> Any:
         nonlocal left
@@ -142,12 +145,12 @@ def test_a_finished_curation_is_not_made_again(tmp_path: Path, texts: list[Path]
 def test_another_curation_is_refused(tmp_path: Path, texts: list[Path]) -> None:
     clean(ALL, texts, tmp_path / "out")
     before = files(tmp_path / "out")
-    with pytest.raises(UsageError, match="with other choices .curation."):
+    with pytest.raises(UsageError, match=r"with other choices .curation."):
         clean(ONE, texts, tmp_path / "out")
-    with pytest.raises(UsageError, match="made from one.jsonl.gz, two.jsonl, not from two.jsonl"):
+    with pytest.raises(UsageError, match=r"made from one.jsonl.gz, two.jsonl, not from two.jsonl"):
         clean(ALL, texts[1:], tmp_path / "out")
     write(texts[1], [{"text": "Other."}])
-    with pytest.raises(UsageError, match="made before .*two.jsonl changed"):
+    with pytest.raises(UsageError, match=r"made before .*two.jsonl changed"):
         clean(ALL, texts, tmp_path / "out")
     assert files(tmp_path / "out") == before
 
@@ -158,14 +161,14 @@ def test_a_changed_list_of_words_is_noticed(tmp_path: Path, texts: list[Path]) -
     choice = Curation(steps=(BadWords(file=str(words)),))
     clean(choice, texts, tmp_path / "out")
     words.write_text("kovek\n")
-    with pytest.raises(UsageError, match="with other choices .files."):
+    with pytest.raises(UsageError, match=r"with other choices .files."):
         clean(choice, texts, tmp_path / "out")
 
 
 def test_foreign_folders_are_refused(tmp_path: Path, texts: list[Path]) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="is not empty .mine.txt."):
+    with pytest.raises(UsageError, match=r"is not empty .mine.txt."):
         clean(ONE, texts, tmp_path / "out")
     with pytest.raises(UsageError, match="holds text that is to be cleaned"):
         clean(ONE, texts, texts[0].parent)
@@ -212,7 +215,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(
     tmp_path: Path, texts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean(ALL, texts, tmp_path / "whole")
-    replacing, written = shards.replacing, 0
+    written = 0
 
     def full(path: Path) -> Any:
         nonlocal written
@@ -242,9 +245,7 @@ def test_compressions_hold_the_same(tmp_path: Path, texts: list[Path], compressi
     assert [*read_documents([tmp_path / "out"])] == [*read_documents([tmp_path / "gz"])]
 
 
-def test_a_large_corpus_is_several_files(
-    tmp_path: Path, texts: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_corpus_is_several_files(tmp_path: Path, texts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     clean(ONE, texts, tmp_path / "one")
     monkeypatch.setattr("genus.curate.run.FILE_BYTES", 10_000)
     report = clean(ONE, texts, tmp_path / "out")
@@ -269,7 +270,10 @@ def test_parquet_keeps_its_columns(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet")
     clean(ONE, [tmp_path / "a.parquet"], tmp_path / "out")
     found = curated.read(tmp_path / "out")
-    assert [(one["row"], one["url"], one["text"]) for one in found] == [(1, "u1", "One. Two."), (3, None, "Three. Four.")]
+    assert [(one["row"], one["url"], one["text"]) for one in found] == [
+        (1, "u1", "One. Two."),
+        (3, None, "Three. Four."),
+    ]
     assert "other" not in found[0]
 
 
@@ -296,7 +300,10 @@ def test_what_has_stood_before_is_found_in_parts() -> None:
     draw = np.random.default_rng(0)
     values = draw.integers(0, 300, 1_000).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     seen: set[int] = set()
-    expected = [int(value) in seen or seen.add(int(value)) is not None for value in values]
+    expected = []
+    for value in map(int, values):
+        expected.append(value in seen)
+        seen.add(value)
     parts = np.split(values, [100, 100, 700])
     for at_once in (1 << 20, 400, 7):
         assert stood_before(lambda: iter(parts), at_once).tolist() == expected

@@ -53,7 +53,9 @@ def test_a_normalization_is_a_step() -> None:
 
 def test_unicode_is_repaired() -> None:
     pytest.importorskip("ftfy")
-    assert RepairedUnicode().rewrite("\u00e2\u20ac\u0153quoted\u00e2\u20ac\u009d caf\u00c3\u00a9") == '"quoted" caf\u00e9'
+    assert (
+        RepairedUnicode().rewrite("\u00e2\u20ac\u0153quoted\u00e2\u20ac\u009d caf\u00c3\u00a9") == '"quoted" caf\u00e9'
+    )
     assert RepairedUnicode().rewrite("caf\u00e9") == "caf\u00e9"
 
 
@@ -63,7 +65,10 @@ PAGE = """<html><head><title>T</title><script>var x = 1;</script></head><body><n
 
 def test_html_becomes_text() -> None:
     pytest.importorskip("trafilatura")
-    first, second = ("Stones lie in the river and are round. " * 5).strip(), ("Water made them so, slowly. " * 6).strip()
+    first, second = (
+        ("Stones lie in the river and are round. " * 5).strip(),
+        ("Water made them so, slowly. " * 6).strip(),
+    )
     text = HtmlText().rewrite(PAGE.format(first, second))
     assert first in text
     assert second in text
@@ -79,5 +84,5 @@ def test_a_missing_library_is_one_line() -> None:
 def test_presets_are_found_by_name() -> None:
     for name, curation in PRESETS.items():
         assert type(curation).from_json(curation.written()) == curation == load(name)
-    with pytest.raises(UsageError, match="no curation 'c5'. Did you mean 'c4'"):
+    with pytest.raises(UsageError, match=r"no curation 'c5'. Did you mean 'c4'"):
         load("c5")

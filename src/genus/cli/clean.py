@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -21,7 +21,10 @@ def clean(
     texts: Sources,
     out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write.")] = None,
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="c4, gopher, fineweb, wangchanberta, code or light; or a file of one.")
+        str,
+        typer.Option(
+            metavar="NAME", help="c4, gopher, fineweb, wangchanberta, code or light; or a .json or .toml file of steps."
+        ),
     ] = "light",
     settings: Settings = [],
     dry_run: Annotated[
@@ -43,10 +46,15 @@ def clean(
     from genus import catalog
     from genus.curate import presets
     from genus.curate.run import Cleaning, fields_of
+    from genus.curate.shards import Compression
     from genus.text.sources import skipped
 
     if out is None and not dry_run:
         raise UsageError("--out: name a folder to write to, or look first with --dry-run")
+    if compression not in (known := get_args(Compression)):
+        raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
     if line := skipped(texts):
         say(line)
     curation = catalog.overridden(presets.load(preset), settings)
@@ -72,7 +80,7 @@ def clean(
 
 def _short(report: dict[str, Any]) -> str:
     """Return the report in some ten lines."""
-    from genus.curate.report import removed_most
+    from genus.curate.report import by_table, removed_most
 
     rows = [_row("read", "", report["read"]), _row("kept", "", report["kept"])]
     rows += [_row(step, rule, found) for step, rule, found in removed_most(report, RULES)]
@@ -81,7 +89,14 @@ def _short(report: dict[str, Any]) -> str:
     lines = [columns(["", "rule", "documents", "lines", "bytes"], rows)]
     for step, facts in report.get("facts", {}).items():
         lines.append(f"{step}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+    for table, found in by_table(report).items():
+        lines.append(f"{table}: {counted(len(found), 'row')} in {counted(sum(found), 'document')}")
     return "\n".join(lines)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _row(step: str, rule: str, found: dict[str, Any]) -> list[str]:

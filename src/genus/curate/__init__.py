@@ -1,7 +1,7 @@
 """Curation: text as people have it becomes text for pretraining, and every removal has a reason.
 
-A `Curation` is a row of steps. A `Rewrite` changes a text, a `Filter` removes a document or some of its lines by a named
-rule, a `CorpusFilter` does so knowing what else is in the corpus, such as copies.
+A `Curation` is a row of steps. A `Rewrite` changes a text, a `Filter` removes a document or some of its lines by a
+named rule, a `CorpusFilter` does so knowing what else is in the corpus, such as copies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import numpy as np
     from numpy.typing import NDArray
@@ -158,9 +158,9 @@ class Curation(Part):
         """The steps as the report and `--set` name them: their place and kind."""
         return [f"{number} {type(step).__name__}" for number, step in enumerate(self.steps)]
 
-    def passes(self) -> list[tuple[Sequence[int], int | None]]:
+    def passes(self) -> list[tuple[range, int | None]]:
         """Return the passes over the corpus: places of the text steps, and that of the corpus filter that ends it."""
-        found: list[tuple[Sequence[int], int | None]] = []
+        found: list[tuple[range, int | None]] = []
         begin = 0
         for number, step in enumerate(self.steps):
             if isinstance(step, CorpusFilter):

@@ -1,6 +1,6 @@
-"""The filters of C4 (Raffel et al. 2020, arXiv:1910.10683, section 2.2; released code, tensorflow/datasets, c4_utils.py).
+"""The filters of C4 (Raffel et al. 2020, arXiv:1910.10683, section 2.2).
 
-Language identification, which is C4's too, is no step here.
+"Released code" is tensorflow/datasets, text/c4_utils.py. Language identification, which is C4's too, is no step here.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class FewSentences(DocumentFilter):
 
 
 class BadWords(DocumentFilter):
-    """Remove documents with a word of a list (section 2.2: the "List of Dirty, Naughty, Obscene or Otherwise Bad Words").
+    """Remove documents with a word of a list (section 2.2: "Dirty, Naughty, Obscene or Otherwise Bad Words").
 
     No list comes with the package.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(found, "<u8").astype(np.uint64)
 
 
-def stood_before(shards: Callable[[], Iterable[NDArray[np.generic]]], at_once: int = AT_ONCE) -> NDArray[np.bool_]:
+def stood_before(shards: Callable[[], Iterable[NDArray[Any]]], at_once: int = AT_ONCE) -> NDArray[np.bool_]:
     """Return for each of many hashes whether an equal one has stood before it.
 
     They are sorted in parts by their upper bits, of about `at_once` each: beside these, a byte for each hash is held.

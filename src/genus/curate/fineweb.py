@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genus.curate import DocumentFilter
 from genus.curate.words import repeats, share, words_of
-from genus.part import NotNegative, Natural, Share
+from genus.part import Natural, NotNegative, Share
 from genus.text.segment import Segmenter
 from genus.text.sentences import SPACED_MARKS, UNSPACED_MARKS
 

@@ -42,8 +42,8 @@ def runs(words: list[str], n: int) -> NDArray[np.uint64]:
 def signature(shingles: NDArray[np.uint64], values: int) -> NDArray[np.uint32]:
     """Return the least of the shingles' hashes under each of `values` hash functions, (values,).
 
-    Two signatures agree in a value with the probability of the sets' Jaccard index J; the share of values that agree has
-    the standard error sqrt(J (1 - J) / values).
+    Two signatures agree in a value with the probability of the sets' Jaccard index J; the share of values that agree
+    has the standard error sqrt(J (1 - J) / values).
     """
     seeds = mixed(np.arange(1, values + 1, dtype=np.uint64) * STEP)
     least = np.full(values, 0xFFFFFFFF, np.uint32)

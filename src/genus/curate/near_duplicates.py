@@ -33,10 +33,10 @@ MOST_DIFFERENT = 1 << 20
 class NearDuplicates(CorpusFilter):
     """Keep one of each cluster of documents that are nearly the same.
 
-    Candidates agree in all rows of a band of their MinHash signatures. A pair is confirmed by the exact Jaccard index of
-    its sets of shingles and by its edit similarity, both on words in lower case without punctuation; clusters are the
-    connected components of confirmed pairs and of copies. Beside one document's text, deciding takes some 30 bytes for
-    each document and the texts of the last candidates.
+    Candidates agree in all rows of a band of their MinHash signatures. A pair is confirmed by the exact Jaccard index
+    of its sets of shingles and by its edit similarity, both on words in lower case without punctuation; clusters are
+    the connected components of confirmed pairs and of copies. Deciding takes some 30 bytes for each document, and the
+    words of the last candidates.
     """
 
     words: Count = 5
@@ -80,7 +80,7 @@ class NearDuplicates(CorpusFilter):
         for members in clusters.members():
             sizes[len(members)] += 1
             removed[members] = True
-            removed[self._kept(members, keys)] = False
+            removed[self._kept(members.tolist(), keys)] = False
         facts = {
             "bands": bands,
             "rows": rows,
@@ -94,10 +94,10 @@ class NearDuplicates(CorpusFilter):
         """Return the text, if it is the one that is kept."""
         return Outcome("", Removal("near_duplicate", text)) if removed[0] else Outcome(text)
 
-    def _kept(self, members: NDArray[np.intp], keys: Keys) -> np.intp:
+    def _kept(self, members: list[int], keys: Keys) -> int:
         if self.keep == "first":
             return members[0]
-        return max(members, key=lambda member: (len(keys.text(int(member))), -member))
+        return max(members, key=lambda member: (len(keys.text(member)), -member))
 
 
 class Clusters:
@@ -122,7 +122,7 @@ class Clusters:
         return document
 
     def join(self, begin: int, end: int, *, copies: bool = False) -> None:
-        """Join documents whose keys agree from column `begin` to `end` and that are near duplicates, or are `copies`."""
+        """Join documents whose keys agree from column `begin` to `end` and that are near, or if they are `copies`."""
         for bucket in self._buckets(begin, end):
             heads: list[int] = []
             for document in map(int, bucket):
@@ -146,7 +146,7 @@ class Clusters:
         for shard in self.keys.shards():
             hashed = np.zeros(len(shard), np.uint64)
             for column in range(begin, end):
-                hashed = mixed(hashed + shard[:, column])
+                hashed = mixed(hashed + shard[:, column].astype(np.uint64))
             found.append(hashed)
         yield from _equal(np.concatenate(found)) if found else ()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
+from pathlib import Path
+
 from genus.curate import Curation
 from genus.curate.c4 import BadWords, C4Lines, FewSentences
 from genus.curate.duplicates import ExactDuplicates, RepeatedSpans
@@ -11,12 +15,14 @@ from genus.curate.near_duplicates import NearDuplicates
 from genus.curate.repair import HtmlText, MaskedAddresses, Normalized, RepairedUnicode
 from genus.curate.source_code import CodexFiles
 from genus.errors import UsageError, near
+from genus.files import reason
+from genus.part.renames import SCHEMA
 from genus.text.normalization import ThaiNormalization
 
 PRESETS = {
     # Raffel et al. 2020, section 2.2; sentences are counted again at the end, as in the released code
     "c4": Curation(steps=(C4Lines(), BadWords(), FewSentences(), RepeatedSpans(), FewSentences())),
-    # Rae et al. 2021, appendix A.1.1: quality, repetition, exact copies, near duplicates of a Jaccard index of 0.8
+    # Rae et al. 2021, appendix A.1.1: quality, repetition, copies, near duplicates by 13-grams; how near is ours
     "gopher": Curation(
         steps=(GopherQuality(), GopherRepetition(), ExactDuplicates(), NearDuplicates(words=13, edit=None))
     ),
@@ -42,12 +48,23 @@ PRESETS = {
 }
 
 
+READERS = {".json": json.loads, ".toml": tomllib.loads}
+
+
 def load(name: str) -> Curation:
-    """Return a curation by its name.
+    """Return a curation by its name, or from a `.json` or `.toml` file.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or the file cannot be read as one.
     """
+    if (path := Path(name)).suffix in READERS:
+        try:
+            table = READERS[path.suffix](path.read_text(encoding="utf-8"))
+            return Curation.from_json({"schema": SCHEMA, **table} if isinstance(table, dict) else table)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"{path}: cannot be read: {reason(error)}") from None
     if name not in PRESETS:
         raise UsageError(f"--preset: there is no curation {name!r}.{near(name, [*PRESETS])}")
     return PRESETS[name]

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from genus.curate import Curation, CorpusFilter, TextStep
 from genus.curate.document import Document, of_block
 from genus.curate.report import Numbers, Tally
 from genus.curate.shards import Compression, Shards
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from genus.curate import CorpusFilter, Curation, TextStep
     from genus.text import TextBlock
 
 REMOVED = "removed.npy"

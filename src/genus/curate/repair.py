@@ -19,8 +19,10 @@ TELEPHONE = re.compile(
     r"|0\d{1,4}[ -]\d{2,4}[ -]\d{3,4}(?:[ -]\d{2,4})?"  # with a national prefix
     r")(?![\w-]|\.\d)"
 )
-ADDRESS = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}(?![\w:])")
-
+ADDRESS = re.compile(
+    r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\d)"
+    r"|(?<![\w:])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{1,4}(?![\w:])"
+)
 UNICAST = ipaddress.ip_network("2000::/3")
 """The IPv6 addresses that are given out (RFC 4291): others, such as `a::b`, are rather something else."""
 

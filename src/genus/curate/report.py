@@ -80,5 +80,14 @@ def removed_most(report: Numbers, most: int) -> list[tuple[str, str, Numbers]]:
     return sorted(rules, key=lambda found: -found[2]["bytes"])[:most]
 
 
+def by_table(report: Numbers) -> dict[str, list[int]]:
+    """Return of each evaluation table, whose rows are `found` as `table:row`, in how many documents each row is."""
+    tables: dict[str, list[int]] = {}
+    for names in report.get("found", {}).values():
+        for name, number in names.items():
+            tables.setdefault(name.rpartition(":")[0], []).append(number)
+    return tables
+
+
 def _place(document: Document) -> dict[str, Any]:
     return {name: document.identity[name] for name in ("source", "row") if name in document.identity}

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from genus.curate import CorpusFilter, Curation
 from genus.curate.document import KEPT
 from genus.curate.process import REMOVED, Pass
 from genus.curate.report import Numbers, added
 from genus.curate.shards import Compression, ShardKeys, check
 from genus.errors import GenusError, UsageError
-from genus.files import reason, read_json, replacing, write_json
+from genus.files import read_json, reason, replacing, write_json
 from genus.processes import cores, in_order
 from genus.run_folder import LOCK, RunFolder
 from genus.text.fields import TEXT, Fields
@@ -26,6 +25,7 @@ from genus.text.read import read_blocks
 from genus.text.sources import CURATION, changed, find, fingerprints
 
 if TYPE_CHECKING:
+    from genus.curate import CorpusFilter, Curation
     from genus.text import Source, TextBlock
 
 WORK = "work"

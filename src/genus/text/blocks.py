@@ -165,7 +165,7 @@ def decode(data: bytes) -> tuple[str, int]:
 
 
 def _paragraphs(text: str, first: int) -> Iterator[tuple[int, str]]:
-    """Yield the texts between blank lines, each with the number of its first line; the text begins with line `first`."""
+    """Yield the texts between blank lines, each with the number of its first line; that of the text is `first`."""
     begin, number = 0, first
     for gap in (*BLANK_LINES.finditer(text), None):
         end = len(text) if gap is None else gap.start()
