@@ -1,7 +1,8 @@
 """The filters of Gopher's MassiveText (Rae et al. 2021, arXiv:2112.11446, appendix A.1.1).
 
-Words stand between white space, unless a segmenter is chosen: the paper does not say what a word is. datatrove takes
-spaCy's, for which a mark of punctuation is a word of its own.
+Words stand between white space, unless a segmenter is chosen: the paper does not say what a word is. In datatrove a
+mark of punctuation is one, and has no letter, so that the rule of letters removes far more; `WordsAndMarks` does the
+same.
 """
 
 from __future__ import annotations

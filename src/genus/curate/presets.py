@@ -12,12 +12,13 @@ from genus.curate.duplicates import ExactDuplicates, RepeatedSpans
 from genus.curate.fineweb import FineWebQuality
 from genus.curate.gopher import GopherQuality, GopherRepetition
 from genus.curate.near_duplicates import NearDuplicates
-from genus.curate.repair import HtmlText, MaskedAddresses, Normalized, RepairedUnicode
+from genus.curate.repair import HtmlText, MaskedAddresses, Normalized
 from genus.curate.source_code import CodexFiles
 from genus.errors import UsageError, near
 from genus.files import reason
 from genus.part.renames import SCHEMA
 from genus.text.normalization import ThaiNormalization
+from genus.text.segment import WordsAndMarks
 
 PRESETS = {
     # Raffel et al. 2020, section 2.2; sentences are counted again at the end, as in the released code
@@ -30,8 +31,8 @@ PRESETS = {
     "fineweb": Curation(
         steps=(
             HtmlText(),
-            GopherRepetition(),
-            GopherQuality(),
+            GopherRepetition(segmenter=WordsAndMarks()),
+            GopherQuality(segmenter=WordsAndMarks()),  # as in datatrove, a mark is a word without a letter
             C4Lines(end_punctuation=False),
             FewSentences(),
             FineWebQuality(),
@@ -43,8 +44,8 @@ PRESETS = {
     "wangchanberta": Curation(steps=(Normalized(normalization=ThaiNormalization()), ExactDuplicates())),
     # Chen et al. 2021, section 3.1: unique files
     "code": Curation(steps=(CodexFiles(), ExactDuplicates())),
-    # ours: what any text can do with
-    "light": Curation(steps=(RepairedUnicode(), ExactDuplicates(), NearDuplicates())),
+    # ours: what is good for any text
+    "light": Curation(steps=(ExactDuplicates(), NearDuplicates())),
 }
 
 
