@@ -27,7 +27,8 @@ PRESETS = {
     "gopher": Curation(
         steps=(GopherQuality(), GopherRepetition(), ExactDuplicates(), NearDuplicates(words=13, edit=None))
     ),
-    # Penedo et al. 2024, section 3; released code, datatrove, examples/fineweb.py
+    # Penedo et al. 2024, section 3; released code, datatrove, examples/fineweb.py, which does not compare what agrees in
+    # a band, and masks addresses by made-up ones
     "fineweb": Curation(
         steps=(
             HtmlText(),
@@ -40,7 +41,7 @@ PRESETS = {
             MaskedAddresses(telephone=None),
         )
     ),
-    # Lowphansirikul et al. 2021, section 3
+    # Lowphansirikul et al. 2021, section 3; that copies are removed is ours
     "wangchanberta": Curation(steps=(Normalized(normalization=ThaiNormalization()), ExactDuplicates())),
     # Chen et al. 2021, section 3.1: unique files
     "code": Curation(steps=(CodexFiles(), ExactDuplicates())),

@@ -7,6 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,6 +81,13 @@ class Cleaning:
                 raise GenusError(
                     f"{self.folder}: cannot be written ({reason(error)}); make room, and run again to go on"
                 ) from None
+
+    @cached_property
+    def _size(self) -> int | None:
+        """Bytes of all text as stored, None where they are not known or not all read."""
+        sources = find(self.texts)
+        known = self.blocks is None and all(isinstance(source, Path) for source in sources)
+        return sum(Path(source).stat().st_size for source in sources) if known else None
 
     @property
     def _work(self) -> Path:
@@ -165,7 +173,7 @@ class Cleaning:
             shard, block, _ = pending.popleft()
             done[shard] = made
             if self.progress is not None and block is not None:
-                self.progress(block.position, None)
+                self.progress(block.position, self._size)
         for shard in sorted(done):
             report = added(report, done[shard])
         return report, len(done)
