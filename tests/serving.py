@@ -33,7 +33,7 @@ def small_model(folder: Path, name: str = "bert/tiny", objective: Objective | No
     tokenizer = replace(recipe.tokens, vocab_size=300).train(documents())
     recipe = replace(recipe, tokens=tokenizer.tokens)
     if objective is not None:
-        recipe = replace(recipe, objectives=(objective,))
+        recipe = replace(recipe, objectives=(objective,), stages=tuple(stage.whole() for stage in recipe.stages))
         tokenizer = fitting_tokenizer(tokenizer, recipe.model, (objective,))
     torch.manual_seed(seed)
     save(folder, recipe, recipe.learner(), tokenizer)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Part)
 Content = Literal["nothing", "a pretraining run", "a fine-tuning", "a model", "a tokenizer", "other files"]
 """What a folder can hold, as error messages call it."""
-Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone", "an evaluation of code"]
+Purpose = Literal["pretraining", "fine-tuning", "a model", "a tokenizer alone", "an evaluation of code",
+                  "a Triton repository", "a Triton model", "a folder of a container"]  # fmt: skip
 """What a command wants to write into a folder."""
 
 LOCK = ".lock"

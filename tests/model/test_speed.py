@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from genus.batch import IGNORE, Targets
+from genus.model import cpu
 from genus.model.compile import compile_learner, compiler_problem
 from genus.model.cpu import (
     FEW_ROWS,
@@ -105,10 +106,16 @@ def test_the_compiler_is_tried_for_real() -> None:
     assert done.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize(("avx512", "amx", "wanted"), [(True, False, True), (True, True, False), (False, False, False)])
-def test_onednn_is_chosen_by_the_flags(avx512: bool, amx: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("avx512", "amx", "intel", "wanted"),
+    [(True, False, False, True), (True, True, False, False), (False, False, False, False), (True, False, True, False)],
+)
+def test_onednn_is_chosen_by_the_processor(
+    avx512: bool, amx: bool, intel: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = torch.get_float32_matmul_precision()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": avx512, "amx_bf16": amx})
+    monkeypatch.setattr(cpu, "_of_intel", lambda: intel)
     try:
         assert use_onednn_matmul() == wanted
         assert torch.get_float32_matmul_precision() == ("medium" if wanted else before)

@@ -17,6 +17,7 @@ from genus.cli import (
     data,
     doctor,
     embed,
+    export,
     features,
     generate,
     likelihoods,
@@ -69,7 +70,7 @@ app.command("generate")(generate.generate)
 app.command("serve")(serve.serve)
 app.command("attribute")(likelihoods.attribute)
 app.command("average")(use.average)
-app.command("export")(use.export)
+app.command("export")(export.export)
 app.command("quantize")(compress.quantize)
 app.command("prune")(compress.prune)
 

@@ -1,4 +1,4 @@
-"""Commands for smaller models of a task: `quantize` and `prune`, and ONNX graphs."""
+"""Commands for smaller models of a task: `quantize` and `prune`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,27 +119,6 @@ def prune(
     before, after = (f"{count:,}" for count in done.parameters)
     print(_beside(done.before, done.after, [["parameters", before, after]]))
     print(f"written to {out}")
-
-
-def export_graph(model: Path, out: Path, format: str, as_json: bool) -> None:
-    """Write a model as an ONNX graph in float32; refuse any other format."""
-    from genus.export.files import replaced_by_model
-    from genus.export.folder import save
-    from genus.export.onnx.folder import write
-    from genus.run_folder import RunFolder
-
-    if format != "onnx":
-        raise UsageError(f"--format: there is no format {format!r:.40}, only safetensors and onnx")
-    old = replaced_by_model(out)
-    source = read_model(model)
-    with RunFolder(out).lock():
-        differences = write(out, source, save, replaced=old)
-    if as_json:
-        document({"folder": out, "model_type": "onnx", "differences": differences})
-    else:
-        told = [[name, f"{value:.1e}"] for name, value in differences.items()]
-        print(columns(["output", "relative difference"], told))
-        print(f"written to {out}")
 
 
 def _task(source: Path, name: str | None, text: list[str], label: str | None, metric: list[str]) -> "Task":

@@ -16,6 +16,12 @@ def model_folder(folder: Path) -> Path:
     return folder / "model" if any((folder / "model" / name).exists() for name in MODELS) else folder
 
 
+def model_name(folder: Path) -> str:
+    """Return the name of a model in services: that of its folder, or of the run's, where that has the model in it."""
+    resolved = folder.resolve()
+    return (resolved.parent.name if resolved.name == "model" else resolved.name) or resolved.name
+
+
 def read_model(folder: Path, base: Path | None = None) -> "LoadedModel":
     """Load the model of a run folder, of a model folder or of an adapter folder.
 

@@ -1,16 +1,13 @@
 """Serving: `serve`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from genus.cli.folders import model_folder
+from genus.cli.folders import model_folder, model_name
 from genus.cli.options import Running, generating_run
 from genus.errors import UsageError
-
-if TYPE_CHECKING:
-    from genus.serve.models import Source
 
 Folders = Annotated[
     list[str],
@@ -51,37 +48,44 @@ def serve(
 
     Where the environment has GENUS_SERVE_TOKEN, requests must bear it (Authorization: Bearer ...).
     """
-    from importlib.util import find_spec
-
-    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
-        raise UsageError(MISSING)
-    from genus import catalog
-    from genus.processes import cores
-    from genus.serve.limits import Limits
-    from genus.serve.process import Serving
-    from genus.serve.process import serve as run_server
-
+    needed()
     if workers < 1:
         raise UsageError(f"--workers: expected at least 1, got {workers}")
     if not 0 <= port <= 65535:
         raise UsageError(f"--port: expected 0 to 65535, got {port}")
+    named = [_named(one) for one in models]
+    from genus import catalog
+    from genus.processes import cores
+    from genus.serve.limits import Limits
+    from genus.serve.models import Source
+    from genus.serve.process import Serving
+    from genus.serve.process import serve as run_server
+
     run = generating_run(running)
     limits = catalog.overridden(Limits(), limit, "--limit")
     threads = run.threads or max(1, cores() // workers)
-    sources = tuple(_source(one) for one in models)
+    sources = tuple(Source(name, folder) for name, folder in named)
     run_server(Serving(sources, limits, run, workers, tuple(origin), threads), host, port)
 
 
-def _source(given: str) -> "Source":
-    """Return a model by its folder and its name, which is that of the folder, or of the run, where none is given."""
-    from genus.serve.models import Source
+def needed() -> None:
+    """Check that the libraries of the extra `serve` are installed.
 
+    Raises:
+        UsageError: one is not.
+    """
+    from importlib.util import find_spec
+
+    if not all(map(find_spec, ("fastapi", "uvicorn", "prometheus_client"))):
+        raise UsageError(MISSING)
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """Return a model's name, which is that of the folder, or of the run, where none is given, and its folder."""
     name, found, folder = given.partition("=")
     if not found or "/" in name:
         name, folder = "", given
     path = Path(folder)
     if not path.exists():
         raise UsageError(f"{folder}: there is no such folder")
-    resolved = path.resolve()
-    usual = resolved.parent.name if resolved.name == "model" else resolved.name
-    return Source(name or usual, model_folder(path))
+    return name or model_name(path), model_folder(path)

@@ -1,4 +1,4 @@
-"""Commands for trained models: `evaluate`, `fill` and `export`."""
+"""Commands for trained models: `evaluate`, `fill` and `average`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from genus.cli.compress import export_graph
 from genus.cli.embed import Passages, evaluate_retrieval
 from genus.cli.features import WORD_SIMILARITY, word_similarity
-from genus.cli.folders import model_folder, read_model
+from genus.cli.folders import read_model
 from genus.cli.likelihoods import WIKITEXT, Stride, measure_words
 from genus.cli.options import (
     AsJson,
@@ -206,61 +205,6 @@ def fill(
         return
     for mask in found:
         print(columns(["", "token", "text"], [[f"{one.probability:.3f}", one.token, one.text] for one in mask]))
-
-
-def export(
-    model: Folder,
-    out: Out,
-    format: Annotated[
-        str, typer.Option("--format", help="safetensors, or onnx: a graph for ONNX Runtime in the place of weights.")
-    ] = "safetensors",
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Of an adapter: fold it into its base, and write a plain model.")
-    ] = False,
-    base: BaseFolder = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a model in the Hugging Face layout, or in ours where no class of theirs fits.
-
-    Refused unless it gives the same logits when it is read again. Only a model that genus wrote is written over.
-    """
-    if format != "safetensors":
-        export_graph(model, out, format, as_json)
-        return
-    from tempfile import TemporaryDirectory
-
-    from genus.export.adapted.folder import is_adapter, merged
-    from genus.export.files import replaced_by_model
-    from genus.export.folder import save
-    from genus.export.native import is_native
-    from genus.export.verify import verify
-    from genus.files import read_json
-    from genus.run_folder import RunFolder
-
-    old = replaced_by_model(out)
-    source = read_model(model, base)
-    if merge:
-        source = merged(source)
-    elif source.recipe.finetuning.adaptation is not None and is_adapter(model_folder(model)):
-        raise UsageError(f"{model}: is an adapter, in the layout of peft already; give --merge for a plain model")
-    generation, task = source.generation, source.task
-    with RunFolder(out).lock():
-        with TemporaryDirectory(prefix="genus-") as work:
-            trial = Path(work) / "model"
-            save(trial, source.recipe, source.learner, source.tokenizer, generation=generation, task=task)
-            try:
-                differences = verify(trial, source.learner)
-            except GenusError as error:
-                raise GenusError(f"{str(error).replace(str(trial), str(model))}; nothing is exported") from None
-        save(out, source.recipe, source.learner, source.tokenizer, replaced=old, generation=generation, task=task)
-    config = read_json(out / "config.json")
-    if as_json:
-        document({"folder": out, "model_type": config["model_type"], "differences": differences})
-    else:
-        print(
-            columns(["output", "relative difference"], [[name, f"{value:.1e}"] for name, value in differences.items()])
-        )
-        print(f"written to {out}{', which only genus reads' if is_native(config) else ''}")
 
 
 def average(

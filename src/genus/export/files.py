@@ -15,6 +15,8 @@ from genus.recipe import Recipe
 from genus.run_folder import LOCK, RunFolder
 from genus.tokens.tokenizer import CHOICES, Tokenizer
 
+MARK = "# Written by genus"
+"""How the first line of a file for a service begins, by which its folder is known."""
 BESIDE_THE_TOKENIZER = ("README.md", "config.json", "recipe.json")
 """Files of every genus model folder besides weights and tokenizer."""
 
@@ -41,6 +43,38 @@ def replaced_by_tokenizer(folder: Path) -> set[Path]:
     if not found or files_in(folder) - found:
         RunFolder(folder).refuse_unless_empty("a tokenizer alone")
     return found
+
+
+def replaced_by_triton_model(folder: Path) -> set[Path]:
+    """Return the files, relative to the folder, that a model for Triton written there replaces, none of other versions.
+
+    Raises:
+        UsageError: the folder holds something that is not a model that genus wrote for Triton.
+    """
+    if not _is_marked(folder / "config.pbtxt"):
+        RunFolder(folder).refuse_unless_empty("a Triton model")
+        return set()
+    return {path for path in files_in(folder) if path.parts[0] in ("config.pbtxt", "labels.txt", "1")}
+
+
+def replaced_by_container(folder: Path) -> set[Path]:
+    """Return the files, relative to the folder, that a container's Dockerfile and model written there replace.
+
+    Raises:
+        UsageError: the folder holds something that is not a Dockerfile of genus with a model of genus.
+    """
+    found = _of_model(folder / "model") if _is_marked(folder / "Dockerfile") else set()
+    if not found:
+        RunFolder(folder).refuse_unless_empty("a folder of a container")
+        return set()
+    return {Path("model") / path for path in found} | {*map(Path, ("Dockerfile", ".dockerignore", "README.md"))}
+
+
+def _is_marked(file: Path) -> bool:
+    try:
+        return file.read_text(encoding="utf-8").startswith(MARK)
+    except (OSError, ValueError):
+        return False
 
 
 def files_in(folder: Path) -> set[Path]:

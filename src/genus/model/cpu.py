@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -111,13 +112,22 @@ def disable_malloc_trim() -> bool:
 
 
 def use_onednn_matmul() -> bool:
-    """Run float32 matrix products on CPUs in oneDNN, where that keeps float32 precision; return whether it does.
+    """Run float32 matrix products on CPUs in oneDNN, where that is faster and as exact; return whether it is.
 
     Precision "medium" means bfloat16 products on CPUs with matrix units (AMX). On others it means oneDNN's float32,
-    which takes half the time of PyTorch's default on AVX-512 and is as exact. So the choice depends on the CPU's flags.
+    which is as exact, and on AMD's with AVX-512 takes half the time of PyTorch's default, MKL. Intel's are faster with
+    MKL: MiniLM's products with 16 rows take 13 % less time, with 2,048 rows 8 % (Xeon without AMX).
     """
     can = torch.cpu.get_capabilities()
-    chosen = bool(can.get("avx512_f")) and not can.get("amx_bf16")
+    chosen = bool(can.get("avx512_f")) and not can.get("amx_bf16") and not _of_intel()
     if chosen:
         torch.set_float32_matmul_precision("medium")
     return chosen
+
+
+def _of_intel(path: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the CPU is Intel's; where the system does not tell, it is not."""
+    try:
+        return "GenuineIntel" in path.read_text(encoding="utf-8")
+    except OSError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,28 @@ if TYPE_CHECKING:
     from genus.serve.models import Models
 
 log = logging.getLogger("genus.serve")
-KINDS = dict.fromkeys((400, 404, 413, 422), "Validation") | {429: "Overloaded", 503: "Unhealthy"}
+KINDS = dict.fromkeys((400, 404, 408, 413, 422), "Validation") | {429: "Overloaded", 503: "Unhealthy"}
 """What text-embeddings-inference calls errors, by status; others are of the backend."""
 
 
-def application(models: Models, limits: Limits, *, token: str | None = None, origins: Sequence[str] = ()) -> FastAPI:
+Loaded = Callable[[Exception | None], None]
+"""Called when the models are loaded, or with the error for which they cannot be."""
+
+
+def told_in_the_log(error: Exception | None) -> None:
+    """Log the error, of an application in a server that does not ask for it; it never becomes ready."""
+    if error is not None:
+        log.error("%s", error)
+
+
+def application(
+    models: Models,
+    limits: Limits,
+    *,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    loaded: Loaded = told_in_the_log,
+) -> FastAPI:
     """Return the application that answers for models.
 
     Args:
@@ -41,16 +59,18 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
         limits: of requests.
         token: that requests must bear (`Authorization: Bearer TOKEN`), but for health; None: anybody may ask.
         origins: whose pages in a browser may read answers (CORS); none: the server's own.
+        loaded: called when the application is ready, or never will be.
     """
     service, metrics = Service(models, limits), Metrics(models)
     models.watch = metrics.passed
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(service))
+        loading = asyncio.create_task(_load(service, loaded))
         yield
         await service.drained()
-        loading.cancel()
+        models.closed = True
+        await loading
         models.close()
 
     app = FastAPI(title="genus", summary="Models of text", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -61,7 +81,7 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unknown)
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(BodyLimit, most=limits.body_bytes)
+    app.add_middleware(BodyLimit, most=limits.body_bytes, seconds=limits.seconds)
     if token is not None:
         app.add_middleware(Token, token=token)
     if origins:
@@ -70,14 +90,15 @@ def application(models: Models, limits: Limits, *, token: str | None = None, ori
     return app
 
 
-async def _load(service: Service) -> None:
-    """Load the models; what goes wrong ends the process, as nothing could be answered."""
+async def _load(service: Service, loaded: Loaded) -> None:
+    """Load the models."""
     try:
         await asyncio.to_thread(service.models.load_all)
-        service.ready = True
-    except GenusError as error:
-        log.error("%s", error)
-        raise SystemExit(error.exit_code) from None
+    except Exception as error:  # whatever it is, nothing can be answered
+        loaded(error)
+        return
+    service.ready = True
+    loaded(None)
 
 
 def body(path: str, status: int, message: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -20,57 +21,84 @@ OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/pag
 """Paths that are read without a token: those that tell a cluster whether the server lives, and the page."""
 
 
-class TooLarge(Exception):
-    """A body over the limit."""
+class Unread(Exception):
+    """A body that is not read to its end: it is too large, or comes too slowly."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class BodyLimit:
-    """Refuses bodies over a limit (413): by their announced size before they are read, else while they are."""
+    """Refuses bodies over a limit (413): by their announced size before they are read, else while they are.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
+    What has not come within so many seconds is not waited for any longer (408).
+    """
+
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
+        self.app, self.most, self.seconds = app, most, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on whose body is not too large."""
+        """Pass a request on whose body is not too large, and comes in time."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Request(scope).headers
+        headers, until = Request(scope).headers, asyncio.get_running_loop().time() + self.seconds
+        too_large = Unread(413, f"the body has more than {self.most:,} bytes; ask for less at once")
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self.most:
-            await self._refuse(scope, receive, send, more="expect" not in headers)  # who asks first sends nothing
+            more = "expect" not in headers  # who asks first sends nothing
+            await self._refuse(too_large, until if more else 0, scope, receive, send)
             return
-        read, answered, more = 0, False, True
+        read, more, answered, refused = 0, True, False, None
 
         async def counted() -> Message:
-            nonlocal read, more
-            message = await receive()
-            read, more = read + len(message.get("body", b"")), message.get("more_body", False)
-            if read > self.most:
-                raise TooLarge
+            nonlocal read, more, refused
+            try:
+                message = await _received(receive, until) if more else await receive()
+                read, more = read + len(message.get("body", b"")), message.get("more_body", False)
+                if read > self.most:
+                    raise too_large
+            except Unread as error:
+                refused = error
+                raise
             return message
 
         async def noted(message: Message) -> None:
             nonlocal answered
-            if read <= self.most or answered:  # else it says that the body could not be read
+            if refused is None or answered:  # else it says that the body could not be read
                 answered = True
                 await send(message)
 
-        with suppress(TooLarge):
+        with suppress(Unread):
             await self.app(scope, counted, noted)
-        if read > self.most and not answered:
-            await self._refuse(scope, receive, send, more=more)
+        if refused is not None and not answered:
+            await self._refuse(refused, until if more else 0, scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, *, more: bool) -> None:
-        """Answer; before that, where more of the body comes, read it, as a client that writes it may not listen."""
-        message = f"the body has more than {self.most:,} bytes; ask for less at once"
+    async def _refuse(self, error: Unread, until: float, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; before that, read what comes of the body in time, as a client that writes it may not listen."""
         from genus.serve.app import body
 
-        read = 0
-        while more and read < DRAINED:
-            part = await receive()
-            read, more = read + len(part.get("body", b"")), part.get("more_body", False)
-        await JSONResponse(body(scope["path"], 413, message), 413, {"Connection": "close"})(scope, receive, send)
+        read, more = 0, until > 0
+        with suppress(Unread):
+            while more and read < DRAINED:
+                part = await _received(receive, until)
+                read, more = read + len(part.get("body", b"")), part.get("more_body", False)
+        told = body(scope["path"], error.status, str(error))
+        await JSONResponse(told, error.status, {"Connection": "close"})(scope, receive, send)
+
+
+async def _received(receive: Receive, until: float) -> Message:
+    """Return the next part of a body.
+
+    Raises:
+        Unread: it has not come in time.
+    """
+    try:
+        async with asyncio.timeout_at(until):
+            return await receive()
+    except TimeoutError:
+        raise Unread(408, "the body did not come in time; send it faster, or ask for less at once") from None
 
 
 class Token:

@@ -43,6 +43,20 @@ class Slot:
     loading: threading.Lock = field(default_factory=threading.Lock)
 
 
+def check_names(sources: Sequence[Source]) -> None:
+    """Check that each model has a name of its own.
+
+    Raises:
+        UsageError: two have the same name, or there is none.
+    """
+    if not sources:
+        raise UsageError("there is no model to serve; name a folder")
+    names = [source.name for source in sources]
+    if twice := [name for name in names if names.count(name) > 1]:
+        folder = sources[names.index(twice[0])].folder
+        raise UsageError(f"two models are called {twice[0]!r}; name them, as in other={folder}")
+
+
 class Models:
     """Models by name. Those that were not asked for the longest time are unloaded when memory is over the limit."""
 
@@ -52,17 +66,15 @@ class Models:
         Raises:
             UsageError: two have the same name, or there is none.
         """
-        if not sources:
-            raise UsageError("there is no model to serve; name a folder")
-        names = [source.name for source in sources]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise UsageError(f"two models are called {twice[0]!r}; name them, as in other={sources[0].folder}")
+        check_names(sources)
         self.slots = {source.name: Slot(source) for source in sources}
         self.limits, self.run = limits, run
         self.lock, self.passes = threading.Condition(), threading.Lock()
         self.users: Counter[Served] = Counter()
         """Requests that each model is working for."""
         self.requests = 0
+        self.closed = False
+        """Whether no further model is loaded before it is asked for."""
         self.watch: Watch = lambda works, tokens, seconds: None
         """Told of each pass of each model that is loaded from now on; see `Batching.watch`."""
 
@@ -80,10 +92,14 @@ class Models:
     def load_all(self) -> None:
         """Load all models that there is memory for, and ask each once, so that the first request does not wait.
 
+        `closed` ends it before the next model.
+
         Raises:
             GenusError: a folder cannot be read.
         """
         for name in self.slots:
+            if self.closed:
+                return
             with self.use(name) as served:
                 served.warm()
 

@@ -1,41 +1,42 @@
-"""The processes of a server: one, or several workers that are started again when one dies."""
+"""A server of models as a process, or as several (`genus.serve.workers`)."""
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
+import signal
 import socket
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 import uvicorn
 
 from genus.errors import GenusError
 from genus.processes import cores
-from genus.serve.app import application
-from genus.serve.limits import Limits
-from genus.serve.metrics import FOLDER
-from genus.serve.models import Models, Source
-from genus.train.run import Run
+from genus.serve.app import Loaded, application, told_in_the_log
+from genus.serve.models import Models, Source, check_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fastapi import FastAPI
 
-CONFIGURATION = "GENUS_SERVE"
-"""Environment variable by which workers learn what they serve; the token is not in it."""
+    from genus.serve.limits import Limits
+    from genus.train.run import Run
+
 TOKEN = "GENUS_SERVE_TOKEN"
 """Environment variable with the token that requests must bear."""
-FACTORY = "genus.serve.process:worker"
+BACKLOG = 2048
+"""Connections that wait until they are accepted, uvicorn's number."""
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What a server does, as workers are told it."""
+    """What a server does; pickled, as its workers are told it."""
 
     sources: tuple[Source, ...]
     limits: Limits
@@ -45,31 +46,25 @@ class Serving:
     threads: int = field(default_factory=cores)
     """Of each worker."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        sources = [{name: value and str(value) for name, value in asdict(one).items()} for one in self.sources]
-        parts = {"limits": self.limits.to_json(), "run": self.run.to_json()}
-        return {"sources": sources, **parts, "origins": self.origins, "threads": self.threads, "workers": self.workers}
+    def __post_init__(self) -> None:
+        """Check the names of the models.
 
-    @classmethod
-    def from_json(cls, given: dict[str, Any]) -> Serving:
-        """Return what `to_json` gave."""
-        sources = tuple(
-            Source(one["name"], Path(one["folder"]), one["base"] and Path(one["base"])) for one in given["sources"]
-        )
-        limits, run = Limits.from_json(given["limits"]), Run.from_json(given["run"])
-        return cls(sources, limits, run, given["workers"], tuple(given["origins"]), given["threads"])
+        Raises:
+            UsageError: two have the same name, or there is none.
+        """
+        check_names(self.sources)
 
-    def application(self) -> FastAPI:
+    @property
+    def patience(self) -> int:
+        """Seconds in which requests are answered once the server ends."""
+        return int(self.limits.seconds) + 1
+
+    def application(self, loaded: Loaded = told_in_the_log) -> FastAPI:
         """Return the application of this process."""
         torch.set_num_threads(self.threads)
-        models = Models(self.sources, self.limits, self.run)
-        return application(models, self.limits, token=os.environ.get(TOKEN) or None, origins=self.origins)
-
-
-def worker() -> FastAPI:
-    """Return the application of a worker process."""
-    return Serving.from_json(json.loads(os.environ[CONFIGURATION])).application()
+        os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))  # of tokenizers
+        models, token = Models(self.sources, self.limits, self.run), os.environ.get(TOKEN) or None
+        return application(models, self.limits, token=token, origins=self.origins, loaded=loaded)
 
 
 def serve(serving: Serving, host: str, port: int) -> None:
@@ -82,29 +77,75 @@ def serve(serving: Serving, host: str, port: int) -> None:
 
     Raises:
         GenusError: the address cannot be had, or a model cannot be loaded.
+        KeyboardInterrupt: Ctrl-C ended it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    listening = listen(host, port)
-    at = listening.getsockname()[1]
-    print(f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0', '::') else host}:{at}", flush=True)
-    options: dict[str, Any] = {
-        "log_config": None,
-        "access_log": False,
-        "timeout_graceful_shutdown": int(serving.limits.seconds) + 1,
-    }
-    if serving.workers == 1:
-        config = uvicorn.Config(serving.application(), **options)
-        uvicorn.Server(config).run(sockets=[listening])
-        return
-    listening.close()  # each worker takes what their supervisor opens
-    os.environ[CONFIGURATION] = json.dumps(serving.to_json())
-    with TemporaryDirectory(prefix="genus-metrics-") as folder:
-        os.environ[FOLDER] = folder
-        uvicorn.run(FACTORY, factory=True, workers=serving.workers, host=host, port=at, **options)
+    with listen(host, port) as listening:
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        print(f"http://{name}:{listening.getsockname()[1]}", flush=True)
+        if serving.workers == 1:
+            answer(serving, listening)
+            return
+        from genus.serve.workers import supervise
+
+        supervise(serving, listening)
+
+
+def answer(serving: Serving, listening: socket.socket, ready: Loaded = lambda error: None) -> None:
+    """Answer requests in this process, until a signal lets those be answered that are there.
+
+    Args:
+        serving: what is served.
+        listening: where requests come; closed at the end.
+        ready: called with None when the models are loaded.
+
+    Raises:
+        GenusError: a model cannot be loaded.
+        KeyboardInterrupt: Ctrl-C ended it.
+    """
+    failed: list[Exception] = []
+
+    def loaded(error: Exception | None) -> None:
+        if error is None:
+            ready(None)
+        else:
+            failed.append(error)
+            server.should_exit = True
+
+    config = uvicorn.Config(
+        serving.application(loaded),
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        timeout_graceful_shutdown=serving.patience,
+    )
+    server = uvicorn.Server(config)
+    with _ended_well(server):
+        server.run(sockets=[listening])
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def _ended_well(server: uvicorn.Server) -> Iterator[None]:
+    """Context manager: SIGTERM ends the process with exit code 0; before the server takes signals, at once.
+
+    When a server has ended, uvicorn raises its signal again, which would kill the process.
+    """
+
+    def end(number: int, frame: object) -> None:
+        if not server.should_exit:
+            sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a socket that listens: who connects before the server accepts waits for it.
 
     Raises:
         GenusError: the address is used, forbidden or none of this machine.
@@ -114,10 +155,10 @@ def listen(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(BACKLOG)
     except OSError as error:
         made.close()
         if error.errno == errno.EADDRINUSE:
             raise GenusError(f"--port: {port} is in use; take another, or 0 for a free one") from None
         raise GenusError(f"--host {host} --port {port}: {error.strerror or error}; take another") from None
-    made.set_inheritable(True)
     return made

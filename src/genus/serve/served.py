@@ -5,6 +5,8 @@ Every method may be called by any thread; what threads ask at the same time is c
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
+YIELDED = 1e-3
+"""Seconds in which a request of many passes leaves the lock to others: a lock is not fair."""
 SPLADE_TOKENS = 2048
 """Token positions of a pass that has the logits of all of them: few enough for memory."""
 LABEL = "LABEL_0"
@@ -76,7 +80,7 @@ class Served:
         token = current.set(Ticket())
         try:
             if "embed" in self.abilities:
-                with heard():
+                with heard(), suppress(Refused):  # by limits that are smaller
                     self.embed(["a", "a " * 200])
         finally:
             current.reset(token)
@@ -336,13 +340,23 @@ class Served:
         """Return the log-likelihood of each text; of a model that reads both sides, the pseudo-log-likelihood.
 
         Raises:
-            Refused: the model predicts no tokens.
+            Refused: the model predicts no tokens, the client has left, or the time is over.
             UsageError: a text is too long.
         """
         self.need("likelihood")
         self.take(texts)
+
+        def pause(done: int, total: int) -> None:
+            """Between two passes, end what nobody waits for, and let others compute, who wait for the lock."""
+            current.get().check()
+            self.lock.release()
+            time.sleep(YIELDED)
+            self.lock.acquire()
+
         with self.lock:
-            return log_likelihoods(self.model.learner, self.tokenizer, texts, self.longest, self.run.precision)
+            return log_likelihoods(
+                self.model.learner, self.tokenizer, texts, self.longest, self.run.precision, progress=pause
+            )
 
 
 def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -88,6 +88,7 @@ class Service:
             return await asyncio.get_running_loop().run_in_executor(self.pool, work, self._do, ticket, model, ask)
         finally:
             watcher.cancel()
+            ticket.gone.set()  # of a request that is cancelled; else nobody asks any more
             self.working -= 1
             self.tokens += ticket.tokens
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from genus.errors import UsageError, say
 from genus.generate import Request
@@ -18,7 +18,6 @@ from genus.serve.ticket import Refused, Ticket, busy, current
 from genus.tasks.remembered import remembered
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Sequence
 
     from genus.export.folder import LoadedModel
@@ -75,14 +74,21 @@ class Writer:
             lock: held in each of them.
         """
         self.model, self.limits, self.precision, self.lock = model, limits, precision, lock
+        self.making, self.made = threading.Lock(), cast("ContinuousBatching | None", None)
         reads_source = "source" in model.recipe.model.streams
         self.usual = Configuration.of(model.generation or {}, reads_source=reads_source)
         task = remembered(model)
         self.prefix = "" if task is None else task.source_prefix
 
-    @cached_property
+    @property
     def batching(self) -> ContinuousBatching:
-        """The thread that makes the forward passes."""
+        """The thread that makes the forward passes, made at the first request."""
+        with self.making:
+            if self.made is None:
+                self.made = self._batching()
+            return self.made
+
+    def _batching(self) -> ContinuousBatching:
         engine = Engine(
             self.model.learner, self.model.recipe.model, self.model.tokenizer, penalties=self.usual.penalties,
             slots=self.limits.slots, precision=self.precision, log_probabilities=True,
@@ -142,8 +148,8 @@ class Writer:
 
     def close(self) -> None:
         """Write what is begun to its end, and end."""
-        if "batching" in vars(self):
-            self.batching.close()
+        if self.made is not None:
+            self.made.close()
 
     def _whole(self, prompt: str | Sequence[int]) -> str | Sequence[int]:
         return self.prefix + prompt if isinstance(prompt, str) else prompt

@@ -88,7 +88,9 @@ def outputs(learner: Learner, model: Model, encoded: EncodedTexts, engine: Infer
         engine: makes the forward passes.
         texts: whether texts are written, where the task is to write; they take a forward pass for each token.
     """
-    values: NDArray[np.float32] = np.concatenate(engine.run(works(learner, encoded), encoded.tokens_at_once))
+    found = engine.run(works(learner, encoded), encoded.tokens_at_once)
+    nothing = [np.zeros((0, 1), np.float32)]  # of texts of which the tokenizer leaves none to be told of
+    values: NDArray[np.float32] = np.concatenate(found or nothing)
     return Outputs(values, encoded.written(learner, model, engine.precision) if texts else None)
 
 

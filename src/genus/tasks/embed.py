@@ -54,9 +54,9 @@ def as_embedder(model: LoadedModel) -> LoadedModel:
         embedder_of(model)
     except GenusError:
         objective = SentenceEmbedder().continued((), model.recipe.model)
-        say("the model's folder has no pooling: vectors are the means of its last hidden states")
         head = objective.build(model.recipe.model, 0).to(device_of(model.learner))
         learner = Learner(model.learner.network, {objective.name: head}).eval()
+        say("the model's folder has no pooling: vectors are the means of its last hidden states")
         return replace(model, recipe=replace(model.recipe, objectives=(objective,)), learner=learner)
     return model
 

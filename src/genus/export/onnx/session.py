@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from genus.batch import Batch, Packed
+    from genus.objectives import Prediction
 
 PROVIDERS = ["CPUExecutionProvider"]
 """Where ONNX Runtime computes: quantized graphs are for CPUs."""
@@ -97,6 +98,9 @@ class GraphLearner(Learner):
     def forward(self, batch: Batch, **given: Any) -> NoReturn:
         """Raise a GenusError: a graph has outputs only."""
         raise _fixed()
+
+    def predicting(self, *ways: Prediction) -> None:
+        """Return None: a graph predicts no tokens of a text."""
 
     def auxiliary_models(self) -> NoReturn:
         """Raise a GenusError: nothing lies within a graph."""

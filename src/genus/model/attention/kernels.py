@@ -3,8 +3,8 @@
 There is one definition, `attend_reference`, and four kernels that agree with it:
 
 * `math`: explicit matrix products and softmax over rows, on CPUs. Forward and backward pass in bfloat16 take a third of
-  the time of PyTorch's fused CPU kernel at length 128, and half at 512. Longer rows use it only with dropout of
-  attention weights, as it stores them all.
+  the time of PyTorch's fused CPU kernel at length 128, and half at 512 (AMD EPYC; Intel: half, and all). Longer rows
+  use it only with dropout of attention weights, as it stores them all; see `plan.fused_is_faster` for float32.
 * `sdpa`: `scaled_dot_product_attention` over rows. Its own causal mask is aligned at the upper left, so it is used only
   where both sides are the same rows.
 * `varlen`: variable-length flash attention on CUDA in half precision, for masks that are windows, in two calls for

@@ -8,6 +8,7 @@ Legend: J entries of a packed batch, those of padding included.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from genus.model.attention.masks import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch.nn.attention.flex_attention import BlockMask
 
@@ -167,12 +168,37 @@ def choose(
         plain: both sides are packed streams, and there is no bias on the scores.
     """
     if device.type == "cpu":
-        return "math" if dropout or length <= MATH_LENGTH else "sdpa"
+        return "sdpa" if not dropout and (length > MATH_LENGTH or fused_is_faster(dtype)) else "math"
     if device.type != "cuda" or dtype not in {torch.bfloat16, torch.float16}:
         return "sdpa"
     if plain and (rule.window is not None or rule.prefix is not None):
         return "varlen"
     return "sdpa" if dropout else "flex"
+
+
+_fused = True
+"""Whether fused kernels may be chosen for short rows: the exporter cannot trace a look at PyTorch's settings."""
+
+
+@contextmanager
+def plain_products() -> Iterator[None]:
+    """Context manager: attention as products and a softmax, which a graph can have for rows of any length."""
+    global _fused
+    before, _fused = _fused, False
+    try:
+        yield
+    finally:
+        _fused = before
+
+
+def fused_is_faster(dtype: torch.dtype) -> bool:
+    """Return whether the fused kernel of a CPU is faster for short rows too.
+
+    It is in float32 where MKL multiplies (see `cpu.use_onednn_matmul`): forward it takes 45 to 70 % of the time of rows
+    of 32 to 128 tokens, with the backward pass 85 % of 128 and as long of 64 (Intel Xeon). In bfloat16 it takes twice
+    the time, and oneDNN takes longer to begin each of its small products.
+    """
+    return _fused and dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def plan_attention(
@@ -236,8 +262,8 @@ def plan_after_prefix(
     """
     device, rows = side.position.device, side.rows(side.position)
     keys = length + side.row_length
-    on_cpu = device.type == "cpu" and (dropout > 0 or keys <= MATH_LENGTH)
-    plan = AttentionPlan("math" if on_cpu else "sdpa", side, side, dropout, scale)
+    kernel: Kernel = choose(device, dtype, keys, dropout, rule) if device.type == "cpu" else "sdpa"
+    plan = AttentionPlan(kernel, side, side, dropout, scale)
     seen = allowed(side, side, rule)
     seen = torch.cat([seen.new_ones(*seen.shape[:2], length), seen], -1)[:, None]
     if bias is None:

@@ -42,6 +42,8 @@ class FineTuned(Objective):
     """Whether a target's outputs depend on its sequence alone: on no other one, and on no other target."""
     teachable: ClassVar[bool] = False
     """Whether it can be learned from the outputs of another model (`soft_loss`)."""
+    multi_label: ClassVar[bool] = False
+    """Whether a target may have any number of the classes, each told by itself."""
     embeds: ClassVar[bool] = False
     """Whether it gives vectors of texts; its head is then sentence-transformers' modules in a model folder."""
     keeps_head: ClassVar[bool] = False

@@ -31,6 +31,7 @@ class MultiLabelClassification(SequenceClassification):
     Source: Nam et al. 2014 (arXiv:1312.5419), who take it in place of a ranking loss.
     """
 
+    multi_label: ClassVar[bool] = True
     scored: ClassVar[str] = "label scores"
     """What metrics judge that rank by scores, rather than comparing decisions."""
 

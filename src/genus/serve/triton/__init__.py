@@ -1,0 +1,1 @@
+"""Model repositories of Triton Inference Server: a graph for ONNX Runtime, and a model that takes texts."""
