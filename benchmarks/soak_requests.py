@@ -15,6 +15,9 @@ from genus.errors import heard
 from genus.evaluate.fill import fill_mask
 from genus.evaluate.likelihood import log_likelihoods
 from genus.export.folder import fitting_tokenizer, load, save
+from genus.generate import Request
+from genus.generate.engine import Engine
+from genus.generate.sampling import Greedy
 from genus.objectives.supervised.embedding import SentenceEmbedder
 from genus.objectives.supervised.sequence import SequenceClassification
 from genus.objectives.supervised.span_extraction import SpanExtraction
@@ -28,20 +31,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from genus.export.folder import LoadedModel
+    from genus.objectives.supervised import FineTuned
 
-HEADS = {
+HEADS: dict[str, FineTuned | None] = {
     "embedder": SentenceEmbedder(),
     "classifier": SequenceClassification(labels=("good", "bad", "dull"), texts=1),
     "tagger": SpanTagging(labels=("O", "B-PER", "I-PER"), usual="O"),
     "reader": SpanExtraction(),
     "masked": None,
+    "writer": None,
 }
-"""What the models are for, by their names; the last fills masks and weighs texts."""
+"""What the models are for, by their names; the last two fill masks and write."""
 PAGES = Path(__file__).parents[1] / "docs"
 VOCABULARY = 2000
 TOLERANCE = 1e-5
 """Between a served number and the library's, absolute below 1: float32 in other passes."""
-PLAIN = ("/health", "/info", "/metrics", "/", "/page/page.js", "/v1/models", "/v1/models/masked", "/api/models")
+PLAIN: tuple[str, ...] = (
+    "/health",
+    "/info",
+    "/metrics",
+    "/",
+    "/page/page.js",
+    "/v1/models",
+    "/v1/models/masked",
+    "/api/models",
+)
 PLAIN += ("/api/load", "/v2", "/v2/health/ready", "/v2/models/reader", "/v2/models/reader/ready", "/openapi.json")
 """What is read."""
 LARGE = 2_000_000
@@ -103,7 +117,7 @@ def model_folders(where: Path) -> dict[str, Path]:
     """Write a small model of each kind, whose vocabulary is that of the pages; return the folders by name."""
     found = {}
     for seed, (name, head) in enumerate(HEADS.items()):
-        recipe = catalog.load("bert/tiny")
+        recipe = catalog.load("gpt/tiny" if name == "writer" else "bert/tiny")
         tokenizer = replace(recipe.tokens, vocab_size=VOCABULARY).train(paragraphs())
         recipe = replace(recipe, tokens=tokenizer.tokens)
         if head is not None:
@@ -129,6 +143,7 @@ def right_requests(folders: dict[str, Path], number: int, draw: random.Random) -
     for _ in range(number):
         with heard():
             found += [*_vectors(models["embedder"], text), *_tasks(models, text), *_tokens(models["masked"], text)]
+            found += _written(models["writer"], text)
     return found + [Asked(path) for path in PLAIN] + [Asked("/v2/repository/index", {"ready": True})]
 
 
@@ -178,7 +193,7 @@ def _tasks(models: dict[str, LoadedModel], text: Texts) -> Iterator[Asked]:
     told = [{"label": one.predicted, "scores": one.scores} for one in found]
     yield Asked("/api/classify", {"texts": texts, "model": "classifier"}, told, answers)
     scores = cast("dict[str, float]", found[0].scores)
-    named = sorted(({"score": score, "label": label} for label, score in scores.items()), key=lambda one: -one["score"])
+    named = sorted(({"score": score, "label": label} for label, score in scores.items()), key=_less)
     yield Asked("/predict", {"inputs": texts[0], "model": "classifier", "truncate": True}, named)
     (tagged,) = predict(models["tagger"], [(texts[0],)])
     marks = zip(cast("list[dict[str, Any]]", tagged.predicted), cast("list[float]", tagged.scores), strict=True)
@@ -192,6 +207,10 @@ def _tasks(models: dict[str, LoadedModel], text: Texts) -> Iterator[Asked]:
     inputs = [{"name": name, "shape": [1], "datatype": "BYTES", "data": data} for name, data in names.items()]
     first: Callable[[Any], Any] = lambda told: told["outputs"][0]["data"]  # noqa: E731
     yield Asked("/v2/models/reader/infer", {"inputs": inputs}, [answered.predicted], first)
+
+
+def _less(one: dict[str, Any]) -> float:
+    return -float(one["score"])
 
 
 def _tokens(model: LoadedModel, text: Texts) -> Iterator[Asked]:
@@ -209,6 +228,16 @@ def _tokens(model: LoadedModel, text: Texts) -> Iterator[Asked]:
     yield Asked("/decode", {"ids": ids, "model": "masked"}, model.tokenizer.backend.decode_batch(ids))
     yield Asked("/embed_all", {"inputs": texts, "model": "masked"})
     yield Asked("/embed_sparse", {"inputs": texts, "model": "masked"})
+
+
+def _written(model: LoadedModel, text: Texts) -> Iterator[Asked]:
+    prompt, most = text(12), text.draw.randint(1, 24)
+    engine = Engine(model.learner, model.recipe.model, model.tokenizer)
+    [[result]] = engine.generate([Request(prompt, most)], Greedy())
+    told = {"model": "writer", "prompt": prompt, "max_tokens": most, "temperature": 0}
+    yield Asked("/v1/completions", told, [result.text], lambda told: [one["text"] for one in told["choices"]])
+    yield Asked("/v1/completions", told | {"temperature": 1.0, "n": 2, "stream": True})
+    yield Asked("/api/generate", {"model": "writer", "prompt": prompt, "max_tokens": most, "beams": 2})
 
 
 VALUES: list[Any] = [

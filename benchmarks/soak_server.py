@@ -53,7 +53,8 @@ class Server:
         faults = [f"SIGTERM: exit code {code}"] if code else []
         faults += [f"process {number} is left" for number in left if told(number, "cmdline")]
         lines = self.log.read_text(errors="replace").splitlines()
-        return faults + [line[:200] for line in lines if "Traceback" in line or "unexpected" in line][:20]
+        at = [number for number, line in enumerate(lines) if "Traceback" in line or "unexpected" in line]
+        return faults + ["; ".join(lines[number : number + 40])[-2000:] for number in at[:5]]
 
 
 def told(number: int, what: str) -> bytes:
@@ -130,4 +131,6 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     for line in head.split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return status, await reader.readexactly(int(line[15:]))
+    if b"transfer-encoding: chunked" in head:  # a stream of events
+        return status, await reader.readuntil(b"\r\n0\r\n\r\n")
     return status, b""

@@ -67,8 +67,8 @@ PAGES: dict[str, tuple[Callable[[], dict[str, Any]], dict[str, str]]] = {
     "README.md": (training, {"bert/mini": "bert/tiny", "budget.amount=100": "budget.amount=2"}),
 }
 """What stands where a page's example runs, and what is made smaller in it."""
-ELSEWHERE = {"docs/adding-a-member.md"}
-"""Run in `house/test_docs.py`."""
+ELSEWHERE = {"docs/adding-a-member.md", "docs/serve.md"}
+"""Run in `house/test_docs.py` and `serve/test_page_of_serving.py`."""
 
 
 def test_every_page_with_an_example_is_here() -> None:

@@ -209,3 +209,30 @@ def test_closing_answers_what_waits_and_refuses_the_rest() -> None:
     with pytest.raises(Refused) as refused:
         made.run([work(2)])
     assert refused.value.status == 503
+
+
+def test_what_is_computed_alone_takes_its_turn_in_the_thread_of_all_passes() -> None:
+    """Each thread that computes keeps memory, so that threads of requests do not."""
+    with batching() as one:
+        assert one.alone(threading.current_thread) is one.thread
+        order: list[str] = []
+        one.held.clear()
+        threads = [threading.Thread(target=one.run, args=([work(1)],))]
+        threads += [threading.Thread(target=one.alone, args=(lambda: order.append("alone"),)) for _ in range(2)]
+        threads += [threading.Thread(target=one.run, args=([work(2)],))]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        one.held.set()
+        for thread in threads:
+            thread.join()
+        assert order == ["alone", "alone"]
+        assert one.seen == [[1], [2]]
+        with pytest.raises(ZeroDivisionError):
+            one.alone(lambda: 1 / 0)
+        token = current.set(Ticket(time.monotonic() - 1))
+        try:
+            with pytest.raises(Refused, match="time for the answer is over"):
+                one.alone(threading.current_thread)
+        finally:
+            current.reset(token)

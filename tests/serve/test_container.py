@@ -14,7 +14,7 @@ import typer.main
 
 from genus.cli import app, main
 from genus.cli.folders import model_name
-from genus.cli.serve import _source
+from genus.cli.serve import _named
 from genus.export.folder import load
 from open_inference import HEADS
 from serving import running, small_model
@@ -72,8 +72,7 @@ def test_the_command_is_one_of_ours(model: Path, tmp_path: Path, monkeypatch: py
     context = typer.main.get_command(app).commands[command].make_context(command, arguments)  # type: ignore[attr-defined]
     assert context.params["models"] == ["Sst_2=/model"]
     assert (context.params["host"], context.params["port"]) == ("0.0.0.0", int(only(out, "EXPOSE")))
-    served = _source(source.replace("/model", str(out / "model")))
-    assert (served.name, served.folder) == ("Sst_2", out / "model")
+    assert _named(source.replace("/model", str(out / "model"))) == ("Sst_2", out / "model")
 
 
 def test_version_and_user(model: Path, tmp_path: Path) -> None:

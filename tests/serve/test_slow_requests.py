@@ -101,3 +101,20 @@ def test_many_passes_end_when_the_client_leaves(folder: Path) -> None:
 def test_small_limits_do_not_keep_a_server_from_its_start(folder: Path, limits: Limits) -> None:
     with served_models({"lm": folder}, limits) as client:
         assert client.post("/embed", json={"inputs": "a"}).status_code == 200
+
+
+LARGE = {
+    "/api/fill": {"text": "[MASK] " * 100, "top": 300},
+    "/embed_all": {"inputs": ["the old river"] * 30},
+    "/embed_sparse": {"inputs": ["the old river"] * 30},
+    "/tokenize": {"inputs": "the old river " * 300},
+}
+
+
+@pytest.mark.parametrize("path", LARGE)
+def test_a_small_request_has_no_huge_answer(client: httpx.Client, folder: Path, path: str) -> None:
+    assert client.post(path, json=LARGE[path]).status_code == 200
+    with served_models({"lm": folder}, Limits(answer_bytes=10_000)) as strict:
+        answer = strict.post(path, json=LARGE[path])
+        assert answer.status_code == 413
+        assert "of which it may have 10,000" in answer.json()["error"]

@@ -63,9 +63,10 @@ OBJECTIVES: dict[str, FineTuned | None] = {
     "spans": SpanTagging(labels=("O", "B-X", "I-X")),
     "none": None,
 }  # fmt: skip
-FEW = ("roberta", "gpt2", "wangchanberta")
-MORE = ("albert", "distilbert", "electra", "ernie2", "genus", "megatron-bert", "spanbert", "xlnet", "transformer-xl",
-        "llama", "gpt-j")  # fmt: skip
+ALIKE = ("several", "relevance", "units")
+FEW = ("gpt2", "wangchanberta")
+MORE = ("roberta", "albert", "distilbert", "electra", "ernie2", "genus", "megatron-bert", "spanbert", "xlnet",
+        "transformer-xl", "llama", "gpt-j")  # fmt: skip
 BY_GENUS = ("tags", "answers", "spans")
 
 
@@ -138,7 +139,9 @@ def check(server: FakeTriton, name: str, folder: Path, given: dict[str, list[str
         same(part, {key: value[cut] for key, value in expected.items()})
 
 
-@pytest.mark.parametrize("task", OBJECTIVES)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=[pytest.mark.slow] if task in ALIKE else []) for task in OBJECTIVES]
+)
 def test_every_head(task: str, exported: Callable[[Path], FakeTriton], tmp_path: Path) -> None:
     folder = small_model(tmp_path / task, objective=OBJECTIVES[task])
     server = exported(folder)

@@ -250,3 +250,9 @@ def test_windows_are_near_each_other_in_short_sequences() -> None:
 def test_no_room_for_text() -> None:
     with pytest.raises(GenusError, match="max_length: 4 leaves no room"):
         encoded(TOKENIZERS["bert"], [asked(None)], 4)
+
+
+def test_a_long_context_takes_memory_by_its_tokens() -> None:
+    """A table of its windows and tokens would have 40 GB."""
+    found = windows(1_000_000, 300, 200)
+    assert sum(mark.sum() for mark in with_most_context(found)) == 1_000_000

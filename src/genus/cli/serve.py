@@ -25,8 +25,8 @@ Settings = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=VALUE",
-        help="requests, waiting_tokens, batch_tokens, texts, tokens, body_bytes, seconds, generated_tokens, slots, "
-        "memory (gigabytes of weights); repeatable.",
+        help="requests, waiting_tokens, batch_tokens, texts, tokens, body_bytes, answer_bytes, seconds, "
+        "generated_tokens, slots, memory (gigabytes of weights); repeatable.",
     ),
 ]
 Origins = Annotated[

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,13 +19,13 @@ from genus.evaluate.token_prediction import Predictor
 from genus.examples import Sequence
 from genus.examples.feed.bins import PackedRows
 from genus.examples.streams import successive
+from genus.inference.engine import Inference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence as Several
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from genus.examples import Example
     from genus.objectives import Learner
@@ -86,6 +87,7 @@ def log_likelihoods(
     cut_contexts: bool = False,
     names: Several[str] | None = None,
     progress: Progress | None = None,
+    engine: Inference | None = None,
 ) -> list[Likelihood]:
     """Return the log-likelihood of each text, in nats, by the language-model head of a learner.
 
@@ -116,6 +118,7 @@ def log_likelihoods(
         cut_contexts: whether a context that is too long loses its left end; else it is refused.
         names: what errors call each text; None: `text 1` and so on.
         progress: called with the number of examples whose forward pass is done, and of all.
+        engine: where forward passes are made; None: in this thread.
 
     Raises:
         UsageError: the learner has no such head, or a text, with its context, has more tokens than the model has
@@ -126,7 +129,7 @@ def log_likelihoods(
     spans = fitting(
         _encoded(tokenizer, before, texts), predictor, tokenizer.vocabulary, max_length, cut=cut_contexts, names=names
     )
-    nats, missed = predicted(predictor, tokenizer.vocabulary, spans, precision, positions, progress)
+    nats, missed = predicted(predictor, tokenizer.vocabulary, spans, precision, positions, progress, engine)
     found = zip(nats.tolist(), missed.tolist(), spans, texts, strict=True)
     return [Likelihood(each, s.tokens, len(text.encode()), not wrong, s.cut) for each, wrong, s, text in found]
 
@@ -150,6 +153,7 @@ def predicted(
     precision: str,
     positions: int = POSITIONS,
     progress: Progress | None = None,
+    engine: Inference | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return, of each span, the sum of its tokens' log-probabilities, and how many are not the most probable ones.
 
@@ -166,22 +170,38 @@ def predicted(
     total, done = len(shared) + len(copies.lengths), 0
     nats, missed = np.zeros(len(distinct)), np.zeros(len(distinct), np.int64)
 
-    def add(logits_MV: Tensor, label_M: Tensor, owners: NDArray[np.int64], examples: int) -> None:
+    compute = (engine or Inference(precision)).alone
+
+    def add(
+        nats_M: NDArray[np.float64], missed_M: NDArray[np.bool_], owners_M: NDArray[np.int64], examples: int
+    ) -> None:
         nonlocal done
-        own_M = logits_MV.gather(1, label_M[:, None])[:, 0]
-        np.add.at(nats, owners, (own_M - logits_MV.logsumexp(1)).double().cpu().numpy())
-        np.add.at(missed, owners, (logits_MV.argmax(1) != label_M).cpu().numpy())
+        np.add.at(nats, owners_M, nats_M)
+        np.add.at(missed, owners_M, missed_M)
         done += examples
         if progress is not None:
             progress(done, total)
 
     for batch in batched(groups, distinct, positions):
-        add(*after_contexts(predictor, distinct, batch, precision), sum(len(group.spans) for group in batch))
+        nats_M, missed_M, owners = compute(
+            partial(_scored, partial(after_contexts, predictor, distinct, batch, precision))
+        )
+        add(nats_M, missed_M, owners, sum(len(group.spans) for group in batch))
     for length, rows in batches(copies.lengths, positions):
         examples = [[copies[number] for number in row.tolist()] for row in rows]
-        found = predictor.logits(examples, length, vocabulary.pad, precision)
-        add(*found, np.array(alone)[copies.owners(rows.examples)], len(rows.examples))
+        nats_M, missed_M = compute(
+            partial(_scored, partial(predictor.logits, examples, length, vocabulary.pad, precision))
+        )
+        add(nats_M, missed_M, np.array(alone)[copies.owners(rows.examples)], len(rows.examples))
     return nats[same], missed[same]
+
+
+def _scored(read: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return log p of each label (M,), whether another token is likelier, and what else a forward pass gives."""
+    logits_MV, label_M, *more = read()
+    own_M = logits_MV.gather(1, label_M[:, None])[:, 0]
+    nats_M = (own_M - logits_MV.logsumexp(1)).double().cpu().numpy()
+    return nats_M, (logits_MV.argmax(1) != label_M).cpu().numpy(), *more
 
 
 def fitting(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from torch.nn import functional as F
 
 from genus.examples.feed.bins import bin_pack
 from genus.examples.feed.pack import pack
+from genus.model.attention.plan import in_inference
 from genus.objectives import answering, device_of
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from genus.examples import Example
     from genus.inference import Work
 
+T = TypeVar("T")
 TOKENS_AT_ONCE = 8192
 """Token positions of a forward pass: enough to keep a processor busy, few enough for its memory."""
 ROW = 128
@@ -56,13 +58,17 @@ class Inference:
                 found[place] = answer
         return found
 
+    def alone(self, compute: Callable[[], T]) -> T:
+        """Return what a function computes that makes a forward pass of its own."""
+        return compute()
+
     def forward(self, works: Sequence[Work]) -> list[Any]:
         """Return the answers to works of one head, by one forward pass."""
         first = works[0]
         device = device_of(first.learner)
         batch, targets, order = packed(works)
         batch = batch.to(device)
-        with answering(first.learner), autocast(self.precision, device):
+        with answering(first.learner), autocast(self.precision, device), in_inference():
             batch = first.prepared(batch)
             outputs = first.learner.outputs(batch)[first.head]
         real = batch.targets[first.target].counted()

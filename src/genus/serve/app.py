@@ -139,4 +139,6 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """Tell that something is wrong here; the log has where, and nothing of the user's texts."""
     log.error("unexpected %s at %s %s", type(error).__name__, request.method, request.url.path)
-    return answer(request, 500, f"unexpected {type(error).__name__}; the server's log says where")
+    told = answer(request, 500, f"unexpected {type(error).__name__}; the server's log says where")
+    told.headers["Connection"] = "close"  # the server closes it after an error
+    return told

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from genus.inference.engine import TOKENS_AT_ONCE, Inference, row_of
 from genus.serve.ticket import Refused, Ticket, busy, current
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genus.inference import Work
     from genus.serve.limits import Limits
 
+T = TypeVar("T")
 Watch = Callable[[int, int, float], None]
 """Told of a pass: its works, its tokens, its seconds."""
 
@@ -27,7 +28,7 @@ Watch = Callable[[int, int, float], None]
 class Waiting:
     """A work that waits for its pass."""
 
-    work: Work
+    work: Work | None
     ticket: Ticket
     tokens: int
     longest: int
@@ -35,6 +36,8 @@ class Waiting:
     """Tokens of a pass of such works."""
     answered: threading.Semaphore
     """Released when there is an answer, or an error."""
+    compute: Callable[[], Any] | None = None
+    """What is computed in the place of a work, by itself."""
     answer: Any = None
     error: BaseException | None = None
 
@@ -91,9 +94,24 @@ class Batching(Inference):
             )
             for work in works
         ]
+        return self._answers(waiting)
+
+    def alone(self, compute: Callable[[], T]) -> T:
+        """Return what a function computes that makes a forward pass of its own, in the thread that makes all passes.
+
+        Each thread that has computed keeps memory (of MKL, several MB), so that those of requests should not.
+
+        Raises:
+            Refused: the client has left, or the time is over.
+        """
+        (found,) = self._answers([Waiting(None, current.get(), 0, 0, 0, threading.Semaphore(0), compute)])
+        return cast("T", found)
+
+    def _answers(self, waiting: Sequence[Waiting]) -> list[Any]:
+        ticket = current.get()
         self._join(waiting)
-        for _ in waiting:
-            while not answered.acquire(timeout=min(1.0, max(0.0, ticket.left))):
+        for one in waiting:
+            while not one.answered.acquire(timeout=min(1.0, max(0.0, ticket.left))):
                 ticket.check()
                 if self.closed and not self.thread.is_alive():
                     raise Refused(503, "the model is being unloaded; try again")
@@ -160,7 +178,7 @@ class Batching(Inference):
         begun = time.perf_counter()
         try:
             with self.lock:
-                answers = self.forward([one.work for one in chosen])
+                answers = self._computed(chosen)
         except Exception as error:  # whatever it is, it is its request's
             if len(chosen) == 1:
                 chosen[0].error = error
@@ -172,8 +190,15 @@ class Batching(Inference):
         for one, answer in zip(chosen, answers, strict=True):
             one.answer = answer
 
+    def _computed(self, chosen: Sequence[Waiting]) -> list[Any]:
+        if (compute := chosen[0].compute) is not None:
+            return [compute()]
+        return self.forward([one.work for one in chosen if one.work is not None])
+
 
 def _alike(one: Waiting, first: Waiting) -> bool:
     """Return whether two works may share a pass."""
+    if one.work is None or first.work is None:
+        return False
     same = one.work.learner is first.work.learner and one.work.head == first.work.head
     return same and row_of(one.longest) == row_of(first.longest)

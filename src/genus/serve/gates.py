@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DRAINED = 64_000_000
 """Bytes of a refused body that are read and dropped at most."""
+LINGER = 2.0
+"""Seconds that are waited for more of it."""
 OPEN = ("/health", "/ping", "/v2/health/live", "/v2/health/ready", "/", *(f"/page/{name}" for name in FILES))
 """Paths that are read without a token: those that tell a cluster whether the server lives, and the page."""
 
@@ -82,7 +84,7 @@ class BodyLimit:
         read, more = 0, until > 0
         with suppress(Unread):
             while more and read < DRAINED:
-                part = await _received(receive, until)
+                part = await _received(receive, min(until, asyncio.get_running_loop().time() + LINGER))
                 read, more = read + len(part.get("body", b"")), part.get("more_body", False)
         told = body(scope["path"], error.status, str(error))
         await JSONResponse(told, error.status, {"Connection": "close"})(scope, receive, send)

@@ -20,6 +20,8 @@ class Limits(Part):
     """Tokens of one request (413)."""
     body_bytes: Count = 4_000_000
     """Bytes of a request's body (413)."""
+    answer_bytes: Count = 100_000_000
+    """Bytes of an answer, about, where a small request may have a large one (413)."""
     seconds: Positive = 60.0
     """From the arrival of a request to its answer (504); what is generated until then is not lost if it is streamed."""
     generated_tokens: Count = 2_048

@@ -5,7 +5,6 @@ Every method may be called by any thread; what threads ask at the same time is c
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from genus.errors import GenusError, UsageError, heard
-from genus.evaluate.fill import Completion, fill_mask
+from genus.evaluate.fill import BLANK, Completion, fill_mask
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.token_prediction import Predictor
 from genus.generate.reader import writing
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
 Ability = Literal["embed", "classify", "score", "tag", "answer", "choose", "fill", "generate", "write", "likelihood"]
 """What a model can be asked; `score`: a number for a text or a pair; `write`: a text for a source."""
-YIELDED = 1e-3
-"""Seconds in which a request of many passes leaves the lock to others: a lock is not fair."""
+NUMBER = 20
+"""Bytes of a number in JSON, about."""
 SPLADE_TOKENS = 2048
 """Token positions of a pass that has the logits of all of them: few enough for memory."""
 LABEL = "LABEL_0"
@@ -188,6 +187,17 @@ class Served:
         ticket.texts += len(texts)
         ticket.check()
 
+    def bear(self, size: int) -> None:
+        """Check that an answer of so many bytes, about, may be given, before it is made.
+
+        Raises:
+            Refused: it is too large.
+        """
+        if size > (most := self.limits.answer_bytes):
+            raise Refused(
+                413, f"an answer of about {size:,} bytes, of which it may have {most:,}; ask for less at once"
+            )
+
     def _take_alike(self, texts: Sequence[tuple[str, ...]]) -> None:
         """Take texts that all are single, or all are pairs, or lists; lists of words differ in length."""
         self.take(texts)
@@ -232,6 +242,7 @@ class Served:
         """
         model = self._embedder(texts)
         rows = encoded(model, texts, STATES, prompt_of(model, prompt))
+        self.bear(int(rows.lengths.sum()) * model.recipe.model.width * NUMBER)
         return self.inference.run(works(EveryToken, self.states, rows))
 
     def embed_terms(self, texts: Sequence[Text], *, prompt: str | None = None) -> NDArray[np.float32]:
@@ -246,7 +257,9 @@ class Served:
             raise Refused(404, f"model {self.name!r} weighs no terms: it has no masked language model")
         learner, target = self.terms
         rows = encoded(model, texts, target, prompt_of(model, prompt))
-        return np.stack(self.inference.run(works(TermWeights, learner, rows), SPLADE_TOKENS))[:, : rows.vocabulary.size]
+        found = np.stack(self.inference.run(works(TermWeights, learner, rows), SPLADE_TOKENS))
+        self.bear(int(np.count_nonzero(found)) * 2 * NUMBER)
+        return found[:, : rows.vocabulary.size]
 
     def _embedder(self, texts: Sequence[Text]) -> LoadedModel:
         """Return the model that gives vectors, for a request that may be answered."""
@@ -321,10 +334,12 @@ class Served:
         """Return the most probable tokens for each mask of a text.
 
         Raises:
-            Refused: the model fills no masks.
+            Refused: the model fills no masks, or the answer is too large: each token has the whole text.
             UsageError: the text has no mask, or is too long.
         """
         self.need("fill")
+        mask = self.tokenizer.pieces[self.tokenizer.vocabulary.mask]
+        self.bear(BLANK.sub(lambda _: mask, text).count(mask) * top * (len(text) + 2 * NUMBER))
         return fill_mask(self.model.learner, self.tokenizer, text, top, self.longest, self.inference)
 
     def write(self, wish: Wish) -> Iterator[Piece]:
@@ -345,18 +360,8 @@ class Served:
         """
         self.need("likelihood")
         self.take(texts)
-
-        def pause(done: int, total: int) -> None:
-            """Between two passes, end what nobody waits for, and let others compute, who wait for the lock."""
-            current.get().check()
-            self.lock.release()
-            time.sleep(YIELDED)
-            self.lock.acquire()
-
-        with self.lock:
-            return log_likelihoods(
-                self.model.learner, self.tokenizer, texts, self.longest, self.run.precision, progress=pause
-            )
+        learner, precision = self.model.learner, self.run.precision
+        return log_likelihoods(learner, self.tokenizer, texts, self.longest, precision, engine=self.inference)
 
 
 def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:

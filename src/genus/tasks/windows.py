@@ -53,11 +53,13 @@ def with_most_context(spans: Several[tuple[int, int]]) -> list[NDArray[np.bool_]
 
     That is the least of the numbers of tokens before and after it (released code, run_squad.py: _check_is_max_context).
     """
-    scores = np.full((len(spans), max(first + count for first, count in spans)), -np.inf)
-    for window, (first, count) in enumerate(spans):
-        before = np.arange(count)
-        scores[window, first : first + count] = np.minimum(before, before[::-1]) + 0.01 * count
-    best = scores.argmax(0)
+    length = max(first + count for first, count in spans)
+    most, best = np.full(length, -np.inf), np.zeros(length, np.int64)
+    for window, (first, count) in enumerate(spans):  # a table of all windows and tokens would not fit in memory
+        before, own = np.arange(count), slice(first, first + count)
+        scores = np.minimum(before, before[::-1]) + 0.01 * count
+        better = scores > most[own]
+        most[own][better], best[own][better] = scores[better], window
     return [best[first : first + count] == window for window, (first, count) in enumerate(spans)]
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from genus.batch import IGNORE, Batch, Packed, Targets
 from genus.errors import GenusError, UsageError
 from genus.export.onnx.session import needed
-from genus.model.attention.plan import plain_products
 from genus.objectives import answering
 from genus.objectives.supervised import FineTuned
 
@@ -160,7 +159,7 @@ def write_graph(asked: Asked, path: Path, name: str, *, segmented: bool) -> None
     given = (ids, mask, torch.zeros_like(ids)) if segmented else (ids, mask)
     size = sum(tensor.nbytes for tensor in asked.learner.state_dict().values())
     try:
-        with answering(asked.learner), plain_products(), _quietly():
+        with answering(asked.learner), _quietly():
             made = torch.onnx.export(
                 Graph(asked).eval(),
                 given,

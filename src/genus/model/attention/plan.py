@@ -8,6 +8,7 @@ Legend: J entries of a packed batch, those of padding included.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -176,29 +177,36 @@ def choose(
     return "sdpa" if dropout else "flex"
 
 
-_fused = True
-"""Whether fused kernels may be chosen for short rows: the exporter cannot trace a look at PyTorch's settings."""
+_lock, _asking = threading.Lock(), 0
+"""How many passes are made by `in_inference`: a plain number, as the exporter can trace no other state."""
 
 
 @contextmanager
-def plain_products() -> Iterator[None]:
-    """Context manager: attention as products and a softmax, which a graph can have for rows of any length."""
-    global _fused
-    before, _fused = _fused, False
+def in_inference() -> Iterator[None]:
+    """Context manager: kernels that are faster without a backward pass may be chosen.
+
+    Elsewhere the pass without gradients is computed as the one with gradients is, so that they agree to the last bit.
+    """
+    global _asking
+    with _lock:
+        _asking += 1
     try:
         yield
     finally:
-        _fused = before
+        with _lock:
+            _asking -= 1
 
 
 def fused_is_faster(dtype: torch.dtype) -> bool:
     """Return whether the fused kernel of a CPU is faster for short rows too.
 
-    It is in float32 where MKL multiplies (see `cpu.use_onednn_matmul`): forward it takes 45 to 70 % of the time of rows
-    of 32 to 128 tokens, with the backward pass 85 % of 128 and as long of 64 (Intel Xeon). In bfloat16 it takes twice
-    the time, and oneDNN takes longer to begin each of its small products.
+    It is in inference in float32, where MKL multiplies (see `cpu.use_onednn_matmul`): it takes 45 to 70 % of the time
+    of rows of 32 to 128 tokens (Intel Xeon). In bfloat16 it takes twice the time, and oneDNN takes longer to begin each
+    of its small products.
     """
-    return _fused and dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    if not _asking or torch.is_grad_enabled():
+        return False
+    return dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def plan_attention(

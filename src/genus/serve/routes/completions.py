@@ -41,7 +41,26 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Completion(BaseModel):
+class Unsupported(BaseModel):
+    """Fields that would change the text, and have no counterpart here."""
+
+    suffix: str | None = None
+    echo: bool | None = False
+    logit_bias: dict[str, float] | None = None
+    presence_penalty: float | None = 0.0
+    frequency_penalty: float | None = 0.0
+
+    def check(self) -> None:
+        """Refuse what has no counterpart here.
+
+        Raises:
+            UsageError: something of it is asked for.
+        """
+        if given := [name for name in Unsupported.model_fields if getattr(self, name)]:
+            raise UsageError(f"{given[0]}: is not there; leave it out")
+
+
+class Completion(Unsupported):
     """A request for completions; fields that are not here, such as `user`, change nothing."""
 
     model: str | None = Field(None, description="Name of the model; left out: the first one.")
@@ -56,11 +75,6 @@ class Completion(BaseModel):
     logprobs: Annotated[int, Field(ge=0, le=1)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    suffix: str | None = None
-    echo: bool | None = False
-    logit_bias: dict[str, float] | None = None
-    presence_penalty: float | None = 0.0
-    frequency_penalty: float | None = 0.0
 
     def check(self) -> None:
         """Refuse what has no counterpart here.
@@ -68,13 +82,9 @@ class Completion(BaseModel):
         Raises:
             UsageError: something of it is asked for.
         """
-        asked = {
-            "suffix": self.suffix, "echo": self.echo, "logit_bias": self.logit_bias,
-            "presence_penalty": self.presence_penalty, "frequency_penalty": self.frequency_penalty,
-            "best_of": self.best_of not in (None, self.n),
-        }  # fmt: skip
-        if given := [name for name, value in asked.items() if value]:
-            raise UsageError(f"{given[0]}: is not there; leave it out")
+        super().check()
+        if self.best_of not in (None, self.n):
+            raise UsageError("best_of: is not there; leave it out")
 
     def wishes(self) -> list[Wish]:
         """Return what is asked of a model for each prompt."""

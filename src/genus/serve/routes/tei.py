@@ -27,6 +27,8 @@ from genus.tasks.embed import embedder_of, prompt_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from genus.serve.routes.tei_bodies import Cutting
     from genus.serve.served import Served
     from genus.tokens.tokenizer import Tokenizer
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 POOLINGS: dict[type[Pooling], str] = {First: "cls", Last: "last_token"}
 """What text-embeddings-inference calls poolings; others by their own names."""
 
+TOKEN = 80
+"""Bytes of a token that is told, about."""
 T = TypeVar("T", bound=BaseModel)
 router = APIRouter(tags=["text-embeddings-inference"])
 
@@ -146,14 +150,17 @@ async def tokenize(request: Request, body: bodies.Tokenize) -> Response:
     def ask(served: Served) -> list[Any]:
         served.take(texts)
         prompt = "" if served.embedder is None else prompt_of(served.embedder, body.prompt_name)
-        return [_tokens(served.tokenizer, prompt + text, framed=body.add_special_tokens) for text in texts]
+        found = [(text, *served.tokenizer.encode_with_offsets(text)) for text in (prompt + each for each in texts)]
+        served.bear(TOKEN * sum(len(ids) for _, ids, _ in found))
+        return [_tokens(served.tokenizer, *each, framed=body.add_special_tokens) for each in found]
 
     return await _answered(request, body.model, ask)
 
 
-def _tokens(tokenizer: Tokenizer, text: str, *, framed: bool) -> list[dict[str, Any]]:
-    """Return the tokens of a text, with the special ones of the template if it is framed."""
-    ids, spans = tokenizer.encode_with_offsets(text)
+def _tokens(
+    tokenizer: Tokenizer, text: str, ids: NDArray[np.unsignedinteger], spans: NDArray[np.int64], *, framed: bool
+) -> list[dict[str, Any]]:
+    """Tell the tokens of a text, with the special ones of the template if it is framed."""
     places = iter(spans.tolist())
     numbers, fixed = ids.astype(np.int64), np.zeros(len(ids), np.bool_)
     if framed:
