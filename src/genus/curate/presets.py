@@ -27,7 +27,7 @@ PRESETS = {
     "gopher": Curation(
         steps=(GopherQuality(), GopherRepetition(), ExactDuplicates(), NearDuplicates(words=13, edit=None))
     ),
-    # Penedo et al. 2024, section 3; released code, datatrove, examples/fineweb.py, which does not compare the texts that
+    # Penedo et al. 2024, section 3; released code, datatrove, examples/fineweb.py, which compares no texts that
     # agree in a band, and masks addresses by made-up ones
     "fineweb": Curation(
         steps=(
