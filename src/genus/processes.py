@@ -1,21 +1,81 @@
-"""How many processes pay, and processes that end when the one that started them is gone, which then cannot end them."""
+"""Worker processes: how many pay, work shared out among them, and their end when who started them cannot end them."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
 import time
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from genus.errors import GenusError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 INTERVAL = 1.0
 """Seconds between two looks at the parent."""
 GRACE = 60.0
 """Seconds for a run to finish its step and save."""
+AHEAD = 2
+"""Items in flight per worker: enough that no worker waits, few enough that memory use stays small."""
 
 
 def cores() -> int:
     """Return the number of cores that this process may use: fewer than there are where a scheduler allotted them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """Yield `function(item)` of each item in order, computed in `workers` processes, or in this one if it is one.
+
+    Args:
+        function: sent once to each worker, with what it holds; a function of a module, or a partial of one.
+        items: read as they are needed, a few ahead.
+        workers: at least 1.
+
+    Raises:
+        GenusError: a worker was killed; or what `function` raises.
+    """
+    if workers == 1:
+        yield from map(function, items)
+        return
+    context = get_context("spawn")  # fork copies locks (of PyTorch and others) without the threads that hold them
+    with ProcessPoolExecutor(workers, context, _start_worker, (function, os.getpid())) as pool:
+        waiting = iter(items)
+        flying = deque(pool.submit(_work, item) for item in itertools.islice(waiting, AHEAD * workers))
+        try:
+            while flying:
+                yield flying.popleft().result()
+                flying.extend(pool.submit(_work, item) for item in itertools.islice(waiting, 1))
+        except BrokenProcessPool:
+            raise GenusError("a worker was killed, perhaps for want of memory; run again with fewer to go on") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_function: Callable[[Any], Any]
+"""The function of a worker process, whose caches persist over all of its items."""
+
+
+def _start_worker(function: Callable[[Any], Any], parent: int) -> None:
+    global _function
+    end_with(parent)
+    _function = function
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process, one thread
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+
+
+def _work(item: Any) -> Any:
+    return _function(item)
 
 
 def end_with(parent: int) -> None:

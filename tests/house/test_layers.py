@@ -14,7 +14,7 @@ from genus.part import Part
 LEVELS = {
     "errors": 0, "part": 0, "batch": 0, "files": 0, "processes": 0, "run_folder": 0, "openmp": 0,
     "text": 1, "tokens": 1, "model": 1, "optim": 1,
-    "examples": 2,
+    "examples": 2, "curate": 2,
     "objectives": 3,
     "adapt": 4, "recipe": 4, "stages": 4, "cost": 4,
     "train": 5,
@@ -29,6 +29,7 @@ WITHIN_A_LEVEL = {
     ("part", "errors"),
     ("batch", "errors"),
     ("files", "errors"),
+    ("processes", "errors"),
     ("run_folder", "errors"),
     ("run_folder", "files"),
     ("run_folder", "part"),

@@ -11,6 +11,7 @@ import typer
 
 from genus.cli import (
     analyze,
+    clean,
     code,
     compress,
     data,
@@ -54,6 +55,7 @@ app.command("show")(rows.show)
 app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
+app.command("clean")(clean.clean)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)

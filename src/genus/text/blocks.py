@@ -6,13 +6,14 @@ import json
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError
 from genus.files import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from genus.text.fields import Document, Fields
 
@@ -37,6 +38,10 @@ class Documents:
     """Documents that were cut at the longest length of one (see `genus.text.read`); the rest is the next document."""
     codes: list[tuple[str, ...]] = field(default_factory=list)
     """Control codes of each text, none empty; or its source alone, if there is one."""
+    rows: list[int] = field(default_factory=list)
+    """Line or row at which each text begins, from 1."""
+    kept: list[dict[str, object]] = field(default_factory=list)
+    """The fields of each text that `Fields.kept` names and that are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,9 @@ class Lines(TextBlock):
     def documents(self) -> Documents:
         """Return the lines that are not blank; blank lines are not counted as documents."""
         text, replaced = decode(self.data)
-        lines = (("", line, self.codes) for line in text.split("\n") if line and not line.isspace())
-        return _stripped(lines, replaced, self.cut)
+        lines = enumerate(text.split("\n"), self.first)
+        found = ((number, ("", line, self.codes)) for number, line in lines if line and not line.isspace())
+        return _stripped(found, replaced, self.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class Paragraphs(TextBlock):
     def documents(self) -> Documents:
         """Return the texts between blank lines."""
         text, replaced = decode(self.data)
-        parts = (("", part, self.codes) for part in BLANK_LINES.split(text.strip()) if part)
+        parts = ((number, ("", part, self.codes)) for number, part in _paragraphs(text, self.first))
         return _stripped(parts, replaced, self.cut)
 
 
@@ -103,18 +109,21 @@ class JsonLines(TextBlock):
     def documents(self) -> Documents:
         """Return the document of every object; blank lines are skipped."""
         text, replaced = decode(self.data)
-        found: list[Document] = []
+        found: list[tuple[int, Document]] = []
+        kept: dict[int, dict[str, object]] = {}
         for number, line in enumerate(text.split("\n"), self.first):
             if line and not line.isspace():
-                title, body, codes = self._document(line, number)
+                value = self._value(line, number)
+                title, body, codes = self.fields.document(value, self.source, f"{self.source}, line {number}")
+                kept[number] = self.fields.beside(value)
                 if "\\ud" in line or "\\uD" in line:  # only an escape can hold a lone surrogate: it has no UTF-8
                     (title, lone), (body, more) = (SURROGATE.subn(REPLACEMENT, part) for part in (title, body))
                     codes = tuple(SURROGATE.sub(REPLACEMENT, code) for code in codes)
                     replaced += lone + more
-                found.append((title, body, codes))
-        return _stripped(found, replaced)
+                found.append((number, (title, body, codes)))
+        return _stripped(found, replaced, kept=kept)
 
-    def _document(self, line: str, number: int) -> Document:
+    def _value(self, line: str, number: int) -> dict[str, object]:
         where = f"{self.source}, line {number}"
         try:
             value = json.loads(line)
@@ -125,7 +134,7 @@ class JsonLines(TextBlock):
         if not isinstance(value, dict):
             raise GenusError(f"{where}: expected a JSON object, got {line[:40]!r}")
         self.fields.require(value, where)
-        return self.fields.document(value, self.source, where)
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +147,12 @@ class TableRows(TextBlock):
     def documents(self) -> Documents:
         """Return the document of every row; a null text is an empty document."""
         rows = (dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
-        numbered = enumerate(rows, self.first)
-        where = self.source
-        return _stripped((self.fields.document(row, where, f"{where}, row {number}") for number, row in numbered), 0)
+        numbered = dict(enumerate(rows, self.first))
+        where, kept = self.source, {number: self.fields.beside(row) for number, row in numbered.items()}
+        found = (
+            (number, self.fields.document(row, where, f"{where}, row {number}")) for number, row in numbered.items()
+        )
+        return _stripped(found, 0, kept=kept)
 
 
 def decode(data: bytes) -> tuple[str, int]:
@@ -152,10 +164,34 @@ def decode(data: bytes) -> tuple[str, int]:
         return text, text.count(REPLACEMENT) - data.count(REPLACEMENT.encode())
 
 
-def _stripped(documents: Iterable[Document], replaced: int, cut: int = 0) -> Documents:
-    """Strip documents given as (title, text, codes) and drop the empty ones."""
-    stripped = [(title.strip(), text.strip(), codes) for title, text, codes in documents]
-    kept = [one for one in stripped if one[1]]
-    texts = [f"{title}\n{text}" if title else text for title, text, _ in kept]
-    titles, codes = [len(title) for title, _, _ in kept], [codes for _, _, codes in kept]
-    return Documents(texts, titles, len(stripped) - len(kept), replaced, cut, codes)
+def _paragraphs(text: str, first: int) -> Iterator[tuple[int, str]]:
+    """Yield the texts between blank lines, each with the number of its first line; that of the text is `first`."""
+    begin, number = 0, first
+    for gap in (*BLANK_LINES.finditer(text), None):
+        end = len(text) if gap is None else gap.start()
+        if part := text[begin:end].strip():
+            yield number + text.count("\n", begin, text.index(part, begin)), part
+        if gap is not None:
+            number += text.count("\n", begin, gap.end())
+            begin = gap.end()
+
+
+def _stripped(
+    documents: Iterable[tuple[int, Document]],
+    replaced: int,
+    cut: int = 0,
+    kept: Mapping[int, dict[str, object]] = MappingProxyType({}),
+) -> Documents:
+    """Strip documents given as (row, (title, text, codes)) and drop the empty ones; `kept` is by row."""
+    stripped = [(row, title.strip(), text.strip(), codes) for row, (title, text, codes) in documents]
+    there = [one for one in stripped if one[2]]
+    return Documents(
+        texts=[f"{title}\n{text}" if title else text for _, title, text, _ in there],
+        titles=[len(title) for _, title, _, _ in there],
+        empty=len(stripped) - len(there),
+        replaced=replaced,
+        cut=cut,
+        codes=[codes for _, _, _, codes in there],
+        rows=[row for row, *_ in there],
+        kept=[kept.get(row, {}) for row, *_ in there],
+    )

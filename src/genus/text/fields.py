@@ -31,6 +31,8 @@ class Fields:
     source: str | None = None
     """Field of the source of which the text is the target, such as the same sentence in another language; None: texts
     have none. It is kept where codes are kept."""
+    kept: tuple[str, ...] = ()
+    """Fields that go along with a text where they are there, such as its address: they are no part of it."""
 
     def __post_init__(self) -> None:
         """Check the names of codes.
@@ -55,6 +57,15 @@ class Fields:
     def names(self) -> list[str]:
         """The names of all fields that are read, the text first."""
         return list(self._options)
+
+    def beside(self, row: Mapping[str, object]) -> dict[str, object]:
+        """Return the fields of a row that are kept beside the text."""
+        return {name: row[name] for name in self.kept if name in row}
+
+    def columns(self, there: Iterable[str]) -> list[str]:
+        """Return the names of the columns to read of those that are there."""
+        there = set(there)
+        return list(dict.fromkeys([*self.names, *(name for name in self.kept if name in there)]))
 
     def __str__(self) -> str:
         """Return the quoted names in the order of the document: codes or source, title, text."""

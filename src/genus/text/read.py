@@ -203,7 +203,8 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]
             groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
             unpacked = max([group.total_byte_size / max(1, group.num_rows) for group in groups], default=0)
             at_once = max(1, min(BLOCK_ROWS, int(LONGEST_DOCUMENT / max(1, unpacked))))
-            batches = (_columns(batch, str(path)) for batch in file.iter_batches(at_once, columns=fields.names))
+            columns = fields.columns(file.schema_arrow.names)
+            batches = (_columns(batch, str(path)) for batch in file.iter_batches(at_once, columns=columns))
             yield from _rows(batches, str(path), fields, start, size / rows)
     except pyarrow.ArrowException as error:
         raise GenusError(
@@ -229,7 +230,7 @@ def _columns(batch: Any, where: str) -> dict[str, list[object]]:
 def _read_hub(name: str, fields: Fields, start: int) -> Iterator[TextBlock]:
     dataset: Any = load_hub(name)
     fields.require(dataset.column_names, name)
-    batches = dataset.select_columns(fields.names).iter(BLOCK_ROWS)
+    batches = dataset.select_columns(fields.columns(dataset.column_names)).iter(BLOCK_ROWS)
     yield from _rows(batches, name, fields, start, 0)
 
 

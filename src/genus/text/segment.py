@@ -1,4 +1,4 @@
-"""The slot `Segmenter`: word segmentation for scripts without spaces between words; segmenters for Thai.
+"""The slot `Segmenter`: word segmentation for scripts without spaces between words, those for Thai; words and marks.
 
 A custom segmenter is a subclass of `Segmenter`: a recipe names it by its kind.
 """
@@ -6,6 +6,7 @@ A custom segmenter is a subclass of `Segmenter`: a recipe names it by its kind.
 from __future__ import annotations
 
 import functools
+import re
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,18 @@ from genus.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+CLITIC = r"['\u2019](?:s|m|d|re|ve|ll)\b"
+PIECE = re.compile(
+    r"(?:[^\W\d_]\.){2,}"  # U.S.
+    r"|\w+?(?=n['\u2019]t\b)|n['\u2019]t\b"
+    rf"|\w+(?={CLITIC})|{CLITIC}"
+    r"|\d+(?:[.,\u2013]\d+)+"
+    r"|\w+(?:['\u2019]\w+)*|\s+|(\W)\1*",
+    re.IGNORECASE,
+)
+"""Words without English clitics, which are words of their own; numbers; white space; runs of one mark."""
 
 
 class Segmenter(Part, ABC):
@@ -26,6 +39,17 @@ class Segmenter(Part, ABC):
         Raises:
             GenusError: a required library is not installed.
         """
+
+
+class WordsAndMarks(Segmenter):
+    """Words, and each mark of punctuation as a word of its own, as tokenizers of treebanks have them.
+
+    It is near the English of NLTK and spaCy ("do", "n't"), and not the same: those know lists of abbreviations.
+    """
+
+    def words(self, text: str) -> list[str]:
+        """Return words, marks and white space."""
+        return [found[0] for found in PIECE.finditer(text)]
 
 
 class DictionaryWords(Segmenter):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = (".gz", ".xz", ".zst")
+CURATION = "curation.json"
+"""The report of a curation, which stands beside the text that it made and is no text."""
 NAMED = 3
 """Most sources that a message names."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
@@ -156,7 +158,7 @@ def _walk(folder: Path) -> tuple[list[Path], list[str]]:
     for where, folders, names in os.walk(folder, onerror=unread.append):
         left += [path for path in (Path(where, name) for name in folders) if path.is_symlink()]
         for path in (Path(where, name) for name in names):
-            hidden, text = path.name.startswith("."), format_of(path) is not None
+            hidden, text = path.name.startswith(".") or path.name == CURATION, format_of(path) is not None
             if text and not hidden and path.is_file():
                 files.append(path)
             elif text or not hidden:

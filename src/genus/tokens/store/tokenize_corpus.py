@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import signal
 from bisect import bisect_right
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.errors import GenusError
-from genus.processes import end_with
+from genus.processes import in_order
 from genus.text.sentences import split
 
 if TYPE_CHECKING:
@@ -30,8 +22,6 @@ if TYPE_CHECKING:
 
 STRETCH = 1 << 20
 """Maximum characters of a document that are tokenized at once: the backend takes some 100 bytes for each."""
-BLOCKS_AHEAD = 2
-"""Blocks in flight per worker: enough that no worker waits, few enough that memory use stays small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,34 +107,4 @@ def encode_blocks(blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: in
     Raises:
         GenusError: a block cannot be parsed, or a worker was killed.
     """
-    if workers == 1:
-        yield from map(partial(encode_block, tokenizer=tokenizer), blocks)
-        return
-    context = get_context("spawn")  # fork copies locks (of PyTorch and others) without the threads that hold them
-    with ProcessPoolExecutor(workers, context, _start_worker, (tokenizer, os.getpid())) as pool:
-        waiting = iter(blocks)
-        flying = deque(pool.submit(_work, block) for block in itertools.islice(waiting, BLOCKS_AHEAD * workers))
-        try:
-            while flying:
-                yield flying.popleft().result()
-                flying.extend(pool.submit(_work, block) for block in itertools.islice(waiting, 1))
-        except BrokenProcessPool:
-            raise GenusError("a worker was killed, perhaps for want of memory; run again with fewer to go on") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_tokenizer: Tokenizer
-"""The tokenizer of a worker process, whose caches persist over all of its blocks."""
-
-
-def _start_worker(tokenizer: Tokenizer, parent: int) -> None:
-    global _tokenizer
-    end_with(parent)
-    _tokenizer = tokenizer
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process, one thread
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
-
-
-def _work(block: TextBlock) -> EncodedBlock:
-    return encode_block(block, _tokenizer)
+    return in_order(partial(encode_block, tokenizer=tokenizer), blocks, workers)

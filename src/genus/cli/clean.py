@@ -1,0 +1,117 @@
+"""The command `clean`."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from genus.cli.options import AsJson, Field, Settings, Sources
+from genus.cli.output import Counter, columns, document, scaled
+from genus.errors import UsageError, say
+from genus.processes import cores
+
+LOOKED_AT = 16
+"""Blocks of text that a dry run reads."""
+RULES = 5
+"""Rules that the short report shows."""
+
+
+def clean(
+    texts: Sources,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write.")] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="c4, gopher, fineweb, wangchanberta, code or light; or a .json or .toml file of steps."
+        ),
+    ] = "light",
+    settings: Settings = [],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing: show what each rule would remove of the first 64 MB.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes.")] = cores(),
+    field: Field = "text",
+    keep: Annotated[
+        list[str],
+        typer.Option("--keep", metavar="FIELD", help="A field that goes along with its text; repeatable."),
+    ] = [],
+    compression: Annotated[str, typer.Option(metavar="FORMAT", help="gz, zst, xz or none.")] = "gz",
+    as_json: AsJson = False,
+) -> None:
+    """Turn text into text for pretraining, and say what was removed and why.
+
+    A run that was stopped goes on where it was.
+    """
+    from genus import catalog
+    from genus.curate import presets
+    from genus.curate.run import Cleaning, fields_of
+    from genus.curate.shards import Compression
+    from genus.text.sources import skipped
+
+    if out is None and not dry_run:
+        raise UsageError("--out: name a folder to write to, or look first with --dry-run")
+    if compression not in (known := get_args(Compression)):
+        raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    if line := skipped(texts):
+        say(line)
+    curation = catalog.overridden(presets.load(preset), settings)
+    chosen: dict[str, Any] = {
+        "fields": fields_of(field, keep),
+        "workers": workers,
+        "compression": compression,
+        "progress": Counter("reading", "B"),
+    }
+    if dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            report = Cleaning(curation, [*texts], Path(folder), blocks=LOOKED_AT, **chosen).run()
+    else:
+        assert out is not None
+        report = Cleaning(curation, [*texts], out, **chosen).run()
+    if as_json:
+        document(report)
+    else:
+        print(_samples(report) if dry_run else _short(report))
+    if not report["kept"]["documents"]:
+        say("nothing is left; look at the rules with --dry-run")
+
+
+def _short(report: dict[str, Any]) -> str:
+    """Return the report in some ten lines."""
+    from genus.curate.report import by_table, removed_most
+
+    rows = [_row("read", "", report["read"]), _row("kept", "", report["kept"])]
+    rows += [_row(step, rule, found) for step, rule, found in removed_most(report, RULES)]
+    if (rest := sum(map(len, report["removed"].values())) - RULES) > 0:
+        rows.append([f"and {rest} more rules", "", "", "", ""])
+    lines = [columns(["", "rule", "documents", "lines", "bytes"], rows)]
+    for step, facts in report.get("facts", {}).items():
+        lines.append(f"{step}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+    for table, found in by_table(report).items():
+        lines.append(f"{table}: {counted(len(found), 'row')} in {counted(sum(found), 'document')}")
+    return "\n".join(lines)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _row(step: str, rule: str, found: dict[str, Any]) -> list[str]:
+    counts = [f"{found[name]:,}" if name in found else "" for name in ("documents", "lines")]
+    return [step, rule, *counts, scaled(found["bytes"], "B")]
+
+
+def _samples(report: dict[str, Any]) -> str:
+    """Return examples of what each rule removes, and what remains."""
+    lines = []
+    for step, rules in report["removed"].items():
+        for rule, found in rules.items():
+            counts = ", ".join(f"{found[name]:,} {name}" for name in ("documents", "lines") if name in found)
+            lines.append(f"{step}, {rule}: {counts}")
+            for sample in found["samples"]:
+                text = " ".join(sample["text"].split())
+                lines.append(f"    {sample['source']}, {sample['row']}: {text[:100]}")
+    return "\n".join([*lines, _short(report)])

@@ -1,0 +1,245 @@
+"""Run a curation: text into a folder of JSON lines, with a report; a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from genus.curate.document import KEPT
+from genus.curate.process import REMOVED, Pass
+from genus.curate.report import Numbers, added
+from genus.curate.shards import Compression, ShardKeys, check
+from genus.errors import GenusError, UsageError
+from genus.files import read_json, reason, replacing, write_json
+from genus.processes import cores, in_order
+from genus.run_folder import LOCK, RunFolder
+from genus.text.fields import TEXT, Fields
+from genus.text.read import read_blocks
+from genus.text.sources import CURATION, changed, find, fingerprints
+
+if TYPE_CHECKING:
+    from genus.curate import CorpusFilter, Curation
+    from genus.text import Source, TextBlock
+
+WORK = "work"
+"""The folder of what is not finished."""
+IDENTITY = "made_from.json"
+"""In `WORK`: of what text the curation is, and with which steps."""
+FILE_BYTES = 1 << 28
+"""Bytes from which on a file of text is followed by another."""
+FORMAT = 1
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes of text that are done, and the total (None: unknown)."""
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """A curation of some text into a folder."""
+
+    curation: Curation
+    texts: list[Path | str]
+    folder: Path
+    fields: Fields = TEXT
+    compression: Compression = "gz"
+    workers: int = field(default_factory=cores)
+    blocks: int | None = None
+    """Blocks of text (4 MB) that are read at most; None: all."""
+    progress: Progress | None = None
+
+    def run(self) -> Numbers:
+        """Clean the text, and return the report, which is also `curation.json` in the folder.
+
+        Raises:
+            UsageError: the folder holds something else, or another process writes into it.
+            GenusError: text cannot be read, the folder cannot be written, or a step needs what is not there.
+        """
+        check(self.compression)
+        for step in self.curation.steps:
+            step.check()
+        sources = find(self.texts)
+        if inside := [source for source in sources if Path(source).resolve().is_relative_to(self.folder.resolve())]:
+            raise UsageError(f"{self.folder}: holds text that is to be cleaned ({inside[0]}); take another folder")
+        with RunFolder(self.folder).lock():
+            if (self.folder / CURATION).exists():
+                report = read_json(self.folder / CURATION)
+                self._compare(report.get("made_from", {}), sources)
+                shutil.rmtree(self._work, ignore_errors=True)
+                return report
+            try:
+                self._begin(sources)
+                return self._passes(sources)
+            except OSError as error:
+                raise GenusError(
+                    f"{self.folder}: cannot be written ({reason(error)}); make room, and run again to go on"
+                ) from None
+
+    @cached_property
+    def _size(self) -> int | None:
+        """Bytes of all text as stored, None where they are not known or not all read."""
+        sources = find(self.texts)
+        known = self.blocks is None and all(isinstance(source, Path) for source in sources)
+        return sum(Path(source).stat().st_size for source in sources) if known else None
+
+    @property
+    def _work(self) -> Path:
+        return self.folder / WORK
+
+    def _identity(self, sources: list[Source]) -> Numbers:
+        """Return what the result depends on, text and files of steps by their fingerprints."""
+        files = [Path(file) for step in self.curation.steps for file in step.files]
+        return {
+            "format": FORMAT,
+            "curation": self.curation.written(),
+            "field": self.fields.text,
+            "kept": list(self.fields.kept),
+            "compression": self.compression,
+            "blocks": self.blocks,
+            "files": fingerprints([*files], self.workers),
+            "text": fingerprints(sources, self.workers),
+        }
+
+    def _begin(self, sources: list[Source]) -> None:
+        """Begin in an empty folder, or go on in one in which the same was begun.
+
+        Raises:
+            UsageError: the folder holds something else.
+        """
+        if (self._work / IDENTITY).exists():
+            self._compare(read_json(self._work / IDENTITY), sources)
+        elif others := sorted({path.name for path in self.folder.iterdir()} - {LOCK, WORK}):
+            raise UsageError(f"{self.folder}: is not empty ({others[0]}); write to a new folder")
+        else:
+            write_json(self._work / IDENTITY, self._identity(sources))
+
+    def _compare(self, known: Numbers, sources: list[Source]) -> None:
+        """Check that what the folder was made from is the same text, with the same steps.
+
+        Raises:
+            UsageError: it is not.
+        """
+        now = self._identity([])
+        other = [name for name in now if name != "text" and known.get(name) != now[name]]
+        why = f"with other choices ({', '.join(other)})" if other else changed(known.get("text", []), sources)
+        if why:
+            raise UsageError(f"{self.folder}: was made {why.removeprefix('made ')}; delete it, or take another folder")
+
+    def _passes(self, sources: list[Source]) -> Numbers:
+        passes = self.curation.passes()
+        first = max((number for number in range(len(passes)) if self._done(number).exists()), default=0)
+        report: Numbers = {}
+        shards = 0
+        for number in range(first, len(passes)):
+            current = Pass(self.curation, number, self._work, self.compression)
+            if self._done(number).exists():
+                done = read_json(self._done(number))
+                report, shards = done["report"], done["shards"]
+            else:
+                items = _items(current, shards) if number else self._blocks(sources)
+                report, shards = self._pass(current, items, report)
+                write_json(self._done(number), {"report": report, "shards": shards})
+            shutil.rmtree(current.before.folder, ignore_errors=True)  # what this pass read
+            if (place := passes[number][1]) is not None:
+                report = added(report, self._decide(current, place, shards))
+        return self._finish(report, shards)
+
+    def _done(self, number: int) -> Path:
+        """Return the file that says that a pass is complete: the report so far, and the number of shards."""
+        return self._work / f"{number}.json"
+
+    def _pass(self, current: Pass, items: Iterable[Any], report: Numbers) -> tuple[Numbers, int]:
+        """Make the shards that are not there, and return the sum of all numbers and the number of shards."""
+        current.shards.folder.mkdir(parents=True, exist_ok=True)
+        done: dict[int, Numbers] = {}
+
+        def missing() -> Iterator[tuple[int, TextBlock | None, int]]:
+            for item in items:
+                there = current.shards.numbers(item[0])
+                done[item[0]] = there or {}
+                if there is None:
+                    pending.append(item)
+                    yield item
+
+        pending: deque[Any] = deque()
+        for made in in_order(current.run, missing(), self.workers):
+            shard, block, _ = pending.popleft()
+            done[shard] = made
+            if self.progress is not None and block is not None:
+                self.progress(block.position, self._size)
+        for shard in sorted(done):
+            report = added(report, done[shard])
+        return report, len(done)
+
+    def _blocks(self, sources: list[Source]) -> Iterator[tuple[int, TextBlock, int]]:
+        blocks = itertools.islice(read_blocks(sources, self.fields), self.blocks)
+        yield from ((shard, block, 0) for shard, block in enumerate(blocks))
+
+    def _decide(self, current: Pass, place: int, shards: int) -> Numbers:
+        """Let a corpus filter decide, unless it has, and return what the report says of it."""
+        removed, facts = current.shards.folder / REMOVED, current.shards.folder / "facts.json"
+        if not facts.exists():
+            step = cast("CorpusFilter", self.curation.steps[place])
+            decision = step.decide(ShardKeys(current.shards, shards))
+            with replacing(removed) as work, work.open("wb") as file:
+                np.save(file, decision.removed, allow_pickle=False)
+            write_json(facts, decision.facts)
+        told = read_json(facts)
+        return {"facts": {self.curation.names[place]: told}} if told else {}
+
+    def _finish(self, report: Numbers, shards: int) -> Numbers:
+        """Join the shards of the last pass to files, write the report, and remove what was only on the way there."""
+        last = Pass(self.curation, len(self.curation.passes()) - 1, self._work, self.compression).shards
+        suffix = ".jsonl" + ("" if self.compression == "none" else f".{self.compression}")
+        parts = [path for path in (last.path(shard, "part") for shard in range(shards)) if path.stat().st_size]
+        files = []
+        for number, group in enumerate(_groups(parts)):
+            files.append(f"text-{number:05d}{suffix}")
+            with replacing(self.folder / files[-1]) as work, work.open("wb") as file:
+                for path in group:
+                    with path.open("rb") as part:
+                        shutil.copyfileobj(part, file)
+        whole = {"made_from": read_json(self._work / IDENTITY), **_complete(report), "files": files}
+        write_json(self.folder / CURATION, whole)
+        shutil.rmtree(self._work)
+        return whole
+
+
+def _complete(report: Numbers) -> Numbers:
+    """Return a report with the numbers that are nought."""
+    nothing = {"documents": 0, "bytes": 0}
+    return {"read": nothing, "kept": nothing, "removed": {}, **report}
+
+
+def _items(current: Pass, shards: int) -> Iterator[tuple[int, None, int]]:
+    """Yield the shards of the pass before, and where the flags of their keys begin."""
+    begin = 0
+    for shard in range(shards):
+        yield shard, None, begin
+        begin += int(current.before.load(shard, "counts").sum())
+
+
+def _groups(parts: list[Path]) -> Iterator[list[Path]]:
+    """Yield the shards of each file."""
+    group: list[Path] = []
+    size = 0
+    for path in parts:
+        group.append(path)
+        size += path.stat().st_size
+        if size >= FILE_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def fields_of(text: str, kept: Iterable[str]) -> Fields:
+    """Return the fields to read: the text's, and what is kept beside it."""
+    return Fields(text, kept=tuple(dict.fromkeys([*KEPT, *kept])))
