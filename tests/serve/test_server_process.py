@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -293,3 +294,36 @@ def test_a_worker_computes_with_its_threads(folder: Path) -> None:
     finally:
         torch.set_num_threads(before)
     assert found == [3]
+
+
+ARENAS = """
+import ctypes, tempfile, threading
+from genus.processes import share_arenas
+share_arenas()
+libc, gate = ctypes.CDLL(None), threading.Barrier(17)
+libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+def allocate():
+    libc.malloc(1000)
+    gate.wait()
+threads = [threading.Thread(target=allocate) for _ in range(16)]
+for thread in threads:
+    thread.start()
+gate.wait()
+with tempfile.NamedTemporaryFile("r") as told:
+    file = ctypes.c_void_p(libc.fopen(told.name.encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    print(told.read().count("<heap "))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_threads_share_arenas() -> None:
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+
+    def arenas(**more: str) -> int:
+        words = [sys.executable, "-c", ARENAS]
+        return int(subprocess.run(words, env=known | more, check=True, capture_output=True, text=True).stdout)
+
+    assert arenas() == 2
+    assert arenas(MALLOC_ARENA_MAX="16") > 2, "the environment says how many"

@@ -16,7 +16,7 @@ import torch
 import uvicorn
 
 from genus.errors import GenusError
-from genus.processes import cores
+from genus.processes import cores, share_arenas
 from genus.serve.app import Loaded, application, told_in_the_log
 from genus.serve.models import Models, Source, check_names
 
@@ -61,6 +61,7 @@ class Serving:
 
     def application(self, loaded: Loaded = told_in_the_log) -> FastAPI:
         """Return the application of this process."""
+        share_arenas()
         torch.set_num_threads(self.threads)
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))  # of tokenizers
         models, token = Models(self.sources, self.limits, self.run), os.environ.get(TOKEN) or None
