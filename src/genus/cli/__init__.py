@@ -21,6 +21,7 @@ from genus.cli import (
     features,
     generate,
     likelihoods,
+    plan,
     quickstart,
     rows,
     serve,
@@ -55,6 +56,7 @@ app.command("show")(rows.show)
 app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
+app.command("plan")(plan.plan)
 app.command("clean")(clean.clean)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
