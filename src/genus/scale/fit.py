@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 DELTA = 1e-3
 """Residual of log L from which on the Huber loss is linear (section 3.3)."""
-TRIED = 256
-"""Starts of the grid, those of least loss, from which is minimized."""
+TRIED, FOLLOWED, FIRST = 96, 6, 40
+"""Starts of the grid, those of least loss, from which is minimized for some steps; and how many of these to the end."""
+REDRAWN = 120
+"""Steps for resampled points, which begin at the constants of all points."""
 RESAMPLES = 400
 INTERVAL = (0.025, 0.975)
 
@@ -98,13 +100,15 @@ def fit(law: Law, points: Sequence[Point], *, resamples: int = RESAMPLES, seed: 
     logs, losses = logs - means, torch.tensor([math.log(point.loss) for point in points], dtype=torch.float64)
     starts = law.starts(means.tolist(), float(losses.mean()))
     one = torch.ones(1, len(points), dtype=torch.float64)
-    found, value = minimize(_objective(law, logs, losses, one), _nearest(law, starts, logs, losses))
+    objective = _objective(law, logs, losses, one)
+    found, value = minimize(objective, _nearest(law, starts, logs, losses), FIRST)
+    found, value = minimize(objective, found[value.argsort()[:FOLLOWED]])
     best = found[value.argmin()]
     resampled = torch.empty(0, law.coordinates, dtype=torch.float64)
     if resamples:
         drawn = np.random.default_rng(seed).integers(0, len(points), (resamples, len(points)))
         counts = torch.tensor(np.stack([np.bincount(row, minlength=len(points)) for row in drawn]), dtype=torch.float64)
-        resampled, _ = minimize(_objective(law, logs, losses, counts), best.repeat(resamples, 1))
+        resampled, _ = minimize(_objective(law, logs, losses, counts), best.repeat(resamples, 1), REDRAWN)
     residuals = losses - law.log_loss(best[None], logs)[0]
     return Fit(law, tuple(best.tolist()), tuple(means.tolist()), tuple(map(tuple, resampled.tolist())),
                tuple(residuals.tolist()))  # fmt: skip

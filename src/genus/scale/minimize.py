@@ -16,8 +16,8 @@ DECREASE, CURVATURE = 1e-4, 0.9
 STEPS, TRIES = 400, 30
 SMALL = 1e-9
 """Largest entry of a gradient at which a problem counts as solved."""
-
-Objective = "Callable[[Tensor], Tensor]"
+ENOUGH, PATIENCE, TINY = 1e-9, 3, 1e-12
+"""Relative decrease below which so many steps in a row end the search, and what is added to values before dividing."""
 
 
 def minimize(objective: Callable[[Tensor], Tensor], starts: Tensor, steps: int = STEPS) -> tuple[Tensor, Tensor]:
@@ -31,6 +31,7 @@ def minimize(objective: Callable[[Tensor], Tensor], starts: Tensor, steps: int =
     s, p = x.shape
     eye = torch.eye(p, dtype=x.dtype).expand(s, p, p)
     inverse = eye.clone()
+    still = 0
     for _ in range(steps):
         direction = -(inverse @ gradient[:, :, None])[:, :, 0]
         slope = (direction * gradient).sum(1)
@@ -39,7 +40,9 @@ def minimize(objective: Callable[[Tensor], Tensor], starts: Tensor, steps: int =
         slope = (direction * gradient).sum(1)
         step, new_value, new_gradient = _search(objective, x, value, direction, slope)
         moved = new_value < value
-        if not moved.any() or gradient.abs().max() < SMALL:
+        gained = ((value - new_value) / (value.abs() + TINY)).nan_to_num(1.0)
+        still = still + 1 if bool((gained < ENOUGH).all()) else 0
+        if still == PATIENCE or not moved.any() or gradient.abs().max() < SMALL:
             break
         difference, change = step[:, None] * direction, new_gradient - gradient
         inverse = torch.where(moved[:, None, None], _updated(inverse, difference, change), eye)
