@@ -1,4 +1,4 @@
-"""Laws are recovered from their own points, scipy finds no better constants, and published points give published ones."""
+"""Laws are recovered from their own points, scipy finds none better, and published points give published constants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.optimize import minimize as scipy_minimize
 from scipy.special import logsumexp
 
 from genus.errors import GenusError
-from genus.scale.allocation import frontier, from_budgets, from_frontier, from_law
+from genus.scale.allocation import from_budgets, from_frontier, from_law, frontier
 from genus.scale.fit import DELTA, Fit, fit
 from genus.scale.laws import Chinchilla, Kaplan, PowerLaw, Saturating
 from genus.scale.points import Measured, Point
@@ -30,9 +30,7 @@ SIZES, DATA = (1e6, 4e6, 2e7, 1e8, 1e9), (1e7, 1e8, 1e9, 1e10)
 
 def runs(loss: Callable[[float, float], float], noise: float = 0.0) -> list[Point]:
     draw = np.random.default_rng(1)
-    return [
-        Point(n, d, 6 * n * d, loss(n, d) * math.exp(noise * draw.standard_normal())) for n in SIZES for d in DATA
-    ]
+    return [Point(n, d, 6 * n * d, loss(n, d) * math.exp(noise * draw.standard_normal())) for n in SIZES for d in DATA]
 
 
 def chinchilla(n: float, d: float) -> float:
@@ -56,7 +54,8 @@ def test_kaplan_is_recovered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "alpha", "constant"), [("parameters", 0.076, 8.8e13), ("tokens", 0.095, 5.4e13), ("flops", 0.05, 3.1e8 * 8.64e19)]
+    ("of", "alpha", "constant"),
+    [("parameters", 0.076, 8.8e13), ("tokens", 0.095, 5.4e13), ("flops", 0.05, 3.1e8 * 8.64e19)],
 )
 def test_the_laws_of_one_variable_are_recovered(of: str, alpha: float, constant: float) -> None:
     """Kaplan et al. 2020, equations 1.1 to 1.3; a petaflop/s-day is 8.64e19 FLOPs."""

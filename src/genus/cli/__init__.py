@@ -24,6 +24,7 @@ from genus.cli import (
     plan,
     quickstart,
     rows,
+    scale,
     serve,
     training,
     use,
@@ -57,6 +58,7 @@ app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
 app.command("plan")(plan.plan)
+app.add_typer(scale.app, name="scale")
 app.command("clean")(clean.clean)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)

@@ -91,8 +91,8 @@ def fit(law: Law, points: Sequence[Point], *, resamples: int = RESAMPLES, seed: 
     wanted = " and ".join(law.inputs)
     values = np.array([[getattr(point, name) for name in law.inputs] for point in points]).reshape(len(points), -1)
     if len(points) <= law.coordinates:
-        raise GenusError(f"{type(law).__name__} of {wanted} has {law.coordinates} constants, for which {len(points)} runs "
-                         "are too few; make more of them (genus scale ladder)")  # fmt: skip
+        raise GenusError(f"{type(law).__name__} of {wanted} has {law.coordinates} constants, for which {len(points)} "
+                         "runs are too few; make more of them (genus scale ladder)")  # fmt: skip
     if flat := [name for name, column in zip(law.inputs, values.T, strict=True) if len(set(column)) < 2]:
         raise GenusError(f"{type(law).__name__}: all runs have the same {flat[0]}; make some with others")
     logs = torch.tensor(np.log(values))

@@ -125,7 +125,7 @@ class Chinchilla(Law):
         return ("parameters", "tokens")
 
     def starts(self, means: Sequence[float], level: float) -> Tensor:
-        """Return the paper's grid of starts (appendix D.3): α, β in 0 to 2, log E in -1 to 1, log A, log B in 0 to 25."""
+        """Return the paper's grid (appendix D.3): α, β from 0 to 2, log E from -1 to 1, log A, log B from 0 to 25."""
         exponents = (0.0, 0.5, 1.0, 1.5, 2.0)
         found = grid((-1.0, -0.5, 0.0, 0.5, 1.0), range(0, 30, 5), range(0, 30, 5), exponents, exponents)
         for column, exponent, mean in ((1, 3, means[0]), (2, 4, means[1])):

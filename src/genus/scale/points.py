@@ -75,7 +75,7 @@ def read_runs(paths: Sequence[Path], metric: str = "loss", *, tables: bool = Tru
         else:
             within = sorted(one.parent for one in path.glob("*/metrics.jsonl") if (one.parent / "recipe.json").exists())
             if not within:
-                raise GenusError(f"{path}: is no pretraining run with metrics.jsonl, has none in it, and is no .csv table")
+                raise GenusError(f"{path}: is no pretraining run with metrics.jsonl, holds none, and is no .csv table")
             found += [_of_run(one, metric, tables) for one in within]
     return found
 
@@ -88,7 +88,7 @@ def notices(runs: Sequence[Measured]) -> list[str]:
     if open_ones:
         told.append(f"{len(open_ones)} runs have not ended, and are left out: {', '.join(open_ones[:3])}")
     if often:
-        told.append(f"{len(often)} runs read their text more than {REPEATED:g} times, so that their tokens say too much: "
+        told.append(f"{len(often)} runs read their text more than {REPEATED:g} times, so that tokens say too much: "
                     f"{', '.join(often[:3])}")  # fmt: skip
     return told
 
