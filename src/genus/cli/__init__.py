@@ -29,6 +29,7 @@ from genus.cli import (
     training,
     use,
     vectors,
+    watch,
 )
 from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
 from genus.files import FULL
@@ -52,6 +53,7 @@ tokenizer = typer.Typer(help="Make a tokenizer.", no_args_is_help=True, rich_mar
 
 app.command("quickstart")(quickstart.quickstart)
 app.command("doctor")(doctor.doctor)
+app.command("watch")(watch.watch)
 app.command("list")(rows.list_members)
 app.command("show")(rows.show)
 app.command("table")(rows.table)

@@ -28,9 +28,9 @@ DELTA = 1e-3
 """Residual of log L from which on the Huber loss is linear (section 3.3)."""
 TRIED, FOLLOWED, FIRST = 96, 6, 40
 """Starts of the grid, those of least loss, from which is minimized for some steps; and how many of these to the end."""
-REDRAWN = 120
+REDRAWN = 80
 """Steps for resampled points, which begin at the constants of all points."""
-RESAMPLES = 400
+RESAMPLES = 200
 INTERVAL = (0.025, 0.975)
 
 
