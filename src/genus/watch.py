@@ -117,7 +117,7 @@ def watched(folder: Path) -> Watched:
 
 
 def spikes(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points of a curve that lie far above the `WINDOW` before them: median + `FAR` x MAD, robust to both."""
+    """Return the points of a curve that lie far above the `WINDOW` before them: above median + `FAR` x MAD."""
     found = []
     for place in range(WINDOW, len(curve)):
         before = [value for _, value in curve[place - WINDOW : place]]

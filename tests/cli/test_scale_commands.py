@@ -1,4 +1,4 @@
-"""`genus scale`: a ladder of tiny runs that is resumed, laws of tables and runs, and predictions compared afterwards."""
+"""`genus scale`: a ladder of tiny runs that is resumed, laws of tables and runs, predictions compared afterwards."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from genus.cli.output import columns, document, scaled
 from genus.errors import GenusError, UsageError, say
 
 if TYPE_CHECKING:
+    from genus.scale.laws import Law
     from genus.scale.points import Measured
     from genus.scale.prediction import Prediction
     from genus.scale.report import Report
@@ -121,7 +122,12 @@ def _predicted(
     from genus.scale.prediction import place_of, predict
     from genus.scale.report import best_law
 
-    kinds = {"chinchilla": Chinchilla, "kaplan": Kaplan, "saturating": Saturating, "power": PowerLaw}
+    laws: dict[str, Law] = {
+        "chinchilla": Chinchilla(),
+        "kaplan": Kaplan(),
+        "saturating": Saturating(),
+        "power": PowerLaw(),
+    }
     if flops is not None:
         if law not in {None, LawName.chinchilla}:
             raise UsageError(f"--law {law}: how to share out compute follows from chinchilla alone")
@@ -130,7 +136,7 @@ def _predicted(
         fitted = best_law(found, Chinchilla())
         n, d = from_law(fitted).at(flops)
         return predict(fitted, Point(n, d, flops, 0.0), "the best run", metric, tables=tables)
-    fitted = best_law(found, None if law is None else kinds[law]())
+    fitted = best_law(found, None if law is None else laws[law])
     row = catalog.load(str(recipe), settings)
     return predict(fitted, place_of(row, tables=tables), row.name, metric, tables=tables)
 

@@ -34,7 +34,7 @@ def watch(
     ],
     every: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0.2, help="Look again so often, on a terminal, until all have ended."),
+        typer.Option(metavar="SECONDS", min=0.2, help="On a terminal: how often to look, until all have ended."),
     ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
     page: Annotated[
@@ -186,7 +186,8 @@ def figure_of(found: "Sequence[Watched]", name: str) -> str:
     drawn = [frame.path(f"run{number % len(COLORS)}", curve) for number, curve in curves.items()]
     if name == "loss":
         drawn += [
-            f'<circle class="run{number % len(COLORS)}" cx="{frame.at_x(step):.1f}" cy="{frame.at_y(value):.1f}" r="4"/>'
+            f'<circle class="run{number % len(COLORS)}" cx="{frame.at_x(step):.1f}" cy="{frame.at_y(value):.1f}" '
+            'r="4"/>'
             for number in curves
             for step, value in found[number].spikes
         ]

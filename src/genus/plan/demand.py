@@ -134,7 +134,7 @@ class Seconds:
     @property
     def total(self) -> float:
         """All of them."""
-        return sum(asdict(self).values())
+        return float(sum(asdict(self).values()))
 
 
 @dataclass(frozen=True, slots=True)

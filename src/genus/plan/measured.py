@@ -41,7 +41,7 @@ def measured(folder: Path, device: Device) -> float:
         session: dict[str, Any] = read_json(folder / "run.json")["sessions"][-1]
         known = known_as(session["device"])
         if known is not None and all("utilization" in row for row in rows):
-            return median(row["utilization"] for row in rows) * known.flops / device.flops
+            return float(median(row["utilization"] for row in rows)) * known.flops / device.flops
         stage = recipe.stages[rows[-1]["stage"]]
         rate = median(row["tokens_per_second"] for row in rows) * stage_cost(recipe, stage).flops_training
         return float(rate / session["processes"] / device.flops)

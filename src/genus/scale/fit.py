@@ -117,7 +117,7 @@ def fit(law: Law, points: Sequence[Point], *, resamples: int = RESAMPLES, seed: 
 def _nearest(law: Law, starts: Tensor, logs: Tensor, losses: Tensor) -> Tensor:
     """Return the starts of least loss."""
     ones = torch.ones(1, len(losses), dtype=torch.float64)
-    values = torch.cat([_objective(law, logs, losses, ones)(part) for part in starts.split(512)])
+    values = torch.cat([_objective(law, logs, losses, ones)(part) for part in torch.split(starts, 512)])
     return starts[values.nan_to_num(torch.inf).argsort()[:TRIED]]
 
 

@@ -169,7 +169,8 @@ class Kaplan(Law):
         """Return log L = α_D LSE((u - α_N n) / α_D, (v - α_D d) / α_D), where α_D is above 0."""
         u, v, alpha_n, log_alpha_d = theta.T[:, :, None]
         alpha_d = log_alpha_d.exp()
-        return alpha_d * torch.logaddexp((u - alpha_n * logs[:, 0]) / alpha_d, v / alpha_d - logs[:, 1])
+        joined: Tensor = alpha_d * torch.logaddexp((u - alpha_n * logs[:, 0]) / alpha_d, v / alpha_d - logs[:, 1])
+        return joined
 
     def constants(self, theta: Sequence[float], means: Sequence[float]) -> dict[str, float]:
         """Return α_N, α_D, N_c and D_c."""

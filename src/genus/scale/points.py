@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,11 +147,10 @@ def _of_table(path: Path) -> list[Measured]:
 
 def _point(path: Path, line: int, row: dict[str, Any]) -> Point:
     try:
-        point = Point(*(float(row[name]) for name in ("parameters", "tokens")), 0.0, float(row["loss"]))
-        flops = float(row.get("flops") or SIX * point.parameters * point.tokens)
+        n, d, loss = (float(row[name]) for name in COLUMNS)
+        flops = float(row.get("flops") or SIX * n * d)
     except (TypeError, ValueError):
         raise UsageError(f"{path}, line {line}: expected numbers, got {list(row.values())[:4]}") from None
-    made = replace(point, flops=flops)
-    if not all(math.isfinite(number) and number > 0 for number in (made.parameters, made.tokens, flops, made.loss)):
+    if not all(math.isfinite(number) and number > 0 for number in (n, d, flops, loss)):
         raise UsageError(f"{path}, line {line}: expected numbers above 0")
-    return made
+    return Point(n, d, flops, loss)
