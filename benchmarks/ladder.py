@@ -1,4 +1,4 @@
-"""A ladder of six sizes and three budgets on books, laws fitted to it, and a prediction of the next size before its run.
+"""A ladder of six sizes and three budgets on books, laws fitted to it, and the next size predicted before its run.
 
     python benchmarks/ladder.py --data DATA
 
@@ -34,12 +34,12 @@ BASE = "genus/mini"
 SIZES = ((2, 64), (3, 96), (4, 128), (5, 160), (6, 192), (7, 256))
 """Layers and hidden size; heads are 32 wide."""
 NEXT = (8, 320)
-BUDGETS = (1e12, 4e12, 1.6e13)
-"""FLOPs of a run; the largest is an hour on two cores, the whole ladder about a night."""
+BUDGETS = (1e13, 4e13, 1.6e14)
+"""FLOPs of a run; the largest is about an hour on a core, the whole ladder a night."""
 METRIC = "masked_lm"
 
 
-def sized(layers: int, hidden: int, vocabulary: int) -> Recipe:
+def sized(layers: int, hidden: int, vocabulary: int, batch: int) -> Recipe:
     """Return the base at another size; its vocabulary is small, so that embeddings are not most of it."""
     wide = catalog.load(BASE).model.to_json()["feedforward"]["size"] / catalog.load(BASE).model.to_json()["hidden"]
     return catalog.load(
@@ -51,6 +51,8 @@ def sized(layers: int, hidden: int, vocabulary: int) -> Recipe:
             f"model.hidden={hidden}",
             f"model.attention.heads={hidden // 32}",
             f"model.feedforward.size={round(wide * hidden)}",
+            f"stages.0.batch={batch}",
+            f"stages.0.micro_batch={batch}",
         ],
     )
 
@@ -64,13 +66,16 @@ def main() -> None:
     parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS)
     parser.add_argument("--sizes", type=int, default=len(SIZES), help="how many of the sizes, from the smallest on")
     parser.add_argument("--vocabulary", type=int, default=4096)
+    parser.add_argument("--batch", type=int, default=32, help="rows of a step")
+    parser.add_argument("--run", action="append", default=[], help="as genus pretrain --run")
     options = parser.parse_args()
-    text, running = [str(options.data / "train.jsonl.xz")], ["--run", "device=cpu", "--run", "evaluate_every=200"]
-    ladder = rungs([sized(*size, options.vocabulary) for size in SIZES[: options.sizes]], options.budgets, "flops",
-                   options.work)  # fmt: skip
+    text = [str(options.data / "train.jsonl.xz")]
+    running = [part for one in ("device=cpu", "evaluate_every=200", *options.run) for part in ("--run", one)]
+    sizes = [sized(*size, options.vocabulary, options.batch) for size in (*SIZES[: options.sizes], NEXT)]
+    ladder = rungs(sizes[:-1], options.budgets, "flops", options.work)
     stop(climb(ladder, text, options.work, running, options.jobs))
     runs, path = read_runs([rung.folder for rung in ladder], METRIC), options.work / "prediction.json"
-    (last,) = rungs([sized(*NEXT, options.vocabulary)], [4 * max(options.budgets)], "flops", options.work)
+    (last,) = rungs(sizes[-1:], [4 * max(options.budgets)], "flops", options.work)
     if not path.exists():
         predict(best_law(runs), place_of(last.recipe), last.recipe.name, METRIC).save(path)
     stop(climb([last], text, options.work, running, 1))

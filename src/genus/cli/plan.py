@@ -155,10 +155,10 @@ def _table(found: "list[Plan]") -> str:
     shown: dict[tuple[int, int], Plan] = {}
     for plan in found:
         shown.setdefault((plan.layout.tensor, plan.layout.stage), plan)
-    header = ["layout", "fits", "rows", "memory", "tokens/s"]
+    header = ["layout", "fits", "rows", "at most", "memory", "tokens/s"]
     rows = [
-        [plan.layout.in_words, "yes" if plan.fits else "no", str(plan.micro_batch), scaled(plan.memory.total, "B"),
-         scaled(plan.tokens_per_second)]
+        [plan.layout.in_words, "yes" if plan.fits else "no", str(plan.micro_batch), f"{plan.most_rows:,}",
+         scaled(plan.memory.total, "B"), scaled(plan.tokens_per_second)]
         for plan in list(shown.values())[:SHOWN]
     ]  # fmt: skip
     return columns(header, rows)

@@ -45,6 +45,12 @@ class Plan:
         return self.work.rows * self.work.length / self.seconds.total
 
     @property
+    def most_rows(self) -> int:
+        """Rows of the largest micro-batch for which there is memory, whatever the step has; 0: not even for one."""
+        free = self.given.memory - self.memory.states - self.memory.working
+        return max(0, int(free // (self.memory.activations / self.micro_batch)))
+
+    @property
     def achieved(self) -> float:
         """FLOP/s of one device, computing again included, as Megatron-LM counts them."""
         done = self.work.flops * (1 + (self.work.again if self.layout.recompute else 0.0))
@@ -67,6 +73,7 @@ class Plan:
             "in_words": self.layout.in_words,
             "fits": self.fits,
             "micro_batch": self.micro_batch,
+            "most_rows": self.most_rows,
             "micro_batches": micro_batches(self.work, self.layout, self.micro_batch),
             "bytes": self.memory.to_json(),
             "sent_bytes": self.traffic,

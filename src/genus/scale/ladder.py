@@ -126,7 +126,7 @@ def _prepared(recipe: Recipe, texts: Sequence[str], folder: Path) -> list[str]:
         return list(texts)
     row, words, store = folder / "tokens.json", folder / "tokenizer", folder / "store"
     write_json(row, recipe.written())
-    if not (words / "tokenizer.json").exists() and not words.is_dir():
+    if not words.is_dir():
         _call(["tokenizer", "train", str(row), *texts, "--out", str(words)], folder / "tokenizer.log")
     _call(["prepare", *texts, "--tokenizer", str(words), "--out", str(store)], folder / "store.log")
     return [str(store), "--tokenizer", str(words)]
@@ -142,7 +142,7 @@ def _call(arguments: list[str], log: Path) -> None:
 def _start(rung: Rung, source: Sequence[str], options: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start a run, or go on with it."""
     rung.folder.parent.mkdir(parents=True, exist_ok=True)
-    row = rung.folder.with_suffix(".json") if not rung.folder.suffix else rung.folder.parent / f"{rung.name}.json"
+    row = rung.folder.parent / f"{rung.name}.json"
     write_json(row, rung.recipe.written())
     with _log(rung).open("ab") as file:
         command = _command(["pretrain", str(row), *source, "--out", str(rung.folder), "--resume", *options])

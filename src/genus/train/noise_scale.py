@@ -60,7 +60,7 @@ class NoiseScale:
         self.small = square.to(self.square.device)
 
     def of_step(self, norm: Tensor) -> Tensor:
-        """Return the noise scale in rows after a step whose gradient has this norm; NaN where noise hides the gradient."""
+        """Return the noise scale in rows after a step of a gradient of this norm; NaN where noise hides it."""
         large, b, whole = norm.detach().float() ** 2, self.rows, self.rows * self.micro
         square = (whole * large - b * self.small) / (whole - b)
         trace = (self.small - large) / (1 / b - 1 / whole)
