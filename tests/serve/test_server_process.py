@@ -24,6 +24,7 @@ from genus.processes import cores
 from genus.serve.limits import Limits
 from genus.serve.models import Source
 from genus.serve.process import Serving, listen
+from genus.serve.workers import SPAWN, _work
 from genus.train.run import Run
 from serving import small_model
 
@@ -226,6 +227,7 @@ def test_workers_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
         server.process.wait()
         wait(lambda: not any(map(alive, family)), "all processes end")
         assert server.status("/health") == 0
+        assert "Traceback" not in server.log.read_text(), "a worker that has started since does not miss its parent"
 
 
 def test_it_ends_while_its_workers_start(folder: Path, tmp_path: Path) -> None:
@@ -233,6 +235,69 @@ def test_it_ends_while_its_workers_start(folder: Path, tmp_path: Path) -> None:
         wait(lambda: len(server.workers()) == 2, "workers are started")
         server.process.send_signal(signal.SIGINT)
         assert server.ended() == (130, "genus: stopped\n")
+
+
+TOLD_TO_END = """
+import importlib, os, signal
+module, _, path = {place!r}.partition(":")
+owner = importlib.import_module(module)
+kind, name = path.split(".")
+owner = getattr(owner, kind)
+original = getattr(owner, name)
+def told(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(*arguments, **options)
+setattr(owner, name, told)
+"""
+PLACES = [
+    "genus.serve.process:Serving.application",
+    "uvicorn:Config.__init__",
+    "uvicorn:Server.run",
+    "uvicorn:Server.startup",
+    "genus.serve.models:Models.load_all",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_ends_well_wherever_it_is_told_to_while_it_starts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(TOLD_TO_END.format(place=place))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    with serving(tmp_path / "log", folder) as server:
+        code, said = server.ended()
+    assert code == 0
+    assert said in ("", "the model's folder has no pooling: vectors are the means of its last hidden states\n")
+        code, said = server.ended()
+    assert code == 0
+    assert said in ("", "the model's folder has no pooling: vectors are the means of its last hidden states\n")
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.5])
+def test_workers_that_are_told_to_end_while_they_start_say_nothing(folder: Path, tmp_path: Path, pause: float) -> None:
+    with serving(tmp_path / "log", folder, "--workers", 2) as server:
+        time.sleep(pause)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == (0, "")
+        assert server.ended() == (0, "")
+
+
+def test_a_worker_that_is_ready_after_its_parents_end_ends_as_others(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    serving = Serving((Source("lm", folder),), Limits(), Run(device="cpu", precision="float32"), threads=1)
+    told, tell = SPAWN.Pipe(duplex=False)
+    with listen("127.0.0.1", 0) as listening:
+        worker = SPAWN.Process(target=_work, args=(serving, listening, tell, os.getpid()))
+        worker.start()
+        told.close()
+        tell.close()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/health"
+        wait(lambda: httpx.get(url, timeout=PATIENCE).status_code == 200, "the worker is ready")
+        worker.terminate()
+        worker.join(PATIENCE)
+    assert worker.exitcode == 0
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -267,6 +268,10 @@ class Learner(nn.Module):
         step: Step = self(batch, ask="rounded" if rounded else "precise", **given)
         return step.outputs
 
+    def answers(self, states: States, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Return what `outputs` returns, given the network's hidden states of the batch."""
+        return self._answer(states, batch, rounded=False).outputs
+
     def predicting(self, *ways: Prediction) -> tuple[Learner, str] | None:
         """Return the first head that predicts tokens in one of these ways, as its learner and name; None without one.
 
@@ -361,7 +366,7 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 def device_of(learner: Learner) -> torch.device:
     """Return the device of the learner's parameters and buffers."""
-    return next(tensor.device for tensor in (*learner.parameters(), *learner.buffers()))
+    return next(itertools.chain(learner.parameters(), learner.buffers())).device
 
 
 @contextmanager

@@ -118,9 +118,7 @@ async def models(request: Request) -> list[dict[str, Any]]:
 async def load(request: Request) -> dict[str, int]:
     """Return what is worked on at the moment, and the tokens so far; of this process alone."""
     service = service_of(request)
-    loaded = [slot.served for slot in service.models.slots.values() if slot.served is not None]
-    waiting = sum(one.inference.queue.tokens for one in loaded)
-    return {"requests": service.working, "waiting_tokens": waiting, "tokens": service.tokens}
+    return {"requests": service.working, "waiting_tokens": service.models.waiting_tokens, "tokens": service.tokens}
 
 
 @router.post("/classify")
