@@ -236,7 +236,7 @@ def test_peft_answers_the_same_with_the_adapters_of_each_row(tmp_path: Path) -> 
     found = [base.learner, read_from(theirs, "first", base, LoRA(rank=4, alpha=8.0)),
              read_from(theirs, "second", base, LoRA(rank=2, alpha=6.0, targets=("query", "key")))]  # fmt: skip
     learners = dict(zip(("__base__", "first", "second"), map(with_states, found), strict=True))
-    texts = [(row.numpy().astype(np.int32),) for row in rows]
+    texts: list[tuple[Any, ...]] = [(row.numpy().astype(np.int32),) for row in rows]
     bare = replace(base.tokenizer.vocabulary, single=((None, 0, 0),))
     encoded = EncodedTexts(texts, np.zeros(3, np.float32), STATES, bare, 40, np.zeros(0, np.int64))
     asked_of = [of_tokens(EveryToken, learners[name], encoded)[number] for number, name in enumerate(names)]

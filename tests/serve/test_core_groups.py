@@ -10,11 +10,12 @@ import pytest
 
 from genus.cli import main
 from genus.serve.core_groups import core_groups, pin, told
-from genus.serve.process import Serving
 from serving import small_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from genus.serve.process import Serving
 
 
 def system(where: Path, nodes: dict[int, str], siblings: dict[int, str] | None = None) -> Path:

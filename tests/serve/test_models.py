@@ -190,13 +190,13 @@ def test_requests_for_several_adapters_and_their_base_share_passes(tmp_path: Pat
     made.load_all()
     texts = [("the old river",), ("seven stones carry the long letter in winter",)]
     known = {folder.name: [one.scores for one in predict(adapters.load(folder), texts)] for folder in written}
-    vectors = embed(as_embedder(load(base)), [text for text, in texts])
+    vectors = embed(as_embedder(load(base)), [text for (text,) in texts])
     found: dict[str, Any] = {}
 
     def ask(name: str) -> None:
         with made.use(name) as one:
             plain = name == "base"
-            found[name] = one.embed([text for text, in texts]) if plain else one.predict(texts, "classify")
+            found[name] = one.embed([text for (text,) in texts]) if plain else one.predict(texts, "classify")
 
     with made.use("base") as own, made.use("a1") as first:
         assert own.inference is first.inference

@@ -268,9 +268,6 @@ def test_it_ends_well_wherever_it_is_told_to_while_it_starts(
         code, said = server.ended()
     assert code == 0
     assert said in ("", "the model's folder has no pooling: vectors are the means of its last hidden states\n")
-        code, said = server.ended()
-    assert code == 0
-    assert said in ("", "the model's folder has no pooling: vectors are the means of its last hidden states\n")
 
 
 @pytest.mark.parametrize("pause", [0.0, 1.5])

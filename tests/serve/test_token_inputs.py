@@ -1,4 +1,4 @@
-"""The Open Inference Protocol with the ids of tokens in the place of texts, as graphs take them, and many texts at once."""
+"""The Open Inference Protocol with ids of tokens in the place of texts, as graphs take them; many texts at once."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 def core_groups(workers: int, system: Path = SYSTEM, allowed: Collection[int] | None = None) -> tuple[Group, ...]:
     """Return the cores of each worker: all that this process may use, shared out evenly, neighbors together.
 
-    Fewer workers than nodes have whole nodes; threads of one physical core (hyper-threads) go to one worker if they can.
+    Fewer workers than nodes have whole nodes; both threads of a physical core go to one worker if they can.
     There are no groups of one worker, of fewer cores than workers, and where the system pins no process: not Linux.
 
     Args:

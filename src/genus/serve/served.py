@@ -10,28 +10,34 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-import torch
 
-from genus.adapt.mixture import network_of
 from genus.errors import GenusError, UsageError, heard, say
 from genus.evaluate.fill import BLANK, Completion, fill_masks
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.token_prediction import Predictor
 from genus.generate.reader import writing
-from genus.model.cpu import lay_by_columns
 from genus.objectives.supervised.multi_label import chances
 from genus.serve import marks
-from genus.serve.batching import Batching
+from genus.serve.placing import batching_of, place
 from genus.serve.ticket import Refused, Ticket, current
-from genus.serve.tokenwise import STATES, EveryToken, TermWeights, Text, encoded, to_embed, unit, with_states, with_terms, works
+from genus.serve.tokenwise import (
+    STATES,
+    EveryToken,
+    TermWeights,
+    Text,
+    encoded,
+    to_embed,
+    unit,
+    with_states,
+    with_terms,
+    works,
+)
 from genus.serve.writing import Writer
 from genus.tasks import task_of
 from genus.tasks.answer import answers, outputs
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.embed import as_embedder, embedder_of, prompt_of
 from genus.tasks.predict import asked, objective_of, predict
-from genus.train.precision import number_format
-from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     import threading
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from genus.generate import Piece
     from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
+    from genus.serve.batching import Batching
     from genus.serve.limits import Limits
     from genus.serve.writing import Wish
     from genus.tasks import Task
@@ -83,13 +90,8 @@ class Served:
             beside: the base of an adapter, whose forward passes it shares if both can be mixed.
         """
         self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
-        learner, device = self.model.learner.eval(), device_of_run(run)
-        learner.to(device)
-        network = network_of(learner)
-        if network is not None and number_format(run.precision, device) is torch.float32 and writing(learner) is None:
-            lay_by_columns(network)  # what is written is multiplied row by row
-        mixed = beside is not None and beside.inference.join(beside.model.learner, learner)
-        self.inference = beside.inference if beside is not None and mixed else Batching(limits, lock, run.precision)
+        place(model.learner, run)
+        self.inference: Batching = batching_of(model.learner, limits, run, lock, beside)
         self.writer = Writer(model, limits, run.precision, lock)
 
     def warm(self) -> None:

@@ -327,7 +327,9 @@ def _ids(given: Inputs) -> list[list[int]]:
     if mask is None:
         return cast("list[list[int]]", ids.tolist())
     if mask.shape != ids.shape:
-        raise UsageError(f"input {MASK.name!r}: expected the shape of {IDS.name!r}, {[*ids.shape]}, got {[*mask.shape]}")
+        raise UsageError(
+            f"input {MASK.name!r}: expected the shape of {IDS.name!r}, {[*ids.shape]}, got {[*mask.shape]}"
+        )
     return [row[kept].tolist() for row, kept in zip(ids, mask != 0, strict=True)]
 
 

@@ -1,9 +1,10 @@
 """The Open Inference Protocol, version 2, of KServe, Triton and others, with Triton's binary data and repository.
 
 Texts are inputs of the type BYTES; which a model takes and gives is in its metadata (`genus.serve.signature`). In the
-place of single texts it takes `input_ids` and `attention_mask` (INT64), as graphs do. A model has one version, 1. A request whose outputs are not named gets those of the model's head. Parameters are `truncate`,
-`dimensions`, `normalize`, `prompt` and `top`; `notices` of a response say what was done to a text, such as that it
-lost its end, a line each.
+place of single texts it takes `input_ids` and `attention_mask` (INT64), as graphs do. A model has one version, 1. A
+request whose outputs are not named gets those of the model's head. Parameters are `truncate`, `dimensions`,
+`normalize`, `prompt` and `top`; `notices` of a response say what was done to a text, such as that it lost its end, a
+line each.
 
 Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md; triton-inference-server/server,
 docs/protocol/extension_binary_data.md, extension_model_repository.md and extension_parameters.md. What the clients
