@@ -171,7 +171,7 @@ def test_many_texts_are_tagged_and_filled_in_one_pass(folders: dict[str, Path], 
     model = load(folders[name])
     for text, own in zip(texts, found, strict=True):
         if name == "tags":
-            alone = [asdict(one) for one in served.tag(text)] if text else []
+            alone = [asdict(one) for one in served.tags([text])[0]] if text else []
         else:
             masks = fill_mask(model.learner, model.tokenizer, text, 3)
             alone = [asdict(one) for mask in masks for one in mask]

@@ -142,11 +142,9 @@ def answers(works: Sequence[Work], targets: Sequence[Targets], batch: Batch, sta
     first, device = works[0], batch.tokens.ids.device
     together, order = gathered(targets)
     batch = replace(batch, targets={first.target: together.to(device)}, heads=frozenset({first.head}))
-    if states is None:
-        batch = first.prepared(batch)
-        outputs = first.learner.outputs(batch)[first.head]
-    else:
-        outputs = first.learner.answers(states, batch)[first.head]
+    batch = first.prepared(batch)
+    known = {} if states is None else {"states": states}
+    outputs = first.learner.outputs(batch, **known)[first.head]
     real = batch.targets[first.target].counted()
     ordered = {name: value[real][order.to(device)] for name, value in outputs.items()}
     return [work.answer(part, own) for work, part, own in zip(works, parts(ordered, targets), targets, strict=True)]

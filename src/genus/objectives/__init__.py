@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -263,14 +262,11 @@ class Learner(nn.Module):
         Args:
             batch: the batch.
             rounded: let heads compute in autocast's dtype too, as of a vocabulary; outputs are in float32 even so.
-            given: what the network reads beside the batch, such as a key-value cache.
+            given: what the network reads beside the batch, such as a key-value cache; or `states`, if they are known.
         """
-        step: Step = self(batch, ask="rounded" if rounded else "precise", **given)
-        return step.outputs
-
-    def answers(self, states: States, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Return what `outputs` returns, given the network's hidden states of the batch."""
-        return self._answer(states, batch, rounded=False).outputs
+        if "states" in given:
+            return self._answer(given["states"], batch, rounded=rounded).outputs
+        return cast("Step", self(batch, ask="rounded" if rounded else "precise", **given)).outputs
 
     def predicting(self, *ways: Prediction) -> tuple[Learner, str] | None:
         """Return the first head that predicts tokens in one of these ways, as its learner and name; None without one.
@@ -355,8 +351,9 @@ class Learner(nn.Module):
 
     def _learning(self, batch: Batch) -> dict[str, Head]:
         """Return the heads that learn from a batch, by name."""
-        heads = cast("dict[str, Head]", dict(self.heads.items()))
-        return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
+        return {
+            key: cast("Head", head) for key, head in self.heads.items() if batch.heads is None or key in batch.heads
+        }
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
@@ -366,7 +363,7 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 def device_of(learner: Learner) -> torch.device:
     """Return the device of the learner's parameters and buffers."""
-    return next(itertools.chain(learner.parameters(), learner.buffers())).device
+    return next(each.device for tensors in (learner.parameters(), learner.buffers()) for each in tensors)
 
 
 @contextmanager

@@ -348,10 +348,6 @@ class Served:
         numbers = self.objective is not None and not self.objective.classes
         return [float(one) for one in chances(np.array(last))] if numbers and not raw else last
 
-    def tag(self, text: str) -> list[marks.Mark]:
-        """Return the entities of a text; see `tags`."""
-        return self.tags([text])[0]
-
     def tags(self, texts: Sequence[str]) -> list[list[marks.Mark]]:
         """Return the entities of each text, as characters of it.
 
@@ -364,10 +360,6 @@ class Served:
         self.take(texts)
         assert self.objective is not None
         return marks.of_texts(texts, self.objective, lambda rows: predict(self.model, rows, engine=self.inference))
-
-    def fill(self, text: str, top: int = 5) -> list[list[Completion]]:
-        """Return the most probable tokens for each mask of a text; see `fills`."""
-        return self.fills([text], top)[0]
 
     def fills(self, texts: Sequence[str], top: int = 5) -> list[list[list[Completion]]]:
         """Return the most probable tokens for each mask of each text.
@@ -401,5 +393,5 @@ class Served:
         """
         self.need("likelihood")
         self.take(texts)
-        learner, precision = self.model.learner, self.run.precision
-        return log_likelihoods(learner, self.tokenizer, texts, self.longest, precision, engine=self.inference)
+        asked = self.model.learner, self.tokenizer, texts, self.longest, self.run.precision
+        return log_likelihoods(*asked, engine=self.inference)

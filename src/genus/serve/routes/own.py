@@ -136,7 +136,7 @@ async def classify(request: Request, body: Texts) -> Answered:
 @router.post("/tag")
 async def tag(request: Request, body: Text) -> Answered:
     """Return the entities of a text, with the characters [start, end) that they are."""
-    return await _answered(request, body, lambda served: [asdict(one) for one in served.tag(body.text)])
+    return await _answered(request, body, lambda served: [asdict(one) for one in served.tags([body.text])[0]])
 
 
 @router.post("/answer")
@@ -166,7 +166,7 @@ async def choose(request: Request, body: Choosing) -> Answered:
 async def fill(request: Request, body: Masked) -> Answered:
     """Return for each mask of a text the most probable tokens."""
     return await _answered(
-        request, body, lambda served: [[asdict(one) for one in mask] for mask in served.fill(body.text, body.top)]
+        request, body, lambda served: [[asdict(one) for one in mask] for mask in served.fills([body.text], body.top)[0]]
     )
 
 
