@@ -143,7 +143,7 @@ def answers(works: Sequence[Work], targets: Sequence[Targets], batch: Batch, sta
     together, order = gathered(targets)
     batch = replace(batch, targets={first.target: together.to(device)}, heads=frozenset({first.head}))
     batch = first.prepared(batch)
-    known = {} if states is None else {"states": states}
+    known: dict[str, Any] = {} if states is None else {"states": states}
     outputs = first.learner.outputs(batch, **known)[first.head]
     real = batch.targets[first.target].counted()
     ordered = {name: value[real][order.to(device)] for name, value in outputs.items()}
