@@ -144,9 +144,9 @@ def test_who_has_a_model_may_ask_it_until_the_end(models: Models) -> None:
             assert other.predict([("a",)], "classify")
 
 
-def adapter_folders(where: Path) -> list[Path]:
+def adapter_folders(where: Path, name: str = "bert/tiny") -> list[Path]:
     """Write a base and two adapters on it, with all that is trained at random; return the folders."""
-    base = small_model(where / "base")
+    base = small_model(where / "base", name)
     model = load(base)
     written = []
     for seed in (1, 2):
@@ -169,8 +169,9 @@ def adapter_folders(where: Path) -> list[Path]:
     return [base, *written]
 
 
-def test_adapters_share_the_weights_of_their_base(tmp_path: Path) -> None:
-    base, *written = adapter_folders(tmp_path)
+@pytest.mark.parametrize("name", ["bert/tiny", "gpt/tiny"])
+def test_adapters_share_the_weights_of_their_base(tmp_path: Path, name: str) -> None:
+    base, *written = adapter_folders(tmp_path, name)
     made = Models([Source(one.name, one) for one in (base, *written)], Limits(), RUN)
     made.load_all()
     with made.use("base") as own, made.use("a1") as first, made.use("a2") as second:

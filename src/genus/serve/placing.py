@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from genus.train.run import Run
 
 
-def place(learner: Learner, run: Run) -> None:
+def place(learner: Learner, run: Run, *, adapted: bool) -> None:
     """Take a learner to its device in evaluation mode; lay out its weights for passes of few texts.
 
-    One that writes stays as it is, as single rows are multiplied in another way (`genus.model.cpu.single_rows`).
+    One that writes stays as it is, as single rows are multiplied in another way (`genus.model.cpu.single_rows`), and an
+    adapted one, which shares the weights of its base.
     """
     device = device_of_run(run)
     learner.eval().to(device)
     network = network_of(learner)
-    if network is not None and number_format(run.precision, device) is torch.float32 and writing(learner) is None:
+    if network is None or adapted or number_format(run.precision, device) is not torch.float32:
+        return
+    if writing(learner) is None:
         lay_by_columns(network)
 
 

@@ -90,7 +90,7 @@ class Served:
             beside: the base of an adapter, whose forward passes it shares if both can be mixed.
         """
         self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
-        place(model.learner, run)
+        place(model.learner, run, adapted=model.recipe.finetuning.adaptation is not None)
         self.inference: Batching = batching_of(model.learner, limits, run, lock, beside)
         self.writer = Writer(model, limits, run.precision, lock)
 
