@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from genus.plan import best, main_stage, plan_of, plans, whole_run
 from genus.plan.assumptions import FLOAT32, Assumptions
 from genus.plan.demand import Workload, memory
 from genus.plan.layout import Layout
+from genus.train.run import Run
 
 FIRST = [next(iter(rows)) for rows in catalog.members().values()]
 H200 = Assumptions(device=DEVICES["h200"], storage=FLOAT32)
@@ -54,6 +56,16 @@ def test_budgets_of_every_unit_are_the_same_run() -> None:
     assert whole_run(recipe.override("budget.unit", "epochs"), plan).days is None
     seconds = recipe.overrides({"budget.unit": "seconds", "budget.amount": 86_400.0})
     assert whole_run(seconds, plan).days == pytest.approx(1.0)
+
+
+def test_settings_are_those_of_a_run() -> None:
+    """What a plan proposes, a run's settings take, and its processes are as many as the plan's devices."""
+    pytest.importorskip("genus.train.parallel")
+    for layout in (Layout(data=8), Layout(stage=2, data=8), Layout(tensor=2, stage=3, recompute=True, data=4)):
+        told = [one.removeprefix("--runtime ") for one in layout.settings(50_257) if one.startswith("--runtime ")]
+        parallel = getattr(catalog.overridden(Run(), told), "parallel")  # noqa: B009  # older settings have none
+        assert math.prod(parallel.axes(layout.devices).values()) == layout.devices
+    assert "--set padded_vocab_size=50432" in layout.settings(50_257)
 
 
 def test_a_device_is_known_by_the_name_that_pytorch_has_for_it() -> None:
