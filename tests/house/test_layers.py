@@ -39,6 +39,7 @@ WITHIN_A_LEVEL = {
     ("cost", "stages"),
     ("recipe", "stages"),
     ("evaluate", "inference"),
+    ("scale", "pipeline"),
     ("cli", "catalog"),
     ("__init__", "catalog"),
     ("__main__", "cli"),

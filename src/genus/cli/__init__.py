@@ -21,6 +21,7 @@ from genus.cli import (
     features,
     generate,
     likelihoods,
+    mup,
     plan,
     quickstart,
     rows,
@@ -61,6 +62,7 @@ app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
 app.command("plan")(plan.plan)
 app.add_typer(scale.app, name="scale")
+app.add_typer(mup.app, name="mup")
 app.command("clean")(clean.clean)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
