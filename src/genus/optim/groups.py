@@ -47,8 +47,12 @@ def groups(
 
 def _rates(module: nn.Module) -> dict[int, float]:
     """Return the factors on the learning rate of weights that have one (`Initialization.rate`), by identity."""
-    linear = (one for one in module.modules() if isinstance(one, nn.Linear))
-    return {id(one.weight): float(one.rate) for one in linear if isinstance(getattr(one, "rate", None), float)}
+    found = {}
+    for one in module.modules():
+        rate = getattr(one, "rate", None) if isinstance(one, nn.Linear) else None
+        if isinstance(one, nn.Linear) and isinstance(rate, float):
+            found[id(one.weight)] = rate
+    return found
 
 
 def frozen(module: nn.Module, updated: Sequence[str] | None) -> list[nn.Parameter]:
