@@ -121,7 +121,9 @@ def test_a_run_goes_on_and_is_published_as_what_it_is(tmp_path: Path) -> None:
         for number, amount in enumerate(amounts):
             more = ["--set", f"budget.amount={amount}", "--set", "schedule=Constant", *(["--resume"] if number else [])]
             assert main([*command, "--out", str(tmp_path / name), *more]) == 0
-    losses = [[row["loss"] for row in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in row]
-              for name in ("whole", "halves")]  # fmt: skip
+    losses = []
+    for name in ("whole", "halves"):
+        rows = read_metrics(tmp_path / name / "metrics.jsonl")
+        losses.append([row["loss"] for row in rows if "loss" in row])
     assert losses[0] == losses[1]
     assert json.loads((tmp_path / "whole" / "model" / "config.json").read_text())["model_type"] == "genus"
