@@ -113,9 +113,9 @@ def test_a_width_that_does_not_fit_is_refused() -> None:
 def test_a_run_goes_on_and_is_published_as_what_it_is(tmp_path: Path) -> None:
     """No class of transformers divides its logits: the folder is one that genus alone reads."""
     options = ["--run", "device=cpu", "--run", "workers=0", "--run", "tracker=none", "--run", "log_every=1"]
-    options += [part for one in ["model.layers=1", "model.hidden=64", "model.attention.heads=2", *MUP,
-                                 "model.feedforward.size=64", "tokens.vocab_size=300", "budget.unit=steps",
-                                 "stages=[{max_length=32, batch=8, micro_batch=8}]"] for part in ("--set", one)]  # fmt: skip
+    sets = ["model.layers=1", "model.hidden=64", "model.attention.heads=2", "model.feedforward.size=64", *MUP]
+    sets += ["tokens.vocab_size=300", "budget.unit=steps", "stages=[{max_length=32, batch=8, micro_batch=8}]"]
+    options += [part for one in sets for part in ("--set", one)]
     command = ["pretrain", "gpt2/tiny", corpus(tmp_path), *options]
     for name, amounts in (("whole", ["8"]), ("halves", ["4", "8"])):
         for number, amount in enumerate(amounts):

@@ -48,10 +48,11 @@ def groups(
 def _rates(module: nn.Module) -> dict[int, float]:
     """Return the factors on the learning rate of weights that have one (`Initialization.rate`), by identity."""
     found = {}
-    for one in module.modules():
-        rate = getattr(one, "rate", None) if isinstance(one, nn.Linear) else None
-        if isinstance(one, nn.Linear) and isinstance(rate, float):
-            found[id(one.weight)] = rate
+    for name, parameter in module.named_parameters():
+        path, _, last = name.rpartition(".")
+        rate = getattr(module.get_submodule(path), "rate", None)
+        if last == "weight" and isinstance(rate, float):
+            found[id(parameter)] = rate
     return found
 
 
