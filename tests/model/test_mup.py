@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_every_weight_is_drawn_and_updated_as_table_8_says(name: str) -> None:
             assert rate[id(weight)][0] == 1e-2, path
     table = made.network.token_embedding.weight
     assert float(table.detach().std()) == pytest.approx(0.1, rel=0.02)
-    head = next(one.lm_head for one in made.heads.values() if hasattr(one, "lm_head"))
+    head: Any = next(one.lm_head for one in made.heads.values() if hasattr(one, "lm_head"))
     states = torch.randn(3, WIDTH)
     inner = states if head.transform is None else head.transform(states)
     torch.testing.assert_close(head(states), inner @ head.weight.T / RATIO + (0 if head.bias is None else head.bias))

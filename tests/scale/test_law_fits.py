@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -33,12 +33,12 @@ def runs(loss: Callable[[float, float], float], noise: float = 0.0) -> list[Poin
     return [Point(n, d, 6 * n * d, loss(n, d) * math.exp(noise * draw.standard_normal())) for n in SIZES for d in DATA]
 
 
-def chinchilla(n: float, d: float) -> float:
+def chinchilla(n: Any, d: Any) -> Any:
     """Return the loss of Hoffmann et al. 2022, equation 10."""
     return 1.69 + 406.4 / n**0.34 + 410.7 / d**0.28
 
 
-def kaplan(n: float, d: float) -> float:
+def kaplan(n: float, d: float) -> Any:
     """Return the loss of Kaplan et al. 2020, table 2."""
     return ((6.4e13 / n) ** (0.076 / 0.103) + 1.8e13 / d) ** 0.103
 
@@ -81,7 +81,7 @@ def published() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.fl
 @functools.cache
 def published_fit() -> Fit:
     n, d, losses = published()
-    return fit(Chinchilla(), [Point(*one, 0.0, loss) for *one, loss in zip(n, d, losses, strict=True)], resamples=100)
+    return fit(Chinchilla(), [Point(x, y, 0.0, loss) for x, y, loss in zip(n, d, losses, strict=True)], resamples=100)
 
 
 @functools.cache
@@ -177,7 +177,7 @@ def test_three_approaches_agree_on_the_law_that_made_the_runs() -> None:
 def best_size(c: float) -> float:
     """Return the size of least loss at C FLOPs, searched for."""
     sizes = np.geomspace(1e5, 1e12, 200_001)
-    return float(sizes[np.argmin(chinchilla(sizes, c / (6 * sizes)))])  # type: ignore[arg-type]
+    return float(sizes[np.argmin(chinchilla(sizes, c / (6 * sizes)))])
 
 
 def test_the_law_allots_what_a_search_finds() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
     from torch.optim import Optimizer as TorchOptimizer
 
 
