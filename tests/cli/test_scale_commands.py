@@ -26,7 +26,7 @@ RUN += ["--run", "log_every=1", "--run", "evaluate_every=2"]
 
 
 def law(n: float, d: float) -> float:
-    return 1.69 + 406.4 / n**0.34 + 410.7 / d**0.28
+    return float(1.69 + 406.4 / n**0.34 + 410.7 / d**0.28)
 
 
 @pytest.fixture

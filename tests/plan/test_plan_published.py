@@ -20,7 +20,8 @@ from genus.plan.assumptions import MIXED, Assumptions
 from genus.plan.demand import Workload, memory, traffic
 from genus.plan.layout import Layout
 
-ZERO: dict[float, dict[int, tuple[float, float, float]]] = {  # Rajbhandari et al. 2020, table 1: gigabytes a device for stages 1 to 3, by billions of parameters and DP
+ZERO: dict[float, dict[int, tuple[float, float, float]]] = {
+    # Rajbhandari et al. 2020, table 1: gigabytes a device for stages 1 to 3, by billions of parameters and DP
     7.5: {1: (120, 120, 120), 4: (52.5, 41.3, 30), 16: (35.6, 21.6, 7.5), 64: (31.4, 16.6, 1.88),
           256: (30.4, 15.4, 0.47), 1024: (30.1, 15.1, 0.12)},
     128: {1: (2048, 2048, 2048), 4: (896, 704, 512), 16: (608, 368, 128), 64: (536, 284, 32), 256: (518, 263, 8),

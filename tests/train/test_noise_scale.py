@@ -27,7 +27,7 @@ def test_of_a_quadratic_with_known_noise(length: float) -> None:
     """Loss |w - x|² / 2 of rows x ~ N(0, σ² I): G = w, Σ = σ² I, and so B = d σ² / |w|²."""
     draw = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.full((DIMENSIONS,), length / math.sqrt(DIMENSIONS)))
-    noise, found = NoiseScale(ALONE), []
+    noise, found = NoiseScale(ALONE), list[float]()
     for _ in range(1500):
         x = SIGMA * torch.randn(MICRO, ROWS, DIMENSIONS, generator=draw)
         weight.grad = None
