@@ -9,12 +9,13 @@ import typer
 from genus.cli.options import AsJson, Field, Settings, Sources
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import UsageError, say
+from genus.files import write_text
 from genus.processes import cores
 
 LOOKED_AT = 16
 """Blocks of text that a dry run reads."""
-RULES = 5
-"""Rules that the short report shows."""
+RULES, GROUPS = 5, 8
+"""Rules, and groups such as languages, that the short report shows."""
 
 
 def clean(
@@ -23,7 +24,8 @@ def clean(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="c4, gopher, fineweb, wangchanberta, code or light; or a .json or .toml file of steps."
+            metavar="NAME",
+            help="light, c4, gopher, fineweb, pages, wiki, wangchanberta or code; or a .json or .toml file of steps.",
         ),
     ] = "light",
     settings: Settings = [],
@@ -37,17 +39,23 @@ def clean(
         typer.Option("--keep", metavar="FIELD", help="A field that goes along with its text; repeatable."),
     ] = [],
     compression: Annotated[str, typer.Option(metavar="FORMAT", help="gz, zst, xz or none.")] = "gz",
+    words: Annotated[
+        Path | None,
+        typer.Option("--tokenizer", metavar="FOLDER", help="Count tokens by this tokenizer too; it takes longer."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn text into text for pretraining, and say what was removed and why.
 
-    A run that was stopped goes on where it was.
+    TEXT may also be pages of HTML, archives of a crawl (.warc, .wet) and exports of MediaWiki (.xml), also compressed. A
+    run that was stopped goes on where it was.
     """
     from genus import catalog
+    from genus.cli.curation_page import page
     from genus.curate import presets
     from genus.curate.run import Cleaning, fields_of
     from genus.curate.shards import Compression
-    from genus.text.sources import skipped
+    from genus.text.sources import CURATION_PAGE, skipped
 
     if out is None and not dry_run:
         raise UsageError("--out: name a folder to write to, or look first with --dry-run")
@@ -55,13 +63,14 @@ def clean(
         raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
     if workers < 1:
         raise UsageError(f"--workers: expected at least 1, got {workers}")
-    if line := skipped(texts):
+    if line := skipped(texts, raw=True):
         say(line)
     curation = catalog.overridden(presets.load(preset), settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
         "workers": workers,
         "compression": compression,
+        "tokenizer": words,
         "progress": Counter("reading", "B"),
     }
     if dry_run:
@@ -70,6 +79,7 @@ def clean(
     else:
         assert out is not None
         report = Cleaning(curation, [*texts], out, **chosen).run()
+        write_text(out / CURATION_PAGE, page(report, out.resolve().name))
     if as_json:
         document(report)
     else:
@@ -88,7 +98,12 @@ def _short(report: dict[str, Any]) -> str:
         rows.append([f"and {rest} more rules", "", "", "", ""])
     lines = [columns(["", "rule", "documents", "lines", "bytes"], rows)]
     for step, facts in report.get("facts", {}).items():
-        lines.append(f"{step}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
+        told = [f"{name} {value}" for name, value in facts.items() if not isinstance(value, list)]
+        lines.append(f"{step}: {', '.join(told)}")
+    for step, groups in report.get("groups", {}).items():
+        most = sorted(groups.items(), key=lambda group: -group[1]["documents"])
+        told = [f"{name} {found['documents']:,}" for name, found in most[:GROUPS]]
+        lines.append(f"{step}: {', '.join(told)}{f' and {len(most) - GROUPS} more' if len(most) > GROUPS else ''}")
     for table, found in by_table(report).items():
         lines.append(f"{table}: {counted(len(found), 'row')} in {counted(sum(found), 'document')}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import numpy as np
 from genus.curate import CorpusFilter, Decision, Outcome, Removal
 from genus.curate.duplicates import hashes
 from genus.curate.minhash import edit_similarity, found_with, jaccard, mixed, rows_for, shingles, signature, words_of
+from genus.curate.report import SAMPLES, SHOWN
 from genus.part import Count, Share, SomeShare
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ class NearDuplicates(CorpusFilter):
             clusters.join(band * rows, (band + 1) * rows)
         removed = np.zeros(keys.documents, np.bool_)
         sizes: Counter[int] = Counter()
+        largest: list[NDArray[np.intp]] = []
         for members in clusters.members():
             sizes[len(members)] += 1
+            largest = sorted([*largest, members], key=len, reverse=True)[:SAMPLES]
             removed[members] = True
             removed[self._kept(members.tolist(), keys)] = False
         facts = {
@@ -87,6 +90,10 @@ class NearDuplicates(CorpusFilter):
             "probability at the threshold": round(found_with(self.threshold, bands, rows), 4),
             "pairs compared": clusters.compared,
             "clusters by size": {str(size): number for size, number in sorted(sizes.items())},
+            "largest clusters": [
+                {"documents": len(members), "texts": [keys.text(one)[:SHOWN] for one in members[:SAMPLES].tolist()]}
+                for members in largest
+            ],
         }
         return Decision(removed, facts)
 

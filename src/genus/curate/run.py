@@ -23,7 +23,8 @@ from genus.processes import cores, in_order
 from genus.run_folder import LOCK, RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import read_blocks
-from genus.text.sources import CURATION, changed, find, fingerprints
+from genus.text.sources import CURATION, changed, find, fingerprints, markup_of
+from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from genus.curate import CorpusFilter, Curation
@@ -36,6 +37,9 @@ IDENTITY = "made_from.json"
 FILE_BYTES = 1 << 28
 """Bytes from which on a file of text is followed by another."""
 FORMAT = 1
+
+TAKEN_OUT = {"HTML": ("HtmlText", "pages"), "wikitext": ("WikiText", "wiki")}
+"""By what step and preset the text is taken out of a markup."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes of text that are done, and the total (None: unknown)."""
@@ -53,6 +57,8 @@ class Cleaning:
     workers: int = field(default_factory=cores)
     blocks: int | None = None
     """Blocks of text (4 MB) that are read at most; None: all."""
+    tokenizer: Path | None = None
+    """Folder of a tokenizer, by which the report counts tokens beside bytes."""
     progress: Progress | None = None
 
     def run(self) -> Numbers:
@@ -65,7 +71,8 @@ class Cleaning:
         check(self.compression)
         for step in self.curation.steps:
             step.check()
-        sources = find(self.texts)
+        sources = find(self.texts, raw=True)
+        self._check_markup(sources)
         if inside := [source for source in sources if Path(source).resolve().is_relative_to(self.folder.resolve())]:
             raise UsageError(f"{self.folder}: holds text that is to be cleaned ({inside[0]}); take another folder")
         with RunFolder(self.folder).lock():
@@ -82,10 +89,25 @@ class Cleaning:
                     f"{self.folder}: cannot be written ({reason(error)}); make room, and run again to go on"
                 ) from None
 
+    def _check_markup(self, sources: list[Source]) -> None:
+        """Check that what is no text yet becomes text.
+
+        Raises:
+            UsageError: no step takes it out of its markup.
+        """
+        known = {step.markup for step in self.curation.steps}
+        for source in sources:
+            if (markup := markup_of(source)) and markup not in known:
+                step, preset = TAKEN_OUT[markup]
+                raise UsageError(
+                    f"{source}: is in {markup}, and no step takes the text out; add {step} to the steps, or take --preset "
+                    f"{preset}"
+                )
+
     @cached_property
     def _size(self) -> int | None:
         """Bytes of all text as stored, None where they are not known or not all read."""
-        sources = find(self.texts)
+        sources = find(self.texts, raw=True)
         known = self.blocks is None and all(isinstance(source, Path) for source in sources)
         return sum(Path(source).stat().st_size for source in sources) if known else None
 
@@ -103,6 +125,7 @@ class Cleaning:
             "kept": list(self.fields.kept),
             "compression": self.compression,
             "blocks": self.blocks,
+            "tokenizer": None if self.tokenizer is None else Tokenizer.load(self.tokenizer).hash(),
             "files": fingerprints([*files], self.workers),
             "text": fingerprints(sources, self.workers),
         }
@@ -138,18 +161,29 @@ class Cleaning:
         report: Numbers = {}
         shards = 0
         for number in range(first, len(passes)):
-            current = Pass(self.curation, number, self._work, self.compression)
+            current = Pass(self.curation, number, self._work, self.compression, self.tokenizer)
             if self._done(number).exists():
                 done = read_json(self._done(number))
                 report, shards = done["report"], done["shards"]
             else:
                 items = _items(current, shards) if number else self._blocks(sources)
                 report, shards = self._pass(current, items, report)
+                if not number:
+                    self._check_unchanged(sources)
                 write_json(self._done(number), {"report": report, "shards": shards})
             shutil.rmtree(current.before.folder, ignore_errors=True)  # what this pass read
             if (place := passes[number][1]) is not None:
                 report = added(report, self._decide(current, place, shards))
         return self._finish(report, shards)
+
+    def _check_unchanged(self, sources: list[Source]) -> None:
+        """Check that the text is the same as in the beginning.
+
+        Raises:
+            GenusError: a file changed while it was read.
+        """
+        if why := changed(read_json(self._work / IDENTITY)["text"], sources):
+            raise GenusError(f"{self.folder}: was {why}; delete it, and run again when the text stays as it is")
 
     def _done(self, number: int) -> Path:
         """Return the file that says that a pass is complete: the report so far, and the number of shards."""

@@ -1,0 +1,129 @@
+"""Archives of a crawl (WARC, ISO 28500) as blocks of pages: answers in HTML or plain text, and texts that others took out.
+
+Requests, metadata, images and failed answers are no documents; they count as rows.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from genus.errors import GenusError
+from genus.text.html_pages import Page, Pages
+from genus.text.read import BLOCK_BYTES, LONGEST_DOCUMENT, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from genus.text.fields import Fields
+
+TYPES = ("text/html", "application/xhtml+xml", "text/plain")
+ANSWERED = 200
+"""HTTP's status of an answer that has what was asked for."""
+
+
+def read_archive(path: Path, fields: Fields, start: int) -> Iterator[Pages]:
+    """Yield the pages of an archive in blocks.
+
+    Raises:
+        GenusError: the library is missing, or the file is no archive.
+        EOFError: it ends within a record.
+    """
+    library = warc(path)
+    pages: list[Page] = []
+    size = cut = 0
+    with path.open("rb") as raw, unpacked(raw, path) as file:
+        watched = Watched(file)
+        for row, record in enumerate(records(library, watched, path), 1):
+            found = page(record, row)
+            if found is not None:
+                cut += len(found.data) > LONGEST_DOCUMENT
+                pages.append(found._replace(data=found.data[:LONGEST_DOCUMENT]))
+                size += len(pages[-1].data)
+            if size >= BLOCK_BYTES:
+                yield Pages(str(path), pages[0].row, start + raw.tell(), tuple(pages), cut)
+                pages, size, cut = [], 0, 0
+        if pages:
+            yield Pages(str(path), pages[0].row, start + raw.tell(), tuple(pages), cut)
+
+
+class Watched(io.RawIOBase):
+    """A stream that keeps the error of its source, since a library may end there as if all were well."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.error: Exception | None = None
+        self.size = 0
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the source; after an error there is nothing."""
+        try:
+            data: bytes = b"" if self.error else self.source.read(size)
+        except Exception as error:
+            self.error, data = error, b""
+        self.size += len(data)
+        return data
+
+    def tell(self) -> int:
+        """Return how many bytes were read."""
+        return self.size
+
+
+def records(library: Any, file: Watched, path: Path) -> Iterator[Any]:
+    """Yield the records of an archive.
+
+    Raises:
+        EOFError: it ends within a record; or the error of the file.
+        GenusError: it is no archive.
+    """
+    number = end = 0
+    for record in library.ArchiveIterator(file, auto_decode="all"):
+        number += 1
+        end = record.stream_pos + record.content_length
+        yield record
+    if file.error is not None:
+        raise file.error
+    if not number and file.size:
+        raise GenusError(f"{path}: there is no record of WARC in it; it may be damaged, or something else")
+    if end > file.size:
+        raise EOFError("it ends within a record")
+
+
+def page(record: Any, row: int) -> Page | None:
+    """Return the page that a record holds; None: it holds none."""
+    kind = record.record_type.name
+    if kind == "response":
+        if record.http_headers is None or record.http_headers.status_code != ANSWERED:
+            return None
+        type, charset = record.http_content_type, record.http_charset
+    elif kind in ("conversion", "resource"):
+        type, _, rest = record.headers.get("Content-Type", "").partition(";")
+        charset = rest.partition("charset=")[2].strip() or ("utf-8" if kind == "conversion" else None)
+    else:
+        return None
+    if (type or "").strip().lower() not in TYPES:
+        return None
+    kept = {
+        "id": record.headers.get("WARC-Record-ID"),
+        "url": record.headers.get("WARC-Target-URI"),
+        "date": record.headers.get("WARC-Date"),
+    }
+    return Page(row, record.reader.read(LONGEST_DOCUMENT + 1), charset, kept)
+
+
+def warc(path: Path) -> Any:
+    """Return the library that reads archives.
+
+    Raises:
+        GenusError: it is missing.
+    """
+    try:
+        from fastwarc import warc as library
+    except ImportError:
+        raise GenusError(f"{path}: reading WARC needs another library: pip install 'genus[curate]'") from None
+    return library
