@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 TEXTS = documents(6)
 LENGTH = 32
+SHORT = (
+    f"model.embedding.position.length={LENGTH}",
+    f"stages=[{{max_length={LENGTH}, batch=8, micro_batch=8}}]",
+    f"finetuning.max_length={LENGTH}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that reads 32 tokens at once."""
     tokens = ByteBPE(vocab_size=300, special_tokens=GPT2)
     folder = tmp_path_factory.mktemp("model") / "model"
-    return write_model(folder, "gpt2/tiny", tokens, TEXTS, WIDE, f"model.embedding.position.length={LENGTH}")
+    return write_model(folder, "gpt2/tiny", tokens, TEXTS, WIDE, *SHORT)
 
 
 def by_transformers(folder: Path, texts: list[str]) -> list[float]:

@@ -47,8 +47,8 @@ def clean(
 ) -> None:
     """Turn text into text for pretraining, and say what was removed and why.
 
-    TEXT may also be pages of HTML, archives of a crawl (.warc, .wet) and exports of MediaWiki (.xml), also compressed. A
-    run that was stopped goes on where it was.
+    TEXT may also be pages of HTML, archives of a crawl (.warc, .wet) and exports of MediaWiki (.xml), also compressed.
+    A run that was stopped goes on where it was.
     """
     from genus import catalog
     from genus.cli.curation_page import page

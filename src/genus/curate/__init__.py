@@ -180,7 +180,7 @@ class Curation(Part):
         return [f"{number} {type(step).__name__}" for number, step in enumerate(self.steps)]
 
     def passes(self) -> list[tuple[range, int | None]]:
-        """Return the passes over the corpus: places of the document steps, and that of the corpus filter that ends it."""
+        """Return the passes over the corpus: places of document steps, and that of the corpus filter that ends it."""
         found: list[tuple[range, int | None]] = []
         begin = 0
         for number, step in enumerate(self.steps):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,8 @@ from genus.part import Count
 from genus.text.read import read_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from genus.curate.document import Document
 
 ADDRESS = "url"

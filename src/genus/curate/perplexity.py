@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from genus.errors import UsageError
 from genus.part import Count, NotNegative
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from genus.curate.document import Document
     from genus.evaluate.likelihood import Span
     from genus.export.folder import LoadedModel
@@ -94,7 +95,7 @@ class Perplexity(DocumentStep):
 
 
 def windows(ids: np.ndarray[Any, np.dtype[np.int64]], window: int) -> list[Span]:
-    """Return spans that predict each token once, the first `window` at once, then half a window after the other half."""
+    """Return spans that predict each token once: the first `window` at once, then half a window after a half."""
     from genus.evaluate.likelihood import Span
 
     found = [Span(ids[:window], 0)] if len(ids) else []

@@ -100,8 +100,8 @@ class Cleaning:
             if (markup := markup_of(source)) and markup not in known:
                 step, preset = TAKEN_OUT[markup]
                 raise UsageError(
-                    f"{source}: is in {markup}, and no step takes the text out; add {step} to the steps, or take --preset "
-                    f"{preset}"
+                    f"{source}: is in {markup}, and no step takes the text out; add {step} to the steps, or take "
+                    f"--preset {preset}"
                 )
 
     @cached_property

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 LINKED = re.compile(r"\s*(?:File|Image|Media|Category)\s*:", re.IGNORECASE)
 TAGS = frozenset(
-    "chem gallery graph hiero imagemap maplink math ref references score source syntaxhighlight table templatestyles "
-    "timeline".split()  # noqa: SIM905
+    """
+    chem gallery graph hiero imagemap maplink math ref references score source syntaxhighlight table templatestyles
+    timeline
+    """.split()  # noqa: SIM905
 )
 """Elements whose content is no prose."""
 SWITCH = re.compile(r"__[A-Z]+__")

@@ -1,6 +1,7 @@
-"""Archives of a crawl (WARC, ISO 28500) as blocks of pages: answers in HTML or plain text, and texts that others took out.
+"""Archives of a crawl (WARC, ISO 28500) as blocks of pages.
 
-Requests, metadata, images and failed answers are no documents; they count as rows.
+These are answers in HTML or plain text, and texts that others took out of pages. Requests, metadata, images and failed
+answers are no documents; they count as rows.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ if TYPE_CHECKING:
 TYPES = ("text/html", "application/xhtml+xml", "text/plain")
 ANSWERED = 200
 """HTTP's status of an answer that has what was asked for."""
+END = b"\r\n\r\n"
+"""What every record ends with."""
 
 
 def read_archive(path: Path, fields: Fields, start: int) -> Iterator[Pages]:
     """Yield the pages of an archive in blocks.
 
     Raises:
-        GenusError: the library is missing, or the file is no archive.
-        EOFError: it ends within a record.
+        GenusError: the library is missing.
+        OSError or EOFError: the file is no archive, or ends within a record.
     """
     library = warc(path)
     pages: list[Page] = []
     size = cut = 0
     with path.open("rb") as raw, unpacked(raw, path) as file:
-        watched = Watched(file)
-        for row, record in enumerate(records(library, watched, path), 1):
+        for row, record in enumerate(records(library, Counted(file)), 1):
             found = page(record, row)
             if found is not None:
                 cut += len(found.data) > LONGEST_DOCUMENT
@@ -48,25 +50,23 @@ def read_archive(path: Path, fields: Fields, start: int) -> Iterator[Pages]:
             yield Pages(str(path), pages[0].row, start + raw.tell(), tuple(pages), cut)
 
 
-class Watched(io.RawIOBase):
-    """A stream that keeps the error of its source, since a library may end there as if all were well."""
+class Counted(io.RawIOBase):
+    """A stream that knows how much of it was read, and how that ended."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
-        self.error: Exception | None = None
         self.size = 0
+        self.end = b""
 
     def readable(self) -> bool:
         """Return true."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the source; after an error there is nothing."""
-        try:
-            data: bytes = b"" if self.error else self.source.read(size)
-        except Exception as error:
-            self.error, data = error, b""
+        """Read from the source."""
+        data: bytes = self.source.read(size)
         self.size += len(data)
+        self.end = (self.end + data)[-len(END) :]
         return data
 
     def tell(self) -> int:
@@ -74,23 +74,18 @@ class Watched(io.RawIOBase):
         return self.size
 
 
-def records(library: Any, file: Watched, path: Path) -> Iterator[Any]:
+def records(library: Any, file: Counted) -> Iterator[Any]:
     """Yield the records of an archive.
 
     Raises:
-        EOFError: it ends within a record; or the error of the file.
-        GenusError: it is no archive.
+        EOFError: it ends within a record, of which the library says nothing.
+        OSError: it is no archive, or damaged.
     """
-    number = end = 0
+    end = 0
     for record in library.ArchiveIterator(file, auto_decode="all"):
-        number += 1
         end = record.stream_pos + record.content_length
         yield record
-    if file.error is not None:
-        raise file.error
-    if not number and file.size:
-        raise GenusError(f"{path}: there is no record of WARC in it; it may be damaged, or something else")
-    if end > file.size:
+    if end > file.size or (file.size and file.end != END):
         raise EOFError("it ends within a record")
 
 
