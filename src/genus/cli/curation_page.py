@@ -97,10 +97,10 @@ def histogram(lengths: Mapping[str, Mapping[str, int]]) -> str:
     powers = [power for found in counts.values() for power in found]
     low, high = min(powers), max(powers) + 1
     step = 1 if high - low <= EXPONENTS * 2 else 2 if high - low <= EXPONENTS * 4 else EXPONENTS
-    labels = [(float(power), scaled(2**power)) for power in range(low, high + 1, step)]
+    labels = [(float(power), binary(power)) for power in range(low, high + 1, step)]
     most = float(max(n for found in counts.values() for n in found.values()))
     upward = [(value, scaled(value)) for value in ticks(max(most, 1.0)) if value == int(value)]
-    frame = Frame(Axis(low, high, labels, "characters"), Axis(0, max(most, 1.0), upward), left=LEFT + 28)
+    frame = Frame(Axis(low, high, labels, "characters (k: 1,024)"), Axis(0, max(most, 1.0), upward), left=LEFT + 28)
     drawn = []
     for kind, what, begin in (("second", "read", 0.1), ("first", "kept", 0.5)):
         for power, number in counts.get(what, {}).items():
@@ -113,6 +113,11 @@ def histogram(lengths: Mapping[str, Mapping[str, int]]) -> str:
         for what, found in counts.items()
     )
     return frame.svg(f"Lengths of documents. {told}", drawn)
+
+
+def binary(power: int) -> str:
+    """Return a power of two, such as `512` or `16k`."""
+    return f"{1 << power % 10}{('', 'k', 'M', 'G')[min(3, power // 10)]}"
 
 
 def horizontal(rows: Sequence[tuple[str, int]], unit: str) -> str:

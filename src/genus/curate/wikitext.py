@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from genus.curate import Outcome, Removal, Rewrite
@@ -50,25 +51,12 @@ class WikiText(Rewrite):
     def rewrite(self, text: str) -> str:
         """Return the prose."""
         parsed = library("mwparserfromhell", WHY).parse(text)
-        for node in [*parsed.ifilter_wikilinks(), *parsed.ifilter_tags()]:
-            if no_prose(node):
-                remove(parsed, node)
+        files = [link for link in parsed.filter_wikilinks() if LINKED.match(str(link.title))]
+        no_prose = [tag for tag in parsed.filter_tags() if str(tag.tag).strip().lower() in TAGS]
+        for node in (*files, *no_prose):
+            with suppress(ValueError):  # it went with another one that held it
+                parsed.remove(node)
         return "\n\n".join(sections(parsed))
-
-
-def no_prose(node: Any) -> bool:
-    """Return whether a link or an element holds none of the article's sentences."""
-    if hasattr(node, "title"):
-        return LINKED.match(str(node.title)) is not None
-    return str(node.tag).strip().lower() in TAGS
-
-
-def remove(parsed: Any, node: Any) -> None:
-    """Remove a node, unless it went with another one that held it."""
-    try:
-        parsed.remove(node)
-    except ValueError:
-        return
 
 
 def sections(parsed: Any) -> Iterator[str]:

@@ -38,7 +38,7 @@ def read_archive(path: Path, fields: Fields, start: int) -> Iterator[Pages]:
     size = cut = 0
     with path.open("rb") as raw, unpacked(raw, path) as file:
         for row, record in enumerate(records(library, Counted(file)), 1):
-            found = page(record, row)
+            found = page(record, row, library.WarcRecordType)
             if found is not None:
                 cut += len(found.data) > LONGEST_DOCUMENT
                 pages.append(found._replace(data=found.data[:LONGEST_DOCUMENT]))
@@ -89,16 +89,16 @@ def records(library: Any, file: Counted) -> Iterator[Any]:
         raise EOFError("it ends within a record")
 
 
-def page(record: Any, row: int) -> Page | None:
+def page(record: Any, row: int, kinds: Any) -> Page | None:
     """Return the page that a record holds; None: it holds none."""
-    kind = record.record_type.name
-    if kind == "response":
+    kind = record.record_type
+    if kind == kinds.response:
         if record.http_headers is None or record.http_headers.status_code != ANSWERED:
             return None
         type, charset = record.http_content_type, record.http_charset
-    elif kind in ("conversion", "resource"):
+    elif kind in (kinds.conversion, kinds.resource):
         type, _, rest = record.headers.get("Content-Type", "").partition(";")
-        charset = rest.partition("charset=")[2].strip() or ("utf-8" if kind == "conversion" else None)
+        charset = rest.partition("charset=")[2].strip() or ("utf-8" if kind == kinds.conversion else None)
     else:
         return None
     if (type or "").strip().lower() not in TYPES:
