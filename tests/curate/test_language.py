@@ -104,7 +104,8 @@ def test_lines_are_told_apart() -> None:
 
 def test_the_language_of_lines_is_that_of_most_bytes() -> None:
     found = largest([(Found("a", 0.9), 10), (Found("b", 0.5), 30), (Found("b", 1.0), 10), (Found("a", 0.7), 20)])
-    assert found == ("b", pytest.approx((0.5 * 30 + 1.0 * 10) / 40))
+    assert found.language == "b"
+    assert found.score == pytest.approx((0.5 * 30 + 1.0 * 10) / 40)
 
 
 def test_an_unknown_language_is_one_line() -> None:

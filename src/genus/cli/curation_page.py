@@ -27,7 +27,7 @@ EXPONENTS = 4
 """Powers of two between two labels of the axis of lengths, of many."""
 
 
-def page(report: Mapping[str, Any], name: str) -> str:
+def page(report: dict[str, Any], name: str) -> str:
     """Return the page of a report; all texts of the corpus are escaped, and run in their own direction."""
     return sectioned(f"Curation of {name}", lead(report), [*sections(report)], STYLE)
 
@@ -42,7 +42,7 @@ def lead(report: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def sections(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def sections(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the titles of the sections with their content."""
     yield "What is left", left(report)
     if report["removed"]:

@@ -56,6 +56,11 @@ class Step(Part, ABC):
     """The markup out of which the step takes the text, as in `genus.text.sources.MARKUP`; None: out of none."""
 
     @property
+    def contamination(self) -> str:
+        """What a model card says of evaluation tables that the step looks for; "": it looks for none."""
+        return ""
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Paths of the files that the step reads: if they change, a curation that was stopped does not go on."""
         return ()

@@ -91,7 +91,8 @@ class Perplexity(DocumentStep):
         total, tokens = np.zeros(len(texts)), np.zeros(len(texts))
         np.add.at(total, owners, nats)
         np.add.at(tokens, owners, [span.tokens for span in spans])
-        return np.exp(np.minimum(-total / np.maximum(tokens, 1), LARGEST)).tolist()
+        means = np.minimum(-total / np.maximum(tokens, 1), LARGEST)
+        return [math.exp(mean) for mean in means.tolist()]
 
 
 def windows(ids: np.ndarray[Any, np.dtype[np.int64]], window: int) -> list[Span]:

@@ -240,7 +240,13 @@ class Cleaning:
                 for path in group:
                     with path.open("rb") as part:
                         shutil.copyfileobj(part, file)
-        whole = {"made_from": read_json(self._work / IDENTITY), **_complete(report), "files": files}
+        whole = {
+            "made_from": read_json(self._work / IDENTITY),
+            "hash": self.curation.hash(),
+            "contamination": [step.contamination for step in self.curation.steps if step.contamination],
+            **_complete(report),
+            "files": files,
+        }
         write_json(self.folder / CURATION, whole)
         shutil.rmtree(self._work)
         return whole

@@ -60,7 +60,7 @@ def codec_of(label: str) -> str | None:
         found = codecs.lookup(LABELS.get(label, label))
     except (LookupError, ValueError):
         return None
-    return found.name if found._is_text_encoding else None  # type: ignore[attr-defined]
+    return found.name if found._is_text_encoding else None
 
 
 def _decoded(data: bytes, codec: str) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from genus.errors import GenusError, UsageError
-from genus.files import reason
+from genus.files import read_json, reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,6 +118,24 @@ def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
         if fingerprint(source)["sha256"] != old["sha256"]:
             return f"made before {source} changed"
     return None
+
+
+def curations(sources: Iterable[Source]) -> list[dict[str, Any]]:
+    """Return of each folder of curated text among the sources its name, and what its report says for a model card.
+
+    That is the hash of the curation, and what was done about contamination, in sentences.
+    """
+    folders = dict.fromkeys(source.parent for source in sources if isinstance(source, Path))
+    reports = [(folder.resolve().name, read_json(folder / CURATION)) for folder in folders if _is_curated(folder)]
+    return [
+        {"name": name, "hash": report["hash"], "contamination": report.get("contamination", [])}
+        for name, report in reports
+        if "hash" in report
+    ]
+
+
+def _is_curated(folder: Path) -> bool:
+    return (folder / CURATION).is_file()
 
 
 def load_hub(name: str) -> Any:
