@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from genus.cli import main
 from small_run import SMALL
+
+from genus.cli import main
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-
     from small_run import Place
 
 
