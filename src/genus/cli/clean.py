@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from genus.cli.options import AsJson, Field, Settings, Sources
+from genus.cli.options import AsJson, Field, Language, Settings, Sources
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import UsageError, say
 from genus.files import write_text
@@ -29,6 +29,7 @@ def clean(
         ),
     ] = "light",
     settings: Settings = [],
+    language: Language = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing: show what each rule would remove of the first 64 MB.")
     ] = False,
@@ -55,6 +56,8 @@ def clean(
     from genus.curate import presets
     from genus.curate.run import Cleaning, fields_of
     from genus.curate.shards import Compression
+    from genus.curate.spoken import spoken
+    from genus.text.language_pack import load as load_pack
     from genus.text.sources import CURATION_PAGE, skipped
 
     if out is None and not dry_run:
@@ -65,7 +68,8 @@ def clean(
         raise UsageError(f"--workers: expected at least 1, got {workers}")
     if line := skipped(texts, raw=True):
         say(line)
-    curation = catalog.overridden(presets.load(preset), settings)
+    curation = presets.load(preset)
+    curation = catalog.overridden(curation if language is None else spoken(curation, load_pack(language)), settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
         "workers": workers,
