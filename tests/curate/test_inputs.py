@@ -60,6 +60,18 @@ def test_markup_is_refused_where_no_step_takes_the_text_out(tmp_path: Path, page
     assert not (tmp_path / "out").exists()
 
 
+def test_markup_beside_text_is_left_out_and_said(
+    tmp_path: Path, pages: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice = Curation(steps=(ExactDuplicates(),))
+    curated.write(pages / "a.jsonl", [{"text": "One."}])
+    report = curated.clean(choice, [pages], tmp_path / "out")
+    assert report["read"]["documents"] == 1
+    assert "0.html: not read, nor 6 more; no step takes text out of HTML" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"1.html: is in HTML"):
+        curated.clean(choice, [pages / "a.jsonl", pages / "1.html"], tmp_path / "other")
+
+
 def test_an_export_becomes_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mwparserfromhell")
     monkeypatch.setattr(wiki, "BLOCK_BYTES", 1_000)

@@ -16,8 +16,9 @@ from genus.errors import GenusError
 from genus.text import Fields
 from genus.text import read as text_read
 from genus.tokens.algorithms.wordpiece import WordPiece
-from genus.tokens.store import Journal, Store, prepare
+from genus.tokens.store import Store, prepare
 from genus.tokens.store import curated as curations_of
+from genus.tokens.store.journal import Journal
 from genus.tokens.store.origins import Origins
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -11,6 +11,9 @@ from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import UsageError, say
 from genus.files import write_text
 from genus.processes import cores
+
+if TYPE_CHECKING:
+    from genus.curate import Curation
 
 LOOKED_AT = 16
 """Blocks of text that a dry run reads."""
@@ -51,25 +54,14 @@ def clean(
     TEXT may also be pages of HTML, archives of a crawl (.warc, .wet) and exports of MediaWiki (.xml), also compressed.
     A run that was stopped goes on where it was.
     """
-    from genus import catalog
     from genus.cli.curation_page import page
-    from genus.curate import presets
     from genus.curate.run import Cleaning, fields_of
-    from genus.curate.shards import Compression
-    from genus.curate.spoken import spoken
-    from genus.text.language_pack import load as load_pack
     from genus.text.sources import CURATION_PAGE, skipped
 
-    if out is None and not dry_run:
-        raise UsageError("--out: name a folder to write to, or look first with --dry-run")
-    if compression not in (known := get_args(Compression)):
-        raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
-    if workers < 1:
-        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    _check(out, dry_run, workers, compression)
     if line := skipped(texts, raw=True):
         say(line)
-    curation = presets.load(preset)
-    curation = catalog.overridden(curation if language is None else spoken(curation, load_pack(language)), settings)
+    curation = _curation(preset, language, settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
         "workers": workers,
@@ -77,17 +69,51 @@ def clean(
         "tokenizer": words,
         "progress": Counter("reading", "B"),
     }
-    if dry_run:
+    if dry_run or out is None:
         with tempfile.TemporaryDirectory() as folder:
             report = Cleaning(curation, [*texts], Path(folder), blocks=LOOKED_AT, **chosen).run()
     else:
-        assert out is not None
         report = Cleaning(curation, [*texts], out, **chosen).run()
         write_text(out / CURATION_PAGE, page(report, out.resolve().name))
+    _tell(report, dry_run, as_json)
+
+
+def _check(out: Path | None, dry_run: bool, workers: int, compression: str) -> None:
+    """Check what the command line asks for.
+
+    Raises:
+        UsageError: there is nowhere to write to, or a choice is invalid.
+    """
+    from genus.curate.shards import Compression
+
+    if out is None and not dry_run:
+        raise UsageError("--out: name a folder to write to, or look first with --dry-run")
+    if compression not in (known := get_args(Compression)):
+        raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+
+
+def _curation(preset: str, language: str | None, settings: list[str]) -> "Curation":
+    """Return the steps by their name, as a language wants them, with the settings."""
+    from genus import catalog
+    from genus.curate import presets
+    from genus.curate.spoken import spoken
+    from genus.text import language_pack
+
+    found = presets.load(preset)
+    return catalog.overridden(found if language is None else spoken(found, language_pack.load(language)), settings)
+
+
+def _tell(report: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+    from genus.text.read import LONGEST_DOCUMENT
+
     if as_json:
         document(report)
     else:
         print(_samples(report) if dry_run else _short(report))
+    if number := report.get("text", {}).get("cut"):
+        say(f"{counted(number, 'document')} over {LONGEST_DOCUMENT >> 20} MB: cut there")
     if not report["kept"]["documents"]:
         say("nothing is left; look at the rules with --dry-run")
 

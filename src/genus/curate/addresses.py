@@ -59,6 +59,7 @@ class BlockedAddresses(DocumentStep):
         listed.cache_clear()  # a file may have changed
         for file in self.files:
             listed(file, str.strip)
+        listed.cache_clear()  # this form is not asked for
 
     def outcomes(self, documents: Sequence[Document]) -> Iterable[Outcome]:
         """Return each document, unless its address is blocked."""

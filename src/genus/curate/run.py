@@ -17,7 +17,7 @@ from genus.curate.document import KEPT
 from genus.curate.process import REMOVED, Pass
 from genus.curate.report import Numbers, added
 from genus.curate.shards import Compression, ShardKeys, check
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.files import read_json, reason, replacing, write_json
 from genus.processes import cores, in_order
 from genus.run_folder import LOCK, RunFolder
@@ -71,8 +71,7 @@ class Cleaning:
         check(self.compression)
         for step in self.curation.steps:
             step.check()
-        sources = find(self.texts, raw=True)
-        self._check_markup(sources)
+        sources = self._sources()
         if inside := [source for source in sources if Path(source).resolve().is_relative_to(self.folder.resolve())]:
             raise UsageError(f"{self.folder}: holds text that is to be cleaned ({inside[0]}); take another folder")
         with RunFolder(self.folder).lock():
@@ -89,25 +88,36 @@ class Cleaning:
                     f"{self.folder}: cannot be written ({reason(error)}); make room, and run again to go on"
                 ) from None
 
-    def _check_markup(self, sources: list[Source]) -> None:
-        """Check that what is no text yet becomes text.
+    def _sources(self) -> list[Source]:
+        """Return what is read: text, and of the rest that out of which a step takes text; say what is not.
 
         Raises:
-            UsageError: no step takes it out of its markup.
+            UsageError: there is nothing else, or a file was named.
         """
-        known = {step.markup for step in self.curation.steps}
-        for source in sources:
-            if (markup := markup_of(source)) and markup not in known:
-                step, preset = TAKEN_OUT[markup]
-                raise UsageError(
-                    f"{source}: is in {markup}, and no step takes the text out; add {step} to the steps, or take "
-                    f"--preset {preset}"
-                )
+        found = find(self.texts, raw=True)
+        left = [source for source in found if markup_of(source) not in self._known]
+        named = {*map(Path, self.texts)}
+        if refused := [source for source in left if len(left) == len(found) or source in named]:
+            markup = markup_of(refused[0])
+            assert markup is not None
+            step, preset = TAKEN_OUT[markup]
+            raise UsageError(
+                f"{refused[0]}: is in {markup}, and no step takes the text out; add {step} to the steps, or take "
+                f"--preset {preset}"
+            )
+        if left:
+            say(f"{left[0]}: not read, nor {len(left) - 1:,} more; no step takes text out of {markup_of(left[0])}")
+        return [source for source in found if markup_of(source) in self._known]
+
+    @property
+    def _known(self) -> set[str | None]:
+        """What texts may be written in."""
+        return {None, *(step.markup for step in self.curation.steps)}
 
     @cached_property
     def _size(self) -> int | None:
         """Bytes of all text as stored, None where they are not known or not all read."""
-        sources = find(self.texts, raw=True)
+        sources = [source for source in find(self.texts, raw=True) if markup_of(source) in self._known]
         known = self.blocks is None and all(isinstance(source, Path) for source in sources)
         return sum(Path(source).stat().st_size for source in sources) if known else None
 

@@ -34,7 +34,7 @@ def spoken(curation: Curation, found: LoadedPack) -> Curation:
 
 def _step(step: Step, found: LoadedPack) -> Step:
     pack, values = found.pack, dict[str, Any]()
-    known = {field.name for field in fields(step)}  # type: ignore[arg-type]  # every part is a dataclass
+    known = {field.name for field in fields(step)}
     if "segmenter" in known and pack.segmenter is not None:
         values["segmenter"] = pack.segmenter
     if "stop_words" in known and pack.stop_words is not None:
