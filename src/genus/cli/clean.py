@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -10,6 +10,9 @@ from genus.cli.options import AsJson, Field, Settings, Sources
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import UsageError, say
 from genus.processes import cores
+
+if TYPE_CHECKING:
+    from genus.curate.engines import Engine
 
 LOOKED_AT = 16
 """Blocks of text that a dry run reads."""
@@ -19,7 +22,9 @@ RULES = 5
 
 def clean(
     texts: Sources,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write.")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FOLDER", help="Where to write; also a URL, such as s3://bucket/folder.")
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -31,6 +36,10 @@ def clean(
         bool, typer.Option("--dry-run", help="Write nothing: show what each rule would remove of the first 64 MB.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = cores(),
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or ray: the machines of a cluster.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of Ray's head, or auto; by default a cluster of this machine.")
+    ] = None,
     field: Field = "text",
     keep: Annotated[
         list[str],
@@ -47,20 +56,19 @@ def clean(
     from genus.curate import presets
     from genus.curate.run import Cleaning, fields_of
     from genus.curate.shards import Compression
+    from genus.places import place
     from genus.text.sources import skipped
 
     if out is None and not dry_run:
         raise UsageError("--out: name a folder to write to, or look first with --dry-run")
     if compression not in (known := get_args(Compression)):
         raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
-    if workers < 1:
-        raise UsageError(f"--workers: expected at least 1, got {workers}")
     if line := skipped(texts):
         say(line)
     curation = catalog.overridden(presets.load(preset), settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
-        "workers": workers,
+        "engine": _engine(engine, address, workers),
         "compression": compression,
         "progress": Counter("reading", "B"),
     }
@@ -69,13 +77,33 @@ def clean(
             report = Cleaning(curation, [*texts], Path(folder), blocks=LOOKED_AT, **chosen).run()
     else:
         assert out is not None
-        report = Cleaning(curation, [*texts], out, **chosen).run()
+        report = Cleaning(curation, [*texts], place(out), **chosen).run()
     if as_json:
         document(report)
     else:
         print(_samples(report) if dry_run else _short(report))
     if not report["kept"]["documents"]:
         say("nothing is left; look at the rules with --dry-run")
+
+
+def _engine(name: str, address: str | None, workers: int) -> "Engine":
+    """Return the engine of a name.
+
+    Raises:
+        UsageError: there is none of that name, or its choices do not fit.
+    """
+    from genus.curate.engines.local import LocalProcesses
+    from genus.curate.engines.ray import Ray
+
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine: {name!r} is neither local nor ray")
+    if name == "ray":
+        return Ray(address=address)
+    if address is not None:
+        raise UsageError("--address: is of a Ray cluster; add --engine ray")
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    return LocalProcesses(workers=workers)
 
 
 def _short(report: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from genus.errors import GenusError
 from genus.files import reason
+from genus.places import is_remote
 from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
 from genus.text.fields import TEXT, Fields
 from genus.text.sources import find, format_of, load_hub
@@ -187,7 +188,9 @@ def _unpacked(raw: BufferedReader, path: Path) -> BufferedReader:
         return cast("BufferedReader", gzip.open(raw))
     if packing == ".xz":
         return cast("BufferedReader", lzma.open(raw))
-    return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES) if packing == ".zst" else raw
+    if packing == ".zst":
+        return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)
+    return io.BufferedReader(cast("Any", raw), BLOCK_BYTES) if is_remote(path) else raw
 
 
 def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
@@ -197,7 +200,7 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]
     except ImportError:
         raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path.open("rb") if is_remote(path) else path) as file:
             fields.require(file.schema_arrow.names, str(path))
             rows, size = max(1, file.metadata.num_rows), path.stat().st_size
             groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
