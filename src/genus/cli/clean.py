@@ -23,7 +23,8 @@ RULES = 5
 def clean(
     texts: Sources,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FOLDER", help="Where to write; also a URL, such as s3://bucket/folder.")
+        str | None,
+        typer.Option("--out", metavar="FOLDER", help="Where to write; also a URL, such as s3://bucket/folder."),
     ] = None,
     preset: Annotated[
         str,
@@ -38,7 +39,8 @@ def clean(
     workers: Annotated[int, typer.Option(help="Processes.")] = cores(),
     engine: Annotated[str, typer.Option(metavar="NAME", help="local, or ray: the machines of a cluster.")] = "local",
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Of Ray's head, or auto; by default a cluster of this machine.")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of Ray's head, or auto; by default a cluster of this machine."),
     ] = None,
     field: Field = "text",
     keep: Annotated[

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 
 def find(
-    string: Annotated[str, typer.Argument(metavar="STRING", help="What to look for, as it stands.", show_default=False)],
+    string: Annotated[
+        str, typer.Argument(metavar="STRING", help="What to look for, as it stands.", show_default=False)
+    ],
     texts: Annotated[
         list[str],
         typer.Argument(metavar="TEXT...", help="Text as for clean, token stores, or runs.", show_default=False),
     ] = [],
     index: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Make an index there, or use the one that is there, for repeated questions."),
+        typer.Option(
+            metavar="FOLDER", help="Make an index there, or use the one that is there, for repeated questions."
+        ),
     ] = None,
     words: Annotated[
         Path | None, typer.Option("--tokenizer", metavar="FOLDER", help="Of a token store, if it is not beside it.")

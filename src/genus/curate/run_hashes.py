@@ -178,9 +178,7 @@ def twice(shards: Sequence[NDArray[np.uint64]], at_once: int | None = None) -> I
         yield again[np.concatenate([[True], again[1:] != again[:-1]])] if len(again) else again
 
 
-def in_ranges(
-    shards: Sequence[NDArray[np.uint64]], at_once: int | None = None
-) -> Iterator[list[NDArray[np.uint64]]]:
+def in_ranges(shards: Sequence[NDArray[np.uint64]], at_once: int | None = None) -> Iterator[list[NDArray[np.uint64]]]:
     """Yield what sorted arrays hold in one range of values after another, some `at_once` values in all.
 
     Args:
