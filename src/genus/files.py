@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError
-from genus.places import is_remote, uploaded
+from genus.places import is_remote, make_folder, uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -90,7 +90,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         content = text.encode()
         if is_remote(path):
-            path.write_bytes(content)  # whole or not at all
+            make_folder(path.parent)
+            path.write_bytes(content)
         elif is_stream(path):
             _write_stream(path, content)
         else:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "hf"}
+"""Protocols of stores whose files are put whole, and that have no folders to make."""
 OF_ONE_PROCESS = "memory"
 """The protocol of what other processes do not see."""
 
@@ -84,4 +86,12 @@ def uploaded(path: Path) -> Iterator[Path]:
     with TemporaryDirectory() as folder:
         work = Path(folder) / path.name
         yield work
+        make_folder(path.parent)
         where.fs.put_file(str(work), where.path)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a remote folder, where the filesystem has folders: a bucket that does not exist is not made."""
+    where: Any = folder
+    if where.protocol not in OBJECT_STORES:
+        where.fs.makedirs(where.path, exist_ok=True)

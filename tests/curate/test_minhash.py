@@ -77,7 +77,7 @@ def test_words_are_compared_without_punctuation_and_case() -> None:
 
 @pytest.mark.parametrize("index", [0.1, 0.5, 0.8, 0.95])
 def test_agreement_estimates_the_jaccard_index(index: float) -> None:
-    """The mean error is nought, over 200 pairs within four of its errors; its spread is sqrt(J (1 - J) / values) at most.
+    """The mean error is nought, over 200 pairs within four of its errors; its spread is at most that of the formula.
 
     In large sets it is less, as no element lowers two values.
     """

@@ -151,7 +151,8 @@ def sliding(values: NDArray[np.uint64], n: int, function: np.ufunc) -> NDArray[n
     size = 1
     while 2 * size <= n:
         values, size = function(values[:-size], values[size:]), 2 * size
-    return values if size == n else function(values[: size - n], values[n - size :])
+    last: NDArray[np.uint64] = values if size == n else function(values[: size - n], values[n - size :])
+    return last
 
 
 def at_most_twice(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

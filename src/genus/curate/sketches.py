@@ -58,14 +58,14 @@ def word_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.in
     """Return a hash of 64 bits of each word of texts, in lower case, and how many words each text has."""
     if len(texts) == 1 and len(texts[0]) > 2 * AT_ONCE:
         parts = [word_hashes([piece]) for piece in _pieces(texts[0])]
-        return np.concatenate([hashes for hashes, _ in parts]), sum(count for _, count in parts)
+        return np.concatenate([hashes for hashes, _ in parts]), np.sum([count for _, count in parts], axis=0)
     lowered, letters = _lowered(texts)
     edges = np.flatnonzero(letters[1:] != letters[:-1]) + 1
     begins, ends = edges[::2], edges[1::2]
     counts = np.diff(np.searchsorted(begins, np.flatnonzero(lowered == END[0])))
-    if strange := [number for number in np.flatnonzero(counts == 0).tolist() if not texts[number].isspace()]:
-        if any(texts[number] for number in strange):
-            return word_hashes([_in_letters(text) if n in strange else text for n, text in enumerate(texts)])
+    strange = {number for number in np.flatnonzero(counts == 0).tolist() if texts[number].strip()}
+    if strange:
+        return word_hashes([_in_letters(text) if n in strange else text for n, text in enumerate(texts)])
     return _hashed(lowered, begins, ends - begins), counts
 
 
@@ -200,7 +200,7 @@ def _tables() -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
 
 
 def _kinds(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """Return the kinds of characters: of words, as `\\w` has them (letters and digits), of others, or capitals."""
+    """Return the kinds of characters."""
     kinds, small = _tables()
     found = kinds[codes]
     if not found.all():
@@ -212,6 +212,7 @@ def _kinds(codes: NDArray[np.uint32]) -> NDArray[np.uint8]:
 
 
 def _kind(character: str) -> tuple[int, int]:
+    """Return whether a character is of words, as in regular expressions (a letter or digit), and its lower case."""
     lower = character.lower()
     if lower == character:
         return LETTER if character.isalnum() else OTHER, ord(character)

@@ -168,8 +168,8 @@ class SuffixIndex:
         def head(place: np.int32) -> bytes:
             return text[place : place + len(wanted)].tobytes()
 
-        first = bisect_left(order, wanted, key=head)  # type: ignore[call-overload]
-        last = bisect_right(order, wanted, lo=first, key=head)  # type: ignore[call-overload]
+        first = bisect_left(order, wanted, key=head)
+        last = bisect_right(order, wanted, lo=first, key=head)
         places = np.sort(order[first:last]).astype(np.int64)
         documents = np.searchsorted(begins, places, "right") - 1
         shown = places[: query.most].tolist()

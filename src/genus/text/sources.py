@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -14,7 +15,7 @@ from genus.files import reason
 from genus.places import files_below, is_remote, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 FORMATS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = (".gz", ".xz", ".zst")
@@ -57,7 +58,10 @@ def skipped(sources: Iterable[Path | str]) -> str:
 
     Hidden files of other formats are not counted.
     """
-    left = [name for path in map(place, sources) if path.is_dir() for name in _walk(path)[1]]
+    left: list[str] = []
+    for path in map(place, sources):
+        with _answering(path):
+            left += _walk(path)[1] if path.is_dir() else []
     forms = f"{', '.join(FORMATS)}, also compressed ({', '.join(COMPRESSIONS)})"
     return f"{_listed(left)}: not read ({len(left):,} in all); text is {forms}" if left else ""
 
@@ -124,11 +128,18 @@ def load_hub(name: str) -> Any:
 
 def _expand(source: Path | str) -> list[Source]:
     path = place(source)
-    try:
+    with _answering(path):
         return _files_of(source, path)
+
+
+@contextmanager
+def _answering(path: Path) -> Iterator[None]:
+    """Turn whatever another filesystem raises, of networks, names and rights, into one line (GenusError)."""
+    try:
+        yield
     except GenusError:
         raise
-    except Exception as error:  # whatever a filesystem raises, of networks, names and rights
+    except Exception as error:
         if not is_remote(path):
             raise
         raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
