@@ -13,7 +13,7 @@ class Run(Part):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` is CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 autocast where the device supports bfloat16 natively, else float32."""
+    """`auto` is bfloat16 autocast where the device is faster with it, else float32."""
     compile: bool = False
     """Compile the model with `torch.compile`: minutes at the start, then faster steps."""
     threads: Count | None = None
