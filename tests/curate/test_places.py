@@ -88,7 +88,7 @@ def test_parquet_is_read_from_a_bucket(texts: list[Path], memory: Path) -> None:
 def test_bad_places(
     tmp_path: Path, texts: list[Path], memory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match="memory://nothing/a.jsonl: there is no such file or folder"):
+    with pytest.raises(UsageError, match=r"memory://nothing/a.jsonl: there is no such file or folder"):
         clean(STEPS, ["memory://nothing/a.jsonl"], tmp_path / "out")  # type: ignore[list-item]
     with pytest.raises(UsageError, match="is seen by one process only; take --workers 1"):
         clean(STEPS, texts, memory / "out", workers=2)

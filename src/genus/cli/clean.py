@@ -57,21 +57,18 @@ def clean(
     from genus import catalog
     from genus.curate import presets
     from genus.curate.run import Cleaning, fields_of
-    from genus.curate.shards import Compression
     from genus.places import place
     from genus.text.sources import skipped
 
     if out is None and not dry_run:
         raise UsageError("--out: name a folder to write to, or look first with --dry-run")
-    if compression not in (known := get_args(Compression)):
-        raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
     if line := skipped(texts):
         say(line)
     curation = catalog.overridden(presets.load(preset), settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
         "engine": _engine(engine, address, workers),
-        "compression": compression,
+        "compression": _compression(compression),
         "progress": Counter("reading", "B"),
     }
     if dry_run:
@@ -80,12 +77,25 @@ def clean(
     else:
         assert out is not None
         report = Cleaning(curation, [*texts], place(out), **chosen).run()
+    _tell(report, dry_run=dry_run, as_json=as_json)
+
+
+def _tell(report: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         document(report)
     else:
         print(_samples(report) if dry_run else _short(report))
     if not report["kept"]["documents"]:
         say("nothing is left; look at the rules with --dry-run")
+
+
+def _compression(name: str) -> str:
+    """Return the name of a compression, if there is one (UsageError)."""
+    from genus.curate.shards import Compression
+
+    if name not in (known := get_args(Compression)):
+        raise UsageError(f"--compression: {name!r} is none of {', '.join(known)}")
+    return name
 
 
 def _engine(name: str, address: str | None, workers: int) -> "Engine":

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from genus.tokens.tokenizer import Tokenizer
 
 TOKENS, BYTES = 50, 200
-"""Least lengths: Lee et al. 2021, section 4.1, and about what so many of GPT-2's tokens have of English text (4.2 to 4.4
-bytes each of books and of Wikipedia)."""
+"""Least lengths: Lee et al. 2021, section 4.1, and about what so many of GPT-2's tokens have of English text (4.2 to
+4.4 bytes each)."""
 AT_ONCE = 1 << 22
 """Flags that are spread at once."""
 RULE = "repeated_substring"

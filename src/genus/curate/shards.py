@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
-from genus.curate import Keys, Kept
+from genus.curate import Kept, Keys
 from genus.curate.document import Document, of_line
 from genus.errors import GenusError
 from genus.files import read_json, replacing, write_json
