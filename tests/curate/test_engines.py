@@ -44,7 +44,7 @@ def cluster() -> Iterator[str]:
     made = Cluster(initialize_head=True, head_node_args=node)
     made.add_node(num_cpus=1, object_store_memory=80 << 20)
     yield made.address
-    made.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.filterwarnings("ignore")  # of a library that is not ours
@@ -111,7 +111,7 @@ class Killing:
         psutil = pytest.importorskip("psutil")
         draw = random.Random(0)
         while self.kills < KILLS and not self.ended.wait(draw.uniform(0.2, 1.8) * self.pause):
-            below = []
+            below = list[Any]()
             while not below and not self.ended.wait(0.01):
                 below = [one for one in psutil.Process().children(recursive=True) if self._works(one)]
             if below:

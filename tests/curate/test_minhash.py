@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 def signature(elements: NDArray[np.uint64], values: int) -> NDArray[np.uint32]:
-    return sketches(elements, np.zeros(len(elements), np.intp), 1, values)[0]
+    (found,) = sketches(elements, np.zeros(len(elements), np.intp), 1, values)
+    return np.asarray(found)
 
 
 def table(left: list[str], right: list[str]) -> int:

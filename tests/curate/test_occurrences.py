@@ -104,9 +104,12 @@ def test_an_index_goes_on_where_it_was(tmp_path: Path, text: Path, monkeypatch: 
     damaged = tmp_path / "index" / "000001.text"
     damaged.write_bytes(damaged.read_bytes()[:-3])
     made = list[int]()
-    monkeypatch.setattr(
-        suffix_index.Sorting, "__call__", lambda self, shard: (made.append(shard.number), sort(self, shard))
-    )
+
+    def sorts(self: suffix_index.Sorting, shard: suffix_index.Shard) -> None:
+        made.append(shard.number)
+        sort(self, shard)
+
+    monkeypatch.setattr(suffix_index.Sorting, "__call__", sorts)
     SuffixIndex(tmp_path / "index").build(corpus, ONE)
     assert made == [1, *range(3, len(made) + 2)]
     assert curated.files(tmp_path / "index") == curated.files(tmp_path / "whole")

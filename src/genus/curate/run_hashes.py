@@ -118,7 +118,8 @@ def runs_of(units: NDArray[Any], counts: NDArray[np.int64], length: int) -> Iter
 def spread(units: NDArray[Any], seed: int) -> NDArray[np.uint64]:
     """Return a hash of 64 bits of each unit alone."""
     if units.dtype == np.uint8:
-        return _table(seed)[units]
+        found: NDArray[np.uint64] = _table(seed)[units]
+        return found
     return mixed(units.astype(np.uint64) + np.uint64(seed << 40))
 
 

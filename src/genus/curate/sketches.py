@@ -34,7 +34,7 @@ LETTER, OTHER, CAPITAL, ODD = 1, 2, 3, 4
 """Kinds of characters; odd are capitals whose lower case depends on others, or has more or fewer bytes."""
 FINAL = "\N{GREEK CAPITAL LETTER SIGMA}"
 """The only capital whose lower case depends on what stands around it."""
-PAGE = 1 << 12
+PAGE = 1 << 8
 """Characters that are classified at once."""
 LAST = 0x110000
 EMPTY = 0xFFFFFFFF
