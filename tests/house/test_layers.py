@@ -12,7 +12,7 @@ from source import PACKAGE, ROOT, imports, modules, own_imports, room
 from genus.part import Part
 
 LEVELS = {
-    "errors": 0, "part": 0, "batch": 0, "files": 0, "processes": 0, "run_folder": 0, "openmp": 0,
+    "errors": 0, "part": 0, "batch": 0, "files": 0, "processes": 0, "run_folder": 0, "openmp": 0, "places": 0,
     "text": 1, "tokens": 1, "model": 1, "optim": 1,
     "examples": 2,
     "objectives": 3,
@@ -29,6 +29,8 @@ WITHIN_A_LEVEL = {
     ("part", "errors"),
     ("batch", "errors"),
     ("files", "errors"),
+    ("files", "places"),
+    ("places", "errors"),
     ("processes", "errors"),
     ("run_folder", "errors"),
     ("run_folder", "files"),

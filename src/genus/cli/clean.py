@@ -14,6 +14,7 @@ from genus.processes import cores
 
 if TYPE_CHECKING:
     from genus.curate import Curation
+    from genus.curate.engines import Engine
 
 LOOKED_AT = 16
 """Blocks of text that a dry run reads."""
@@ -23,7 +24,10 @@ RULES, GROUPS = 5, 8
 
 def clean(
     texts: Sources,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FOLDER", help="Where to write; also a URL, such as s3://bucket/folder."),
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -37,6 +41,11 @@ def clean(
         bool, typer.Option("--dry-run", help="Write nothing: show what each rule would remove of the first 64 MB.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = cores(),
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or ray: the machines of a cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of Ray's head, or auto; by default a cluster of this machine."),
+    ] = None,
     field: Field = "text",
     keep: Annotated[
         list[str],
@@ -56,16 +65,18 @@ def clean(
     """
     from genus.cli.curation_page import page
     from genus.curate.run import Cleaning, fields_of
+    from genus.places import place
     from genus.text.sources import CURATION_PAGE, skipped
 
-    _check(out, dry_run, workers, compression)
+    if out is None and not dry_run:
+        raise UsageError("--out: name a folder to write to, or look first with --dry-run")
     if line := skipped(texts, raw=True):
         say(line)
     curation = _curation(preset, language, settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
-        "workers": workers,
-        "compression": compression,
+        "engine": _engine(engine, address, workers),
+        "compression": _compression(compression),
         "tokenizer": words,
         "progress": Counter("reading", "B"),
     }
@@ -73,25 +84,10 @@ def clean(
         with tempfile.TemporaryDirectory() as folder:
             report = Cleaning(curation, [*texts], Path(folder), blocks=LOOKED_AT, **chosen).run()
     else:
-        report = Cleaning(curation, [*texts], out, **chosen).run()
-        write_text(out / CURATION_PAGE, page(report, out.resolve().name))
+        target = place(out)
+        report = Cleaning(curation, [*texts], target, **chosen).run()
+        write_text(target / CURATION_PAGE, page(report, target.name or target.resolve().name))
     _tell(report, dry_run, as_json)
-
-
-def _check(out: Path | None, dry_run: bool, workers: int, compression: str) -> None:
-    """Check what the command line asks for.
-
-    Raises:
-        UsageError: there is nowhere to write to, or a choice is invalid.
-    """
-    from genus.curate.shards import Compression
-
-    if out is None and not dry_run:
-        raise UsageError("--out: name a folder to write to, or look first with --dry-run")
-    if compression not in (known := get_args(Compression)):
-        raise UsageError(f"--compression: {compression!r} is none of {', '.join(known)}")
-    if workers < 1:
-        raise UsageError(f"--workers: expected at least 1, got {workers}")
 
 
 def _curation(preset: str, language: str | None, settings: list[str]) -> "Curation":
@@ -116,6 +112,35 @@ def _tell(report: dict[str, Any], dry_run: bool, as_json: bool) -> None:
         say(f"{counted(number, 'document')} over {LONGEST_DOCUMENT >> 20} MB: cut there")
     if not report["kept"]["documents"]:
         say("nothing is left; look at the rules with --dry-run")
+
+
+def _compression(name: str) -> str:
+    """Return the name of a compression, if there is one (UsageError)."""
+    from genus.curate.shards import Compression
+
+    if name not in (known := get_args(Compression)):
+        raise UsageError(f"--compression: {name!r} is none of {', '.join(known)}")
+    return name
+
+
+def _engine(name: str, address: str | None, workers: int) -> "Engine":
+    """Return the engine of a name.
+
+    Raises:
+        UsageError: there is none of that name, or its choices do not fit.
+    """
+    from genus.curate.engines.local import LocalProcesses
+    from genus.curate.engines.ray import Ray
+
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine: {name!r} is neither local nor ray")
+    if name == "ray":
+        return Ray(address=address)
+    if address is not None:
+        raise UsageError("--address: is of a Ray cluster; add --engine ray")
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    return LocalProcesses(workers=workers)
 
 
 def _short(report: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -139,6 +139,35 @@ class Keys(ABC):
     def text(self, document: int) -> str:
         """Return the text of a document by its number."""
 
+    @abstractmethod
+    def derive(
+        self, name: str, function: Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]]
+    ) -> Sequence[NDArray[Any]]:
+        """Return for each shard what a function makes of its keys and of the number of keys of each document.
+
+        The engine makes them, a file each: what is there already is not made again.
+
+        Args:
+            name: of the files.
+            function: a function of a module, or an object with its choices, that can be sent to other processes.
+        """
+
+    @abstractmethod
+    def keep(self, name: str, parts: Iterable[NDArray[np.uint64]]) -> Kept:
+        """Write arrays one after another into a file that `derive`'s functions may read."""
+
+    @abstractmethod
+    def flags(self, number: int) -> NDArray[np.bool_]:
+        """Return so many flags, none set, which need a disk rather than memory."""
+
+
+class Kept(ABC):
+    """Numbers in a file, which other processes can read."""
+
+    @abstractmethod
+    def load(self) -> NDArray[np.uint64]:
+        """Return the numbers, mapped from disk where they are on this machine."""
+
 
 class Decision(NamedTuple):
     """What a `CorpusFilter` decides of a corpus."""
@@ -159,6 +188,10 @@ class CorpusFilter(Step, ABC):
     @abstractmethod
     def keys(self, text: str) -> NDArray[np.generic]:
         """Return the keys of a text, (keys, ...), of one type and shape for all texts."""
+
+    def keys_of(self, texts: Sequence[str]) -> list[NDArray[Any]]:
+        """Return the keys of each of many texts, which may be faster than one by one."""
+        return [self.keys(text) for text in texts]
 
     @abstractmethod
     def decide(self, keys: Keys) -> Decision:

@@ -10,12 +10,13 @@ import numpy as np
 
 from genus.curate import CorpusFilter, Decision, Outcome, Removal
 from genus.curate.duplicates import hashes
-from genus.curate.minhash import edit_similarity, found_with, jaccard, mixed, rows_for, shingles, signature, words_of
+from genus.curate.minhash import edit_similarity, found_with, jaccard, mixed, rows_for, shingles, words_of
 from genus.curate.report import SAMPLES, SHOWN
+from genus.curate.sketches import signatures
 from genus.part import Count, Share, SomeShare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -66,8 +67,13 @@ class NearDuplicates(CorpusFilter):
 
     def keys(self, text: str) -> NDArray[np.uint32]:
         """Return the signature of the text, and the two halves of the hash of its exact form, (1, values + 2)."""
-        found = signature(shingles(words_of(text), self.words), self.values)
-        return np.concatenate([found, hashes([text]).view(np.uint32)])[None]
+        return self.keys_of([text])[0]
+
+    def keys_of(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """Return the keys of each of many texts."""
+        found = signatures(texts, self.words, self.values)
+        whole = hashes(texts).view(np.uint32).reshape(-1, 2)
+        return [*np.concatenate([found, whole], axis=1)[:, None]]
 
     def decide(self, keys: Keys) -> Decision:
         """Find the clusters, and remove all but one document of each."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, cast
 
 from genus.curate.document import of_block
 from genus.curate.report import Numbers, Tally
@@ -15,14 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from genus.curate import CorpusFilter, Curation, DocumentStep
     from genus.curate.document import Document
     from genus.text import TextBlock
 
-REMOVED = "removed.npy"
-"""File of a pass with what its corpus filter decided, a flag for each key."""
+REMOVED: Literal["removed"] = "removed"
+"""What a corpus filter decided of a shard, a flag for each key."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +42,15 @@ class Pass:
         """What the pass before left."""
         return Shards(self.work / str(self.number - 1))
 
-    def run(self, item: tuple[int, TextBlock | None, int]) -> Numbers:
+    def run(self, item: tuple[int, TextBlock | None]) -> Numbers:
         """Make a shard from a block, or from that of the pass before; return the report's numbers.
 
         Args:
-            item: the shard's number; the block (None: the pass before has it); where the flags of its keys begin.
+            item: the shard's number; the block (None: the pass before has it).
         """
-        shard, block, flags = item
+        shard, block = item
         tally = Tally(self.tokenizer)
-        documents = [*(self._decided(shard, flags, tally) if block is None else _read(block, tally))]
+        documents = [*(self._decided(shard, tally) if block is None else _read(block, tally))]
         steps, keys = self.curation.passes()[self.number]
         for place in steps:
             documents = [*self._step(documents, place, tally)]
@@ -74,12 +70,12 @@ class Pass:
             if outcome.document is None:
                 yield document.after(outcome)
 
-    def _decided(self, shard: int, begin: int, tally: Tally) -> Iterator[Document]:
+    def _decided(self, shard: int, tally: Tally) -> Iterator[Document]:
         """Yield what the corpus filter of the pass before leaves of the documents of a shard."""
         _, place = self.curation.passes()[self.number - 1]
         assert place is not None
         step = cast("CorpusFilter", self.curation.steps[place])
-        removed: NDArray[np.bool_] = np.load(self.before.folder / REMOVED, mmap_mode="r")
+        removed, begin = self.before.load(shard, REMOVED), 0
         for document, count in zip(self.before.documents(shard), self.before.load(shard, "counts"), strict=True):
             outcome = step.apply(document.text, removed[begin : begin + count])
             begin += int(count)

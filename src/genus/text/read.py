@@ -14,11 +14,11 @@ import lzma
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from genus.errors import GenusError
 from genus.files import reason
+from genus.places import is_remote
 from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
 from genus.text.fields import TEXT, Fields
 from genus.text.sources import find, format_of, load_hub
@@ -27,6 +27,7 @@ from genus.text.zstd import ZstdFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from io import BufferedReader
+    from pathlib import Path
 
     from genus.text.sources import Source
 
@@ -83,7 +84,7 @@ def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterat
         if is_page:
             from genus.text.html_pages import read_pages
 
-            paths = [Path(source) for source in several]
+            paths = [source for source in several if not isinstance(source, str)]
             yield from read_pages(paths, start)
             start += sum(path.stat().st_size for path in paths)
             continue
@@ -116,7 +117,7 @@ def readable(path: Path) -> Iterator[None]:
 
 def is_page_file(source: Source) -> bool:
     """Return whether a source is a file that holds one page of the web."""
-    return isinstance(source, Path) and format_of(source, raw=True) in (".html", ".htm")
+    return not isinstance(source, str) and format_of(source, raw=True) in (".html", ".htm")
 
 
 def _reader(path: Path) -> Callable[[Path, Fields, int], Iterator[TextBlock]]:
@@ -229,7 +230,9 @@ def unpacked(raw: BufferedReader, path: Path) -> BufferedReader:
         return cast("BufferedReader", bz2.open(raw))
     if packing == ".xz":
         return cast("BufferedReader", lzma.open(raw))
-    return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES) if packing == ".zst" else raw
+    if packing == ".zst":
+        return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)
+    return io.BufferedReader(cast("Any", raw), BLOCK_BYTES) if is_remote(path) else raw
 
 
 def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
@@ -239,7 +242,7 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]
     except ImportError:
         raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path.open("rb") if is_remote(path) else path) as file:
             fields.require(file.schema_arrow.names, str(path))
             rows, size = max(1, file.metadata.num_rows), path.stat().st_size
             groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))

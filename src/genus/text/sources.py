@@ -6,14 +6,16 @@ import hashlib
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from genus.errors import GenusError, UsageError
 from genus.files import read_json, reason
+from genus.places import files_below, is_remote, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 FORMATS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = (".bz2", ".gz", ".xz", ".zst")
@@ -64,7 +66,10 @@ def skipped(sources: Iterable[Path | str], *, raw: bool = False) -> str:
 
     Hidden files of other formats are not counted.
     """
-    left = [name for source in sources if Path(source).is_dir() for name in _walk(Path(source), raw)[1]]
+    left: list[str] = []
+    for path in map(place, sources):
+        with _answering(path):
+            left += _walk(path, raw)[1] if path.is_dir() else []
     return f"{_listed(left)}: not read ({len(left):,} in all); text is {_forms(raw)}" if left else ""
 
 
@@ -91,8 +96,8 @@ def fingerprint(source: Source) -> Fingerprint:
         return Fingerprint(name=source, size=len(dataset), mtime_ns=0, sha256=str(dataset._fingerprint))
     with _readable(source).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    status = source.stat()
-    return Fingerprint(name=_name(source), size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
+    size, mtime_ns = _status(source)
+    return Fingerprint(name=_name(source), size=size, mtime_ns=mtime_ns, sha256=digest)
 
 
 def fingerprints(sources: list[Source], workers: int) -> list[Fingerprint]:
@@ -111,10 +116,8 @@ def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
     if names != [old["name"] for old in known]:
         return f"made from {_listed([old['name'] for old in known])}, not from {_listed(names)}"
     for old, source in zip(known, sources, strict=True):
-        if isinstance(source, Path):
-            status = _readable(source).stat()
-            if (status.st_size, status.st_mtime_ns) == (old["size"], old["mtime_ns"]):
-                continue
+        if not isinstance(source, str) and _status(_readable(source)) == (old["size"], old["mtime_ns"]):
+            continue
         if fingerprint(source)["sha256"] != old["sha256"]:
             return f"made before {source} changed"
     return None
@@ -125,7 +128,7 @@ def curations(sources: Iterable[Source]) -> list[dict[str, Any]]:
 
     That is the hash of the curation, and what was done about contamination, in sentences.
     """
-    folders = dict.fromkeys(source.parent for source in sources if isinstance(source, Path))
+    folders = dict.fromkeys(source.parent for source in sources if not isinstance(source, str))
     reports = [(folder.resolve().name, read_json(folder / CURATION)) for folder in folders if _is_curated(folder)]
     return [
         {"name": name, "hash": report["hash"], "contamination": report.get("contamination", [])}
@@ -157,7 +160,25 @@ def load_hub(name: str) -> Any:
 
 
 def _expand(source: Path | str, raw: bool) -> list[Source]:
-    path = Path(source)
+    path = place(source)
+    with _answering(path):
+        return _files_of(source, path, raw)
+
+
+@contextmanager
+def _answering(path: Path) -> Iterator[None]:
+    """Turn whatever another filesystem raises, of networks, names and rights, into one line (GenusError)."""
+    try:
+        yield
+    except GenusError:
+        raise
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
+
+
+def _files_of(source: Path | str, path: Path, raw: bool) -> list[Source]:
     if path.is_dir():
         files, _ = _walk(path, raw)
         if not files:
@@ -190,6 +211,8 @@ def _walk(folder: Path, raw: bool) -> tuple[list[Path], list[str]]:
     Raises:
         GenusError: the folder itself cannot be read.
     """
+    if is_remote(folder):
+        return _parted(files_below(folder), raw)
     files: list[Path] = []
     unread: list[OSError] = []
     left: list[Path] = []
@@ -209,8 +232,24 @@ def _walk(folder: Path, raw: bool) -> tuple[list[Path], list[str]]:
 
 def _name(source: Source) -> str:
     """Return the name by which a source is known, with bytes that are no UTF-8 written as escapes."""
-    name = source.name if isinstance(source, Path) else source
+    name = source if isinstance(source, str) else source.name
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _parted(paths: list[Path], raw: bool) -> tuple[list[Path], list[str]]:
+    """Return the text files among those of a remote folder, and the names of the others."""
+    reports = (CURATION, CURATION_PAGE)
+    shown = [path for path in paths if not path.name.startswith(".") and path.name not in reports]
+    files = [path for path in shown if format_of(path, raw=raw) is not None]
+    return files, [str(path) for path in shown if format_of(path, raw=raw) is None]
+
+
+def _status(path: Path) -> tuple[int, int]:
+    """Return size and modification time in nanoseconds; 0 where a filesystem does not tell the time."""
+    status = path.stat()
+    if is_remote(path):
+        return status.st_size, int(getattr(status, "st_mtime", 0) * 1e9)
+    return status.st_size, status.st_mtime_ns
 
 
 def _readable(path: Path) -> Path:
