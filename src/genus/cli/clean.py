@@ -63,10 +63,8 @@ def clean(
     TEXT may also be pages of HTML, archives of a crawl (.warc, .wet) and exports of MediaWiki (.xml), also compressed.
     A run that was stopped goes on where it was.
     """
-    from genus.cli.curation_page import page
-    from genus.curate.run import Cleaning, fields_of
-    from genus.places import place
-    from genus.text.sources import CURATION_PAGE, skipped
+    from genus.curate.run import fields_of
+    from genus.text.sources import skipped
 
     if out is None and not dry_run:
         raise UsageError("--out: name a folder to write to, or look first with --dry-run")
@@ -80,14 +78,23 @@ def clean(
         "tokenizer": words,
         "progress": Counter("reading", "B"),
     }
-    if dry_run or out is None:
+    _tell(_cleaned(curation, [*texts], None if dry_run else out, chosen), dry_run, as_json)
+
+
+def _cleaned(curation: "Curation", texts: list[Path | str], out: str | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Clean into a folder with the page of its report, or look at the beginning of the text; return the report."""
+    from genus.cli.curation_page import page
+    from genus.curate.run import Cleaning
+    from genus.places import place
+    from genus.text.sources import CURATION_PAGE
+
+    if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            report = Cleaning(curation, [*texts], Path(folder), blocks=LOOKED_AT, **chosen).run()
-    else:
-        target = place(out)
-        report = Cleaning(curation, [*texts], target, **chosen).run()
-        write_text(target / CURATION_PAGE, page(report, target.name or target.resolve().name))
-    _tell(report, dry_run, as_json)
+            return Cleaning(curation, texts, Path(folder), blocks=LOOKED_AT, **chosen).run()
+    target = place(out)
+    report = Cleaning(curation, texts, target, **chosen).run()
+    write_text(target / CURATION_PAGE, page(report, target.name or target.resolve().name))
+    return report
 
 
 def _curation(preset: str, language: str | None, settings: list[str]) -> "Curation":
