@@ -13,7 +13,7 @@ import pytest
 
 import curated
 from genus.cli import main
-from genus.cli.curation_page import page
+from genus.cli.curation_page import grouped, page
 from genus.text.sources import CURATION, CURATION_PAGE, find
 from genus.tokens.algorithms.wordpiece import WordPiece
 
@@ -127,3 +127,15 @@ def test_the_page_fits_phones_and_asks_for_nothing(browser: Any, cleaned: Path, 
     assert (light[0] > light[1]) == (scheme == "dark")
     assert not wrong
     opened.close()
+
+
+def test_groups_are_in_their_order() -> None:
+    """Languages by number, of many the largest in the figure; ranges by their ends."""
+    sizes = {f"l{number}": {"documents": number, "bytes": 10 * number} for number in range(1, 31)}
+    text = grouped(sizes)
+    assert text.index(">l30<") < text.index(">l29<") < text.index(">l11<")
+    assert "The 20 largest of 30." in text
+    assert text.count("<rect") == 20
+    assert all(f">l{number}</td>" in text for number in range(1, 31))
+    ranges = grouped({name: {"documents": 1, "bytes": 1} for name in ("1e+06 to 2e+06", "50 to 100", "200 to 500")})
+    assert ranges.index(">50 to 100</td>") < ranges.index(">200 to 500</td>") < ranges.index(">1e+06 to 2e+06</td>")
