@@ -16,6 +16,7 @@ import importlib.util
 import itertools
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -90,10 +91,16 @@ def once(question: str, contender: str, threads: int, text: Path) -> dict[str, A
     begun = time.perf_counter()
     kept = WORK[question][contender](text, threads)
     seconds = time.perf_counter() - begun
-    most = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    # children are measured one by one: that each of them had the most at the same time is the worst case
-    peak = most[0] + (most[1] * threads if threads > 1 else 0.0)
+    # workers are measured one by one: that each of them had the most at the same time is the worst case
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024 if threads > 1 else 0.0
+    peak = own_peak() + threads * worker
     return {"kept": kept, "seconds": seconds, "processor_seconds": usage() - before, "peak_mb": peak}
+
+
+def own_peak() -> float:
+    """Return the most memory of this program in MB: `ru_maxrss` would tell that of whoever started it, too."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 def usage() -> float:

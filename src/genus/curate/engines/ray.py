@@ -51,7 +51,7 @@ class Ray(Engine):
             ray.init(**begun, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # whatever the library raises, such as ConnectionError
             where = self.address or "a cluster of this machine"
-            raise GenusError(f"{where}: Ray cannot be reached ({reason(error)})") from None
+            raise GenusError(f"{where}: Ray cannot be reached ({reason(error).splitlines()[0]})") from None
         try:
             yield
         finally:
