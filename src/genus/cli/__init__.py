@@ -19,6 +19,7 @@ from genus.cli import (
     embed,
     export,
     features,
+    find,
     generate,
     likelihoods,
     mup,
@@ -64,6 +65,7 @@ app.command("plan")(plan.plan)
 app.add_typer(scale.app, name="scale")
 app.add_typer(mup.app, name="mup")
 app.command("clean")(clean.clean)
+app.command("find")(find.find)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)
