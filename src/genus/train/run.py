@@ -32,5 +32,7 @@ class Run(Part):
     """Fraction of the documents that is held out of training for evaluation."""
     log_every: Count = 10
     """Steps between rows of `metrics.jsonl`."""
+    noise_scale: bool = False
+    """Measure the gradient noise scale, in steps of several micro-batches: the batch that it suggests, in rows."""
     tracker: Literal["auto", "tensorboard", "none"] = "auto"
     """Writer of training curves beside `metrics.jsonl`; `auto` is TensorBoard where it is installed."""

@@ -19,6 +19,7 @@ from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth, frozen
 from genus.train.memory import Memories
+from genus.train.noise_scale import NAME, NoiseScale
 from genus.train.precision import autocast
 
 if TYPE_CHECKING:
@@ -134,6 +135,9 @@ class TrainStep:
         if run.compile:
             compile_learner(learner.network, learner.compile_units())
         self.replica = world.replicate(learner)
+        self.noise = NoiseScale(world) if run.noise_scale else None
+        if self.noise and (self.joint or any(isinstance(weight, DTensor) for weight in self.parameters)):
+            raise UsageError("run.noise_scale: not measured of losses that compare examples, nor of sharded weights")
         self.failed = torch.zeros((), device=world.device)
         groups = self.optimizer.param_groups
         self.stoppable = isinstance(self.optimizer, ForeachOptimizer) or all(group.get("fused") for group in groups)
@@ -178,6 +182,8 @@ class TrainStep:
         if self.stoppable or not self.failed.item():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.noise:
+            sums, counts = sums | {NAME: self.noise.of_step(norm)}, counts | {NAME: torch.ones(())}
         return PendingResult(sums, norm, loss, self.failed, counts, self.choice.lr * factor)
 
     def weights_are_finite(self) -> bool:
@@ -201,6 +207,10 @@ class TrainStep:
             with self._communication(last=place == len(batches) - 1):
                 step: Step = self._forward(batch, stage, number)
                 self.learner.objective(step.sums, counts).backward()  # type: ignore[no-untyped-call]
+            if self.noise and place == 0:
+                fixed = {id(weight) for weight in self.frozen[stage]}
+                learning = [weight for weight in self.parameters if id(weight) not in fixed]
+                self.noise.first(learning, batch.tokens.rows, len(batches))
             self.memories.keep(batch, slot, step.memory)
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
         totals |= whole

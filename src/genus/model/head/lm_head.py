@@ -173,7 +173,8 @@ class LMHeadLayer(OutputLayer):
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
         super().__init__()
-        self.tied, self.scale = choice.tied, size**-0.5 if choice.scaled else None
+        self.tied, self.factor = choice.tied, size**-0.5 if choice.scaled else 1.0
+        self.scale = self.factor
         self.transform = None if choice.transform is None else choice.transform.build(hidden, size)
         self.register_parameter("weight", None)
         if not choice.tied:
@@ -208,7 +209,7 @@ class LMHeadLayer(OutputLayer):
     def states(self, hidden_MH: Tensor) -> Tensor:
         """Return the inputs (M, E) of the output matrix."""
         found_ME = hidden_MH if self.transform is None else self.transform(hidden_MH)
-        return found_ME if self.scale is None else found_ME * self.scale
+        return found_ME if self.scale == 1 else found_ME * self.scale
 
     def filled(self, hidden_MH: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the output matrix and bias, on GPUs padded with tokens of logit -inf to a multiple of 64."""
@@ -220,6 +221,7 @@ class LMHeadLayer(OutputLayer):
 
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the output matrix, unless it is tied: the embedding initializes a tied one."""
+        self.scale = self.factor * initialization.output_scale
         if not self.tied:
             initialization.draw(self.weight, "output")
 
