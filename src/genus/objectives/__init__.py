@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -16,7 +17,7 @@ from genus.model.head import Output, OutputLayer
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
@@ -247,6 +248,8 @@ class Learner(nn.Module):
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.weights = weights or {}
+        self.whole: Callable[[Tensor], Tensor] | None = None
+        """Makes a parameter or buffer whole, where processes hold pieces of it; None: they are whole."""
         self.tie()
 
     def tie(self) -> None:
@@ -332,7 +335,10 @@ class Learner(nn.Module):
 
     def auxiliary_models(self) -> dict[str, AuxiliaryModel]:
         """Return the complete models inside the heads, by folder name."""
-        return {name: one for head in self._heads() for name, one in head.auxiliary_models(self.network).items()}
+        found = {name: one for head in self._heads() for name, one in head.auxiliary_models(self.network).items()}
+        for one in found.values():
+            one.learner.whole = self.whole
+        return found
 
     def first_names(self) -> dict[str, str]:
         """Map every state-dict name to the first name of its tensor; tensors of shared layers have several names."""
@@ -340,10 +346,20 @@ class Learner(nn.Module):
         first = {id(tensor): name for name, tensor in reversed(state.items())}
         return {name: first[id(tensor)] for name, tensor in state.items()}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the state dict that is saved in a checkpoint: each tensor once, by the first of its names."""
-        state = self.state_dict()
-        return {name: state[name] for name in dict.fromkeys(self.first_names().values())}
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return the state dict that is saved: each tensor once, by the first of its names.
+
+        Where processes hold pieces, a tensor is made whole whenever it is read, and not kept.
+        """
+        if self.whole is not None:
+            return WholeTensors(self.held(), self.whole)
+        return {name: tensor.detach() for name, tensor in self.held().items()}
+
+    def held(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers themselves, each once, by the first of its names."""
+        state = self.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in reversed(state.items())}
+        return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
 
     def _heads(self) -> list[Head]:
         return cast("list[Head]", list(self.heads.values()))
@@ -352,6 +368,25 @@ class Learner(nn.Module):
         """Return the heads that learn from a batch, by name."""
         heads = cast("dict[str, Head]", dict(self.heads.items()))
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
+
+
+class WholeTensors(Mapping[str, Tensor]):
+    """Tensors by name, each made whole when it is read."""
+
+    def __init__(self, held: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor]) -> None:
+        self.held, self.whole = held, whole
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a whole tensor."""
+        return self.whole(self.held[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self.held)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:
