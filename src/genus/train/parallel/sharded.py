@@ -75,7 +75,8 @@ class Sharded(Parallel):
         if mesh is None or mesh[SHARDS].size() * mesh[COPIES].size() == 1:
             learner.to(world.device)
             return learner
-        begin_alike(learner)
+        if world.splits == 1:  # else they began alike before they were split
+            begin_alike(learner)
         before = {name: piece_of(weight) or Piece(tuple(weight.shape)) for name, weight in learner.named_parameters()}
         lengths = {name: weight.shape[0] if weight.ndim else 0 for name, weight in learner.named_parameters()}
         _shard(learner, mesh, self)
