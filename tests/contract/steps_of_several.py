@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
     from genus.optim import Optimizer
 
-SMOOTH = AdamW(lr=0.1, eps=1.0, weight_decay=0.0)
+SMOOTH = AdamW(lr=0.03, eps=1.0, weight_decay=0.0)
 """Whose first update is lr g / (|g| + 1): no small difference of gradients is a large one of weights."""
 RUN = Run(device="cpu", precision="float32")
 MICRO_BATCHES = 4
@@ -83,7 +83,7 @@ def main(folder: Path) -> None:
     warnings.simplefilter("error")
     for path in sorted(folder.glob("*.pt")):
         given = torch.load(path, weights_only=False)
-        recipe, found = Recipe.from_json(given["recipe"]), {}
+        recipe, found = Recipe.from_json(given["recipe"]), dict[str, Any]()
         for name, way in given["ways"].items():
             run = replace(RUN, parallel=Parallel.from_json(way))
             try:

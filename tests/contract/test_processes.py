@@ -104,7 +104,8 @@ def several(made: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     """Return a function from a number of processes to the steps of all members that were asked for, by member."""
     asked: dict[int, dict[str, set[str]]] = {}
     for item in request.session.items:
-        if item.module is request.module and (case := getattr(item, "callspec", None)) and "way" in case.params:
+        case = getattr(item, "callspec", None)
+        if getattr(item, "module", None) is request.module and case and "way" in case.params:
             own = asked.setdefault(case.params["processes"], {}).setdefault(case.params["member"], set())
             own.add(case.params["way"])
 

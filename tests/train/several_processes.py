@@ -1,6 +1,6 @@
 """What each process of `torchrun` does in tests of runs in pieces: the scene that is named, in a folder.
 
-    several_processes.py SCENE FOLDER
+several_processes.py SCENE FOLDER
 """
 
 from __future__ import annotations

@@ -180,8 +180,8 @@ def draw_apart(branch: nn.Module, number: int, peers: Peers) -> None:
         if not branch.training:
             return inner(*given, **named)
         seed = torch.initial_seed() + APART * (1 + number * peers.parts + peers.place)
-        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda._initialized else []):
             torch.manual_seed(seed % 2**63)
             return inner(*given, **named)
 
-    branch.forward = forward  # type: ignore[method-assign]
+    branch.forward = forward

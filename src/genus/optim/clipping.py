@@ -40,7 +40,7 @@ def _clip_pieces(moved: Sequence[nn.Parameter], longest: float, *, together: boo
     """Clip gradients of which this process holds pieces, together or each by itself."""
     gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
     lengths = norms(gradients, moved)
-    total = torch.linalg.vector_norm(lengths)
+    total: Tensor = lengths.norm()
     if math.isfinite(longest):
         factors = (longest / ((total.expand_as(lengths) if together else lengths) + SMALLEST)).clamp(max=1.0)
         torch._foreach_mul_(gradients, list(factors))

@@ -1,4 +1,4 @@
-"""Agreement of the processes of a run: each must have the same recipe, settings and code, or their sums mean nothing."""
+"""Agreement of the processes of a run, whose sums mean nothing unless all have the same recipe, settings and code."""
 
 from __future__ import annotations
 

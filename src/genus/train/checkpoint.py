@@ -10,9 +10,10 @@ A run's folder holds `checkpoints/checkpoint-<step>/` with
 * `manifest.json`: the SHA-256 of each of these files.
 
 Where processes hold pieces of the tensors, each writes those that it owns, into `model-00001-of-00004.safetensors` and
-so on (`tensor_files.py`); the first then writes the manifest and renames the folder. Any number of processes reads them,
-in whatever pieces. (`torch.distributed.checkpoint` would pickle its metadata, or leave out with safetensors what tells
-pieces of several writers apart when it resumes; its collectives would run beside those of training.)
+so on (`tensor_files.py`); the first then writes the manifest and renames the folder. Any number of processes reads
+them, in whatever pieces. PyTorch's `distributed.checkpoint` is not used: it pickles its metadata, and in its form with
+safetensors it still plans by collectives of pickled objects, which would run beside those of training when it writes in
+the background, and it neither checksums files nor syncs them.
 """
 
 from __future__ import annotations
@@ -133,7 +134,9 @@ class Checkpoints:
 
         trouble = notes.from_first(f"{snapshot.step}/begin", lambda: _tried(partial(_begin, work)))
         trouble = trouble or _tried(own)
-        told = [json.loads(text) for text in notes.from_each(f"{snapshot.step}/written", json.dumps([trouble, digests]))]
+        told = [
+            json.loads(text) for text in notes.from_each(f"{snapshot.step}/written", json.dumps([trouble, digests]))
+        ]
         wrong = [f"process {rank}: {text}" for rank, (text, _) in enumerate(told) if text]
         every = {name: digest for _, own_files in told for name, digest in own_files.items()}
         ended = partial(_tried, partial(_finish, work, target, every))

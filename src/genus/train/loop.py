@@ -226,7 +226,7 @@ class Loop:
         self.clock.lap()
 
     def _save(self) -> None:
-        """Write a checkpoint in the background and publish the model: the first process, or all where all have pieces."""
+        """Write a checkpoint in the background and publish the model: all processes where they hold pieces, or one."""
         self._settle()
         step, train_step, first = self.progress.step, self.train_step, self.world.rank == 0
         divided = self.world.size > 1 and self.run.parallel.divides

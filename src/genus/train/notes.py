@@ -1,4 +1,4 @@
-"""Notes that the processes of a run exchange through the store of `torchrun`, in any thread and without a collective."""
+"""Notes that the processes of a run exchange through the store of `torchrun`, in any thread, without collectives."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def recompute(learner: nn.Module, what: Literal["nothing", "layers", "selected"]
     if what == "selected":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _kept)
     for layer in layers:
-        layer.forward = _again(layer.forward, options)  # type: ignore[method-assign]
+        layer.forward = _again(layer.forward, options)
 
 
 def _again(forward: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:

@@ -71,7 +71,9 @@ def taken_together(
         _add(files[MODEL], name, held(tensor), piece_of(tensor), rank)
     for name, tensor, weight, averaged in _state(optimizer):
         piece = piece_of(weight) if tensor.ndim else None
-        _add(files[OPTIMIZER], name, tensor, piece and piece.averaged(averaged) if averaged is not None else piece, rank)
+        _add(
+            files[OPTIMIZER], name, tensor, piece and piece.averaged(averaged) if averaged is not None else piece, rank
+        )
     for name, tensor in memory.items() if rank == 0 else ():
         files[MEMORY].add(name, tensor)
     return {f"{name}-{rank + 1:05}-of-{size:05}.safetensors": file for name, file in files.items()}
@@ -120,8 +122,8 @@ def restore(learner: Learner, optimizer: TorchOptimizer, model: SavedTensors, st
         kept: what `settings_of` returned.
     """
     for name, tensor in learner.held().items():
-        piece = piece_of(tensor) or Piece(tuple(tensor.shape))
-        held(tensor).copy_(model.read(name, piece.first, piece.held))
+        own = piece_of(tensor) or Piece(tuple(tensor.shape))
+        held(tensor).copy_(model.read(name, own.first, own.held))
     averaged = getattr(optimizer, "averaged", {})
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     found = {int(number): dict(values) for number, values in kept["state"].items()}
@@ -130,8 +132,8 @@ def restore(learner: Learner, optimizer: TorchOptimizer, model: SavedTensors, st
         piece = piece_of(weights[int(number)]) if shape else None
         if piece is not None and name in averaged:
             piece = piece.averaged(averaged[name])
-        own = state.whole(key) if piece is None else state.read(key, piece.first, piece.held)
-        found[int(number)][name] = own
+        value = state.whole(key) if piece is None else state.read(key, piece.first, piece.held)
+        found[int(number)][name] = value
     optimizer.load_state_dict({"state": found, "param_groups": kept["param_groups"]})
 
 

@@ -79,7 +79,7 @@ class SavedTensors:
 
     def _add(self, file: Any) -> None:
         boxes = json.loads((file.metadata() or {}).get(PIECES, "{}"))
-        for name in file.keys():
+        for name in file.keys():  # noqa: SIM118  # it is no mapping
             held = tuple(file.get_slice(name).get_shape())
             shape, first = boxes.get(name, (held, [0] * len(held)))
             self.shapes[name] = tuple(shape)

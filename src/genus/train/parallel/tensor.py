@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -151,7 +150,7 @@ def _split(learner: nn.Module, peers: Peers, device: torch.device) -> None:
                 if id(module) not in held_by:
                     raise UsageError(f"run.parallel: {path} shares {name} with a layer that is split, and cannot be; "
                                      "take parallel=Sharded")  # fmt: skip
-                store[name] = pieces[id(tensor)][1]  # type: ignore[assignment]
+                store[name] = pieces[id(tensor)][1]
     _compute_in_pieces(learner, peers)
 
 
