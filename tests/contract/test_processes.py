@@ -154,7 +154,8 @@ def test_several_processes_make_the_steps_of_one(
     assert bool(found["pieces"]) == (way != "replicated")
     assert found["tokens"] == one["tokens"]
     assert found["loss"] == pytest.approx(one["loss"], rel=LOSSES)
-    assert found["norm"] == pytest.approx(one["norm"], rel=SUMMATION)
+    norms = one["exact"] if found["pieces"] else one["norm"]  # PyTorch sums squares of whole tensors in float32
+    assert found["norm"] == pytest.approx(norms, rel=SUMMATION)
     for name, value in one["outputs"].items():
         torch.testing.assert_close(found["outputs"][name], value, rtol=10 * SUMMATION, atol=10 * SUMMATION, msg=name)
     assert found["weights"].keys() == one["weights"].keys()

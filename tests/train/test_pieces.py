@@ -181,7 +181,7 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(way: str, tmp_path: Path)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("genus: error: ")]
     assert "process 0: another process of the run has ended" in line
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Traceback") == 1  # that of torchrun
     done = torchrun(2, "killed", tmp_path / "goes on", "--max-restarts=1")
     assert done.returncode == 0, done.stderr[-6000:]
     several_processes.train(tmp_path / "alone", json.dumps(Replicated().to_json()))
@@ -195,7 +195,7 @@ def test_a_full_disk_of_one_process_ends_all(tmp_path: Path) -> None:
     told = [line for line in done.stderr.splitlines() if line.startswith("genus: error: ")]
     assert told
     assert all("process 1: No space left on device" in line for line in told)
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Traceback") == 1  # that of torchrun
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"checkpoint-2"}
 
 

@@ -128,18 +128,17 @@ def norms(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
         tensors: what this process holds of P tensors.
         weights: the parameters as which they are divided.
     """
-    own = torch.stack(torch._foreach_norm(list(tensors)))
     divisions = [_divisions(weight) for weight in weights]
-    squares = own.double().square()
     groups = dict.fromkeys(division.group for each in divisions for division in each)
     if not groups:
-        return own
+        return torch.stack(torch._foreach_norm(list(tensors)))
+    squares = torch.stack(torch._foreach_norm(list(tensors), 2, torch.float64)).square()
     for group in groups:
-        inside = torch.tensor([any(one.group == group for one in each) for each in divisions], device=own.device)
+        inside = torch.tensor([any(one.group == group for one in each) for each in divisions], device=squares.device)
         summed = torch.where(inside, squares, 0.0)
         distributed.all_reduce(summed, group=group)
         squares = torch.where(inside, summed, squares)
-    return squares.sqrt().to(own.dtype)
+    return squares.sqrt().to(tensors[0].dtype)
 
 
 def total_norm(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
