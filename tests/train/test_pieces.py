@@ -175,9 +175,8 @@ def test_a_killed_process_ends_all_and_the_run_goes_on(way: str, tmp_path: Path)
     for name in ("ends", "goes on"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "way.json").write_text(json.dumps(TWO[way].to_json()))
-    begun = time.monotonic()
     done = torchrun(2, "killed", tmp_path / "ends")
-    assert time.monotonic() - begun < MINUTE
+    assert time.time() - float((tmp_path / "ends" / "moment").read_text()) < MINUTE
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("genus: error: ")]
     assert "process 0: another process of the run has ended" in line
