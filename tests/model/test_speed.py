@@ -21,6 +21,7 @@ from genus.model.cpu import (
     use_onednn_matmul,
 )
 from genus.model.head import lm_head
+from genus.train.precision import number_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,6 +122,19 @@ def test_onednn_is_chosen_by_the_processor(
         assert torch.get_float32_matmul_precision() == ("medium" if wanted else before)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("avx512", "amx", "intel", "wanted"),
+    [(True, False, False, True), (True, True, True, True), (False, False, False, False), (True, False, True, False)],
+)
+def test_bfloat16_is_chosen_by_the_processor(
+    avx512: bool, amx: bool, intel: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": avx512, "amx_bf16": amx})
+    monkeypatch.setattr(cpu, "_of_intel", lambda: intel)
+    chosen = number_format("auto", torch.device("cpu"))
+    assert chosen is (torch.bfloat16 if wanted else torch.float32)
 
 
 @pytest.mark.parametrize("bias", [True, False])

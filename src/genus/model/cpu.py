@@ -125,6 +125,16 @@ def use_onednn_matmul() -> bool:
     return chosen
 
 
+def fast_bfloat16() -> bool:
+    """Return whether a step in bfloat16 is faster than one in float32: with matrix units (AMX), or on AMD's AVX-512.
+
+    Intel's AVX-512 alone multiplies bfloat16 no faster than float32, and casts besides: a training step of
+    `genus/mini` takes 191 ms in place of 130 (Xeon without AMX, two threads).
+    """
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("amx_bf16") or (can.get("avx512_bf16") and not _of_intel()))
+
+
 def _of_intel(path: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether the CPU is Intel's; where the system does not tell, it is not."""
     try:

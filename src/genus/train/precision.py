@@ -1,10 +1,12 @@
-"""Mixed precision: float32, or bfloat16 autocast where the device supports bfloat16 natively."""
+"""Mixed precision: float32, or bfloat16 autocast where the device is faster in bfloat16."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import torch
+
+from genus.model.cpu import fast_bfloat16
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -13,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def number_format(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is native, else float32."""
+    """Return the dtype of a run's `precision` on a device; `auto` is bfloat16 where it is faster, else float32."""
     if precision == "auto":
-        return torch.bfloat16 if _native_bfloat16(device) else torch.float32
+        return torch.bfloat16 if _fast_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
@@ -32,10 +34,7 @@ def kept_format(module: nn.Module, precision: str) -> torch.dtype:
     return weight.dtype if wanted is torch.float32 else wanted
 
 
-def _native_bfloat16(device: torch.device) -> bool:
+def _fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        can = torch.cpu.get_capabilities()
-        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-    return False
+    return device.type == "cpu" and fast_bfloat16()

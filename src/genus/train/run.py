@@ -15,7 +15,7 @@ class Run(Part):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` is CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 autocast where the device supports bfloat16 natively, else float32."""
+    """`auto` is bfloat16 autocast where the device is faster with it, else float32."""
     parallel: Parallel = Replicated()
     """How the processes that `torchrun` starts share the work and the memory."""
     recompute: Literal["nothing", "layers", "selected"] = "nothing"
