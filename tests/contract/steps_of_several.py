@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from genus.objectives import Learner
     from genus.optim import Optimizer
 
-SMOOTH = AdamW(lr=0.1, eps=1.0, weight_decay=0.0, clip_norm=None)
+SMOOTH = AdamW(lr=0.03, eps=1.0, weight_decay=0.0, clip_norm=None)
 """Whose first update is lr g / (|g| + 1): no small difference of gradients is a large one of weights. Gradients are not
 clipped, since the norm of one process is off by 2e-4 in float32 (see `train/test_pieces.py` for clipping)."""
 RUN = Run(device="cpu", precision="float32")
