@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SMOOTH = AdamW(lr=0.03, eps=1.0, weight_decay=0.0, clip_norm=None)
 """Whose first update is lr g / (|g| + 1): no small difference of gradients is a large one of weights. Gradients are not
-clipped, since the norm of one process is off by 2e-4 in float32 (see `train/test_pieces.py` for clipping)."""
+clipped, since the norm of one process is off by 2e-4 in float32 (see `train/test_runs_in_pieces.py` for clipping)."""
 RUN = Run(device="cpu", precision="float32")
 MICRO_BATCHES = 4
 """Of a step: with two processes each accumulates two."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -14,10 +13,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
 from genus.model.head import Output, OutputLayer
+from genus.objectives.devices import device_of as device_of
+from genus.objectives.devices import on as on
+from genus.optim.pieces import WholeTensors
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
 
@@ -370,46 +372,9 @@ class Learner(nn.Module):
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
 
 
-class WholeTensors(Mapping[str, Tensor]):
-    """Tensors by name, each made whole when it is read."""
-
-    def __init__(self, held: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor]) -> None:
-        self.held, self.whole = held, whole
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return a whole tensor."""
-        return self.whole(self.held[name])
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the names."""
-        return iter(self.held)
-
-    def __len__(self) -> int:
-        """Return the number of tensors."""
-        return len(self.held)
-
-
 def _at_least_float32(values: Tensor) -> Tensor:
     """Return numbers of 16 bits as float32, all others as they are."""
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
-
-
-def device_of(learner: Learner) -> torch.device:
-    """Return the device of the learner's parameters and buffers."""
-    return next(tensor.device for tensor in (*learner.parameters(), *learner.buffers()))
-
-
-@contextmanager
-def on(learner: Learner, device: torch.device) -> Iterator[None]:
-    """Context manager: move a learner to a device, and back at the end."""
-    if (before := device_of(learner)) == device:
-        yield
-        return
-    learner.to(device)
-    try:
-        yield
-    finally:
-        learner.to(before)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch.distributed import ProcessGroup
 
@@ -114,6 +115,25 @@ def _joined(own: Tensor, division: Division) -> Tensor:
     blocks = [torch.empty_like(block) for _ in range(division.parts)]
     distributed.all_gather(blocks, block, group=division.group)
     return torch.cat(blocks, division.axis).narrow(division.axis, 0, division.length)
+
+
+class WholeTensors(Mapping[str, Tensor]):
+    """Tensors by name, each made whole when it is read."""
+
+    def __init__(self, held: Mapping[str, Tensor], whole: Callable[[Tensor], Tensor]) -> None:
+        self.held, self.whole = held, whole
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a whole tensor."""
+        return self.whole(self.held[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self.held)
 
 
 def _divisions(weight: Tensor) -> tuple[Division, ...]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-import genus
 from genus.errors import UsageError
 from genus.train.world import device_of_run, notes
 
@@ -47,7 +46,7 @@ def check_processes(run: Run, choices: Part) -> None:
 def _code() -> str:
     """Return the SHA-256 of the package's source and of PyTorch's version."""
     digest = hashlib.sha256(torch.__version__.encode())
-    root = Path(genus.__file__).parent
+    root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode())
         digest.update(path.read_bytes())
