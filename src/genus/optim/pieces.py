@@ -164,7 +164,7 @@ def norms(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
 def total_norm(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """Return the L2 norm of all tensors together; see `norms`."""
     if any(map(_divisions, weights)):
-        return norms(tensors, weights).norm()
+        return torch.nn.utils.get_total_norm([norms(tensors, weights)])
     return torch.nn.utils.get_total_norm(tensors)
 
 

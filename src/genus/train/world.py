@@ -30,10 +30,8 @@ CONNECTING = timedelta(minutes=30)
 """Time limit for all processes to start."""
 FOREVER = timedelta(days=3650)
 """Time limit for the first process to prepare the files of a run: tokenizing a large corpus takes days."""
-LOST = ("Connection closed", "Connection reset", "Broken pipe", "gloo/transport", "NCCL", "Timed out waiting")
+LOST = ("Connection closed", "Connection reset", "Broken pipe", "Timed out waiting", "NCCL", "gloo")
 """Words of errors of collectives, which PyTorch raises as plain `RuntimeError` in backward passes."""
-MOST_TOLD = 120
-"""Characters of such an error that are told."""
 _turns = itertools.count()
 
 
@@ -107,11 +105,12 @@ def telling_lost_processes(world: World) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        told = str(error).strip().partition("\n")[0]
-        if world.size == 1 or not (isinstance(error, distributed.DistError) or any(one in told for one in LOST)):
+        found = [one for one in LOST if one in str(error)]
+        if world.size == 1 or not (isinstance(error, distributed.DistError) or found):
             raise
+        told = found[0] if found else type(error).__name__
         raise GenusError(
-            f"process {world.rank}: another process of the run has ended or cannot be reached ({told[-MOST_TOLD:]}); "
+            f"process {world.rank}: another process of the run has ended or cannot be reached ({told}); "
             "its own message says why, and the run goes on from its last checkpoint with --resume"
         ) from None
 
@@ -157,7 +156,11 @@ def init_distributed(run: Run) -> World:
 
 def restarted() -> bool:
     """Return whether `torchrun` has started this process again, after another had ended (`--max-restarts`)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _starts() > 0
+
+
+def _starts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def notes() -> Notes | None:
@@ -187,9 +190,9 @@ def _end_with_torchrun() -> None:
 
 @functools.cache
 def _store() -> Any:
-    """Return the rendezvous store that the processes of a run share."""
+    """Return the rendezvous store that the processes of a run share, without what those before a restart wrote."""
     store, _, _ = next(distributed.rendezvous("env://", timeout=CONNECTING))  # type: ignore[attr-defined]
-    return store
+    return distributed.PrefixStore(f"genus/start/{_starts()}", store)  # type: ignore[attr-defined]
 
 
 def device_of_run(run: Run) -> torch.device:
