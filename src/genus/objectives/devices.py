@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def device_of(module: nn.Module) -> torch.device:
     """Return the device of a learner's parameters and buffers."""
-    return next(tensor.device for tensor in (*module.parameters(), *module.buffers()))
+    return next(each.device for tensors in (module.parameters(), module.buffers()) for each in tensors)
 
 
 @contextmanager
