@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from genus.part import Count, NotNegative, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from genus.model.split import Split
 
 Role = Literal["input", "hidden", "output", "vector"]
 """Role of a parameter: an embedding, a hidden linear layer, the output layer to the vocabulary, or a vector such as u
@@ -150,6 +152,12 @@ class ResidualBranch(nn.Module):
     out: nn.Linear
     residual_scale: float = 1.0
     """Factor on the standard deviation of the initial weight of `out`; set by the sub-layer's block."""
+    unit: int = 1
+    """Outputs of its column splits that stay together, such as those of a head."""
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return how its maps are split among processes (`split.Divisible`); empty by default: they cannot be."""
+        return {}
 
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the output projection."""

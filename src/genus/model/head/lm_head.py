@@ -14,13 +14,18 @@ from genus.model.cost import ComponentCost, linear_cost
 from genus.model.cpu import few_rows_linear
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
+from genus.model.head.split_vocabulary import split_likelihood
 from genus.model.norm import LayerNorm, Norm
+from genus.model.split import enter, join
 from genus.part import Fraction, Part, Positive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.batch import Targets
     from genus.model import Model
     from genus.model.initialization import Initialization
+    from genus.model.split import Peers, Split
 
 VOCABULARY_MULTIPLE = 64
 """Multiple to which the vocabulary is padded on GPUs, where matrix products are fastest for such sizes."""
@@ -170,6 +175,8 @@ class LMHeadLayer(OutputLayer):
     """ε of label smoothing."""
     z_loss: float = 0.0
     """Weight of (log Z)²."""
+    peers: Peers | None = None
+    """The processes that split the vocabulary among them; None: this one holds all of it."""
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
         super().__init__()
@@ -194,14 +201,24 @@ class LMHeadLayer(OutputLayer):
                 )
             self.weight = embedding.weight
 
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by tokens."""
+        own: dict[str, Split | int] = {"weight": "vocabulary"}
+        return own if self.bias is None else own | {"bias": "vocabulary"}
+
     def forward(self, hidden_MH: Tensor) -> Tensor:
         """Forward pass: return logits (M, V)."""
+        if self.peers is not None:
+            return join(F.linear(enter(self.states(hidden_MH), self.peers), self.weight, self.bias), self.peers)
         return few_rows_linear(self.states(hidden_MH), self.weight, self.bias)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
         """Return `loss` and `correct`; `nll` if there is more than the likelihood, `z_loss`, `sampled` if requested."""
-        states_ME, filled, classes = self.states(hidden_MH), self.filled(hidden_MH), len(self.weight)
-        smoothing, z_loss = self.smoothing, self.z_loss
+        states_ME, smoothing, z_loss = self.states(hidden_MH), self.smoothing, self.z_loss
+        if self.peers is not None:
+            own = self.weight, self.bias, targets, self.peers
+            return split_likelihood(states_ME, *own, sample=sample, smoothing=smoothing, z_loss=z_loss)
+        filled, classes = self.filled(hidden_MH), len(self.weight)
         return likelihood(
             states_ME, *filled, targets, sample=sample, smoothing=smoothing, z_loss=z_loss, classes=classes
         )
