@@ -94,6 +94,11 @@ class ResidualBranch(nn.Module):
     residual_scale: float = 1.0
     """Factor on the standard deviation of the initial weight of `out`; set by the sub-layer's block."""
 
+    @property
+    def width(self) -> int:
+        """H, the size of its output."""
+        return self.out.out_features
+
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the output projection."""
         initialization.draw(self.out.weight, "hidden", self.residual_scale)

@@ -16,7 +16,7 @@ from genus.model import States
 from genus.model.attention.plan import Context
 from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, visible
 from genus.model.cost import ComponentCost, linear_cost
-from genus.model.stack import plans_of
+from genus.model.stack import plans_of, run_layer
 from genus.model.stack.sharing import Unshared
 from genus.model.transformer import Transformer, TransformerNetwork
 from genus.part import Natural
@@ -125,7 +125,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         made = plans_of(each, context, self._drop if cache is None else None)
         for number, (layer, plans) in enumerate(zip(each, made, strict=True)):
             states.append(x[:cells])
-            x = layer(x, plans, {"attention": context.state(number)})
+            x = run_layer(layer, x, plans, context, number)
         if cache is not None:
             cache.advance()
         kept = (*states, x[:cells]) if layers else None
@@ -133,7 +133,8 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         streams = {"tokens": x[:cells]}
         if packed.query is not None:
             streams["query"] = x[cells:]
-        return States(streams, update_memory(packed, batch.memory, states) if batch.memory else {}, layers=kept)
+        memory = update_memory(packed, batch.memory, states) if batch.memory else {}
+        return States(streams, memory, context.losses, layers=kept)
 
     def _drop(self, seen: RelativePlan) -> RelativePlan:
         """Apply dropout to the encodings of distances, as to hidden states (released code)."""
