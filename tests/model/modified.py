@@ -70,11 +70,11 @@ def modifications() -> list[Modification]:
     found = []
     for line in PAGE.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-        if len(cells) != 7 or cells[0] == "modification":
+        if len(cells) != 7 or cells[0] in {"modification", "---"}:
             continue
         name, _, both, *own = cells
         for row, given, told in zip(ROWS, own[:2], own[2:], strict=True):
-            if NONE != given:
+            if given != NONE:
                 found.append(Modification(name, row, settings_of(row, f"{both} {given}"), told))
     return found
 
@@ -83,9 +83,7 @@ def settings_of(row: str, cells: str) -> tuple[str, ...]:
     """Return the settings of a row of the catalog."""
     sides = ("model.encoder.", "model.decoder.") if row.startswith("t5") else ("model.",)
     given = [one.strip() for code in re.findall(r"`([^`]+)`", cells) for one in code.split(";")]
-    return tuple(
-        side + one.removeprefix("X.") for one in given for side in (sides if one.startswith("X.") else ("",))
-    )
+    return tuple(side + one.removeprefix("X.") for one in given for side in (sides if one.startswith("X.") else ("",)))
 
 
 def smaller(value: Any) -> Any:

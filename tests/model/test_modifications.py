@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genus.cost import cost
 from genus.model.neighbors import Neighbors
-from modified import ALL, DOCUMENTS, IDS, LENGTH, ROWS, VOCABULARY, Modification, documents, told
+from model.modified import ALL, DOCUMENTS, IDS, LENGTH, ROWS, VOCABULARY, Modification, documents, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ def test_small_a_step_reaches_every_parameter(one: Modification) -> None:
 
 @each
 def test_small_no_document_reaches_another(one: Modification) -> None:
-    """Nor does the source of another one; not one bit of a neighbor's states moves, nor in a decoder an earlier one's."""
+    """Nor its source: not one bit of a neighbor's states moves, nor in a decoder of an earlier token's."""
     model, _ = one.small()
     network = one.learner().network
     batch, other = documents(model, 0), documents(model, 1)

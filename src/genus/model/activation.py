@@ -36,7 +36,7 @@ class Apply(nn.Module):
 
 
 class Elu(Activation):
-    """ELU: x above 0, e^x - 1 below (Clevert et al. 2015, equation 16, with α = 1)."""
+    """ELU: x above 0, e^x - 1 below (Clevert et al. 2015, equation 16, with alpha = 1)."""
 
     @property
     def in_words(self) -> str:
@@ -85,7 +85,7 @@ class Relu(Activation):
 
 
 class Selu(Activation):
-    """SELU: λ x above 0, λ α (e^x - 1) below, with the λ and α of Klambauer et al. 2017, equation 2."""
+    """SELU: λ x above 0, λ alpha (e^x - 1) below, with the λ and alpha of Klambauer et al. 2017, equation 2."""
 
     @property
     def in_words(self) -> str:
@@ -93,7 +93,7 @@ class Selu(Activation):
         return "SELU"
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return λ x or λ α (e^x - 1)."""
+        """Return λ x or λ alpha (e^x - 1)."""
         return F.selu(x)
 
 

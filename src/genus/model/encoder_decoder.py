@@ -53,7 +53,9 @@ class EncoderDecoder(Model):
         if self.encoder.cross is not None:
             raise ValueError("encoder.cross: an encoder has no other stream to attend to; leave it out")
         if self.decoder.shortens:
-            raise ValueError("decoder.stack: a decoder gives a state of each token; let its last layers make them whole")
+            raise ValueError(
+                "decoder.stack: a decoder gives a state of each token; let its last layers make them whole"
+            )
         if self.encoder.width != self.decoder.width:
             raise ValueError(f"encoder.hidden: cross-attention takes states as wide as the decoder's "
                              f"{self.decoder.width}, not {self.encoder.width}")  # fmt: skip

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class TransparentEncoderDecoder(EncoderDecoder):
     """An encoder-decoder whose decoder layer m attends to z_m = Σ_n s_nm h_n, with s_m = softmax(w_m) over n = 0 to N.
 
-    h_0 are the encoder's embeddings, h_n the states of layer n, the last of them after the final norm. The N + 1 times M
-    numbers w are learned; they begin as N(0, 1 / (N + 1)).
+    h_0 are the encoder's embeddings, h_n the states of layer n, the last of them after the final norm. The N + 1 times
+    M numbers w are learned; they begin as N(0, 1 / (N + 1)).
 
     Source: Bapna et al. 2018, section 4; mesh_tensorflow, released code, transformer_layers.py,
     TransparentEncDecAttention. Left out: dropout of w.
@@ -36,8 +36,8 @@ class TransparentEncoderDecoder(EncoderDecoder):
         super().__post_init__()
         if not self.encoder.stack.keeps_states:
             kind = type(self.encoder.stack).__name__
-            raise ValueError(f"encoder.stack: a decoder that sees all layers needs the states of each, and {kind} keeps "
-                             "none; take Unshared")  # fmt: skip
+            raise ValueError(f"encoder.stack: a decoder that sees all layers needs the states of each, and {kind} "
+                             "keeps none; take Unshared")  # fmt: skip
 
     @property
     def in_words(self) -> str:

@@ -50,7 +50,9 @@ class Convolution(Attention, ABC):
     def in_words(self) -> str:
         """The kind, its width, the number of heads, and the mask."""
         width = " to ".join(str(width) for width in dict.fromkeys((self.widths[0], self.widths[-1])))
-        return ", ".join(part for part in (f"{super().in_words} of {width}", f"{self.heads} heads", self.mask.in_words) if part)
+        return ", ".join(
+            part for part in (f"{super().in_words} of {width}", f"{self.heads} heads", self.mask.in_words) if part
+        )
 
     def __post_init__(self) -> None:
         """Check mask and widths (ValueError)."""
@@ -59,7 +61,9 @@ class Convolution(Attention, ABC):
             raise ValueError(f"attention.mask: a convolution reads its neighbors, on both sides (Full) or before "
                              f"(Causal), not {kind}")  # fmt: skip
         if not self.widths or (self.mask.full and any(width % 2 == 0 for width in self.widths)):
-            raise ValueError(f"attention.widths: expected odd numbers, as many tokens on both sides, got {list(self.widths)}")
+            raise ValueError(
+                f"attention.widths: expected odd numbers, as many tokens on both sides, got {list(self.widths)}"
+            )
 
     def of_layer(self, number: int) -> Convolution:
         """Return the convolution of layer `number`, of one width."""

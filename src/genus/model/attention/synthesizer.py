@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class Synthesizer(ScoredAttention):
-    """A synthesizer: scores S, or with dot products S + q kᵀ / sqrt(D), or (1 - α) q kᵀ / sqrt(D) + α S.
+    """A synthesizer: scores S, or with dot products S + q kᵀ / sqrt(D), or (1 - alpha) q kᵀ / sqrt(D) + alpha S.
 
-    α = sigmoid(a) is one number a layer; a begins as 0 (synthetic_attention: random_plus_alpha).
+    alpha = sigmoid(a) is one number a layer; a begins as 0 (synthetic_attention: random_plus_alpha).
     """
 
     length: Count = 512
     """n, the longest sequence in tokens (synthetic_attention: max_length)."""
     mixed: Literal["alone", "plus", "alpha"] = "alone"
-    """What becomes of S: the scores alone, plus dot products (paper: mixtures), or the mixture by α."""
+    """What becomes of S: the scores alone, plus dot products (paper: mixtures), or the mixture by alpha."""
 
     @property
     def max_length(self) -> int:
-        """n."""
+        """N."""
         return self.length
 
     @property

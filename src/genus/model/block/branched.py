@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 class Branched(Block):
-    """Branched block: x = x + Σ_a α_a f(κ_a W_a head_a(norm(x))) over the heads a, for each attention sub-layer.
+    """Branched block: x = x + Σ_a alpha_a f(κ_a W_a head_a(norm(x))) over the heads a, for each attention.
 
-    f is the feed-forward network, one for all heads of a sub-layer; there is no other one. κ and α each sum to 1 over
-    the heads. A norm stands after the last layer.
+    f is the feed-forward network, one for all heads of a sub-layer; there is no other one. κ and alpha each sum to 1
+    over the heads. A norm stands after the last layer.
 
     Source: Ahmed et al. 2017, section 3, in the form of Narang et al.'s code (mesh_tensorflow, transformer_layers.py:
-    BranchedSelfAttention): pre-norm, a network for self- and one for cross-attention. Deviation: κ and α are softmaxes
-    of learned numbers, where the paper projects them; W_a is computed as a product with all heads, of which one is not 0.
+    BranchedSelfAttention): pre-norm, a network for self- and one for cross-attention. Deviations: κ and alpha are
+    softmaxes of learned numbers, where the code projects them; W_a is computed as a product with all heads, of which
+    one is not 0.
     """
 
     pools: ClassVar[bool] = False
@@ -92,14 +93,14 @@ class BranchedLayer(nn.Module):
 
 
 class BranchWeights(nn.Module):
-    """κ and α of the branches of a sub-layer, which begin alike."""
+    """κ and alpha of the branches of a sub-layer, which begin alike."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.kappa, self.alpha = nn.Parameter(torch.zeros(heads)), nn.Parameter(torch.zeros(heads))
 
     def forward(self, heads_TAD: Tensor, out: nn.Module, feedforward: nn.Module) -> Tensor:
-        """Return Σ_a α_a f(κ_a W_a head_a) (T, H)."""
+        """Return Σ_a alpha_a f(κ_a W_a head_a) (T, H)."""
         tokens, heads, _ = heads_TAD.shape
         alone = heads_TAD[:, :, None] * torch.eye(heads, device=heads_TAD.device, dtype=heads_TAD.dtype)[:, :, None]
         branches = out(alone.flatten(2).flatten(0, 1)) * self.kappa.softmax(0).repeat(tokens)[:, None]

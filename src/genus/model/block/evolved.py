@@ -28,15 +28,15 @@ class Evolved(Block):
 
     Each step is x = x + f(norm(x)). Encoder: a gated linear unit; ReLU(W x), of 4 H, plus ReLU of a convolution of 3
     tokens to H / 2, normalized, then a separable convolution of 9 to H / 2; self-attention; the feed-forward network.
-    Decoder: self-attention of twice as many heads plus cross-attention; ReLU of a separable convolution of 11 to 2 H plus
-    one of 7 to H / 2, normalized, then one of 7 to H; self-attention; cross-attention; the feed-forward network.
+    Decoder: self-attention of twice as many heads plus cross-attention; ReLU of a separable convolution of 11 to 2 H
+    plus one of 7 to H / 2, normalized, then one of 7 to H; self-attention; cross-attention; the feed-forward network.
     Narrower branches are filled up with 0. The decoder's convolutions look back only, and none leaves its sequence. A
     norm stands after the last layer. The feed-forward network is the model's: in the paper it has 4 H units, with ReLU
     in the encoder and Swish in the decoder.
 
     Source: So et al. 2019, figure 3; tensor2tensor, models/evolved_transformer.py (pre-norm, sizes, order). Deviations:
-    the decoder's first attention has twice the heads of the others, as in mesh_tensorflow, evolved_transformer.py, where
-    tensor2tensor has 16 at least; it leaves out a norm within the decoder's feed-forward network.
+    the decoder's first attention has twice the heads of the others, as in mesh_tensorflow, evolved_transformer.py,
+    where tensor2tensor has 16 at least; a norm within the decoder's feed-forward network is left out.
     """
 
     caches: ClassVar[bool] = False
@@ -165,7 +165,7 @@ class EvolvedDecoderLayer(EvolvedLayer):
         self.separable = SeparableConvolution(2 * hidden, hidden, 7)
 
     def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
-        """Forward pass: return (T, H). Both kinds of self-attention share a plan, which no number of heads is part of."""
+        """Forward pass: return (T, H). Both self-attentions share a plan, which depends on no number of heads."""
         y = self.norms[0](x)
         x = x + self.dropout(self.wide_attention(y, plans["attention"]))
         if self.first_cross is not None:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class ReZero(UnscaledPreNorm):
-    """ReZero block: x = x + α f(norm(x)) for each sub-layer f, with one number α a layer, which begins at 0.
+    """ReZero block: x = x + alpha f(norm(x)) for each sub-layer f, with one number alpha a layer, which begins at 0.
 
     With `norm=Identity` it is the paper's, without normalization; with another norm it is ReZero beside that norm.
 
-    Source: Bachlechner et al. 2020, section 5 (Transformers); released code, rztx.py: α is that of all sub-layers.
+    Source: Bachlechner et al. 2020, section 5 (Transformers); released code, rztx.py: alpha is that of all sub-layers.
     """
 
     @property
@@ -35,7 +35,7 @@ class ReZero(UnscaledPreNorm):
         return ReZeroLayer(model)
 
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
-        """Return the cost per token of the sub-layers with their norms, and α."""
+        """Return the cost per token of the sub-layers with their norms, and alpha."""
         return super().cost(model, lengths) + ComponentCost(parameters=1)
 
 
@@ -47,7 +47,7 @@ class ReZeroLayer(PreNormLayer):
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def wrapped(self, x: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return x + α f(norm(x))."""
+        """Return x + alpha f(norm(x))."""
         return x + self.alpha * self.dropout(sublayer(norm(x)))  # type: ignore[no-any-return]
 
     def attend(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:

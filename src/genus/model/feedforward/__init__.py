@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
 from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
 
     from genus.batch import Packed
     from genus.model.cost import ComponentCost

@@ -40,7 +40,7 @@ class Experts(FeedForward, ABC):
     capacity: Positive | None = None
     """Tokens that an expert takes in training, as a multiple of an even share of all; None: as many as there are."""
     balance: NotNegative = 0.01
-    """Weight of the load-balancing loss (Fedus et al. 2021, section 2.2: α = 10⁻²)."""
+    """Weight of the load-balancing loss (Fedus et al. 2021, section 2.2: alpha = 10⁻²)."""
 
     def __post_init__(self) -> None:
         """Check that there are as many experts as are chosen, and that they are plain networks (ValueError)."""

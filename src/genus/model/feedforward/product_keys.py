@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class ProductKeyMemory(FeedForward):
     """Product-key memory: Σ over heads and over the k best keys of softmax(score) value, among keys² values.
 
-    A head's query is W x + b, both halves of which are normalized. Value i keys + j has the score of the first half with
-    sub-key i plus that of the second half with sub-key j; the k best of all are among the k best of each half.
+    A head's query is W x + b, both halves of which are normalized. Value i keys + j has the score of the first half
+    with sub-key i plus that of the second half with sub-key j; the k best of all are among the k best of each half.
 
     Source: Lample et al. 2019, section 3. The queries are normalized by layer normalization, as in Narang et al.'s code
     (mesh_tensorflow/transformer/memory_layers.py); batch normalization, as in the paper, would let documents of a batch

@@ -77,8 +77,8 @@ class MixtureOfSoftmaxesLayer(OutputLayer):
         """Tie the output matrix with the token embedding; `UsageError` if that consists of several tables."""
         if self.tied:
             if not isinstance(embedding.weight, nn.Parameter):
-                raise UsageError("the token embedding is made of several tables, which MixtureOfSoftmaxes cannot share; "
-                                 "take a matrix of its own (tied=false)")  # fmt: skip
+                raise UsageError("the token embedding is made of several tables, which a mixture of softmaxes cannot "
+                                 "share; take a matrix of its own (tied=false)")  # fmt: skip
             self.weight = embedding.weight
 
     def forward(self, hidden_MH: Tensor) -> Tensor:

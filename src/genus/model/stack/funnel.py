@@ -82,8 +82,8 @@ class Funnel(Stack):
         if not model.block.pools:
             raise ValueError(f"stack: a layer of {type(model.block).__name__} pools nothing; take PreNorm or PostNorm")
         if any(not rule.full for rule in rules) or model.cross is not None:
-            raise ValueError("stack: pooled tokens know of later ones, and facts of single tokens are lost; take Funnel "
-                             "for encoders with full attention")  # fmt: skip
+            raise ValueError("stack: pooled tokens know of later ones, and facts of single tokens are lost; take "
+                             "Funnel for encoders with full attention")  # fmt: skip
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the module of `layers` layers."""

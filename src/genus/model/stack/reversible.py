@@ -46,8 +46,8 @@ class ReversibleStack(Stack):
             raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
                              f"{type(model.block).__name__}")  # fmt: skip
         if model.feedforward.losses:
-            raise ValueError("stack: reversible layers compute their experts twice, and have no place for the loss that "
-                             "balances them; take MLP or GatedMLP as model.feedforward")  # fmt: skip
+            raise ValueError("stack: reversible layers compute their experts twice, and have no place for the loss "
+                             "that balances them; take MLP or GatedMLP as model.feedforward")  # fmt: skip
         if model.cross is not None or model.embedding.position.biases:
             raise ValueError("stack: reversible layers have no cross-attention, and no bias of positions on the scores")
 

@@ -68,8 +68,8 @@ class AdaptiveUniversal(Universal):
     Before step t a token halts with probability p_t = sigmoid(w x + b) of its state with coordinates. It halts in the
     first step at which p_1 + ... + p_t exceeds 1 - epsilon, and weighs that step by the remainder, 1 less the others'
     sum. With the weight u_t of a step, y_t = u_t x_t + (1 - u_t) y_(t-1); the last y is the result. States of tokens
-    that have halted go on changing for those that have not. The loss is `ponder` times the mean over tokens of the number
-    of steps plus the remainder. All steps are computed for all tokens.
+    that have halted go on changing for those that have not. The loss is `ponder` times the mean over tokens of the
+    number of steps plus the remainder. All steps are computed for all tokens.
 
     Sources: Dehghani et al. 2018, section 2.2; Graves 2016, equations 4 to 12; tensor2tensor,
     models/research/universal_transformer_util.py, and its copy in mesh_tensorflow, universal_transformer.py.
