@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genus.batch import Batch
-    from genus.model import Network
+    from genus.model import Network, States
 
 FLOPS = 0.02
 """The count leaves out nothing that PyTorch's counter counts."""
+LAYERS = 4
+"""Of both rows, on each side."""
 each = pytest.mark.parametrize("one", ALL, ids=IDS)
 
 
@@ -101,10 +103,10 @@ def beside(one: Modification) -> float:
     """
     sides = 2 if one.row.startswith("t5") else 1
     if one.name == "synthesizer (factorized)":
-        return sides * 4 * 2 * 2.0 * 64**2 * 16
+        return sides * LAYERS * 2 * 2.0 * 64 * 64 * 16
     if one.name == "weighted Transformer":
-        wide = 2 * 48 if one.row.startswith("t5") else 32
-        return (sides == 2) * 3 * 4 * 2.0 * wide * 32 * 4 * LENGTH + (sides == 1) * 4 * 2.0 * wide * 32 * 4 * LENGTH
+        wide, attentions = (2 * 48, 3) if sides == 2 else (32, 1)
+        return attentions * LAYERS * 2.0 * wide * 32 * 4 * LENGTH
     return 0.0
 
 
@@ -133,4 +135,5 @@ def with_ids(batch: Batch, other: Batch, stream: str, where: Tensor) -> Batch:
 def states(network: Network, batch: Batch) -> dict[str, Tensor]:
     """Return the states (T, H) by their streams, in training, without dropout."""
     network.train()
-    return network(batch).streams
+    found: States = network(batch)
+    return found.streams

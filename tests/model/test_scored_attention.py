@@ -37,7 +37,7 @@ def built(choice: Attention) -> Any:
 
 
 def by_head(x: Tensor) -> Tensor:
-    return x.unflatten(-1, (HEADS, SIZE))
+    return torch.unflatten(x, -1, (HEADS, SIZE))
 
 
 def seen(i: int, length: int, causal: bool) -> int:

@@ -75,7 +75,7 @@ def test_the_adaptive_softmax_is_pytorchs(ratio: int) -> None:
     theirs = nn.AdaptiveLogSoftmaxWithLoss(HIDDEN, VOCABULARY, [10, 30], div_value=ratio).double()
     with torch.no_grad():
         theirs.head.weight.copy_(layer.first.weight)
-        for place, (inner, outer) in enumerate(theirs.tail):
+        for place, (inner, outer) in enumerate(cast("Any", theirs.tail)):
             inner.weight.copy_(layer.maps[place].weight if ratio > 1 else torch.eye(HIDDEN))
             outer.weight.copy_(layer.tables[place].weight)
     states, given = targets()

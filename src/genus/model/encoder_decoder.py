@@ -247,7 +247,9 @@ class EncoderDecoderNetwork(Network):
             cache: key-value cache of the decoder's self-attention: read, and extended by the batch.
             source_cache: key-value cache of cross-attention: written where the batch has a source, else read.
         """
-        source, streams, losses = None, {}, {}
+        source: Source | None = None
+        streams: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         if (packed := batch.streams.get("source")) is not None:
             packed, place = self.encoder.after_prompt(packed)
             source, losses = self.encoded(packed)

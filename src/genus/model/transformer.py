@@ -154,10 +154,11 @@ class Transformer(Model):
 
     def layer(self, number: int) -> Transformer:
         """Return the model with attention, feed-forward network and block of layer `number` in all layers."""
-        attention, block, feed = (one.of_layer(number) for one in (self.attention, self.block, self.feedforward))
-        if attention is self.attention and block is self.block and feed is self.feedforward:
+        attention, block = self.attention.of_layer(number), self.block.of_layer(number)
+        feedforward = self.feedforward.of_layer(number)
+        if attention is self.attention and block is self.block and feedforward is self.feedforward:
             return self
-        return replace(self, attention=attention, block=block, feedforward=feed)
+        return replace(self, attention=attention, block=block, feedforward=feedforward)
 
     def layer_factory(self) -> Callable[[], nn.Module]:
         """Return a function that builds the next layer at each call."""
@@ -273,7 +274,7 @@ class TransformerNetwork(Network):
 
     def shortened(self, packed: Packed) -> Packed:
         """Return the stream of the states: `packed`, unless the stack shortens sequences."""
-        return self.layers.shortened(packed) if self.choice.shortens else packed
+        return cast("Any", self.layers).shortened(packed) if self.choice.shortens else packed
 
     def prefix_host(self) -> Network:
         """Return the network; refuse attention whose keys are not those of the tokens (UsageError)."""

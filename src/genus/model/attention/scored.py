@@ -103,4 +103,4 @@ class ScoredAttentionLayer(AttentionLayer):
 
     def in_rows(self, x: Tensor, plan: ScoredPlan) -> Tensor:
         """Return (T, A D) as rows by heads (R, A, L, D)."""
-        return self.by_head(x).unflatten(0, (-1, plan.side.row_length)).transpose(1, 2)
+        return torch.unflatten(self.by_head(x), 0, (-1, plan.side.row_length)).transpose(1, 2)

@@ -5,6 +5,7 @@ Legend: X distances between queries and keys.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -96,7 +97,8 @@ class ShawAttentionLayer(ScoredAttentionLayer):
         q_RAQD, k_RAKD = (self.in_rows(project(x), plan) for project in (self.query, self.key))
         scores_RAQX = q_RAQD @ self.key_distance.t().to(q_RAQD.dtype)
         distance = cast("ShawPlan", plan).distance.expand(-1, q_RAQD.shape[1], -1, -1)
-        return (q_RAQD @ k_RAKD.transpose(-1, -2) + scores_RAQX.gather(-1, distance)) * self.head_size**-0.5
+        scores = q_RAQD @ k_RAKD.transpose(-1, -2) + scores_RAQX.gather(-1, distance)
+        return scores / math.sqrt(self.head_size)
 
     def mixed(self, weights_RAQK: Tensor, x: Tensor, plan: ScoredPlan) -> Tensor:
         """Return the values with the vectors of their distances (R, A, Q, D) in the mean of these weights."""

@@ -6,6 +6,7 @@ formulas n is the longest sequence.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Literal
 
@@ -135,7 +136,7 @@ class SynthesizerLayer(ScoredAttentionLayer):
         made = self.synthesized(q_RAQD, plan)
         if q_RAQD is None or self.choice.mixed == "alone":
             return made
-        dots = q_RAQD @ self.in_rows(self.key(x), plan).transpose(-1, -2) * self.head_size**-0.5
+        dots = q_RAQD @ self.in_rows(self.key(x), plan).transpose(-1, -2) / math.sqrt(self.head_size)
         if self.alpha is None:
             return dots + made
         share = self.alpha.sigmoid()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,9 +131,9 @@ class ExpertsLayer(RoutedBranch):
 
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the experts' output projections, as those of one branch."""
-        for expert in self.experts:
+        for expert in cast("list[ResidualBranch]", list(self.experts)):
             expert.residual_scale = self.residual_scale
-            expert.init_weights(initialization)  # type: ignore[operator]
+            expert.init_weights(initialization)
 
     @uncompiled
     def forward(self, x: Tensor, routing: Routing | None = None) -> Tensor:

@@ -86,7 +86,7 @@ class MixtureOfSoftmaxesLayer(OutputLayer):
         latent = torch.unflatten(self.latent(hidden_MH).tanh() * self.scale, -1, (self.number, -1))
         logits = F.linear(latent, self.weight)
         wide = torch.promote_types(torch.float32, logits.dtype)
-        prior = self.prior(hidden_MH).log_softmax(-1, dtype=wide)
+        prior: Tensor = self.prior(hidden_MH).log_softmax(-1, dtype=wide)
         return (prior[:, :, None] + logits.log_softmax(-1, dtype=wide)).logsumexp(1)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
