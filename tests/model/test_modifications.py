@@ -52,7 +52,7 @@ def test_small_a_step_reaches_every_parameter(one: Modification) -> None:
     assert counts.keys() == {loss for loss in step.sums if "/" not in loss}
     loss = learner.objective(step.sums, counts)
     assert loss.isfinite()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     gradients = {name: weight.grad for name, weight in learner.named_parameters()}
     missing = [name for name, found in gradients.items() if found is None or not found.any()]
     unchosen = {name.partition(".experts.")[0::2][0]: name for name in missing if ".experts." in name}

@@ -70,7 +70,7 @@ def test_rezero(norm: Any) -> None:
         y = y + layer.alpha * layer.attention.out(heads)
         expected[start, end] = y + layer.alpha * layer.feedforward(layer.feedforward_norm(y))
     compare(through(network, layer, x), expected)
-    fresh = replace(ENCODER, block=ReZero(), norm=norm).build(VOCABULARY).layers[0]
+    fresh = cast("Any", replace(ENCODER, block=ReZero(), norm=norm).build(VOCABULARY)).layers[0]
     assert torch.equal(through(network, fresh.double(), x), x)
 
 
@@ -103,7 +103,7 @@ def test_fixup() -> None:
     bound = {"query": (6 / 240) ** 0.5 * 6 ** (-1 / 6), "inner": (6 / 320) ** 0.5 * 6**-0.5}
     for module, name in ((fresh.attention, "query"), (fresh.feedforward, "inner")):
         assert getattr(module, name).weight.abs().max().item() == pytest.approx(bound[name], rel=0.01)
-    more = replace(wide, block=Fixup(branches=20)).build(VOCABULARY).layers[0]
+    more = cast("Any", replace(wide, block=Fixup(branches=20)).build(VOCABULARY)).layers[0]
     assert more.feedforward.inner.weight.abs().max().item() == pytest.approx((6 / 320) ** 0.5 * 20**-0.5, rel=0.01)
 
 

@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_refused_in_one_line(changes: dict[str, Any], reaso
 def test_short_states_are_no_model_of_tokens() -> None:
     from genus import catalog
 
-    with pytest.raises(UsageError, match="reads a state of each token, of which this model has fewer"):
+    with pytest.raises(UsageError, match="read a state of each token, of which this model has fewer"):
         catalog.load("bert/mini", ['model.stack={kind="Funnel",blocks=[2,2],decoder=0}'])
     with pytest.raises(ValueError, match="3 are chosen, and there are 2"):
         MixtureOfExperts(expert=MLP(size=4), experts=2, chosen=3)

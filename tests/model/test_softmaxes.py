@@ -92,7 +92,7 @@ def test_its_parameters_and_work_are_counted(ratio: int) -> None:
     assert cost.parameters == sum(weight.numel() for weight in layer.parameters())
     narrow, least = HIDDEN // ratio, HIDDEN // ratio**2
     maps = ratio > 1
-    work = 12 * HIDDEN
+    work = 12.0 * HIDDEN
     work += zipf(10, 30, VOCABULARY) * (narrow * 20 + maps * HIDDEN * narrow)
     work += zipf(30, 50, VOCABULARY) * (least * 20 + maps * HIDDEN * least)
     assert cost.flops == pytest.approx(2 * work)

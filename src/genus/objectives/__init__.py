@@ -135,9 +135,6 @@ class Objective(Part, ABC):
             ValueError: the targets are visible to the model, or the context that they depend on is masked.
         """
         kind = type(self).__name__
-        if model.shortens:
-            raise ValueError(f"objectives: {kind} reads a state of each token, of which this model has fewer; let its "
-                             "last layers make them whole again (model.stack.decoder=2)")  # fmt: skip
         if self.causal and not model.causal:
             raise ValueError(f"objectives: {kind} predicts the next token, which tokens of this model see already; "
                              "take a causal one, such as model.attention.mask=Causal")  # fmt: skip
