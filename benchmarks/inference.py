@@ -27,7 +27,7 @@ import torch
 from genus.export.folder import load
 from genus.files import write_json
 from genus.inference.engine import Inference
-from genus.model.cpu import tune_cpu_process
+from genus.model.cpu import lay_by_columns, tune_cpu_process
 from genus.tasks.answer import outputs
 from genus.tasks.embed import as_embedder, embedder_of
 from genus.tasks.encode import EncodedTexts
@@ -49,10 +49,12 @@ EXACT, ROUNDED = 0.999, 0.9
 Rows = list["NDArray[np.int64]"]
 
 
-def of_genus(model: LoadedModel) -> Callable[[Rows], NDArray[np.float32]]:
+def of_genus(model: LoadedModel, *, is_graph: bool = False) -> Callable[[Rows], NDArray[np.float32]]:
     """Return our engine, given ids without special tokens."""
     model, vocabulary = as_embedder(model), model.tokenizer.vocabulary
     model.learner.eval()
+    if not is_graph:
+        lay_by_columns(model.learner.network)  # as `genus serve` does
     engine, name = Inference("float32"), embedder_of(model).name
 
     def embed(rows: Rows) -> NDArray[np.float32]:
@@ -99,7 +101,7 @@ def of_transformers(folder: Path, model: LoadedModel, *, frozen: bool) -> Callab
 
 def of_graph(folder: Path, model: LoadedModel) -> Callable[[Rows], NDArray[np.float32]]:
     """Return a graph folder's vectors by ONNX Runtime."""
-    return of_genus(load(folder))
+    return of_genus(load(folder), is_graph=True)
 
 
 def of_openvino(folder: Path, model: LoadedModel, precision: str) -> Callable[[Rows], NDArray[np.float32]]:

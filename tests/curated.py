@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from genus.curate import Curation
 from genus.curate.c4 import C4Lines, FewSentences
 from genus.curate.duplicates import ExactDuplicates, RepeatedSpans
+from genus.curate.engines.local import LocalProcesses
 from genus.curate.near_duplicates import NearDuplicates
 from genus.curate.run import Cleaning, fields_of
 
@@ -49,7 +50,8 @@ def corpus(folder: Path, documents: int = 300) -> list[Path]:
 
 
 def clean(curation: Curation, texts: list[Path], out: Path, **settings: Any) -> dict[str, Any]:
-    chosen = Cleaning(curation, [*texts], out, workers=1, fields=fields_of("text", ()))
+    engine = settings.pop("engine", None) or LocalProcesses(workers=settings.pop("workers", 1))
+    chosen = Cleaning(curation, [*texts], out, engine=engine, fields=fields_of("text", ()))
     return replace(chosen, **settings).run()
 
 

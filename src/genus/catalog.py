@@ -17,6 +17,7 @@ from genus.files import reason
 from genus.part import Part
 from genus.part.renames import SCHEMA
 from genus.recipe import Recipe
+from genus.text import language_pack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +95,21 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             override is invalid.
     """
     return overridden(_read(str(name), ()), overrides)
+
+
+def spoken(recipe: Recipe, language: str | None) -> Recipe:
+    """Return a recipe with the tokenizer that is usual for a language, by the name of its pack or by its folder.
+
+    The size of the vocabulary and the special tokens stay. A tokenizer of which the pack says nothing stays too.
+    """
+    if language is None:
+        return recipe
+    pack = language_pack.load(language)
+    changes = pack.tokens.get(type(recipe.tokens).__name__, {})
+    try:
+        return recipe.overlay({"tokens": changes}) if changes else recipe
+    except UsageError as error:
+        raise UsageError(f"{pack.folder / language_pack.TOKENS}: {error}") from None
 
 
 def overridden(part: P, settings: Sequence[str], option: str = "--set") -> P:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genus.errors import GenusError
+from genus.places import is_remote, make_folder, uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -88,7 +89,10 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         content = text.encode()
-        if is_stream(path):
+        if is_remote(path):
+            make_folder(path.parent)
+            path.write_bytes(content)
+        elif is_stream(path):
             _write_stream(path, content)
         else:
             _replace(Path(os.path.realpath(path)), content)
@@ -103,9 +107,17 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a file beside another one, whose place it takes when the block ends without an error.
 
+    Of a remote file, the one beside it is on this machine.
+
     Raises:
         GenusError: the file cannot be written, as on a full disk.
     """
+    if is_remote(path):
+        try:
+            yield from uploaded(path)
+        except OSError as error:
+            raise GenusError(f"{path}: cannot be written: {reason(error)}") from None
+        return
     target = Path(os.path.realpath(path))
     work = target.with_name(f".{target.name}.{_process()}.{next(_numbers)}.part")
     try:

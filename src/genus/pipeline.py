@@ -25,7 +25,7 @@ from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
 from genus.objectives.learnable import check_learning
 from genus.part import diff
-from genus.preparation import held_out_of, prepared, token_store, tokenizer_for
+from genus.preparation import held_out_of, prepared, text_notes, token_store, tokenizer_for
 from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.sources import skipped
@@ -128,6 +128,7 @@ def _pretrain(
         for line in left_out(recipe, store, tokenizer, *recipe.stages) if is_rank_zero() else ():
             say(line)
     training, validation = held_out_of(store, run.held_out)
+    notes = text_notes(store)
     planned = stages(recipe, training, tokenizer)
     losses = [name for objective in recipe.objectives for name in objective.losses]
     first = (stage.feed[step * stage.accumulate] for stage in planned for step in range(LOOKED_AT))
@@ -145,7 +146,7 @@ def _pretrain(
         seed=recipe.seed,
         title=recipe.name,
         evaluate=evaluator(recipe, validation, tokenizer, learner, run) if run.held_out else None,
-        publish=lambda learner: save(folder / "model", recipe, learner, tokenizer),
+        publish=lambda learner: save(folder / "model", recipe, learner, tokenizer, notes),
         resume=resume,
     )
 

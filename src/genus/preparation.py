@@ -11,7 +11,7 @@ from genus.export.folder import load_tokenizer
 from genus.files import read_json, write_json
 from genus.part import diff
 from genus.tokens import TokenizerConfig
-from genus.tokens.store import LARGEST_EXCESS, SMALL, ProgressCallback, Store, counts, prepare
+from genus.tokens.store import LARGEST_EXCESS, SMALL, ProgressCallback, Store, counts, curated, prepare
 from genus.tokens.tokenizer import Tokenizer
 from genus.tokens.training import dropped_marks
 from genus.train.world import is_rank_zero
@@ -95,6 +95,17 @@ def token_store(corpus: Corpus, tokenizer: Tokenizer, folder: Path, progress: Pr
         for line in counts(folder).notices():
             say(f"{sources}: {line}")
     return store
+
+
+def text_notes(store: Store) -> str:
+    """Return what a model card says of the store's text: by which curations it was made, and of contamination."""
+    if store.folder is None:
+        return ""
+    notes = []
+    for one in curated(store.folder):
+        done = " ".join(one["contamination"]) or "Evaluation tables were not looked for in it."
+        notes.append(f"Its text was curated: `{one['name']}`, by steps with the hash `{one['hash']}`. {done}")
+    return "\n\n".join(notes)
 
 
 def held_out_of(store: Store, share: float) -> tuple[Store, Store]:

@@ -96,6 +96,12 @@ def share_arenas(most: int = ARENAS) -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, most)
 
 
+def return_memory() -> None:
+    """Return freed memory to the system, of all arenas of this process (malloc_trim(3)); only glibc keeps it back."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def end_with(parent: int) -> None:
     """Start a thread that ends this process when it is no longer a child of the process `parent`.
 

@@ -91,6 +91,8 @@ def test_steps_of_a_file(tmp_path: Path, texts: list[str], capsys: pytest.Captur
         (["--preset", "c4", "--out", "out", "--set", "steps.0.words=3"], "C4Lines has no choice 'words'"),
         (["--preset", "c4", "--out", "out", "--compression", "zip"], "--compression: 'zip'"),
         (["--preset", "c4", "--out", "out", "--workers", "0"], "--workers: expected at least 1, got 0"),
+        (["--out", "out", "--engine", "spark"], "--engine: 'spark' is neither local nor ray"),
+        (["--out", "out", "--address", "auto"], "--address: is of a Ray cluster; add --engine ray"),
     ],
 )
 def test_errors_are_one_line(

@@ -12,14 +12,14 @@ from source import PACKAGE, ROOT, imports, modules, own_imports, room
 from genus.part import Part
 
 LEVELS = {
-    "errors": 0, "part": 0, "batch": 0, "files": 0, "processes": 0, "run_folder": 0, "openmp": 0,
+    "errors": 0, "part": 0, "batch": 0, "files": 0, "processes": 0, "run_folder": 0, "openmp": 0, "places": 0,
     "text": 1, "tokens": 1, "model": 1, "optim": 1,
-    "examples": 2, "curate": 2,
+    "examples": 2,
     "objectives": 3,
     "adapt": 4, "recipe": 4, "stages": 4, "cost": 4,
     "train": 5,
     "export": 6, "inference": 6, "evaluate": 6, "generate": 6,
-    "tasks": 7, "preparation": 7, "vectors": 7,
+    "tasks": 7, "preparation": 7, "vectors": 7, "curate": 7,
     "pipeline": 8, "doctor": 8, "prompts": 8, "analysis": 8, "compress": 8, "serve": 8,
     "recipes": 9,
     "catalog": 10, "__init__": 10, "cli": 10, "__main__": 10,
@@ -29,6 +29,8 @@ WITHIN_A_LEVEL = {
     ("part", "errors"),
     ("batch", "errors"),
     ("files", "errors"),
+    ("files", "places"),
+    ("places", "errors"),
     ("processes", "errors"),
     ("run_folder", "errors"),
     ("run_folder", "files"),

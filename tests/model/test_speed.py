@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from genus import catalog
 from genus.batch import IGNORE, Targets
 from genus.model import cpu
 from genus.model.compile import compile_learner, compiler_problem
@@ -17,10 +18,12 @@ from genus.model.cpu import (
     SingleRowLinear,
     cast_linear_weights,
     few_rows_linear,
+    lay_by_columns,
     single_rows,
     use_onednn_matmul,
 )
 from genus.model.head import lm_head
+from genus.model.roles import linear_maps
 from genus.train.precision import number_format
 
 if TYPE_CHECKING:
@@ -217,3 +220,24 @@ def test_rounded_products_are_those_of_autocast(
 
 def test_a_compiler_that_works_has_no_problem() -> None:
     assert compiler_problem(torch.device("cpu")) is None
+
+
+def test_weights_by_columns_have_the_same_values_and_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    learner = catalog.load("bert/tiny").learner().eval()
+    maps = [module for _, _, module in linear_maps(learner.network)]
+    before = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    x = torch.randn(5, maps[0].in_features)
+    expected = maps[0](x)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    lay_by_columns(learner.network)
+    assert all(one.get_parameter("weight").is_contiguous() for one in maps), "oneDNN has layouts of its own"
+    monkeypatch.undo()
+    lay_by_columns(learner.network)
+    assert all(one.get_parameter("weight").t().is_contiguous() for one in maps)
+    for name, tensor in learner.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    torch.testing.assert_close(maps[0](x), expected)
+    places = [one.get_parameter("weight").data_ptr() for one in maps]
+    lay_by_columns(learner.network)
+    assert [one.get_parameter("weight").data_ptr() for one in maps] == places, "who shares them goes on to"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from genus.objectives.supervised.sequence import SequenceClassification
 from genus.serve.limits import Limits
 from genus.serve.models import Models, Source
 from genus.serve.ticket import Refused
+from genus.tasks.embed import as_embedder, embed
 from genus.tasks.predict import predict
 from genus.train.run import Run
 from serving import small_model
@@ -142,13 +144,14 @@ def test_who_has_a_model_may_ask_it_until_the_end(models: Models) -> None:
             assert other.predict([("a",)], "classify")
 
 
-def test_adapters_share_the_weights_of_their_base(tmp_path: Path) -> None:
-    base = small_model(tmp_path / "base")
+def adapter_folders(where: Path, name: str = "bert/tiny") -> list[Path]:
+    """Write a base and two adapters on it, with all that is trained at random; return the folders."""
+    base = small_model(where / "base", name)
     model = load(base)
     written = []
     for seed in (1, 2):
         source = load(base)
-        adaptation = LoRA(rank=2)
+        adaptation = LoRA(rank=2 * seed)
         recipe = replace(
             source.recipe, objectives=(LABELED,), finetuning=replace(source.recipe.finetuning, adaptation=adaptation)
         )
@@ -161,8 +164,14 @@ def test_adapters_share_the_weights_of_their_base(tmp_path: Path) -> None:
                 if parameter.requires_grad:
                     parameter.normal_(std=0.1)
         known = adapters.Base(base, fingerprint(model.learner.network.state_dict()))
-        adapters.save(tmp_path / f"a{seed}", recipe, learner, known)
-        written.append(tmp_path / f"a{seed}")
+        adapters.save(where / f"a{seed}", recipe, learner, known)
+        written.append(where / f"a{seed}")
+    return [base, *written]
+
+
+@pytest.mark.parametrize("name", ["bert/tiny", "gpt/tiny"])
+def test_adapters_share_the_weights_of_their_base(tmp_path: Path, name: str) -> None:
+    base, *written = adapter_folders(tmp_path, name)
     made = Models([Source(one.name, one) for one in (base, *written)], Limits(), RUN)
     made.load_all()
     with made.use("base") as own, made.use("a1") as first, made.use("a2") as second:
@@ -173,4 +182,54 @@ def test_adapters_share_the_weights_of_their_base(tmp_path: Path) -> None:
         (expected,) = predict(adapters.load(folder), [("the old river",)])
         np.testing.assert_allclose([*scores.values()], [*expected.scores.values()], atol=1e-6)
     assert found[0] != found[1]
+    made.close()
+
+
+def test_requests_for_several_adapters_and_their_base_share_passes(tmp_path: Path) -> None:
+    base, *written = adapter_folders(tmp_path)
+    made = Models([Source(one.name, one) for one in (base, *written)], Limits(), RUN)
+    made.load_all()
+    texts = [("the old river",), ("seven stones carry the long letter in winter",)]
+    known = {folder.name: [one.scores for one in predict(adapters.load(folder), texts)] for folder in written}
+    vectors = embed(as_embedder(load(base)), [text for (text,) in texts])
+    found: dict[str, Any] = {}
+
+    def ask(name: str) -> None:
+        with made.use(name) as one:
+            plain = name == "base"
+            found[name] = one.embed([text for (text,) in texts]) if plain else one.predict(texts, "classify")
+
+    with made.use("base") as own, made.use("a1") as first:
+        assert own.inference is first.inference
+        passes: list[int] = []
+        own.inference.watch = lambda works, tokens, seconds: passes.append(works)
+        threads = [threading.Thread(target=ask, args=(name,)) for name in ("base", "a1", "a2")]
+        with made.passes:  # a pass is computed, and all others wait for it
+            first_asks = threading.Thread(target=lambda: first.predict(texts[:1], "classify"))
+            first_asks.start()
+            until = time.monotonic() + 10
+            while own.inference.queue.works and time.monotonic() < until:
+                time.sleep(0.01)
+            for thread in threads:
+                thread.start()
+            while len(own.inference.queue.works) < 6 and time.monotonic() < until:
+                time.sleep(0.01)
+        for thread in (first_asks, *threads):
+            thread.join(30)
+    assert passes == [1, 6]
+    np.testing.assert_allclose(found["base"], vectors, atol=1e-5)
+    for name, scores in known.items():
+        for one, other in zip(found[name], scores, strict=True):
+            assert one.scores == pytest.approx(other, abs=1e-5)
+    made.unload("base")
+    with made.use("a1") as one:
+        assert one.inference.thread.is_alive(), "others still use what the base began"
+        assert one.predict(texts, "classify")[0].scores == pytest.approx(known["a1"][0], abs=1e-5)
+    with made.use("base") as fresh, made.use("a2") as second:
+        assert fresh.inference is not second.inference, "it has other tensors now"
+    thread = second.inference.thread
+    for name in ("a1", "a2"):
+        assert thread.is_alive()
+        made.unload(name)
+    assert not thread.is_alive()
     made.close()

@@ -130,8 +130,12 @@ def test_tritonclient_reads_health_and_metadata(triton: Any) -> None:
     assert "binary_tensor_data" in triton.get_server_metadata()["extensions"]
     text = {"name": "text", "datatype": "BYTES", "shape": [-1]}
     names = {"labels": [*HEADS["labels"].classes]}
+    instead = [
+        {"name": name, "datatype": "INT64", "shape": [-1, -1], "parameters": {"optional": True}}
+        for name in ("input_ids", "attention_mask")
+    ]
     assert triton.get_model_metadata("labels", "1") == {
-        "name": "labels", "versions": ["1"], "platform": "genus", "inputs": [text],
+        "name": "labels", "versions": ["1"], "platform": "genus", "inputs": [text, *instead],
         "outputs": [
             {"name": "label", "datatype": "BYTES", "shape": [-1]},
             {"name": "scores", "datatype": "FP32", "shape": [-1, 3], "parameters": names},

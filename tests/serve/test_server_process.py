@@ -24,7 +24,9 @@ from genus.processes import cores
 from genus.serve.limits import Limits
 from genus.serve.models import Source
 from genus.serve.process import Serving, listen
+from genus.serve.workers import SPAWN, _work
 from genus.train.run import Run
+from serving import running as running_in_thread
 from serving import small_model
 
 if TYPE_CHECKING:
@@ -226,6 +228,7 @@ def test_workers_end_with_their_parent(folder: Path, tmp_path: Path) -> None:
         server.process.wait()
         wait(lambda: not any(map(alive, family)), "all processes end")
         assert server.status("/health") == 0
+        assert "Traceback" not in server.log.read_text(), "a worker that has started since does not miss its parent"
 
 
 def test_it_ends_while_its_workers_start(folder: Path, tmp_path: Path) -> None:
@@ -233,6 +236,66 @@ def test_it_ends_while_its_workers_start(folder: Path, tmp_path: Path) -> None:
         wait(lambda: len(server.workers()) == 2, "workers are started")
         server.process.send_signal(signal.SIGINT)
         assert server.ended() == (130, "genus: stopped\n")
+
+
+TOLD_TO_END = """
+import importlib, os, signal
+module, _, path = {place!r}.partition(":")
+owner = importlib.import_module(module)
+kind, name = path.split(".")
+owner = getattr(owner, kind)
+original = getattr(owner, name)
+def told(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(*arguments, **options)
+setattr(owner, name, told)
+"""
+PLACES = [
+    "genus.serve.process:Serving.application",
+    "uvicorn:Config.__init__",
+    "uvicorn:Server.run",
+    "uvicorn:Server.startup",
+    "genus.serve.models:Models.load_all",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_ends_well_wherever_it_is_told_to_while_it_starts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(TOLD_TO_END.format(place=place))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    with serving(tmp_path / "log", folder) as server:
+        code, said = server.ended()
+    assert code == 0
+    assert said in ("", "the model's folder has no pooling: vectors are the means of its last hidden states\n")
+
+
+@pytest.mark.parametrize("pause", [0.0, 1.5])
+def test_workers_that_are_told_to_end_while_they_start_say_nothing(folder: Path, tmp_path: Path, pause: float) -> None:
+    with serving(tmp_path / "log", folder, "--workers", 2) as server:
+        time.sleep(pause)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == (0, "")
+        assert server.ended() == (0, "")
+
+
+def test_a_worker_that_is_ready_after_its_parents_end_ends_as_others(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    serving = Serving((Source("lm", folder),), Limits(), Run(device="cpu", precision="float32"), threads=1)
+    told, tell = SPAWN.Pipe(duplex=False)
+    with listen("127.0.0.1", 0) as listening:
+        worker = SPAWN.Process(target=_work, args=(serving, listening, tell, os.getpid()))
+        worker.start()
+        told.close()
+        tell.close()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/health"
+        wait(lambda: httpx.get(url, timeout=PATIENCE).status_code == 200, "the worker is ready")
+        worker.terminate()
+        worker.join(PATIENCE)
+    assert worker.exitcode == 0
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["fastapi", "uvicorn", "prometheus_client"])
@@ -326,3 +389,40 @@ def test_threads_share_arenas() -> None:
 
     assert arenas() == 2
     assert arenas(MALLOC_ARENA_MAX="16") > 2, "the environment says how many"
+
+
+RETURNED = """
+from pathlib import Path
+import torch
+from genus.model.cpu import disable_malloc_trim
+from genus.processes import return_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+disable_malloc_trim()
+parts = [torch.zeros(250_000) for _ in range(100)]  # of 1 MB
+kept, parts = parts[::10], None
+before = resident()
+return_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_memory_between_what_is_kept_is_returned() -> None:
+    words = [sys.executable, "-c", RETURNED]
+    assert float(subprocess.run(words, check=True, capture_output=True, text=True).stdout) > 60
+
+
+def test_memory_is_returned_while_requests_come(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[float] = []
+    monkeypatch.setattr("genus.serve.service.RETURNED", 0.05)
+    monkeypatch.setattr("genus.serve.service.return_memory", lambda: returned.append(time.monotonic()))
+    with running_in_thread({"lm": folder}) as address:
+        time.sleep(0.3)
+        assert not returned, "nothing was asked"
+        for _ in range(2):
+            before = len(returned)
+            assert httpx.post(f"http://{address}/embed", json={"inputs": "a"}, timeout=PATIENCE).status_code == 200
+            wait(lambda before=before: len(returned) > before, "memory is returned")  # type: ignore[misc]
+        time.sleep(0.3)
+        assert len(returned) == 2

@@ -97,9 +97,14 @@ class LowRankUpdate(nn.Module):
         """Forward pass: return (..., out) for (..., in)."""
         return self.up(self.down(self.dropout(x))) * self.scale  # type: ignore[no-any-return]
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return A (r, in) and B (out, r)."""
+        return self.down.get_parameter("weight"), self.up.get_parameter("weight")
+
     def matrix(self) -> Tensor:
         """Return s B A (out, in)."""
-        return self.up.get_parameter("weight") @ self.down.get_parameter("weight") * self.scale
+        down, up = self.factors()
+        return up @ down * self.scale
 
 
 def updated(module: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:

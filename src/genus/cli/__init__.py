@@ -19,6 +19,7 @@ from genus.cli import (
     embed,
     export,
     features,
+    find,
     generate,
     likelihoods,
     quickstart,
@@ -56,6 +57,7 @@ app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
 app.command("clean")(clean.clean)
+app.command("find")(find.find)
 app.command("prepare")(data.prepare)
 app.command("pretrain")(training.pretrain)
 app.command("finetune")(training.finetune)

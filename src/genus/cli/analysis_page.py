@@ -10,7 +10,7 @@ from genus.cli import analysis_tables as tables
 from genus.cli.plot import STYLE, document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from genus.analysis.findings import Classes, Confusion, Example, Findings, Passage, Word
     from genus.cli.analysis_tables import Table
@@ -58,12 +58,16 @@ LONG = 300
 
 def page(found: Findings) -> str:
     """Return the page; all texts of the table are escaped, and run in their own direction."""
-    sections = [*_sections(found)]
-    links = "".join(f'<a href="#{_anchor(title)}">{_text(title)}</a>' for title, _ in sections)
-    lead = "".join(f'<p dir="auto">{_text(line)}</p>' for line in tables.lead(found))
-    parts = [f'<section id="{_anchor(title)}"><h2>{_text(title)}</h2>{body}</section>' for title, body in sections]
-    body = f'{lead}<nav aria-label="sections">{links}</nav>{"".join(parts)}'
-    return document(f"Errors of {found.model}", STYLE + OWN_STYLE, body)
+    return sectioned(f"Errors of {found.model}", tables.lead(found), [*_sections(found)])
+
+
+def sectioned(title: str, lead: Sequence[str], sections: Sequence[tuple[str, str]], style: str = "") -> str:
+    """Return a page of sections, given by their titles and content, below sentences and links to them."""
+    links = "".join(f'<a href="#{_anchor(name)}">{_text(name)}</a>' for name, _ in sections)
+    told = "".join(f'<p dir="auto">{_text(line)}</p>' for line in lead)
+    parts = [f'<section id="{_anchor(name)}"><h2>{_text(name)}</h2>{body}</section>' for name, body in sections]
+    body = f'{told}<nav aria-label="sections">{links}</nav>{"".join(parts)}'
+    return document(title, STYLE + OWN_STYLE + style, body)
 
 
 def _sections(found: Findings) -> Iterator[tuple[str, str]]:
@@ -79,14 +83,14 @@ def _sections(found: Findings) -> Iterator[tuple[str, str]]:
         pair = plots.scatter(one, _told("Predicted numbers against true ones", tables.numbers(one)))
         other = plots.residuals(one, "Histogram of predicted minus true numbers")
         captions = "Predicted (upward) against true; equal on the dashed line.", "How many are how far off."
-        figures = "".join(_figure(*both) for both in zip((pair, other), captions, strict=True))
+        figures = "".join(figure(*both) for both in zip((pair, other), captions, strict=True))
         yield "Numbers", f'<div class="pair">{figures}</div>{table(tables.numbers(one))}'
     for grouping in found.groupings:
         name = next(iter(found.metrics), "")
         shown = tables.groups(grouping)
         drawn = plots.scores(grouping, name, _told(f"{name} by {grouping.by}", shown))
         note = f'<p class="note">Groups are {_text(grouping.note)}.</p>' if grouping.note else ""
-        yield f"By {grouping.by}", (_figure(drawn, "With 95 % intervals.") if drawn else "") + note + table(shown)
+        yield f"By {grouping.by}", (figure(drawn, "With 95 % intervals.") if drawn else "") + note + table(shown)
     if found.calibration is not None:
         yield "Calibration", _calibration(found)
     for why, several in found.examples.items():
@@ -136,7 +140,7 @@ def _calibration(found: Findings) -> str:
         drawn = plots.reliability(each, _told(told, tables.bins(each)))
         first = f"{name.capitalize()}: bars" if name else "Bars"
         caption = f"{first} are the share of right ones, dots stand at the mean probability."
-        figures += _figure(drawn, caption, table(tables.bins(each)))
+        figures += figure(drawn, caption, table(tables.bins(each)))
     parts = f'<p class="note">{_text(tables.METHOD["calibration"])}</p><div class="pair">{figures}</div>'
     parts += table(tables.calibrations(before, None if one is None else one.after))
     if one is not None:
@@ -190,8 +194,8 @@ def _word(found: Passage, word: Word, largest: float) -> str:
     return f'<span class="{kind}" style="--s:{share:.2f}" title="{value:+.3g}">{shown}</span>'
 
 
-def table(found: Table, bars: list[str] | None = None) -> str:
-    """Return a table, which scrolls by itself where it is wide; `bars` are a last column."""
+def table(found: Table, bars: list[str] | None = None, over: str = "F1") -> str:
+    """Return a table, which scrolls by itself where it is wide; `bars` are a last column, with `over` above them."""
     numeric = [all(_is_number(cell) for cell in column) for column in zip(*found.rows, strict=True)]
     kinds = [" class=number" if place and right else "" for place, right in enumerate(numeric or [False] * 9)]
     heads = "".join(
@@ -202,7 +206,7 @@ def table(found: Table, bars: list[str] | None = None) -> str:
         cells = "".join(f'<td dir="auto"{kind}>{_text(cell)}</td>' for kind, cell in zip(kinds, row, strict=False))
         cells += f'<td class="shares">{bars[place]}</td>' if bars else ""
         lines.append(f"<tr>{cells}</tr>")
-    heads += '<th class="shares">F1</th>' if bars else ""
+    heads += f'<th class="shares">{_text(over)}</th>' if bars else ""
     head = f"<thead><tr>{heads}</tr></thead>"
     return _wide(f"<table>{head}<tbody>{''.join(lines)}</tbody></table>", found.header[0])
 
@@ -216,7 +220,8 @@ def _wide(content: str, name: str) -> str:
     return f'<div class="wide" tabindex="0" role="region" aria-label="{_text(name)}">{content}</div>'
 
 
-def _figure(drawn: str, caption: str, inside: str = "") -> str:
+def figure(drawn: str, caption: str, inside: str = "") -> str:
+    """Return a figure with its caption, and more of it that unfolds."""
     more = f"<details><summary>the numbers</summary>{inside}</details>" if inside else ""
     return f"<figure>{drawn}<figcaption>{_text(caption)}</figcaption>{more}</figure>"
 

@@ -55,6 +55,15 @@ def prepare(
     title: Title = None,
     codes: Codes = [],
     source: SourceField = None,
+    keep: Annotated[
+        list[str],
+        typer.Option(
+            "--keep",
+            metavar="FIELD",
+            help="A field that the store keeps of each document, with its source and row; of curated text source, row, "
+            "id and url unless others are named; repeatable.",
+        ),
+    ] = [],
     check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +80,7 @@ def prepare(
     if line := skipped(texts):
         say(line)
     begun = time.perf_counter()
-    fields, progress = Fields(field, title, tuple(codes), source), Counter("tokenizing", "B")
+    fields, progress = Fields(field, title, tuple(codes), source, tuple(keep)), Counter("tokenizing", "B")
     tokenizer = Tokenizer.load(words)
     prepare(texts, tokenizer, out, workers=workers, fields=fields, progress=progress)
     if check:

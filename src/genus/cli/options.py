@@ -39,6 +39,14 @@ Sources = Annotated[
         show_default=False,
     ),
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="NAME",
+        help="What is usual for a language: ar, de, en, ja, th, zh, or the folder of a pack.",
+    ),
+]
 Field = Annotated[str, typer.Option(metavar="NAME", help="The field or column of the text in .jsonl and .parquet.")]
 Title = Annotated[
     str | None,

@@ -19,7 +19,9 @@ Folders = Annotated[
 ]
 Host = Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines ask.")]
 Port = Annotated[int, typer.Option(help="0 takes a free one.")]
-Workers = Annotated[int, typer.Option(help="Processes, each with all models and its share of the cores.")]
+Workers = Annotated[
+    int, typer.Option(help="Processes, each with all models; on CPUs each runs on a group of cores of its own.")
+]
 Settings = Annotated[
     list[str],
     typer.Option(
@@ -56,16 +58,19 @@ def serve(
     named = [_named(one) for one in models]
     from genus import catalog
     from genus.processes import cores
+    from genus.serve.core_groups import core_groups
     from genus.serve.limits import Limits
     from genus.serve.models import Source
     from genus.serve.process import Serving
     from genus.serve.process import serve as run_server
+    from genus.train.world import device_of_run
 
     run = generating_run(running)
     limits = catalog.overridden(Limits(), limit, "--limit")
     threads = run.threads or max(1, cores() // workers)
+    groups = core_groups(workers) if run.threads is None and device_of_run(run).type == "cpu" else ()
     sources = tuple(Source(name, folder) for name, folder in named)
-    run_server(Serving(sources, limits, run, workers, tuple(origin), threads), host, port)
+    run_server(Serving(sources, limits, run, workers, tuple(origin), threads, groups), host, port)
 
 
 def needed() -> None:

@@ -12,6 +12,7 @@ from genus.cli.options import (
     Codes,
     Field,
     Folder,
+    Language,
     MetricName,
     Out,
     Prefix,
@@ -50,6 +51,7 @@ def pretrain(
     out: Out,
     settings: Settings = [],
     running: Running = [],
+    language: Language = None,
     words: Annotated[
         Path | None,
         typer.Option("--tokenizer", metavar="FOLDER", help="A tokenizer, instead of training one on the text."),
@@ -86,7 +88,7 @@ def pretrain(
 
     run = chosen_run(running)
     recipe, texts = catalog.split(what, DEFAULT)
-    row = catalog.load(recipe, settings)
+    row = catalog.overridden(catalog.spoken(catalog.load(recipe), language), settings)
     first, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
     fields, counter = Fields(field, title, tuple(codes), source), Counter("tokenizing", "B")
     summary = pipeline.pretrain(

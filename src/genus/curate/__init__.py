@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from genus.curate.document import Document
 
 EMPTY = "empty"
 """The rule that removes a document of which a step leaves nothing."""
@@ -41,10 +43,22 @@ class Outcome:
     """What is removed of a document that stays."""
     found: list[str] = field(default_factory=list)
     """Names of what was found in the text, which the report counts."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was found out of the document, by field: it goes along with the text from here on."""
+    group: str | None = None
+    """The group in which the report counts the document, such as its language, whether it stays or not."""
 
 
 class Step(Part, ABC):
     """A choice of one step of a curation."""
+
+    markup: ClassVar[str | None] = None
+    """The markup out of which the step takes the text, as in `genus.text.sources.MARKUP`; None: out of none."""
+
+    @property
+    def contamination(self) -> str:
+        """What a model card says of evaluation tables that the step looks for; "": it looks for none."""
+        return ""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -59,8 +73,20 @@ class Step(Part, ABC):
         """
 
 
-class TextStep(Step, ABC):
+class DocumentStep(Step, ABC):
+    """A step that needs to know no more than the documents of a block of text, each by itself."""
+
+    @abstractmethod
+    def outcomes(self, documents: Sequence[Document]) -> Iterable[Outcome]:
+        """Return of each document what is left of it, and what is removed by which rule."""
+
+
+class TextStep(DocumentStep, ABC):
     """A step that needs to know no more than one text."""
+
+    def outcomes(self, documents: Sequence[Document]) -> Iterable[Outcome]:
+        """Return of each document what is left of its text."""
+        return (self.apply(document.text) for document in documents)
 
     @abstractmethod
     def apply(self, text: str) -> Outcome:
@@ -113,6 +139,35 @@ class Keys(ABC):
     def text(self, document: int) -> str:
         """Return the text of a document by its number."""
 
+    @abstractmethod
+    def derive(
+        self, name: str, function: Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]]
+    ) -> Sequence[NDArray[Any]]:
+        """Return for each shard what a function makes of its keys and of the number of keys of each document.
+
+        The engine makes them, a file each: what is there already is not made again.
+
+        Args:
+            name: of the files.
+            function: a function of a module, or an object with its choices, that can be sent to other processes.
+        """
+
+    @abstractmethod
+    def keep(self, name: str, parts: Iterable[NDArray[np.uint64]]) -> Kept:
+        """Write arrays one after another into a file that `derive`'s functions may read."""
+
+    @abstractmethod
+    def flags(self, number: int) -> NDArray[np.bool_]:
+        """Return so many flags, none set, which need a disk rather than memory."""
+
+
+class Kept(ABC):
+    """Numbers in a file, which other processes can read."""
+
+    @abstractmethod
+    def load(self) -> NDArray[np.uint64]:
+        """Return the numbers, mapped from disk where they are on this machine."""
+
 
 class Decision(NamedTuple):
     """What a `CorpusFilter` decides of a corpus."""
@@ -133,6 +188,10 @@ class CorpusFilter(Step, ABC):
     @abstractmethod
     def keys(self, text: str) -> NDArray[np.generic]:
         """Return the keys of a text, (keys, ...), of one type and shape for all texts."""
+
+    def keys_of(self, texts: Sequence[str]) -> list[NDArray[Any]]:
+        """Return the keys of each of many texts, which may be faster than one by one."""
+        return [self.keys(text) for text in texts]
 
     @abstractmethod
     def decide(self, keys: Keys) -> Decision:
@@ -159,7 +218,7 @@ class Curation(Part):
         return [f"{number} {type(step).__name__}" for number, step in enumerate(self.steps)]
 
     def passes(self) -> list[tuple[range, int | None]]:
-        """Return the passes over the corpus: places of the text steps, and that of the corpus filter that ends it."""
+        """Return the passes over the corpus: places of document steps, and that of the corpus filter that ends it."""
         found: list[tuple[range, int | None]] = []
         begin = 0
         for number, step in enumerate(self.steps):

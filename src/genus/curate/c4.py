@@ -1,6 +1,6 @@
 """The filters of C4 (Raffel et al. 2020, arXiv:1910.10683, section 2.2).
 
-"Released code" is tensorflow/datasets, text/c4_utils.py. Language identification, which is C4's too, is no step here.
+"Released code" is tensorflow/datasets, text/c4_utils.py. Language identification, which is C4's too, is `Language`.
 """
 
 from __future__ import annotations

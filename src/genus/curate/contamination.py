@@ -38,6 +38,14 @@ class Contamination(Filter):
     """False: documents are kept, and the report says what is in them."""
 
     @property
+    def contamination(self) -> str:
+        """What was done about the tables."""
+        if not self.tables:
+            return ""
+        done = "were removed" if self.remove else "were counted, and kept"
+        return f"Documents that share {self.words} words in a row with a row of {', '.join(self.tables)} {done}."
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The tables."""
         return self.tables

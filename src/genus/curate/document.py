@@ -11,6 +11,7 @@ from genus.text.blocks import REPLACEMENT, SURROGATE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from genus.curate import Outcome
     from genus.text.blocks import Documents, TextBlock
 
 KEPT = ("id", "url", "date", "timestamp")
@@ -30,6 +31,10 @@ class Document:
     def source(self) -> str:
         """The file or dataset that the text comes from."""
         return str(self.identity["source"])
+
+    def after(self, outcome: Outcome) -> Document:
+        """Return what a step leaves of the document, with what the step found out of it."""
+        return Document(outcome.text, {**self.identity, **outcome.facts} if outcome.facts else self.identity)
 
     def line(self) -> bytes:
         """Return the document as a line of JSON."""

@@ -1,4 +1,4 @@
-"""MinHash: signatures of sets of shingles, whose agreement estimates the Jaccard index (Broder 1997)."""
+"""Sets of shingles and rows of words compared, and the bands of MinHash signatures (Broder 1997)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ WORD = re.compile(r"\w+")
 STEP = np.uint64(0x9E3779B97F4A7C15)
 FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 """Constants of SplitMix64 (Steele, Lea and Flood 2014)."""
-AT_ONCE = 1 << 12
-"""Shingles whose hashes are computed at once, 8 bytes for each value of the signature."""
 
 
 def words_of(text: str) -> list[str]:
@@ -37,20 +35,6 @@ def runs(words: list[str], n: int) -> NDArray[np.uint64]:
     for offset in range(n):
         found = mixed(found + hashes[offset : offset + len(found)])
     return found
-
-
-def signature(shingles: NDArray[np.uint64], values: int) -> NDArray[np.uint32]:
-    """Return the least of the shingles' hashes under each of `values` hash functions, (values,).
-
-    Two signatures agree in a value with the probability of the sets' Jaccard index J; the share of values that agree
-    has the standard error sqrt(J (1 - J) / values).
-    """
-    seeds = mixed(np.arange(1, values + 1, dtype=np.uint64) * STEP)
-    least = np.full(values, 0xFFFFFFFF, np.uint32)
-    for begin in range(0, len(shingles), AT_ONCE):
-        hashes = mixed(shingles[begin : begin + AT_ONCE, None] ^ seeds) >> np.uint64(32)
-        least = np.minimum(least, hashes.min(axis=0).astype(np.uint32))
-    return least
 
 
 def jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:

@@ -10,11 +10,13 @@ import numpy as np
 
 from genus.curate import CorpusFilter, Decision, Outcome, Removal
 from genus.curate.duplicates import hashes
-from genus.curate.minhash import edit_similarity, found_with, jaccard, mixed, rows_for, shingles, signature, words_of
+from genus.curate.minhash import edit_similarity, found_with, jaccard, mixed, rows_for, shingles, words_of
+from genus.curate.report import SAMPLES, SHOWN
+from genus.curate.sketches import signatures
 from genus.part import Count, Share, SomeShare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,8 +67,13 @@ class NearDuplicates(CorpusFilter):
 
     def keys(self, text: str) -> NDArray[np.uint32]:
         """Return the signature of the text, and the two halves of the hash of its exact form, (1, values + 2)."""
-        found = signature(shingles(words_of(text), self.words), self.values)
-        return np.concatenate([found, hashes([text]).view(np.uint32)])[None]
+        return self.keys_of([text])[0]
+
+    def keys_of(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """Return the keys of each of many texts."""
+        found = signatures(texts, self.words, self.values)
+        whole = hashes(texts).view(np.uint32).reshape(-1, 2)
+        return [*np.concatenate([found, whole], axis=1)[:, None]]
 
     def decide(self, keys: Keys) -> Decision:
         """Find the clusters, and remove all but one document of each."""
@@ -77,8 +84,10 @@ class NearDuplicates(CorpusFilter):
             clusters.join(band * rows, (band + 1) * rows)
         removed = np.zeros(keys.documents, np.bool_)
         sizes: Counter[int] = Counter()
+        largest: list[NDArray[np.intp]] = []
         for members in clusters.members():
             sizes[len(members)] += 1
+            largest = sorted([*largest, members], key=len, reverse=True)[:SAMPLES]
             removed[members] = True
             removed[self._kept(members.tolist(), keys)] = False
         facts = {
@@ -87,6 +96,10 @@ class NearDuplicates(CorpusFilter):
             "probability at the threshold": round(found_with(self.threshold, bands, rows), 4),
             "pairs compared": clusters.compared,
             "clusters by size": {str(size): number for size, number in sorted(sizes.items())},
+            "largest clusters": [
+                {"documents": len(members), "texts": [keys.text(one)[:SHOWN] for one in members[:SAMPLES].tolist()]}
+                for members in largest
+            ],
         }
         return Decision(removed, facts)
 

@@ -7,13 +7,16 @@ import tomllib
 from pathlib import Path
 
 from genus.curate import Curation
+from genus.curate.addresses import BlockedAddresses
 from genus.curate.c4 import BadWords, C4Lines, FewSentences
 from genus.curate.duplicates import ExactDuplicates, RepeatedSpans
 from genus.curate.fineweb import FineWebQuality
 from genus.curate.gopher import GopherQuality, GopherRepetition
+from genus.curate.language import Language
 from genus.curate.near_duplicates import NearDuplicates
 from genus.curate.repair import HtmlText, MaskedAddresses, Normalized
 from genus.curate.source_code import CodexFiles
+from genus.curate.wikitext import WikiText
 from genus.errors import UsageError, near
 from genus.files import reason
 from genus.part.renames import SCHEMA
@@ -21,7 +24,8 @@ from genus.text.normalization import ThaiNormalization
 from genus.text.segment import WordsAndMarks
 
 PRESETS = {
-    # Raffel et al. 2020, section 2.2; sentences are counted again at the end, as in the released code
+    # Raffel et al. 2020, section 2.2; sentences are counted again at the end, as in the released code. Not here, since
+    # it needs a library: Language(keep=("en",), least=0.99)
     "c4": Curation(steps=(C4Lines(), BadWords(), FewSentences(), RepeatedSpans(), FewSentences())),
     # Rae et al. 2021, appendix A.1.1: quality, repetition, copies, near duplicates by 13-grams; how near is ours
     "gopher": Curation(
@@ -31,7 +35,9 @@ PRESETS = {
     # agree in a band, and masks addresses by made-up ones
     "fineweb": Curation(
         steps=(
+            BlockedAddresses(),
             HtmlText(),
+            Language(keep=("en",)),
             GopherRepetition(segmenter=WordsAndMarks()),
             GopherQuality(segmenter=WordsAndMarks()),  # as in datatrove, a mark is a word without a letter
             C4Lines(end_punctuation=False),
@@ -47,6 +53,8 @@ PRESETS = {
     "code": Curation(steps=(CodexFiles(), ExactDuplicates())),
     # ours: what is good for any text
     "light": Curation(steps=(ExactDuplicates(), NearDuplicates())),
+    "pages": Curation(steps=(HtmlText(), ExactDuplicates(), NearDuplicates())),
+    "wiki": Curation(steps=(WikiText(), ExactDuplicates(), NearDuplicates())),
 }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import ipaddress
 import re
-from typing import Any
+from typing import Any, ClassVar
 
-from genus.curate import Rewrite
+from genus.curate import Outcome, Removal, Rewrite
 from genus.errors import GenusError
+from genus.part import Count
 from genus.text.normalization import Normalization
 
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+%-]+@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}(?![\w-])")
@@ -57,12 +58,21 @@ class HtmlText(Rewrite):
     A text that does not begin with a tag is taken as it is.
     """
 
+    markup: ClassVar[str | None] = "HTML"
     precise: bool = True
     """Rather too little than too much of a page (as for FineWeb)."""
+    longest: Count = 20_000_000
+    """Bytes of a page over which it is removed, and not looked into (as by trafilatura's own command)."""
 
     def check(self) -> None:
         """Check that the library is there."""
         library("trafilatura", "taking text out of HTML")
+
+    def apply(self, text: str) -> Outcome:
+        """Return the page's text, unless it is too long."""
+        if len(text) > self.longest or len(text.encode(errors="replace")) > self.longest:
+            return Outcome("", Removal("too_long", text))
+        return super().apply(text)
 
     def rewrite(self, text: str) -> str:
         """Return the page's text, "" where there is none."""

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from genus.tokens.store.tokenize_corpus import stretches
+from genus.tokens.tokenizer import Tokenizer
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genus.curate import Outcome, Removal
     from genus.curate.document import Document
 
@@ -12,6 +20,8 @@ SAMPLES = 3
 """Samples of each rule: the first ones of the corpus."""
 SHOWN = 200
 """Characters of a sample."""
+COUNTED = 1 << 12
+"""Texts whose tokens are not counted again by a later step."""
 
 Numbers = dict[str, Any]
 """Nested tables of numbers, and lists of samples."""
@@ -20,8 +30,10 @@ Numbers = dict[str, Any]
 class Tally:
     """The numbers of one shard of one pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokenizer: Path | None = None) -> None:
+        """Begin with nothing; with a tokenizer's folder, tokens are counted beside bytes."""
         self.numbers: Numbers = {}
+        self.tokenizer = tokenizer
 
     def count(self, *path: str, by: int = 1) -> None:
         """Add to the number at a path."""
@@ -31,31 +43,57 @@ class Tally:
         table[path[-1]] = table.get(path[-1], 0) + by
 
     def document(self, what: str, document: Document) -> None:
-        """Count a document that is `read` or `kept`, in all and of its source."""
-        size = len(document.text.encode(errors="replace"))
+        """Count a document that is `read` or `kept`, in all, of its source, and of its length in characters."""
+        sizes = self._sizes(document.text)
         for path in ((what,), ("sources", document.source, what)):
             self.count(*path, "documents")
-            self.count(*path, "bytes", by=size)
+            self._add(path, sizes)
+        self.count("lengths", what, str(1 << max(0, len(document.text).bit_length() - 1)))
 
     def outcome(self, step: str, document: Document, outcome: Outcome) -> None:
         """Count what a step removes of a document, or changes in it."""
         for removal in outcome.lines:
-            self._removal(step, "lines", document, removal)
+            self._removal(step, "lines", document, removal, removal.text)
         if outcome.document is not None:
-            self._removal(step, "documents", document, outcome.document, len(document.text.encode(errors="replace")))
+            self._removal(step, "documents", document, outcome.document, document.text)
         elif not outcome.lines and outcome.text != document.text:
             self.count("changed", step, "documents")
         for name in outcome.found:
             self.count("found", step, name)
+        if outcome.group is not None:
+            self.count("groups", step, outcome.group, "documents")
+            self._add(("groups", step, outcome.group), self._sizes(document.text))
 
-    def _removal(self, step: str, what: str, document: Document, removal: Removal, size: int | None = None) -> None:
+    def _removal(self, step: str, what: str, document: Document, removal: Removal, gone: str) -> None:
         rule = ("removed", step, removal.rule)
         self.count(*rule, what)
-        self.count(*rule, "bytes", by=len(removal.text.encode(errors="replace")) if size is None else size)
+        self._add(rule, self._sizes(gone))
         table = self.numbers["removed"][step][removal.rule]
         samples = table.setdefault("samples", [])
         if len(samples) < SAMPLES:
             samples.append({**_place(document), "text": removal.text[:SHOWN]})
+
+    def _sizes(self, text: str) -> dict[str, int]:
+        """Return the bytes of a text, and its tokens where they are counted."""
+        sizes = {"bytes": len(text.encode(errors="replace"))}
+        return sizes if self.tokenizer is None else {**sizes, "tokens": tokens_of(text, self.tokenizer)}
+
+    def _add(self, path: tuple[str, ...], sizes: dict[str, int]) -> None:
+        for name, size in sizes.items():
+            self.count(*path, name, by=size)
+
+
+@lru_cache(COUNTED)
+def tokens_of(text: str, tokenizer: Path) -> int:
+    """Return how many tokens a token store would have of a text."""
+    found = _tokenizer(tokenizer)
+    size = sum(len(part) for stretch, cuts in stretches(text, 0) for part in found.encode_parts(stretch, cuts))
+    return size // np.dtype(found.dtype).itemsize
+
+
+@cache
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
 
 
 def added(left: Numbers, right: Numbers) -> Numbers:

@@ -6,27 +6,30 @@ import itertools
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from genus.curate.document import KEPT
+from genus.curate.engines.local import LocalProcesses
 from genus.curate.process import REMOVED, Pass
 from genus.curate.report import Numbers, added
 from genus.curate.shards import Compression, ShardKeys, check
-from genus.errors import GenusError, UsageError
+from genus.errors import GenusError, UsageError, say
 from genus.files import read_json, reason, replacing, write_json
-from genus.processes import cores, in_order
+from genus.places import is_remote, of_one_process, place, remove
+from genus.processes import cores
 from genus.run_folder import LOCK, RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import read_blocks
-from genus.text.sources import CURATION, changed, find, fingerprints
+from genus.text.sources import CURATION, changed, find, fingerprints, markup_of
+from genus.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from genus.curate import CorpusFilter, Curation
+    from genus.curate.engines import Engine
     from genus.text import Source, TextBlock
 
 WORK = "work"
@@ -35,7 +38,10 @@ IDENTITY = "made_from.json"
 """In `WORK`: of what text the curation is, and with which steps."""
 FILE_BYTES = 1 << 28
 """Bytes from which on a file of text is followed by another."""
-FORMAT = 1
+FORMAT = 2
+
+TAKEN_OUT = {"HTML": ("HtmlText", "pages"), "wikitext": ("WikiText", "wiki")}
+"""By what step and preset the text is taken out of a markup."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes of text that are done, and the total (None: unknown)."""
@@ -50,9 +56,11 @@ class Cleaning:
     folder: Path
     fields: Fields = TEXT
     compression: Compression = "gz"
-    workers: int = field(default_factory=cores)
+    engine: Engine = field(default_factory=LocalProcesses)
     blocks: int | None = None
     """Blocks of text (4 MB) that are read at most; None: all."""
+    tokenizer: Path | None = None
+    """Folder of a tokenizer, by which the report counts tokens beside bytes."""
     progress: Progress | None = None
 
     def run(self) -> Numbers:
@@ -65,14 +73,13 @@ class Cleaning:
         check(self.compression)
         for step in self.curation.steps:
             step.check()
-        sources = find(self.texts)
-        if inside := [source for source in sources if Path(source).resolve().is_relative_to(self.folder.resolve())]:
-            raise UsageError(f"{self.folder}: holds text that is to be cleaned ({inside[0]}); take another folder")
-        with RunFolder(self.folder).lock():
+        sources = self._sources()
+        self._check_places(sources)
+        with nullcontext() if is_remote(self.folder) else RunFolder(self.folder).lock(), self.engine.running():
             if (self.folder / CURATION).exists():
                 report = read_json(self.folder / CURATION)
                 self._compare(report.get("made_from", {}), sources)
-                shutil.rmtree(self._work, ignore_errors=True)
+                remove(self._work)
                 return report
             try:
                 self._begin(sources)
@@ -82,12 +89,50 @@ class Cleaning:
                     f"{self.folder}: cannot be written ({reason(error)}); make room, and run again to go on"
                 ) from None
 
+    def _sources(self) -> list[Source]:
+        """Return what is read: text, and of the rest that out of which a step takes text; say what is not.
+
+        Raises:
+            UsageError: there is nothing else, or a file was named.
+        """
+        found = find(self.texts, raw=True)
+        left = [source for source in found if markup_of(source) not in self._known]
+        named = {*map(place, self.texts)}
+        if refused := [source for source in left if len(left) == len(found) or source in named]:
+            markup = markup_of(refused[0])
+            assert markup is not None
+            step, preset = TAKEN_OUT[markup]
+            raise UsageError(
+                f"{refused[0]}: is in {markup}, and no step takes the text out; add {step} to the steps, or take "
+                f"--preset {preset}"
+            )
+        if left:
+            say(f"{left[0]}: not read, nor {len(left) - 1:,} more; no step takes text out of {markup_of(left[0])}")
+        return [source for source in found if markup_of(source) in self._known]
+
+    @property
+    def _known(self) -> set[str | None]:
+        """What texts may be written in."""
+        return {None, *(step.markup for step in self.curation.steps)}
+
+    def _check_places(self, sources: list[Source]) -> None:
+        """Check that the folder holds none of the text, and that all processes see it.
+
+        Raises:
+            UsageError: it is not so.
+        """
+        if inside := [source for source in sources if _is_within(source, self.folder)]:
+            raise UsageError(f"{self.folder}: holds text that is to be cleaned ({inside[0]}); take another folder")
+        if of_one_process(self.folder) and not self.engine.alone:
+            raise UsageError(f"{self.folder}: is seen by one process only; take --workers 1, or another place")
+
     @cached_property
     def _size(self) -> int | None:
         """Bytes of all text as stored, None where they are not known or not all read."""
-        sources = find(self.texts)
-        known = self.blocks is None and all(isinstance(source, Path) for source in sources)
-        return sum(Path(source).stat().st_size for source in sources) if known else None
+        sources = [source for source in find(self.texts, raw=True) if markup_of(source) in self._known]
+        files = [source for source in sources if not isinstance(source, str)]
+        known = self.blocks is None and len(files) == len(sources)
+        return sum(file.stat().st_size for file in files) if known else None
 
     @property
     def _work(self) -> Path:
@@ -103,8 +148,9 @@ class Cleaning:
             "kept": list(self.fields.kept),
             "compression": self.compression,
             "blocks": self.blocks,
-            "files": fingerprints([*files], self.workers),
-            "text": fingerprints(sources, self.workers),
+            "tokenizer": None if self.tokenizer is None else Tokenizer.load(self.tokenizer).hash(),
+            "files": fingerprints([*files], cores()),
+            "text": fingerprints(sources, cores()),
         }
 
     def _begin(self, sources: list[Source]) -> None:
@@ -115,7 +161,7 @@ class Cleaning:
         """
         if (self._work / IDENTITY).exists():
             self._compare(read_json(self._work / IDENTITY), sources)
-        elif others := sorted({path.name for path in self.folder.iterdir()} - {LOCK, WORK}):
+        elif others := sorted(_names(self.folder) - {LOCK, WORK}):
             raise UsageError(f"{self.folder}: is not empty ({others[0]}); write to a new folder")
         else:
             write_json(self._work / IDENTITY, self._identity(sources))
@@ -138,18 +184,29 @@ class Cleaning:
         report: Numbers = {}
         shards = 0
         for number in range(first, len(passes)):
-            current = Pass(self.curation, number, self._work, self.compression)
+            current = Pass(self.curation, number, self._work, self.compression, self.tokenizer)
             if self._done(number).exists():
                 done = read_json(self._done(number))
                 report, shards = done["report"], done["shards"]
             else:
-                items = _items(current, shards) if number else self._blocks(sources)
-                report, shards = self._pass(current, items, report)
+                blocks = ((shard, None) for shard in range(shards)) if number else self._blocks(sources)
+                report, shards = self._pass(current, blocks, report)
+                if not number:
+                    self._check_unchanged(sources)
                 write_json(self._done(number), {"report": report, "shards": shards})
-            shutil.rmtree(current.before.folder, ignore_errors=True)  # what this pass read
+            remove(current.before.folder)  # what this pass read
             if (place := passes[number][1]) is not None:
                 report = added(report, self._decide(current, place, shards))
         return self._finish(report, shards)
+
+    def _check_unchanged(self, sources: list[Source]) -> None:
+        """Check that the text is the same as in the beginning.
+
+        Raises:
+            GenusError: a file changed while it was read.
+        """
+        if why := changed(read_json(self._work / IDENTITY)["text"], sources):
+            raise GenusError(f"{self.folder}: was {why}; delete it, and run again when the text stays as it is")
 
     def _done(self, number: int) -> Path:
         """Return the file that says that a pass is complete: the report so far, and the number of shards."""
@@ -157,10 +214,11 @@ class Cleaning:
 
     def _pass(self, current: Pass, items: Iterable[Any], report: Numbers) -> tuple[Numbers, int]:
         """Make the shards that are not there, and return the sum of all numbers and the number of shards."""
-        current.shards.folder.mkdir(parents=True, exist_ok=True)
+        if not is_remote(self._work):
+            current.shards.folder.mkdir(parents=True, exist_ok=True)
         done: dict[int, Numbers] = {}
 
-        def missing() -> Iterator[tuple[int, TextBlock | None, int]]:
+        def missing() -> Iterator[tuple[int, TextBlock | None]]:
             for item in items:
                 there = current.shards.numbers(item[0])
                 done[item[0]] = there or {}
@@ -169,8 +227,8 @@ class Cleaning:
                     yield item
 
         pending: deque[Any] = deque()
-        for made in in_order(current.run, missing(), self.workers):
-            shard, block, _ = pending.popleft()
+        for made in self.engine.in_order(current.run, missing()):
+            shard, block = pending.popleft()
             done[shard] = made
             if self.progress is not None and block is not None:
                 self.progress(block.position, self._size)
@@ -178,18 +236,20 @@ class Cleaning:
             report = added(report, done[shard])
         return report, len(done)
 
-    def _blocks(self, sources: list[Source]) -> Iterator[tuple[int, TextBlock, int]]:
-        blocks = itertools.islice(read_blocks(sources, self.fields), self.blocks)
-        yield from ((shard, block, 0) for shard, block in enumerate(blocks))
+    def _blocks(self, sources: list[Source]) -> Iterator[tuple[int, TextBlock]]:
+        yield from enumerate(itertools.islice(read_blocks(sources, self.fields), self.blocks))
 
     def _decide(self, current: Pass, place: int, shards: int) -> Numbers:
         """Let a corpus filter decide, unless it has, and return what the report says of it."""
-        removed, facts = current.shards.folder / REMOVED, current.shards.folder / "facts.json"
+        facts = current.shards.folder / "facts.json"
         if not facts.exists():
             step = cast("CorpusFilter", self.curation.steps[place])
-            decision = step.decide(ShardKeys(current.shards, shards))
-            with replacing(removed) as work, work.open("wb") as file:
-                np.save(file, decision.removed, allow_pickle=False)
+            decision = step.decide(ShardKeys(current.shards, shards, self.engine))
+            end = 0
+            for shard in range(shards):
+                begin, end = end, end + int(current.shards.load(shard, "counts").sum())
+                if current.shards.derived(shard, REMOVED) is None:
+                    current.shards.write_array(shard, REMOVED, decision.removed[begin:end])
             write_json(facts, decision.facts)
         told = read_json(facts)
         return {"facts": {self.curation.names[place]: told}} if told else {}
@@ -206,24 +266,34 @@ class Cleaning:
                 for path in group:
                     with path.open("rb") as part:
                         shutil.copyfileobj(part, file)
-        whole = {"made_from": read_json(self._work / IDENTITY), **_complete(report), "files": files}
+        whole = {
+            "made_from": read_json(self._work / IDENTITY),
+            "hash": self.curation.hash(),
+            "contamination": [step.contamination for step in self.curation.steps if step.contamination],
+            **_complete(report),
+            "files": files,
+        }
         write_json(self.folder / CURATION, whole)
-        shutil.rmtree(self._work)
+        remove(self._work)
         return whole
+
+
+def _is_within(source: Source, folder: Path) -> bool:
+    if isinstance(source, str):
+        return False
+    if is_remote(source) or is_remote(folder):
+        return f"{source}/".startswith(f"{str(folder).rstrip('/')}/")
+    return source.resolve().is_relative_to(folder.resolve())
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
 
 
 def _complete(report: Numbers) -> Numbers:
     """Return a report with the numbers that are nought."""
     nothing = {"documents": 0, "bytes": 0}
     return {"read": nothing, "kept": nothing, "removed": {}, **report}
-
-
-def _items(current: Pass, shards: int) -> Iterator[tuple[int, None, int]]:
-    """Yield the shards of the pass before, and where the flags of their keys begin."""
-    begin = 0
-    for shard in range(shards):
-        yield shard, None, begin
-        begin += int(current.before.load(shard, "counts").sum())
 
 
 def _groups(parts: list[Path]) -> Iterator[list[Path]]:

@@ -18,6 +18,8 @@ from genus.examples import Sequence
 from genus.inference.engine import Inference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence as Several
+
     from torch import Tensor
 
     from genus.examples import Example
@@ -46,20 +48,32 @@ def fill_mask(
     max_length: int | None = None,
     engine: Inference | None = None,
 ) -> list[list[Completion]]:
-    """Return the `top` most probable tokens for every mask of a text, most probable first.
+    """Return the `top` most probable tokens for every mask of a text, most probable first; see `fill_masks`."""
+    return fill_masks(learner, tokenizer, [text], top, max_length, engine)[0]
+
+
+def fill_masks(
+    learner: Learner,
+    tokenizer: Tokenizer,
+    texts: Several[str],
+    top: int = 5,
+    max_length: int | None = None,
+    engine: Inference | None = None,
+) -> list[list[list[Completion]]]:
+    """Return for each text the `top` most probable tokens for every mask, most probable first.
 
     Args:
         learner: has a head of a masked or a permutation language model, or an auxiliary model that has one, such as
             ELECTRA's generator.
         tokenizer: the learner's own.
-        text: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`; the names of other special
+        texts: a mask is written as the tokenizer's mask token, `[MASK]`, `<mask>` or `___`; the names of other special
             tokens are treated as text.
         top: number of tokens per mask.
         max_length: the model's number of positions, None if it is unlimited.
-        engine: makes the forward pass; None: one in float32.
+        engine: makes the forward passes; None: one in float32.
 
     Raises:
-        UsageError: `top` is below 1; the text has no mask, or more tokens than the model has positions.
+        UsageError: `top` is below 1; a text has no mask, or more tokens than the model has positions.
         GenusError: the model has no such head.
     """
     if top < 1:
@@ -69,16 +83,16 @@ def fill_mask(
         raise GenusError(
             "this model has no masked-language-model head, nor a generator beside it; take a pretrained one"
         )
-    mask = tokenizer.pieces[tokenizer.vocabulary.mask]
-    text = BLANK.sub(lambda _: mask, text)
-    if mask not in text:
-        raise UsageError(f"{text!r} has no mask; write {mask} or ___ where a word is missing")
-    example = _example(predictor, tokenizer, text)
-    length = len(example.tokens.ids)
-    if max_length is not None and length > max_length:
-        raise UsageError(f"the text has {length} tokens, the model {max_length} positions; shorten it")
-    (logits_MV,) = (engine or Inference()).run([HiddenTokens.of(predictor, example, tokenizer.vocabulary.pad)])
-    chances_MV = _chances(logits_MV, tokenizer)
+    mask, pad = tokenizer.pieces[tokenizer.vocabulary.mask], tokenizer.vocabulary.pad
+    texts = [BLANK.sub(lambda _: mask, text) for text in texts]
+    hidden = [HiddenTokens.of(predictor, _example(predictor, tokenizer, text, max_length), pad) for text in texts]
+    found = (engine or Inference()).run(hidden)
+    return [_completions(tokenizer, text, logits, top) for text, logits in zip(texts, found, strict=True)]
+
+
+def _completions(tokenizer: Tokenizer, text: str, logits_MV: Tensor, top: int) -> list[list[Completion]]:
+    """Return the most probable tokens for each mask of a text."""
+    mask, chances_MV = tokenizer.pieces[tokenizer.vocabulary.mask], _chances(logits_MV, tokenizer)
     values, ids = chances_MV.topk(min(top, chances_MV.shape[-1]))
     return [
         [_completion(tokenizer, text, mask, place, i, p) for i, p in zip(best, chances, strict=True)]
@@ -86,11 +100,20 @@ def fill_mask(
     ]
 
 
-def _example(predictor: Predictor, tokenizer: Tokenizer, text: str) -> Example:
-    """Return the text with special tokens, of which every mask is predicted."""
+def _example(predictor: Predictor, tokenizer: Tokenizer, text: str, max_length: int | None) -> Example:
+    """Return the text with special tokens, of which every mask is predicted.
+
+    Raises:
+        UsageError: it has no mask, or more tokens than the model has positions.
+    """
     vocabulary = tokenizer.vocabulary
-    ids = np.array(tokenizer.encode([text], specials=(tokenizer.pieces[vocabulary.mask],))[0], np.int64)
+    mask = tokenizer.pieces[vocabulary.mask]
+    if mask not in text:
+        raise UsageError(f"{text!r} has no mask; write {mask} or ___ where a word is missing")
+    ids = np.array(tokenizer.encode([text], specials=(mask,))[0], np.int64)
     sequence = Sequence(*vocabulary.frame(ids))
+    if max_length is not None and len(sequence.ids) > max_length:
+        raise UsageError(f"the text has {len(sequence.ids)} tokens, the model {max_length} positions; shorten it")
     return predictor.hide(sequence, np.flatnonzero(sequence.ids == vocabulary.mask), vocabulary)
 
 

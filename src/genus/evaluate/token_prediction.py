@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
 
@@ -93,6 +93,8 @@ class Predictor:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HiddenTokens(Work):
     """A text of which tokens are predicted that `Predictor.hide` has hidden: the answer is their logits (M, V)."""
+
+    changes_batch: ClassVar[bool] = True
 
     example: Example
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +22,9 @@ class Work(ABC):
 
     What else is in a forward pass changes none of them.
     """
+
+    changes_batch: ClassVar[bool] = False
+    """Whether `prepared` may return another batch, so that works of other heads cannot share the pass."""
 
     learner: Learner
     head: str

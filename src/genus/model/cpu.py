@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genus.model.roles import linear_maps
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
@@ -42,6 +44,21 @@ def _default_library() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def lay_by_columns(network: nn.Module) -> None:
+    """Lay the weights of a network's layers out by columns in memory, for inference in float32; shapes and values stay.
+
+    Where PyTorch's default library multiplies, products of few rows then take 45 % (10 rows), 35 % (24) to 15 % (128)
+    less time, and those of 512 the same, for matrices of 384 x 1,536 (MKL, Intel Xeon). Weights that are laid out so
+    stay as they are, so that adapters go on sharing those of their base.
+    """
+    if torch.get_float32_matmul_precision() != "highest":
+        return
+    for _, _, part in linear_maps(network):
+        weight = part.get_parameter("weight")
+        if weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.t().is_contiguous():
+            weight.data = weight.data.t().contiguous().t()
 
 
 FEW_ROWS, BLOCK = 4, 64

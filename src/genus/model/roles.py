@@ -38,6 +38,14 @@ def linear_maps(network: nn.Module) -> Iterator[tuple[str, MapRole, nn.Linear]]:
             yield name, OF_ATTENTION[steps[-1]], module
 
 
+def reads_tokens(name: str, role: MapRole) -> bool:
+    """Return whether a map of `linear_maps` is given the tokens of the batch (T, H) in their order.
+
+    An LSTM's are given the tokens in time-major order, the map of distances has no tokens.
+    """
+    return role != "recurrent" and name.rpartition(".")[2] != "relative"
+
+
 def sublayers(network: nn.Module) -> Iterator[tuple[str, ResidualBranch]]:
     """Yield name and module of each sub-layer on a residual connection, each once."""
     for name, module in network.named_modules():

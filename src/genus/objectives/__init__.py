@@ -262,7 +262,7 @@ class Learner(nn.Module):
         Args:
             batch: the batch.
             rounded: let heads compute in autocast's dtype too, as of a vocabulary; outputs are in float32 even so.
-            given: what the network reads beside the batch, such as a key-value cache.
+            given: what the network reads beside the batch, such as a key-value cache; or `states`, if they are known.
         """
         step: Step = self(batch, ask="rounded" if rounded else "precise", **given)
         return step.outputs
@@ -279,10 +279,7 @@ class Learner(nn.Module):
         return None
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load a state dict in place of all parameters and buffers; a shared tensor has the first of its names.
-
-        Shared tensors stay shared. Works for a learner that was built on the device `meta`.
-        """
+        """Load a state dict, by the first names of tensors: shared ones stay shared, those on `meta` become real."""
         names = self.first_names()
         own = {name: nn.Parameter(tensors[name]) for name, _ in self.named_parameters()}
         self.load_state_dict({name: own.get(first, tensors[first]) for name, first in names.items()}, assign=True)
@@ -300,7 +297,8 @@ class Learner(nn.Module):
         learning = [*self._learning(batch).values()]
         layers: dict[str, Any] = {"layers": True} if any(head.reads_layers for head in learning) else {}
         if ask is not None:
-            return self._answer(self.network(batch, **given, **layers), batch, rounded=ask == "rounded")
+            found = given.pop("states", None) or self.network(batch, **given, **layers)
+            return self._answer(found, batch, rounded=ask == "rounded")
         sums: Sums = {}
         for head in learning:
             batch, early = head.prepare(self.network, batch)
@@ -361,7 +359,7 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 def device_of(learner: Learner) -> torch.device:
     """Return the device of the learner's parameters and buffers."""
-    return next(tensor.device for tensor in (*learner.parameters(), *learner.buffers()))
+    return next(each.device for tensors in (learner.parameters(), learner.buffers()) for each in tensors)
 
 
 @contextmanager

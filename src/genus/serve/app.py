@@ -66,8 +66,9 @@ def application(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(service, loaded))
+        loading, returning = asyncio.create_task(_load(service, loaded)), asyncio.create_task(service.return_memory())
         yield
+        returning.cancel()
         await service.drained()
         models.closed = True
         await loading

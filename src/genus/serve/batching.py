@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from genus.adapt.mixture import Mixture
 from genus.inference.engine import TOKENS_AT_ONCE, Inference, row_of
 from genus.serve.ticket import Refused, Ticket, busy, current
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from genus.inference import Work
+    from genus.objectives import Learner
     from genus.serve.limits import Limits
 
 T = TypeVar("T")
@@ -54,7 +56,7 @@ class Batching(Inference):
     """Answers works of all threads in one thread of its own: as many at once as there are, up to so many tokens.
 
     The oldest work decides of which head and of which length a pass is, and all that fit join it. Nothing is waited
-    for: while a pass is computed, the next one collects.
+    for: while a pass is computed, the next one collects. Adapters on one base share a `Batching`, and its passes.
     """
 
     def __init__(self, limits: Limits, lock: AbstractContextManager[Any], precision: str = "float32") -> None:
@@ -66,7 +68,7 @@ class Batching(Inference):
             precision: dtype of forward passes, as in `Run.precision`.
         """
         super().__init__(precision)
-        self.limits, self.lock = limits, lock
+        self.limits, self.lock, self.users = limits, lock, 1
         self.queue, self.ready = Queue(), threading.Condition()
         self.watch: Watch = lambda works, tokens, seconds: None
         """Told of each pass."""
@@ -136,6 +138,26 @@ class Batching(Inference):
             self.queue.tokens += tokens
             self.ready.notify()
 
+    def join(self, first: Learner, learner: Learner) -> bool:
+        """Take the works of a further learner; return whether they can share passes with those of the first."""
+        with self.ready:
+            mixture = self.mixtures[0] if self.mixtures else Mixture(first)
+            if self.closed or not mixture.add(learner):
+                return False
+            self.mixtures = [mixture]
+            self.users += 1
+            return True
+
+    def leave(self, learner: Learner) -> None:
+        """Forget a learner, of which no work waits; the last one closes."""
+        with self.ready:
+            for mixture in self.mixtures:
+                mixture.remove(learner)
+            self.users -= 1
+            left = self.users
+        if not left:
+            self.close()
+
     def close(self) -> None:
         """Answer what waits, then end."""
         with self.ready:
@@ -164,7 +186,7 @@ class Batching(Inference):
         for one in self.queue.works:
             if not one.ticket.wanted:
                 self.queue.tokens -= one.tokens
-            elif not chosen or (_alike(one, chosen[0]) and tokens + one.tokens <= chosen[0].most):
+            elif not chosen or (self._alike(one, chosen[0]) and tokens + one.tokens <= chosen[0].most):
                 chosen.append(one)
                 tokens += one.tokens
                 self.queue.tokens -= one.tokens
@@ -195,10 +217,8 @@ class Batching(Inference):
             return [compute()]
         return self.forward([one.work for one in chosen if one.work is not None])
 
-
-def _alike(one: Waiting, first: Waiting) -> bool:
-    """Return whether two works may share a pass."""
-    if one.work is None or first.work is None:
-        return False
-    same = one.work.learner is first.work.learner and one.work.head == first.work.head
-    return same and row_of(one.longest) == row_of(first.longest)
+    def _alike(self, one: Waiting, first: Waiting) -> bool:
+        """Return whether two works may share a pass."""
+        if one.work is None or first.work is None:
+            return False
+        return self.shared(one.work) == self.shared(first.work) and row_of(one.longest) == row_of(first.longest)

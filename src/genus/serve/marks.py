@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from genus.evaluate.tags import LENIENT, entities, of_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from genus.objectives.supervised import FineTuned
     from genus.tasks.answer import Answer
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -32,6 +33,27 @@ class Mark:
 def words(text: str) -> list[tuple[int, int]]:
     """Return the characters [start, end) of each word: a run of letters and digits, or a single other character."""
     return [match.span() for match in WORD.finditer(text)]
+
+
+def of_texts(
+    texts: Sequence[str], objective: FineTuned, ask: Callable[[list[tuple[str, ...]]], list[Answer]]
+) -> list[list[Mark]]:
+    """Return the marks of each text.
+
+    Args:
+        texts: whole; a model of words is asked of their words, and not of texts that have none.
+        objective: what the model was fine-tuned for.
+        ask: gives the model's answers to texts, or to lists of words.
+    """
+    if not objective.of_words:
+        return [of_spans(*both) for both in zip(texts, ask([(text,) for text in texts]), strict=True)]
+    places = [words(text) for text in texts]
+    rows = [tuple(text[slice(*place)] for place in own) for text, own in zip(texts, places, strict=True)]
+    answers = iter(ask([row for row in rows if row]) if any(rows) else [])
+    return [
+        of_words(text, own, next(answers), objective.classes) if own else []
+        for text, own in zip(texts, places, strict=True)
+    ]
 
 
 def of_spans(text: str, answer: Answer) -> list[Mark]:

@@ -82,7 +82,7 @@ class Models:
     def waiting_tokens(self) -> int:
         """Tokens that wait for a forward pass."""
         loaded = [slot.served for slot in self.slots.values()]
-        return sum(one.inference.queue.tokens for one in loaded if one is not None)
+        return sum(queue.tokens for queue in {one.inference.queue for one in loaded if one is not None})
 
     @property
     def names(self) -> list[str]:
@@ -185,12 +185,12 @@ class Models:
         return self.slots[name]
 
     def _load(self, source: Source) -> Served:
-        """Load a model; an adapter shares the weights of its base where that is loaded."""
+        """Load a model; an adapter shares the weights of its base, and forward passes, where that is loaded."""
         where = base_of(source.folder, source.base)
         loaded = {slot.source.folder.resolve(): slot.served for slot in self.slots.values()}
         base = None if where is None else loaded.get(where.resolve())
         model = load(source.folder, where, source=None if base is None else base.model)
-        made = Served(source.name, model, self.limits, self.run, self.passes)
+        made = Served(source.name, model, self.limits, self.run, self.passes, base)
         made.inference.watch = self.watch
         return made
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,10 +18,11 @@ import uvicorn
 from genus.errors import GenusError
 from genus.processes import cores, share_arenas
 from genus.serve.app import Loaded, application, told_in_the_log
+from genus.serve.core_groups import Group, told
 from genus.serve.models import Models, Source, check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fastapi import FastAPI
 
@@ -44,7 +45,11 @@ class Serving:
     workers: int = 1
     origins: tuple[str, ...] = ()
     threads: int = field(default_factory=cores)
-    """Of each worker."""
+    """Of each worker that has no group of cores."""
+    groups: tuple[Group, ...] = ()
+    """The cores that each worker runs on alone, with a thread for each; none: the system places them."""
+    group: Group = ()
+    """Those of this worker."""
 
     def __post_init__(self) -> None:
         """Check the names of the models.
@@ -58,6 +63,12 @@ class Serving:
     def patience(self) -> int:
         """Seconds in which requests are answered once the server ends."""
         return int(self.limits.seconds) + 1
+
+    def for_worker(self, number: int) -> Serving:
+        """Return what worker `number` does, on its cores."""
+        if not self.groups:
+            return self
+        return replace(self, threads=len(self.groups[number]), group=self.groups[number])
 
     def application(self, loaded: Loaded = told_in_the_log) -> FastAPI:
         """Return the application of this process."""
@@ -81,9 +92,11 @@ def serve(serving: Serving, host: str, port: int) -> None:
         KeyboardInterrupt: Ctrl-C ended it.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with listen(host, port) as listening:
+    with ending_well(), listen(host, port) as listening:
         name = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         print(f"http://{name}:{listening.getsockname()[1]}", flush=True)
+        if serving.groups:
+            print(f"{serving.workers} workers on cores {told(serving.groups)}", flush=True)
         if serving.workers == 1:
             answer(serving, listening)
             return
@@ -121,24 +134,24 @@ def answer(serving: Serving, listening: socket.socket, ready: Loaded = lambda er
         timeout_graceful_shutdown=serving.patience,
     )
     server = uvicorn.Server(config)
-    with _ended_well(server):
+
+    def end() -> None:
+        server.should_exit = True  # it starts, and ends as it ends later
+
+    with ending_well(end):
         server.run(sockets=[listening])
     if failed:
         raise failed[0]
 
 
 @contextmanager
-def _ended_well(server: uvicorn.Server) -> Iterator[None]:
-    """Context manager: SIGTERM ends the process with exit code 0; before the server takes signals, at once.
+def ending_well(end: Callable[[], None] = sys.exit) -> Iterator[None]:
+    """Context manager: SIGTERM calls a function, by default to end the process at once with exit code 0.
 
-    When a server has ended, uvicorn raises its signal again, which would kill the process.
+    So it is until uvicorn takes signals. When a server has ended, uvicorn raises its signal again, which would kill the
+    process.
     """
-
-    def end(number: int, frame: object) -> None:
-        if not server.should_exit:
-            sys.exit(0)
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: end())
     try:
         yield
     finally:

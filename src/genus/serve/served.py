@@ -11,23 +11,33 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
-from genus.errors import GenusError, UsageError, heard
-from genus.evaluate.fill import BLANK, Completion, fill_mask
+from genus.errors import GenusError, UsageError, heard, say
+from genus.evaluate.fill import BLANK, Completion, fill_masks
 from genus.evaluate.likelihood import Likelihood, log_likelihoods
 from genus.evaluate.token_prediction import Predictor
 from genus.generate.reader import writing
 from genus.objectives.supervised.multi_label import chances
 from genus.serve import marks
-from genus.serve.batching import Batching
+from genus.serve.placing import batching_of, place
 from genus.serve.ticket import Refused, Ticket, current
-from genus.serve.tokenwise import STATES, EveryToken, TermWeights, Text, encoded, with_states, with_terms, works
+from genus.serve.tokenwise import (
+    STATES,
+    EveryToken,
+    TermWeights,
+    Text,
+    encoded,
+    to_embed,
+    unit,
+    with_states,
+    with_terms,
+    works,
+)
 from genus.serve.writing import Writer
 from genus.tasks import task_of
-from genus.tasks.answer import outputs
+from genus.tasks.answer import answers, outputs
 from genus.tasks.dataset import LabeledRow
 from genus.tasks.embed import as_embedder, embedder_of, prompt_of
 from genus.tasks.predict import asked, objective_of, predict
-from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     import threading
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
     from genus.generate import Piece
     from genus.objectives import Learner
     from genus.objectives.supervised import FineTuned
+    from genus.serve.batching import Batching
     from genus.serve.limits import Limits
     from genus.serve.writing import Wish
     from genus.tasks import Task
@@ -59,7 +70,15 @@ LABEL = "LABEL_0"
 class Served:
     """A loaded model that answers."""
 
-    def __init__(self, name: str, model: LoadedModel, limits: Limits, run: Run, lock: threading.Lock) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: LoadedModel,
+        limits: Limits,
+        run: Run,
+        lock: threading.Lock,
+        beside: Served | None = None,
+    ) -> None:
         """Take a model to its device.
 
         Args:
@@ -68,10 +87,11 @@ class Served:
             limits: of its queue and its passes.
             run: device and precision.
             lock: held by each forward pass, so that the passes of several models do not take each other's cores.
+            beside: the base of an adapter, whose forward passes it shares if both can be mixed.
         """
         self.name, self.model, self.limits, self.run, self.lock = name, model, limits, run, lock
-        self.model.learner.eval().to(device_of_run(run))
-        self.inference = Batching(limits, lock, run.precision)
+        place(model.learner, run, adapted=model.recipe.finetuning.adaptation is not None)
+        self.inference: Batching = batching_of(model.learner, limits, run, lock, beside)
         self.writer = Writer(model, limits, run.precision, lock)
 
     def warm(self) -> None:
@@ -87,7 +107,7 @@ class Served:
     def close(self) -> None:
         """Answer what waits, and end."""
         self.writer.close()
-        self.inference.close()
+        self.inference.leave(self.model.learner)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -226,7 +246,7 @@ class Served:
             UsageError: it has no such prompt or token, or not so many dimensions.
         """
         model = self._embedder(texts)
-        rows = encoded(model, texts, embedder_of(model).name, prompt_of(model, prompt))
+        rows = to_embed(model, texts, embedder_of(model).name, prompt_of(model, prompt))
         found = outputs(model.learner, model.recipe.model, rows, self.inference, texts=False).values
         if dimensions is not None and not 1 <= dimensions <= found.shape[1]:
             raise UsageError(f"dimensions: expected 1 to {found.shape[1]}, got {dimensions}")
@@ -241,7 +261,7 @@ class Served:
             UsageError: it has no such prompt or token.
         """
         model = self._embedder(texts)
-        rows = encoded(model, texts, STATES, prompt_of(model, prompt))
+        rows = to_embed(model, texts, STATES, prompt_of(model, prompt))
         self.bear(int(rows.lengths.sum()) * model.recipe.model.width * NUMBER)
         return self.inference.run(works(EveryToken, self.states, rows))
 
@@ -256,7 +276,7 @@ class Served:
         if self.terms is None:
             raise Refused(404, f"model {self.name!r} weighs no terms: it has no masked language model")
         learner, target = self.terms
-        rows = encoded(model, texts, target, prompt_of(model, prompt))
+        rows = to_embed(model, texts, target, prompt_of(model, prompt))
         found = np.stack(self.inference.run(works(TermWeights, learner, rows), SPLADE_TOKENS))
         self.bear(int(np.count_nonzero(found)) * 2 * NUMBER)
         return found[:, : rows.vocabulary.size]
@@ -278,6 +298,22 @@ class Served:
         self.need(*abilities)
         self._take_alike(texts)
         return predict(self.model, texts, engine=self.inference)
+
+    def predict_ids(self, texts: Sequence[Sequence[int]], *abilities: Ability) -> list[Answer]:
+        """Return the answer of the model's head for each text, of which the ids of its tokens are given.
+
+        Raises:
+            Refused: the model cannot do one of `abilities`, or the request is too large.
+            UsageError: it has no such token.
+        """
+        self.need(*abilities)
+        self.take(texts)
+        assert self.objective is not None
+        rows = encoded(self.model, texts, self.objective.name, repeated=bool(self.objective.adds))
+        for warning in rows.warnings:
+            say(f"texts: {warning}")
+        found = outputs(self.model.learner, self.model.recipe.model, rows, self.inference)
+        return answers(self.objective, rows, found)
 
     def scores(self, texts: Sequence[tuple[str, ...]], *, raw: bool = False) -> list[dict[str, float]]:
         """Return for each text or pair the probability of each label, or its logit; of a regression the number.
@@ -312,8 +348,8 @@ class Served:
         numbers = self.objective is not None and not self.objective.classes
         return [float(one) for one in chances(np.array(last))] if numbers and not raw else last
 
-    def tag(self, text: str) -> list[marks.Mark]:
-        """Return the entities of a text, as characters of it.
+    def tags(self, texts: Sequence[str]) -> list[list[marks.Mark]]:
+        """Return the entities of each text, as characters of it.
 
         A model of words gets the text's words, which are runs of letters and digits, and single other characters.
 
@@ -321,26 +357,23 @@ class Served:
             Refused: the model does not tag, or the request is too large.
         """
         self.need("tag")
+        self.take(texts)
         assert self.objective is not None
-        if not self.objective.of_words:
-            (answer,) = self.predict([(text,)], "tag")
-            return marks.of_spans(text, answer)
-        if not (places := marks.words(text)):
-            return []
-        (answer,) = self.predict([tuple(text[slice(*place)] for place in places)], "tag")
-        return marks.of_words(text, places, answer, self.objective.classes)
+        return marks.of_texts(texts, self.objective, lambda rows: predict(self.model, rows, engine=self.inference))
 
-    def fill(self, text: str, top: int = 5) -> list[list[Completion]]:
-        """Return the most probable tokens for each mask of a text.
+    def fills(self, texts: Sequence[str], top: int = 5) -> list[list[list[Completion]]]:
+        """Return the most probable tokens for each mask of each text.
 
         Raises:
             Refused: the model fills no masks, or the answer is too large: each token has the whole text.
-            UsageError: the text has no mask, or is too long.
+            UsageError: a text has no mask, or is too long.
         """
         self.need("fill")
+        self.take(texts)
         mask = self.tokenizer.pieces[self.tokenizer.vocabulary.mask]
-        self.bear(BLANK.sub(lambda _: mask, text).count(mask) * top * (len(text) + 2 * NUMBER))
-        return fill_mask(self.model.learner, self.tokenizer, text, top, self.longest, self.inference)
+        sizes = [BLANK.sub(lambda _: mask, text).count(mask) * (len(text) + 2 * NUMBER) for text in texts]
+        self.bear(top * sum(sizes))
+        return fill_masks(self.model.learner, self.tokenizer, texts, top, self.longest, self.inference)
 
     def write(self, wish: Wish) -> Iterator[Piece]:
         """Yield the pieces of texts as they are written, after a prompt or for a source; see `Writer.write`.
@@ -360,11 +393,5 @@ class Served:
         """
         self.need("likelihood")
         self.take(texts)
-        learner, precision = self.model.learner, self.run.precision
-        return log_likelihoods(learner, self.tokenizer, texts, self.longest, precision, engine=self.inference)
-
-
-def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors of the length 1; the vector 0 stays."""
-    lengths = np.linalg.norm(vectors_NE, axis=1, keepdims=True)
-    return np.asarray(vectors_NE / np.where(lengths == 0, 1, lengths), np.float32)
+        asked = self.model.learner, self.tokenizer, texts, self.longest, self.run.precision
+        return log_likelihoods(*asked, engine=self.inference)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from genus.errors import heard
+from genus.processes import return_memory
 from genus.serve.ticket import Refused, Ticket, busy, current
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from genus.serve.served import Served
 
 T = TypeVar("T")
+RETURNED = 3.0
+"""Seconds after which freed memory is returned, where requests have come; for 90 MB that takes 5 ms."""
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """Half of a character beyond the first 65,536, as JSON may write it."""
 
@@ -55,6 +58,8 @@ class Service:
     def __init__(self, models: Models, limits: Limits) -> None:
         self.models, self.limits = models, limits
         self.pool = ThreadPoolExecutor(limits.requests, thread_name_prefix="genus-request")
+        self.taken = 0
+        """Requests so far."""
         self.working = 0
         """Requests that are worked on."""
         self.tokens = 0
@@ -167,6 +172,7 @@ class Service:
         if self.working >= self.limits.requests:
             raise busy(f"{self.working:,} requests are worked on")
         self.working += 1
+        self.taken += 1
 
     def _do(self, ticket: Ticket, model: str | None, ask: Callable[[Served], T]) -> Done[T]:
         token = current.set(ticket)
@@ -177,6 +183,19 @@ class Service:
                 return Done(value, served.name, notices, ticket.tokens)
         finally:
             current.reset(token)
+
+    async def return_memory(self) -> None:
+        """Return freed memory to the system, now and then while requests come, until it is cancelled.
+
+        Commands keep what they free (`genus.model.cpu.disable_malloc_trim`), as the next step needs it again. A server
+        would keep for ever what its largest requests needed at the same time, and what lies between.
+        """
+        before = 0
+        while True:
+            await asyncio.sleep(RETURNED)
+            if self.taken != before:
+                before = self.taken
+                await asyncio.to_thread(return_memory)
 
     async def drained(self) -> None:
         """Wait until no request is worked on; none is taken any more."""

@@ -20,16 +20,18 @@ from genus.tasks.embed import embedder_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from genus.serve.served import Ability, Served
+    from genus.tasks.answer import Answer
 
-Texts = Mapping[str, "NDArray[np.object_]"]
-"""The inputs of a request by name, (N,) or (N, K)."""
+Inputs = Mapping[str, "NDArray[Any]"]
+"""The inputs of a request by name: texts (N,) or (N, K), or whole numbers (N, L)."""
 Values = dict[str, "Sequence[Any] | NDArray[Any]"]
 """Values of outputs by name."""
 SINGLE, PAIR = Tensor("text", TEXT), Tensor("text_pair", TEXT)
+IDS, MASK = (Tensor(name, "INT64", (-1, -1), {"optional": True}) for name in ("input_ids", "attention_mask"))
+"""What stands in the place of single texts: the ids of their tokens, and 1 for each that is no padding."""
 QUESTION, CONTEXT, CHOICES = Tensor("question", TEXT), Tensor("context", TEXT), Tensor("choices", TEXT, (-1, -1))
 
 
@@ -61,12 +63,16 @@ class Asking(ABC):
         """Return the inputs; here single texts."""
         return [SINGLE]
 
+    def tokens(self, served: Served) -> list[Tensor]:
+        """Return the inputs that may stand in the place of the texts; here none."""
+        return []
+
     @abstractmethod
     def outputs(self, served: Served) -> list[Tensor]:
         """Return the outputs."""
 
     @abstractmethod
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return the values of all outputs."""
 
 
@@ -80,6 +86,17 @@ class Rows(Asking):
         either = [] if number == 1 else [Tensor(PAIR.name, TEXT, parameters={"optional": True})]
         return [SINGLE, PAIR] if number == 2 else [SINGLE, *either]
 
+    def tokens(self, served: Served) -> list[Tensor]:
+        """Return the ids of single texts and their mask; pairs have none."""
+        assert served.objective is not None
+        return [] if served.objective.texts == 2 else [IDS, MASK]
+
+    def predicted(self, served: Served, given: Inputs) -> list[Answer]:
+        """Return what the model predicts of the texts, or of the ids of their tokens."""
+        if IDS.name in given:
+            return served.predict_ids(_ids(given), self.ability)
+        return served.predict(_rows(given, "text", "text_pair"), self.ability)
+
 
 class Labels(Rows):
     """The label of each text, and the probability of each label."""
@@ -92,9 +109,9 @@ class Labels(Rows):
         names = [*served.objective.classes]
         return [Tensor("label", TEXT), Tensor("scores", "FP32", (-1, len(names)), {"labels": names})]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return labels and probabilities."""
-        found = served.predict(_rows(given, "text", "text_pair"), self.ability)
+        found = self.predicted(served, given)
         labels = [one.predicted if isinstance(one.predicted, str) else _json(one.predicted) for one in found]
         return {"label": labels, "scores": [[*_named(one.scores).values()] for one in found]}
 
@@ -108,10 +125,9 @@ class Numbers(Rows):
         """Return the number."""
         return [Tensor("value", "FP32")]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return the numbers."""
-        found = served.predict(_rows(given, "text", "text_pair"), self.ability)
-        return {"value": [one.predicted for one in found]}
+        return {"value": [one.predicted for one in self.predicted(served, given)]}
 
 
 class Entities(Asking):
@@ -123,11 +139,9 @@ class Entities(Asking):
         """Return a list in JSON for each text."""
         return [Tensor("entities", TEXT)]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return entities with the characters [start, end) that they are."""
-        texts = given["text"].tolist()
-        served.take(texts)
-        return {"entities": [_json([asdict(one) for one in served.tag(text)]) for text in texts]}
+        return {"entities": [_json([*map(asdict, found)]) for found in served.tags(given["text"].tolist())]}
 
 
 class Spans(Asking):
@@ -144,7 +158,7 @@ class Spans(Asking):
         numbers = {"start": "INT64", "end": "INT64", "score": "FP32", "probability": "FP32"}
         return [Tensor("answer", TEXT), *(Tensor(name, datatype) for name, datatype in numbers.items())]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return answers and where they are."""
         found = served.predict(_rows(given, "question", "context"), self.ability)
         names = ("start", "end", "score", "probability")
@@ -165,7 +179,7 @@ class Choosing(Asking):
         """Return the number, from 0, and the probability of each choice."""
         return [Tensor("choice", "INT64"), Tensor("scores", "FP32", (-1, -1))]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return choices and probabilities."""
         questions, choices = given["question"].tolist(), given["choices"].tolist()
         if given["choices"].shape[1] < 2:
@@ -181,6 +195,10 @@ class Vectors(Asking):
 
     ability = "embed"
 
+    def tokens(self, served: Served) -> list[Tensor]:
+        """Return the ids of the texts' tokens, and their mask."""
+        return [IDS, MASK]
+
     def outputs(self, served: Served) -> list[Tensor]:
         """Return the vectors (N, E)."""
         assert served.embedder is not None
@@ -188,10 +206,11 @@ class Vectors(Asking):
         size = served.embedder.recipe.model.width if projection is None else projection.size
         return [Tensor("embedding", "FP32", (-1, size))]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return the vectors."""
         chosen = {"prompt": options.prompt, "dimensions": options.dimensions, "normalize": options.normalize}
-        return {"embedding": served.embed(given["text"].tolist(), **cast("dict[str, Any]", chosen))}
+        texts = _ids(given) if IDS.name in given else given["text"].tolist()
+        return {"embedding": served.embed(texts, **cast("dict[str, Any]", chosen))}
 
 
 class Completions(Asking):
@@ -203,11 +222,9 @@ class Completions(Asking):
         """Return a list in JSON for each text, of which each mask has a list."""
         return [Tensor("completions", TEXT)]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return the tokens with their probabilities."""
-        texts = given["text"].tolist()
-        served.take(texts)
-        found = [served.fill(text, options.top) for text in texts]
+        found = served.fills(given["text"].tolist(), options.top)
         return {"completions": [_json([[asdict(one) for one in mask] for mask in masks]) for masks in found]}
 
 
@@ -220,7 +237,7 @@ class Likelihoods(Asking):
         """Return both."""
         return [Tensor("likelihood", "FP64"), Tensor("tokens", "INT64")]
 
-    def answer(self, served: Served, given: Texts, options: Options) -> Values:
+    def answer(self, served: Served, given: Inputs, options: Options) -> Values:
         """Return both."""
         found = served.likelihood(given["text"].tolist())
         return {"likelihood": [one.nats for one in found], "tokens": [one.tokens for one in found]}
@@ -247,9 +264,8 @@ def askings(served: Served) -> list[Asking]:
 
 def interface(served: Served) -> dict[str, Any]:
     """Return the inputs and outputs of a model for its metadata."""
-    able = askings(served)
-    outputs = [one for asking in able for one in asking.outputs(served)]
-    return {"inputs": [one.told() for one in able[0].inputs(served)], "outputs": [one.told() for one in outputs]}
+    outputs = [one for asking in askings(served) for one in asking.outputs(served)]
+    return {"inputs": [one.told() for one in _inputs(served)], "outputs": [one.told() for one in outputs]}
 
 
 def chosen(served: Served, names: Sequence[str] | None) -> list[tuple[Asking, list[Tensor]]]:
@@ -269,14 +285,28 @@ def inputs_of(served: Served, asked: Iterable[Asking], given: Sequence[str]) -> 
     """Return a model's inputs by name, of which those are given that are needed.
 
     Raises:
-        UsageError: one is missing, given twice, or none of the model's.
+        UsageError: one is missing, given twice, or none of the model's; texts are given, and the ids of their tokens.
     """
-    known = {one.name: one for one in askings(served)[0].inputs(served)}
-    _check_names(given, [*known], f"model {served.name!r}: input")
-    for one in (each for asking in asked for each in asking.inputs(served)):
-        if one.name not in given and not one.parameters.get("optional"):
-            raise UsageError(f"model {served.name!r}: input {one.name!r} is missing")
+    where = f"model {served.name!r}: input"
+    known = {one.name: one for one in _inputs(served)}
+    _check_names(given, [*known], where)
+    if IDS.name in given and SINGLE.name in given:
+        raise UsageError(f"{where} {IDS.name!r}: stands in the place of {SINGLE.name!r}; give one of them")
+    if MASK.name in given and IDS.name not in given:
+        raise UsageError(f"{where} {IDS.name!r} is missing, of which {MASK.name!r} tells the padding")
+    for asking in asked:
+        there = {*given} | ({SINGLE.name} if IDS.name in given and asking.tokens(served) else set())
+        for one in asking.inputs(served):
+            if one.name not in there and not one.parameters.get("optional"):
+                raise UsageError(f"{where} {one.name!r} is missing")
     return known
+
+
+def _inputs(served: Served) -> list[Tensor]:
+    """Return the inputs of a model: those of its usual ability, and what may stand in their place for any."""
+    able = askings(served)
+    instead = next((found for each in able if (found := each.tokens(served))), [])
+    return [*able[0].inputs(served), *instead]
 
 
 def _check_names(given: Sequence[str], known: list[str], what: str) -> None:
@@ -291,7 +321,19 @@ def _names(tensors: Iterable[Tensor]) -> set[str]:
     return {one.name for one in tensors}
 
 
-def _rows(given: Texts, *names: str) -> list[tuple[str, ...]]:
+def _ids(given: Inputs) -> list[list[int]]:
+    """Return the ids of each text, but for those that the mask leaves out as padding."""
+    ids, mask = given[IDS.name], given.get(MASK.name)
+    if mask is None:
+        return cast("list[list[int]]", ids.tolist())
+    if mask.shape != ids.shape:
+        raise UsageError(
+            f"input {MASK.name!r}: expected the shape of {IDS.name!r}, {[*ids.shape]}, got {[*mask.shape]}"
+        )
+    return [row[kept].tolist() for row, kept in zip(ids, mask != 0, strict=True)]
+
+
+def _rows(given: Inputs, *names: str) -> list[tuple[str, ...]]:
     """Return the rows of those inputs that are given."""
     return [*zip(*(given[name].tolist() for name in names if name in given), strict=True)]
 

@@ -29,6 +29,7 @@ TEXT = "BYTES"
 """The type of texts."""
 NUMBERS = {"INT64": "<i8", "FP32": "<f4", "FP64": "<f8"}
 """The types of numbers that are answered, as NumPy knows them."""
+INTEGER = np.dtype(NUMBERS["INT64"])
 BINARY_SIZE = "binary_data_size"
 """The parameter of a tensor that is binary data: its bytes."""
 LENGTH = struct.Struct("<I")
@@ -98,8 +99,8 @@ def check_parameters(parameters: dict[str, Any], where: str) -> None:
             raise UsageError(f"{where}: this server has no {name}; leave it out")
 
 
-def texts(given: Given, expected: Tensor, binary: bytes | None) -> NDArray[np.object_]:
-    """Return the texts of an input in its shape; a column of texts (N, 1) is (N,).
+def read(given: Given, expected: Tensor, binary: bytes | None) -> NDArray[Any]:
+    """Return the texts, or the whole numbers, of an input in its shape; a column (N, 1) of what has one axis is (N,).
 
     Args:
         given: the input.
@@ -107,7 +108,7 @@ def texts(given: Given, expected: Tensor, binary: bytes | None) -> NDArray[np.ob
         binary: its binary data; None: its data are in the JSON.
 
     Raises:
-        UsageError: another type, rank or number of elements; an element that is no text.
+        UsageError: another type, rank or number of elements; an element that is no text, or no number.
     """
     where = f"input {shown(given.name)}"
     if given.datatype != expected.datatype:
@@ -116,13 +117,28 @@ def texts(given: Given, expected: Tensor, binary: bytes | None) -> NDArray[np.ob
     shape = given.shape[:1] if rank == 1 and given.shape[1:] == [1] else given.shape
     if len(shape) != rank:
         raise UsageError(f"{where}: expected the shape {list(expected.shape)}, got {shown(given.shape)}")
-    elements = _of_json(given, where) if binary is None else _of_binary(binary, where)
+    elements = (_texts if given.datatype == TEXT else _numbers)(given, binary, where)
     if len(elements) != math.prod(given.shape):
         raise UsageError(f"{where}: the shape {shown(given.shape)} does not have {len(elements):,} elements")
-    return np.array(elements, object).reshape(shape)
+    return elements.reshape(shape)
 
 
-def _of_json(given: Given, where: str) -> list[str]:
+def _texts(given: Given, binary: bytes | None, where: str) -> NDArray[np.object_]:
+    return np.array(_of_json(given, str, "texts", where) if binary is None else _of_binary(binary, where), object)
+
+
+def _numbers(given: Given, binary: bytes | None, where: str) -> NDArray[np.int64]:
+    if binary is None:
+        try:
+            return np.array(_of_json(given, int, "whole numbers", where), np.int64)
+        except OverflowError:
+            raise UsageError(f"{where}: a number has more than 64 bits") from None
+    if len(binary) % INTEGER.itemsize:
+        raise UsageError(f"{where}: {len(binary):,} bytes of binary data are no numbers of {INTEGER.itemsize} each")
+    return np.frombuffer(binary, INTEGER)
+
+
+def _of_json(given: Given, kind: type, name: str, where: str) -> list[Any]:
     """Return the elements of a flat list, or of one that is nested as the shape is."""
     data = given.data or []
     for size in given.shape[1:]:
@@ -132,8 +148,8 @@ def _of_json(given: Given, where: str) -> list[str]:
             raise UsageError(f"{where}: data are not nested as the shape {shown(given.shape)}; a flat list is read too")
         data = [*chain.from_iterable(data)]
     for one in data:
-        if not isinstance(one, str):
-            raise UsageError(f"{where}: expected texts, got {shown(one)}")
+        if type(one) is not kind:
+            raise UsageError(f"{where}: expected {name}, got {shown(one)}")
     return data
 
 

@@ -35,8 +35,10 @@ STATES = "states"
 """Name of the head that gives hidden states, of its target and of its output."""
 
 
-def encoded(model: LoadedModel, texts: Sequence[Text], target: str, prompt: str = "") -> EncodedTexts:
-    """Tokenize single texts as for embedding; ids are taken as they are. Say which were empty or cut.
+def encoded(
+    model: LoadedModel, texts: Sequence[Text], target: str, prompt: str = "", *, repeated: bool = False
+) -> EncodedTexts:
+    """Tokenize single texts; ids are taken as they are. `repeated`: for an encoder-decoder, which reads them twice.
 
     The template's special tokens are set around both. Ids may have them too, as other tokenizers give them.
 
@@ -48,10 +50,17 @@ def encoded(model: LoadedModel, texts: Sequence[Text], target: str, prompt: str 
     rows = [ids if isinstance(t, str) else [*ids, *_plain(tokenizer, t)] for t, ids in zip(texts, found, strict=True)]
     room = room_for(1, tokenizer.vocabulary, longest)
     over = np.array([len(ids) - room for ids in rows], np.int64)
-    tell(sum(not (t.strip() if isinstance(t, str) else t) for t in texts), int((over > 0).sum()), longest, prompt)
     kept: list[tuple[NDArray[np.int32], ...]] = [(np.array(ids[:room], np.int32),) for ids in rows]
     labels = np.zeros(len(kept), np.float32)
-    return EncodedTexts(kept, labels, target, tokenizer.vocabulary, longest, over[over > 0])
+    return EncodedTexts(kept, labels, target, tokenizer.vocabulary, longest, over[over > 0], repeated=repeated)
+
+
+def to_embed(model: LoadedModel, texts: Sequence[Text], target: str, prompt: str = "") -> EncodedTexts:
+    """Return `encoded` texts for vectors; say which were empty or cut."""
+    found = encoded(model, texts, target, prompt)
+    empty = sum(not (text.strip() if isinstance(text, str) else text) for text in texts)
+    tell(empty, len(found.cut), found.max_length, prompt)
+    return found
 
 
 def _plain(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
@@ -147,3 +156,9 @@ def works(kind: type[EveryToken], learner: Learner, texts: EncodedTexts) -> list
         )
         for number, length in enumerate(texts.lengths.tolist())
     ]  # fmt: skip
+
+
+def unit(vectors_NE: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors of the length 1; the vector 0 stays."""
+    lengths = np.linalg.norm(vectors_NE, axis=1, keepdims=True)
+    return np.asarray(vectors_NE / np.where(lengths == 0, 1, lengths), np.float32)

@@ -12,15 +12,17 @@ import multiprocessing
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from genus.errors import GenusError, UsageError, say
+from genus.model.cpu import tune_cpu_process
 from genus.processes import end_with
+from genus.serve.core_groups import pin
 from genus.serve.metrics import FOLDER
-from genus.serve.process import answer
+from genus.serve.process import answer, ending_well
 
 if TYPE_CHECKING:
     import socket
@@ -104,7 +106,7 @@ def supervise(serving: Serving, listening: socket.socket) -> None:
     """
     with TemporaryDirectory(prefix="genus-metrics-") as folder, _signals() as caught:
         os.environ[FOLDER] = folder
-        workers = [Worker(serving, listening) for _ in range(serving.workers)]
+        workers = [Worker(serving.for_worker(number), listening) for number in range(serving.workers)]
         try:
             served = False
             while not caught:
@@ -173,11 +175,19 @@ def _without_interrupts() -> Iterator[None]:
 
 def _work(serving: Serving, listening: socket.socket, tell: Connection, parent: int) -> None:
     """Answer requests in a worker process until SIGTERM, or until its parent is no more."""
-    end_with(parent)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        answer(serving, listening, tell.send)
-    except GenusError as error:
-        tell.send((UsageError if error.exit_code == UsageError.exit_code else GenusError)(str(error)))
-    except Exception as error:  # whatever it is, its parent tells it
-        tell.send(GenusError(f"{type(error).__name__}: {error}"))
+
+    def told(error: Exception | None) -> None:
+        with suppress(OSError):  # of a parent that is no more
+            tell.send(error)
+
+    with ending_well():
+        pin(serving.group)
+        end_with(parent)
+        tune_cpu_process()
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        try:
+            answer(serving, listening, told)
+        except GenusError as error:
+            told((UsageError if error.exit_code == UsageError.exit_code else GenusError)(str(error)))
+        except Exception as error:  # whatever it is, its parent tells it
+            told(GenusError(f"{type(error).__name__}: {error}"))

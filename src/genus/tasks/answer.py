@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,10 +89,28 @@ def outputs(learner: Learner, model: Model, encoded: EncodedTexts, engine: Infer
         engine: makes the forward passes.
         texts: whether texts are written, where the task is to write; they take a forward pass for each token.
     """
-    found = engine.run(works(learner, encoded), encoded.tokens_at_once)
-    nothing = [np.zeros((0, 1), np.float32)]  # of texts of which the tokenizer leaves none to be told of
-    values: NDArray[np.float32] = np.concatenate(found or nothing)
-    return Outputs(values, encoded.written(learner, model, engine.precision) if texts else None)
+    return outputs_of([(learner, model, encoded)], engine, texts=texts)[0]
+
+
+def outputs_of(
+    asked: Sequence[tuple[Learner, Model, EncodedTexts]], engine: Inference, *, texts: bool = True
+) -> list[Outputs]:
+    """Return what learners make of encoded rows, each of its own; those that can be mixed share forward passes.
+
+    Args:
+        asked: learners with the model of each and its rows; see `outputs`.
+        engine: makes the forward passes.
+        texts: whether texts are written, where the task is to write.
+    """
+    each = [works(learner, encoded) for learner, _, encoded in asked]
+    most = min(encoded.tokens_at_once for _, _, encoded in asked)
+    answered = iter(engine.run([work for own in each for work in own], most))
+    nothing = np.zeros((0, 1), np.float32)  # of texts of which the tokenizer leaves none to be told of
+    found = []
+    for own, (learner, model, encoded) in zip(each, asked, strict=True):
+        values: NDArray[np.float32] = np.concatenate([*islice(answered, len(own))] or [nothing])
+        found.append(Outputs(values, encoded.written(learner, model, engine.precision) if texts else None))
+    return found
 
 
 def works(learner: Learner, encoded: EncodedTexts) -> list[RowWork]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from genus.adapt.mixture import mixtures_of
 from genus.errors import GenusError, UsageError, near, say
 from genus.inference.engine import Inference
 from genus.objectives import device_of, on
 from genus.objectives.supervised import FineTuned
 from genus.tasks import task_of
-from genus.tasks.answer import Answer, answers, measure_and_sign, outputs
+from genus.tasks.answer import Answer, answers, measure_and_sign, outputs, outputs_of
 from genus.tasks.dataset import LabeledRow
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    import torch
 
     from genus.export.folder import LoadedModel
     from genus.tasks import Task
@@ -54,8 +58,7 @@ def predict(
     Raises:
         GenusError: the model was not fine-tuned.
     """
-    rows = [LabeledRow(number, each, None) for number, each in enumerate(texts, 1)]
-    return score(model, task_of(objective_of(model)), rows, run, engine=engine)[0]
+    return score(model, task_of(objective_of(model)), _rows(texts), run, engine=engine)[0]
 
 
 def predict_by(
@@ -63,8 +66,8 @@ def predict_by(
 ) -> list[Answer]:
     """Return the prediction for every text by the model that it names, such as one of several adapters on one base.
 
-    Texts of one model are predicted together. Adapters may have different heads; those that `load_adapter` reads share
-    the weights of their base.
+    Adapters may have different heads; those that `load_adapter` reads share the weights of their base. Texts of one
+    model are predicted together, as are those of several that differ in low-rank updates (`genus.adapt.mixture`).
 
     Args:
         models: fine-tuned models by name.
@@ -80,11 +83,24 @@ def predict_by(
         raise UsageError(f"{len(names)} names of models for {len(texts)} texts; name one for each")
     if unknown := [name for name in names if name not in models]:
         raise UsageError(f"there is no model {unknown[0]!r}.{near(unknown[0], [*models])}")
-    found: dict[int, Answer] = {}
-    for name in dict.fromkeys(names):
-        own = [place for place, other in enumerate(names) if other == name]
-        found |= dict(zip(own, predict(models[name], [texts[place] for place in own], run), strict=True))
-    return [found[place] for place in range(len(texts))]
+    used = {name: models[name] for name in dict.fromkeys(names)}
+    if not used:
+        return []
+    places = {name: [place for place, other in enumerate(names) if other == name] for name in used}
+    with ExitStack() as stack:
+        for model in used.values():
+            stack.enter_context(on(model.learner, _device(model, run)))
+        engine = Inference(_precision(run), mixtures_of([model.learner for model in used.values()]))
+        rows = {
+            name: _encoded(model, task_of(objective_of(model)), _rows([texts[place] for place in places[name]]))
+            for name, model in used.items()
+        }
+        each = [(model.learner, model.recipe.model, rows[name][1]) for name, model in used.items()]
+        found = outputs_of(each, engine)
+    answered: dict[int, Answer] = {}
+    for name, own in zip(used, found, strict=True):
+        answered |= zip(places[name], answers(*rows[name], own), strict=True)
+    return [answered[place] for place in range(len(texts))]
 
 
 def score(
@@ -128,16 +144,35 @@ def asked(
     engine: Inference | None = None,
 ) -> tuple[FineTuned, EncodedTexts, Outputs]:
     """Return the objective that answers, the tokenized rows and the model's outputs for them; see `score`."""
+    objective, encoded = _encoded(model, task, rows, path)
+    with on(model.learner, _device(model, run)):
+        found = outputs(model.learner, model.recipe.model, encoded, engine or Inference(_precision(run)))
+    return objective, encoded, found
+
+
+def _encoded(
+    model: LoadedModel, task: Task, rows: Sequence[LabeledRow], path: Path | None = None
+) -> tuple[FineTuned, EncodedTexts]:
+    """Return the objective that answers, and the tokenized rows, with what is to be said of them."""
     objective = task.chosen(objective_of(model, task))
     _check_texts(objective, rows)
     encoded = task.encode(model.tokenizer, rows, objective, model.recipe.finetuning.max_length, path)
     for warning in encoded.warnings:
         say(f"{path or 'texts'}: {warning}")
-    device = device_of(model.learner) if run is None else device_of_run(run)
-    with on(model.learner, device):
-        engine = engine or Inference("float32" if run is None else run.precision)
-        found = outputs(model.learner, model.recipe.model, encoded, engine)
-    return objective, encoded, found
+    return objective, encoded
+
+
+def _rows(texts: Sequence[tuple[str, ...]]) -> list[LabeledRow]:
+    """Return rows without labels."""
+    return [LabeledRow(number, each, None) for number, each in enumerate(texts, 1)]
+
+
+def _device(model: LoadedModel, run: Run | None) -> torch.device:
+    return device_of(model.learner) if run is None else device_of_run(run)
+
+
+def _precision(run: Run | None) -> str:
+    return "float32" if run is None else run.precision
 
 
 def _check_texts(objective: FineTuned, rows: Sequence[LabeledRow]) -> None:

@@ -79,7 +79,7 @@ class Lines(TextBlock):
         text, replaced = decode(self.data)
         lines = enumerate(text.split("\n"), self.first)
         found = ((number, ("", line, self.codes)) for number, line in lines if line and not line.isspace())
-        return _stripped(found, replaced, self.cut)
+        return stripped(found, replaced, self.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Paragraphs(TextBlock):
         """Return the texts between blank lines."""
         text, replaced = decode(self.data)
         parts = ((number, ("", part, self.codes)) for number, part in _paragraphs(text, self.first))
-        return _stripped(parts, replaced, self.cut)
+        return stripped(parts, replaced, self.cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class JsonLines(TextBlock):
                     codes = tuple(SURROGATE.sub(REPLACEMENT, code) for code in codes)
                     replaced += lone + more
                 found.append((number, (title, body, codes)))
-        return _stripped(found, replaced, kept=kept)
+        return stripped(found, replaced, kept=kept)
 
     def _value(self, line: str, number: int) -> dict[str, object]:
         where = f"{self.source}, line {number}"
@@ -152,7 +152,7 @@ class TableRows(TextBlock):
         found = (
             (number, self.fields.document(row, where, f"{where}, row {number}")) for number, row in numbered.items()
         )
-        return _stripped(found, 0, kept=kept)
+        return stripped(found, 0, kept=kept)
 
 
 def decode(data: bytes) -> tuple[str, int]:
@@ -176,19 +176,19 @@ def _paragraphs(text: str, first: int) -> Iterator[tuple[int, str]]:
             begin = gap.end()
 
 
-def _stripped(
+def stripped(
     documents: Iterable[tuple[int, Document]],
     replaced: int,
     cut: int = 0,
     kept: Mapping[int, dict[str, object]] = MappingProxyType({}),
 ) -> Documents:
     """Strip documents given as (row, (title, text, codes)) and drop the empty ones; `kept` is by row."""
-    stripped = [(row, title.strip(), text.strip(), codes) for row, (title, text, codes) in documents]
-    there = [one for one in stripped if one[2]]
+    found = [(row, title.strip(), text.strip(), codes) for row, (title, text, codes) in documents]
+    there = [one for one in found if one[2]]
     return Documents(
         texts=[f"{title}\n{text}" if title else text for _, title, text, _ in there],
         titles=[len(title) for _, title, _, _ in there],
-        empty=len(stripped) - len(there),
+        empty=len(found) - len(there),
         replaced=replaced,
         cut=cut,
         codes=[codes for _, _, _, codes in there],

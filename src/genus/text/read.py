@@ -6,22 +6,26 @@ is a document.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import itertools
 import lzma
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from genus.errors import GenusError
 from genus.files import reason
+from genus.places import is_remote
 from genus.text.blocks import JsonLines, Lines, Paragraphs, TableRows, TextBlock
 from genus.text.fields import TEXT, Fields
 from genus.text.sources import find, format_of, load_hub
 from genus.text.zstd import ZstdFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from io import BufferedReader
     from pathlib import Path
 
@@ -76,21 +80,57 @@ def read_blocks(sources: list[Source], fields: Fields, start: int = 0) -> Iterat
     Raises:
         GenusError: an unreadable, truncated or malformed file, or a missing field.
     """
-    for source in sources:
-        if isinstance(source, str):
-            yield from _read_hub(source, fields, start)
+    for is_page, several in itertools.groupby(sources, is_page_file):
+        if is_page:
+            from genus.text.html_pages import read_pages
+
+            paths = [source for source in several if not isinstance(source, str)]
+            yield from read_pages(paths, start)
+            start += sum(path.stat().st_size for path in paths)
             continue
-        try:
-            size = source.stat().st_size
-            read = _read_parquet if format_of(source) == ".parquet" else _read_lines
-            yield from read(source, fields, start)
-        except PermissionError as error:
-            raise GenusError(f"{source}: cannot be read: {reason(error)}") from None
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise GenusError(
-                f"{source}: cannot be read to its end ({reason(error)}); the file may be cut short or damaged"
-            ) from None
-        start += size
+        for source in several:
+            if isinstance(source, str):
+                yield from _read_hub(source, fields, start)
+                continue
+            with readable(source):
+                size = source.stat().st_size
+                yield from _reader(source)(source, fields, start)
+            start += size
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the errors of a file that is read into one line.
+
+    Raises:
+        GenusError: the file cannot be read, or ends too early.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise GenusError(
+            f"{path}: cannot be read to its end ({reason(error)}); the file may be cut short or damaged"
+        ) from None
+
+
+def is_page_file(source: Source) -> bool:
+    """Return whether a source is a file that holds one page of the web."""
+    return not isinstance(source, str) and format_of(source, raw=True) in (".html", ".htm")
+
+
+def _reader(path: Path) -> Callable[[Path, Fields, int], Iterator[TextBlock]]:
+    format = format_of(path, raw=True)
+    if format in (".warc", ".wet"):
+        from genus.text.archives import read_archive
+
+        return read_archive
+    if format == ".xml":
+        from genus.text.wiki import read_wiki
+
+        return read_wiki
+    return _read_parquet if format == ".parquet" else _read_lines
 
 
 def read_whole(path: Path) -> str:
@@ -100,7 +140,7 @@ def read_whole(path: Path) -> str:
         GenusError: the file cannot be read, or is no UTF-8.
     """
     try:
-        with path.open("rb") as raw, _unpacked(raw, path) as file:
+        with path.open("rb") as raw, unpacked(raw, path) as file:
             data = file.read()
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise GenusError(f"{path}: cannot be read: {reason(error)}") from None
@@ -114,7 +154,7 @@ def read_whole(path: Path) -> str:
 def _read_lines(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
     json = format_of(path) == ".jsonl"
     paragraphs = not json and _has_blank_lines(path)
-    with path.open("rb") as raw, _unpacked(raw, path) as file:
+    with path.open("rb") as raw, unpacked(raw, path) as file:
         first = 1
         while found := _whole_documents(file, paragraphs):
             data, cut = found
@@ -169,7 +209,7 @@ def _whole_documents(file: BufferedReader, paragraphs: bool) -> tuple[bytes, int
 
 def _has_blank_lines(path: Path) -> bool:
     """Return whether a blank line stands between two lines of text; reads no further than the first such line."""
-    with path.open("rb") as raw, _unpacked(raw, path) as file:
+    with path.open("rb") as raw, unpacked(raw, path) as file:
         text = blank = False
         for line in iter(lambda: file.readline(LONGEST_DOCUMENT), b""):
             if not line.strip():
@@ -181,13 +221,18 @@ def _has_blank_lines(path: Path) -> bool:
     return False
 
 
-def _unpacked(raw: BufferedReader, path: Path) -> BufferedReader:
+def unpacked(raw: BufferedReader, path: Path) -> BufferedReader:
+    """Return the decompressed content of a file, by the end of its name."""
     packing = path.suffix.lower()
     if packing == ".gz":
         return cast("BufferedReader", gzip.open(raw))
+    if packing == ".bz2":
+        return cast("BufferedReader", bz2.open(raw))
     if packing == ".xz":
         return cast("BufferedReader", lzma.open(raw))
-    return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES) if packing == ".zst" else raw
+    if packing == ".zst":
+        return io.BufferedReader(ZstdFile(raw), BLOCK_BYTES)
+    return io.BufferedReader(cast("Any", raw), BLOCK_BYTES) if is_remote(path) else raw
 
 
 def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]:
@@ -197,7 +242,7 @@ def _read_parquet(path: Path, fields: Fields, start: int) -> Iterator[TextBlock]
     except ImportError:
         raise GenusError(f"{path}: reading .parquet needs another library: pip install 'genus[data]'") from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path.open("rb") if is_remote(path) else path) as file:
             fields.require(file.schema_arrow.names, str(path))
             rows, size = max(1, file.metadata.num_rows), path.stat().st_size
             groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))

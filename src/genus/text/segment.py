@@ -78,6 +78,48 @@ class StackedWords(Segmenter):
         return [word for words in found for word in words]
 
 
+class JiebaWords(Segmenter):
+    """Words of Chinese by a dictionary and a hidden Markov model (jieba, in Rust)."""
+
+    def words(self, text: str) -> list[str]:
+        """Return words, marks and white space."""
+        found: list[str] = jieba().cut(text)
+        return found
+
+
+class MeCabWords(Segmenter):
+    """Words of Japanese by MeCab with the dictionary UniDic (fugashi, unidic-lite)."""
+
+    def words(self, text: str) -> list[str]:
+        """Return words, and the white space between them."""
+        found = []
+        for node in mecab()(text):
+            found += [node.white_space, node.surface]
+        end = text[sum(map(len, found)) :]
+        return [word for word in (*found, end) if word]
+
+
+@functools.cache
+def jieba() -> Any:
+    """Return the `rjieba` library."""
+    try:
+        import rjieba as library
+    except ImportError:
+        raise GenusError("cutting Chinese into words needs another library: pip install 'genus[zh]'") from None
+    return library
+
+
+@functools.cache
+def mecab() -> Any:
+    """Return MeCab's tagger."""
+    try:
+        import fugashi
+        import unidic_lite  # noqa: F401  # which fugashi takes
+    except ImportError:
+        raise GenusError("cutting Japanese into words needs another library: pip install 'genus[ja]'") from None
+    return fugashi.Tagger()
+
+
 @functools.cache
 def newmm(units: str) -> Callable[[str], list[str]]:
     """Return PyThaiNLP's maximal matching with its dictionary of words or of syllables."""

@@ -1,9 +1,10 @@
 """The Open Inference Protocol, version 2, of KServe, Triton and others, with Triton's binary data and repository.
 
-Texts are inputs of the type BYTES; which a model takes and gives is in its metadata (`genus.serve.signature`). A model
-has one version, 1. A request whose outputs are not named gets those of the model's head. Parameters are `truncate`,
-`dimensions`, `normalize`, `prompt` and `top`; `notices` of a response say what was done to a text, such as that it
-lost its end, a line each.
+Texts are inputs of the type BYTES; which a model takes and gives is in its metadata (`genus.serve.signature`). In the
+place of single texts it takes `input_ids` and `attention_mask` (INT64), as graphs do. A model has one version, 1. A
+request whose outputs are not named gets those of the model's head. Parameters are `truncate`, `dimensions`,
+`normalize`, `prompt` and `top`; `notices` of a response say what was done to a text, such as that it lost its end, a
+line each.
 
 Source: kserve/open-inference-protocol, specification/protocol/inference_rest.md; triton-inference-server/server,
 docs/protocol/extension_binary_data.md, extension_model_repository.md and extension_parameters.md. What the clients
@@ -26,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from genus.errors import UsageError, near, shown
 from genus.serve.service import service_of
 from genus.serve.signature import Options, Values, chosen, inputs_of, interface
-from genus.serve.tensors import Given, Tensor, Written, check_parameters, divided, texts, written
+from genus.serve.tensors import Given, Tensor, Written, check_parameters, divided, read, written
 from genus.serve.ticket import Refused
 
 if TYPE_CHECKING:
@@ -253,7 +254,7 @@ def _answered(served: Served, asked: Inference, options: Options, binary: bytes)
     pairs = chosen(served, names)
     inputs = inputs_of(served, [asking for asking, _ in pairs], [one.name for one in asked.inputs])
     own = zip(asked.inputs, divided(asked.inputs, binary), strict=True)
-    given = {one.name: texts(one, inputs[one.name], data) for one, data in own}
+    given = {one.name: read(one, inputs[one.name], data) for one, data in own}
     if len({len(one) for one in given.values()}) > 1:
         raise UsageError("inputs: expected as many texts of each; their first dimensions differ")
     tensors: dict[str, Tensor] = {}

@@ -118,9 +118,7 @@ async def models(request: Request) -> list[dict[str, Any]]:
 async def load(request: Request) -> dict[str, int]:
     """Return what is worked on at the moment, and the tokens so far; of this process alone."""
     service = service_of(request)
-    loaded = [slot.served for slot in service.models.slots.values() if slot.served is not None]
-    waiting = sum(one.inference.queue.tokens for one in loaded)
-    return {"requests": service.working, "waiting_tokens": waiting, "tokens": service.tokens}
+    return {"requests": service.working, "waiting_tokens": service.models.waiting_tokens, "tokens": service.tokens}
 
 
 @router.post("/classify")
@@ -138,7 +136,7 @@ async def classify(request: Request, body: Texts) -> Answered:
 @router.post("/tag")
 async def tag(request: Request, body: Text) -> Answered:
     """Return the entities of a text, with the characters [start, end) that they are."""
-    return await _answered(request, body, lambda served: [asdict(one) for one in served.tag(body.text)])
+    return await _answered(request, body, lambda served: [asdict(one) for one in served.tags([body.text])[0]])
 
 
 @router.post("/answer")
@@ -168,7 +166,7 @@ async def choose(request: Request, body: Choosing) -> Answered:
 async def fill(request: Request, body: Masked) -> Answered:
     """Return for each mask of a text the most probable tokens."""
     return await _answered(
-        request, body, lambda served: [[asdict(one) for one in mask] for mask in served.fill(body.text, body.top)]
+        request, body, lambda served: [[asdict(one) for one in mask] for mask in served.fills([body.text], body.top)[0]]
     )
 
 

@@ -23,8 +23,19 @@ from genus.processes import cores
 from genus.run_folder import RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import BLOCK_BYTES, read_blocks
-from genus.text.sources import changed, find, fingerprints
-from genus.tokens.store.journal import FILES, JOURNAL, META, Counts, Journal, begun, check_identity, checksum, state_of
+from genus.text.sources import changed, curations, find, fingerprints
+from genus.tokens.store.journal import (
+    FILES,
+    JOURNAL,
+    META,
+    Counts,
+    Journal,
+    begun,
+    check_identity,
+    checksum,
+    files_of,
+    state_of,
+)
 from genus.tokens.store.tokenize_corpus import encode_blocks
 from genus.tokens.vocabulary import unknown_share
 
@@ -47,6 +58,9 @@ SMALL = 1 << 30
 """Bytes of ids of a store whose checksums a run compares as it begins, in a second; larger ones are trusted."""
 COUNTED_AT_ONCE = 1 << 24
 """Tokens per step of counting, which takes 8 bytes each."""
+
+ORIGIN = ("source", "row", "id", "url")
+"""What a curation writes beside each text, and a store of it keeps."""
 
 ProgressCallback = Callable[[int, int | None], None]
 """Called with the UTF-8 bytes of text tokenized so far, and the estimated total (None: unknown)."""
@@ -109,7 +123,7 @@ class Store:
                 "one, or prepare into another folder"
             )
         state = state_of(meta)
-        for name, size in zip(FILES, state.sizes, strict=True):
+        for name, size in zip(files_of(meta), state.sizes, strict=True):
             file = folder / name
             if not file.is_file() or file.stat().st_size != size:
                 raise GenusError(f"{file}: is damaged; delete {folder} and prepare it again")
@@ -123,8 +137,9 @@ class Store:
             GenusError: there is no store, or it is unfinished or damaged.
         """
         cls.open(folder)
-        state = state_of(_read_meta(folder))
-        for name, size, crc in zip(FILES, state.sizes, state.crc32, strict=True):
+        meta = _read_meta(folder)
+        state = state_of(meta)
+        for name, size, crc in zip(files_of(meta), state.sizes, state.crc32, strict=True):
             if checksum(folder / name, size) != crc:
                 raise GenusError(f"{folder / name}: is damaged; delete {folder} and prepare it again")
 
@@ -225,7 +240,9 @@ def prepare(
         tokenizer: a trained tokenizer.
         folder: the folder of the store; a finished store of the same text and tokenizer is opened unchanged.
         workers: number of processes, by default one per processor; the store does not depend on it.
-        fields: names of the fields or columns of text, title, control codes or source, if the format has fields.
+        fields: names of the fields or columns of text, title, control codes or source, if the format has fields; of
+            those that are kept the store remembers, for each document, beside its source and row (`origins.py`). Of
+            text that was curated that is so without being asked for (`ORIGIN`).
         progress: called after every block.
 
     Raises:
@@ -251,7 +268,12 @@ def prepare(
             "source": fields.source,
             "text": fingerprints(found, workers),
         }
+        if known is None and (made_by := curations(found)):
+            identity |= {"curations": made_by, "kept": list(fields.kept or ORIGIN)}
+        elif known is None and fields.kept:
+            identity["kept"] = list(fields.kept)
         try:
+            fields = replace(fields, kept=tuple(identity.get("kept", ())))
             _write(found, tokenizer, Journal(folder, identity), workers, fields, progress)
         except OSError as error:
             reason = error.strerror or error
@@ -259,6 +281,12 @@ def prepare(
                 f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
             ) from None
         return Store.open(folder, tokenizer)
+
+
+def curated(folder: Path) -> list[dict[str, Any]]:
+    """Return of each curation of the store's text its name, its hash, and what was done about contamination."""
+    found: list[dict[str, Any]] = _read_meta(folder).get("curations", [])
+    return found
 
 
 def counts(folder: Path) -> Counts:
@@ -279,7 +307,7 @@ def _write(
     most = max(1, total // BLOCK_BYTES) if total else workers
     blocks = itertools.islice(read_blocks(sources, fields), journal.state.counts.blocks, None)
     try:
-        for block in encode_blocks(blocks, tokenizer, min(workers, most)):
+        for block in encode_blocks(blocks, tokenizer, min(workers, most), bool(fields.kept)):
             journal.append(block)
             if progress is not None:
                 done = journal.state.counts.bytes
@@ -309,7 +337,7 @@ def _check_same(
         why = f"written in format {known['format']}, not {FORMAT}"
     elif known["tokenizer"] != tokenizer.hash():
         why = f"made with another tokenizer ({known['tokenizer']}, not {tokenizer.hash()})"
-    elif (made_from := _fields(known)) != fields:
+    elif (made_from := _fields(known)) != replace(fields, kept=()):
         why = f"made from the field {made_from}, not {fields}"
     why = why or changed(known["text"], sources)
     if why:

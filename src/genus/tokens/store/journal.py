@@ -34,6 +34,8 @@ FILES = ("ids.bin", "sentences.bin", "documents.bin")
 """Token ids; int64 offsets of every sentence's first token, and the end; int64 (first sentence, past the last, bytes)
 of every document. Control codes of a document, or its source, are sentences between the document before it and its
 first sentence."""
+ORIGINS = "origins.jsonl"
+"""Where a store keeps of each document what says where it comes from, a line each; only if fields are kept."""
 READ_BYTES = 1 << 24
 
 
@@ -94,8 +96,10 @@ class State:
     crc32: tuple[int, ...]
     """CRC-32 of each file's valid bytes."""
 
-
-EMPTY = State(Counts(), (0, 0, 0), (0, 0, 0))
+    @classmethod
+    def empty(cls, files: int) -> State:
+        """Return the state before the first block."""
+        return cls(Counts(), (0,) * files, (0,) * files)
 
 
 class Journal:
@@ -106,16 +110,17 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.identity = identity
-        self.state = _whole(folder)
-        for name, size in zip(FILES, self.state.sizes, strict=True):
+        names = files_of(identity)
+        self.state = _whole(folder, names)
+        for name, size in zip(names, self.state.sizes, strict=True):
             with (folder / name).open("ab") as file:
                 file.truncate(size)
-        self.files: list[BinaryIO] = [(folder / name).open("ab") for name in FILES]
+        self.files: list[BinaryIO] = [(folder / name).open("ab") for name in names]
         lines = (identity, asdict(self.state))
         write_text(folder / JOURNAL, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         self.journal = (folder / JOURNAL).open("a", encoding="utf-8")
-        if self.state == EMPTY:
-            self._append(EMPTY.counts, [b"", np.zeros(1, np.int64).tobytes(), b""])
+        if self.state == State.empty(len(names)):
+            self._append(self.state.counts, [b"", np.zeros(1, np.int64).tobytes(), b"", b""][: len(names)])
 
     def append(self, block: EncodedBlock) -> None:
         """Append the documents of a block to the files, then the new state to the journal."""
@@ -124,7 +129,8 @@ class Journal:
         codes, sizes, text = block.documents.T
         stops = before.sentences + np.cumsum(codes + sizes)
         documents = np.stack([stops - sizes, stops, text], axis=1)
-        self._append(before.after(block), [block.ids, sentences.tobytes(), documents.tobytes()])
+        parts = [block.ids, sentences.tobytes(), documents.tobytes(), block.origins]
+        self._append(before.after(block), parts[: len(self.files)])
 
     def finish(self) -> None:
         """Finish the store: flush to disk, write `meta.json` and delete the journal."""
@@ -135,7 +141,7 @@ class Journal:
     def abandon(self) -> None:
         """Delete the journal and the files."""
         self.close()
-        for name in (JOURNAL, *FILES):
+        for name in (JOURNAL, *files_of(self.identity)):
             (self.folder / name).unlink()
 
     def close(self, *, sync: bool = False) -> None:
@@ -161,6 +167,11 @@ class Journal:
         self.state = State(counts, sizes, crc32)
         self.journal.write(json.dumps(asdict(self.state)) + "\n")
         self.journal.flush()
+
+
+def files_of(identity: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of a store's files by its identity."""
+    return (*FILES, ORIGINS) if identity.get("kept") else FILES
 
 
 def checksum(file: Path, size: int) -> int:
@@ -200,37 +211,40 @@ def check_identity(identity: dict[str, Any]) -> None:
             raise TypeError(f"{name} is {identity.get(name)!r}")
     if identity["dtype"] not in ("uint16", "uint32"):
         raise ValueError(f"dtype is {identity['dtype']!r}")
-    if not all(isinstance(name, str) for name in identity.get("codes", [])):
-        raise TypeError(f"codes are {identity['codes']!r}")
+    for fields in ("codes", "kept"):
+        if not all(isinstance(name, str) for name in identity.get(fields, [])):
+            raise TypeError(f"{fields} are {identity[fields]!r}")
+    [(one["hash"], *one["contamination"]) for one in identity.get("curations", [])]
     for name in ("name", "size", "mtime_ns", "sha256"):
         [text[name] for text in identity["text"]]
 
 
-def state_of(line: dict[str, Any]) -> State:
-    """Parse the state in a line of the journal or in `meta.json`.
+def state_of(line: dict[str, Any], names: tuple[str, ...] | None = None) -> State:
+    """Parse the state in a line of the journal, of files with these names, or in `meta.json`.
 
     Raises:
         LookupError, TypeError or ValueError: it holds none.
     """
     counts = Counts(**{name: index(number) for name, number in line["counts"].items()})
     sizes, crc32 = (
-        tuple(index(number) for number, _ in zip(line[name], FILES, strict=True)) for name in ("sizes", "crc32")
+        tuple(index(number) for number, _ in zip(line[name], names or files_of(line), strict=True))
+        for name in ("sizes", "crc32")
     )
     return State(counts, sizes, crc32)
 
 
-def _whole(folder: Path) -> State:
+def _whole(folder: Path, names: tuple[str, ...]) -> State:
     """Return the last state in the journal; the empty state, if the files do not match its sizes and checksums."""
-    state = EMPTY
+    state = State.empty(len(names))
     for line in itertools.islice(_lines(folder), 1, None):
         try:
-            state = state_of(json.loads(line))
+            state = state_of(json.loads(line), names)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a torn or damaged line
             break
-    for name, size, crc in zip(FILES, state.sizes, state.crc32, strict=True):
+    for name, size, crc in zip(names, state.sizes, state.crc32, strict=True):
         file = folder / name
         if size and (not file.exists() or file.stat().st_size < size or checksum(file, size) != crc):
-            return EMPTY
+            return State.empty(len(names))
     return state
 
 

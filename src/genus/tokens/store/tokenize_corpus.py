@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
@@ -43,19 +44,27 @@ class EncodedBlock:
     """Tokens that are the unknown token."""
     position: int
     """See `TextBlock`."""
+    origins: bytes = b""
+    """A line of JSON for each document with its source, row and kept fields, if they are asked for."""
 
 
-def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
+def encode_block(block: TextBlock, tokenizer: Tokenizer, origins: bool = False) -> EncodedBlock:
     """Parse a block, tokenize its documents, and split their ids into sentences; a title is the first sentence."""
     found, encode, width = block.documents(), tokenizer.encode_parts, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
     documents: list[tuple[int, int, int]] = []
-    for text, title, names in zip(found.texts, found.titles, found.codes, strict=True):
+    places: list[bytes] = []
+    for text, title, names, row, kept in zip(
+        found.texts, found.titles, found.codes, found.rows, found.kept, strict=True
+    ):
         sentences = [part for stretch, cuts in stretches(text, title) for part in encode(stretch, cuts) if part]
         if sentences:
             codes = [code for name in names for code in encode(name, []) if code]
             ids += codes + sentences
             documents.append((len(codes), len(sentences), len(text.encode())))
+            if origins:
+                place = {"source": block.source, "row": row, **kept}
+                places.append(json.dumps(place, default=str).encode() + b"\n")
     encoded = b"".join(ids)
     return EncodedBlock(
         ids=encoded,
@@ -66,6 +75,7 @@ def encode_block(block: TextBlock, tokenizer: Tokenizer) -> EncodedBlock:
         cut=found.cut,
         unknown=tokenizer.unknown(encoded),
         position=block.position,
+        origins=b"".join(places),
     )
 
 
@@ -101,10 +111,12 @@ def boundaries(text: str, title: int) -> list[int]:
     return cuts[:-1]
 
 
-def encode_blocks(blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: int) -> Iterator[EncodedBlock]:
+def encode_blocks(
+    blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: int, origins: bool = False
+) -> Iterator[EncodedBlock]:
     """Tokenize blocks in `workers` processes and yield them in order.
 
     Raises:
         GenusError: a block cannot be parsed, or a worker was killed.
     """
-    return in_order(partial(encode_block, tokenizer=tokenizer), blocks, workers)
+    return in_order(partial(encode_block, tokenizer=tokenizer, origins=origins), blocks, workers)
