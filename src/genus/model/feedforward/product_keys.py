@@ -91,9 +91,9 @@ class ProductKeyLayer(ResidualBranch):
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""
         choice, half = self.choice, self.choice.key_size // 2
-        halves = self.norm(self.query(x).view(len(x), 2 * choice.heads, half))
+        halves = self.norm(self.query(x).view(-1, 2 * choice.heads, half))
         keys = self.keys.view(2 * choice.heads, choice.keys, half)
-        scores = torch.einsum("tgd,gkd->tgk", halves, keys.to(halves.dtype)).view(len(x), choice.heads, 2, choice.keys)
+        scores = torch.einsum("tgd,gkd->tgk", halves, keys.to(halves.dtype)).view(-1, choice.heads, 2, choice.keys)
         best, place = scores.topk(choice.chosen, dim=-1)
         pairs = (best[:, :, 0, :, None] + best[:, :, 1, None, :]).flatten(2)
         number = (place[:, :, 0, :, None] * choice.keys + place[:, :, 1, None, :]).flatten(2)

@@ -139,7 +139,7 @@ class AdaptiveLayers(UniversalLayers):
 
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Forward pass: return (T, H)."""
-        halted = x.new_zeros(len(x), 1, dtype=torch.promote_types(torch.float32, x.dtype))
+        halted = x.new_zeros(x.shape[0], 1, dtype=torch.promote_types(torch.float32, x.dtype))
         running, remainder, steps = torch.ones_like(halted, dtype=torch.bool), halted, halted
         out = torch.zeros_like(x)
         for step, (plans, placed) in enumerate(self.each(x, context)):
