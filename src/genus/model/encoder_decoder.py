@@ -291,8 +291,11 @@ class EncoderDecoderNetwork(Network):
         return {f"{side}{name}": tensor for side in sides for name, tensor in given.items()}
 
     def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
-        """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`."""
-        if self.encoder.embed.prompt is not None:
+        """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`.
+
+        There is none where a source has other states than one of each token.
+        """
+        if self.encoder.embed.prompt is not None or self.encoder.choice.shortens:
             return None
         return self.decoder.cache(entries, cross=cross, dtype=dtype)
 

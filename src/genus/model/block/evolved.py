@@ -145,7 +145,7 @@ class EvolvedEncoderLayer(EvolvedLayer):
         """Return the branches of convolutions (T, H)."""
         left = self.dropout(F.relu(self.left(y)))
         right = self.dropout(F.relu(self.right(self.within(plans, -1, 1).gathered(y))))
-        both = self.inner_norm(left + filled(right, 4 * self.hidden))
+        both = self.inner_norm((left + filled(right, 4 * self.hidden)).to(y.dtype))
         return filled(self.separable(both, self.within(plans, -4, 4)), self.hidden)
 
 
@@ -180,7 +180,7 @@ class EvolvedDecoderLayer(EvolvedLayer):
         """Return the branches of convolutions (T, H)."""
         left = self.dropout(F.relu(self.left(y, self.within(plans, -10, 0))))
         right = self.dropout(self.right(y, self.within(plans, -6, 0)))
-        both = self.inner_norm(left + filled(right, 2 * self.hidden))
+        both = self.inner_norm((left + filled(right, 2 * self.hidden)).to(y.dtype))
         return self.separable(both, self.within(plans, -6, 0))  # type: ignore[no-any-return]
 
 
