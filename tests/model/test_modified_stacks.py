@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genus.batch import Batch, Packed
+from genus.compress.units import units_of
 from genus.errors import UsageError
 from genus.model.attention.plan import Context
 from genus.model.block.branched import Branched
@@ -173,3 +174,13 @@ def test_short_states_are_no_model_of_tokens() -> None:
     with pytest.raises(UsageError, match="needs the states of each, and Funnel keeps none"):
         catalog.load("t5/mini", ['model.encoder.stack={kind="Funnel",blocks=[2,2],decoder=0}',
                                  "model.kind=TransparentEncoderDecoder"])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes", [{"block": Branched()}, {"block": Evolved(), "attention": DECODER.attention}], ids=str
+)
+def test_heads_that_others_depend_on_are_not_pruned(changes: dict[str, Any]) -> None:
+    network = replace(ENCODER, **changes).build(40)
+    with pytest.raises(UsageError, match=r"--heads: layers\.0\..*attention cannot be pruned") as caught:
+        units_of(network, "heads")
+    assert "\n" not in str(caught.value)

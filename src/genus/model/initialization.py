@@ -93,6 +93,8 @@ class ResidualBranch(nn.Module):
     out: nn.Linear
     residual_scale: float = 1.0
     """Factor on the standard deviation of the initial weight of `out`; set by the sub-layer's block."""
+    divisible: bool = True
+    """Whether heads or units can be taken out of it; set by a block that depends on their number otherwise."""
 
     @property
     def width(self) -> int:

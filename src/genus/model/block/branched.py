@@ -79,6 +79,9 @@ class BranchedLayer(nn.Module):
             self.cross_feedforward = model.feedforward.build(model.hidden)
             self.cross_weights = BranchWeights(model.cross.head_sizes(model.hidden)[0])
         self.dropout = nn.Dropout(model.dropout)
+        for branch in (self.attention, self.cross, self.feedforward):
+            if branch is not None:
+                branch.divisible = False  # κ and alpha are of their heads, and sizes of both networks are one choice
 
     def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
         """Forward pass: return (T, H)."""

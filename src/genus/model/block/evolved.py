@@ -163,6 +163,9 @@ class EvolvedDecoderLayer(EvolvedLayer):
         self.right = SeparableConvolution(hidden, hidden // 2, 7)
         self.inner_norm = model.norm.build(2 * hidden)
         self.separable = SeparableConvolution(2 * hidden, hidden, 7)
+        for branch in (self.attention, self.wide_attention, self.cross, self.first_cross):
+            if branch is not None:
+                branch.divisible = False  # the heads of all of them are those of two choices
 
     def forward(self, x: Tensor, plans: Mapping[str, Any], states: Mapping[str, Any]) -> Tensor:
         """Forward pass: return (T, H). Both self-attentions share a plan, which depends on no number of heads."""
