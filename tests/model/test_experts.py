@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from genus.batch import Batch
+from genus.model.attention.two_stream import TwoStreamAttention
+from genus.model.block.evolved import Evolved
 from genus.model.encoder_decoder import mirrored
 from genus.model.feedforward import Routing
 from genus.model.feedforward.alternating import AlternatingFeedForward
@@ -16,6 +18,7 @@ from genus.model.feedforward.experts import ExpertsLayer, MixtureOfExperts, Swit
 from genus.model.feedforward.mlp import MLP
 from genus.model.feedforward.product_keys import ProductKeyMemory
 from genus.model.position import NoPosition
+from genus.model.segment_recurrence import SegmentRecurrentTransformer
 from model.written_layers import (
     DOUBLE,
     ENCODER,
@@ -121,3 +124,19 @@ def test_product_keys() -> None:
             weights = torch.tensor([scores[pair] for pair in best], dtype=torch.float64).softmax(0)
             expected[t] += sum(w * layer.values[5 * i + j] for w, (i, j) in zip(weights, best, strict=True))
     torch.testing.assert_close(layer(x), expected, rtol=1e-6, atol=1e-6)  # its softmax is in float32
+
+
+def test_states_of_a_query_stream_are_sent_to_experts_too() -> None:
+    """XLNet's: the loss is over both, and padding has none; layers that mix neighbors are refused there."""
+    feedforward = Switch(expert=MLP(size=9), experts=3)
+    model = SegmentRecurrentTransformer(
+        layers=2, hidden=HIDDEN, attention=TwoStreamAttention(heads=3), feedforward=feedforward,
+        embedding=replace(ENCODER.embedding, position=NoPosition()), dropout=0.0,
+    )  # fmt: skip
+    network = cast("Any", model.build(VOCABULARY)).eval()
+    asked = replace(packed(), query=torch.tensor([[0, 1], [12, 20], [24, 25]]))
+    found = network(Batch({"tokens": asked}, {}))
+    assert found["query"].isfinite().all()
+    assert found.losses.keys() == {"load_balance"}
+    with pytest.raises(ValueError, match="Evolved mixes neighbors"):
+        replace(model, block=Evolved())

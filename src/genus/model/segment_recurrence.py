@@ -52,6 +52,9 @@ class SegmentRecurrentTransformer(Transformer):
         super().__post_init__()
         if not isinstance(self.stack, Unshared):
             raise ValueError(f"stack: layers that remember have weights of their own, not {type(self.stack).__name__}")
+        if self.attention.queries and not self.block.caches:
+            kind = type(self.block).__name__
+            raise ValueError(f"block: {kind} mixes neighbors, which states of a query stream are not; take PostNorm")
 
     def build(self, vocab_size: int) -> Network:
         """Return the network with initial weights."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from genus.model.initialization import ResidualBranch
 from genus.part import Part
 
@@ -45,14 +47,20 @@ class Routing:
     """What a layer that chooses among experts is told of a forward pass, and what it tells."""
 
     real: Tensor
-    """(T,) bool: false for padding."""
+    """(T,) bool: false for padding; of a query stream (T + R P,)."""
     losses: dict[str, Tensor] = field(default_factory=dict)
     """The layer's auxiliary losses by name, summed over the real tokens; a name with a slash is a metric."""
 
     @classmethod
     def of(cls, module: nn.Module | None, packed: Packed) -> Routing | None:
-        """Return the routing of a feed-forward sub-layer over a packed stream; None: it asks for none."""
-        return cls(packed.sequence >= 0) if isinstance(module, RoutedBranch) else None
+        """Return the routing of a feed-forward sub-layer over a packed stream; None: it asks for none.
+
+        States of a query stream stand after those of the tokens, and are as real as theirs.
+        """
+        if not isinstance(module, RoutedBranch):
+            return None
+        real = packed.sequence >= 0
+        return cls(real if packed.query is None else torch.cat([real, real[packed.query.flatten()]]))
 
 
 class RoutedBranch(ResidualBranch, ABC):
