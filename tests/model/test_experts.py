@@ -134,7 +134,8 @@ def test_states_of_a_query_stream_are_sent_to_experts_too() -> None:
         embedding=replace(ENCODER.embedding, position=NoPosition()), dropout=0.0,
     )  # fmt: skip
     network = cast("Any", model.build(VOCABULARY)).eval()
-    asked = replace(packed(), query=torch.tensor([[0, 1], [12, 20], [24, 25]]))
+    facts = {name: torch.zeros(36, dtype=torch.long) for name in ("segment", "order")}
+    asked = replace(packed(), query=torch.tensor([[0, 1], [12, 20], [24, 25]]), facts=facts)
     found = network(Batch({"tokens": asked}, {}))
     assert found["query"].isfinite().all()
     assert found.losses.keys() == {"load_balance"}
