@@ -49,7 +49,8 @@ class Branched(Block):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token: of each attention sub-layer, and of the network once a head."""
         own = model.attention.cost(model.hidden, lengths["tokens"])
-        total = own + self._fed(model, model.attention) + model.norm.cost(model.hidden)
+        joined = ComponentCost(layers=1, branches=(1 if model.cross is None else 2) * model.hidden)
+        total = joined + own + self._fed(model, model.attention) + model.norm.cost(model.hidden)
         if model.cross is None:
             return total
         across = model.cross.cross_cost(model.hidden, lengths["tokens"], lengths["source"])
@@ -66,6 +67,8 @@ class Branched(Block):
 
 class BranchedLayer(nn.Module):
     """The module of a branched block."""
+
+    why_whole = "the weights of branches are those of all heads"
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()

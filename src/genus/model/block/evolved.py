@@ -62,7 +62,9 @@ class Evolved(Block):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all steps."""
         hidden, norm, tokens = model.hidden, model.norm, lengths["tokens"]
-        common = model.attention.cost(hidden, tokens) + model.feedforward.cost(hidden)
+        steps = 4 + (0 if model.cross is None else 2)
+        common = ComponentCost(layers=1, branches=steps * hidden)
+        common = common + model.attention.cost(hidden, tokens) + model.feedforward.cost(hidden)
         if not model.causal:
             wide = linear_cost(hidden, 4 * hidden) + linear_cost(3 * hidden, hidden // 2)
             inner = wide + norm.cost(4 * hidden) + separable_cost(4 * hidden, hidden // 2, 9)

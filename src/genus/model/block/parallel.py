@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from genus.model.block import Block
+from genus.model.cost import ComponentCost
 from genus.model.feedforward import routed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.model.cost import ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
@@ -39,7 +40,8 @@ class Parallel(Block):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of both sub-layers and their norm."""
         attention = model.attention.cost(model.hidden, lengths["tokens"])
-        return attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
+        joined = ComponentCost(layers=1, branches=2 * model.hidden)
+        return joined + attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
 
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer."""
