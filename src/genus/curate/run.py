@@ -270,6 +270,7 @@ class Cleaning:
             "made_from": read_json(self._work / IDENTITY),
             "hash": self.curation.hash(),
             "contamination": [step.contamination for step in self.curation.steps if step.contamination],
+            **{"together": step.marks for step in self.curation.steps if step.marks},
             **_complete(report),
             "files": files,
         }

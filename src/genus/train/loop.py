@@ -15,7 +15,7 @@ from genus.objectives import Learner
 from genus.train.checkpoint import Checkpoints, memory
 from genus.train.data import TrainStage, steps
 from genus.train.interruption import Interruption
-from genus.train.progress import Progress, Stopwatch, ends
+from genus.train.progress import Progress, Stopwatch, ends, seen
 from genus.train.record import Record
 from genus.train.step import PendingResult, TrainStep
 from genus.train.world import World, init_distributed
@@ -97,9 +97,21 @@ def train(
         Record(folder, run, world, budget, progress, title, seed) as record,
     ):
         loop = Loop(
-            train_step, schedule, budget, run, world, record, checkpoints, writer, evaluate, enough, publish, progress
+            train_step,
+            stages,
+            schedule,
+            budget,
+            run,
+            world,
+            record,
+            checkpoints,
+            writer,
+            evaluate,
+            enough,
+            publish,
+            progress,
         )
-        stopped = loop.go(stages, interruption)
+        stopped = loop.go(interruption)
     return Summary(loop.progress, stopped)
 
 
@@ -111,6 +123,7 @@ class Loop:
     """
 
     train_step: TrainStep
+    stages: Sequence[TrainStage]
     schedule: Schedule
     budget: Budget
     run: Run
@@ -129,10 +142,10 @@ class Loop:
         self.saved: int | None = None
         self.ended = False
 
-    def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
+    def go(self, interruption: Interruption) -> bool:
         """Train all stages, and return whether the run was interrupted before the budget was spent."""
         stop = False
-        for number, (stage, end) in enumerate(zip(stages, ends(stages), strict=True)):
+        for number, (stage, end) in enumerate(zip(self.stages, ends(self.stages), strict=True)):
             if stop or self.ended or number < self.progress.stage or self._spent() >= end:
                 continue
             self._enter(number)
@@ -184,7 +197,8 @@ class Loop:
                 f"step {progress.step}: the loss is {result.loss:g} and the gradient's norm {result.gradient_norm:g}"
             )
         self.progress = replace(self.progress, loss=result.loss)
-        self.record.step(replace(progress, loss=result.loss, seconds=self.progress.seconds), result)
+        shown = replace(progress, loss=result.loss, seconds=self.progress.seconds)
+        self.record.step(shown, result, partial(seen, self.stages, shown))
 
     def _settle(self) -> None:
         """Synchronize with the device, and check that the weights may be evaluated and saved.
