@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -56,7 +57,7 @@ def test_what_was_seen_of_each_source_is_recorded(trained: Path) -> None:
     told = json.loads((trained / "mixture.json").read_text())["sources"]
     assert {name: one["share"] for name, one in told.items()} == {"one": 0.75, "two": 0.25}
     seen = [[row[f"epochs/{name}"] for name in ("one", "two")] for row in steps]
-    assert all(before[0] < after[0] and before[1] <= after[1] for before, after in zip(seen, seen[1:], strict=False))
+    assert all(before[0] < after[0] and before[1] <= after[1] for before, after in itertools.pairwise(seen))
     read = [seen[-1][number] * told[name]["tokens"] for number, name in enumerate(("one", "two"))]
     assert read[0] / sum(read) == pytest.approx(0.75, abs=0.08)  # 160 rows in random order
 
@@ -129,8 +130,8 @@ def test_old_text_is_replayed_from_its_store(trained: Path, texts: dict[str, lis
 
 def test_sources_that_cannot_be_used(trained: Path, texts: dict[str, list[Path | str]], tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n\n")
+    words = trained / "tokenizer"
     with pytest.raises(GenusError, match="two: the corpus is empty"):
-        words = trained / "tokenizer"
         pipeline.pretrain(small(), {**texts, "two": [tmp_path / "empty.txt"]}, tmp_path / "run", RUN, words=words)
     with pytest.raises(UsageError, match="the mixture is of one, two, the text of one; name the same"):
         pipeline.pretrain(small(), {"one": texts["one"]}, tmp_path / "run", RUN, mixing=STATED)

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from genus.cli.options import AsJson, Codes, Field, Out, RecipeName, Settings, SourceField, Sources, Title
+from genus.cli.options import (
+    Address,
+    AsJson,
+    Codes,
+    EngineName,
+    Field,
+    Out,
+    RecipeName,
+    Settings,
+    SourceField,
+    Sources,
+    Title,
+    chosen_engine,
+)
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import say
 from genus.processes import cores
@@ -64,6 +77,16 @@ def prepare(
             "id and url unless others are named; repeatable.",
         ),
     ] = [],
+    together: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="Documents with one value of this field are held out together, such as those of a book; of text that "
+            "`genus clean` marked, near duplicates are.",
+        ),
+    ] = None,
+    engine: EngineName = "local",
+    address: Address = None,
     check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,9 +103,19 @@ def prepare(
     if line := skipped(texts):
         say(line)
     begun = time.perf_counter()
-    fields, progress = Fields(field, title, tuple(codes), source, tuple(keep)), Counter("tokenizing", "B")
-    tokenizer = Tokenizer.load(words)
-    prepare(texts, tokenizer, out, workers=workers, fields=fields, progress=progress)
+    fields = Fields(field, title, tuple(codes), source, tuple(keep), together)
+    tokenizer, chosen = Tokenizer.load(words), chosen_engine(engine, address, workers)
+    with chosen.running():
+        elsewhere = chosen.in_order if engine != "local" else None
+        prepare(
+            texts,
+            tokenizer,
+            out,
+            workers=workers,
+            fields=fields,
+            progress=Counter("tokenizing", "B"),
+            engine=elsewhere,
+        )
     if check:
         Store.check(out)
     seconds = time.perf_counter() - begun

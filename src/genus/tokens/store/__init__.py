@@ -25,6 +25,7 @@ from genus.run_folder import RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import BLOCK_BYTES, read_blocks
 from genus.text.sources import changed, curations, find, fingerprints
+from genus.tokens.store.held_out import drawn, held_out_documents, last_sentences
 from genus.tokens.store.journal import (
     FILES,
     JOURNAL,
@@ -38,7 +39,6 @@ from genus.tokens.store.journal import (
     files_of,
     state_of,
 )
-from genus.tokens.store.held_out import drawn, held_out_documents
 from genus.tokens.store.tokenize_corpus import EncodedBlock, encode_block
 from genus.tokens.vocabulary import unknown_share
 
@@ -197,7 +197,7 @@ class Store:
         cut = last
         few = len(chosen) < 2 or tokens[chosen].sum() > (held_out + LARGEST_EXCESS) * tokens.sum()
         if few and self.sources is None and self.together is None:
-            cut = self._last_sentences(held_out)
+            cut = last_sentences(self.sentences, self.documents, held_out)
         if (cut == last).all():
             rows = chosen == is_held_out
             documents, text = self.documents[rows], self.document_bytes[rows]
@@ -214,16 +214,6 @@ class Store:
     def _chosen(self, held_out: float) -> NDArray[np.bool_]:
         """Return (documents,) which documents are held out if they are held out whole."""
         return held_out_documents(drawn(len(self.documents), self.together), held_out)
-
-    def _last_sentences(self, held_out: float) -> NDArray[np.int64]:
-        """Return (documents,) the sentence from which on each document is held out; its end: nothing of it."""
-        first, last = self.documents.T
-        begin, end = self.sentences[first], self.sentences[last]
-        cut = np.searchsorted(self.sentences, end - np.floor(held_out * (end - begin)).astype(np.int64))
-        if held_out > 0 and (cut == last).all():
-            long = np.argsort(first - last, kind="stable")[:2]
-            cut[long] = np.maximum(last[long] - 1, np.minimum(first[long] + 1, last[long]))
-        return np.asarray(cut, np.int64)
 
     def _document_tokens(self) -> NDArray[np.int64]:
         """Return (documents,) the number of tokens of each document."""
@@ -393,7 +383,8 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
     before = np.stack([np.append(0, last[:-1]), first], axis=1) if coded or paired else None
     beside = {"codes": before if coded else None, "sources": before if paired else None}
     if meta.get("together") is not None:
-        beside["together"] = np.asarray(np.memmap(folder / TOGETHER, np.dtype("<u8"), mode="r"))
+        groups = np.asarray(np.memmap(folder / TOGETHER, np.dtype("<u8"), mode="r"))
+        beside["together"] = groups if groups.any() else None
     return Store(ids, sentences, rows[:, :2], size, folder.absolute(), **beside)
 
 

@@ -1,4 +1,4 @@
-"""Which documents of a store are held out, if they are held out whole: by a hash of each, or of what belongs together."""
+"""What of a store is held out: documents by a hash of each, or of what belongs together, or their last sentences."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ def held_out_documents(draws: NDArray[np.float64], held_out: float) -> NDArray[n
         ordered, least = np.sort(draws), 2 if len(draws) > 3 else 1
         chosen = (chosen | (draws <= ordered[least - 1])) & (draws < ordered[-least])
     return chosen
+
+
+def last_sentences(sentences: NDArray[np.int64], documents: NDArray[np.int64], held_out: float) -> NDArray[np.int64]:
+    """Return (documents,) the sentence from which on each document is held out; its end: nothing of it.
+
+    Args:
+        sentences: offsets of the sentences, as a store has them.
+        documents: (documents, 2) as a store has them.
+        held_out: the fraction of each document.
+    """
+    first, last = documents.T
+    begin, end = sentences[first], sentences[last]
+    cut = np.searchsorted(sentences, end - np.floor(held_out * (end - begin)).astype(np.int64))
+    if held_out > 0 and (cut == last).all():
+        long = np.argsort(first - last, kind="stable")[:2]
+        cut[long] = np.maximum(last[long] - 1, np.minimum(first[long] + 1, last[long]))
+    return np.asarray(cut, np.int64)
 
 
 def uniform(numbers: NDArray[np.uint64]) -> NDArray[np.float64]:
