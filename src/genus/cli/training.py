@@ -133,7 +133,10 @@ def _mixed(texts: list[str], settings: list[str]) -> "tuple[Mixed, Mixing | None
         if settings:
             raise UsageError(f"--mix: says how texts with names are mixed; give them names, {FORM}")
         return texts, None
-    mixing = Mixing(sources=tuple(MixedSource(name=one.name, weight=one.weight) for one in found))
+    try:
+        mixing = Mixing(sources=tuple(MixedSource(name=one.name, weight=one.weight) for one in found))
+    except ValueError as error:
+        raise UsageError(f"{', '.join(texts)}: {error}") from None
     return {one.name: one.texts for one in found}, catalog.overridden(mixing, settings, "--mix")
 
 

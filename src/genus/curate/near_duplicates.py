@@ -90,7 +90,7 @@ class NearDuplicates(CorpusFilter):
         bands, rows = self.banding
         for band in range(bands):
             clusters.join(band * rows, (band + 1) * rows)
-        removed = np.zeros(keys.documents, np.uint64 if self.keep == "all" else np.bool_)
+        removed: NDArray[Any] = np.zeros(keys.documents, np.uint64 if self.keep == "all" else np.bool_)
         names = self._names(keys) if self.keep == "all" else removed
         sizes: Counter[int] = Counter()
         largest: list[NDArray[np.intp]] = []

@@ -206,10 +206,10 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        beside = {"codes": self.codes, "sources": self.sources, "together": self.together}
-        chosen_of = {name: None if before is None else before[rows] for name, before in beside.items()}
+        beside: dict[str, Any] = {"codes": self.codes, "sources": self.sources, "together": self.together}
+        beside = {name: None if before is None else before[rows] for name, before in beside.items()}
         splits = (*self.splits, (held_out, is_held_out))
-        return replace(self, documents=documents, document_bytes=text, splits=splits, **chosen_of)
+        return replace(self, documents=documents, document_bytes=text, splits=splits, **beside)
 
     def _chosen(self, held_out: float) -> NDArray[np.bool_]:
         """Return (documents,) which documents are held out if they are held out whole."""
@@ -381,7 +381,7 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
     first, last, size = rows.T
     coded, paired = bool(meta.get("codes")), meta.get("source") is not None
     before = np.stack([np.append(0, last[:-1]), first], axis=1) if coded or paired else None
-    beside = {"codes": before if coded else None, "sources": before if paired else None}
+    beside: dict[str, Any] = {"codes": before if coded else None, "sources": before if paired else None}
     if meta.get("together") is not None:
         groups = np.asarray(np.memmap(folder / TOGETHER, np.dtype("<u8"), mode="r"))
         beside["together"] = groups if groups.any() else None
