@@ -72,6 +72,9 @@ class Transformer(Model):
                 kind = type(self.cross).__name__
                 raise ValueError(f"cross: {kind} cannot attend to another stream; take MultiHeadAttention")
         position, attention = self.embedding.position, self.attention.of_layer(0)
+        if self.initialization.by_width and self.embedding_width != self.hidden:
+            raise ValueError(f"initialization: {type(self.initialization).__name__} needs token embeddings as wide as "
+                             "the hidden states")  # fmt: skip
         if (position.rotates or position.biases) and not attention.takes_positions:
             raise ValueError(f"embedding.position: {type(attention).__name__} does not take {type(position).__name__}")
         if position.rotates:
@@ -169,7 +172,7 @@ class Transformer(Model):
 
     def initialize(self, module: nn.Module) -> None:
         """Initialize the weights of a head from the model's distribution."""
-        initialize(module, self.initialization)
+        initialize(module, self.initialization.of_width(self.hidden))
 
     def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of embeddings and layers; of the pooler, which heads call, only the parameters."""
@@ -203,7 +206,7 @@ class TransformerNetwork(Network):
         """Trained keys and values of each layer, in front of every sequence; None: there are none."""
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
         self.position_bias, self.rotation = position.bias(taken[0], choice.hidden), position.rotation(taken[1])
-        initialize(self, choice.initialization)
+        initialize(self, choice.initialization.of_width(choice.hidden))
 
     @property
     def token_embedding(self) -> nn.Embedding:

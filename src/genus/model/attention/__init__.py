@@ -86,6 +86,11 @@ class AttentionLayer(ResidualBranch, ABC):
     head_size: int
     """D, the head size."""
 
+    @property
+    def unit(self) -> int:  # type: ignore[override]
+        """D: a head stays together."""
+        return self.head_size
+
     def by_head(self, x: Tensor) -> Tensor:
         """Split the last dimension into heads: return (..., A, D) for (..., A D)."""
         return torch.unflatten(x, -1, (-1, self.head_size))

@@ -19,9 +19,12 @@ from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Count, Fraction, Positive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.model.attention.plan import Context, KeysAndValues
     from genus.model.cache import Cache, LayerCache
     from genus.model.initialization import Initialization
+    from genus.model.split import Split
 
 
 class MultiHeadAttention(Attention):
@@ -109,6 +112,10 @@ class MultiHeadAttentionLayer(AttentionLayer):
         super().init_weights(initialization)
         if self.choice.scale is not None:
             initialization.draw(self.query.weight, "hidden", self.head_size**-0.5 / self.choice.scale)
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by heads."""
+        return {"query": "column", "key": "column", "value": "column", "out": "row"}
 
     def cache_shape(self) -> tuple[int, int]:
         """Return G and D, the number of key-value heads and the head size."""

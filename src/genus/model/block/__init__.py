@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from genus.model.cost import ComponentCost
 from genus.model.norm import Identity
 from genus.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.model.cost import ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
@@ -89,4 +90,5 @@ def all_sublayers(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
     each = [model.attention.cost(model.hidden, lengths["tokens"]), model.feedforward.cost(model.hidden)]
     if model.cross is not None:
         each.append(model.cross.cross_cost(model.hidden, lengths["tokens"], lengths["source"]))
-    return functools.reduce(operator.add, each) + first + norm.repeated(len(each) - 1)
+    joined = ComponentCost(layers=1, branches=len(each) * model.hidden)
+    return functools.reduce(operator.add, each, joined) + first + norm.repeated(len(each) - 1)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from genus.model.block import Block
+from genus.model.cost import ComponentCost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.model.cost import ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
@@ -36,7 +37,8 @@ class Parallel(Block):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of both sub-layers and their norm."""
         attention = model.attention.cost(model.hidden, lengths["tokens"])
-        return attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
+        joined = ComponentCost(layers=1, branches=2 * model.hidden)
+        return joined + attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
 
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from genus.model.activation import Activation, Gelu
@@ -9,6 +11,11 @@ from genus.model.cost import ComponentCost, linear_cost
 from genus.model.feedforward import FeedForward
 from genus.model.initialization import ResidualBranch
 from genus.part import Count, Fraction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genus.model.split import Split
 
 
 class GatedMLP(FeedForward):
@@ -50,6 +57,10 @@ class GatedMLPLayer(ResidualBranch):
         self.activation = choice.activation.build()
         self.dropout = nn.Dropout(choice.dropout)
         self.out = nn.Linear(choice.size, hidden, bias=choice.bias)
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by inner units."""
+        return {"gate": "column", "inner": "column", "out": "row"}
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""

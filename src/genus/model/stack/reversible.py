@@ -65,15 +65,15 @@ class ReversibleStack(Stack):
 class ReversibleLayers(nn.ModuleList):
     """The module of a reversible stack."""
 
+    why_whole = "reversible layers compute their gradients themselves, of whole weights"
+    """See `split.WholeWeights`."""
+
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Forward pass: return (T, 2 H).
 
         Raises:
-            UsageError: the hidden states of every layer are requested, which are not kept; or layers are sharded, whose
-                weights would be gathered only by their own forward passes.
+            UsageError: the hidden states of every layer are requested, which are not kept.
         """
-        if any(hasattr(weight, "full_tensor") for weight in self.parameters()):
-            raise UsageError("model.stack: reversible layers cannot be sharded; replicate this model")
         if kept is not None:
             raise UsageError("model.stack: reversible layers do not keep the states of every layer")
         layers = cast("list[PreNormLayer]", list(self))
