@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from genus.recipe import Recipe
 
-STATED = Mixing(sources=(MixedSource(name="one", weight=3.0), MixedSource(name="two", weight=1.0)))
+STATED = Mixing(sources=(MixedSource(name="one", share=3.0), MixedSource(name="two", share=1.0)))
 
 
 def small() -> Recipe:
@@ -92,8 +92,8 @@ def test_a_run_goes_on_bit_for_bit(
 def test_another_mixture_does_not_go_on(trained: Path, texts: dict[str, list[Path | str]], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    other = STATED.override("sources.1.weight", 2.0)
-    with pytest.raises(UsageError, match=r"another mixture \(sources.1.weight was 1.0, not 2.0\)"):
+    other = STATED.override("sources.1.share", 2.0)
+    with pytest.raises(UsageError, match=r"another mixture \(sources.1.share was 1.0, not 2.0\)"):
         pipeline.pretrain(small(), texts, run, RUN, mixing=other, resume=True)
     with pytest.raises(UsageError, match="made on other text"):
         pipeline.pretrain(small(), texts["one"], run, RUN, resume=True)
@@ -121,7 +121,7 @@ def test_a_limit_holds_and_a_larger_budget_is_checked(texts: dict[str, list[Path
 def test_old_text_is_replayed_from_its_store(trained: Path, texts: dict[str, list[Path | str]], tmp_path: Path) -> None:
     """What the first run held out is held out of the second too."""
     again: dict[str, Any] = {"old": [trained / "store" / "one"], "new": texts["two"]}
-    mixing = Mixing(sources=(MixedSource(name="old", weight=1.0), MixedSource(name="new", weight=9.0)))
+    mixing = Mixing(sources=(MixedSource(name="old", share=1.0), MixedSource(name="new", share=9.0)))
     run = tmp_path / "run"
     pipeline.pretrain(small(), again, run, RUN, mixing=mixing, start=trained / "model")
     assert sorted(path.name for path in (run / "store").iterdir()) == ["new"]

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,24 @@ from genus.cli.options import (
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import say
 from genus.processes import cores
+
+Keep = Annotated[
+    list[str],
+    typer.Option(
+        "--keep",
+        metavar="FIELD",
+        help="A field that the store keeps of each document, with its source and row; of curated text source, row, "
+        "id and url unless others are named; repeatable.",
+    ),
+]
+Together = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD",
+        help="Documents with one value of this field are held out together, such as those of a book; of text that "
+        "`genus clean` marked, near duplicates are.",
+    ),
+]
 
 
 def train_tokenizer(
@@ -68,23 +86,8 @@ def prepare(
     title: Title = None,
     codes: Codes = [],
     source: SourceField = None,
-    keep: Annotated[
-        list[str],
-        typer.Option(
-            "--keep",
-            metavar="FIELD",
-            help="A field that the store keeps of each document, with its source and row; of curated text source, row, "
-            "id and url unless others are named; repeatable.",
-        ),
-    ] = [],
-    together: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIELD",
-            help="Documents with one value of this field are held out together, such as those of a book; of text that "
-            "`genus clean` marked, near duplicates are.",
-        ),
-    ] = None,
+    keep: Keep = [],
+    together: Together = None,
     engine: EngineName = "local",
     address: Address = None,
     check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
@@ -105,17 +108,9 @@ def prepare(
     begun = time.perf_counter()
     fields = Fields(field, title, tuple(codes), source, tuple(keep), together)
     tokenizer, chosen = Tokenizer.load(words), chosen_engine(engine, address, workers)
+    given: dict[str, Any] = {"workers": workers, "fields": fields, "progress": Counter("tokenizing", "B")}
     with chosen.running():
-        elsewhere = chosen.in_order if engine != "local" else None
-        prepare(
-            texts,
-            tokenizer,
-            out,
-            workers=workers,
-            fields=fields,
-            progress=Counter("tokenizing", "B"),
-            engine=elsewhere,
-        )
+        prepare(texts, tokenizer, out, **given, engine=None if engine == "local" else chosen.in_order)
     if check:
         Store.check(out)
     seconds = time.perf_counter() - begun

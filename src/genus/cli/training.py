@@ -46,6 +46,15 @@ RecipeAndTexts = Annotated[
         show_default=False,
     ),
 ]
+Mix = Annotated[
+    list[str],
+    typer.Option(
+        "--mix",
+        metavar="PATH=VALUE",
+        help="How texts with names are mixed: epochs=4 (each is read so often at most), or without weights "
+        "temperature=3 and limit=100000 tokens; repeatable.",
+    ),
+]
 
 
 def pretrain(
@@ -53,15 +62,7 @@ def pretrain(
     out: Out,
     settings: Settings = [],
     running: Running = [],
-    mix: Annotated[
-        list[str],
-        typer.Option(
-            "--mix",
-            metavar="PATH=VALUE",
-            help="How texts with names are mixed: epochs=4 (each is read so often at most), or without weights "
-            "temperature=3 and limit=100000 tokens; repeatable.",
-        ),
-    ] = [],
+    mix: Mix = [],
     language: Language = None,
     words: Annotated[
         Path | None,
@@ -134,7 +135,7 @@ def _mixed(texts: list[str], settings: list[str]) -> "tuple[Mixed, Mixing | None
             raise UsageError(f"--mix: says how texts with names are mixed; give them names, {FORM}")
         return texts, None
     try:
-        mixing = Mixing(sources=tuple(MixedSource(name=one.name, weight=one.weight) for one in found))
+        mixing = Mixing(sources=tuple(MixedSource(name=one.name, share=one.share) for one in found))
     except ValueError as error:
         raise UsageError(f"{', '.join(texts)}: {error}") from None
     return {one.name: one.texts for one in found}, catalog.overridden(mixing, settings, "--mix")

@@ -24,7 +24,7 @@ class NamedText:
     name: str
     texts: tuple[str, ...]
     """Files, folders, datasets, or one token store."""
-    weight: float | None = None
+    share: float | None = None
 
 
 def is_named(argument: str) -> bool:
@@ -48,10 +48,10 @@ def named_texts(arguments: Sequence[str]) -> list[NamedText]:
             raise UsageError(f"{argument}: has no name, and other texts have; name all, {FORM}")
         one = _named(argument)
         before = found.get(one.name, NamedText(one.name, ()))
-        if None not in (before.weight, one.weight):
-            raise UsageError(f"{one.name}: has two weights, {before.weight:g} and {one.weight:g}; say one")
-        weight = one.weight if before.weight is None else before.weight
-        found[one.name] = replace(before, texts=before.texts + one.texts, weight=weight)
+        if None not in (before.share, one.share):
+            raise UsageError(f"{one.name}: has two weights, {before.share:g} and {one.share:g}; say one")
+        weight = one.share if before.share is None else before.share
+        found[one.name] = replace(before, texts=before.texts + one.texts, share=weight)
     return [*found.values()]
 
 

@@ -100,21 +100,9 @@ def train(
         Record(folder, run, world, budget, progress, title, seed) as record,
     ):
         loop = Loop(
-            train_step,
-            stages,
-            schedule,
-            budget,
-            run,
-            world,
-            record,
-            checkpoints,
-            writer,
-            evaluate,
-            enough,
-            publish,
-            progress,
+            train_step, schedule, budget, run, world, record, checkpoints, writer, evaluate, enough, publish, progress
         )
-        stopped = loop.go(interruption)
+        stopped = loop.go(stages, interruption)
     return Summary(loop.progress, stopped)
 
 
@@ -126,7 +114,6 @@ class Loop:
     """
 
     train_step: TrainStep
-    stages: Sequence[TrainStage]
     schedule: Schedule
     budget: Budget
     run: Run
@@ -138,6 +125,7 @@ class Loop:
     enough: Callable[[], bool] | None
     publish: Publish | None
     progress: Progress
+    stages: Sequence[TrainStage] = ()
 
     def __post_init__(self) -> None:
         self.clock = Stopwatch()
@@ -145,10 +133,10 @@ class Loop:
         self.saved: int | None = None
         self.ended = False
 
-    def go(self, interruption: Interruption) -> bool:
+    def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
         """Train all stages, and return whether the run was interrupted before the budget was spent."""
-        stop = False
-        for number, (stage, end) in enumerate(zip(self.stages, ends(self.stages), strict=True)):
+        self.stages, stop = stages, False
+        for number, (stage, end) in enumerate(zip(stages, ends(stages), strict=True)):
             if stop or self.ended or number < self.progress.stage or self._spent() >= end:
                 continue
             self._enter(number)

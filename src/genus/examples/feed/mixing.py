@@ -26,7 +26,7 @@ class MixedSource(Part):
     """A source of text in a mixture."""
 
     name: str
-    weight: Positive | None = None
+    share: Positive | None = None
     """Its tokens beside those of the others; None for all sources: by their sizes."""
     epochs: Positive | None = None
     """The most times that it is read; None: as the mixture says."""
@@ -58,7 +58,7 @@ class Mixing(Part):
         names = [source.name for source in self.sources]
         if not names or len({*names}) < len(names):
             raise ValueError("a mixture needs sources, each of a name of its own")
-        if without := [source.name for source in self.sources if source.weight is None]:
+        if without := [source.name for source in self.sources if source.share is None]:
             if len(without) < len(names):
                 raise ValueError(f"{without[0]} has no weight, and others have; say one for each, or for none")
         elif self.limit is not None or self.temperature != 1:
@@ -83,7 +83,7 @@ class Mixing(Part):
         Raises:
             UsageError: the limits leave less than is read, or need to know how much that is.
         """
-        weights = [source.weight for source in self.sources if source.weight is not None]
+        weights = [source.share for source in self.sources if source.share is not None]
         sizes = [tokens[source.name] for source in self.sources]
         wanted = np.array(weights) if weights else mixing_rates(sizes, self.limit, self.temperature)
         wanted = wanted / wanted.sum()

@@ -258,24 +258,7 @@ def prepare(
         if Store.is_at(folder):
             return Store.open(folder, tokenizer)
         workers = workers or cores()
-        identity = known or {
-            "format": FORMAT,
-            "tokenizer": tokenizer.hash(),
-            "dtype": np.dtype(tokenizer.dtype).name,
-            "field": fields.text,
-            "title": fields.title,
-            "codes": list(fields.codes),
-            "source": fields.source,
-            "text": fingerprints(found, workers),
-        }
-        if known is None and (made_by := curations(found)):
-            identity |= {"curations": made_by, "kept": list(fields.kept or ORIGIN)}
-            marks = [one["together"] for one in made_by if "together" in one]
-            fields = replace(fields, together=fields.together or next(iter(marks), None))
-        elif known is None and fields.kept:
-            identity["kept"] = list(fields.kept)
-        if known is None and fields.together is not None:
-            identity["together"] = fields.together
+        identity = known or _identity(found, tokenizer, fields, workers)
         try:
             fields = replace(fields, kept=tuple(identity.get("kept", ())), together=identity.get("together"))
             _write(found, tokenizer, Journal(folder, identity), workers, fields, progress, engine)
@@ -285,6 +268,29 @@ def prepare(
                 f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
             ) from None
         return Store.open(folder, tokenizer)
+
+
+def _identity(sources: list[Source], tokenizer: Tokenizer, fields: Fields, workers: int) -> dict[str, Any]:
+    """Return what a new store is made from, and what it keeps of each document."""
+    identity: dict[str, Any] = {
+        "format": FORMAT,
+        "tokenizer": tokenizer.hash(),
+        "dtype": np.dtype(tokenizer.dtype).name,
+        "field": fields.text,
+        "title": fields.title,
+        "codes": list(fields.codes),
+        "source": fields.source,
+        "text": fingerprints(sources, workers),
+    }
+    made_by = curations(sources)
+    marks = [one["together"] for one in made_by if "together" in one]
+    if made_by:
+        identity["curations"] = made_by
+    if kept := fields.kept or (ORIGIN if made_by else ()):
+        identity["kept"] = list(kept)
+    if (together := fields.together or next(iter(marks), None)) is not None:
+        identity["together"] = together
+    return identity
 
 
 def curated(folder: Path) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ SHARES = {"one": 0.3, "two": 0.7}
 
 
 def mixing(*weights: float | None, **choices: float) -> Mixing:
-    sources = [MixedSource(name=f"s{number}", weight=weight) for number, weight in enumerate(weights)]
+    sources = [MixedSource(name=f"s{number}", share=weight) for number, weight in enumerate(weights)]
     return Mixing(sources=(*sources,), **choices)  # type: ignore[arg-type]
 
 
