@@ -176,9 +176,7 @@ class Store:
                 fraction is not 0.
         """
         if held_out > 0 and self.together is not None and not self._chosen(held_out).any():
-            raise GenusError(
-                "all documents belong together, so none can be held out: give more, or take --run held_out=0"
-            )
+            raise GenusError("all documents belong together, so none can be held out; take --run held_out=0")
         if held_out > 0 and len(self.documents) < 2 and self.sources is not None:
             raise GenusError(
                 "the corpus is one source with its target, so none can be held out: give more, or take --run held_out=0"
@@ -283,12 +281,13 @@ def _identity(sources: list[Source], tokenizer: Tokenizer, fields: Fields, worke
         "text": fingerprints(sources, workers),
     }
     made_by = curations(sources)
-    marks = [one["together"] for one in made_by if "together" in one]
     if made_by:
         identity["curations"] = made_by
     if kept := fields.kept or (ORIGIN if made_by else ()):
         identity["kept"] = list(kept)
-    if (together := fields.together or next(iter(marks), None)) is not None:
+    if (
+        together := fields.together or next((one["together"] for one in made_by if "together" in one), None)
+    ) is not None:
         identity["together"] = together
     return identity
 
