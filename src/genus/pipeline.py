@@ -313,9 +313,10 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     return TaskSchedule(tuple(shares), 1, recipe.seed)
 
 
-def stages(recipe: Recipe, sources: Sources, tokenizer: Tokenizer) -> list[TrainStage]:
+def stages(recipe: Recipe, text: Store | Sources, tokenizer: Tokenizer) -> list[TrainStage]:
     """Return the recipe's training stages, each with its feed and its FLOPs."""
-    text = ", ".join(f"{name} {fingerprint(store)}".strip() for name, store in sources.stores.items())
+    sources = Sources.of(text)
+    prints = ", ".join(f"{name} {fingerprint(store)}".strip() for name, store in sources.stores.items())
     feeds = [training_feed(recipe, sources, tokenizer, number) for number in range(len(recipe.stages))]
     return [
         TrainStage(
@@ -323,7 +324,7 @@ def stages(recipe: Recipe, sources: Sources, tokenizer: Tokenizer) -> list[Train
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
             flops=StageFlops(recipe, stage),
-            text=text,
+            text=prints,
             seen=partial(_seen, feed, stage.micro_batch) if sources.shares else None,
             batch_ratio=stage.batch / recipe.stages[0].batch,
             updated=stage.updated,

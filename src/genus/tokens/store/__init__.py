@@ -280,8 +280,7 @@ def _identity(sources: list[Source], tokenizer: Tokenizer, fields: Fields, worke
         "source": fields.source,
         "text": fingerprints(sources, workers),
     }
-    made_by = curations(sources)
-    if made_by:
+    if made_by := curations(sources):
         identity["curations"] = made_by
     if kept := fields.kept or (ORIGIN if made_by else ()):
         identity["kept"] = list(kept)
