@@ -152,6 +152,14 @@ class ResidualBranch(nn.Module):
     out: nn.Linear
     residual_scale: float = 1.0
     """Factor on the standard deviation of the initial weight of `out`; set by the sub-layer's block."""
+    divisible: bool = True
+    """Whether heads or units can be taken out of it; set by a block that depends on their number otherwise."""
+
+    @property
+    def width(self) -> int:
+        """H, the size of its output."""
+        return self.out.out_features
+
     unit: int = 1
     """Outputs of its column splits that stay together, such as those of a head."""
 

@@ -118,8 +118,9 @@ def _sizes(learner: Learner, batch: Batch) -> dict[str, float]:
     learner.eval()
     hidden = learner.network(batch)["tokens"]
     for head in learner.heads.values():
-        if hasattr(head, "lm_head"):
-            found[LOGITS] = float(head.lm_head(hidden[:SEEN]).abs().mean())
+        output: Any = getattr(head, "lm_head", None)
+        if output is not None:
+            found[LOGITS] = float(output(hidden[:SEEN]).abs().mean())
     learner.train(training)
     for hook in hooks:
         hook.remove()

@@ -25,6 +25,9 @@ class Attention(Part, ABC):
     takes_positions: ClassVar[bool] = False
     """Whether it supports rotary positions and position biases on its scores."""
 
+    takes_rotation: ClassVar[bool] = True
+    """Whether rotary positions are among those that it supports."""
+
     crosses: ClassVar[bool] = False
     """Whether it can attend to another stream (cross-attention)."""
 

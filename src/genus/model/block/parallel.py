@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from genus.model.block import Block
 from genus.model.cost import ComponentCost
+from genus.model.feedforward import routed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ class Parallel(Block):
     In a stack of n layers, the output projections of both have 2 / n of the initial standard deviation of the other
     weights (released code of GPT-J, transformer_shard.py: init_scale).
     """
+
+    pools: ClassVar[bool] = False
 
     def build(self, model: Transformer) -> nn.Module:
         """Return the module of one layer.
@@ -64,4 +67,4 @@ class ParallelLayer(nn.Module):
         """Forward pass: return (T, H)."""
         y = self.norm(x)
         attended = self.attention(y, plans["attention"], states.get("attention"))
-        return x + self.dropout(attended) + self.dropout(self.feedforward(y))  # type: ignore[no-any-return]
+        return x + self.dropout(attended) + self.dropout(routed(self.feedforward, plans)(y))  # type: ignore[no-any-return]

@@ -53,6 +53,10 @@ class Embedding(Part):
         """Return the token embedding (V, E)."""
         return nn.Embedding(vocab_size, size)
 
+    def table_parameters(self, vocab_size: int, hidden: int) -> int:
+        """Return the number of parameters of the token embedding."""
+        return vocab_size * self.width(hidden)
+
     def build(self, vocab_size: int, hidden: int) -> EmbeddingModule:
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return EmbeddingModule(self, vocab_size, hidden)

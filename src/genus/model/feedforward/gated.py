@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class GatedMLP(FeedForward):
     """Gated feed-forward network: W_out (f(W_gate x) * W_inner x), with f the activation (Shazeer 2020, section 2).
 
-    With GELU it is GEGLU, with SiLU SwiGLU.
+    With GELU it is GEGLU, with SiLU SwiGLU, with ReLU ReGLU, with the logistic function GLU, with the identity LiGLU.
     """
 
     size: Count

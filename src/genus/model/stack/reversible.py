@@ -38,12 +38,16 @@ class ReversibleStack(Stack):
     """
 
     gives_states: ClassVar[bool] = False
+    keeps_states: ClassVar[bool] = False
 
     def check(self, model: Transformer) -> None:
         """Check that the block is a `PreNorm`, without cross-attention or position bias (ValueError)."""
         if not isinstance(model.block, PreNorm):
             raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
                              f"{type(model.block).__name__}")  # fmt: skip
+        if model.feedforward.losses:
+            raise ValueError("stack: reversible layers compute their experts twice, and have no place for the loss "
+                             "that balances them; take MLP or GatedMLP as model.feedforward")  # fmt: skip
         if model.cross is not None or model.embedding.position.biases:
             raise ValueError("stack: reversible layers have no cross-attention, and no bias of positions on the scores")
 
