@@ -18,6 +18,7 @@ from genus.part import Part
 from genus.part.renames import SCHEMA
 from genus.recipe import Recipe
 from genus.text import language_pack
+from genus.text.named import is_named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +64,7 @@ def split(arguments: Sequence[str], default: str) -> tuple[str, list[str]]:
         UsageError: there is a recipe and no text.
     """
     first, *texts = arguments
-    if not _is_recipe(first) and os.path.exists(first):
+    if not _is_recipe(first) and (os.path.exists(first) or is_named(first)):
         return default, [*arguments]
     if not texts:
         known = _is_recipe(first)

@@ -19,16 +19,17 @@ from genus.batch import IGNORE
 from genus.cost import FLOAT, StageFlops, parameters
 from genus.errors import GenusError, UsageError, say
 from genus.examples.feed.feed import Feed
+from genus.examples.feed.mixing import Sources
+from genus.examples.feed.mixture import Mixture
 from genus.examples.feed.tasks import TaskFeed, TaskSchedule
 from genus.export.folder import load, save
 from genus.export.starting.distillation import TeacherFolder, teacher_of
 from genus.export.starting.transplant import init_from
 from genus.objectives.learnable import check_learning
 from genus.part import diff
-from genus.preparation import held_out_of, prepared, text_notes, token_store, tokenizer_for
+from genus.preparation import Texts, of_source, text_notes
 from genus.run_folder import RunFolder
-from genus.text import TEXT, Corpus, Fields, Source
-from genus.text.sources import skipped
+from genus.text import TEXT, Fields
 from genus.train import held_out
 from genus.train.agreement import check_processes
 from genus.train.data import TrainStage
@@ -36,13 +37,14 @@ from genus.train.loop import Summary, train
 from genus.train.world import device_of_run, is_rank_zero, rank_zero_first, restarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from genus.batch import Batch
     from genus.examples import Limits
-    from genus.examples.feed.mixture import Mixture
+    from genus.examples.feed.mixing import Mixing
     from genus.objectives import Learner
+    from genus.preparation import Text
     from genus.recipe import Recipe
     from genus.stages import Stage, TaskStep
     from genus.tokens.store import ProgressCallback, Store
@@ -51,6 +53,8 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 32
 """Distance between the seeds of consecutive stages, so that no two stages draw the same random numbers."""
+SOURCE_SEEDS = 1 << 64
+"""The same between sources of text."""
 LOOKED_AT = 32
 """Most steps of a stage of which a micro-batch is read before training, to tell whether anything can be learned."""
 MOST = 8
@@ -59,11 +63,12 @@ MOST = 8
 
 def pretrain(
     recipe: Recipe,
-    corpus: Sequence[Source],
+    corpus: Text,
     folder: Path,
     run: Run,
     *,
     fields: Fields = TEXT,
+    mixing: Mixing | None = None,
     words: Path | None = None,
     start: Path | None = None,
     teacher: Path | None = None,
@@ -74,10 +79,11 @@ def pretrain(
 
     Args:
         recipe: the recipe to train; its `tokens` become those of the tokenizer that is trained, given or loaded.
-        corpus: text files, folders of text files, data set names; or one prepared store.
+        corpus: text files, folders of text files, data set names; or one prepared store. Several by name are mixed.
         folder: the run folder; a resumed run finds its tokenizer and its store there.
         run: device, precision, intervals and other run settings.
         fields: the fields of text and title, in files that have fields.
+        mixing: how much is read of each text that has a name; None: by size.
         words: a folder with a tokenizer, instead of training one on the corpus.
         start: a model folder to start from: its architecture, its weights and, without `words`, its tokenizer.
         teacher: the teacher's model folder, for a recipe with distillation: its tokenizer and, without `start`, as many
@@ -93,12 +99,12 @@ def pretrain(
     where, resume = RunFolder(folder), resume or restarted()
     where.check("pretraining")
     with where.lock() if is_rank_zero() else nullcontext():
-        return _pretrain(recipe, Corpus(corpus, fields), where, run, words, start, teacher, resume, progress)
+        return _pretrain(recipe, Texts.of(corpus, fields, mixing), where, run, words, start, teacher, resume, progress)
 
 
 def _pretrain(
     recipe: Recipe,
-    corpus: Corpus,
+    texts: Texts,
     where: RunFolder,
     run: Run,
     words: Path | None,
@@ -115,22 +121,18 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
-        if is_rank_zero() and (line := skipped(corpus.sources)):
-            say(line)
-        if prepared(corpus) is None:
-            recipe.examples.check_fields(corpus.fields)
-        tokenizer = tokenizer_for(recipe, corpus, where, words or start)
-        store = token_store(corpus, tokenizer, folder / "store", progress)
-        recipe = replace(recipe, examples=recipe.examples.of_corpus(store, tokenizer))
+        tokenizer, stores = texts.prepare(recipe, where, words or start, progress)
+        recipe = replace(recipe, examples=recipe.examples.of_corpus(stores.values(), tokenizer))
         recipe, learner = new_learner(recipe, tokenizer) if start is None else from_pretrained(recipe, tokenizer, start)
         if (change := where.pin(recipe, resume=resume)) and is_rank_zero():
             say(change)
         if teaching:
             teach(teaching, learner, folder, inherit=start is None)
-        for line in left_out(recipe, store, tokenizer, *recipe.stages) if is_rank_zero() else ():
-            say(line)
-    training, validation = held_out_of(store, run.held_out)
-    notes = text_notes(store)
+        for name, store in stores.items() if is_rank_zero() else ():
+            for line in left_out(recipe, store, tokenizer, *recipe.stages):
+                say(f"{name}: {line}" if name else line)
+    training, validation = texts.split(stores, run.held_out, recipe, where)
+    notes = text_notes(training)
     planned = stages(recipe, training, tokenizer)
     losses = [name for objective in recipe.objectives for name in objective.losses]
     first = (stage.feed[step * stage.accumulate] for stage in planned for step in range(LOOKED_AT))
@@ -256,29 +258,36 @@ def left_out(recipe: Recipe, store: Store, tokenizer: Tokenizer, *stages: Stage)
     return list(dict.fromkeys(filter(None, found)))
 
 
-def training_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:
-    """Return the feed of training batches of a stage of the recipe."""
+def training_feed(recipe: Recipe, text: Store | Sources, tokenizer: Tokenizer, stage: int) -> TaskSchedule | Mixture:
+    """Return the feed of training batches of a stage of the recipe, of one store or a mixture of several."""
     chosen, seed = recipe.stages[stage], recipe.seed + stage * SEEDS
-    shares = tuple(task_feed(recipe, store, tokenizer, chosen, turn, seed) for turn in recipe.task_steps(chosen))
+    shares = tuple(task_feed(recipe, text, tokenizer, chosen, turn, seed) for turn in recipe.task_steps(chosen))
     return chosen.feed(shares, seed)
 
 
-def task_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, stage: Stage, turn: TaskStep, seed: int) -> TaskFeed:
+def task_feed(
+    recipe: Recipe, text: Store | Sources, tokenizer: Tokenizer, stage: Stage, turn: TaskStep, seed: int
+) -> TaskFeed:
     """Return the feed of batches of one task step of a stage."""
+    sources = Sources.of(text)
     vocabulary, learning = tokenizer.read_by(causal=recipe.model.causal).vocabulary, recipe.learning(turn)
     if any(objective.counts_tokens for objective in learning):
-        vocabulary = replace(vocabulary, counts=store.counts(vocabulary.size))
-    feed = Feed(
-        store,
-        vocabulary,
-        recipe.format(turn),
-        learning,
-        limits=stage.limits,
-        micro_batch=stage.micro_batch,
-        seed=seed,
-        batch=stage.batch,
-        task=recipe.task(turn),
-    )
+        vocabulary = replace(vocabulary, counts=sources.counts(vocabulary.size))
+    feeds: dict[str, Feed] = {}
+    for number, (name, store) in enumerate(sources.stores.items()):
+        with of_source(name):
+            feeds[name] = Feed(
+                store,
+                vocabulary,
+                recipe.format(turn),
+                learning,
+                limits=stage.limits,
+                micro_batch=stage.micro_batch,
+                seed=seed + number * SOURCE_SEEDS,
+                batch=stage.batch,
+                task=recipe.task(turn),
+            )
+    feed = Mixture.of_sources(feeds, sources.shares, seed) if sources.shares else feeds[""]
     return TaskFeed(feed, frozenset(turn.objectives), turn.steps)
 
 
@@ -304,28 +313,51 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     return TaskSchedule(tuple(shares), 1, recipe.seed)
 
 
-def stages(recipe: Recipe, store: Store, tokenizer: Tokenizer) -> list[TrainStage]:
+def stages(recipe: Recipe, text: Store | Sources, tokenizer: Tokenizer) -> list[TrainStage]:
     """Return the recipe's training stages, each with its feed and its FLOPs."""
-    text = fingerprint(store)
+    sources = Sources.of(text)
+    prints = ", ".join(f"{name} {fingerprint(store)}".strip() for name, store in sources.stores.items())
+    feeds = [training_feed(recipe, sources, tokenizer, number) for number in range(len(recipe.stages))]
     return [
         TrainStage(
-            training_feed(recipe, store, tokenizer, number),
+            feed,
             accumulate=stage.batch // stage.micro_batch,
             share=stage.share,
             flops=StageFlops(recipe, stage),
-            text=text,
+            text=prints,
+            seen=partial(_seen, feed, stage.micro_batch) if sources.shares else None,
             batch_ratio=stage.batch / recipe.stages[0].batch,
             updated=stage.updated,
         )
-        for number, stage in enumerate(recipe.stages)
+        for stage, feed in zip(recipe.stages, feeds, strict=True)
     ]
 
 
+def _seen(feed: TaskSchedule | Mixture, micro_batch: int, number: int) -> dict[str, float]:
+    """Return how often each source was read before micro-batch `number`."""
+    return feed.seen(number * micro_batch) if isinstance(feed, Mixture) else feed.seen(number)
+
+
 def evaluator(
-    recipe: Recipe, held_out: Store, tokenizer: Tokenizer, learner: Learner, run: Run
+    recipe: Recipe, sources: Sources, tokenizer: Tokenizer, learner: Learner, run: Run
 ) -> Callable[[Learner], dict[str, float]]:
     """Return the function that evaluates a learner on held-out text during a run."""
-    return partial(evaluate, recipe=recipe, feed=validation_feed(recipe, held_out, tokenizer, learner), run=run)
+    feeds = {}
+    for name, store in sources.stores.items():
+        with of_source(name):
+            feeds[name] = validation_feed(recipe, store, tokenizer, learner)
+    return partial(evaluate_sources, recipe=recipe, feeds=feeds, shares=sources.shares, run=run)
+
+
+def evaluate_sources(
+    learner: Learner, *, recipe: Recipe, feeds: Mapping[str, TaskSchedule], shares: Mapping[str, float], run: Run
+) -> dict[str, float]:
+    """Return the metrics of a learner on held-out text; of a mixture, those of the whole and, by name, of each."""
+    found = {name: evaluate(learner, recipe=recipe, feed=feed, run=run) for name, feed in feeds.items()}
+    if not shares:
+        return found[""]
+    each = {f"{name}/{metric}": value for name, metrics in found.items() for metric, value in metrics.items()}
+    return held_out.mixed(found, shares) | each
 
 
 def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) -> dict[str, float]:
@@ -333,6 +365,7 @@ def evaluate(learner: Learner, *, recipe: Recipe, feed: TaskSchedule, run: Run) 
     measured = learner.heads.keys() & {name for share in feed.tasks for name in share.heads}
     losses = {loss for one in recipe.objectives if one.name in measured for loss in one.token_losses}
     source = feed.tasks[0].feed
+    assert isinstance(source, Feed)  # of one store
     textual, size = torch.from_numpy(~source.vocabulary.special), bytes_per_token(source.store)
     if "unk" in source.vocabulary.roles:
         textual[source.vocabulary.unk] = True  # an unknown word stands for text, unlike [CLS] and [SEP]

@@ -17,6 +17,7 @@ from genus.curate import Curation, shards
 from genus.curate.c4 import BadWords, C4Lines, FewSentences
 from genus.curate.duplicates import ExactDuplicates, RepeatedSpans, stood_before
 from genus.curate.run import WORK
+from genus.curate.shards import ShardKeys
 from genus.errors import GenusError, UsageError
 from genus.files import replacing
 from genus.run_folder import RunFolder
@@ -25,7 +26,10 @@ from genus.text import read_documents
 from genus.text.sources import CURATION, skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 ONE = Curation(steps=(FewSentences(least=2),))
 
@@ -306,7 +310,24 @@ def test_what_has_stood_before_is_found_in_parts() -> None:
         seen.add(value)
     parts = np.split(values, [100, 100, 700])
     for at_once in (1 << 20, 400, 7):
-        assert stood_before(lambda: iter(parts), at_once).tolist() == expected
+        keys = Counted(parts)
+        assert stood_before(keys, at_once).tolist() == expected
+        assert keys.passes == 3, "however many parts there are"
+    assert stood_before(Counted([])).tolist() == []
+
+
+class Counted(ShardKeys):
+    """Keys in memory, which count how often all of them are read."""
+
+    def __init__(self, parts: list[NDArray[np.uint64]]) -> None:
+        self.parts, self.passes = parts, 0
+
+    def shards(self) -> Iterator[NDArray[Any]]:
+        self.passes += 1
+        return iter(self.parts)
+
+    def scratch(self, number: int, kind: type[np.generic]) -> NDArray[Any]:
+        return np.zeros(number, kind)
 
 
 def test_a_curation_names_its_steps() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from curated import ALL, clean, corpus, files
+from curated import ALL, WORDS, clean, corpus, files
 from genus.curate import Curation
 from genus.curate.contamination import Contamination
 from genus.curate.engines.local import LocalProcesses
@@ -18,6 +18,8 @@ from genus.curate.engines.ray import Ray
 from genus.curate.exact_substrings import ExactSubstrings
 from genus.errors import GenusError
 from genus.text import read as text_read
+from genus.tokens.algorithms.wordpiece import WordPiece
+from genus.tokens.store import counts, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,17 @@ def test_a_cluster_of_two_nodes_makes_the_same_bytes(tmp_path: Path, texts: list
     texts[1].write_text('{"q": "too short"}\n')
     with pytest.raises(GenusError, match="no text in it has 13 words"):
         clean(table, texts[:1], tmp_path / "table", engine=Ray(address=cluster))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_tokenizes_the_same_store(tmp_path: Path, texts: list[Path], cluster: str) -> None:
+    words = WordPiece(vocab_size=200).train([" ".join(WORDS)] * 3)
+    prepare([*texts], words, tmp_path / "local", workers=1)
+    engine = Ray(address=cluster)
+    with engine.running():
+        prepare([*texts], words, tmp_path / "ray", engine=engine.in_order)
+    assert files(tmp_path / "ray") == files(tmp_path / "local")
+    assert counts(tmp_path / "ray").blocks > 10
 
 
 @pytest.mark.slow

@@ -41,6 +41,12 @@ def test_near_duplicates_stay_on_one_side(tmp_path: Path) -> None:
         texts += [text, " ".join(words)]
     path = curated.write(tmp_path / "text" / "a.jsonl", [{"text": text} for text in texts])
     assert max(near(tmp_path / "text", tmp_path / "store")) > 0.8  # as it is
+    curated.clean(load("light").override("steps.1.keep", "all"), [path], tmp_path / "marked")
+    marked = curated.read(tmp_path / "marked")
+    assert len(marked) == 120
+    assert [one["cluster"] for one in marked[::2]] == [one["cluster"] for one in marked[1::2]]
+    assert len({one["cluster"] for one in marked}) == 60
+    assert max(near(tmp_path / "marked", tmp_path / "held out together")) < 0.5
     curated.clean(load("light"), [path], tmp_path / "clean")
     assert len(curated.read(tmp_path / "clean")) == 60
     assert max(near(tmp_path / "clean", tmp_path / "cleaned")) < 0.5

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from genus.cli.options import AsJson, Field, Language, Settings, Sources
+from genus.cli.options import Address, AsJson, EngineName, Field, Language, Settings, Sources, chosen_engine
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import UsageError, say
 from genus.files import write_text
@@ -14,7 +14,6 @@ from genus.processes import cores
 
 if TYPE_CHECKING:
     from genus.curate import Curation
-    from genus.curate.engines import Engine
 
 LOOKED_AT = 16
 """Blocks of text that a dry run reads."""
@@ -41,11 +40,8 @@ def clean(
         bool, typer.Option("--dry-run", help="Write nothing: show what each rule would remove of the first 64 MB.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = cores(),
-    engine: Annotated[str, typer.Option(metavar="NAME", help="local, or ray: the machines of a cluster.")] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Of Ray's head, or auto; by default a cluster of this machine."),
-    ] = None,
+    engine: EngineName = "local",
+    address: Address = None,
     field: Field = "text",
     keep: Annotated[
         list[str],
@@ -73,7 +69,7 @@ def clean(
     curation = _curation(preset, language, settings)
     chosen: dict[str, Any] = {
         "fields": fields_of(field, keep),
-        "engine": _engine(engine, address, workers),
+        "engine": chosen_engine(engine, address, workers),
         "compression": _compression(compression),
         "tokenizer": words,
         "progress": Counter("reading", "B"),
@@ -128,26 +124,6 @@ def _compression(name: str) -> str:
     if name not in (known := get_args(Compression)):
         raise UsageError(f"--compression: {name!r} is none of {', '.join(known)}")
     return name
-
-
-def _engine(name: str, address: str | None, workers: int) -> "Engine":
-    """Return the engine of a name.
-
-    Raises:
-        UsageError: there is none of that name, or its choices do not fit.
-    """
-    from genus.curate.engines.local import LocalProcesses
-    from genus.curate.engines.ray import Ray
-
-    if name not in ("local", "ray"):
-        raise UsageError(f"--engine: {name!r} is neither local nor ray")
-    if name == "ray":
-        return Ray(address=address)
-    if address is not None:
-        raise UsageError("--address: is of a Ray cluster; add --engine ray")
-    if workers < 1:
-        raise UsageError(f"--workers: expected at least 1, got {workers}")
-    return LocalProcesses(workers=workers)
 
 
 def _short(report: dict[str, Any]) -> str:

@@ -3,14 +3,45 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from genus.cli.options import AsJson, Codes, Field, Out, RecipeName, Settings, SourceField, Sources, Title
+from genus.cli.options import (
+    Address,
+    AsJson,
+    Codes,
+    EngineName,
+    Field,
+    Out,
+    RecipeName,
+    Settings,
+    SourceField,
+    Sources,
+    Title,
+    chosen_engine,
+)
 from genus.cli.output import Counter, columns, document, scaled
 from genus.errors import say
 from genus.processes import cores
+
+Keep = Annotated[
+    list[str],
+    typer.Option(
+        "--keep",
+        metavar="FIELD",
+        help="A field that the store keeps of each document, with its source and row; of curated text source, row, "
+        "id and url unless others are named; repeatable.",
+    ),
+]
+Together = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD",
+        help="Documents with one value of this field are held out together, such as those of a book; of text that "
+        "`genus clean` marked, near duplicates are.",
+    ),
+]
 
 
 def train_tokenizer(
@@ -55,15 +86,10 @@ def prepare(
     title: Title = None,
     codes: Codes = [],
     source: SourceField = None,
-    keep: Annotated[
-        list[str],
-        typer.Option(
-            "--keep",
-            metavar="FIELD",
-            help="A field that the store keeps of each document, with its source and row; of curated text source, row, "
-            "id and url unless others are named; repeatable.",
-        ),
-    ] = [],
+    keep: Keep = [],
+    together: Together = None,
+    engine: EngineName = "local",
+    address: Address = None,
     check: Annotated[bool, typer.Option("--check", help="Read the store once and compare its checksums.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,9 +106,11 @@ def prepare(
     if line := skipped(texts):
         say(line)
     begun = time.perf_counter()
-    fields, progress = Fields(field, title, tuple(codes), source, tuple(keep)), Counter("tokenizing", "B")
-    tokenizer = Tokenizer.load(words)
-    prepare(texts, tokenizer, out, workers=workers, fields=fields, progress=progress)
+    fields = Fields(field, title, tuple(codes), source, tuple(keep), together)
+    tokenizer, chosen = Tokenizer.load(words), chosen_engine(engine, address, workers)
+    given: dict[str, Any] = {"workers": workers, "fields": fields, "progress": Counter("tokenizing", "B")}
+    with chosen.running():
+        prepare(texts, tokenizer, out, **given, engine=None if engine == "local" else chosen.in_order)
     if check:
         Store.check(out)
     seconds = time.perf_counter() - begun

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from genus.curate.engines import Engine
     from genus.train.run import Run
 
 RecipeName = Annotated[
@@ -106,6 +107,11 @@ MetricName = Annotated[
         "answer_exact_match, answer_f1, span_f1; of rankings ndcg@10, mrr@10, recall@10, map@100; the first decides.",
     ),
 ]
+EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="local, or ray: the machines of a cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of Ray's head, or auto; by default a cluster of this machine."),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to write.", show_default=False)]
 Folder = Annotated[
     Path,
@@ -151,3 +157,24 @@ def generating_run(running: list[str]) -> "Run":
     run = chosen_run(running)
     on_cpu = run.precision == "auto" and device_of_run(run).type == "cpu"
     return replace(run, precision="float32") if on_cpu else run
+
+
+def chosen_engine(name: str, address: str | None, workers: int) -> "Engine":
+    """Return the engine of a name.
+
+    Raises:
+        UsageError: there is none of that name, or its choices do not fit.
+    """
+    from genus.curate.engines.local import LocalProcesses
+    from genus.curate.engines.ray import Ray
+    from genus.errors import UsageError
+
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine: {name!r} is neither local nor ray")
+    if name == "ray":
+        return Ray(address=address)
+    if address is not None:
+        raise UsageError("--address: is of a Ray cluster; add --engine ray")
+    if workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {workers}")
+    return LocalProcesses(workers=workers)

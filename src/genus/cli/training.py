@@ -27,6 +27,8 @@ from genus.cli.output import Counter, columns, document
 from genus.errors import UsageError
 
 if TYPE_CHECKING:
+    from genus.examples.feed.mixing import Mixing
+    from genus.preparation import Text as Mixed
     from genus.tasks import Task
     from genus.tasks.dataset import Files
     from genus.tasks.report import Report
@@ -40,8 +42,17 @@ RecipeAndTexts = Annotated[
         metavar="[RECIPE] TEXT...",
         help=f"A recipe (a member as bert or roberta/large, a recipe .json, a .toml overlay, the folder of a run; "
         f"else {DEFAULT}), and text: files (.txt, .jsonl, .parquet; .gz, .xz, .zst), folders of them, Hugging Face "
-        "dataset ids, or a prepared store.",
+        "dataset ids, or a prepared store. Several with names and weights are mixed: wiki=TEXT:0.7 books=TEXT:0.3.",
         show_default=False,
+    ),
+]
+Mix = Annotated[
+    list[str],
+    typer.Option(
+        "--mix",
+        metavar="PATH=VALUE",
+        help="How texts with names are mixed: epochs=4 (each is read so often at most), or without weights "
+        "temperature=3 and limit=100000 tokens; repeatable.",
     ),
 ]
 
@@ -51,6 +62,7 @@ def pretrain(
     out: Out,
     settings: Settings = [],
     running: Running = [],
+    mix: Mix = [],
     language: Language = None,
     words: Annotated[
         Path | None,
@@ -89,11 +101,11 @@ def pretrain(
     run = chosen_run(running)
     recipe, texts = catalog.split(what, DEFAULT)
     row = catalog.overridden(catalog.spoken(catalog.load(recipe), language), settings)
+    corpus, mixing = _mixed(texts, mix)
     first, guide = (None if folder is None else model_folder(folder) for folder in (start, teacher))
     fields, counter = Fields(field, title, tuple(codes), source), Counter("tokenizing", "B")
-    summary = pipeline.pretrain(
-        row, texts, out, run, fields=fields, words=words, start=first, teacher=guide, resume=resume, progress=counter
-    )
+    given: dict[str, Any] = {"fields": fields, "mixing": mixing, "words": words, "start": first, "teacher": guide}
+    summary = pipeline.pretrain(row, corpus, out, run, **given, resume=resume, progress=counter)
     reached = summary.progress
     if as_json:
         document({"folder": out, "model": out / "model", "stopped": summary.stopped, "progress": asdict(reached)})
@@ -105,6 +117,28 @@ def pretrain(
         )
     if summary.stopped:
         raise KeyboardInterrupt
+
+
+def _mixed(texts: list[str], settings: list[str]) -> "tuple[Mixed, Mixing | None]":
+    """Return the texts, by their names if they have such, and how these are mixed.
+
+    Raises:
+        UsageError: names, weights or settings do not fit each other.
+    """
+    from genus import catalog
+    from genus.examples.feed.mixing import MixedSource, Mixing
+    from genus.text.named import FORM, named_texts
+
+    found = named_texts(texts)
+    if not found:
+        if settings:
+            raise UsageError(f"--mix: says how texts with names are mixed; give them names, {FORM}")
+        return texts, None
+    try:
+        mixing = Mixing(sources=tuple(MixedSource(name=one.name, share=one.share) for one in found))
+    except ValueError as error:
+        raise UsageError(f"{', '.join(texts)}: {error}") from None
+    return {one.name: one.texts for one in found}, catalog.overridden(mixing, settings, "--mix")
 
 
 Data = Annotated[

@@ -61,6 +61,11 @@ class Step(Part, ABC):
         return ""
 
     @property
+    def marks(self) -> str | None:
+        """The field by which the step says which documents belong together; None: it does not."""
+        return None
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Paths of the files that the step reads: if they change, a curation that was stopped does not go on."""
         return ()
@@ -157,8 +162,8 @@ class Keys(ABC):
         """Write arrays one after another into a file that `derive`'s functions may read."""
 
     @abstractmethod
-    def flags(self, number: int) -> NDArray[np.bool_]:
-        """Return so many flags, none set, which need a disk rather than memory."""
+    def scratch(self, number: int, kind: type[np.generic]) -> NDArray[Any]:
+        """Return so many noughts to write over, which need a disk rather than memory."""
 
 
 class Kept(ABC):
@@ -172,8 +177,8 @@ class Kept(ABC):
 class Decision(NamedTuple):
     """What a `CorpusFilter` decides of a corpus."""
 
-    removed: NDArray[np.bool_]
-    """(keys of the corpus,) whether that of which a key stands is removed."""
+    removed: NDArray[Any]
+    """(keys of the corpus,) whether that of which a key stands is removed, or what else `apply` takes of it."""
     facts: dict[str, Any]
     """What else the report says."""
 
@@ -198,7 +203,7 @@ class CorpusFilter(Step, ABC):
         """Decide what is removed, from the keys of all documents."""
 
     @abstractmethod
-    def apply(self, text: str, removed: NDArray[np.bool_]) -> Outcome:
+    def apply(self, text: str, removed: NDArray[Any]) -> Outcome:
         """Return what is left of a text, given the decision on each of its keys."""
 
 

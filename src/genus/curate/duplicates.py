@@ -12,7 +12,7 @@ from genus.part import Count
 from genus.text.sentences import split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -35,7 +35,7 @@ class ExactDuplicates(CorpusFilter):
 
     def decide(self, keys: Keys) -> Decision:
         """Remove the texts whose hash has stood before."""
-        return Decision(stood_before(keys.shards), {})
+        return Decision(stood_before(keys), {})
 
     def apply(self, text: str, removed: NDArray[np.bool_]) -> Outcome:
         """Return the text, if it is the first of its kind."""
@@ -59,7 +59,7 @@ class RepeatedSpans(CorpusFilter):
 
     def decide(self, keys: Keys) -> Decision:
         """Remove the spans whose hash has stood before."""
-        return Decision(stood_before(keys.shards), {})
+        return Decision(stood_before(keys), {})
 
     def apply(self, text: str, removed: NDArray[np.bool_]) -> Outcome:
         """Return the sentences that stand in no removed span."""
@@ -80,27 +80,40 @@ def hashes(texts: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(found, "<u8").astype(np.uint64)
 
 
-def stood_before(shards: Callable[[], Iterable[NDArray[Any]]], at_once: int = AT_ONCE) -> NDArray[np.bool_]:
+def stood_before(keys: Keys, at_once: int | None = None) -> NDArray[np.bool_]:
     """Return for each of many hashes whether an equal one has stood before it.
 
-    They are sorted in parts by their upper bits, of about `at_once` each: beside these, a byte for each hash is held.
+    They are laid out on disk in parts by their upper bits, of about `at_once` each, which are then sorted one by one:
+    every hash is read three times, however many there are. On disk are 17 bytes for each.
 
     Args:
-        shards: gives the hashes in their order, in arrays of uint64, as often as it is called.
-        at_once: hashes that are sorted at once.
+        keys: hashes of 64 bits.
+        at_once: hashes that are sorted at once; None: `AT_ONCE`.
     """
-    total = sum(len(shard) for shard in shards())
-    before = np.zeros(total, np.bool_)
-    parts = np.uint64(-(-total // at_once))
-    for part in range(int(parts)):
-        values, places, begin = [], [], 0
-        for shard in shards():
-            mine = np.flatnonzero((shard >> np.uint64(32)) % parts == part)
-            values.append(shard[mine])
-            places.append(mine + begin)
-            begin += len(shard)
-        value, place = np.concatenate(values), np.concatenate(places)
+    total = sum(len(shard) for shard in keys.shards())
+    parts = max(1, -(-total // (at_once or AT_ONCE)))
+    sizes = np.zeros(parts, np.int64)
+    for shard in keys.shards():
+        sizes += np.bincount(_part(shard, parts), minlength=parts)
+    values, places = keys.scratch(total, np.uint64), keys.scratch(total, np.int64)
+    ends = np.cumsum(sizes)
+    free, begin = ends - sizes, 0
+    for shard in keys.shards():
+        part = _part(shard, parts)
+        order = np.argsort(part, kind="stable")  # within a part the corpus's order stays
+        number = np.bincount(part, minlength=parts)
+        place = np.repeat(free - np.cumsum(number) + number, number) + np.arange(len(shard))
+        values[place], places[place] = shard[order], order + begin
+        free, begin = free + number, begin + len(shard)
+    before = keys.scratch(total, np.bool_)
+    for size, end in zip(sizes.tolist(), ends.tolist(), strict=True):
+        value, place = values[end - size : end], places[end - size : end]
         order = np.argsort(value, kind="stable")
         same = value[order][1:] == value[order][:-1]
         before[place[order][1:][same]] = True
     return before
+
+
+def _part(hashed: NDArray[Any], parts: int) -> NDArray[np.int64]:
+    """Return the part of each hash, by its upper bits."""
+    return ((hashed >> np.uint64(32)) % np.uint64(parts)).astype(np.int64)

@@ -80,7 +80,7 @@ class ExactSubstrings(CorpusFilter):
         kept = keys.keep("repeated", twice(anchors))
         found = keys.derive("runs", Repeated(self.units, kept))
         begins = [0, *accumulate(len(shard) for shard in keys.shards())]
-        flags = keys.flags(begins[-1])
+        flags = keys.scratch(begins[-1], np.bool_)
         most = 0
         for parts in in_ranges(found):
             places, most = self._removed(parts, begins, most)

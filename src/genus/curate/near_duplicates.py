@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from genus.curate import Keys
 
+CLUSTER = "cluster"
+"""The field of documents that are near duplicates of each other."""
 RECALL = 0.99
 """Least probability with which a pair as similar as the threshold is compared."""
 TEXTS = 2_000
@@ -51,13 +53,19 @@ class NearDuplicates(CorpusFilter):
     """Least Jaccard index of near duplicates."""
     edit: Share | None = 0.8
     """Least edit similarity; None: it is not asked for."""
-    keep: Literal["first", "longest"] = "first"
-    """Which of a cluster is kept; of several that are as long, the first."""
+    keep: Literal["first", "longest", "all"] = "first"
+    """Which of a cluster is kept; of several that are as long, the first. all: every one, and the field `cluster` is
+    the same for all of a cluster, so that a token store holds them out together."""
 
     def __post_init__(self) -> None:
         """Check that a signature has a band."""
         if self.rows is not None and self.rows > self.values:
             raise ValueError(f"a band of {self.rows} rows has no place in a signature of {self.values} values")
+
+    @property
+    def marks(self) -> str | None:
+        """The field of the cluster."""
+        return CLUSTER if self.keep == "all" else None
 
     @property
     def banding(self) -> tuple[int, int]:
@@ -82,14 +90,18 @@ class NearDuplicates(CorpusFilter):
         bands, rows = self.banding
         for band in range(bands):
             clusters.join(band * rows, (band + 1) * rows)
-        removed = np.zeros(keys.documents, np.bool_)
+        removed: NDArray[Any] = np.zeros(keys.documents, np.uint64 if self.keep == "all" else np.bool_)
+        names = self._names(keys) if self.keep == "all" else removed
         sizes: Counter[int] = Counter()
         largest: list[NDArray[np.intp]] = []
         for members in clusters.members():
             sizes[len(members)] += 1
             largest = sorted([*largest, members], key=len, reverse=True)[:SAMPLES]
-            removed[members] = True
-            removed[self._kept(members.tolist(), keys)] = False
+            if self.keep == "all":
+                removed[members] = names[members[0]]
+            else:
+                removed[members] = True
+                removed[self._kept(members.tolist(), keys)] = False
         facts = {
             "bands": bands,
             "rows": rows,
@@ -103,9 +115,16 @@ class NearDuplicates(CorpusFilter):
         }
         return Decision(removed, facts)
 
-    def apply(self, text: str, removed: NDArray[np.bool_]) -> Outcome:
-        """Return the text, if it is the one that is kept."""
+    def apply(self, text: str, removed: NDArray[Any]) -> Outcome:
+        """Return the text, if it is the one that is kept, or with the name of its cluster."""
+        if self.keep == "all":
+            return Outcome(text, facts={CLUSTER: f"{removed[0]:016x}"} if removed[0] else {})
         return Outcome("", Removal("near_duplicate", text)) if removed[0] else Outcome(text)
+
+    def _names(self, keys: Keys) -> NDArray[np.uint64]:
+        """Return of each document the hash of its exact form, by which a cluster is named after its first text."""
+        found = [np.ascontiguousarray(shard[:, self.values :]).view(np.uint64)[:, 0] for shard in keys.shards()]
+        return np.concatenate([np.zeros(0, np.uint64), *found])
 
     def _kept(self, members: list[int], keys: Keys) -> int:
         if self.keep == "first":

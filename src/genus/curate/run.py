@@ -266,10 +266,12 @@ class Cleaning:
                 for path in group:
                     with path.open("rb") as part:
                         shutil.copyfileobj(part, file)
+        marks = [step.marks for step in self.curation.steps if step.marks]
         whole = {
             "made_from": read_json(self._work / IDENTITY),
             "hash": self.curation.hash(),
             "contamination": [step.contamination for step in self.curation.steps if step.contamination],
+            **({"together": marks[0]} if marks else {}),
             **_complete(report),
             "files": files,
         }

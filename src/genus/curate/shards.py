@@ -215,13 +215,13 @@ class ShardKeys(Keys):
                 file.write(np.ascontiguousarray(part, np.uint64).data)
         return KeptFile(path)
 
-    def flags(self, number: int) -> NDArray[np.bool_]:
-        """Return flags in a file without a name, beside the shards where these are on this machine."""
+    def scratch(self, number: int, kind: type[np.generic]) -> NDArray[Any]:
+        """Return noughts in a file without a name, beside the shards where these are on this machine."""
         if not number:
-            return np.zeros(0, np.bool_)
+            return np.zeros(0, kind)
         folder = None if is_remote(self._shards.folder) else self._shards.folder
         with tempfile.TemporaryFile(dir=folder) as file:
-            return np.memmap(file, np.bool_, "w+", shape=(number,))
+            return np.memmap(file, kind, "w+", shape=(number,))
 
 
 def pack(data: bytes, compression: Compression) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from genus.part import Count, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -141,7 +141,7 @@ class ExampleFormat(Part, ABC):
     dupe_factor: Count | None = None
     """Number of fixed versions of the data, as in BERT's duplicated static masking; None: a new one per epoch."""
 
-    def of_corpus(self, store: Store, tokenizer: Tokenizer) -> Self:
+    def of_corpus(self, stores: Collection[Store], tokenizer: Tokenizer) -> Self:
         """Return the format with what it keeps of the training corpus in the recipe; by default itself."""
         return self
 

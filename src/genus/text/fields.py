@@ -34,6 +34,9 @@ class Fields:
     kept: tuple[str, ...] = ()
     """Fields that go along with a text where they are there, such as its address: they are no part of it."""
 
+    together: str | None = None
+    """Field whose value documents share that are held out together; None: each is by itself."""
+
     def __post_init__(self) -> None:
         """Check the names of codes.
 
@@ -60,12 +63,16 @@ class Fields:
 
     def beside(self, row: Mapping[str, object]) -> dict[str, object]:
         """Return the fields of a row that are kept beside the text."""
-        return {name: row[name] for name in self.kept if name in row}
+        return {name: row[name] for name in self._beside if name in row}
+
+    @property
+    def _beside(self) -> tuple[str, ...]:
+        return self.kept if self.together is None else (*self.kept, self.together)
 
     def columns(self, there: Iterable[str]) -> list[str]:
         """Return the names of the columns to read of those that are there."""
         there = set(there)
-        return list(dict.fromkeys([*self.names, *(name for name in self.kept if name in there)]))
+        return list(dict.fromkeys([*self.names, *(name for name in self._beside if name in there)]))
 
     def __str__(self) -> str:
         """Return the quoted names in the order of the document: codes or source, title, text."""

@@ -126,12 +126,18 @@ def changed(known: list[Fingerprint], sources: list[Source]) -> str | None:
 def curations(sources: Iterable[Source]) -> list[dict[str, Any]]:
     """Return of each folder of curated text among the sources its name, and what its report says for a model card.
 
-    That is the hash of the curation, and what was done about contamination, in sentences.
+    That is the hash of the curation, and what was done about contamination, in sentences; and the field by which it
+    marks documents that belong together, if it does.
     """
     folders = dict.fromkeys(source.parent for source in sources if not isinstance(source, str))
     reports = [(folder.resolve().name, read_json(folder / CURATION)) for folder in folders if _is_curated(folder)]
     return [
-        {"name": name, "hash": report["hash"], "contamination": report.get("contamination", [])}
+        {
+            "name": name,
+            "hash": report["hash"],
+            "contamination": report.get("contamination", []),
+            **({"together": report["together"]} if "together" in report else {}),
+        }
         for name, report in reports
         if "hash" in report
     ]

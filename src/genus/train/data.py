@@ -45,6 +45,8 @@ class TrainStage:
     """FLOPs of a micro-batch, forward and backward, by the lengths of its examples; None where nobody counts."""
     text: str = ""
     """Fingerprint of the text, so that a run is not resumed on another; empty where this is not checked."""
+    seen: Callable[[int], dict[str, float]] | None = None
+    """How often each source of text was read before a micro-batch, by name; None where text is no mixture."""
     batch_ratio: float = 1.0
     """Batch size divided by that of the first stage."""
     updated: tuple[str, ...] | None = None

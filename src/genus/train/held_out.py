@@ -76,6 +76,23 @@ def evaluate(
     return found
 
 
+def mixed(found: Mapping[str, Mapping[str, float]], shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of a mixture from those of its sources: means by the share of the tokens of each.
+
+    Perplexity is exp of the mean loss, and bits per byte are the mean bits divided by the mean bytes of a target.
+    """
+    each = [(shares[source], metrics) for source, metrics in found.items()]
+    names = [name for name in each[0][1] if all(name in metrics for _, metrics in each)]
+    whole = {name: sum(share * metrics[name] for share, metrics in each) for name in names}
+    for loss in [name.removesuffix("/perplexity") for name in names if name.endswith("/perplexity")]:
+        bits = f"{loss}/bits_per_byte"
+        nats = [(share, math.log(metrics[f"{loss}/perplexity"]), metrics[bits]) for share, metrics in each]
+        whole[f"{loss}/perplexity"] = math.exp(sum(share * loss_of for share, loss_of, _ in nats))
+        size = sum(share * loss_of / of_byte for share, loss_of, of_byte in nats if of_byte)
+        whole[bits] = sum(share * loss_of for share, loss_of, _ in nats) / size if size else 0.0
+    return whole
+
+
 def _numbers(values: Sums) -> dict[str, float]:
     return {name: value.item() for name, value in values.items()}
 

@@ -16,7 +16,7 @@ from genus.train.checkpoint import Checkpoints, memory
 from genus.train.data import TrainStage, steps
 from genus.train.interruption import Interruption
 from genus.train.parallel.local import publish_together
-from genus.train.progress import Progress, Stopwatch, ends
+from genus.train.progress import Progress, Stopwatch, ends, seen
 from genus.train.record import Record
 from genus.train.step import PendingResult, TrainStep
 from genus.train.world import World, init_distributed, notes, telling_lost_processes
@@ -125,6 +125,7 @@ class Loop:
     enough: Callable[[], bool] | None
     publish: Publish | None
     progress: Progress
+    stages: Sequence[TrainStage] = ()
 
     def __post_init__(self) -> None:
         self.clock = Stopwatch()
@@ -134,7 +135,7 @@ class Loop:
 
     def go(self, stages: Sequence[TrainStage], interruption: Interruption) -> bool:
         """Train all stages, and return whether the run was interrupted before the budget was spent."""
-        stop = False
+        self.stages, stop = stages, False
         for number, (stage, end) in enumerate(zip(stages, ends(stages), strict=True)):
             if stop or self.ended or number < self.progress.stage or self._spent() >= end:
                 continue
@@ -191,7 +192,8 @@ class Loop:
                 f"step {progress.step}: the loss is {result.loss:g} and the gradient's norm {result.gradient_norm:g}"
             )
         self.progress = replace(self.progress, loss=result.loss)
-        self.record.step(replace(progress, loss=result.loss, seconds=self.progress.seconds), result)
+        shown = replace(progress, loss=result.loss, seconds=self.progress.seconds)
+        self.record.step(shown, result, partial(seen, self.stages, shown))
 
     def _settle(self) -> None:
         """Synchronize with the device, and check that the weights may be evaluated and saved.

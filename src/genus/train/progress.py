@@ -33,6 +33,8 @@ class Progress:
     seconds: float = 0.0
     """Time spent in updates, without evaluation and checkpoints; a step's time is added with the next step."""
     epochs: float = 0.0
+    updates: list[int] = field(default_factory=list)
+    """Number of updates in each stage before this one."""
     loss: float | None = None
     """Loss of the last update."""
     evaluation: dict[str, float] = field(default_factory=dict)
@@ -48,7 +50,10 @@ class Progress:
 
     def enter(self, stage: int) -> Progress:
         """Return the progress at the start of a stage, or unchanged if it is in that stage already."""
-        return self if stage == self.stage else replace(self, stage=stage, stage_step=0)
+        if stage == self.stage:
+            return self
+        passed_over = [0] * (stage - self.stage - 1)
+        return replace(self, stage=stage, stage_step=0, updates=[*self.updates, self.stage_step, *passed_over])
 
     def after(self, counts: StepCounts) -> Progress:
         """Return the progress after one more update of the stage; its loss is set later, when it is known."""
@@ -61,6 +66,15 @@ class Progress:
             seconds=self.seconds + counts.seconds,
             epochs=self.epochs + counts.epochs,
         )
+
+
+def seen(stages: Sequence[TrainStage], progress: Progress) -> dict[str, float]:
+    """Return how often each source of text was read, by its name; empty where text is no mixture."""
+    total: dict[str, float] = {}
+    for stage, updates in zip(stages, [*progress.updates, progress.stage_step], strict=False):
+        read = stage.seen(updates * stage.accumulate) if stage.seen else {}
+        total |= {name: total.get(name, 0.0) + epochs for name, epochs in read.items()}
+    return total
 
 
 class Stopwatch:

@@ -17,7 +17,7 @@ from genus.train.precision import number_format
 from genus.train.provenance import write_provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from genus.recipe import Budget
@@ -60,8 +60,8 @@ class Record:
         if self.metrics:
             self.metrics.close()
 
-    def step(self, progress: Progress, result: StepResult) -> None:
-        """Record the metrics of an update, every `log_every` steps."""
+    def step(self, progress: Progress, result: StepResult, seen: Callable[[], dict[str, float]]) -> None:
+        """Record the metrics of an update, every `log_every` steps, with what was seen of each source of text."""
         if progress.step % self.run.log_every or not self.display:
             return
         row = {
@@ -74,6 +74,7 @@ class Record:
             "gradient_norm": result.gradient_norm,
             "tokens": progress.tokens,
             "epochs": progress.epochs,
+            **{f"epochs/{name}": times for name, times in seen().items()},
             "seconds": progress.seconds,
             **self._rates(progress),
         }

@@ -64,7 +64,7 @@ class Ray(Engine):
             GenusError: the cluster is lost; or what `function` raises.
         """
         ray = library()
-        work, held = ray.remote(num_cpus=1, max_retries=AGAIN)(_call), ray.put(function)
+        work, held = ray.remote(num_cpus=1, max_retries=AGAIN)(_call), [ray.put(function)]
         waiting = iter(items)
         most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
         flying = deque(work.remote(held, item) for item in itertools.islice(waiting, most))
@@ -94,5 +94,14 @@ def library() -> Any:
     return ray
 
 
-def _call(function: Callable[[Item], Result], item: Item) -> Result:
-    return function(item)
+_functions: dict[str, Callable[[Any], Any]] = {}
+"""The function of a worker by its reference, whose caches persist over all of its items; of the latest alone."""
+
+
+def _call(held: list[Any], item: Any) -> Any:
+    """Return what the function that is held makes of an item: within a list it is no argument that Ray reads anew."""
+    name = held[0].hex()
+    if name not in _functions:
+        _functions.clear()
+        _functions[name] = library().get(held[0])
+    return _functions[name](item)

@@ -102,6 +102,15 @@ class Feed:
         """The examples and the rows of epoch 0, estimated from one block where the corpus has more."""
         return self.planner.size
 
+    @property
+    def tokens_per_row(self) -> float:
+        """Mean tokens of a row of the stream `tokens`, by the first block."""
+        return self.planner.tokens_per_row
+
+    def seen(self, row: int) -> dict[str, float]:
+        """Return how often each source of text was read: this feed's only one has no name."""
+        return {}
+
     def evaluation_batches(self) -> Iterator[Batch]:
         """Yield epoch 0 once, the same at every call; the last batch is filled up with rows of padding.
 

@@ -86,6 +86,7 @@ class Planner:
         self.sequences_per_row = self._limit(plan, order)
         """The most sequences of a row, in every block."""
         self._planned[block, 0] = self._fill(plan, order)
+        self._first_block = block
         share = int(self.sizes.sum()) / seen
         self.size = round(len(plan) * share), round(self.rows(block, 0) * share)
         """The examples and the rows of epoch 0: counted where it is one block, else estimated from the first."""
@@ -101,6 +102,12 @@ class Planner:
         """Return the number of rows of a block, which is remembered when its plan is not."""
         key = block, version if self.examples.stochastic else 0
         return self._counts[key] if key in self._counts else len(self(*key)[1])
+
+    @property
+    def tokens_per_row(self) -> float:
+        """Mean tokens of a row of the stream `tokens`, or an upper bound, in the block that fixed the shapes."""
+        plan, rows = self(self._first_block, 0)
+        return float(self._lengths(plan)["tokens"].sum()) / len(rows)
 
     def version(self, epoch: int) -> int:
         """Return which version of the data an epoch is."""

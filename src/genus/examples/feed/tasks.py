@@ -12,33 +12,35 @@ import numpy as np
 from genus.examples.keys import TURN, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from genus.batch import Batch
     from genus.examples.feed.feed import Feed
+    from genus.examples.feed.mixture import Mixture
 
 
 @dataclass(frozen=True)
 class Cycle:
     """An endless sequence of the indices 0 to n - 1, in which index i occurs `counts[i]` times per cycle.
 
-    The order within a cycle is random, keyed by (seed, index of the cycle).
+    The order within a cycle is random, keyed by (seed, purpose, index of the cycle).
     """
 
     counts: tuple[int, ...]
     seed: int
+    purpose: int = TURN
 
     def member(self, place: int) -> int:
         """Return the index at a position of the sequence."""
         cycle, within = divmod(place, sum(self.counts))
-        return int(_order(self.seed, cycle, self.counts)[within])
+        return int(_order(self.seed, self.purpose, cycle, self.counts)[within])
 
     def before(self, place: int) -> NDArray[np.int64]:
         """Return (n,) how often each index occurs before a position."""
         cycle, within = divmod(place, sum(self.counts))
-        begun = _order(self.seed, cycle, self.counts)[:within]
+        begun = _order(self.seed, self.purpose, cycle, self.counts)[:within]
         return cycle * np.array(self.counts) + np.bincount(begun, minlength=len(self.counts))
 
 
@@ -46,7 +48,8 @@ class Cycle:
 class TaskFeed:
     """A feed, the objectives that learn from it, and its number of steps per round."""
 
-    feed: Feed
+    feed: Feed | Mixture
+    """Of one store, or a mixture of several."""
     heads: frozenset[str]
     """Names of the objectives that learn from the feed."""
     steps: int
@@ -79,6 +82,14 @@ class TaskSchedule:
         taken[self._cycle.member(step)] += within
         return sum(share.feed.epoch(int(count)) for share, count in zip(self.tasks, taken, strict=True))
 
+    def seen(self, number: int) -> dict[str, float]:
+        """Return how often each source of text was read before micro-batch `number`, summed over all tasks."""
+        step, within = divmod(number, self.accumulate)
+        taken = self._cycle.before(step) * self.accumulate
+        taken[self._cycle.member(step)] += within
+        each = zip(self.tasks, taken.tolist(), strict=True)
+        return summed(share.feed.seen(count * share.feed.micro_batch) for share, count in each)
+
     def evaluation_batches(self) -> Iterator[Batch]:
         """Yield epoch 0 of each feed, with the batches of the feeds interleaved."""
         each = zip_longest(*(share.feed.evaluation_batches() for share in self.tasks))
@@ -92,10 +103,18 @@ class TaskSchedule:
         return Cycle(tuple(share.steps for share in self.tasks), self.seed)
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, cycle: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
+@lru_cache(maxsize=16)
+def _order(seed: int, purpose: int, cycle: int, counts: tuple[int, ...]) -> NDArray[np.int64]:
     """Return the indices of a cycle in their random order."""
-    return generator(seed, TURN, cycle).permutation(np.repeat(np.arange(len(counts)), counts))
+    return generator(seed, purpose, cycle).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def summed(tables: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sum of tables of numbers by name."""
+    total: dict[str, float] = {}
+    for table in tables:
+        total |= {name: total.get(name, 0.0) + number for name, number in table.items()}
+    return total
 
 
 def _marked(share: TaskFeed, batch: Batch) -> Batch:

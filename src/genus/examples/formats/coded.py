@@ -15,6 +15,8 @@ from genus.errors import GenusError
 from genus.examples import EpochPlan, Example, ExampleFormat, Sequence
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.typing import NDArray
 
     from genus.examples import Limits
@@ -54,9 +56,12 @@ class CodedDocuments(ExampleFormat):
         """The codes of the training text."""
         return self.codes
 
-    def of_corpus(self, store: Store, tokenizer: Tokenizer) -> Self:
+    def of_corpus(self, stores: Collection[Store], tokenizer: Tokenizer) -> Self:
         """Return the format with the codes of a corpus, up to `MOST`."""
-        return replace(self, codes=tuple(name for name, _ in counted(store, tokenizer).most_common(MOST)))
+        found: Counter[str] = Counter()
+        for store in stores:
+            found.update(counted(store, tokenizer))
+        return replace(self, codes=tuple(name for name, _ in found.most_common(MOST)))
 
     def unfamiliar(self, store: Store, tokenizer: Tokenizer) -> str:
         """Return a notice of the codes of a text that training did not have; "" if there are none."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,17 @@ import numpy as np
 
 from genus.errors import GenusError
 from genus.files import expecting
-from genus.processes import cores
+from genus.processes import cores, in_order
 from genus.run_folder import RunFolder
 from genus.text.fields import TEXT, Fields
 from genus.text.read import BLOCK_BYTES, read_blocks
 from genus.text.sources import changed, curations, find, fingerprints
+from genus.tokens.store.held_out import drawn, held_out_documents, last_sentences
 from genus.tokens.store.journal import (
     FILES,
     JOURNAL,
     META,
+    TOGETHER,
     Counts,
     Journal,
     begun,
@@ -36,14 +39,16 @@ from genus.tokens.store.journal import (
     files_of,
     state_of,
 )
-from genus.tokens.store.tokenize_corpus import encode_blocks
+from genus.tokens.store.tokenize_corpus import EncodedBlock, encode_block
 from genus.tokens.vocabulary import unknown_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from genus.text import Source
+    from genus.text import Source, TextBlock
     from genus.tokens.tokenizer import Tokenizer
+
+    InOrder = Callable[[Callable[[TextBlock], EncodedBlock], Iterable[TextBlock]], Iterator[EncodedBlock]]
 
 FORMAT = 1
 """Format version: increased when older stores can no longer be read, or when sentence segmentation changes."""
@@ -96,12 +101,14 @@ class Store:
     where it has no source; None: the store has none."""
     splits: tuple[tuple[float, bool], ...] = ()
     """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
+    together: NDArray[np.uint64] | None = None
+    """(documents,) equal for those that are held out together, 0 for one by itself; None: all are by themselves."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder of an opened store instead of its arrays."""
         if self.folder is None:
             arrays = self.ids, self.sentences, self.documents, self.document_bytes, None, self.codes, self.sources
-            return Store, arrays
+            return Store, (*arrays, (), self.together)
         return _reopen, (self.folder, self.splits)
 
     @staticmethod
@@ -162,11 +169,14 @@ class Store:
         least two documents if there are four, since pairs of segments need two, otherwise at least one. Where this
         takes over `LARGEST_EXCESS` more of the text than asked, as of a few books, the last sentences of every
         document are held out instead: at most the fraction of its tokens, of some document at least one sentence. A
-        document with a source stays whole.
+        document with a source stays whole, and so do documents that are held out together, such as near duplicates.
 
         Raises:
-            GenusError: the store has one document of one sentence, or one pair, and the fraction is not 0.
+            GenusError: the store has one document of one sentence, or one pair, or all are held out together, and the
+                fraction is not 0.
         """
+        if held_out > 0 and self.together is not None and not self._chosen(held_out).any():
+            raise GenusError("all documents belong together, so none can be held out; take --run held_out=0")
         if held_out > 0 and len(self.documents) < 2 and self.sources is not None:
             raise GenusError(
                 "the corpus is one source with its target, so none can be held out: give more, or take --run held_out=0"
@@ -184,8 +194,8 @@ class Store:
         first, last = self.documents.T
         cut = last
         few = len(chosen) < 2 or tokens[chosen].sum() > (held_out + LARGEST_EXCESS) * tokens.sum()
-        if few and self.sources is None:
-            cut = self._last_sentences(held_out)
+        if few and self.sources is None and self.together is None:
+            cut = last_sentences(self.sentences, self.documents, held_out)
         if (cut == last).all():
             rows = chosen == is_held_out
             documents, text = self.documents[rows], self.document_bytes[rows]
@@ -194,28 +204,14 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        codes, sources = (None if before is None else before[rows] for before in (self.codes, self.sources))
+        beside: dict[str, Any] = {"codes": self.codes, "sources": self.sources, "together": self.together}
+        beside = {name: None if before is None else before[rows] for name, before in beside.items()}
         splits = (*self.splits, (held_out, is_held_out))
-        return replace(self, documents=documents, document_bytes=text, codes=codes, sources=sources, splits=splits)
+        return replace(self, documents=documents, document_bytes=text, splits=splits, **beside)
 
     def _chosen(self, held_out: float) -> NDArray[np.bool_]:
         """Return (documents,) which documents are held out if they are held out whole."""
-        drawn = _uniform(len(self.documents))
-        chosen = drawn < held_out
-        if held_out > 0:
-            order, least = np.argsort(drawn), 2 if len(drawn) > 3 else 1
-            chosen[order[:least]], chosen[order[-least:]] = True, False
-        return chosen
-
-    def _last_sentences(self, held_out: float) -> NDArray[np.int64]:
-        """Return (documents,) the sentence from which on each document is held out; its end: nothing of it."""
-        first, last = self.documents.T
-        begin, end = self.sentences[first], self.sentences[last]
-        cut = np.searchsorted(self.sentences, end - np.floor(held_out * (end - begin)).astype(np.int64))
-        if held_out > 0 and (cut == last).all():
-            long = np.argsort(first - last, kind="stable")[:2]
-            cut[long] = np.maximum(last[long] - 1, np.minimum(first[long] + 1, last[long]))
-        return np.asarray(cut, np.int64)
+        return held_out_documents(drawn(len(self.documents), self.together), held_out)
 
     def _document_tokens(self) -> NDArray[np.int64]:
         """Return (documents,) the number of tokens of each document."""
@@ -232,6 +228,7 @@ def prepare(
     workers: int | None = None,
     fields: Fields = TEXT,
     progress: ProgressCallback | None = None,
+    engine: InOrder | None = None,
 ) -> Store:
     """Tokenize a corpus into a token store; a restart continues after the last block written.
 
@@ -242,8 +239,9 @@ def prepare(
         workers: number of processes, by default one per processor; the store does not depend on it.
         fields: names of the fields or columns of text, title, control codes or source, if the format has fields; of
             those that are kept the store remembers, for each document, beside its source and row (`origins.py`). Of
-            text that was curated that is so without being asked for (`ORIGIN`).
+            text that was curated that is so without being asked for (`ORIGIN`), and so is what belongs together.
         progress: called after every block.
+        engine: what yields a function of each item, in order; None: processes of this machine.
 
     Raises:
         GenusError: the folder holds a store of another text or tokenizer; text cannot be read; there is no text, or
@@ -258,29 +256,39 @@ def prepare(
         if Store.is_at(folder):
             return Store.open(folder, tokenizer)
         workers = workers or cores()
-        identity = known or {
-            "format": FORMAT,
-            "tokenizer": tokenizer.hash(),
-            "dtype": np.dtype(tokenizer.dtype).name,
-            "field": fields.text,
-            "title": fields.title,
-            "codes": list(fields.codes),
-            "source": fields.source,
-            "text": fingerprints(found, workers),
-        }
-        if known is None and (made_by := curations(found)):
-            identity |= {"curations": made_by, "kept": list(fields.kept or ORIGIN)}
-        elif known is None and fields.kept:
-            identity["kept"] = list(fields.kept)
+        identity = known or _identity(found, tokenizer, fields, workers)
         try:
-            fields = replace(fields, kept=tuple(identity.get("kept", ())))
-            _write(found, tokenizer, Journal(folder, identity), workers, fields, progress)
+            fields = replace(fields, kept=tuple(identity.get("kept", ())), together=identity.get("together"))
+            _write(found, tokenizer, Journal(folder, identity), workers, fields, progress, engine)
         except OSError as error:
             reason = error.strerror or error
             raise GenusError(
                 f"{folder}: cannot be written ({reason}); make room, and run again to go on from here"
             ) from None
         return Store.open(folder, tokenizer)
+
+
+def _identity(sources: list[Source], tokenizer: Tokenizer, fields: Fields, workers: int) -> dict[str, Any]:
+    """Return what a new store is made from, and what it keeps of each document."""
+    identity: dict[str, Any] = {
+        "format": FORMAT,
+        "tokenizer": tokenizer.hash(),
+        "dtype": np.dtype(tokenizer.dtype).name,
+        "field": fields.text,
+        "title": fields.title,
+        "codes": list(fields.codes),
+        "source": fields.source,
+        "text": fingerprints(sources, workers),
+    }
+    if made_by := curations(sources):
+        identity["curations"] = made_by
+    if kept := fields.kept or (ORIGIN if made_by else ()):
+        identity["kept"] = list(kept)
+    if (
+        together := fields.together or next((one["together"] for one in made_by if "together" in one), None)
+    ) is not None:
+        identity["together"] = together
+    return identity
 
 
 def curated(folder: Path) -> list[dict[str, Any]]:
@@ -301,13 +309,15 @@ def _write(
     workers: int,
     fields: Fields,
     progress: ProgressCallback | None,
+    engine: InOrder | None,
 ) -> None:
     sizes = [source.stat().st_size if isinstance(source, Path) else 0 for source in sources]
     total = sum(sizes) if all(sizes) else 0
     most = max(1, total // BLOCK_BYTES) if total else workers
     blocks = itertools.islice(read_blocks(sources, fields), journal.state.counts.blocks, None)
     try:
-        for block in encode_blocks(blocks, tokenizer, min(workers, most), bool(fields.kept)):
+        encode = partial(encode_block, tokenizer=tokenizer, origins=bool(fields.kept), together=fields.together)
+        for block in engine(encode, blocks) if engine else in_order(encode, blocks, min(workers, most)):
             journal.append(block)
             if progress is not None:
                 done = journal.state.counts.bytes
@@ -337,8 +347,10 @@ def _check_same(
         why = f"written in format {known['format']}, not {FORMAT}"
     elif known["tokenizer"] != tokenizer.hash():
         why = f"made with another tokenizer ({known['tokenizer']}, not {tokenizer.hash()})"
-    elif (made_from := _fields(known)) != replace(fields, kept=()):
+    elif (made_from := _fields(known)) != replace(fields, kept=(), together=None):
         why = f"made from the field {made_from}, not {fields}"
+    elif fields.together not in (None, together := known.get("together")):
+        why = f"made with {together or 'nothing'} held out together, not {fields.together}"
     why = why or changed(known["text"], sources)
     if why:
         raise GenusError(f"{folder}: was {why}; delete the folder, or prepare into another")
@@ -373,8 +385,11 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
     first, last, size = rows.T
     coded, paired = bool(meta.get("codes")), meta.get("source") is not None
     before = np.stack([np.append(0, last[:-1]), first], axis=1) if coded or paired else None
-    documents, folder = rows[:, :2], folder.absolute()
-    return Store(ids, sentences, documents, size, folder, before if coded else None, before if paired else None)
+    beside: dict[str, Any] = {"codes": before if coded else None, "sources": before if paired else None}
+    if meta.get("together") is not None:
+        groups = np.asarray(np.memmap(folder / TOGETHER, np.dtype("<u8"), mode="r"))
+        beside["together"] = groups if groups.any() else None
+    return Store(ids, sentences, rows[:, :2], size, folder.absolute(), **beside)
 
 
 def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
@@ -383,11 +398,3 @@ def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
     for held_out, is_held_out in splits:
         store = store._side(held_out, is_held_out)
     return store
-
-
-def _uniform(number: int) -> NDArray[np.float64]:
-    """Return hashes in [0, 1] of 0, 1, ..., number - 1 (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
-    bits = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (bits ^ (bits >> np.uint64(31))).astype(np.float64) / 2.0**64

@@ -36,6 +36,8 @@ of every document. Control codes of a document, or its source, are sentences bet
 first sentence."""
 ORIGINS = "origins.jsonl"
 """Where a store keeps of each document what says where it comes from, a line each; only if fields are kept."""
+TOGETHER = "together.bin"
+"""Where a store keeps of each document which ones are held out together with it, 8 bytes; only if a field says so."""
 READ_BYTES = 1 << 24
 
 
@@ -120,7 +122,8 @@ class Journal:
         write_text(folder / JOURNAL, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         self.journal = (folder / JOURNAL).open("a", encoding="utf-8")
         if self.state == State.empty(len(names)):
-            self._append(self.state.counts, [b"", np.zeros(1, np.int64).tobytes(), b"", b""][: len(names)])
+            first = {FILES[1]: np.zeros(1, np.int64).tobytes()}
+            self._append(self.state.counts, [first.get(name, b"") for name in names])
 
     def append(self, block: EncodedBlock) -> None:
         """Append the documents of a block to the files, then the new state to the journal."""
@@ -129,8 +132,9 @@ class Journal:
         codes, sizes, text = block.documents.T
         stops = before.sentences + np.cumsum(codes + sizes)
         documents = np.stack([stops - sizes, stops, text], axis=1)
-        parts = [block.ids, sentences.tobytes(), documents.tobytes(), block.origins]
-        self._append(before.after(block), parts[: len(self.files)])
+        parts = dict(zip(FILES, (block.ids, sentences.tobytes(), documents.tobytes()), strict=True))
+        parts |= {ORIGINS: block.origins, TOGETHER: block.together}
+        self._append(before.after(block), [parts[name] for name in files_of(self.identity)])
 
     def finish(self) -> None:
         """Finish the store: flush to disk, write `meta.json` and delete the journal."""
@@ -171,7 +175,8 @@ class Journal:
 
 def files_of(identity: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of a store's files by its identity."""
-    return (*FILES, ORIGINS) if identity.get("kept") else FILES
+    origins, together = bool(identity.get("kept")), identity.get("together") is not None
+    return (*FILES, *[ORIGINS] * origins, *[TOGETHER] * together)
 
 
 def checksum(file: Path, size: int) -> int:
@@ -206,6 +211,7 @@ def check_identity(identity: dict[str, Any]) -> None:
         LookupError, TypeError or ValueError: it does not.
     """
     kinds = {"tokenizer": str, "field": str, "title": str | None, "source": str | None, "text": list}
+    kinds |= {"together": str | None}
     for name, kind in kinds.items():
         if not isinstance(identity.get(name), kind):
             raise TypeError(f"{name} is {identity.get(name)!r}")

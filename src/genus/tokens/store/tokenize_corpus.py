@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genus.processes import in_order
 from genus.text.sentences import split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -46,14 +45,19 @@ class EncodedBlock:
     """See `TextBlock`."""
     origins: bytes = b""
     """A line of JSON for each document with its source, row and kept fields, if they are asked for."""
+    together: bytes = b""
+    """8 bytes for each document: equal for those that are held out together, 0 for one by itself; if asked for."""
 
 
-def encode_block(block: TextBlock, tokenizer: Tokenizer, origins: bool = False) -> EncodedBlock:
+def encode_block(
+    block: TextBlock, tokenizer: Tokenizer, origins: bool = False, together: str | None = None
+) -> EncodedBlock:
     """Parse a block, tokenize its documents, and split their ids into sentences; a title is the first sentence."""
     found, encode, width = block.documents(), tokenizer.encode_parts, np.dtype(tokenizer.dtype).itemsize
     ids: list[bytes] = []
     documents: list[tuple[int, int, int]] = []
     places: list[bytes] = []
+    groups: list[bytes] = []
     for text, title, names, row, kept in zip(
         found.texts, found.titles, found.codes, found.rows, found.kept, strict=True
     ):
@@ -62,6 +66,8 @@ def encode_block(block: TextBlock, tokenizer: Tokenizer, origins: bool = False) 
             codes = [code for name in names for code in encode(name, []) if code]
             ids += codes + sentences
             documents.append((len(codes), len(sentences), len(text.encode())))
+            if together is not None:
+                groups.append(_hashed(kept.get(together)))
             if origins:
                 place = {"source": block.source, "row": row, **kept}
                 places.append(json.dumps(place, default=str).encode() + b"\n")
@@ -76,7 +82,15 @@ def encode_block(block: TextBlock, tokenizer: Tokenizer, origins: bool = False) 
         unknown=tokenizer.unknown(encoded),
         position=block.position,
         origins=b"".join(places),
+        together=b"".join(groups),
     )
+
+
+def _hashed(value: object) -> bytes:
+    """Return a hash of 64 bits of a value, 0 of none."""
+    if value is None:
+        return bytes(8)
+    return blake2b(str(value).encode(errors="replace"), digest_size=8).digest()
 
 
 def stretches(text: str, title: int) -> Iterator[tuple[str, list[int]]]:
@@ -109,14 +123,3 @@ def boundaries(text: str, title: int) -> list[int]:
             cuts.append(end + kept)
         end += len(sentence)
     return cuts[:-1]
-
-
-def encode_blocks(
-    blocks: Iterable[TextBlock], tokenizer: Tokenizer, workers: int, origins: bool = False
-) -> Iterator[EncodedBlock]:
-    """Tokenize blocks in `workers` processes and yield them in order.
-
-    Raises:
-        GenusError: a block cannot be parsed, or a worker was killed.
-    """
-    return in_order(partial(encode_block, tokenizer=tokenizer, origins=origins), blocks, workers)
