@@ -50,7 +50,7 @@ from model.written_layers import (
         (Softplus(), lambda x: np.log(1 + np.exp(x))),
         (Linear(), lambda x: x),
     ],
-    ids=str,
+    ids=["elu", "selu", "sigmoid", "silu", "softplus", "linear"],
 )
 def test_activation_functions(activation: Any, formula: Any) -> None:
     x = np.linspace(-4, 4, 41)
