@@ -113,6 +113,7 @@ def _pretrain(
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
             recipe, words = teaching.taught(recipe), teaching.tokenizer(words, folder / "tokenizer")
+        corpus = recipe.examples.texts_of(corpus, folder)
         if is_rank_zero() and (line := skipped(corpus.sources)):
             say(line)
         if prepared(corpus) is None:
@@ -278,6 +279,7 @@ def validation_feed(recipe: Recipe, store: Store, tokenizer: Tokenizer, learner:
     Raises:
         GenusError: the text gives no example for any task step.
     """
+    recipe = replace(recipe, objectives=tuple(one.measured for one in recipe.objectives))
     turns = {turn.objectives: turn for stage in recipe.stages for turn in recipe.task_steps(stage)}
     shares, reasons = [], []
     for turn in turns.values():

@@ -61,9 +61,12 @@ TaskName = Annotated[
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
         "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
-        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords."
+        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords; `image-retrieval`, "
+        "`zero-shot`: images with captions, or with labels."
     ),
 ]
+IMAGE_TASKS = ("image-retrieval", "zero-shot")
+"""Tasks of a model of images and texts."""
 EMBEDDING = "sentence-embedding"
 """The task for which a model needs no fine-tuning: the means of its hidden states are vectors too."""
 Answers = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer to each row as JSON lines.")]
@@ -125,6 +128,10 @@ def evaluate(
         _on_words(model, base, data, task, run, stride, {**of_tables, "--answers": answers, **of_text}, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
+    if task in IMAGE_TASKS:
+        _refuse("other evaluation than that of images", {"--text": text, "--metric": metric, "--answers": answers})
+        _print(_on_images(model, base, data, task, field, label, task_settings, run), as_json)
+        return
     fields = _fields(field, title, codes, source)
     _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
 
@@ -147,6 +154,30 @@ def _on_words(
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
     _print(word_similarity(model, base, data, settings, run), as_json)
+
+
+def _on_images(
+    model: Path,
+    base: Path | None,
+    data: list[str],
+    task: str,
+    field: str,
+    label: str | None,
+    settings: list[str],
+    run: "Run",
+) -> "Metrics":
+    """Measure retrieval between images and captions, or zero-shot classification."""
+    from genus import catalog
+    from genus.images.store import TEXT
+    from genus.tasks.image_text import evaluate
+    from genus.text import Fields
+
+    column = TEXT if field == Fields().text else field
+    chosen = ranking_run(run)
+    return evaluate(
+        read_model(model, base), data, task, lambda one: catalog.overridden(one, settings, "--task-set"), column, label,
+        chosen,
+    )  # fmt: skip
 
 
 def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":
@@ -287,7 +318,8 @@ def _on_text(
     row = catalog.overridden(source.recipe, settings)
     source.learner.to(device_of_run(run))
     with TemporaryDirectory(prefix="genus-") as work:
-        store = token_store(Corpus(data, fields), source.tokenizer, Path(work), Counter("tokenizing", "B"))
+        corpus = row.examples.texts_of(Corpus(data, fields), Path(work))
+        store = token_store(corpus, source.tokenizer, Path(work) / "store", Counter("tokenizing", "B"))
         notices = pipeline.left_out(row, store, source.tokenizer, row.stages[0])
         for line in filter(None, (row.examples.unfamiliar(store, source.tokenizer), *notices)):
             say(line)

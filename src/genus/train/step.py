@@ -12,6 +12,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from genus.batch import IGNORE
 from genus.errors import UsageError
 from genus.model.compile import compile_learner
 from genus.objectives.joint import joint_heads
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from genus.batch import Batch
+    from genus.batch import Batch, Targets
     from genus.objectives import Learner, Step, Sums
     from genus.optim import Optimizer
     from genus.train.data import MicroBatch
@@ -122,8 +123,8 @@ class TrainStep:
             UsageError: no parameter has a name of one of the patterns; several processes, and a joint loss.
         """
         self.joint = joint_heads(learner)
-        if self.joint and world.size > 1:
-            raise UsageError(f"{min(self.joint)} compares all examples of an update; train it in one process")
+        if world.size > 1 and (alone := [name for name, head in self.joint.items() if not head.gathers]):
+            raise UsageError(f"{min(alone)} compares all examples of an update; train it in one process")
         self.frozen = [frozen(learner, patterns) for patterns in updated]
         self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
         self.optimizer = choice.build(learner)
@@ -226,23 +227,45 @@ class TrainStep:
         """
         losses: Sums = {}
         found: dict[int, dict[str, Tensor]] = {number: {} for number in batches}
-        if not self.joint or len(batches) == 1:
+        if not self.joint or (len(batches) == 1 and self.world.size == 1):
             return losses, found
         own = [replace(batch.to(self.world.device), heads=frozenset(self.joint)) for batch in batches.values()]
         with torch.no_grad():
             steps = [self._forward(one, stage, number, ask="precise") for number, one in zip(batches, own, strict=True)]
         for name, head in self.joint.items():
             compared = [step.outputs[name][head.compares].requires_grad_() for step in steps]
-            loss = head.joint_loss(compared, [one.targets[head.target] for one in own])
+            loss = head.joint_loss(*gathered(compared, [one.targets[head.target] for one in own], self.world))
             for number, gradient in zip(batches, torch.autograd.grad(loss, compared), strict=True):
                 found[number][head.loss] = gradient
-            losses[head.loss] = loss.detach().float()
+            losses[head.loss] = loss.detach().float() / self.world.size  # each process has all of it
         return losses, found
 
     def _communication(self, *, last: bool) -> AbstractContextManager[object]:
         """Return the context of a micro-batch's passes: gradients are all-reduced only in the last one of the step."""
         replica = self.replica
         return replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else nullcontext()
+
+
+def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[list[Tensor], list[Targets]]:
+    """Return what is compared, and its targets, of the micro-batches of all processes in the order of their numbers.
+
+    Those of this process are the given ones, with respect to which the loss has a gradient. Process r has the places
+    r, r + R, ... of a step; one that has a place less than others fills it with targets that do not count.
+    """
+    if world.size == 1:
+        return own, targets
+    places = int(max(world.gather(torch.tensor([len(own)], device=own[0].device))))
+    compared, asked = list[Tensor](), list[Targets]()
+    for place in range(places):
+        there = place < len(own)
+        mine, target = (own[place], targets[place]) if there else (own[0], targets[0])
+        label = target.label if there else torch.full_like(target.label, IGNORE)
+        vectors, labels, index = world.gather(mine.detach()), world.gather(label), world.gather(target.index)
+        if there:
+            vectors[world.rank] = mine
+        compared += vectors
+        asked += [replace(target, index=i, label=one, original=None) for i, one in zip(index, labels, strict=True)]
+    return compared, asked
 
 
 def means(sums: Sums, counts: Sums) -> dict[str, float]:

@@ -36,6 +36,8 @@ from genus.tokens.store.journal import (
     files_of,
     state_of,
 )
+from genus.tokens.store.origins import Origins
+from genus.tokens.store.splits import drawn, held_out_groups, last_sentences
 from genus.tokens.store.tokenize_corpus import encode_blocks
 from genus.tokens.vocabulary import unknown_share
 
@@ -59,6 +61,10 @@ SMALL = 1 << 30
 COUNTED_AT_ONCE = 1 << 24
 """Tokens per step of counting, which takes 8 bytes each."""
 
+IMAGE_NUMBER = "image_number"
+"""The kept field by which a store knows of what image each document is a caption."""
+BESIDE = ("codes", "sources", "images")
+"""What a store may have of each document."""
 ORIGIN = ("source", "row", "id", "url")
 """What a curation writes beside each text, and a store of it keeps."""
 
@@ -94,14 +100,17 @@ class Store:
     sources: NDArray[np.int64] | None = None
     """(documents, 2) the same of each document's source, of which the document is the target: one sentence, or none
     where it has no source; None: the store has none."""
+    images: NDArray[np.int64] | None = None
+    """(documents,) the number of the image that each document is a caption of, in the image store beside this one
+    (`genus.images`); captions of one image are held out together. None: the documents are no captions."""
     splits: tuple[tuple[float, bool], ...] = ()
     """The splits that lead from the whole store to this one: (held-out fraction, whether this is the held-out side)."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the folder of an opened store instead of its arrays."""
         if self.folder is None:
-            arrays = self.ids, self.sentences, self.documents, self.document_bytes, None, self.codes, self.sources
-            return Store, arrays
+            arrays = self.ids, self.sentences, self.documents, self.document_bytes, None
+            return Store, (*arrays, *(getattr(self, name) for name in BESIDE))
         return _reopen, (self.folder, self.splits)
 
     @staticmethod
@@ -179,13 +188,13 @@ class Store:
         return self._side(held_out, False), self._side(held_out, True)
 
     def _side(self, held_out: float, is_held_out: bool) -> Store:
-        chosen = self._chosen(held_out)
+        chosen = held_out_groups(self.images, held_out) if self.images is not None else drawn(len(self.documents), held_out)
         tokens = self._document_tokens()
         first, last = self.documents.T
         cut = last
         few = len(chosen) < 2 or tokens[chosen].sum() > (held_out + LARGEST_EXCESS) * tokens.sum()
-        if few and self.sources is None:
-            cut = self._last_sentences(held_out)
+        if few and self.sources is None and self.images is None:
+            cut = last_sentences(self.sentences, self.documents, held_out)
         if (cut == last).all():
             rows = chosen == is_held_out
             documents, text = self.documents[rows], self.document_bytes[rows]
@@ -194,28 +203,9 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        codes, sources = (None if before is None else before[rows] for before in (self.codes, self.sources))
+        beside = {name: None if (old := getattr(self, name)) is None else old[rows] for name in BESIDE}
         splits = (*self.splits, (held_out, is_held_out))
-        return replace(self, documents=documents, document_bytes=text, codes=codes, sources=sources, splits=splits)
-
-    def _chosen(self, held_out: float) -> NDArray[np.bool_]:
-        """Return (documents,) which documents are held out if they are held out whole."""
-        drawn = _uniform(len(self.documents))
-        chosen = drawn < held_out
-        if held_out > 0:
-            order, least = np.argsort(drawn), 2 if len(drawn) > 3 else 1
-            chosen[order[:least]], chosen[order[-least:]] = True, False
-        return chosen
-
-    def _last_sentences(self, held_out: float) -> NDArray[np.int64]:
-        """Return (documents,) the sentence from which on each document is held out; its end: nothing of it."""
-        first, last = self.documents.T
-        begin, end = self.sentences[first], self.sentences[last]
-        cut = np.searchsorted(self.sentences, end - np.floor(held_out * (end - begin)).astype(np.int64))
-        if held_out > 0 and (cut == last).all():
-            long = np.argsort(first - last, kind="stable")[:2]
-            cut[long] = np.maximum(last[long] - 1, np.minimum(first[long] + 1, last[long]))
-        return np.asarray(cut, np.int64)
+        return replace(self, documents=documents, document_bytes=text, splits=splits, **beside)
 
     def _document_tokens(self) -> NDArray[np.int64]:
         """Return (documents,) the number of tokens of each document."""
@@ -374,7 +364,9 @@ def _map(folder: Path, meta: dict[str, Any]) -> Store:
     coded, paired = bool(meta.get("codes")), meta.get("source") is not None
     before = np.stack([np.append(0, last[:-1]), first], axis=1) if coded or paired else None
     documents, folder = rows[:, :2], folder.absolute()
-    return Store(ids, sentences, documents, size, folder, before if coded else None, before if paired else None)
+    pictured = IMAGE_NUMBER in meta.get("kept", ())
+    images = np.array([one[IMAGE_NUMBER] for one in Origins(folder)], np.int64) if pictured else None
+    return Store(ids, sentences, documents, size, folder, before if coded else None, before if paired else None, images)
 
 
 def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
@@ -383,11 +375,3 @@ def _reopen(folder: Path, splits: tuple[tuple[float, bool], ...]) -> Store:
     for held_out, is_held_out in splits:
         store = store._side(held_out, is_held_out)
     return store
-
-
-def _uniform(number: int) -> NDArray[np.float64]:
-    """Return hashes in [0, 1] of 0, 1, ..., number - 1 (SplitMix64; Steele, Lea and Flood 2014, figure 3)."""
-    bits = np.arange(1, number + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (bits ^ (bits >> np.uint64(31))).astype(np.float64) / 2.0**64
