@@ -171,7 +171,7 @@ class Layout:
 
         Classes are compared by suffix: `OurBertForTokenClassification` has the head of `BertForTokenClassification`.
         """
-        stem = self.architectures[frozenset()].removesuffix("Model")
+        stem = self.architectures.get(frozenset(), "").removesuffix("Model")
         return frozenset().union(
             *(
                 heads

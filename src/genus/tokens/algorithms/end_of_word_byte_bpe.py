@@ -76,7 +76,8 @@ class EndOfWordByteBPE(TrainedTokens):
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learn the BPE merges from texts."""
-        specials, alphabet = self.special_tokens.names(), sorted(pre_tokenizers.ByteLevel.alphabet())
+        specials = sorted(self.special_tokens.names(), key=lambda name: name == self.special_tokens.eos)
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         backend = self.backend_of(models.BPE(end_of_word_suffix=ENDS))
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocab_size - len(specials),
