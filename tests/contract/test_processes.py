@@ -13,9 +13,8 @@ import step_of_two
 import torch
 
 from genus import catalog, pipeline
-from genus.tokens.store import prepare
 from genus.train.world import World
-from small import fields, shrunk
+from small import shrunk, stored
 
 if TYPE_CHECKING:
     from genus.batch import Batch
@@ -32,7 +31,7 @@ def made(member: str, corpus: Path, folder: Path) -> tuple[Recipe, list[Batch]]:
     """Return a member made small, and the two micro-batches of its first step."""
     recipe = shrunk(catalog.load(MEMBERS[member])).override("stages.0.micro_batch", 8)
     tokenizer = recipe.tokens.train([line for line in corpus.read_text().splitlines()])
-    store = prepare([corpus], tokenizer, folder / f"store-{member}", workers=1, fields=fields(recipe))
+    store = stored(recipe, corpus, tokenizer, folder / f"store-{member}")
     recipe = replace(recipe, tokens=tokenizer.tokens)
     feed = pipeline.training_feed(recipe, store, tokenizer, stage=0)
     return recipe, [feed[0], feed[1]]

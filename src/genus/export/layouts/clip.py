@@ -144,8 +144,8 @@ def preprocessor(config: Json) -> Json:
         "do_rescale": True,
         "rescale_factor": 1 / BRIGHTEST,
         "do_normalize": True,
-        "image_mean": [*embedding.mean],
-        "image_std": [*embedding.std],
+        "image_mean": [*embedding.image_mean],
+        "image_std": [*embedding.image_std],
     }
 
 
@@ -175,7 +175,7 @@ def pixel_values(batch: Batch) -> Tensor:
         grid, side = math.isqrt(end - start - 1), math.isqrt(packed.pixels.shape[1] // CHANNELS)
         cut = packed.pixels[start + 1 : end].float().view(grid, grid, CHANNELS, side, side)
         images.append(cut.permute(2, 0, 3, 1, 4).reshape(CHANNELS, grid * side, grid * side))
-    mean, std = (torch.tensor(one)[:, None, None] for one in (embedding.mean, embedding.std))
+    mean, std = (torch.tensor(one)[:, None, None] for one in (embedding.image_mean, embedding.image_std))
     return (torch.stack(images) / BRIGHTEST - mean) / std
 
 

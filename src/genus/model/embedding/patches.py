@@ -30,9 +30,9 @@ class PatchEmbedding(Embedding):
 
     patch: Count = 32
     """p, the side of a patch in pixels."""
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     """Of each color (released code of CLIP, clip.py)."""
-    std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
+    image_std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
     """Standard deviation of each color (released code of CLIP, clip.py)."""
 
     @property
@@ -63,7 +63,7 @@ class PatchEmbeddingModule(EmbeddingModule):
 
     def __init__(self, choice: PatchEmbedding, vocab_size: int, hidden: int) -> None:
         super().__init__(choice, vocab_size, hidden)
-        self.mean, self.std = choice.mean, choice.std
+        self.mean, self.std = choice.image_mean, choice.image_std
         self.patches = nn.Linear(choice.pixels, choice.width(hidden), bias=False)
 
     def init_weights(self, initialization: Initialization) -> None:
