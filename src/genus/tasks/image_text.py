@@ -185,7 +185,8 @@ def classify(
         GenusError: an image cannot be read, unless skipped; a label is missing, or none of those named.
     """
     column = column or LABEL
-    images, truth = list[NDArray[np.float32]](), list[str]()
+    images: list[NDArray[np.float32]] = []
+    truth: list[str] = []
     for name, data, row in _readable(sources, choice.skip):
         if column not in row.cells:
             raise GenusError(f"{name}: there is no column {column!r}, but {', '.join(row.cells)}; name it with --label")

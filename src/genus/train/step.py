@@ -255,7 +255,8 @@ def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[l
     if world.size == 1:
         return own, targets
     places = int(max(world.gather(torch.tensor([len(own)], device=own[0].device))))
-    compared, asked = list[Tensor](), list[Targets]()
+    compared: list[Tensor] = []
+    asked: list[Targets] = []
     for place in range(places):
         there = place < len(own)
         mine, target = (own[place], targets[place]) if there else (own[0], targets[0])
