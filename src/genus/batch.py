@@ -81,8 +81,8 @@ class Packed:
     """Where this is a copy on another device: what it was copied from, from which lengths are read without a wait. Who
     replaces `offsets` or `sequence` drops it."""
     pixels: Tensor | None = None
-    """(T, pixels) uint8 of each token's patch, where the tokens are patches of images: the id is then 1 for a patch, and
-    0 for the class token in front of them, which has none. None: the tokens are those of a vocabulary."""
+    """(T, pixels) uint8 of each token's patch, where the tokens are patches of images: the id is then 1 for a patch,
+    and 0 for the class token in front of them, which has none. None: the tokens are those of a vocabulary."""
 
     @classmethod
     def laid(

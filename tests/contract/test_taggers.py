@@ -17,7 +17,7 @@ from genus.tasks.entities_to_text import EntitiesToText
 from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.tasks.tagging import Tagging
-from small import documents, of_texts, shrunk
+from small import documents, shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("member", each())
 def test_words_are_tagged(member: str, tmp_path: Path) -> None:
     recipe = shrunk(catalog.load(smallest(member)))
-    if not of_texts(recipe):
-        pytest.skip("reads images too")
     tokenizer = recipe.tokens.train(documents())
     learner = replace(
         recipe, tokens=tokenizer.tokens, objectives=tuple(one.exported for one in recipe.objectives)

@@ -20,7 +20,7 @@ from genus.tasks.finetune import finetune
 from genus.tasks.start import Start
 from genus.text import Corpus
 from genus.train.run import Run
-from small import fields, of_texts, shrunk
+from small import fields, shrunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,8 +78,6 @@ def test_the_whole_way(member: str, corpus: Path, tmp_path: Path) -> None:
 
     model = load(tmp_path / "run" / "model")
     assert verify(tmp_path / "run" / "model", model.learner)
-    if not of_texts(recipe):  # which `tests/recipes/test_clip_run.py` asks for other things
-        return
     settings = replace(model.recipe.finetuning, epochs=1, batch=16)
     start = Start(model.recipe, model.tokenizer, model.learner)
     finetune(

@@ -45,9 +45,15 @@ def theirs(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[An
     """A random model of transformers, with weights that no initialization leaves at 0 or 1, and its folder."""
     folder, size = tmp_path_factory.mktemp("hf"), tokenizer.vocabulary.size
     towers = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = towers | {"vocab_size": size, "eos_token_id": tokenizer.vocabulary.roles["eos"], "max_position_embeddings": 40}
+    text = towers | {
+        "vocab_size": size,
+        "eos_token_id": tokenizer.vocabulary.roles["eos"],
+        "max_position_embeddings": 40,
+    }
     config = transformers.CLIPConfig(
-        text_config=text, vision_config=towers | {"image_size": 24, "patch_size": 8, "hidden_size": 40}, projection_dim=20
+        text_config=text,
+        vision_config=towers | {"image_size": 24, "patch_size": 8, "hidden_size": 40},
+        projection_dim=20,
     )
     torch.manual_seed(0)
     model = transformers.CLIPModel(config).eval()

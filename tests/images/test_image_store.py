@@ -96,7 +96,9 @@ def test_pixels_are_those_of_transformers(size: tuple[int, int]) -> None:
 def test_patches_are_those_of_a_convolution() -> None:
     square = np.asarray(picture(12, 12))
     weight = torch.randn(5, 3, 4, 4, dtype=torch.float64)
-    theirs = torch.nn.functional.conv2d(torch.from_numpy(square.copy()).permute(2, 0, 1)[None].double(), weight, stride=4)
+    theirs = torch.nn.functional.conv2d(
+        torch.from_numpy(square.copy()).permute(2, 0, 1)[None].double(), weight, stride=4
+    )
     ours = torch.from_numpy(patches(square, 4)).double() @ weight.flatten(1).T
     torch.testing.assert_close(ours, theirs[0].flatten(1).T)
 
@@ -170,7 +172,9 @@ def test_what_is_wrong_is_named_or_left_out_and_counted(tmp_path: Path, capsys: 
     folder = table(tmp_path / "given")
     (folder / "b.jpg").write_bytes(FILES[1][:200])
     with (folder / "captions.jsonl").open("a") as file:
-        file.write(json.dumps({"image": "gone.png", "caption": "x"}) + "\n" + json.dumps({"image": "a.png", "caption": ""}))
+        file.write(
+            json.dumps({"image": "gone.png", "caption": "x"}) + "\n" + json.dumps({"image": "a.png", "caption": ""})
+        )
     with pytest.raises(GenusError, match=r"b\.jpg: cannot be decoded .*examples\.broken=skip"):
         prepare([folder], tmp_path / "images", "caption", SIDE)
     assert not (tmp_path / "images").exists()
@@ -181,7 +185,9 @@ def test_what_is_wrong_is_named_or_left_out_and_counted(tmp_path: Path, capsys: 
 
 def test_errors_are_one_line(tmp_path: Path) -> None:
     folder = table(tmp_path / "given")
-    with pytest.raises(GenusError, match=r"no caption in a column 'text', but image, caption; name the column with --fi"):
+    with pytest.raises(
+        GenusError, match=r"no caption in a column 'text', but image, caption; name the column with --fi"
+    ):
         prepare([folder], tmp_path / "a", "text", SIDE)
     bare = tmp_path / "bare"
     bare.mkdir()

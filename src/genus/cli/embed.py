@@ -36,8 +36,8 @@ def embed(
         Path,
         typer.Argument(
             metavar="TEXTS",
-            help="A text file with a text on each line, or a table; of a model of images also a folder or shard of images, "
-            "or with --text image a table of their paths.",
+            help="A text file with a text on each line, or a table; of a model of images also a folder or shard of "
+            "images, or with --text image a table of their paths.",
             show_default=False,
         ),
     ],

@@ -61,8 +61,8 @@ TaskName = Annotated[
     typer.Option(
         help="A task of GLUE, for its columns and metrics; `completion`, `text-to-text`: a language model, an "
         "encoder-decoder on a table; `sentence-embedding`: any model's vectors; `reranking`; `word-similarity`: pairs "
-        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords; `image-retrieval`, "
-        "`zero-shot`: images with captions, or with labels."
+        "of words with a number; `wikitext`: perplexity per word of wiki.test.tokens, from subwords; "
+        "`image-retrieval`, `zero-shot`: images with captions, or with labels."
     ),
 ]
 IMAGE_TASKS = ("image-retrieval", "zero-shot")

@@ -67,8 +67,8 @@ class Sequence:
     pixels: NDArray[np.uint8] | None = None
     """(L, pixels) of the patch of each token of an image (`Packed.pixels`)."""
     picture: Callable[[np.random.Generator | None], NDArray[np.uint8]] | None = None
-    """Returns the pixels of an image that is not read yet: with a generator at a random place of it, else in its middle.
-    None: they are read, or the tokens are those of a text."""
+    """Returns the pixels of an image that is not read yet: with a generator at a random place of it, else in its
+    middle. None: they are read, or the tokens are those of a text."""
 
 
 @dataclass(slots=True)

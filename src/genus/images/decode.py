@@ -3,7 +3,7 @@
 Legend: S side of the square, p side of a patch.
 
 Source: released code, clip.py, `_transform`; training crops: Radford et al. 2021, section 2.3. Deviation: colors become
-RGB before an image is resized and not after it, as in transformers' CLIPImageProcessor; of images in RGB both are equal.
+RGB before an image is resized and not after it, as in transformers' CLIPImageProcessor; of RGB both are equal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows with an image each: of tables that name files, of Parquet files and tar shards that hold them, and of folders."""
+"""Rows with an image each: of tables that name files, of Parquet files and tar shards that hold them, of folders."""
 
 from __future__ import annotations
 

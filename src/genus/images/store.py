@@ -1,7 +1,8 @@
 """The image store: images as the bytes of their files, and a table of their captions, which is the text of a run.
 
-A folder with `images.bin` (all files end to end), `offsets.bin` (int64, where each begins, and the end), `captions.jsonl`
-(a line for each caption, with the number of its image) and `meta.json`. A token store of the captions keeps the numbers.
+A folder with `images.bin` (all files end to end), `offsets.bin` (int64, where each begins, and the end),
+`captions.jsonl` (a line for each caption, with the number of its image) and `meta.json`. A token store of the captions
+keeps the numbers.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def prepare(
     if (folder / META).exists():
         known = read_json(folder / META)
         if changes := [name for name, value in identity.items() if known.get(name) != value]:
-            raise GenusError(f"{folder}: was made of other images or choices ({changes[0]}); delete it, or take another "
-                             "folder")  # fmt: skip
+            why = f"was made of other images or choices ({changes[0]})"
+            raise GenusError(f"{folder}: {why}; delete it, or take another folder")
         return opened(folder)
     if workers is None:
         files_found = sum(path.stat().st_size for path in files) if files else 0
@@ -138,8 +139,9 @@ def captions_of(row: ImageRow, column: str) -> list[str]:
         GenusError: it has no such column, or no texts in it.
     """
     if column not in row.cells:
-        raise GenusError(f"{row.name}: there is no caption in a column {column!r}, but {', '.join(row.cells) or 'none'}; "
-                         "name the column with --field")  # fmt: skip
+        there = ", ".join(row.cells) or "none"
+        raise GenusError(f"{row.name}: there is no caption in a column {column!r}, but {there}; name the column with "
+                         "--field")  # fmt: skip
     cell = row.cells[column]
     found = cell if isinstance(cell, list) else [cell]
     if not all(isinstance(one, str) or one is None for one in found):

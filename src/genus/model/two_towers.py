@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from genus.batch import Batch
 from genus.model import Model, Network, States
-from genus.model.cost import ComponentCost
 from genus.model.embedding.patches import PatchEmbedding
 from genus.model.transformer import Transformer  # a choice is read by its annotation
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from genus.model.cost import ExampleLengths
+    from genus.model.cost import ComponentCost, ExampleLengths
     from genus.model.transformer import TransformerNetwork
 
 IMAGE = "image"

@@ -1,7 +1,7 @@
 """CLIP: a text tower and an image tower, trained to match images with captions (Radford et al. 2021, arXiv:2103.00020).
 
-"Released code" is openai/CLIP: clip/model.py and clip/clip.py. Training data is images with captions: a table, a folder,
-Parquet files or tar shards (see the page on text). `clip/mini` and `clip/tiny` are ours, at a size that a laptop trains.
+"Released code" is openai/CLIP: clip/model.py and clip/clip.py. Training data is images with captions: a table, a
+folder, Parquet files or tar shards (see the page on text). `clip/mini` and `clip/tiny` are ours, for a laptop.
 
 Deviations: the released image tower has PyTorch's default weights within its layers; here both towers begin as the text
 tower does. Position vectors of texts begin with the standard deviation of tokens, 0.02, where released code has 0.01.

@@ -25,7 +25,8 @@ from genus.train.precision import autocast
 from genus.train.world import device_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence as Several
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Sequence as Several
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -69,9 +70,7 @@ def reads_images(model: LoadedModel) -> bool:
     return IMAGE in model.recipe.model.streams
 
 
-def image_vectors(
-    model: LoadedModel, images: Iterable[bytes], run: Run | None = None
-) -> Iterator[NDArray[np.float32]]:
+def image_vectors(model: LoadedModel, images: Iterable[bytes], run: Run | None = None) -> Iterator[NDArray[np.float32]]:
     """Yield the unit vectors (up to `AT_ONCE`, E) of image files in their order, of the square in their middle.
 
     Raises:
@@ -199,7 +198,11 @@ def classify(
     predicted = (torch.from_numpy(np.concatenate(images)) @ classes.T).argmax(1).numpy()
     right = predicted == np.array([labels.index(one) for one in truth])
     of_class = [right[np.array(truth) == label].mean() for label in sorted(set(truth))]
-    return {"accuracy": float(right.mean()), "mean_class_accuracy": float(np.mean(of_class)), "images": float(len(right))}
+    return {
+        "accuracy": float(right.mean()),
+        "mean_class_accuracy": float(np.mean(of_class)),
+        "images": float(len(right)),
+    }
 
 
 def _readable(sources: Several[str | Path], skip: bool) -> Iterator[tuple[str, bytes, Any]]:
@@ -256,4 +259,3 @@ def evaluate(
     if name == ZERO_SHOT:
         return classify(model, sources, choice, label, run)
     return retrieve(model, cast("Any", sources), column, run, skip=choice.skip)
-

@@ -36,9 +36,9 @@ IMAGE = "image"
 class ImageTextContrast(Objective):
     """Symmetric cross-entropy over the cosines of all images and texts of an update, s <i_m, t_n>.
 
-    i = W_i h_i / |W_i h_i| of the class token's state, t = W_t h_t / |W_t h_t| of the last token's. The loss of pair m is
-    (log Σ_n exp(s <i_m, t_n>) + log Σ_n exp(s <i_n, t_m>)) / 2 - s <i_m, t_m>, with s learned as its logarithm. Other
-    captions of the same image are negatives too, as published.
+    i = W_i h_i / |W_i h_i| of the class token's state, t = W_t h_t / |W_t h_t| of the last token's. The loss of pair m
+    is (log Σ_n exp(s <i_m, t_n>) + log Σ_n exp(s <i_n, t_m>)) / 2 - s <i_m, t_m>, with s learned as its logarithm.
+    Other captions of the same image are negatives too, as published.
 
     Source: Radford et al. 2021, section 2.3 and figure 3.
     """
@@ -77,8 +77,8 @@ class ImageTextContrast(Objective):
     def check(self, model: Model) -> None:
         """Check that the model reads images (ValueError)."""
         if IMAGE not in model.streams:
-            raise ValueError("objectives: ImageTextContrast compares images with texts, and this model reads no images; "
-                             "take model=TwoTowers")  # fmt: skip
+            raise ValueError("objectives: ImageTextContrast compares images with texts, and this model reads no "
+                             "images; take model=TwoTowers")  # fmt: skip
 
     def prepare_example(self, example: Example, vocabulary: Vocabulary, rng: np.random.Generator) -> Example:
         """Return the example with the pixels of its image."""

@@ -36,9 +36,7 @@ CLIP = SpecialTokens(
     in_text=False,
 )
 """CLIP's special tokens (released code, simple_tokenizer.py); padding and the unknown token are transformers'."""
-WORDS = (
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
+WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 """CLIP's words (released code, simple_tokenizer.py): letters, one digit, or other signs."""
 SPACE = "\u0120"
 """The space in the byte-level alphabet."""

@@ -188,7 +188,9 @@ class Store:
         return self._side(held_out, False), self._side(held_out, True)
 
     def _side(self, held_out: float, is_held_out: bool) -> Store:
-        chosen = held_out_groups(self.images, held_out) if self.images is not None else drawn(len(self.documents), held_out)
+        chosen = (
+            held_out_groups(self.images, held_out) if self.images is not None else drawn(len(self.documents), held_out)
+        )
         tokens = self._document_tokens()
         first, last = self.documents.T
         cut = last

@@ -26,9 +26,7 @@ def held_out_groups(groups: NDArray[np.int64], held_out: float) -> NDArray[np.bo
     return drawn(len(names), held_out)[place]
 
 
-def last_sentences(
-    sentences: NDArray[np.int64], documents: NDArray[np.int64], held_out: float
-) -> NDArray[np.int64]:
+def last_sentences(sentences: NDArray[np.int64], documents: NDArray[np.int64], held_out: float) -> NDArray[np.int64]:
     """Return (documents,) the sentence from which on each document is held out; its end: nothing of it."""
     first, last = documents.T
     begin, end = sentences[first], sentences[last]
