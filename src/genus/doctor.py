@@ -23,6 +23,7 @@ from genus.text.sentences import split
 from genus.text.sources import skipped
 from genus.tokens.store import Store, counts
 from genus.tokens.training import MOST_MARKED, UNSPACED, marked, unknown
+from genus.train.noise_scale import suggestion
 from genus.train.record import read_metrics
 
 if TYPE_CHECKING:
@@ -178,12 +179,21 @@ def _progress(recipe: Recipe, rows: list[dict[str, Any]]) -> Iterator[Finding]:
     rate, used = (median(row.get(name, 0.0) for row in recent) for name in ("tokens_per_second", "utilization"))
     slow = "is the machine busy? --run threads=1, or a larger stages.0.micro_batch" if 0 < used < 0.1 else ""
     yield Finding("speed", f"{rate:,.0f} tokens/s" + (f", {used:.0%} of the peak" if used else ""), slow)
+    yield from _noise(recipe, rows)
     norms = [row["gradient_norm"] for row in recent if row.get("gradient_norm") is not None]
     limit = getattr(recipe.optimizer, "clip_norm", None)
     clipped = sum(norm > limit for norm in norms) / len(norms) if limit and norms else 0.0
     worst = max(norms, default=0.0) / max(median(norms or [1.0]), 1e-12)
     told = f"median {median(norms or [0.0]):.2f}, {clipped:.0%} of the updates clipped"
     yield Finding("gradients", told, "a lower optimizer.lr, or more warm-up" if clipped > 0.9 or worst > 20 else "")
+
+
+def _noise(recipe: Recipe, rows: list[dict[str, Any]]) -> Iterator[Finding]:
+    """Yield the gradient noise scale, where the run measures it."""
+    known = [row for row in rows if row.get("noise_scale") is not None]
+    if known:
+        scale, batch = known[-1]["noise_scale"], recipe.stages[known[-1]["stage"]].batch
+        yield Finding("noise scale", f"{scale:,.0f} rows; a step has {batch:,}", suggestion(scale, batch))
 
 
 def _fit(

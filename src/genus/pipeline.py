@@ -30,9 +30,10 @@ from genus.run_folder import RunFolder
 from genus.text import TEXT, Corpus, Fields, Source
 from genus.text.sources import skipped
 from genus.train import held_out
+from genus.train.agreement import check_processes
 from genus.train.data import TrainStage
 from genus.train.loop import Summary, train
-from genus.train.world import device_of_run, is_rank_zero, rank_zero_first
+from genus.train.world import device_of_run, is_rank_zero, rank_zero_first, restarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,8 +89,8 @@ def pretrain(
         GenusError: text, tokenizer, weights or checkpoints cannot be used.
         UsageError: the folder already holds a run, a run of other choices, or a fine-tuning.
     """
-    device_of_run(run)
-    where = RunFolder(folder)
+    check_processes(run, recipe)
+    where, resume = RunFolder(folder), resume or restarted()
     where.check("pretraining")
     with where.lock() if is_rank_zero() else nullcontext():
         return _pretrain(recipe, Corpus(corpus, fields), where, run, words, start, teacher, resume, progress)
@@ -109,6 +110,7 @@ def _pretrain(
     """Pretrain into a locked folder; files are prepared before the processes join a process group."""
     folder = where.path
     refuse_too_large(recipe)
+    refuse_undivided(recipe, run)
     with rank_zero_first():
         teaching = teacher_of(recipe, folder, teacher)
         if teaching:
@@ -166,6 +168,17 @@ def refuse_too_large(recipe: Recipe) -> None:
     if FLOAT * count > memory:
         raise UsageError(f"{recipe.name}: {count:.3g} parameters take {FLOAT * count / 1e9:.3g} GB, this machine has "
                          f"{memory / 1e9:.3g} GB; take a smaller model")  # fmt: skip
+
+
+def refuse_undivided(recipe: Recipe, run: Run) -> None:
+    """Check that a recipe's model can be shared by processes as the run settings say, before any text is read.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if run.parallel.divides:
+        with torch.device("meta"):
+            run.parallel.check(recipe.learner(), device_of_run(run).type)
 
 
 def new_learner(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Recipe, Learner]:

@@ -196,8 +196,11 @@ class Recipe(Part):
                 raise ValueError(f"stages.{number}: batch {stage.batch} is not a multiple of {stage.micro_batch}")
 
     def _check_lengths(self, stage: Stage, where: str) -> None:
-        """Refuse row lengths of other streams than the model reads, and those past its positions."""
+        """Refuse states fewer than tokens, row lengths of streams that are not read, and those past the positions."""
         model, read = type(self.model).__name__, self.model.streams
+        if self.model.shortens:
+            raise ValueError("model.stack: heads read a state of each token, of which this model has fewer; let its "
+                             "last layers make them whole again (model.stack.decoder=2)")  # fmt: skip
         if missing := sorted(read - stage.limits.keys()):
             raise ValueError(f"{where}: {model} reads the stream {missing[0]}; say its row length, {missing[0]}_length")
         if unread := sorted(stage.limits.keys() - read):

@@ -17,7 +17,7 @@ import pytest
 import torch
 from toy_run import MODEL, RUN, ToyFeed, losses, toy_learner, toy_train
 
-import genus.train.checkpoint
+import genus.train.tensor_files
 from genus.errors import GenusError, UsageError
 from genus.optim.adamw import AdamW
 from genus.recipe import Budget
@@ -98,16 +98,16 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    save = genus.train.checkpoint.write_tensors
+    save = genus.train.tensor_files.write_tensors
 
-    def save_until_full(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    def save_until_full(path: Path, tensors: dict[str, torch.Tensor], about: dict[str, str] | None) -> None:
         written.append(path)
         if len(written) == 6:  # the second file of the third checkpoint
             path.write_bytes(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        save(path, tensors)
+        save(path, tensors, about)
 
-    monkeypatch.setattr(genus.train.checkpoint, "write_tensors", save_until_full)
+    monkeypatch.setattr(genus.train.tensor_files, "write_tensors", save_until_full)
     with pytest.raises(GenusError) as caught:
         toy_train(tmp_path)
     text = one_line(caught.value)

@@ -51,7 +51,7 @@ class Adapters(Adaptation):
             raise UsageError("the network has no attention and feed-forward sub-layers after which one could stand")
         for name, module in places:
             if self.after == "both" or name.endswith(self.after):
-                attach(module, NAME, Bottleneck(self, module.out.out_features))
+                attach(module, NAME, Bottleneck(self, module.width))
                 module.register_forward_hook(adapted)
         if self.norms:
             train([*norms(learner.network)])

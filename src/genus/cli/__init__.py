@@ -22,12 +22,16 @@ from genus.cli import (
     find,
     generate,
     likelihoods,
+    mup,
+    plan,
     quickstart,
     rows,
+    scale,
     serve,
     training,
     use,
     vectors,
+    watch,
 )
 from genus.errors import INTERRUPTED, MOST_SHOWN, GenusError, UsageError
 from genus.files import FULL
@@ -51,11 +55,15 @@ tokenizer = typer.Typer(help="Make a tokenizer.", no_args_is_help=True, rich_mar
 
 app.command("quickstart")(quickstart.quickstart)
 app.command("doctor")(doctor.doctor)
+app.command("watch")(watch.watch)
 app.command("list")(rows.list_members)
 app.command("show")(rows.show)
 app.command("table")(rows.table)
 app.add_typer(tokenizer, name="tokenizer")
 tokenizer.command("train")(data.train_tokenizer)
+app.command("plan")(plan.plan)
+app.add_typer(scale.app, name="scale")
+app.add_typer(mup.app, name="mup")
 app.command("clean")(clean.clean)
 app.command("find")(find.find)
 app.command("prepare")(data.prepare)

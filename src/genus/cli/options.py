@@ -26,8 +26,9 @@ Running = Annotated[
         "--run",
         "--runtime",  # `torchrun` takes a `--run` of its script for an abbreviation of its own options
         metavar="NAME=VALUE",
-        help="How to run: device, precision, compile, threads, workers, checkpoint_every, keep, evaluate_every, "
-        "held_out, log_every, tracker; repeatable.",
+        help="How to run: device, precision, parallel (Replicated, Sharded, TensorParallel), recompute, compile, "
+        "threads, workers, checkpoint_every, keep, evaluate_every, held_out, log_every, noise_scale, tracker; "
+        "repeatable.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]

@@ -109,7 +109,8 @@ def units_of(network: Network, kind: Kind) -> list[Units]:
         }
         own = [parameter for parameter, _ in module.named_parameters(recurse=False)]
         expected = (ATTENTION,) if kind == "heads" else (FEEDFORWARD, GATED)
-        plain = not own and roles in expected and all(isinstance(getattr(module, role), nn.Linear) for role in roles)
+        plain = not own and roles in expected and cast("ResidualBranch", module).divisible
+        plain = plain and all(isinstance(getattr(module, role), nn.Linear) for role in roles)
         if not plain or (kind == "heads" and (biases or not _sized(cast("AttentionLayer", module).choice))):
             what = "its position bias has a value for each head" if biases and plain else type(module).__name__
             raise UsageError(f"--{kind}: {name} cannot be pruned ({what}); those can whose parameters are linear maps "

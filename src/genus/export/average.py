@@ -9,17 +9,18 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
 
 from genus.errors import GenusError, UsageError
 from genus.export.folder import save
 from genus.recipe import Recipe
 from genus.run_folder import RunFolder
 from genus.tokens.tokenizer import Tokenizer
-from genus.train.checkpoint import MODEL, fault
+from genus.train.checkpoint import fault
+from genus.train.snapshot import MODEL
+from genus.train.tensor_files import SavedTensors
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -77,7 +78,7 @@ def last_checkpoints(run: Path, last: int) -> list[Path]:
     return paths
 
 
-def mean(paths: Sequence[Path], like: dict[str, Tensor]) -> dict[str, Tensor]:
+def mean(paths: Sequence[Path], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the means of tensors over checkpoints, summed in float64; of integers, those of the last one.
 
     Args:
@@ -89,12 +90,12 @@ def mean(paths: Sequence[Path], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     with ExitStack() as stack:
-        files = [stack.enter_context(safe_open(path / MODEL, "pt")) for path in paths]
+        files = [stack.enter_context(SavedTensors(path, MODEL)) for path in paths]
         for path, file in zip(paths, files, strict=True):
-            if strange := sorted(set(file.keys()) ^ like.keys()):
+            if strange := sorted(file.shapes.keys() ^ like.keys()):
                 raise GenusError(f"{path}: is of another model than recipe.json: only one of the two has {strange[0]}")
         for name, own in like.items():
-            tensors = [file.get_tensor(name) for file in files]
+            tensors = [file.whole(name) for file in files]
             for path, tensor in zip(paths, tensors, strict=True):
                 if tensor.shape != own.shape:
                     shapes = f"{tuple(tensor.shape)}, not {tuple(own.shape)}"

@@ -59,7 +59,8 @@ def to_foreign(learner: Learner, layout: Layout, config: Json) -> Iterator[tuple
     Heads that the layout does not have are left out.
     """
     out = tuple(f"heads.{head}." for head in learner.heads.keys() - layout.kept(learner.heads))
-    tensors = {name: tensor for name, tensor in learner.tensors().items() if not name.startswith(out)}
+    given = learner.tensors()
+    tensors = Renamed(given, {name: name for name in given if not name.startswith(out)})  # read one by one
     for name, tensor in foreign(tensors, layout, learner.heads, config):
         yield name, tensor.detach().cpu().contiguous()
 

@@ -98,7 +98,7 @@ def _table(path: Path) -> Iterator[ImageRow]:
 
 def _opened(path: Path) -> TextIOBase:
     packed = path.name.lower().endswith(".gz")
-    return gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8-sig", newline="")  # type: ignore[return-value]
+    return gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8-sig", newline="")
 
 
 def _objects(file: Iterable[str], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -150,7 +150,7 @@ def _parquet(path: Path) -> Iterator[ImageRow]:
                 for cells in batch.to_pylist():
                     done += 1
                     held = cells.pop(IMAGE)
-                    data = held.get("bytes") if isinstance(held, dict) else held
+                    data: Any = held.get("bytes") if isinstance(held, dict) else held
                     problem = "" if isinstance(data, bytes) else "has no bytes of an image"
                     yield ImageRow(f"{path}, row {done}", b"" if problem else data, cells, problem)
     except pyarrow.ArrowException as error:

@@ -197,6 +197,11 @@ class Model(Part, ABC):
         return None
 
     @property
+    def shortens(self) -> bool:
+        """Whether there are fewer states than tokens, so that no head can learn from each token."""
+        return False
+
+    @property
     def facts(self) -> frozenset[str]:
         """Names of the facts per token (`Packed.facts`) that the model reads."""
         return frozenset()

@@ -35,6 +35,19 @@ class Apply(nn.Module):
         return self.activation(x)
 
 
+class Elu(Activation):
+    """ELU: x above 0, e^x - 1 below (Clevert et al. 2015, equation 16, with alpha = 1)."""
+
+    @property
+    def in_words(self) -> str:
+        """The usual name of the function."""
+        return "ELU"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x or e^x - 1."""
+        return F.elu(x)
+
+
 class Gelu(Activation):
     """GELU: x Φ(x), with Φ the normal distribution function or its tanh form (Hendrycks and Gimpel 2016, section 2)."""
 
@@ -63,6 +76,14 @@ class QuickGelu(Activation):
         return x * F.sigmoid(1.702 * x)
 
 
+class Linear(Activation):
+    """The identity, x: a gate with it is a product of two linear maps (LiGLU; Shazeer 2020, section 2: Bilinear)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x."""
+        return x
+
+
 class Relu(Activation):
     """ReLU: max(0, x)."""
 
@@ -76,6 +97,27 @@ class Relu(Activation):
         return F.relu(x)
 
 
+class Selu(Activation):
+    """SELU: λ x above 0, λ alpha (e^x - 1) below, with the λ and alpha of Klambauer et al. 2017, equation 2."""
+
+    @property
+    def in_words(self) -> str:
+        """The usual name of the function."""
+        return "SELU"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return λ x or λ alpha (e^x - 1)."""
+        return F.selu(x)
+
+
+class Sigmoid(Activation):
+    """The logistic function, 1 / (1 + e^-x): the gate of GLU (Dauphin et al. 2016)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return 1 / (1 + e^-x)."""
+        return x.sigmoid()
+
+
 class Silu(Activation):
     """SiLU, also called Swish: x sigmoid(x) (Hendrycks and Gimpel 2016, section 2; Ramachandran et al. 2017)."""
 
@@ -87,6 +129,14 @@ class Silu(Activation):
     def __call__(self, x: Tensor) -> Tensor:
         """Return x sigmoid(x)."""
         return F.silu(x)
+
+
+class Softplus(Activation):
+    """Softplus: log(1 + e^x)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return log(1 + e^x)."""
+        return F.softplus(x)
 
 
 class Tanh(Activation):

@@ -30,6 +30,11 @@ class ComponentCost:
     """FLOPs per token of components without a backward pass."""
     frozen_input_flops: float = 0.0
     """FLOPs per micro-batch, whatever its tokens, of linear layers on frozen inputs: half a backward pass."""
+    layers: int = 0
+    """Number of Transformer layers."""
+    branches: float = 0.0
+    """Elements per token that sub-layers add to the hidden states: the hidden size, for each of them. As much is summed
+    over the devices that share a layer's matrices, in each direction."""
 
     def __add__(self, other: ComponentCost) -> ComponentCost:
         """Return the sum of both costs."""
@@ -40,6 +45,8 @@ class ComponentCost:
             self.frozen_parameters + other.frozen_parameters,
             self.forward_only_flops + other.forward_only_flops,
             self.frozen_input_flops + other.frozen_input_flops,
+            self.layers + other.layers,
+            self.branches + other.branches,
         )
 
     def repeated(self, copies: int) -> ComponentCost:
@@ -51,6 +58,8 @@ class ComponentCost:
             self.frozen_parameters * copies,
             self.forward_only_flops * copies,
             self.frozen_input_flops * copies,
+            self.layers * copies,
+            self.branches * copies,
         )
 
     def scaled(self, share: float) -> ComponentCost:
@@ -60,6 +69,7 @@ class ComponentCost:
             flops=self.flops * share,
             activations=self.activations * share,
             forward_only_flops=self.forward_only_flops * share,
+            branches=self.branches * share,
         )
 
 

@@ -18,7 +18,7 @@ from genus.model.transformer import Transformer  # a choice is read by its annot
 from genus.part import diff
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor, nn
 
@@ -52,6 +52,10 @@ class EncoderDecoder(Model):
                              "decoder.cross=MultiHeadAttention")  # fmt: skip
         if self.encoder.cross is not None:
             raise ValueError("encoder.cross: an encoder has no other stream to attend to; leave it out")
+        if self.decoder.shortens:
+            raise ValueError(
+                "decoder.stack: a decoder gives a state of each token; let its last layers make them whole"
+            )
         if self.encoder.width != self.decoder.width:
             raise ValueError(f"encoder.hidden: cross-attention takes states as wide as the decoder's "
                              f"{self.decoder.width}, not {self.encoder.width}")  # fmt: skip
@@ -160,14 +164,28 @@ class EncoderDecoder(Model):
         """Return the cost per token of `tokens`, on which the work on the source is shared out."""
         source, share = lengths["source"], lengths["source"] / lengths["tokens"]
         encoder = self.encoder.cost(vocab_size, {"tokens": source}) + ComponentCost(activations=self.encoder.width)
-        twice = {"embeddings": vocab_size * self.decoder.embedding_width, "layers": encoder.parameters}
-        counted = ComponentCost(-twice.get(self.shared, 0))
-        return self.decoder.cost(vocab_size, lengths) + encoder.scaled(share) + counted
+        table = self.decoder.embedding.table_parameters(vocab_size, self.decoder.hidden)
+        counted = ComponentCost(-{"embeddings": table, "layers": encoder.parameters}.get(self.shared, 0))
+        seen = {**lengths, "source": self.encoder.stack.length(source)}
+        return self.decoder.cost(vocab_size, seen) + encoder.scaled(share) + counted
 
 
 def of_one_side(path: str) -> bool:
     """Return whether a choice may differ between encoder and decoder whose layers share their weights."""
     return path.startswith("cross") or "mask" in path.split(".") or path == "embedding.position.both_directions"
+
+
+def of_side(side: str, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return losses under the names that they have beside those of the other side."""
+    return {f"{side}_{name}": loss for name, loss in losses.items()}
+
+
+def added(losses: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the sums of losses by name."""
+    total: dict[str, Tensor] = {}
+    for each in losses:
+        total = {name: total[name] + loss if name in total else loss for name, loss in each.items()}
+    return total
 
 
 def mirrored(encoder: Transformer, position: Position, layers: int | None = None) -> EncoderDecoder:
@@ -229,23 +247,41 @@ class EncoderDecoderNetwork(Network):
             cache: key-value cache of the decoder's self-attention: read, and extended by the batch.
             source_cache: key-value cache of cross-attention: written where the batch has a source, else read.
         """
-        source, streams = None, {}
+        source: Source | None = None
+        streams: dict[str, Tensor] = {}
+        losses: dict[str, Tensor] = {}
         if (packed := batch.streams.get("source")) is not None:
             packed, place = self.encoder.after_prompt(packed)
-            source = Source(packed, self._encoded(packed))
-            streams["source"] = source.states if place is None else source.states.index_select(0, place)
+            source, losses = self.encoded(packed)
+            if source.packed is packed:
+                streams["source"] = source.states if place is None else source.states.index_select(0, place)
         found: States = self.decoder(batch, layers=layers, source=source, cache=cache, source_cache=source_cache)
-        return replace(found, streams={**found.streams, **streams})
+        losses = of_side("encoder", losses) | of_side("decoder", found.losses)
+        return replace(found, streams={**found.streams, **streams}, losses=losses)
 
-    def _encoded(self, packed: Packed) -> Tensor:
-        """Return the states (T, H) of sources; of a long row of many, as prompts come, some at a time.
+    def encoded(self, packed: Packed) -> tuple[Source, dict[str, Tensor]]:
+        """Return the source that the decoder attends to, and the encoder's auxiliary losses.
 
-        A mask or a position bias over such a row would have its length squared.
+        Of a long row of many sources, as prompts come, some are encoded at a time: a mask or a position bias over such
+        a row would have its length squared.
         """
         whole = torch.is_grad_enabled() or packed.row_length <= MATH_LENGTH or packed.tokens < packed.ids.numel()
-        parts = [packed] if whole or packed.rows > 1 else packed.parts(MATH_LENGTH)
-        states = [self.encoder(Batch({"tokens": part}, {}))["tokens"] for part in parts]
-        return states[0] if len(states) == 1 else torch.cat(states)
+        if whole or packed.rows > 1 or self.encoder.choice.shortens:
+            return self.source_of(packed)
+        parts = [self.source_of(part) for part in packed.parts(MATH_LENGTH)]
+        layers = zip(*(source.by_layer for source, _ in parts), strict=True)
+        joined = Source(packed, torch.cat([source.states for source, _ in parts]), tuple(map(torch.cat, layers)))
+        return joined, added(losses for _, losses in parts)
+
+    def source_of(self, packed: Packed) -> tuple[Source, dict[str, Tensor]]:
+        """Return the encoder's last states of packed sources, and its auxiliary losses."""
+        states: States = self.encoder(Batch({"tokens": packed}, {}))
+        return Source(self.encoder.shortened(packed), states["tokens"]), states.losses
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of real tokens for each auxiliary loss of encoder and decoder."""
+        source = self.encoder.counts_of(batch.streams["source"]) if "source" in batch.streams else {}
+        return of_side("encoder", source) | of_side("decoder", self.decoder.counts(batch))
 
     def adopted(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of another encoder-decoder, or those of one network for both sides."""
@@ -255,8 +291,11 @@ class EncoderDecoderNetwork(Network):
         return {f"{side}{name}": tensor for side in sides for name, tensor in given.items()}
 
     def cache(self, entries: int, *, cross: bool = False, dtype: torch.dtype | None = None) -> Cache | None:
-        """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`."""
-        if self.encoder.embed.prompt is not None:
+        """Return an empty key-value cache of the decoder; see `TransformerNetwork.cache`.
+
+        There is none where a source has other states than one of each token.
+        """
+        if self.encoder.embed.prompt is not None or self.encoder.choice.shortens:
             return None
         return self.decoder.cache(entries, cross=cross, dtype=dtype)
 

@@ -64,12 +64,14 @@ class GlobalTokenNetwork(TransformerNetwork):
         place, longer = lengthened(packed, self.extra)
         extra_gH = self.embed.get_submodule("extra")(torch.arange(self.extra, device=packed.ids.device))
         x = self.embed(packed)
-        every = extra_gH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
-        x = torch.cat([x, every]).index_select(0, longer.ids)
+        ahead = extra_gH.to(x.dtype).repeat(packed.offsets.numel() - 1, 1)
+        x = torch.cat([x, ahead]).index_select(0, longer.ids)
         kept: list[Tensor] | None = [] if layers else None
-        x = self.layers(x, Context.of(longer, x, self.training), kept)
+        context = Context.of(longer, x, self.training)
+        x = self.layers(x, context, kept)
         x = self.norm(x).index_select(0, place)
-        return States({"tokens": x}, layers=None if kept is None else tuple(one.index_select(0, place) for one in kept))
+        every = None if kept is None else tuple(one.index_select(0, place) for one in kept)
+        return States({"tokens": x}, losses=context.losses, layers=every)
 
 
 def lengthened(packed: Packed, extra: int) -> tuple[Tensor, Packed]:

@@ -6,14 +6,17 @@ Each module initializes the parameters that it owns. `initialize` visits every m
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from genus.part import NotNegative, Part
+from genus.part import Count, NotNegative, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from genus.model.split import Split
 
 Role = Literal["input", "hidden", "output", "vector"]
 """Role of a parameter: an embedding, a hidden linear layer, the output layer to the vocabulary, or a vector such as u
@@ -22,6 +25,23 @@ and v of relative attention. Schemes that depend on width (muP) treat them diffe
 
 class Initialization(Part, ABC):
     """The slot of weight initializations: the distribution from which parameters are drawn."""
+
+    by_width: ClassVar[bool] = False
+    """Whether it depends on how wide a network is; only Transformers say so."""
+
+    def of_width(self, width: int) -> Initialization:
+        """Return the initialization of a network with this hidden size; by default the same for all."""
+        return self
+
+    @property
+    def rate(self) -> float:
+        """Factor on the learning rate of hidden linear maps."""
+        return 1.0
+
+    @property
+    def output_scale(self) -> float:
+        """Factor on the inputs of an output layer to the vocabulary."""
+        return 1.0
 
     @abstractmethod
     def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
@@ -42,6 +62,45 @@ class Normal(Initialization):
     def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
         """Initialize from N(0, (scale std)²)."""
         nn.init.normal_(weight, std=scale * self.std)
+
+
+class MuP(Initialization):
+    """Maximal update parametrization: what is tuned at one width holds at every width, with Adam and its like.
+
+    With r = width / base, hidden linear maps are drawn from N(0, std² / r) and have 1 / r of the learning rate (and r
+    times the weight decay, which the rate multiplies), and logits are divided by r. All others are as they are at the
+    base: so embeddings may be tied with the output. Heads are to stay as large as they are and become more: scores then
+    need no other factor.
+
+    Source: Yang et al. 2022 (arXiv:2203.03466), tables 3 and 8; released package mup, optim.py (MuAdam) and layer.py.
+    """
+
+    by_width: ClassVar[bool] = True
+
+    base: Count
+    """Hidden size at which rate and `std` were tuned."""
+    std: NotNegative = 0.02
+    """Standard deviation of all parameters at the base."""
+    width: Count | None = None
+    """Hidden size; None: that of the model in which this stands."""
+
+    def of_width(self, width: int) -> Initialization:
+        """Return the initialization for this hidden size."""
+        return replace(self, width=width)
+
+    @property
+    def rate(self) -> float:
+        """1 / r."""
+        return self.base / (self.width or self.base)
+
+    @property
+    def output_scale(self) -> float:
+        """1 / r."""
+        return self.rate
+
+    def draw(self, weight: Tensor, role: Role, scale: float = 1.0) -> None:
+        """Initialize hidden linear maps from N(0, (scale std)² / r), all others from N(0, (scale std)²)."""
+        nn.init.normal_(weight, std=scale * self.std * (self.rate**0.5 if role == "hidden" else 1.0))
 
 
 class Glorot(Initialization):
@@ -113,6 +172,20 @@ class ResidualBranch(nn.Module):
     out: nn.Linear
     residual_scale: float = 1.0
     """Factor on the standard deviation of the initial weight of `out`; set by the sub-layer's block."""
+    divisible: bool = True
+    """Whether heads or units can be taken out of it; set by a block that depends on their number otherwise."""
+
+    @property
+    def width(self) -> int:
+        """H, the size of its output."""
+        return self.out.out_features
+
+    unit: int = 1
+    """Outputs of its column splits that stay together, such as those of a head."""
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return how its maps are split among processes (`split.Divisible`); empty by default: they cannot be."""
+        return {}
 
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the output projection."""
@@ -131,6 +204,8 @@ def initialize(module: nn.Module, initialization: Initialization) -> None:
             part.init_weights(initialization)
         elif isinstance(part, nn.Linear):
             initialization.draw(part.weight, "hidden")
+            if initialization.rate != 1:
+                part.rate = initialization.rate  # type: ignore[assignment]  # read by `optim.groups`
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Embedding):

@@ -70,6 +70,8 @@ class LSTM(Model):
         position = self.embedding.position
         if position.rotates or position.biases:
             raise ValueError(f"embedding.position: an LSTM does not take {type(position).__name__}")
+        if self.initialization.by_width:
+            raise ValueError(f"initialization: an LSTM does not take {type(self.initialization).__name__}")
         position.check(self.embedding_width)
         if self.mixed and self.embedding_width != self.hidden:
             raise ValueError(f"mixed: embeddings of {self.embedding_width} numbers cannot be mixed with states of "

@@ -16,7 +16,7 @@ from genus.model import States
 from genus.model.attention.plan import Context
 from genus.model.attention.relative import RelativeAttention, RelativeAttentionLayer, visible
 from genus.model.cost import ComponentCost, linear_cost
-from genus.model.stack import plans_of
+from genus.model.stack import plans_of, run_layer
 from genus.model.stack.sharing import Unshared
 from genus.model.transformer import Transformer, TransformerNetwork
 from genus.part import Natural
@@ -52,6 +52,9 @@ class SegmentRecurrentTransformer(Transformer):
         super().__post_init__()
         if not isinstance(self.stack, Unshared):
             raise ValueError(f"stack: layers that remember have weights of their own, not {type(self.stack).__name__}")
+        if self.attention.queries and not self.block.caches:
+            kind = type(self.block).__name__
+            raise ValueError(f"block: {kind} mixes neighbors, which states of a query stream are not; take PostNorm")
 
     def build(self, vocab_size: int) -> Network:
         """Return the network with initial weights."""
@@ -125,7 +128,7 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         made = plans_of(each, context, self._drop if cache is None else None)
         for number, (layer, plans) in enumerate(zip(each, made, strict=True)):
             states.append(x[:cells])
-            x = layer(x, plans, {"attention": context.state(number)})
+            x = run_layer(layer, x, plans, context, number)
         if cache is not None:
             cache.advance()
         kept = (*states, x[:cells]) if layers else None
@@ -133,7 +136,8 @@ class SegmentRecurrentNetwork(TransformerNetwork):
         streams = {"tokens": x[:cells]}
         if packed.query is not None:
             streams["query"] = x[cells:]
-        return States(streams, update_memory(packed, batch.memory, states) if batch.memory else {}, layers=kept)
+        memory = update_memory(packed, batch.memory, states) if batch.memory else {}
+        return States(streams, memory, context.losses, layers=kept)
 
     def _drop(self, seen: RelativePlan) -> RelativePlan:
         """Apply dropout to the encodings of distances, as to hidden states (released code)."""

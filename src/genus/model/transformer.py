@@ -72,10 +72,15 @@ class Transformer(Model):
                 kind = type(self.cross).__name__
                 raise ValueError(f"cross: {kind} cannot attend to another stream; take MultiHeadAttention")
         position, attention = self.embedding.position, self.attention.of_layer(0)
-        if (position.rotates or position.biases) and not attention.takes_positions:
+        if self.initialization.by_width and self.embedding_width != self.hidden:
+            raise ValueError(f"initialization: {type(self.initialization).__name__} needs token embeddings as wide as "
+                             "the hidden states")  # fmt: skip
+        taken = attention.takes_positions and (attention.takes_rotation or not position.rotates)
+        if (position.rotates or position.biases) and not taken:
             raise ValueError(f"embedding.position: {type(attention).__name__} does not take {type(position).__name__}")
         if position.rotates:
             position.rotation(attention.head_sizes(self.hidden)[1])
+        self.block.check(self)
         self.stack.check(self)
 
     @property
@@ -140,11 +145,23 @@ class Transformer(Model):
         ends = [end for part in (self.embedding.position, self.attention) if (end := part.max_length) is not None]
         return min(ends, default=None)
 
+    @property
+    def losses(self) -> frozenset[str]:
+        """Names of the auxiliary losses of layers and stack."""
+        return self.feedforward.losses | self.stack.losses
+
+    @property
+    def shortens(self) -> bool:
+        """Whether there are fewer states than tokens."""
+        return self.stack.shortens
+
     def layer(self, number: int) -> Transformer:
-        """Return the model with the attention and the block of layer `number` in all layers."""
+        """Return the model with attention, feed-forward network and block of layer `number` in all layers."""
         attention, block = self.attention.of_layer(number), self.block.of_layer(number)
-        same = attention is self.attention and block is self.block
-        return self if same else replace(self, attention=attention, block=block)
+        feedforward = self.feedforward.of_layer(number)
+        if attention is self.attention and block is self.block and feedforward is self.feedforward:
+            return self
+        return replace(self, attention=attention, block=block, feedforward=feedforward)
 
     def layer_factory(self) -> Callable[[], nn.Module]:
         """Return a function that builds the next layer at each call."""
@@ -169,7 +186,7 @@ class Transformer(Model):
 
     def initialize(self, module: nn.Module) -> None:
         """Initialize the weights of a head from the model's distribution."""
-        initialize(module, self.initialization)
+        initialize(module, self.initialization.of_width(self.hidden))
 
     def cost(self, vocab_size: int, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of embeddings and layers; of the pooler, which heads call, only the parameters."""
@@ -203,7 +220,7 @@ class TransformerNetwork(Network):
         """Trained keys and values of each layer, in front of every sequence; None: there are none."""
         taken = choice.attention.head_sizes(choice.hidden) if position.rotates or position.biases else (0, 0)
         self.position_bias, self.rotation = position.bias(taken[0], choice.hidden), position.rotation(taken[1])
-        initialize(self, choice.initialization)
+        initialize(self, choice.initialization.of_width(choice.hidden))
 
     @property
     def token_embedding(self) -> nn.Embedding:
@@ -239,7 +256,8 @@ class TransformerNetwork(Network):
         given: dict[str, Any] = {"source": source, "cache": cache, "source_cache": source_cache}
         given |= {"rotation": self.rotation, "bias": self.position_bias}
         given |= {"prefix": None if self.prefix is None else self.prefix()}
-        x = self.layers(x, Context.of(packed, x, self.training, **given), kept)
+        context = Context.of(packed, x, self.training, **given)
+        x = self.layers(x, context, kept)
         if cache is not None:
             cache.advance()
         if source_cache is not None and source is not None:
@@ -247,7 +265,19 @@ class TransformerNetwork(Network):
         x = self.norm(x)
         if place is not None:
             x, kept = x.index_select(0, place), kept and [one.index_select(0, place) for one in kept]
-        return States({"tokens": x}, layers=None if kept is None else tuple(kept))
+        return States({"tokens": x}, losses=context.losses, layers=None if kept is None else tuple(kept))
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the number of real tokens for each auxiliary loss of the layers."""
+        return self.counts_of(batch.tokens)
+
+    def counts_of(self, packed: Packed) -> dict[str, Tensor]:
+        """Return the number of real tokens of a stream for each auxiliary loss of the layers."""
+        return {name: (packed.sequence >= 0).sum() for name in sorted(self.choice.losses)}
+
+    def shortened(self, packed: Packed) -> Packed:
+        """Return the stream of the states: `packed`, unless the stack shortens sequences."""
+        return cast("Any", self.layers).shortened(packed) if self.choice.shortens else packed
 
     def prefix_host(self) -> Network:
         """Return the network; refuse attention whose keys are not those of the tokens (UsageError)."""
@@ -258,7 +288,10 @@ class TransformerNetwork(Network):
         return self
 
     def prompt_host(self) -> Network:
-        """Return the network."""
+        """Return the network; refuse a stack whose states are not those of the tokens (UsageError)."""
+        if self.choice.shortens:
+            kind = type(self.choice.stack).__name__
+            raise UsageError(f"{kind} makes sequences shorter, so no trained vectors can stand in front of them")
         return self
 
     def ahead(self, stream: str) -> int:
@@ -288,7 +321,7 @@ class TransformerNetwork(Network):
             cross: for cross-attention instead of self-attention; every layer has its own keys and values.
             dtype: of keys and values; None: that of the weights.
         """
-        if self.prefix is not None or self.embed.prompt is not None:
+        if self.prefix is not None or self.embed.prompt is not None or not self.choice.block.caches:
             return None
         like = next(self.parameters())
         each = [getattr(layer, "cross" if cross else "attention", None) for layer in self.layers.children()]

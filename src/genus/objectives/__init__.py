@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from torch.utils._pytree import register_dataclass
 
 from genus.model.head import Output, OutputLayer
+from genus.objectives.devices import device_of as device_of
+from genus.objectives.devices import on as on
+from genus.optim.pieces import WholeTensors
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
 
@@ -252,6 +255,8 @@ class Learner(nn.Module):
         self.network = network
         self.heads = nn.ModuleDict(heads)
         self.weights = weights or {}
+        self.whole: Callable[[Tensor], Tensor] | None = None
+        """Makes a parameter or buffer whole, where processes hold pieces of it; None: they are whole."""
         self.tie()
 
     def tie(self) -> None:
@@ -339,7 +344,10 @@ class Learner(nn.Module):
 
     def auxiliary_models(self) -> dict[str, AuxiliaryModel]:
         """Return the complete models inside the heads, by folder name."""
-        return {name: one for head in self._heads() for name, one in head.auxiliary_models(self.network).items()}
+        found = {name: one for head in self._heads() for name, one in head.auxiliary_models(self.network).items()}
+        for one in found.values():
+            one.learner.whole = self.whole
+        return found
 
     def first_names(self) -> dict[str, str]:
         """Map every state-dict name to the first name of its tensor; tensors of shared layers have several names."""
@@ -347,10 +355,20 @@ class Learner(nn.Module):
         first = {id(tensor): name for name, tensor in reversed(state.items())}
         return {name: first[id(tensor)] for name, tensor in state.items()}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the state dict that is saved in a checkpoint: each tensor once, by the first of its names."""
-        state = self.state_dict()
-        return {name: state[name] for name in dict.fromkeys(self.first_names().values())}
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return the state dict that is saved: each tensor once, by the first of its names.
+
+        Where processes hold pieces, a tensor is made whole whenever it is read, and not kept.
+        """
+        if self.whole is not None:
+            return WholeTensors(self.held(), self.whole)
+        return {name: tensor.detach() for name, tensor in self.held().items()}
+
+    def held(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers themselves, each once, by the first of its names."""
+        state = self.state_dict(keep_vars=True)
+        first = {id(tensor): name for name, tensor in reversed(state.items())}
+        return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
 
     def _heads(self) -> list[Head]:
         return cast("list[Head]", list(self.heads.values()))
@@ -359,24 +377,6 @@ class Learner(nn.Module):
         """Return the heads that learn from a batch, by name."""
         heads = cast("dict[str, Head]", dict(self.heads.items()))
         return {name: head for name, head in heads.items() if batch.heads is None or name in batch.heads}
-
-
-def device_of(learner: Learner) -> torch.device:
-    """Return the device of the learner's parameters and buffers."""
-    return next(each.device for tensors in (learner.parameters(), learner.buffers()) for each in tensors)
-
-
-@contextmanager
-def on(learner: Learner, device: torch.device) -> Iterator[None]:
-    """Context manager: move a learner to a device, and back at the end."""
-    if (before := device_of(learner)) == device:
-        yield
-        return
-    learner.to(device)
-    try:
-        yield
-    finally:
-        learner.to(before)
 
 
 @contextmanager

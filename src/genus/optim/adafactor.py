@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from genus.optim import Optimizer
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import groups
+from genus.optim.pieces import mean
 from genus.part import NotNegative, Positive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor, nn
 
@@ -54,6 +55,8 @@ class Adafactor(Optimizer):
 class AdafactorOptimizer(ForeachOptimizer):
     """The PyTorch optimizer of `Adafactor`, tensor by tensor; the last two axes of a tensor are its matrix."""
 
+    averaged: ClassVar[Mapping[str, int]] = {"rows": -1, "columns": -2}
+
     def __init__(self, groups: Iterable[dict[str, Any]], choice: Adafactor) -> None:
         super().__init__(groups)
         self.choice = choice
@@ -63,22 +66,23 @@ class AdafactorOptimizer(ForeachOptimizer):
         choice, lr, directions = self.choice, group["lr"], []
         for weight, gradient, updates in zip(weights, gradients, self.counted(weights), strict=True):
             squares = gradient.square().add_(choice.floor)
-            second = self._second(self.state[weight], squares, updates**-choice.moment_decay)
+            second = self._second(weight, squares, updates**-choice.moment_decay)
             step = gradient * second.rsqrt_()
-            step /= (_rms(step) / choice.update_clip).clamp(min=1.0)
+            step /= (_rms(step, weight) / choice.update_clip).clamp(min=1.0)
             if choice.scaled:
-                step *= _rms(weight).clamp(min=choice.least_scale)
+                step *= _rms(weight, weight).clamp(min=choice.least_scale)
             step.add_(weight, alpha=group["weight_decay"])
             directions.append(step * (updates**-0.5 / lr) if choice.relative and lr > updates**-0.5 else step)
         return directions
 
-    def _second(self, state: dict[str, Tensor], squares: Tensor, share: float) -> Tensor:
+    def _second(self, weight: Tensor, squares: Tensor, share: float) -> Tensor:
         """Update the second moments with new squared gradients, weighted by `share` (1 - β), and return them."""
+        state = self.state[weight]
         if squares.ndim < 2:
             return _mixed(state, "second", squares, share).clone()
-        rows = _mixed(state, "rows", squares.mean(dim=-1, keepdim=True), share)
-        columns = _mixed(state, "columns", squares.mean(dim=-2, keepdim=True), share)
-        return rows / rows.mean(dim=-2, keepdim=True) * columns
+        rows = _mixed(state, "rows", mean(squares, weight, -1), share)
+        columns = _mixed(state, "columns", mean(squares, weight, -2), share)
+        return rows / mean(rows, weight, -2) * columns
 
 
 def _mixed(state: dict[str, Tensor], name: str, new: Tensor, share: float) -> Tensor:
@@ -87,6 +91,6 @@ def _mixed(state: dict[str, Tensor], name: str, new: Tensor, share: float) -> Te
     return state[name]
 
 
-def _rms(tensor: Tensor) -> Tensor:
-    """Return the root mean square of a tensor, a scalar."""
-    return tensor.square().mean().sqrt()
+def _rms(tensor: Tensor, weight: Tensor) -> Tensor:
+    """Return the root mean square of a tensor, a scalar; it is divided among processes as `weight`."""
+    return mean(tensor.square(), weight).sqrt()

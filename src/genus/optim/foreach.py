@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
@@ -21,6 +21,8 @@ class ForeachOptimizer(torch.optim.Optimizer, ABC):
     this needs no host-device synchronization.
     """
 
+    averaged: ClassVar[Mapping[str, int]] = {}
+    """State tensors that are means of squared gradients over an axis, and that axis."""
     found_inf: Tensor | None = None
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:

@@ -17,24 +17,42 @@ if TYPE_CHECKING:
 def groups(
     module: nn.Module, lr: float, weight_decay: float, decayed: Literal["matrices", "all"] = "matrices"
 ) -> list[dict[str, Any]]:
-    """Return two parameter groups: matrices and embeddings with weight decay, biases and norms without, or all with.
+    """Return parameter groups: matrices and embeddings with weight decay, biases and norms without, or all with.
 
     BERT's released code (optimization.py, exclude_from_weight_decay) excludes parameters named LayerNorm or bias: these
     are the parameters with one axis, and biases with several. fairseq's (trainer.py) has one group, which decays. A
-    group has the peak learning rate, which the schedule scales, as `base_lr`, and `is_matrix`, which is True for the
-    first group.
+    group has the peak learning rate, which the schedule scales, as `base_lr`, and `is_matrix`, which is False for the
+    last group. Matrices with a rate of their own (`Initialization.rate`) have groups of their own, whose weight decay
+    is divided by it, as the rate multiplies the decay.
     """
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (decaying if parameter.ndim > 1 and not name.endswith("bias") else others).append(parameter)
-    made = ((decaying, weight_decay, True), (others, weight_decay if decayed == "all" else 0.0, False))
+    rates = _rates(module)
+    slowed = {rate: [one for one in decaying if rates.get(id(one)) == rate] for rate in sorted(set(rates.values()))}
+    made = [
+        ([one for one in decaying if id(one) not in rates], weight_decay, True, 1.0),
+        *((own, weight_decay / rate, True, rate) for rate, own in slowed.items()),
+        (others, weight_decay if decayed == "all" else 0.0, False, 1.0),
+    ]
     return [
-        {"params": own, "weight_decay": decay, "lr": lr, "base_lr": lr, "is_matrix": matrices}
-        for own, decay, matrices in made
+        {"params": own, "weight_decay": decay, "lr": rate * lr, "base_lr": rate * lr, "is_matrix": matrices}
+        for own, decay, matrices, rate in made
         if own
     ]
+
+
+def _rates(module: nn.Module) -> dict[int, float]:
+    """Return the factors on the learning rate of weights that have one (`Initialization.rate`), by identity."""
+    found = {}
+    for name, parameter in module.named_parameters():
+        path, _, last = name.rpartition(".")
+        rate = getattr(module.get_submodule(path), "rate", None)
+        if last == "weight" and isinstance(rate, float):
+            found[id(parameter)] = rate
+    return found
 
 
 def frozen(module: nn.Module, updated: Sequence[str] | None) -> list[nn.Parameter]:

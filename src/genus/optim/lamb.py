@@ -9,6 +9,7 @@ import torch
 from genus.optim import Optimizer
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import groups
+from genus.optim.pieces import norms
 from genus.part import Fraction, NotNegative, Positive
 
 if TYPE_CHECKING:
@@ -77,5 +78,5 @@ class LAMBOptimizer(ForeachOptimizer):
 
 def ratios(weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
     """Return the trust ratio ‖x‖ / ‖u‖ of every tensor, 1 where either is 0, without host-device synchronization."""
-    lengths, moves = (torch.stack(torch._foreach_norm(tensors)) for tensors in (weights, updates))
+    lengths, moves = (norms(tensors, weights) for tensors in (weights, updates))
     return list(torch.where((lengths > 0) & (moves > 0), lengths / moves, 1.0))

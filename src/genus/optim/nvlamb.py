@@ -9,6 +9,7 @@ import torch
 from genus.optim import Optimizer
 from genus.optim.groups import groups
 from genus.optim.lamb import LAMBOptimizer
+from genus.optim.pieces import total_norm
 from genus.part import Fraction, NotNegative
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class NVLAMBOptimizer(LAMBOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        weights = [weight for group in self.param_groups for weight in group["params"]]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        length = torch.nn.utils.get_total_norm(gradients)
+        weights = [weight for group in self.param_groups for weight in group["params"] if weight.grad is not None]
+        gradients = [weight.grad for weight in weights]
+        length = total_norm(gradients, weights)
         torch._foreach_div_(gradients, length.clamp(min=torch.finfo(length.dtype).tiny))
         super().step()
         return loss

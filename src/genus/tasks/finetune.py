@@ -71,7 +71,10 @@ def finetune(
     if augmentation is not None:
         check_augmentation(augmentation, task, taught=teacher is not None)
     task = task.told_by(files.train, () if teacher is None else teacher.objective.classes)
-    splits, run = read_splits(files, task, unlabeled=teacher is not None), run or Run()
+    run = run or Run()
+    if run.parallel.divides:
+        raise UsageError("run.parallel: fine-tuning keeps the whole model in every process; take parallel=Replicated")
+    splits = read_splits(files, task, unlabeled=teacher is not None)
     labeled = len(splits["train"].rows)
     _check_update(task, min(settings.batch, labeled))
     task, objective = _resolved(task, files, splits, settings, run, teacher)

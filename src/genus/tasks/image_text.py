@@ -19,7 +19,8 @@ from genus.examples.feed.pack import pack
 from genus.images.decode import ImageError
 from genus.images.read import LABEL, find, read_images
 from genus.images.store import captions_of
-from genus.objectives import answering, device_of, on
+from genus.objectives import answering
+from genus.objectives.devices import device_of, on
 from genus.part import Part
 from genus.train.precision import autocast
 from genus.train.world import device_of_run

@@ -8,56 +8,76 @@ A run's folder holds `checkpoints/checkpoint-<step>/` with
 * `state.json`: the progress, and the optimizer state that is not tensors,
 * `recipe.json`: the choices of the run,
 * `manifest.json`: the SHA-256 of each of these files.
+
+Where processes hold pieces of the tensors, each writes those that it owns, into `model-00001-of-00004.safetensors` and
+so on (`tensor_files.py`); the first then writes the manifest and renames the folder. Any number of processes reads
+them, in whatever pieces. PyTorch's `distributed.checkpoint` is not used: it pickles its metadata, and in its form with
+safetensors it still plans by collectives of pickled objects, which would run beside those of training when it writes in
+the background, and it neither checksums files nor syncs them.
 """
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
-import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from genus.errors import GenusError, UsageError
-from genus.files import reason, write_tensors
+from genus.files import reason
 from genus.part import Part, diff
 from genus.run_folder import RunFolder, only_budget_grows
 from genus.train.progress import Progress
+from genus.train.snapshot import (
+    MEMORY,
+    MODEL,
+    OPTIMIZER,
+    Snapshot,
+    restore,
+    settings_of,
+    sha256,
+    sync,
+    taken_alone,
+    taken_together,
+    write_document,
+)
+from genus.train.tensor_files import SavedTensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from torch import Tensor
     from torch.optim import Optimizer as TorchOptimizer
 
     from genus.objectives import Learner
+    from genus.train.notes import Notes
 
 Json = dict[str, Any]
 
-MODEL, MEMORY = "model.safetensors", "memory.safetensors"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The content of a checkpoint by file name, copied to CPU memory."""
-
-    step: int
-    tensors: dict[str, dict[str, Tensor]]
-    documents: dict[str, Json]
+MANIFEST = "manifest.json"
 
 
 class Checkpoints:
     """The checkpoints of one run; the newest `keep` are kept."""
 
-    def __init__(self, run_folder: Path, keep: int, choices: Part | None, text: str = "") -> None:
+    def __init__(
+        self, run_folder: Path, keep: int, choices: Part | None, text: str = "", notes: Notes | None = None
+    ) -> None:
+        """Name the folder.
+
+        Args:
+            run_folder: the folder of the run.
+            keep: number of checkpoints that stay.
+            choices: of the run.
+            text: its fingerprint.
+            notes: of processes that hold pieces of the tensors, and write them together; None: one has all.
+        """
         self.folder, self.keep, self.choices, self.text = run_folder / "checkpoints", keep, choices, text
+        self.notes = notes
 
     def steps(self) -> list[int]:
         """Return the steps of all checkpoints in ascending order."""
@@ -76,40 +96,51 @@ class Checkpoints:
         self, learner: Learner, optimizer: TorchOptimizer, progress: Progress, memory: dict[str, Tensor]
     ) -> Snapshot:
         """Return a copy of all content of a checkpoint, so that training can continue while it is written."""
-        whole = optimizer.state_dict()
-        moments: dict[str, Tensor] = {}
-        plain: dict[str, Json] = {}
-        for number, values in whole["state"].items():
-            moments |= {f"{number}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-            plain[str(number)] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-        tensors = {MODEL: _copied(learner.tensors()), "optimizer.safetensors": _copied(moments)}
-        if memory:
-            tensors[MEMORY] = _copied(memory)
-        kept = {"state": plain, "param_groups": copy.deepcopy(whole["param_groups"])}
         documents: dict[str, Json] = {
-            "state.json": {"progress": asdict(progress), "optimizer": kept, "text": self.text}
+            "state.json": {"progress": asdict(progress), "optimizer": settings_of(optimizer), "text": self.text}
         }
         if self.choices is not None:
             documents["recipe.json"] = self.choices.written()
-        return Snapshot(progress.step, tensors, documents)
+        if self.notes is None:
+            return Snapshot(progress.step, taken_alone(learner, optimizer, memory), documents)
+        rank, size = self.notes.rank, self.notes.size
+        pieces = taken_together(learner, optimizer, memory, rank, size)
+        return Snapshot(progress.step, pieces, documents if rank == 0 else {})
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint and remove the oldest.
+        """Write a checkpoint and remove the oldest; where processes hold pieces, all of them must call this.
 
         Raises:
-            GenusError: the disk is full or fails; the earlier checkpoints are unchanged.
+            GenusError: the disk of a process is full or fails; the earlier checkpoints are unchanged.
         """
-        target, partial = self.path(snapshot.step), self.folder / ".partial"
-        try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            _fill(partial, snapshot)
-            partial.rename(target)
-            _sync(self.folder)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise GenusError(f"{target}: the checkpoint cannot be written ({reason(error)}); {self.last()}") from None
-        self.prune()
+        target, work = self.path(snapshot.step), self.folder / ".partial"
+        if self.notes is None:
+            trouble = _tried(partial(_begin, work))
+            trouble = trouble or _tried(lambda: _finish(work, target, snapshot.write(work)))
+        else:
+            trouble = self._write_together(snapshot, work, target, self.notes)
+        if trouble:
+            shutil.rmtree(work, ignore_errors=True)
+            raise GenusError(f"{target}: the checkpoint cannot be written ({trouble}); {self.last()}")
+        if self.notes is None or self.notes.rank == 0:
+            self.prune()
+
+    def _write_together(self, snapshot: Snapshot, work: Path, target: Path, notes: Notes) -> str:
+        """Write the pieces of all processes, and return what went wrong in any of them, the same in all."""
+        digests: dict[str, str] = {}
+
+        def own() -> None:
+            digests.update(snapshot.write(work))
+
+        trouble = notes.from_first(f"{snapshot.step}/begin", lambda: _tried(partial(_begin, work)))
+        trouble = trouble or _tried(own)
+        told = [
+            json.loads(text) for text in notes.from_each(f"{snapshot.step}/written", json.dumps([trouble, digests]))
+        ]
+        wrong = [f"process {rank}: {text}" for rank, (text, _) in enumerate(told) if text]
+        every = {name: digest for _, own_files in told for name, digest in own_files.items()}
+        ended = partial(_tried, partial(_finish, work, target, every))
+        return notes.from_first(f"{snapshot.step}/end", lambda: wrong[0] if wrong else ended())
 
     def prune(self) -> None:
         """Remove all but the newest `keep` checkpoints, including those that a killed process left half removed."""
@@ -150,51 +181,52 @@ class Checkpoints:
             _compare(path, self.choices)
         if state["text"] != self.text:
             raise UsageError(f"{path}: made on other text; resume with what it began with, or start in another folder")
-        own = learner.tensors()
-        saved = load_file(path / MODEL)
-        if saved.keys() != own.keys():
-            names = ", ".join(sorted(saved.keys() ^ own.keys())[:3])
-            raise UsageError(f"{path}: holds another model; only one of the two has {names}; start in another folder")
-        with torch.no_grad():
-            for name, tensor in saved.items():
-                own[name].copy_(tensor)
-        kept = {int(number): values for number, values in state["optimizer"]["state"].items()}
-        for key, tensor in load_file(path / "optimizer.safetensors").items():
-            number, name = key.split(".", 1)
-            kept[int(number)][name] = tensor
-        optimizer.load_state_dict({"state": kept, "param_groups": state["optimizer"]["param_groups"]})
+        with SavedTensors(path, MODEL) as model, SavedTensors(path, OPTIMIZER) as moments:
+            if model.shapes.keys() != learner.held().keys():
+                names = ", ".join(sorted(model.shapes.keys() ^ learner.held().keys())[:3])
+                raise UsageError(f"{path}: holds another model; only one of the two has {names}; "
+                                 "start in another folder")  # fmt: skip
+            restore(learner, optimizer, model, moments, state["optimizer"])
         return Progress(**state["progress"])
 
 
 def memory(path: Path) -> dict[str, Tensor]:
     """Return the recurrent memory of an intact checkpoint; empty where the network has none."""
-    return load_file(path / MEMORY) if (path / MEMORY).exists() else {}
+    with SavedTensors(path, MEMORY) as saved:
+        return {name: saved.whole(name) for name in saved}
 
 
-def _fill(folder: Path, snapshot: Snapshot) -> None:
-    for name, tensors in snapshot.tensors.items():
-        write_tensors(folder / name, tensors)
-    for name, document in snapshot.documents.items():
-        _write_json(folder / name, document)
-    files = sorted(folder.iterdir())
-    for file in files:
-        _sync(file)
-    _write_json(folder / "manifest.json", {file.name: _sha256(file) for file in files})
-    _sync(folder / "manifest.json")
-    _sync(folder)
+def _tried(work: Callable[[], None]) -> str:
+    """Do something with files, and return what went wrong in a few words; empty: nothing."""
+    try:
+        work()
+    except (OSError, SafetensorError) as error:
+        return reason(error)
+    return ""
 
 
-def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+def _begin(work: Path) -> None:
+    """Make an empty folder."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+
+
+def _finish(work: Path, target: Path, digests: dict[str, str]) -> None:
+    """Write the manifest, and rename the folder, surely on disk."""
+    write_document(work / MANIFEST, dict(sorted(digests.items())))
+    sync(work / MANIFEST)
+    sync(work)
+    work.rename(target)
+    sync(target.parent)
 
 
 def fault(path: Path) -> str | None:
     """Return how a checkpoint is damaged, None if all files match the manifest."""
     try:
-        manifest: dict[str, str] = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        if manifest.keys() != {file.name for file in path.iterdir()} - {"manifest.json"}:
+        manifest: dict[str, str] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.keys() != {file.name for file in path.iterdir()} - {MANIFEST}:
             return "manifest.json names other files than are here"
-        changed = [name for name, digest in manifest.items() if _sha256(path / name) != digest]
+        changed = [name for name, digest in manifest.items() if sha256(path / name) != digest]
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         return f"is incomplete ({reason(error)})"
     return f"{changed[0]} is not as it was written" if changed else None
@@ -206,21 +238,3 @@ def _compare(path: Path, choices: Part) -> None:
     if (changed := diff(saved, choices)) and not only_budget_grows(changed):
         names = ", ".join(f"{name} was {before!r} and is {now!r}" for name, before, now in changed)
         raise UsageError(f"{path}: made by another recipe: {names}; resume with that one, or start in another folder")
-
-
-def _write_json(path: Path, value: Json) -> None:
-    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Call fsync on a file or on a folder's entries."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -71,11 +71,14 @@ def steps(stage: TrainStage, first: int, world: World, workers: int | None) -> G
     process has the same places in every step, so that its rows continue each other where the text is in streams.
 
     Raises:
-        UsageError: there are more processes than micro-batches in a step.
+        UsageError: there are more processes than micro-batches in a step, or their numbers are not equal and must be.
     """
-    rank, size = world.rank, world.size
+    rank, size = world.data_rank, world.data_size
     if stage.accumulate < size:
         raise UsageError(f"{size} processes cannot share {stage.accumulate} micro-batches: lower stages.micro_batch")
+    if world.in_step and stage.accumulate % size:
+        raise UsageError(f"{size} processes cannot share {stage.accumulate} micro-batches equally, and those that hold "
+                         "pieces of the weights must: change stages.micro_batch")  # fmt: skip
     if workers is None:
         workers = WORKERS[world.device.type]
     taken = range(rank, stage.accumulate, size)

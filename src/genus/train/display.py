@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -49,6 +50,8 @@ class Display:
         words = [f"step {row['step']:,}", f"loss {row['loss']:.3f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
         if "utilization" in row:
             words.append(f"{row['utilization']:.0%} of peak")
+        if math.isfinite(row.get("noise_scale", math.nan)):
+            words.append(f"noise scale {row['noise_scale']:,.0f} rows")
         if row["spent"] > self.began_at:
             left = (time.monotonic() - self.begun) * (1.0 - row["spent"]) / (row["spent"] - self.began_at)
             words.append(f"{clock(left)} left")

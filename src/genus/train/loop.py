@@ -15,10 +15,11 @@ from genus.objectives import Learner
 from genus.train.checkpoint import Checkpoints, memory
 from genus.train.data import TrainStage, steps
 from genus.train.interruption import Interruption
+from genus.train.parallel.local import publish_together
 from genus.train.progress import Progress, Stopwatch, ends
 from genus.train.record import Record
 from genus.train.step import PendingResult, TrainStep
-from genus.train.world import World, init_distributed
+from genus.train.world import World, init_distributed, notes, telling_lost_processes
 from genus.train.writer import BackgroundWriter
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from genus.optim import Optimizer, Schedule
     from genus.part import Part
     from genus.recipe import Budget
+    from genus.train.notes import Notes
     from genus.train.run import Run
 
 Evaluate = Callable[[Learner], dict[str, float]]
@@ -83,17 +85,18 @@ def train(
         GenusError: the loss is not finite, the disk is full, or no checkpoint is intact.
         UsageError: the folder already holds a run, a checkpoint has other choices or text, or the device is missing.
     """
-    world = init_distributed(run)
-    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stages[0].text)
+    world, exchange = init_distributed(run), notes()
+    together = exchange if run.parallel.divides else None
+    checkpoints = None if folder is None else Checkpoints(folder, run.keep, choices, stages[0].text, together)
     if checkpoints and checkpoints.steps() and not resume:
         raise UsageError(f"{folder}: holds a run of {checkpoints.steps()[-1]} steps; resume it, or take another folder")
-    learner.to(world.device)
     train_step = TrainStep(learner, optimizer, run, world, seed, [stage.updated for stage in stages])
-    progress = _resumed(checkpoints, train_step, world) if checkpoints and resume else Progress()
+    progress = _resumed(checkpoints, train_step, world, exchange) if checkpoints and resume else Progress()
     with (
+        telling_lost_processes(world),
         Interruption() as interruption,
         own_random_numbers(world.device),
-        BackgroundWriter() as writer,
+        BackgroundWriter(together.given_up if together else None) as writer,
         Record(folder, run, world, budget, progress, title, seed) as record,
     ):
         loop = Loop(
@@ -139,7 +142,10 @@ class Loop:
             with closing(steps(stage, self.progress.stage_step, self.world, self.run.workers)) as feeding:
                 while self._spent() < end and not stop and not self.ended:
                     batches = next(feeding)
-                    counts = self.train_step.count(batches, stage.flops, self.clock.lap(), stop=interruption.seen)
+                    flags = {"stop": interruption.seen, "fail": self.writer.failed}
+                    counts = self.train_step.count(batches, stage.flops, self.clock.lap(), **flags)
+                    if counts.fails:
+                        self._end_with_writer()
                     factor = self.schedule.factor(self._spent()) * self.schedule.scale(stage.batch_ratio)
                     micro = {place: one.batch for place, one in batches.items()}
                     result = self.train_step(micro, number, factor, counts.targets)
@@ -174,7 +180,8 @@ class Loop:
         Raises:
             GenusError: the update was skipped since loss or gradient is not finite; or writing a checkpoint failed.
         """
-        self.writer.check()
+        if self.world.size == 1:
+            self.writer.check()
         before, self.pending = self.pending, latest
         if before is None:
             return
@@ -204,6 +211,11 @@ class Loop:
         last = f"; {self.checkpoints.last()}" if self.checkpoints else ""
         raise GenusError(f"{why}; take a lower optimizer.lr, more warm-up, or run.precision=float32{last}")
 
+    def _end_with_writer(self) -> NoReturn:
+        """End in the same step as all processes, of which one could not write a checkpoint (GenusError)."""
+        self.writer.wait()
+        raise GenusError("another process could not write a checkpoint; its own message says why")
+
     def _evaluate(self) -> None:
         self._settle()
         if self.evaluate is not None:
@@ -214,28 +226,38 @@ class Loop:
         self.clock.lap()
 
     def _save(self) -> None:
-        """Write a checkpoint in the background and publish the model, on the first process."""
+        """Write a checkpoint in the background and publish the model: all processes where they hold pieces, or one."""
         self._settle()
-        step, train_step = self.progress.step, self.train_step
-        remembered = train_step.memories.tensors(self.world) if self.checkpoints else {}
-        if self.world.rank == 0:
-            if self.checkpoints and step not in self.checkpoints.steps():
+        step, train_step, first = self.progress.step, self.train_step, self.world.rank == 0
+        divided = self.world.size > 1 and self.run.parallel.divides
+        if self.checkpoints:
+            remembered = train_step.memories.tensors(self.world)
+            (new,) = self.world.sum([], [float(first and step not in self.checkpoints.steps())])
+            if new and (first or divided):
                 self.writer.wait()  # at most one snapshot is in memory
                 taken = self.checkpoints.snapshot(train_step.learner, train_step.optimizer, self.progress, remembered)
                 self.writer.start(partial(self.checkpoints.write, taken))
-            if self.publish is not None:
-                self.publish(train_step.learner)
+        if self.publish is not None and divided:
+            publish_together(train_step.learner, self.world, self.publish)
+        elif self.publish is not None and first:
+            self.publish(train_step.learner)
         self.saved = step
         self.clock.lap()
 
 
-def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World) -> Progress:
-    """Load the newest intact checkpoint and return its progress."""
+def _resumed(checkpoints: Checkpoints, train_step: TrainStep, world: World, exchange: Notes | None) -> Progress:
+    """Load the newest intact checkpoint, which the first process finds, and return its progress."""
     speak = say if world.rank == 0 else lambda line: None
-    newest = checkpoints.newest(speak)
-    if newest is None:
+
+    def found() -> str:
+        newest = checkpoints.newest(speak)
+        return "" if newest is None else newest.name
+
+    name = found() if exchange is None else exchange.from_first("newest", found)
+    if not name:
         speak(f"{checkpoints.folder}: no checkpoint yet; beginning")
         return Progress()
+    newest = checkpoints.folder / name
     progress = checkpoints.read(newest, train_step.learner, train_step.optimizer)
     train_step.memories.restore(memory(newest), world)
     if world.rank == 0:

@@ -45,7 +45,7 @@ class Memories:
     def tensors(self, world: World) -> dict[str, Tensor]:
         """Return the memories of all processes, as `<task step>.<place>.<name>`; every process must call this.
 
-        Process r of R has the places r, r + R, ... of every task step.
+        Process r of R with different micro-batches has the places r, r + R, ... of every task step.
         """
         found = {}
         for turn in sorted({turn for turn, _ in self.slots}):
@@ -55,7 +55,7 @@ class Memories:
             for place in range(int(total)):
                 memory = own.get(place) or {name: torch.empty_like(tensor) for name, tensor in like.items()}
                 for name, tensor in memory.items():
-                    found[f"{turn}.{place}.{name}"] = world.share(tensor, place % world.size)
+                    found[f"{turn}.{place}.{name}"] = world.share(tensor, place % world.data_size * world.splits)
         return found
 
     def restore(self, tensors: dict[str, Tensor], world: World) -> None:
@@ -63,7 +63,7 @@ class Memories:
         self.slots.clear()
         for key, tensor in tensors.items():
             turn, place, name = key.split(".", 2)
-            if int(place) % world.size == world.rank:
+            if int(place) % world.data_size == world.data_rank:
                 self.slots.setdefault((turn, int(place)), {})[name] = tensor.to(world.device)
 
 

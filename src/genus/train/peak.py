@@ -8,28 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from genus.devices import known_as
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DENSE_BFLOAT16 = {
-    # nvidia.com/en-us/data-center/a100: 312 TFLOPS, the same for all forms
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA A100-PCIE-40GB": 312e12,
-    "NVIDIA A100 80GB PCIe": 312e12,
-    # nvidia.com/en-us/data-center/h100: 1,979 (SXM), 1,513 (PCIe) and 1,671 (NVL) TFLOPS with sparsity, twice the dense
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H100 NVL": 835e12,
-    # nvidia.com/en-us/data-center/h200: 1,979 TFLOPS with sparsity
-    "NVIDIA H200": 989e12,
-    # nvidia.com/en-us/data-center/l4: 242 TFLOPS with sparsity
-    "NVIDIA L4": 121e12,
-    # data sheet of L40 and L40S: 181.05 and 362.05 TFLOPS dense
-    "NVIDIA L40": 181e12,
-    "NVIDIA L40S": 362e12,
-}
-"""Dense FLOP/s of matrix products in bfloat16, by the full device name in PyTorch."""
 SIDE = {"cpu": 1024, "cuda": 8192}
 """Side of the square matrices for measurements: large enough to fill the device, small enough for milliseconds."""
 TRIES = 5
@@ -44,7 +27,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     load on the machine does not lower it.
     """
     if device.type == "cuda" and dtype is torch.bfloat16:
-        return DENSE_BFLOAT16.get(torch.cuda.get_device_name(device))
+        known = known_as(torch.cuda.get_device_name(device))
+        return None if known is None else known.flops
     matrix = torch.ones(SIDE[device.type], SIDE[device.type], device=device, dtype=dtype)
     if device.type != "cpu":
         return _rate(matrix, time.perf_counter)

@@ -36,6 +36,7 @@ class Record:
         self, folder: Path | None, run: Run, world: World, budget: Budget, progress: Progress, title: str, seed: int
     ) -> None:
         self.run, self.world, self.budget, self.before = run, world, budget, progress
+        self.noise: float | None = None
         first = world.rank == 0
         self.display = Display(title, progress.spent(budget)) if first else None
         if first and folder:
@@ -54,6 +55,8 @@ class Record:
         """Stop the display and close the files."""
         if self.display:
             self.display.stop()
+        if self.noise is not None:
+            say(f"gradient noise scale: a batch of about {self.noise:,.0f} rows; genus doctor compares it with yours")
         if self.metrics:
             self.metrics.close()
 
@@ -75,6 +78,8 @@ class Record:
             **self._rates(progress),
         }
         self.before = progress
+        if math.isfinite(row.get("noise_scale", math.nan)):
+            self.noise = row["noise_scale"]
         self.display.show(row)
         if self.metrics:
             self.metrics.write(row)

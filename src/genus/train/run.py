@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from genus.part import Count, Fraction, Natural, Part
+from genus.train.parallel import Parallel
+from genus.train.parallel.replicated import Replicated
 
 
 class Run(Part):
@@ -14,6 +16,11 @@ class Run(Part):
     """`cpu`, `cuda`, `cuda:1`; `auto` is CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 autocast where the device is faster with it, else float32."""
+    parallel: Parallel = Replicated()
+    """How the processes that `torchrun` starts share the work and the memory."""
+    recompute: Literal["nothing", "layers", "selected"] = "nothing"
+    """Activations that are computed again in the backward pass, in place of being kept: none; all within a layer, of
+    which its input is kept; all but the outputs of products with weights."""
     compile: bool = False
     """Compile the model with `torch.compile`: minutes at the start, then faster steps."""
     threads: Count | None = None
@@ -32,5 +39,7 @@ class Run(Part):
     """Fraction of the documents that is held out of training for evaluation."""
     log_every: Count = 10
     """Steps between rows of `metrics.jsonl`."""
+    noise_scale: bool = False
+    """Measure the gradient noise scale, in steps of several micro-batches: the batch that it suggests, in rows."""
     tracker: Literal["auto", "tensorboard", "none"] = "auto"
     """Writer of training curves beside `metrics.jsonl`; `auto` is TensorBoard where it is installed."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from genus.batch import IGNORE
 from genus.errors import UsageError
@@ -20,13 +17,15 @@ from genus.optim.clipping import clip_gradients
 from genus.optim.foreach import ForeachOptimizer
 from genus.optim.groups import by_depth, frozen
 from genus.train.memory import Memories
+from genus.train.noise_scale import NAME, NoiseScale
+from genus.train.parallel.local import LocalParameters
 from genus.train.precision import autocast
+from genus.train.recompute import recompute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from genus.batch import Batch, Targets
     from genus.objectives import Learner, Step, Sums
@@ -52,6 +51,8 @@ class StepCounts:
     """Time since the previous step was counted, without evaluation and checkpoints: the mean over the processes."""
     stops: bool
     """Whether any process was asked to stop."""
+    fails: bool
+    """Whether any process could not write a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +124,25 @@ class TrainStep:
             UsageError: no parameter has a name of one of the patterns; several processes, and a joint loss.
         """
         self.joint = joint_heads(learner)
-        if world.size > 1 and (alone := [name for name, head in self.joint.items() if not head.gathers]):
+        alone = [name for name, head in self.joint.items() if not head.gathers or world.data_size != world.size]
+        if world.data_size > 1 and alone:
             raise UsageError(f"{min(alone)} compares all examples of an update; train it in one process")
-        self.frozen = [frozen(learner, patterns) for patterns in updated]
         self.learner, self.choice, self.world, self.precision, self.seed = learner, choice, world, run.precision, seed
+        self.parallel, self.memories = run.parallel, Memories()
+        self.replica = placed(learner, run, world)
+        self.frozen = [frozen(learner, patterns) for patterns in updated]
         self.optimizer = choice.build(learner)
-        self.memories = Memories()
         if choice.layer_decay != 1:
             by_depth(self.optimizer, learner.network.layer_groups(), choice.layer_decay)
+        self.local = LocalParameters(self.optimizer)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        if run.compile:
-            compile_learner(learner.network, learner.compile_units())
-        self.replica = world.replicate(learner)
+        self.noise = NoiseScale(world) if run.noise_scale else None
+        if self.noise and (self.joint or run.parallel.divides):
+            raise UsageError("run.noise_scale: not measured of losses that compare examples, nor of divided weights")
         self.failed = torch.zeros((), device=world.device)
-        groups = self.optimizer.param_groups
+        groups, here = self.optimizer.param_groups, {parameter.device for parameter in self.parameters}
         self.stoppable = isinstance(self.optimizer, ForeachOptimizer) or all(group.get("fused") for group in groups)
+        self.stoppable &= here <= {self.failed.device}  # not where the update is computed on the CPU
         if self.stoppable:
             self.optimizer.found_inf = self.failed  # type: ignore[attr-defined]
 
@@ -148,6 +153,7 @@ class TrainStep:
         seconds: float = 0.0,
         *,
         stop: bool = False,
+        fail: bool = False,
     ) -> StepCounts:
         """Return the counts of the next step, summed over the micro-batches of all processes."""
         each = [self.learner.counts(one.batch) for one in batches.values()]
@@ -155,10 +161,10 @@ class TrainStep:
         tokens = sum(one.batch.tokens.tokens for one in batches.values())
         epochs = sum(one.epochs for one in batches.values())
         flops = sum(flops_of(one.batch.lengths()) for one in batches.values()) if flops_of else 0.0
-        rest = [tokens, flops, epochs, seconds, float(stop)]
-        *totals, every, flops, epochs, seconds, stops = self.world.sum([*own, *rest])
+        flags = [seconds, float(stop), float(fail)]
+        *totals, every, flops, epochs, seconds, stops, fails = self.world.sum([*own, tokens, flops, epochs], flags)
         targets = {name: torch.tensor(total) for name, total in zip(each[0], totals, strict=True)}
-        return StepCounts(targets, int(every), flops, epochs, seconds / self.world.size, stops > 0)
+        return StepCounts(targets, int(every), flops, epochs, seconds / self.world.size, stops > 0, fails > 0)
 
     def __call__(self, batches: Mapping[int, Batch], stage: int, factor: float, counts: Sums) -> PendingResult:
         """Make one update from this process's micro-batches by number, at `factor` times the peak learning rates.
@@ -170,8 +176,8 @@ class TrainStep:
         sums = self._gradients(batches, stage, counts)
         for parameter in self.frozen[stage]:
             parameter.grad = None  # optimizers pass over it, whatever kind they are
-        norm = clip_gradients(self.parameters, self.choice)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self.local.take()
+        norm = clip_gradients(self.parameters, self.choice).to(self.world.device)
         loss = self.learner.objective(sums, counts)
         self.failed.copy_((self.failed > 0) | ~(loss.isfinite() & norm.isfinite()))
         for group in self.optimizer.param_groups:
@@ -179,13 +185,17 @@ class TrainStep:
         if self.stoppable or not self.failed.item():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.noise:
+            sums, counts = sums | {NAME: self.noise.of_step(norm)}, counts | {NAME: torch.ones(())}
+        self.local.release()
         return PendingResult(sums, norm, loss, self.failed, counts, self.choice.lr * factor)
 
     def weights_are_finite(self) -> bool:
-        """Return whether all weights are finite; this synchronizes with the device."""
+        """Return whether all weights of all processes are finite; this synchronizes with the device."""
         with torch.no_grad():
-            lengths = torch._foreach_norm([weight.detach() for weight in self.parameters], math.inf)
-            return all(bool(length.isfinite()) for length in lengths)
+            lengths = torch._foreach_norm([weight.detach() for weight in self.parameters if weight.numel()], math.inf)
+            (wrong,) = self.world.sum([], [float(not all(bool(length.isfinite()) for length in lengths))])
+            return wrong == 0
 
     def _gradients(self, batches: Mapping[int, Batch], stage: int, counts: Sums) -> Sums:
         """Accumulate the step's gradient in the parameters, and return the loss sums over all processes.
@@ -196,12 +206,16 @@ class TrainStep:
         totals: Sums = {}
         whole, cotangents = self._joint_losses(batches, stage)
         for place, (number, batch) in enumerate(batches.items()):
-            slot = self.world.rank + place * self.world.size
+            slot = self.world.data_rank + place * self.world.data_size
             batch = self.memories.given(batch.to(self.world.device), self.learner.network, slot)
             batch = replace(batch, cotangents=cotangents.get(number, {}))
-            with self._communication(last=place == len(batches) - 1):
+            with self.parallel.accumulate(self.replica, last=place == len(batches) - 1):
                 step: Step = self._forward(batch, stage, number)
                 self.learner.objective(step.sums, counts).backward()  # type: ignore[no-untyped-call]
+            if self.noise and place == 0:
+                fixed = {id(weight) for weight in self.frozen[stage]}
+                learning = [weight for weight in self.parameters if id(weight) not in fixed]
+                self.noise.first(learning, batch.tokens.rows, len(batches))
             self.memories.keep(batch, slot, step.memory)
             totals = {name: value.detach().float() + totals.get(name, 0.0) for name, value in step.sums.items()}
         totals |= whole
@@ -227,7 +241,7 @@ class TrainStep:
         """
         losses: Sums = {}
         found: dict[int, dict[str, Tensor]] = {number: {} for number in batches}
-        if not self.joint or (len(batches) == 1 and self.world.size == 1):
+        if not self.joint or (len(batches) == 1 and self.world.data_size == 1):
             return losses, found
         own = [replace(batch.to(self.world.device), heads=frozenset(self.joint)) for batch in batches.values()]
         with torch.no_grad():
@@ -237,13 +251,24 @@ class TrainStep:
             loss = head.joint_loss(*gathered(compared, [one.targets[head.target] for one in own], self.world))
             for number, gradient in zip(batches, torch.autograd.grad(loss, compared), strict=True):
                 found[number][head.loss] = gradient
-            losses[head.loss] = loss.detach().float() / self.world.size  # each process has all of it
+            losses[head.loss] = loss.detach().float() / self.world.data_size  # each process has all of it
         return losses, found
 
-    def _communication(self, *, last: bool) -> AbstractContextManager[object]:
-        """Return the context of a micro-batch's passes: gradients are all-reduced only in the last one of the step."""
-        replica = self.replica
-        return replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else nullcontext()
+
+def placed(learner: Learner, run: Run, world: World) -> nn.Module:
+    """Prepare a learner for training, in place, as the run settings say, and return the module that a step calls.
+
+    Raises:
+        UsageError: the learner cannot be divided among processes, or computed again, as is asked for.
+    """
+    run.parallel.check(learner, world.device.type)
+    if run.compile and run.parallel.splits > 1:
+        raise UsageError("run.compile: matrices that are split among processes are not compiled; leave out one of both")
+    recompute(learner, run.recompute)
+    if run.compile:
+        learner.to(world.device)
+        compile_learner(learner.network, learner.compile_units())
+    return run.parallel.place(learner, world, world.mesh(run.parallel))
 
 
 def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[list[Tensor], list[Targets]]:
@@ -252,7 +277,7 @@ def gathered(own: list[Tensor], targets: list[Targets], world: World) -> tuple[l
     Those of this process are the given ones, with respect to which the loss has a gradient. Process r has the places
     r, r + R, ... of a step; one that has a place less than others fills it with targets that do not count.
     """
-    if world.size == 1:
+    if world.data_size == 1:
         return own, targets
     places = int(max(world.gather(torch.tensor([len(own)], device=own[0].device))))
     compared: list[Tensor] = []

@@ -1,10 +1,9 @@
-"""Data-parallel training in the processes that `torchrun` starts: gradients and counts are summed over all."""
+"""The processes that `torchrun` starts: what each is among them, and what is summed over all."""
 
 from __future__ import annotations
 
 import atexit
 import functools
-import inspect
 import itertools
 import os
 from contextlib import contextmanager
@@ -13,27 +12,26 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor, distributed
 
-from genus.errors import UsageError
+from genus.errors import GenusError, UsageError
 from genus.processes import end_with
+from genus.train.notes import Notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from genus.train.parallel import Parallel
     from genus.train.run import Run
 
 CONNECTING = timedelta(minutes=30)
 """Time limit for all processes to start."""
 FOREVER = timedelta(days=3650)
 """Time limit for the first process to prepare the files of a run: tokenizing a large corpus takes days."""
-BUFFERS = "forward_sync_buffers"
-"""Argument of `DistributedDataParallel` for broadcasting buffers in every forward pass, which is not needed here."""
-if BUFFERS not in inspect.signature(DistributedDataParallel).parameters:  # before PyTorch 2.13
-    BUFFERS = "broadcast_buffers"
+LOST = ("Connection closed", "Connection reset", "Broken pipe", "Timed out waiting", "NCCL", "gloo")
+"""Words of errors of collectives, which PyTorch raises as plain `RuntimeError` in backward passes."""
 _turns = itertools.count()
 
 
@@ -44,39 +42,40 @@ class World:
     rank: int
     size: int
     device: torch.device
+    splits: int = 1
+    """Number of processes, neighbors by rank, that compute the same micro-batches (tensor parallelism)."""
+    in_step: bool = False
+    """Whether every process must make as many forward passes in a step as every other."""
 
-    def replicate(self, learner: nn.Module) -> nn.Module:
-        """Return a data-parallel replica of the learner, whose backward pass sums gradients over the processes.
+    @property
+    def data_rank(self) -> int:
+        """Number of this process among those with different micro-batches; `splits` processes have the same."""
+        return self.rank // self.splits
 
-        The weights become those of the first process. Gradients are summed in buckets during the backward pass
-        (`DistributedDataParallel`), not averaged, since losses are divided by the targets of all processes. A learner
-        whose parameters were sharded by the caller (FSDP2's `fully_shard`) is returned itself, set to sum and not to
-        average.
+    @property
+    def data_size(self) -> int:
+        """Number of micro-batches that are computed at once."""
+        return self.size // self.splits
+
+    def sum(self, values: list[float], of_each: list[float] | None = None) -> list[float]:
+        """Return each number summed over the processes (all-reduce on the CPU, without device synchronization).
+
+        Args:
+            values: of the data, which processes that compute the same micro-batches have in common.
+            of_each: further numbers, which every process has of its own.
         """
-        if is_sharded(learner):
-            for module in learner.modules():
-                if isinstance(module, FSDPModule):
-                    module.set_gradient_divide_factor(1.0)
-                    module.set_force_sum_reduction_for_comms(True)
-            return learner
         if self.size == 1:
-            return learner
-        options: dict[str, Any] = {BUFFERS: False, "find_unused_parameters": True}
-        replica = DistributedDataParallel(learner, **options)
-        replica.register_comm_hook(None, lambda _, bucket: _sum(bucket))  # string annotations are rejected
-        return replica
-
-    def sum(self, values: list[float]) -> list[float]:
-        """Return each number summed over the processes (all-reduce on the CPU, without device synchronization)."""
-        if self.size == 1:
-            return values
-        vector = torch.tensor(values, dtype=torch.float64)
+            return [*values, *(of_each or [])]
+        own = values if self.rank % self.splits == 0 else [0.0] * len(values)
+        vector = torch.tensor([*own, *(of_each or [])], dtype=torch.float64)
         distributed.all_reduce(vector)
         return vector.tolist()
 
     def sum_tensor(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor over the processes (all-reduce, in place, queued on the device) and return it."""
+        """Sum a tensor of the data over the processes (all-reduce, in place, queued on the device) and return it."""
         if self.size > 1:
+            if self.rank % self.splits:
+                tensor.zero_()
             distributed.all_reduce(tensor)
         return tensor
 
@@ -94,16 +93,34 @@ class World:
             distributed.broadcast(tensor, owner)
         return tensor
 
+    def mesh(self, parallel: Parallel) -> DeviceMesh | None:
+        """Return the mesh of processes that a way of parallelism asks for; None with one process."""
+        axes = parallel.axes(self.size)
+        if self.size == 1:
+            return None
+        from torch.distributed.device_mesh import init_device_mesh
 
-def is_sharded(module: nn.Module) -> bool:
-    """Return whether parameters are sharded over the processes, as by FSDP2's `fully_shard`."""
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+        return init_device_mesh(self.device.type, tuple(axes.values()), mesh_dim_names=tuple(axes))
 
 
-def _sum(bucket: Any) -> Any:
-    """Sum a bucket of gradients over the processes (a communication hook of `DistributedDataParallel`)."""
-    work = distributed.all_reduce(bucket.buffer(), async_op=True)
-    return work.get_future().then(lambda future: future.value()[0])
+@contextmanager
+def telling_lost_processes(world: World) -> Iterator[None]:
+    """Turn the error of a collective, which another process has left, into one line.
+
+    Raises:
+        GenusError: another process has ended, or cannot be reached.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        found = [one for one in LOST if one in str(error)]
+        if world.size == 1 or not (isinstance(error, distributed.DistError) or found):
+            raise
+        told = found[0] if found else type(error).__name__
+        raise GenusError(
+            f"process {world.rank}: another process of the run has ended or cannot be reached ({told}); "
+            "its own message says why, and the run goes on from its last checkpoint with --resume"
+        ) from None
 
 
 @contextmanager
@@ -129,17 +146,35 @@ def init_distributed(run: Run) -> World:
     """Join the process group if `torchrun` started several processes, and return this process's rank and device.
 
     Raises:
-        UsageError: PyTorch does not know the device, or the machine does not have it.
+        UsageError: PyTorch does not know the device, or the machine does not have it; the processes do not fit the way
+            of parallelism.
     """
     (rank, size), place = _place(), device_of_run(run)
+    run.parallel.axes(size)
+    shared = run.parallel.splits, run.parallel.in_step
     if size == 1:
-        return World(0, 1, place)
+        return World(0, 1, place, *shared)
     if not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         store = distributed.PrefixStore("genus/group", _store())  # type: ignore[attr-defined]
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
         atexit.register(distributed.destroy_process_group)
-    return World(distributed.get_rank(), distributed.get_world_size(), place)
+    return World(distributed.get_rank(), distributed.get_world_size(), place, *shared)
+
+
+def restarted() -> bool:
+    """Return whether `torchrun` has started this process again, after another had ended (`--max-restarts`)."""
+    return _starts() > 0
+
+
+def _starts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def notes() -> Notes | None:
+    """Return the notes that the processes of a run exchange; None with one process."""
+    rank, size = _place()
+    return Notes(_store(), rank, size, next(_turns)) if size > 1 else None
 
 
 def is_rank_zero() -> bool:
@@ -163,9 +198,9 @@ def _end_with_torchrun() -> None:
 
 @functools.cache
 def _store() -> Any:
-    """Return the rendezvous store that the processes of a run share."""
+    """Return the rendezvous store that the processes of a run share, without what those before a restart wrote."""
     store, _, _ = next(distributed.rendezvous("env://", timeout=CONNECTING))  # type: ignore[attr-defined]
-    return store
+    return distributed.PrefixStore(f"genus/start/{_starts()}", store)  # type: ignore[attr-defined]
 
 
 def device_of_run(run: Run) -> torch.device:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 class BackgroundWriter:
     """A context that runs one task at a time in a thread, and at its end waits for the last task."""
 
-    def __init__(self) -> None:
+    def __init__(self, given_up: threading.Event | None = None) -> None:
+        """Begin without a task; `given_up` is set if the block raises an error, for tasks that wait for others."""
+        self._given_up = given_up
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -25,6 +27,8 @@ class BackgroundWriter:
         if kind is None:
             self.wait()
         elif self._thread is not None:
+            if self._given_up is not None:
+                self._given_up.set()
             self._thread.join()
 
     def start(self, work: Callable[[], None]) -> None:
@@ -36,6 +40,11 @@ class BackgroundWriter:
         self.wait()
         self._thread = threading.Thread(target=self._do, args=(work,), name="genus-writer")
         self._thread.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a task has failed whose error was not raised yet."""
+        return self._error is not None
 
     def check(self) -> None:
         """Raise the error of a failed task, without waiting for a running one."""

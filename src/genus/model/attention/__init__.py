@@ -25,6 +25,9 @@ class Attention(Part, ABC):
     takes_positions: ClassVar[bool] = False
     """Whether it supports rotary positions and position biases on its scores."""
 
+    takes_rotation: ClassVar[bool] = True
+    """Whether rotary positions are among those that it supports."""
+
     crosses: ClassVar[bool] = False
     """Whether it can attend to another stream (cross-attention)."""
 
@@ -85,6 +88,11 @@ class AttentionLayer(ResidualBranch, ABC):
     choice: Attention
     head_size: int
     """D, the head size."""
+
+    @property
+    def unit(self) -> int:  # type: ignore[override]
+        """D: a head stays together."""
+        return self.head_size
 
     def by_head(self, x: Tensor) -> Tensor:
         """Split the last dimension into heads: return (..., A, D) for (..., A D)."""

@@ -19,9 +19,12 @@ from genus.model.cost import ComponentCost, linear_cost
 from genus.part import Count, Fraction, Positive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.model.attention.plan import Context, KeysAndValues
     from genus.model.cache import Cache, LayerCache
     from genus.model.initialization import Initialization
+    from genus.model.split import Split
 
 
 class MultiHeadAttention(Attention):
@@ -110,6 +113,10 @@ class MultiHeadAttentionLayer(AttentionLayer):
         if self.choice.scale is not None:
             initialization.draw(self.query.weight, "hidden", self.head_size**-0.5 / self.choice.scale)
 
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by heads."""
+        return {"query": "column", "key": "column", "value": "column", "out": "row"}
+
     def cache_shape(self) -> tuple[int, int]:
         """Return G and D, the number of key-value heads and the head size."""
         return self.choice.key_heads or self.choice.heads, self.head_size
@@ -169,17 +176,21 @@ class MultiHeadAttentionLayer(AttentionLayer):
 
         Where the plan is that of a prefix, the state is the prefix's keys and values.
         """
+        return self.out(self.attended(x, plan, state).flatten(1))  # type: ignore[no-any-return]
+
+    def attended(self, x: Tensor, plan: AttentionPlan, state: LayerCache | KeysAndValues | None = None) -> Tensor:
+        """Return what each head has attended to (T, A, D), before the output projection; see `forward`."""
         q_TAD, cached = self._turned(self.query(x), plan), plan.kernel == "cached"
         if not cached or plan.written is not None:
             given = x if plan.source is None else plan.source
             k_TGD, v_TGD = self._turned(self.key(given), plan), self.by_head(self.value(given))
         if not cached:
             front = state if isinstance(state, tuple) else None
-            return self.out(attend(q_TAD, k_TGD, v_TGD, plan, front=front).flatten(1))  # type: ignore[no-any-return]
+            return attend(q_TAD, k_TGD, v_TGD, plan, front=front)
         state = cast("LayerCache", state)
         if plan.written is not None:
             state.write(k_TGD, v_TGD, plan.written)
-        return self.out(attend_cached(q_TAD, state, plan).flatten(1))  # type: ignore[no-any-return]
+        return attend_cached(q_TAD, state, plan)
 
     def _turned(self, x: Tensor, plan: AttentionPlan) -> Tensor:
         """Return queries or keys (T, A, D), rotated by their positions where positions rotate."""

@@ -73,6 +73,8 @@ class Source:
     packed: Packed
     states: Tensor
     """Hidden states (T, H)."""
+    by_layer: tuple[Tensor, ...] = ()
+    """Hidden states (T, H) for each layer's cross-attention (transparent attention); empty: `states` for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class Context:
     """Trained keys and values of each layer, in front of every sequence; None: there are none."""
     across: bool = False
     """Whether the context is for cross-attention layers."""
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Auxiliary losses of the layers so far, by name, summed over real tokens and layers (`States.losses`)."""
 
     @classmethod
     def of(cls, packed: Packed, x: Tensor, training: bool, **given: Any) -> Context:
@@ -108,6 +112,11 @@ class Context:
     def crossing(self) -> Context:
         """Return the context of cross-attention, without rotary positions, position bias or prefix."""
         return replace(self, across=True, rotation=None, bias=None, prefix=None)
+
+    def gather(self, losses: Mapping[str, Tensor]) -> None:
+        """Add a layer's auxiliary losses to those of the layers before."""
+        for name, loss in losses.items():
+            self.losses[name] = self.losses[name] + loss if name in self.losses else loss
 
     def state(self, number: int) -> Any:
         """Return layer `number`'s slice of the prefix, the key-value cache or the memory; None where there is none."""

@@ -23,10 +23,13 @@ from genus.model.position.sinusoidal import encoded
 from genus.part import Count, Fraction
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.batch import Memory, Packed
     from genus.model.attention.plan import Context
     from genus.model.cache import LayerCache
     from genus.model.initialization import Initialization
+    from genus.model.split import Split
 
 
 class RelativeAttention(Attention):
@@ -116,6 +119,11 @@ class RelativeAttentionLayer(AttentionLayer):
         super().init_weights(initialization)
         for vector in (self.content_bias, self.position_bias):
             initialization.draw(vector, "vector")
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by heads."""
+        of_heads: dict[str, Split | int] = dict.fromkeys(("query", "key", "value", "relative"), "column")
+        return {**of_heads, "out": "row", "content_bias": 0, "position_bias": 0}
 
     def cache_shape(self) -> tuple[int, int] | None:
         """Return A and D; None where a token attends to later ones."""

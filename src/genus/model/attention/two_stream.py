@@ -11,8 +11,11 @@ from genus.model.attention.relative import RelativeAttention, RelativeAttentionL
 from genus.model.cost import ComponentCost
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.batch import Packed
     from genus.model.initialization import Initialization
+    from genus.model.split import Split
 
 
 class TwoStreamAttention(RelativeAttention):
@@ -48,6 +51,10 @@ class TwoStreamAttentionLayer(RelativeAttentionLayer):
         super().init_weights(initialization)
         for vector in (self.segment_bias, self.segments):
             initialization.draw(vector, "vector")
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by heads."""
+        return {**super().shardings(), "segment_bias": 0, "segments": 1}
 
     def other_segment(self, packed: Packed, memory: int) -> Tensor:
         """Return (R, 1, Q, K) bool, true for pairs of different segments; the memory is of segment 0."""

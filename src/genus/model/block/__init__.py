@@ -5,23 +5,37 @@ from __future__ import annotations
 import functools
 import operator
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from genus.model.cost import ComponentCost
+from genus.model.feedforward import routed
 from genus.model.norm import Identity
 from genus.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.model.cost import ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
 
 class Block(Part, ABC):
     """The slot of Transformer blocks: how residual connections and norms join the sub-layers of a layer."""
+
+    caches: ClassVar[bool] = True
+    """Whether a layer depends on earlier tokens by the keys and values of `attention` and `cross` alone."""
+    pools: ClassVar[bool] = True
+    """Whether a layer can shorten the sequences after self-attention (`Funnel`)."""
+
+    def check(self, model: Transformer) -> None:
+        """Check that the model fits this choice.
+
+        Raises:
+            ValueError: it does not.
+        """
 
     @abstractmethod
     def build(self, model: Transformer) -> nn.Module:
@@ -73,14 +87,17 @@ class Layer(nn.Module):
 
         Args:
             x: hidden states (T, H).
-            plans: attention plans, by name of the sub-layer.
+            plans: attention plans, by name of the sub-layer; of a routed feed-forward network, its `Routing`; as `pool`
+                a function that shortens the sequences, applied after self-attention.
             states: slices of key-value caches or memories, by name of the sub-layer.
         """
         attention, cross = self.attention, self.cross
         x = self.wrapped(x, self.attention_norm, lambda y: attention(y, plans["attention"], states.get("attention")))
+        if (pool := plans.get("pool")) is not None:
+            x = pool(x)
         if cross is not None and self.cross_norm is not None:
             x = self.wrapped(x, self.cross_norm, lambda y: cross(y, plans["cross"], states.get("cross")))
-        return self.wrapped(x, self.feedforward_norm, self.feedforward)
+        return self.wrapped(x, self.feedforward_norm, routed(self.feedforward, plans))
 
 
 def all_sublayers(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
@@ -89,4 +106,5 @@ def all_sublayers(model: Transformer, lengths: ExampleLengths) -> ComponentCost:
     each = [model.attention.cost(model.hidden, lengths["tokens"]), model.feedforward.cost(model.hidden)]
     if model.cross is not None:
         each.append(model.cross.cross_cost(model.hidden, lengths["tokens"], lengths["source"]))
-    return functools.reduce(operator.add, each) + first + norm.repeated(len(each) - 1)
+    joined = ComponentCost(layers=1, branches=len(each) * model.hidden)
+    return functools.reduce(operator.add, each, joined) + first + norm.repeated(len(each) - 1)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from genus.model.block import Block
+from genus.model.cost import ComponentCost
+from genus.model.feedforward import routed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from genus.model.cost import ComponentCost, ExampleLengths
+    from genus.model.cost import ExampleLengths
     from genus.model.norm import Norm
     from genus.model.transformer import Transformer
 
@@ -22,6 +24,8 @@ class Parallel(Block):
     In a stack of n layers, the output projections of both have 2 / n of the initial standard deviation of the other
     weights (released code of GPT-J, transformer_shard.py: init_scale).
     """
+
+    pools: ClassVar[bool] = False
 
     def build(self, model: Transformer) -> nn.Module:
         """Return the module of one layer.
@@ -36,7 +40,8 @@ class Parallel(Block):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of both sub-layers and their norm."""
         attention = model.attention.cost(model.hidden, lengths["tokens"])
-        return attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
+        joined = ComponentCost(layers=1, branches=2 * model.hidden)
+        return joined + attention + model.feedforward.cost(model.hidden) + model.norm.cost(model.hidden)
 
     def final_norm(self, model: Transformer) -> Norm:
         """Return the norm after the last layer."""
@@ -62,4 +67,4 @@ class ParallelLayer(nn.Module):
         """Forward pass: return (T, H)."""
         y = self.norm(x)
         attended = self.attention(y, plans["attention"], states.get("attention"))
-        return x + self.dropout(attended) + self.dropout(self.feedforward(y))  # type: ignore[no-any-return]
+        return x + self.dropout(attended) + self.dropout(routed(self.feedforward, plans)(y))  # type: ignore[no-any-return]

@@ -13,8 +13,11 @@ from genus.model.position.learned import LearnedPosition
 from genus.part import Fraction, Natural, Part
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.batch import Packed
     from genus.model.cost import ExampleLengths
+    from genus.model.split import Split
 
 
 class Embedding(Part):
@@ -50,6 +53,10 @@ class Embedding(Part):
         """Return the token embedding (V, E)."""
         return nn.Embedding(vocab_size, size)
 
+    def table_parameters(self, vocab_size: int, hidden: int) -> int:
+        """Return the number of parameters of the token embedding."""
+        return vocab_size * self.width(hidden)
+
     def build(self, vocab_size: int, hidden: int) -> EmbeddingModule:
         """Return the module, from packed sequences to vectors (T, H), with H = `hidden`."""
         return EmbeddingModule(self, vocab_size, hidden)
@@ -81,6 +88,10 @@ class EmbeddingModule(nn.Module):
         self.dropout = nn.Dropout(choice.dropout)
         self.prompt: nn.Module | None = None
         """Trained vectors in front of the text (`PromptVectors`); None: there are none."""
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by tokens; a table of several parts, such as that of adaptive embeddings, stays whole."""
+        return {"tokens": "vocabulary"} if isinstance(self.tokens, nn.Embedding) else {}
 
     def forward(self, packed: Packed) -> Tensor:
         """Forward pass: return embeddings (T, H) of packed sequences; here E = H."""

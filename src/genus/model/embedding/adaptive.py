@@ -46,10 +46,21 @@ class AdaptiveEmbedding(Embedding):
         plain = super().cost(vocab_size, hidden, lengths)
         if self.ratio == 1:
             return plain
-        widths = [hidden // self.ratio**c for c in range(len(self.clusters(vocab_size)))]
-        tables = sum((end - first) * e for (first, end), e in zip(self.clusters(vocab_size), widths, strict=True))
-        maps = sum(widths) * hidden
-        return plain + ComponentCost(tables + maps - vocab_size * hidden, 2.0 * maps, hidden)
+        maps = sum(self.widths(vocab_size, hidden)) * hidden
+        return plain + ComponentCost(
+            self.table_parameters(vocab_size, hidden) - vocab_size * hidden, 2.0 * maps, hidden
+        )
+
+    def table_parameters(self, vocab_size: int, hidden: int) -> int:
+        """Return the number of parameters of all tables and their projections W_c."""
+        if self.ratio == 1:
+            return vocab_size * hidden
+        widths, clusters = self.widths(vocab_size, hidden), self.clusters(vocab_size)
+        return sum((end - first + hidden) * e for (first, end), e in zip(clusters, widths, strict=True))
+
+    def widths(self, vocab_size: int, hidden: int) -> list[int]:
+        """Return the dimension E_c of each cluster's table."""
+        return [hidden // self.ratio**c for c in range(len(self.clusters(vocab_size)))]
 
     def clusters(self, vocab_size: int) -> list[tuple[int, int]]:
         """Return the range of token ids of each cluster, as (first, end)."""

@@ -36,6 +36,8 @@ class EncodedEmbedding(Embedding):
                              f"it to {hidden}, not {self.encoder.width}")  # fmt: skip
         if self.encoder.cross is not None or self.encoder.causal:
             raise ValueError("embedding.encoder: it reads the tokens, whole; take an encoder")
+        if self.encoder.shortens:
+            raise ValueError("embedding.encoder: it gives a state of each token; take a stack that shortens nothing")
 
     @property
     def in_words(self) -> str:

@@ -80,7 +80,7 @@ class PatchEmbeddingModule(EmbeddingModule):
             raise ValueError("a network of images was given a text")
         kind = next(self.parameters()).dtype
         mean, std = (torch.tensor(one, dtype=kind, device=packed.pixels.device) for one in (self.mean, self.std))
-        colors = packed.pixels.to(kind).unflatten(1, (CHANNELS, -1)) / BRIGHTEST
+        colors = packed.pixels.to(kind).view(len(packed.ids), CHANNELS, -1) / BRIGHTEST
         x_TE: Tensor = self.patches(((colors - mean[:, None]) / std[:, None]).flatten(1))
         of_class = self.tokens(torch.zeros_like(packed.ids))
         return torch.where(packed.ids[:, None] == 0, of_class.to(x_TE.dtype), x_TE)

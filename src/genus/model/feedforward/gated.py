@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from genus.model.activation import Activation, Gelu
@@ -10,11 +12,16 @@ from genus.model.feedforward import FeedForward
 from genus.model.initialization import ResidualBranch
 from genus.part import Count, Fraction
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genus.model.split import Split
+
 
 class GatedMLP(FeedForward):
     """Gated feed-forward network: W_out (f(W_gate x) * W_inner x), with f the activation (Shazeer 2020, section 2).
 
-    With GELU it is GEGLU, with SiLU SwiGLU.
+    With GELU it is GEGLU, with SiLU SwiGLU, with ReLU ReGLU, with the logistic function GLU, with the identity LiGLU.
     """
 
     size: Count
@@ -50,6 +57,10 @@ class GatedMLPLayer(ResidualBranch):
         self.activation = choice.activation.build()
         self.dropout = nn.Dropout(choice.dropout)
         self.out = nn.Linear(choice.size, hidden, bias=choice.bias)
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by inner units."""
+        return {"gate": "column", "inner": "column", "out": "row"}
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""

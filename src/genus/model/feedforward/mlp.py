@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +14,11 @@ from genus.model.cost import ComponentCost, linear_cost
 from genus.model.feedforward import FeedForward
 from genus.model.initialization import ResidualBranch
 from genus.part import Count, Fraction, Natural
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genus.model.split import Split
 
 
 class MLP(FeedForward):
@@ -44,6 +51,10 @@ class MLPLayer(ResidualBranch):
         self.activation = choice.activation.build()
         self.dropout = nn.Dropout(choice.dropout)
         self.out = nn.Linear(choice.size, hidden, bias=choice.bias)
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by inner units."""
+        return {"inner": "column", "out": "row"}
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""
@@ -85,6 +96,10 @@ class ChunkedMLPLayer(ResidualBranch):
         self.activation = choice.activation.build()
         self.out = nn.Linear(choice.size, hidden)
         self.dropout, self.chunk = choice.dropout, choice.chunk
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by inner units."""
+        return {"inner": "column", "out": "row"}
 
     def forward(self, x: Tensor) -> Tensor:
         """Forward pass: return (T, H)."""

@@ -14,13 +14,18 @@ from genus.model.cost import ComponentCost, linear_cost
 from genus.model.cpu import few_rows_linear
 from genus.model.head import Output, OutputLayer
 from genus.model.head.chunked_loss import likelihood
+from genus.model.head.split_vocabulary import split_likelihood
 from genus.model.norm import LayerNorm, Norm
+from genus.model.split import enter, join
 from genus.part import Fraction, Part, Positive
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from genus.batch import Targets
     from genus.model import Model
     from genus.model.initialization import Initialization
+    from genus.model.split import Peers, Split
 
 VOCABULARY_MULTIPLE = 64
 """Multiple to which the vocabulary is padded on GPUs, where matrix products are fastest for such sizes."""
@@ -170,10 +175,13 @@ class LMHeadLayer(OutputLayer):
     """ε of label smoothing."""
     z_loss: float = 0.0
     """Weight of (log Z)²."""
+    peers: Peers | None = None
+    """The processes that split the vocabulary among them; None: this one holds all of it."""
 
     def __init__(self, choice: LMHead, hidden: int, size: int, vocab_size: int) -> None:
         super().__init__()
-        self.tied, self.scale = choice.tied, size**-0.5 if choice.scaled else None
+        self.tied, self.factor = choice.tied, size**-0.5 if choice.scaled else 1.0
+        self.scale = self.factor
         self.transform = None if choice.transform is None else choice.transform.build(hidden, size)
         self.register_parameter("weight", None)
         if not choice.tied:
@@ -193,14 +201,24 @@ class LMHeadLayer(OutputLayer):
                 )
             self.weight = embedding.weight
 
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by tokens."""
+        own: dict[str, Split | int] = {"weight": "vocabulary"}
+        return own if self.bias is None else own | {"bias": "vocabulary"}
+
     def forward(self, hidden_MH: Tensor) -> Tensor:
         """Forward pass: return logits (M, V)."""
+        if self.peers is not None:
+            return join(F.linear(enter(self.states(hidden_MH), self.peers), self.weight, self.bias), self.peers)
         return few_rows_linear(self.states(hidden_MH), self.weight, self.bias)
 
     def loss(self, hidden_MH: Tensor, targets: Targets, *, sample: bool = False) -> dict[str, Tensor]:
         """Return `loss` and `correct`; `nll` if there is more than the likelihood, `z_loss`, `sampled` if requested."""
-        states_ME, filled, classes = self.states(hidden_MH), self.filled(hidden_MH), len(self.weight)
-        smoothing, z_loss = self.smoothing, self.z_loss
+        states_ME, smoothing, z_loss = self.states(hidden_MH), self.smoothing, self.z_loss
+        if self.peers is not None:
+            own = self.weight, self.bias, targets, self.peers
+            return split_likelihood(states_ME, *own, sample=sample, smoothing=smoothing, z_loss=z_loss)
+        filled, classes = self.filled(hidden_MH), len(self.weight)
         return likelihood(
             states_ME, *filled, targets, sample=sample, smoothing=smoothing, z_loss=z_loss, classes=classes
         )
@@ -208,7 +226,7 @@ class LMHeadLayer(OutputLayer):
     def states(self, hidden_MH: Tensor) -> Tensor:
         """Return the inputs (M, E) of the output matrix."""
         found_ME = hidden_MH if self.transform is None else self.transform(hidden_MH)
-        return found_ME if self.scale is None else found_ME * self.scale
+        return found_ME if self.scale == 1 else found_ME * self.scale
 
     def filled(self, hidden_MH: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the output matrix and bias, on GPUs padded with tokens of logit -inf to a multiple of 64."""
@@ -220,6 +238,7 @@ class LMHeadLayer(OutputLayer):
 
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the output matrix, unless it is tied: the embedding initializes a tied one."""
+        self.scale = self.factor * initialization.output_scale
         if not self.tied:
             initialization.draw(self.weight, "output")
 

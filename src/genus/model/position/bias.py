@@ -14,14 +14,19 @@ from genus.model.position import NoPosition
 from genus.part import Count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from genus.model.attention.plan import Side
     from genus.model.initialization import Initialization
+    from genus.model.split import Split
 
 
 class PositionBias(nn.Module, ABC):
     """A position bias: a term of the attention score per head that depends on key - query position, for all layers."""
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split by heads (`split.Divisible`); empty by default: they cannot be."""
+        return {}
 
     @abstractmethod
     def added(self, distance: Tensor) -> Tensor:
@@ -100,6 +105,10 @@ class BucketBias(PositionBias):
     def init_weights(self, initialization: Initialization) -> None:
         """Initialize the table, as a linear map of H inputs in place of its A (transformers' T5 classes)."""
         initialization.draw(self.table.weight, "hidden", math.sqrt(self.share))
+
+    def shardings(self) -> Mapping[str, Split | int]:
+        """Return the split of the table by heads."""
+        return {"table": "column"}
 
     def added(self, distance: Tensor) -> Tensor:
         """Return the biases (..., A) of the buckets of distances (...)."""

@@ -6,12 +6,14 @@ import functools
 import itertools
 import operator
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from genus.model.feedforward import Routing
 from genus.part import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -26,6 +28,22 @@ class Stack(Part, ABC):
 
     gives_states: ClassVar[bool] = True
     """Whether a layer's attention is given its slice of what stands beside the batch, such as a prefix."""
+    keeps_states: ClassVar[bool] = True
+    """Whether the states of every layer can be returned, one of each token."""
+
+    @property
+    def losses(self) -> frozenset[str]:
+        """Names of auxiliary losses of its own (`States.losses`); by default there are none."""
+        return frozenset()
+
+    @property
+    def shortens(self) -> bool:
+        """Whether sequences of states are shorter than sequences of tokens."""
+        return False
+
+    def length(self, tokens: int) -> int:
+        """Return the number of states of a sequence of `tokens` tokens."""
+        return tokens
 
     def check(self, model: Transformer) -> None:
         """Check that the model fits this choice.
@@ -52,16 +70,30 @@ class Stack(Part, ABC):
 
 def run_layers(layers: Sequence[nn.Module], x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
     """Apply layers in sequence and return (T, H); a layer may occur several times (shared weights)."""
-    cross = context.crossing()
     for number, (layer, plans) in enumerate(zip(layers, plans_of(layers, context), strict=True)):
-        x = layer(keep(kept, x), plans, {"attention": context.state(number), "cross": cross.state(number)})
+        x = run_layer(layer, keep(kept, x), plans, context, number)
     return keep(kept, x)
+
+
+def run_layer(layer: nn.Module, x: Tensor, plans: Mapping[str, Any], context: Context, number: int) -> Tensor:
+    """Apply layer `number` and return (T, H): with its slices of caches, its source, and its losses gathered."""
+    source = context.source
+    if source is not None and source.by_layer:
+        plans = {**plans, "cross": replace(plans["cross"], source=source.by_layer[number])}
+    states = {"attention": context.state(number), "cross": context.crossing().state(number)}
+    x = layer(x, plans, states)
+    if (routing := plans.get("feedforward")) is not None:
+        context.gather(routing.losses)
+    return x
 
 
 def plans_of(
     layers: Sequence[nn.Module], context: Context, change: Callable[[Any], Any] | None = None
 ) -> list[dict[str, Any]]:
     """Return the attention plans of each layer, by name of the sub-layer; layers of one `plan_key` share a plan.
+
+    Where its feed-forward network chooses among experts, a layer has its own `Routing` as `feedforward`; what else it
+    asks for (`asked`) is beside them.
 
     Args:
         layers: each with a sub-layer `attention`, and `cross` (cross-attention) or None.
@@ -86,6 +118,10 @@ def plans_of(
                     made[key] = plan if change is None else change(plan)
                 same[known] = made[key]
             own[name] = same[known]
+        if (routing := Routing.of(getattr(layer, "feedforward", None), context.packed)) is not None:
+            own["feedforward"] = routing
+        if ask := getattr(layer, "asked", None):
+            own |= ask(context)
         found.append(own)
     return found
 

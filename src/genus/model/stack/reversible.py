@@ -38,12 +38,16 @@ class ReversibleStack(Stack):
     """
 
     gives_states: ClassVar[bool] = False
+    keeps_states: ClassVar[bool] = False
 
     def check(self, model: Transformer) -> None:
         """Check that the block is a `PreNorm`, without cross-attention or position bias (ValueError)."""
         if not isinstance(model.block, PreNorm):
             raise ValueError(f"stack: reversible layers need model.block=PreNorm or a kind of it, not "
                              f"{type(model.block).__name__}")  # fmt: skip
+        if model.feedforward.losses:
+            raise ValueError("stack: reversible layers compute their experts twice, and have no place for the loss "
+                             "that balances them; take MLP or GatedMLP as model.feedforward")  # fmt: skip
         if model.cross is not None or model.embedding.position.biases:
             raise ValueError("stack: reversible layers have no cross-attention, and no bias of positions on the scores")
 
@@ -65,15 +69,15 @@ class ReversibleStack(Stack):
 class ReversibleLayers(nn.ModuleList):
     """The module of a reversible stack."""
 
+    why_whole = "reversible layers compute their gradients themselves, of whole weights"
+    """See `split.WholeWeights`."""
+
     def forward(self, x: Tensor, context: Context, kept: list[Tensor] | None = None) -> Tensor:
         """Forward pass: return (T, 2 H).
 
         Raises:
-            UsageError: the hidden states of every layer are requested, which are not kept; or layers are sharded, whose
-                weights would be gathered only by their own forward passes.
+            UsageError: the hidden states of every layer are requested, which are not kept.
         """
-        if any(hasattr(weight, "full_tensor") for weight in self.parameters()):
-            raise UsageError("model.stack: reversible layers cannot be sharded; replicate this model")
         if kept is not None:
             raise UsageError("model.stack: reversible layers do not keep the states of every layer")
         layers = cast("list[PreNormLayer]", list(self))

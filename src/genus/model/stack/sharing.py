@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -65,15 +67,21 @@ class CrossLayerSharing(Stack):
             raise ValueError(f"stack.groups: expected 1 to {model.layers}, the number of layers, got {self.groups}")
         if model.block.of_layer(1) != model.block:
             raise ValueError("stack: layers that share weights are alike, and block.first_norm=false tells them apart")
+        check_alike(model)
 
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the module of `layers` layers."""
-        return SharedLayers([i * self.groups // layers for i in range(layers)], (make() for _ in range(self.groups)))
+        return SharedLayers(self.order(layers), (make() for _ in range(self.groups)))
 
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers, with the parameters of m layers."""
-        each = model.block.cost(model, lengths)
-        return replace(each.repeated(model.layers), parameters=each.parameters * self.groups)
+        each = [one.block.cost(one, lengths) for one in map(model.layer, range(self.groups))]
+        whole = functools.reduce(operator.add, (each[number] for number in self.order(model.layers)))
+        return replace(whole, parameters=sum(one.parameters for one in each))
+
+    def order(self, layers: int) -> list[int]:
+        """Return the number of the layer whose weights each of `layers` layers has."""
+        return [number * self.groups // layers for number in range(layers)]
 
 
 class SharedLayers(nn.ModuleList):
@@ -103,6 +111,10 @@ class SharedAttention(Stack):
 class SharedFeedForward(Stack):
     """Sharing of feed-forward parameters across layers; norms and attention sub-layers are not shared."""
 
+    def check(self, model: Transformer) -> None:
+        """Check that the feed-forward networks are alike (ValueError)."""
+        check_alike(model)
+
     def build(self, layers: int, make: Callable[[], nn.Module]) -> nn.Module:
         """Return the module of `layers` layers."""
         return _with_one(UnsharedLayers(make() for _ in range(layers)), "feedforward")
@@ -110,6 +122,12 @@ class SharedFeedForward(Stack):
     def cost(self, model: Transformer, lengths: ExampleLengths) -> ComponentCost:
         """Return the cost per token of all layers, with the parameters of one feed-forward sub-layer."""
         return _counted_once(model, lengths, model.feedforward.cost(model.hidden))
+
+
+def check_alike(model: Transformer) -> None:
+    """Check that all layers have the same feed-forward network (ValueError)."""
+    if model.feedforward.of_layer(1) != model.feedforward:
+        raise ValueError("stack: layers that share weights are alike, and model.feedforward tells them apart")
 
 
 def _with_one(layers: UnsharedLayers, name: str) -> UnsharedLayers:

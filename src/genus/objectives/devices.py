@@ -1,0 +1,30 @@
+"""The device of a learner, and moving it to another for a while."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from torch import nn
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a learner's parameters and buffers."""
+    return next(each.device for tensors in (module.parameters(), module.buffers()) for each in tensors)
+
+
+@contextmanager
+def on(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Context manager: move a learner to a device, and back at the end."""
+    if (before := device_of(module)) == device:
+        yield
+        return
+    module.to(device)
+    try:
+        yield
+    finally:
+        module.to(before)

@@ -1,0 +1,151 @@
+"""What each process of `torchrun` does in tests of runs in pieces: the scene that is named, in a folder.
+
+several_processes.py SCENE FOLDER
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy_run import RUN, STILL, ToyFeed, toy_learner, toy_train
+
+from genus.errors import GenusError
+from genus.optim import Optimizer
+from genus.optim.pieces import whole
+from genus.train.agreement import check_processes
+from genus.train.data import MicroBatch, TrainStage
+from genus.train.parallel import Parallel
+from genus.train.step import TrainStep
+from genus.train.tensor_files import TensorFile
+from genus.train.world import init_distributed, restarted
+
+if TYPE_CHECKING:
+    from genus.objectives import Learner
+    from genus.train.loop import Summary
+
+RANK = int(os.environ.get("RANK", "0"))
+ACCUMULATE = 4
+LARGER = STILL.overlay({"hidden": 64, "feedforward": {"size": 128}, "attention": {"bias": False}})
+"""Without biases of keys, whose gradient is 0 but for rounding, which moments divide by itself."""
+STEPS = 4
+
+
+def train(folder: Path, way: str, **changes: Any) -> Summary:
+    """Run the tiny run in a way of parallelism, given as JSON."""
+    stages = [TrainStage(ToyFeed(), ACCUMULATE, 0.6), TrainStage(ToyFeed(salt=1), ACCUMULATE, 0.4)]
+    run = replace(RUN, parallel=Parallel.from_json(json.loads(way)), **changes.pop("run", {}))
+    learner = toy_learner(seed=changes.pop("seed", 0), model=STILL)
+    return toy_train(folder, learner=learner, stages=stages, run=run, choices=STILL, **changes)
+
+
+def publish(folder: Path, learner: Learner) -> None:
+    """Write the tensors of the learner, of which each is read once and then forgotten."""
+    save_file({name: tensor.clone() for name, tensor in learner.tensors().items()}, folder / "published.safetensors")
+
+
+def runs(folder: Path) -> None:
+    """Make the runs that `runs.json` lists: way, folder, and whether to resume."""
+    for way, name, resume in json.loads((folder / "runs.json").read_text()):
+        own = folder / name
+        own.mkdir(exist_ok=True)
+        train(own, json.dumps(way), resume=resume, seed=RANK, publish=lambda learner, own=own: publish(own, learner))
+
+
+def optimizers(folder: Path) -> None:
+    """Make a few steps by each optimizer in each way that `optimizers.json` lists."""
+    ways, choices = json.loads((folder / "optimizers.json").read_text())
+    for name, way in ways.items():
+        for kind, choice in choices.items():
+            found = some_steps(Optimizer.from_json(choice), json.dumps(way))
+            if RANK == 0:
+                torch.save(found, folder / f"{name}-{kind}.found")
+
+
+def some_steps(choice: Optimizer, way: str) -> dict[str, Any]:
+    """Return weights and norms after some steps, and the bytes that this process held when it made the last update."""
+    run = replace(RUN, parallel=Parallel.from_json(json.loads(way)))
+    world, learner = init_distributed(run), toy_learner(model=LARGER)
+    train_step, sizes = TrainStep(learner, choice, run, world, seed=0), dict[str, int]()
+
+    def count(*_: object) -> None:
+        own = train_step.parameters
+        states = [value for state in train_step.optimizer.state.values() for value in state.values()]
+        sizes["weights"] = sum(weight.nbytes for weight in own)
+        sizes["gradients"] = sum(weight.grad.nbytes for weight in own if weight.grad is not None)
+        sizes["moments"] = sum(value.nbytes for value in states if isinstance(value, torch.Tensor) and value.ndim)
+
+    train_step.optimizer.register_step_post_hook(count)
+    norms = []
+    for step in range(STEPS):
+        numbers = range(step * ACCUMULATE + world.data_rank, (step + 1) * ACCUMULATE, world.data_size)
+        own = {number: MicroBatch(ToyFeed()[number], 0.0) for number in numbers}
+        counts = train_step.count(own)
+        result = train_step({number: one.batch for number, one in own.items()}, 0, 1.0, counts.targets).read()
+        norms.append(result.gradient_norm)
+    weights = {name: whole(weight).clone() for name, weight in learner.held().items()}
+    return {"weights": weights, "norms": norms, "bytes": sizes}
+
+
+def killed(folder: Path) -> None:
+    """Train; the second process kills itself once, after step 6."""
+    calls = iter(range(1, 100))
+
+    def kill(learner: Learner) -> dict[str, float]:
+        if next(calls) == 6 and RANK == 1 and not restarted():
+            (folder / "moment").write_text(str(time.time()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+    way = (folder / "way.json").read_text()
+    try:
+        train(folder, way, evaluate=kill, resume=restarted(), run={"evaluate_every": 1, "checkpoint_every": 2})
+    except GenusError as error:
+        print(f"genus: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def full_disk(folder: Path) -> None:
+    """Train; the second process cannot write its second checkpoint."""
+    written, write = iter(range(100)), TensorFile.write
+
+    def fail(self: TensorFile, path: Path) -> None:
+        if RANK == 1 and next(written) == 2:  # weights and moments make two files a checkpoint
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, path)
+
+    TensorFile.write = fail  # type: ignore[method-assign]
+    try:
+        train(folder, (folder / "way.json").read_text(), run={"checkpoint_every": 2})
+    except GenusError as error:
+        print(f"genus: error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def disagreement(folder: Path) -> None:
+    """Begin with other choices in the second process."""
+    try:
+        check_processes(RUN, STILL if RANK == 0 else LARGER)
+    except GenusError as error:
+        (folder / f"told-{RANK}").write_text(str(error))
+
+
+SCENES = {
+    "runs": runs, "optimizers": optimizers, "killed": killed, "full disk": full_disk, "disagreement": disagreement
+}  # fmt: skip
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for scene in sys.argv[1].split(","):
+        SCENES[scene](Path(sys.argv[2]))
