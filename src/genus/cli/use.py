@@ -128,10 +128,6 @@ def evaluate(
         _on_words(model, base, data, task, run, stride, {**of_tables, "--answers": answers, **of_text}, as_json)
         return
     _refuse(f"--task {WIKITEXT}", {"--stride": stride})
-    if task in IMAGE_TASKS:
-        _refuse("other evaluation than that of images", {"--text": text, "--metric": metric, "--answers": answers})
-        _print(_on_images(model, base, data, task, field, label, task_settings, run), as_json)
-        return
     fields = _fields(field, title, codes, source)
     _print(_measured(model, base, data, task, of_tables, answers, fields, run, settings), as_json)
 
@@ -161,23 +157,26 @@ def _on_images(
     base: Path | None,
     data: list[str],
     task: str,
-    field: str,
-    label: str | None,
-    settings: list[str],
+    of_tables: Mapping[str, Any],
+    answers: Path | None,
+    fields: "Fields",
     run: "Run",
 ) -> "Metrics":
     """Measure retrieval between images and captions, or zero-shot classification."""
     from genus import catalog
     from genus.images.store import TEXT
     from genus.tasks.image_text import evaluate
-    from genus.text import Fields
+    from genus.text import TEXT as OF_TEXTS
 
-    column = TEXT if field == Fields().text else field
-    chosen = ranking_run(run)
-    return evaluate(
-        read_model(model, base), data, task, lambda one: catalog.overridden(one, settings, "--task-set"), column, label,
-        chosen,
-    )  # fmt: skip
+    label, settings = of_tables["--label"], of_tables["--task-set"]
+    others = {name: value for name, value in of_tables.items() if name not in ("--label", "--task-set")}
+    _refuse("other evaluation than that of images", {**others, "--answers": answers})
+    column = TEXT if fields.text == OF_TEXTS.text else fields.text
+
+    def chosen(choice: Any) -> Any:
+        return catalog.overridden(choice, settings, "--task-set")
+
+    return evaluate(read_model(model, base), data, task, chosen, column, label, ranking_run(run))
 
 
 def _fields(field: str, title: str | None, codes: list[str], source: str | None) -> "Fields":
@@ -284,6 +283,8 @@ def _measured(
     from genus.cli.task import choose, chosen_task
     from genus.objectives.supervised import FineTuned
 
+    if task in IMAGE_TASKS:
+        return _on_images(model, base, data, task, of_tables, answers, fields, run)
     source, (*named, passages) = read_model(model, base), of_tables.values()
     tasks = [one for one in source.recipe.objectives if isinstance(one, FineTuned)]
     if passages is not None or task == EMBEDDING or any(one.embeds for one in tasks):

@@ -15,6 +15,7 @@ from torch.utils._pytree import register_dataclass
 from genus.model.head import Output, OutputLayer
 from genus.objectives.devices import device_of as device_of
 from genus.objectives.devices import on as on
+from genus.objectives.devices import widened
 from genus.optim.pieces import WholeTensors
 from genus.part import Part
 
@@ -326,11 +327,7 @@ class Learner(nn.Module):
             states = states.to(format)
         with torch.autocast(kind, enabled=rounded and torch.is_autocast_enabled(kind)):
             found = {name: head.outputs(self.network, states, batch) for name, head in self._learning(batch).items()}
-        narrow = (torch.bfloat16, torch.float16)
-        outputs = {
-            name: {one: value.float() if value.dtype in narrow else value for one, value in out.items()}
-            for name, out in found.items()
-        }
+        outputs = {name: {one: widened(value) for one, value in out.items()} for name, out in found.items()}
         return Step({}, states.memory, outputs)
 
     def objective(self, sums: Sums, counts: Sums) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -130,8 +130,7 @@ def flat(config: Json) -> Json:
 
 def preprocessor(config: Json) -> Json:
     """Return the content of the preprocessor's file for a configuration."""
-    side, embedding = config["vision_config"]["image_size"], IMAGE.embedding
-    assert isinstance(embedding, PatchEmbedding)
+    side, embedding = config["vision_config"]["image_size"], cast("PatchEmbedding", IMAGE.embedding)
     return {
         "image_processor_type": "CLIPImageProcessor",
         "processor_class": "CLIPProcessor",
@@ -167,9 +166,8 @@ def answers(model: Any, texts: Any, live: Tensor, batch: Batch) -> list[Tensor]:
 
 def pixel_values(batch: Batch) -> Tensor:
     """Return the images of a batch (N, 3, S, S), normalized."""
-    packed, embedding = batch.streams["image"], IMAGE.embedding
+    packed, embedding = batch.streams["image"], cast("PatchEmbedding", IMAGE.embedding)
     assert packed.pixels is not None
-    assert isinstance(embedding, PatchEmbedding)
     images = []
     for start, end in packed.spans():
         grid, side = math.isqrt(end - start - 1), math.isqrt(packed.pixels.shape[1] // CHANNELS)
