@@ -98,7 +98,7 @@ def _embed_either(model: "LoadedModel", path: Path, column: str, out: Path, run:
     else:
         names, kind = texts_of(path, column), "text"
         vectors = (text_vectors(model, some, run) for some in batched(names, AT_ONCE))
-    vectors = counted(vectors, Counter("embedding", ""), len(names))
+    vectors = iter(counted(vectors, Counter("embedding", ""), len(names)))
     if out.suffix == ".npy":
         shape = write_npy(out, vectors, len(names))
     else:

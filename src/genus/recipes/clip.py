@@ -46,18 +46,19 @@ TEXT = Transformer(
     dropout=0.0,  # released code: none
     initialization=ByWidth(embedding_std=0.02),  # released code: initialize_parameters
 )
+PATCHES = PatchEmbedding(
+    segments=0,
+    patch=32,  # the row's name
+    position=LearnedPosition(length=50),  # released code: (224 / 32)^2 + 1
+    norm=LayerNorm(eps=1e-5),  # section 2.4: a norm before the layers; released code: ln_pre
+    dropout=0.0,  # released code: none
+)
 IMAGE = Transformer(
     layers=12,  # table 20
     hidden=768,  # table 20
     attention=MultiHeadAttention(heads=12, dropout=0.0),  # table 20
     feedforward=MLP(size=3072, activation=QuickGelu()),  # released code: ResidualAttentionBlock, 4 d_model
-    embedding=PatchEmbedding(
-        segments=0,
-        patch=32,  # the row's name
-        position=LearnedPosition(length=50),  # released code: (224 / 32)^2 + 1
-        norm=LayerNorm(eps=1e-5),  # section 2.4: a norm before the layers; released code: ln_pre
-        dropout=0.0,  # released code: none
-    ),
+    embedding=PATCHES,
     norm=LayerNorm(eps=1e-5),  # released code: PyTorch's default
     block=PreNorm(),  # released code: ResidualAttentionBlock
     dropout=0.0,  # released code: none
@@ -118,7 +119,7 @@ VIT_B_16 = replace(
         image=replace(
             IMAGE,
             embedding=replace(
-                IMAGE.embedding,
+                PATCHES,
                 patch=16,  # the row's name
                 position=LearnedPosition(length=197),  # released code: (224 / 16)^2 + 1
             ),
@@ -152,7 +153,7 @@ VIT_L_14 = replace(
             attention=MultiHeadAttention(heads=16, dropout=0.0),  # table 20
             feedforward=MLP(size=4096, activation=QuickGelu()),  # released code: 4 d_model
             embedding=replace(
-                IMAGE.embedding,
+                PATCHES,
                 patch=14,  # the row's name
                 position=LearnedPosition(length=257),  # released code: (224 / 14)^2 + 1
             ),
@@ -196,7 +197,7 @@ MINI = replace(
             hidden=256,
             attention=MultiHeadAttention(heads=4, dropout=0.0),
             feedforward=MLP(size=1024, activation=QuickGelu()),
-            embedding=replace(IMAGE.embedding, patch=8, position=LearnedPosition(length=65)),
+            embedding=replace(PATCHES, patch=8, position=LearnedPosition(length=65)),
         ),
     ),
     objectives=(ImageTextContrast(size=256),),  # ours
@@ -226,7 +227,7 @@ TINY = replace(
             hidden=128,
             attention=MultiHeadAttention(heads=2, dropout=0.0),
             feedforward=MLP(size=512, activation=QuickGelu()),
-            embedding=replace(IMAGE.embedding, patch=8, position=LearnedPosition(length=17)),
+            embedding=replace(PATCHES, patch=8, position=LearnedPosition(length=17)),
         ),
     ),
     objectives=(ImageTextContrast(size=128),),  # ours

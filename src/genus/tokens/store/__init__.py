@@ -208,7 +208,7 @@ class Store:
             rows, size = begin < end, self.sentences[end] - self.sentences[begin]
             documents = np.stack([begin, end], axis=1)[rows]
             text = np.rint(self.document_bytes * (size / tokens)).astype(np.int64)[rows]
-        beside = {name: None if (old := getattr(self, name)) is None else old[rows] for name in BESIDE}
+        beside: dict[str, Any] = {name: None if (old := getattr(self, name)) is None else old[rows] for name in BESIDE}
         splits = (*self.splits, (held_out, is_held_out))
         return replace(self, documents=documents, document_bytes=text, splits=splits, **beside)
 
